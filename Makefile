@@ -1,0 +1,60 @@
+# Every command sets up what it needs: .venv is made once, and again only when its inputs change.
+VENV  ?= .venv
+SWEEP ?= sweeps/quickstart.yaml
+JOBS  ?= 2
+PYTEST_ARGS ?=
+
+export VENV
+BIN    := $(VENV)/bin
+INPUTS := pyproject.toml tools/setup_env.sh $(wildcard constraints/*.txt)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-slow lint types format env clean distclean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "Options: TORCH=cpu|cuda (auto), PYTHON=python3.x, SWEEP=file.yaml (demo), JOBS=n and PYTEST_ARGS='...' (tests)"
+
+demo: $(VENV)/.installed ## set up, run the quickstart sweep, write its report
+	$(BIN)/dse run $(SWEEP)
+	$(BIN)/dse report $(SWEEP)
+	@page=$$(find reports -name '*.html' -path '*$(basename $(notdir $(SWEEP)))*' -exec ls -t {} + | head -n 1); \
+	test -n "$$page" || { echo "error: no report was written under reports/" >&2; exit 1; }; \
+	printf '\nReport     %s\nDashboard  %s\n' "$(CURDIR)/$$page" "$(BIN)/dse dashboard"
+
+test: lint types ## set up with the test tools, then lint, types and tests (all but the slow ones)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.installed-test ## the slow tests only
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m slow $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-test ## ruff: lint and format check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-test ## mypy --strict
+	$(BIN)/mypy --strict
+
+format: $(VENV)/.installed-test ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+env: $(VENV)/.installed-test ## the environment alone, with the test tools
+
+clean: ## caches and build files (results and reports stay)
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find dse tasks tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## also the environment
+	rm -rf $(VENV)
+
+$(VENV)/.installed: $(INPUTS)
+	@tools/setup_env.sh
+	@touch $@
+
+$(VENV)/.installed-test: $(INPUTS)
+	@tools/setup_env.sh test
+	@touch $(VENV)/.installed $@

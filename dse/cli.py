@@ -1,0 +1,164 @@
+"""The command line: few verbs, each a thin call into the rooms behind it. Knobs live in the sweep's YAML."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dse.errors import UserError
+
+app = typer.Typer(
+    help="Design-space exploration of FP4 and microscaling quantized training.\n\n"
+    "Describe recipes and tasks in a sweep file, run it, and read the Pareto report. Running the same command again "
+    "resumes: what is done is never repeated.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with: dse run sweeps/quickstart.yaml",
+)
+
+
+class ExecutorName(StrEnum):
+    ray = "ray"
+    local = "local"
+
+
+File = Annotated[Path, typer.Argument(help="Sweep file (YAML), for example sweeps/quickstart.yaml", metavar="FILE")]
+Results = Annotated[Path, typer.Option(help="Folder of results", envvar=None)]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Folder with data sets of your own; see: dse data", metavar="DIR")
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", "-w", min=1, help="Trials at a time (default: one per processor or GPU)")
+]
+RESULTS = Path("results")
+REPORTS = Path("reports")
+
+
+@app.command(epilog="Example: dse plan sweeps/quickstart.yaml")
+def plan(file: File, results: Results = RESULTS, data_dir: DataDir = None, workers: Workers = None) -> None:
+    """Show what a sweep would run, what is done, what is left out and why, and how long it takes. Nothing runs."""
+    from dse.commands import sweeps
+
+    sweeps.plan(file, results, data_dir, workers)
+
+
+@app.command(epilog="Example: dse run sweeps/quickstart.yaml --workers 2")
+def run(
+    file: File,
+    results: Results = RESULTS,
+    data_dir: DataDir = None,
+    workers: Workers = None,
+    executor: Annotated[ExecutorName, typer.Option(help="Where trials run")] = ExecutorName.ray,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one")] = "auto",
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again")] = False,
+    track: Annotated[bool, typer.Option(help="Write each result to MLflow while the sweep runs")] = True,
+) -> None:
+    """Run every trial of a sweep that has no result yet. Running it again is the resume."""
+    from dse.commands import sweeps
+
+    sweeps.run(file, results, data_dir, workers, executor.value, device, retry_failed, track)
+
+
+@app.command(epilog="Example: dse status sweeps/quickstart.yaml")
+def status(
+    file: Annotated[
+        Path | None, typer.Argument(help="Sweep file; without one, everything in the results folder")
+    ] = None,
+    results: Results = RESULTS,
+) -> None:
+    """Show how far a sweep is, its best configuration per task, and what diverged or failed."""
+    from dse.commands import sweeps
+
+    sweeps.status(file, results)
+
+
+@app.command(epilog="Example: dse report sweeps/quickstart.yaml --out reports")
+def report(
+    file: File,
+    results: Results = RESULTS,
+    out: Annotated[Path, typer.Option(help="Folder for the page and its CSV files")] = REPORTS,
+) -> None:
+    """Write the sweep's report: one HTML page with the Pareto front, and the same data as CSV."""
+    from dse.commands import sweeps
+
+    sweeps.report(file, results, out)
+
+
+@app.command(epilog="Example: dse dashboard --port 5000")
+def dashboard(
+    results: Results = RESULTS,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the web page")] = 5000,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Delete the MLflow database and rebuild it first")] = False,
+) -> None:
+    """Open MLflow's web page on the results (stop it with Ctrl-C)."""
+    from dse.commands import sweeps
+
+    sweeps.dashboard(results, port, rebuild)
+
+
+@app.command(epilog="Examples: dse recipes | dse recipes nvfp4 | dse recipes --options")
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="A recipe to show in full")] = None,
+    options: Annotated[bool, typer.Option("--options", help="List every option of every axis")] = False,
+) -> None:
+    """List the gallery of recipes with their sources, show one in full, or list every option."""
+    from dse.commands import gallery
+
+    gallery.recipes(name, options)
+
+
+@app.command(epilog="Examples: dse cost nvfp4 | dse cost mxfp4 --set G.rounding=stochastic --shape 8192,4096,14336")
+def cost(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe; see: dse recipes")],
+    shape: Annotated[
+        str | None, typer.Option(help="M,K,N: tokens, input and output features; default: Llama-3 8B's layers")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Option to override, PATH=VALUE; repeatable", metavar="PATH=VALUE")
+    ] = None,
+) -> None:
+    """Show a recipe's overhead by GEMM, operand and technique, with the formula of each count."""
+    from dse.commands import gallery
+
+    gallery.cost(recipe, shape, settings or [])
+
+
+@app.command(epilog="Example: dse data --data-dir ~/datasets")
+def data(data_dir: DataDir = None) -> None:
+    """List the data sources: which work offline, which were found where, which can be downloaded."""
+    from dse.commands import machine
+
+    machine.data(data_dir)
+
+
+@app.command(epilog="Example: dse doctor")
+def doctor(results: Results = RESULTS) -> None:
+    """Check this installation: versions, devices, Ray, folders, and that the arithmetic is exact on each device."""
+    from dse.commands import machine
+
+    machine.doctor(results)
+
+
+def main() -> None:
+    """Entry point: a mistake of the user's is one line on stderr and exit code 2, never a traceback."""
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("stopped; run the same command again to go on", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone: | head
+        sys.stderr.close()
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

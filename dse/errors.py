@@ -1,0 +1,30 @@
+"""Errors a user can mend: one line that says what, where, and the nearest valid choice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """A mistake in the input, not in the program. The CLI prints its one line and exits with code 2."""
+
+
+class OptionError(UserError):
+    """A numerics option that is unknown, mistyped, or has no meaning for the recipe it is applied to."""
+
+
+def nearest(word: object, choices: Iterable[str]) -> str:
+    """The tail of an error message that names the nearest valid choice, or lists the choices when none is near.
+
+    >>> nearest("mxfp44", ["mxfp4", "nvfp4"])
+    "; did you mean 'mxfp4'?"
+    >>> nearest("zebra", ["mxfp4", "nvfp4"])
+    '; valid: mxfp4, nvfp4'
+    """
+    names = sorted(set(choices))
+    close = get_close_matches(str(word), names, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return f"; valid: {shown}" if names else ""

@@ -1,0 +1,62 @@
+"""A GEMM is a b^T: blocks and rotation run along the last axis of both operands, so there are no axis arguments.
+
+fprop Y = X W^T contracts the input features, dgrad dX = G W is (G, W^T) over the output features, wgrad dW = G^T X is
+(G^T, X^T) over the tokens. The rotation belongs to the GEMM, so one that does not cancel cannot be written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import lcm
+
+from torch import Tensor
+from torch.nn.functional import pad
+
+from dse.quantizer import Identity, Quantized, Quantizer
+from dse.random import Key
+from dse.techniques.rotations import Rotation, rotate
+
+_ROTATION_POINT = 64
+"""Keys of rotations: 64 + the GEMM's first quantization point, apart from every quantization point."""
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """Numerics of one GEMM: how each operand is quantized, after a rotation of the contraction axis (or none)."""
+
+    lhs: Quantizer = field(default_factory=Identity)
+    rhs: Quantizer = field(default_factory=Identity)
+    rotation: Rotation | None = None
+
+    def basis(self, like: Tensor, key: Key) -> Tensor | None:
+        """The rotation R [..., size, size] of this GEMM at this step, or None; ``key`` at the left operand's point."""
+        if self.rotation is None:
+            return None
+        return self.rotation.matrix(like, key.at(_ROTATION_POINT + key.point))
+
+    def turn(self, x: Tensor, r: Tensor | None) -> Tensor:
+        """X R, padded with zeros along the contraction axis as the rotation needs; X itself without a rotation."""
+        if r is None:
+            return x
+        multiple = lcm(r.shape[-1], self.lhs.multiple, self.rhs.multiple)
+        if extra := -x.shape[-1] % multiple:
+            x = pad(x, (0, extra))
+        return rotate(x, r)
+
+    def operands(self, a: Tensor, b: Tensor, key: Key) -> tuple[Quantized, Quantized]:
+        """a [..., M, K], b [..., N, K]; ``key`` at the point of the left operand, the right one is the next."""
+        r = self.basis(a, key)
+        return self.lhs(self.turn(a, r), key), self.rhs(self.turn(b, r), key.at(key.point + 1))
+
+    def __call__(self, a: Tensor, b: Tensor, key: Key) -> Tensor:
+        """a b^T: [..., M, N]."""
+        return contract(*self.operands(a, b, key))
+
+
+def contract(a: Quantized, b: Quantized) -> Tensor:
+    """[..., M, K] x [..., N, K] -> [..., M, N] with FP32 accumulation; tensor scales in the epilogue."""
+    y = a.values @ b.values.mT
+    if a.alpha is not None and b.alpha is not None:
+        return y * (a.alpha * b.alpha)
+    alpha = b.alpha if a.alpha is None else a.alpha
+    return y if alpha is None else y * alpha

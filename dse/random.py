@@ -1,0 +1,86 @@
+"""Counter-based randomness: (seed, step, layer, point) -> Philox4x32-10 -> random bits.
+
+No hidden state: the same trial draws the same bits alone, in any pack, on any worker and after any resume. One Philox
+call gives 128 bits, which is 8 bits for each of 16 consecutive elements of a row; wider draws take more calls.
+Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+_M0, _M1 = 0xD2511F53, 0xCD9E8D57
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85
+_MASK = 0xFFFFFFFF
+GROUP = 16
+"""Consecutive elements of a row that share the counters of one group of Philox calls."""
+
+
+def philox(c02: Tensor, c13: Tensor, k0: Tensor, k1: Tensor) -> tuple[Tensor, Tensor]:
+    """Philox4x32-10 on int64 tensors that hold uint32 words.
+
+    ``c02`` [2, ...]: counter words 0 and 2; ``c13``: words 1 and 3; ``k0``, ``k1``: key words, broadcastable to
+    ``c02[0]``. Returns the output words in the same two pairs. The pairs halve the number of tensor operations.
+    """
+    columns = [1] * (c02.dim() - 1)
+    multiplier = torch.tensor([_M0, _M1], device=c02.device).view(2, *columns)
+    weyl = torch.tensor([_W0, _W1], device=c02.device).view(2, *columns)
+    k = torch.stack([k0, k1])
+    for i in range(10):
+        product = c02 * multiplier
+        c02 = (product >> 32).flip(0).bitwise_xor_(c13).bitwise_xor_(k + i * weyl).bitwise_and_(_MASK)
+        c13 = product.flip(0)  # its high half is dropped by the mask one round later
+    return c02, c13.bitwise_and_(_MASK)
+
+
+@dataclass(frozen=True)
+class Key:
+    """What addresses a stream of random bits.
+
+    - ``clock``: int64 ``[..., 2]``, the trial's seed and the training step (leading axes: members of a pack);
+    - ``layer``: index of the layer in the model; ``point``: quantization point (0-5) or another fixed purpose;
+    - ``draw``: separates several draws at one point (elements, scales, rotation signs).
+    """
+
+    clock: Tensor
+    layer: int = 0
+    point: int = 0
+    draw: int = 0
+
+    def at(self, point: int) -> Key:
+        """The same layer and step at another quantization point."""
+        return replace(self, point=point)
+
+    def fork(self, draw: int) -> Key:
+        """An independent stream at the same point."""
+        return replace(self, draw=draw)
+
+    def bits(self, rows: int, columns: int, n: int) -> Tensor:
+        """Uniform integers in ``[0, 2^n)``, 1 <= n <= 32: int64 (uint8 for n = 8) of shape ``[..., rows, columns]``.
+
+        Element (m, k) depends on (key, m, k) and the number of columns only.
+        """
+        lane = 8 if n <= 8 else 16 if n <= 16 else 32
+        calls = GROUP * lane // 128
+        groups = -(-columns // GROUP)
+        clock = self.clock
+        index = torch.arange(rows * groups * calls, device=clock.device).expand(*clock.shape[:-1], -1)
+        seed, step = clock[..., 0, None], clock[..., 1, None]
+        c02 = torch.stack([index, torch.full_like(index, self.layer)])
+        purpose = self.point | self.draw << 8 | lane << 16
+        c13 = torch.stack([torch.full_like(index, purpose), (step & _MASK).expand_as(index)])
+        even, odd = philox(c02, c13, seed & _MASK, seed >> 32 & _MASK)
+        words = torch.stack([even[0], odd[0], even[1], odd[1]], -1).to(torch.int32)
+        kind = {8: torch.uint8, 16: torch.int16, 32: torch.int32}[lane]
+        lanes = words.view(kind).reshape(*clock.shape[:-1], rows, groups * GROUP)[..., :columns]
+        if n == 8:
+            return lanes
+        return (lanes.to(torch.int64) & (1 << lane) - 1) >> (lane - n)
+
+
+def key(seed: int = 0, step: int = 0, layer: int = 0, point: int = 0) -> Key:
+    """A solo key from plain integers, for tests and notebooks."""
+    return Key(torch.tensor([seed, step]), layer, point)

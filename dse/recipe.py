@@ -1,0 +1,127 @@
+"""A recipe: the numerics of a linear layer's three GEMMs, and how options at its six quantization points are set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+from dse.errors import OptionError, nearest
+from dse.gemm import Gemm
+from dse.quantizer import Quantizer
+from dse.registry import from_data
+
+GEMMS = ("fprop", "dgrad", "wgrad")
+POINTS = ("fprop.lhs", "fprop.rhs", "dgrad.lhs", "dgrad.rhs", "wgrad.lhs", "wgrad.rhs")
+"""X and W of the forward product, G and W of the data gradient, G and X of the weight gradient."""
+
+SELECTORS: dict[str, tuple[str, ...]] = {
+    "*": POINTS,
+    "X": ("fprop.lhs", "wgrad.rhs"),
+    "W": ("fprop.rhs", "dgrad.rhs"),
+    "G": ("dgrad.lhs", "wgrad.lhs"),
+    "forward": ("fprop.lhs", "fprop.rhs"),
+    "backward": POINTS[2:],
+    **{gemm: (f"{gemm}.lhs", f"{gemm}.rhs") for gemm in GEMMS},
+    **{point: (point,) for point in POINTS},
+}
+"""What the first part of an option's path may say, and the points that it stands for."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Numerics of a quantized linear layer, Y = X W^T with X [M, K], W [N, K], G = dL/dY [M, N].
+
+    - ``fprop``: Y = X W^T, contraction over K;
+    - ``dgrad``: dX = G (W^T)^T, contraction over N;
+    - ``wgrad``: dW = G^T (X^T)^T, contraction over M (tokens).
+
+    Every operand is quantized along its own contraction axis from the original tensor. ``name``, ``summary`` and
+    ``source`` are for people and take no part in a trial's identity.
+    """
+
+    name: str = field(default="", metadata={"label": True})
+    summary: str = field(default="", metadata={"label": True})
+    source: str = field(default="", metadata={"label": True})
+    fprop: Gemm = field(default_factory=Gemm)
+    dgrad: Gemm = field(default_factory=Gemm)
+    wgrad: Gemm = field(default_factory=Gemm)
+
+    def quantizer(self, point: str) -> Quantizer:
+        """The quantizer at a point such as ``wgrad.rhs``."""
+        gemm, side = point.split(".")
+        return getattr(getattr(self, gemm), side)  # type: ignore[no-any-return]
+
+
+def override(recipe: Recipe, path: str, data: Any) -> Recipe:
+    """The recipe with one option set: ``wgrad.rhs.rounding``, ``G.rounding``, ``*.block``, ``wgrad.rotation``.
+
+    ``data`` is what YAML holds: a registry name, a mapping ``{name: {parameter: value}}``, a number or none.
+    Raises OptionError (one line: the path, what is wrong, the nearest valid choice) when a part of the path does not
+    exist, the value does not fit, or the option has no meaning at any of the points because the recipe does not
+    quantize them.
+    """
+    selector, option = _split(path)
+    head, *rest = option
+    if head in {f.name for f in fields(Gemm)}:
+        gemms = dict.fromkeys(point.split(".")[0] for point in SELECTORS[selector])
+        for gemm in gemms:
+            recipe = replace(recipe, **{gemm: _set(getattr(recipe, gemm), option, data, path)})
+        return recipe
+    touched = [p for p in SELECTORS[selector] if _has(recipe.quantizer(p), head)]
+    if not touched:
+        raise OptionError(_no_meaning(recipe, selector, head, path))
+    for point in touched:
+        gemm, side = point.split(".")
+        recipe = replace(recipe, **{gemm: _set(getattr(recipe, gemm), [side, head, *rest], data, path)})
+    return recipe
+
+
+def is_option_path(path: str) -> bool:
+    """Whether a sweep axis names a numerics option (rather than a task's or the training's)."""
+    return any(path == s or path.startswith(s + ".") for s in SELECTORS)
+
+
+def _split(path: str) -> tuple[str, list[str]]:
+    """'wgrad.rhs.rounding' -> ('wgrad.rhs', ['rounding']); the longest selector wins; a bare point is a quantizer."""
+    parts = path.split(".")
+    for n in (2, 1):
+        selector = ".".join(parts[:n])
+        if selector in SELECTORS and len(parts) > n:
+            return selector, parts[n:]
+    if path in POINTS:
+        return parts[0], [parts[1]]
+    if parts[0] not in SELECTORS:
+        raise OptionError(f"{path}: no quantization point {parts[0]!r}{nearest(parts[0], SELECTORS)}")
+    raise OptionError(f"{path}: names no option; write for example {parts[0]}.rounding")
+
+
+def _has(obj: object, name: str) -> bool:
+    return is_dataclass(obj) and name in _names(obj)
+
+
+def _names(obj: object) -> Iterable[str]:
+    return [f.name for f in fields(obj)] if is_dataclass(obj) else []
+
+
+def _set(obj: Any, option: list[str], data: Any, path: str) -> Any:
+    """``obj`` with the nested field ``option`` replaced by the object that ``data`` describes."""
+    head, *rest = option
+    if not _has(obj, head):
+        raise OptionError(f"{path}: {type(obj).__name__} has no option {head!r}{nearest(head, _names(obj))}")
+    if rest:
+        return replace(obj, **{head: _set(getattr(obj, head), rest, data, path)})
+    value = from_data(type(obj), head, data, path)
+    try:
+        return replace(obj, **{head: value})
+    except OptionError as error:
+        raise OptionError(f"{path}: {error}") from None
+
+
+def _no_meaning(recipe: Recipe, selector: str, option: str, path: str) -> str:
+    from dse.block import BlockQuantizer
+
+    known = [f.name for f in fields(BlockQuantizer)] + [f.name for f in fields(Gemm)]
+    if option not in known:
+        return f"{path}: no option {option!r}{nearest(option, known)}"
+    return f"{path}: recipe {recipe.name!r} has no block quantizer at {selector}, so {option!r} has no meaning there"

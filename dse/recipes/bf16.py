@@ -1,0 +1,18 @@
+"""Unquantized baselines."""
+
+from dse.gemm import Gemm
+from dse.quantizer import BFloat16
+from dse.recipe import Recipe
+
+_GEMM = Gemm(BFloat16(), BFloat16())
+
+BF16 = Recipe(
+    "bf16",
+    "the baseline: operands rounded to BF16, FP32 accumulation",
+    "ordinary mixed-precision training",
+    fprop=_GEMM,
+    dgrad=_GEMM,
+    wgrad=_GEMM,
+)
+
+FP32 = Recipe("fp32", "the identity recipe: nothing is quantized", "a plain nn.Linear, bit for bit")

@@ -1,0 +1,19 @@
+"""MXFP8: E4M3 everywhere, scales amax / 448 rounded up to a power of two so that nothing saturates."""
+
+from dse.block import BlockQuantizer
+from dse.formats import E4M3, E8M0
+from dse.gemm import Gemm
+from dse.recipe import Recipe
+from dse.techniques.rounding import Up
+
+_Q = BlockQuantizer(E4M3, E8M0, block=32, scale_rounding=Up())
+_GEMM = Gemm(_Q, _Q)
+
+MXFP8 = Recipe(
+    "mxfp8",
+    "E4M3 x E8M0, blocks of 32, scales rounded up, nearest-even; gradients E4M3 too",
+    "arXiv 2506.08027 (Mishra et al., Recipes for pre-training LLMs with MXFP8)",
+    fprop=_GEMM,
+    dgrad=_GEMM,
+    wgrad=_GEMM,
+)

@@ -1,0 +1,38 @@
+"""NVFP4: E2M1 in blocks of 16 with E4M3 scales and an FP32 tensor scale.
+
+S_enc = 448 * 6 / amax(tensor); s_b = E4M3(amax(block) * S_enc / 6); q = E2M1(x / (s_b / S_enc)).
+Weights in 16 x 16 tiles, so that fprop and dgrad see the same codes; gradients stochastically rounded; the weight
+gradient's operands rotated by a Hadamard 16 with one fixed sign vector.
+"""
+
+from dataclasses import replace
+
+from dse.block import BlockQuantizer
+from dse.formats import E2M1, UE4M3
+from dse.gemm import Gemm
+from dse.recipe import Recipe
+from dse.techniques.rotations import Hadamard
+from dse.techniques.rounding import Stochastic
+from dse.techniques.tensor_scales import Current
+
+_X = BlockQuantizer(E2M1, UE4M3, block=16, tensor_scale=Current())
+_W = replace(_X, tile=16)
+_G = replace(_X, rounding=Stochastic())
+
+NVFP4 = Recipe(
+    "nvfp4",
+    "E2M1 x UE4M3, blocks of 16, tensor scale, 16x16 weight tiles, stochastic G, Hadamard 16 in wgrad",
+    "arXiv 2509.25149 (NVIDIA, Pretraining LLMs with NVFP4); TransformerEngine",
+    fprop=Gemm(_X, _W),
+    dgrad=Gemm(_G, _W),
+    wgrad=Gemm(_G, _X, Hadamard(16, "fixed")),
+)
+
+NVFP4_PLAIN = Recipe(
+    "nvfp4_plain",
+    "NVFP4 numbers without stabilizers: 1x16 blocks, nearest-even, no rotation",
+    "arXiv 2509.25149, base of the ablation",
+    fprop=Gemm(_X, _X),
+    dgrad=Gemm(_X, _X),
+    wgrad=Gemm(_X, _X),
+)

@@ -1,0 +1,147 @@
+"""Registries of every family, and the one translation between objects and plain data (YAML, JSON).
+
+An object of a family is written as its registry name, or ``{name: {parameter: value}}`` when parameters differ from
+their defaults. Fields equal to their default are left out, so a default added later does not change old identities.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from dse.block import BlockQuantizer
+from dse.errors import OptionError, nearest
+from dse.formats import ELEMENTS, SCALES, Format
+from dse.gemm import Gemm
+from dse.quantizer import BFloat16, Identity, Quantizer
+from dse.techniques.rotations import ROTATIONS, Rotation
+from dse.techniques.rounding import ROUNDINGS, Rounding
+from dse.techniques.slopes import SLOPES, Slope
+from dse.techniques.statistics import STATISTICS, Statistic
+from dse.techniques.tensor_scales import TENSOR_SCALES, TensorScale
+
+QUANTIZERS: dict[str, type[Quantizer]] = {"identity": Identity, "bf16": BFloat16, "block": BlockQuantizer}
+
+FAMILIES: dict[type, Mapping[str, type]] = {
+    Quantizer: QUANTIZERS,
+    Rounding: ROUNDINGS,
+    Slope: SLOPES,
+    Statistic: STATISTICS,
+    TensorScale: TENSOR_SCALES,
+    Rotation: ROTATIONS,
+}
+"""Abstract base -> YAML name -> class. A new technique is one file and one entry in its family's dict."""
+
+FORMATS: dict[str, Format] = {**ELEMENTS, **SCALES}
+
+
+def to_data(obj: Any) -> Any:
+    """Canonical plain data. Fields marked ``metadata={"label": True}`` are for people and left out."""
+    if isinstance(obj, Format):
+        return obj.name
+    if is_dataclass(obj) and not isinstance(obj, type):
+        own = {f.name: to_data(getattr(obj, f.name)) for f in fields(obj) if _counts(obj, f)}
+        family = _family(type(obj))
+        if family is None:
+            return own
+        name = next(n for n, cls in family.items() if cls is type(obj))
+        return {name: own} if own else name
+    if isinstance(obj, tuple | list):
+        return [to_data(item) for item in obj]
+    return obj
+
+
+def from_data(owner: type, name: str, data: Any, where: str) -> Any:
+    """The value for field ``name`` of dataclass ``owner`` that ``data`` describes.
+
+    Raises OptionError ('where: ...') for an unknown name, a wrong type or a parameter out of range.
+    """
+    return _build(_hints(owner)[name], owner, name, data, where)
+
+
+def build(cls: type, data: Mapping[str, Any], where: str) -> Any:
+    """A dataclass from a mapping of its fields; every other field keeps its default."""
+    known = [f.name for f in fields(cls)]
+    for key in data:
+        if key not in known:
+            raise OptionError(f"{where}: {cls.__name__} has no option {key!r}{nearest(key, known)}")
+    try:
+        return cls(**{key: from_data(cls, key, value, f"{where}.{key}") for key, value in data.items()})
+    except OptionError as error:
+        text = str(error)
+        raise OptionError(text if text.startswith(where) else f"{where}: {text}") from None
+
+
+def _build(kind: Any, owner: type, name: str, data: Any, where: str) -> Any:
+    if get_origin(kind) in (Union, types.UnionType):
+        options = [k for k in get_args(kind) if k is not type(None)]
+        if data is None or (data == "none" and type(None) in get_args(kind)):
+            return None
+        return _build(options[0], owner, name, data, where)
+    if kind is Format:
+        pool = SCALES if name == "scale" else ELEMENTS
+        return _lookup(pool, data, f"{name} format", where)
+    if kind in FAMILIES:
+        return _member(FAMILIES[kind], kind.__name__.lower(), data, where)
+    if get_origin(kind) is tuple:
+        if not isinstance(data, list | tuple):
+            raise OptionError(f"{where}: expected a list, found {data!r}")
+        return tuple(_build(get_args(kind)[0], owner, name, item, where) for item in data)
+    if is_dataclass(kind):
+        if not isinstance(data, Mapping):
+            raise OptionError(f"{where}: expected a mapping, found {data!r}")
+        return build(kind, data, where)  # type: ignore[arg-type]
+    return _scalar(kind, data, where)
+
+
+def _member(family: Mapping[str, type], kind: str, data: Any, where: str) -> Any:
+    if isinstance(data, Mapping):
+        if len(data) != 1:
+            raise OptionError(f"{where}: write one {kind} as {{name: {{parameter: value}}}}, found {dict(data)!r}")
+        name, parameters = next(iter(data.items()))
+        cls = _lookup(family, name, kind, where)
+        if not isinstance(parameters, Mapping | None):
+            raise OptionError(f"{where}: the parameters of {name!r} must be a mapping, found {parameters!r}")
+        return build(cls, parameters or {}, where)
+    return _lookup(family, data, kind, where)()
+
+
+def _lookup(pool: Mapping[str, Any], name: Any, kind: str, where: str) -> Any:
+    if not isinstance(name, str) or name not in pool:
+        raise OptionError(f"{where}: unknown {kind} {name!r}{nearest(name, pool)}")
+    return pool[name]
+
+
+def _scalar(kind: Any, data: Any, where: str) -> Any:
+    if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
+        return float(data)
+    if kind in (int, str, bool) and type(data) is kind:
+        return data
+    raise OptionError(f"{where}: expected {getattr(kind, '__name__', kind)}, found {data!r}")
+
+
+@cache
+def _hints(owner: type) -> dict[str, Any]:
+    return get_type_hints(owner)
+
+
+def _family(cls: type) -> Mapping[str, type] | None:
+    return next((registry for base, registry in FAMILIES.items() if issubclass(cls, base)), None)
+
+
+def _counts(obj: Any, f: Field[Any]) -> bool:
+    """Whether a field belongs in the canonical form: not a label, and different from its default."""
+    if f.metadata.get("label"):
+        return False
+    value = getattr(obj, f.name)
+    if f.default is not MISSING:
+        return bool(value != f.default)
+    if f.default_factory is not MISSING:
+        return bool(value != f.default_factory())
+    return True
+
+
+__all__ = ["FAMILIES", "FORMATS", "QUANTIZERS", "Gemm", "build", "from_data", "to_data"]

@@ -1,0 +1,79 @@
+"""A trial: one model, one recipe, one seed, and the identity that decides whether its result is already known."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+from dse.errors import UserError, nearest
+from dse.recipe import Recipe
+from dse.recipes import RECIPES
+from dse.registry import build, to_data
+from tasks import TASKS
+from tasks.base import Task, Training
+
+ARITHMETIC = 1
+"""Rises when the same recipe would give other numbers. A single technique that changes bears its own version."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Everything that decides a result: task with its options, training settings, recipe and seed.
+
+    The same (task, training, seed) means the same initialization and the same batches, whatever the recipe, so trials
+    are compared in pairs.
+    """
+
+    task: Task[Any]
+    training: Training
+    recipe: Recipe
+    seed: int
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """Canonical, fully resolved content as plain data; fields at their default are left out."""
+        return {
+            "arithmetic": ARITHMETIC,
+            "task": self.task.name,
+            "task_version": self.task.version,
+            "options": to_data(self.task),
+            "training": to_data(self.training),
+            "recipe": to_data(self.recipe),
+            "seed": self.seed,
+        }
+
+    @cached_property
+    def uid(self) -> str:
+        """16 hex digits of the SHA-256 of ``spec`` as canonical JSON; display names take no part."""
+        text = json.dumps(self.spec, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def baseline(self, recipe: Recipe = RECIPES["bf16"]) -> Trial:
+        """The trial this one is compared with: the same, unquantized."""
+        return replace(self, recipe=recipe)
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any], name: str = "") -> Trial:
+        """The trial that a stored ``spec`` describes; ``name`` is the recipe's display name."""
+        task = make_task(spec["task"], spec["options"])
+        training = build(Training, spec["training"], "training")
+        recipe = replace(build(Recipe, spec["recipe"], "recipe"), name=name)
+        return cls(task, training, recipe, spec["seed"])
+
+
+def make_task(name: str, options: Mapping[str, Any]) -> Task[Any]:
+    """A task by its name in ``tasks.TASKS`` with some options set. Raises UserError for an unknown name or option."""
+    if name not in TASKS:
+        raise UserError(f"unknown task {name!r}{nearest(name, TASKS)}")
+    known = [f.name for f in fields(TASKS[name])]
+    for option in options:
+        if option not in known:
+            raise UserError(f"task {name} has no option {option!r}{nearest(option, known)}")
+    return TASKS[name](**options)
+
+
+__all__ = ["ARITHMETIC", "Trial", "make_task"]
