@@ -1,0 +1,104 @@
+"""Verbs about numerics: recipes and their cost."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from typing import Any, get_type_hints
+
+from dse.errors import UserError, nearest
+from dse.recipe import POINTS, SELECTORS, Recipe, override
+from dse.recipes import RECIPES
+from dse.registry import ELEMENTS, FAMILIES, SCALES, to_data
+
+
+def recipes(name: str | None, options: bool) -> None:
+    if options:
+        _options()
+    elif name:
+        _one(get(name))
+    else:
+        width = max(map(len, RECIPES))
+        for recipe in RECIPES.values():
+            print(f"{recipe.name:{width}}  {recipe.summary}\n{'':{width}}  {recipe.source}")
+
+
+def cost(name: str, shape: str | None, settings: list[str]) -> None:
+    from rich.console import Console
+
+    from dse.cost import breakdown, overhead, relative_time, render
+    from dse.cost.shapes import LLAMA3_8B, parse_shape
+
+    recipe = get(name)
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting!r}: write PATH=VALUE, for example G.rounding=stochastic")
+        recipe = override(recipe, path, _value(text))
+    layers = (parse_shape(shape),) if shape else LLAMA3_8B
+    console = Console()
+    for layer in layers:
+        console.print(render(breakdown(recipe, layer), layer))
+    title = " ".join([name, *settings])
+    print(
+        f"{title}: vector operations take {overhead(recipe, layers):.1f} % of the GEMM time if nothing overlaps; "
+        f"the three GEMMs with them take {relative_time(recipe, layers):.2f} of the BF16 time"
+    )
+
+
+def get(name: str) -> Recipe:
+    """A recipe of the gallery by name. Raises UserError with the nearest name."""
+    if name not in RECIPES:
+        raise UserError(f"unknown recipe {name!r}{nearest(name, RECIPES)}")
+    return RECIPES[name]
+
+
+def _one(recipe: Recipe) -> None:
+    print(f"{recipe.name}: {recipe.summary}\nsource: {recipe.source}")
+    for point in POINTS:
+        print(f"  {point:10} {_short(to_data(recipe.quantizer(point)))}")
+    for gemm in ("fprop", "dgrad", "wgrad"):
+        rotation = getattr(recipe, gemm).rotation
+        if rotation:
+            print(f"  {gemm}.rotation {_short(to_data(rotation))}")
+
+
+def _options() -> None:
+    """Every option of every axis, from the registries."""
+    print(f"points   {', '.join(SELECTORS)}\n         (an option is written POINT.NAME, for example G.rounding)\n")
+    print(f"element  {', '.join(ELEMENTS)}\nscale    {', '.join(SCALES)}\n")
+    for base, family in FAMILIES.items():
+        print(f"{base.__name__.lower()}:")
+        for name, cls in family.items():
+            first = (cls.__doc__ or "").strip().splitlines()[0]
+            print(f"  {name:18} {first}")
+            for line in _parameters(cls):
+                print(f"  {'':18}   {line}")
+
+
+def _parameters(cls: type) -> list[str]:
+    hints = get_type_hints(cls)
+    lines = []
+    for f in fields(cls):
+        kind = getattr(hints[f.name], "__name__", None) or str(hints[f.name]).replace("dse.", "")
+        default = f.default if f.default is not MISSING else None
+        lines.append(f"{f.name}: {kind} = {_short(to_data(default))}")
+    return lines
+
+
+def _short(data: Any) -> str:
+    """Plain data in one line: {'block': {'scale': 'ue4m3'}} -> block(scale=ue4m3)."""
+    if isinstance(data, dict):
+        return ", ".join(
+            f"{key}({', '.join(f'{k}={_short(v)}' for k, v in value.items())})"
+            if isinstance(value, dict)
+            else f"{key}={value}"
+            for key, value in data.items()
+        )
+    return str(data)
+
+
+def _value(text: str) -> Any:
+    """A value of ``--set`` as YAML reads it."""
+    from ruamel.yaml import YAML
+
+    return YAML(typ="safe", pure=True).load(text)

@@ -1,0 +1,107 @@
+"""Verbs about this machine: data and doctor."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import dse
+from dse.errors import UserError
+
+_PACKAGES = ("torch", "numpy", "ray", "optuna", "polars", "pandas", "mlflow", "seaborn", "scipy", "scikit-learn")
+
+
+def data(data_dir: Path | None) -> None:
+    from tasks.data.locate import catalog
+
+    rows = catalog(data_dir)
+    width = max(len(row.name) for row in rows)
+    for row in rows:
+        size = f", {row.size / 2**20:.1f} MiB" if row.size else ""
+        print(f"{row.name:{width}}  {row.task}: {row.summary}\n{'':{width}}  {row.where}{size}; {row.license}")
+
+
+def doctor(results: Path) -> None:
+    """Prints one line per check; raises UserError when one failed."""
+    failed = 0
+    for name, check in _CHECKS.items():
+        try:
+            for line in check(results):
+                print(f"ok    {name:12} {line}", flush=True)
+        except Exception as error:  # noqa: BLE001 - the doctor reports whatever is wrong
+            failed += 1
+            print(f"FAIL  {name:12} {type(error).__name__}: {error}", flush=True)
+    if failed:
+        raise UserError(f"{failed} of {len(_CHECKS)} checks failed")
+
+
+def _versions(results: Path) -> Iterator[str]:
+    yield f"dse {dse.__version__}, Python {platform.python_version()} on {platform.platform()}"
+    missing = []
+    found = []
+    for package in _PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            missing.append(package)
+    yield ", ".join(found)
+    if missing:
+        raise RuntimeError(f"not installed: {', '.join(missing)}; run: pip install -e .")
+
+
+def _devices(results: Path) -> Iterator[str]:
+    import torch
+
+    yield f"{os.cpu_count()} processors"
+    for i in range(torch.cuda.device_count()):
+        p = torch.cuda.get_device_properties(i)
+        native = "native FP4" if p.major >= 10 else "FP4 is emulated"
+        yield f"cuda:{i} {p.name}, {p.total_memory / 2**30:.0f} GiB, sm_{p.major}{p.minor}: {native}"
+    if not torch.cuda.is_available():
+        yield "no CUDA device: everything runs on the CPU"
+
+
+def _arithmetic(results: Path) -> Iterator[str]:
+    """Every element grid is reproduced by its own cast, and ties go to even, on every device."""
+    import torch
+
+    from dse.cast import cast
+    from dse.formats import ELEMENTS
+
+    for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
+        for fmt in ELEMENTS.values():
+            grid = fmt.grid.float().to(device)
+            middle = (grid[1:] + grid[:-1]) / 2
+            even = torch.where(torch.arange(len(middle), device=device) % 2 == 0, grid[:-1], grid[1:])
+            if not torch.equal(cast(grid, fmt), grid) or not torch.equal(cast(middle, fmt), even):
+                raise RuntimeError(f"{fmt.name} casts are not exact on {device}")
+        yield f"{', '.join(ELEMENTS)} casts are exact on {device}"
+
+
+def _folder(results: Path) -> Iterator[str]:
+    from dse.run.store import Store
+
+    existing = next(p for p in (results, *results.resolve().parents) if p.exists())
+    if not os.access(existing, os.W_OK):
+        raise RuntimeError(f"{existing} is not writable")
+    yield f"{results.resolve()} is writable, {len(Store(results).done())} results"
+
+
+def _ray(results: Path) -> Iterator[str]:
+    from dse.run.executors.base import Options
+    from dse.run.executors.cluster import cluster
+
+    with cluster(Options()) as slots:
+        yield f"starts, with {slots} worker slots"
+
+
+_CHECKS: dict[str, Callable[[Path], Iterator[str]]] = {
+    "versions": _versions,
+    "devices": _devices,
+    "arithmetic": _arithmetic,
+    "results": _folder,
+    "ray": _ray,
+}

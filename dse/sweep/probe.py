@@ -1,0 +1,76 @@
+"""Timing a trial without running it: a few real training steps and held-out batches, scaled to the whole."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from dse.trial import Trial
+from tasks.base import Training
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Seconds of one training step and of one held-out evaluation."""
+
+    step: float
+    evaluation: float
+
+    def seconds(self, training: Training) -> float:
+        """Expected seconds of a whole trial with this batch size."""
+        evaluations = 2 + ((training.steps - 1) // training.eval_every if training.eval_every else 0)
+        return training.steps * self.step + evaluations * self.evaluation
+
+
+def probe_seconds(
+    trial: Trial, data_dir: Path | None = None, device: str = "cpu", steps: int = 3, limit: float = 10.0
+) -> Probe:
+    """Times ``steps`` training steps after one to warm up, and one held-out batch; fewer steps after ``limit`` seconds.
+
+    On one thread, as a worker runs. Loading the data is not counted: a worker does it once for many trials. Raises
+    UserError when the data are missing; leaves torch's random state and thread count as they were.
+    """
+    import torch
+
+    from dse.linear import set_clock
+    from dse.run.optimizers import OPTIMIZERS
+    from dse.run.train import build_model, load, training_step
+
+    task, settings = trial.task, trial.training
+    data, _ = load(task, data_dir, device)
+    random, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        model = build_model(trial, data, device)
+        optimizer = OPTIMIZERS[settings.optimizer](model.parameters(), settings)
+
+        def step(index: int) -> float:
+            begin = _now(device)
+            set_clock(model, trial.seed, index)
+            training_step(task, model, optimizer, task.batch(data, trial.seed, index, settings.batch), settings.clip)
+            return _now(device) - begin
+
+        start = _now(device)
+        times = [step(0)]  # the first step also allocates the optimizer's state
+        while len(times) <= steps and _now(device) - start < limit:
+            times.append(step(len(times)))
+        batches = task.held_out(data)
+        begin = _now(device)
+        with torch.no_grad():
+            task.measure(model.eval(), batches[0])
+        share = len(batches[0][0]) / sum(len(batch[0]) for batch in batches)
+        return Probe(fmean(times[1:] or times), (_now(device) - begin) / share)
+    finally:
+        torch.set_num_threads(threads)
+        torch.random.set_rng_state(random)
+
+
+def _now(device: str) -> float:
+    """Seconds, once everything that was started on the device is done."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -1,0 +1,173 @@
+"""A YAML file as plain data that remembers on which line everything stands.
+
+YAML 1.2: ``1e-3`` is a number, ``off``, ``no`` and ``none`` are words, ``null`` and ``~`` are nothing. Keys are text,
+numbers are finite, a key may stand once in its mapping, and nothing beyond plain data (tags, dates) is understood.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
+
+from dse.errors import UserError, nearest
+
+Place = tuple[str | int, ...]
+"""Keys and list indices from the root of the file to a value, such as ("grid", "G.rounding", 1)."""
+
+_BYTES, _VALUES, _DEPTH, _INTEGER = 250_000, 50_000, 20, 2**63
+_TAG = "tag:yaml.org,2002:"
+
+
+@dataclass(frozen=True)
+class Source:
+    """``data``: dict, list, str, int, float, bool, None. ``lines``: the line (from 1) of every key and list item."""
+
+    path: Path
+    text: str
+    data: Any
+    lines: Mapping[Place, int]
+
+    def line(self, place: Place) -> int:
+        """The line of ``place``, or of the nearest enclosing value that exists."""
+        while place not in self.lines:
+            place = place[:-1]
+        return self.lines[place]
+
+    def error(self, place: Place, message: object) -> UserError:
+        """``file:line: message`` as one line."""
+        return _error(self.path, self.line(place), message)
+
+
+def read_source(path: Path) -> Source:
+    """Reads and parses a file. Raises UserError (one line, with file:line) for anything that is not plain YAML."""
+    text = _read(path)
+    try:
+        root = YAML(typ="safe", pure=True).compose(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise _error(path, mark.line + 1 if mark else 1, f"not valid YAML: {_problem(error)}") from None
+    except ReaderError as error:
+        raise _error(path, text.count("\n", 0, error.position) + 1, "not valid YAML: a control character") from None
+    except YAMLError as error:
+        raise _error(path, 1, f"not valid YAML: {error}") from None
+    except RecursionError:
+        raise _error(path, 1, "nested too deeply") from None
+    except (ValueError, AttributeError, IndexError, AssertionError) as error:  # slips of the parser on odd input
+        raise _error(path, 1, f"not valid YAML: {error}") from None
+    if root is None:
+        raise UserError(f"{path}: the file is empty; a sweep needs at least tasks and recipes")
+    builder = _Builder(path)
+    data = builder.build(root, ())
+    builder.lines[()] = root.start_mark.line + 1
+    return Source(path, text, data, builder.lines)
+
+
+class _Builder:
+    """Turns a node graph into plain data, noting the line of every place."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: dict[Place, int] = {}
+
+    def build(self, node: Node, place: Place) -> Any:
+        line = node.start_mark.line + 1
+        if len(place) > _DEPTH:
+            raise _error(self.path, line, "nested too deeply")
+        if len(self.lines) > _VALUES:
+            raise _error(self.path, line, f"more than {_VALUES:,} values")
+        tag = str(node.tag)
+        if isinstance(node, MappingNode) and tag == _TAG + "map":
+            return self._mapping(node, place)
+        if isinstance(node, SequenceNode) and tag == _TAG + "seq":
+            return [self._item(item, (*place, index)) for index, item in enumerate(node.value)]
+        if isinstance(node, ScalarNode):
+            return _scalar(self.path, line, tag.removeprefix(_TAG), node.value)
+        raise _error(self.path, line, f"the YAML tag {tag} has no meaning here")
+
+    def _item(self, node: Node, place: Place) -> Any:
+        self.lines[place] = node.start_mark.line + 1
+        return self.build(node, place)
+
+    def _mapping(self, node: MappingNode, place: Place) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, ScalarNode) or str(key.tag) != _TAG + "str":
+                raise _error(self.path, line, f"a key must be text, not {_shown(key)}")
+            name = str(key.value)
+            if name in data:
+                first = self.lines[*place, name]
+                raise _error(self.path, line, f"duplicate key {name!r} (first on line {first})")
+            self.lines[*place, name] = line
+            data[name] = self.build(value, (*place, name))
+        return data
+
+
+def _scalar(path: Path, line: int, tag: str, text: str) -> str | int | float | bool | None:
+    try:
+        match tag:
+            case "null":
+                return None
+            case "bool":
+                return text.lower() in ("true", "yes", "on", "y")
+            case "int":
+                whole = int(text.replace("_", ""), 0 if text.lstrip("+-")[:2].lower() in ("0x", "0o", "0b") else 10)
+                if abs(whole) < _INTEGER:
+                    return whole
+                raise ValueError
+            case "float":
+                number = float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
+                if math.isfinite(number):
+                    return number
+                raise ValueError
+            case "str" | "timestamp" | "value" | "merge":
+                return text
+    except ValueError:
+        raise _error(path, line, f"{_short(text)} is not a finite number of usable size") from None
+    raise _error(path, line, f"the YAML tag {tag} has no meaning here")
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_BYTES + 1)
+    except FileNotFoundError:
+        near = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        raise UserError(f"{path}: no such file{nearest(path, near)}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if len(raw) > _BYTES:
+        raise UserError(f"{path}: larger than {_BYTES:,} bytes, so not a sweep")
+    try:
+        return raw.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise _error(path, raw.count(b"\n", 0, error.start) + 1, "not UTF-8 text") from None
+
+
+def _problem(error: MarkedYAMLError) -> str:
+    problem = str(error.problem or error.context)
+    if "alias" in problem or "alias" in str(error.context):
+        return f"{problem}; a path that begins with * needs quotes, as in '*.block'"
+    if "'\\t'" in problem:
+        return f"{problem}; indent with spaces, not tabs"
+    return f"{error.context}, {problem}" if error.context and problem.startswith("but") else problem
+
+
+def _shown(node: Node) -> str:
+    return _short(node.value) if isinstance(node, ScalarNode) else "a list or a mapping"
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def _error(path: Path, line: int, message: object) -> UserError:
+    return UserError(f"{path}:{line}: {' '.join(str(message).split())}")

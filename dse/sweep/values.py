@@ -1,0 +1,79 @@
+"""Values of task options and training settings: brought to their field's type, and checked one at a time.
+
+A whole number where a decimal is meant (``lr: 1``) becomes the decimal, so that both spellings are the same trial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from functools import cache
+from typing import Any, get_origin, get_type_hints
+
+from dse.errors import UserError, nearest
+from dse.run.optimizers import OPTIMIZERS
+from dse.sweep.source import Place, Source
+from dse.trial import make_task
+from tasks import TASKS
+from tasks.base import Task, Training
+
+_ANY = Training(steps=1, batch=1, lr=1e-3)
+"""Settings are checked one by one in here; the constructor states their ranges."""
+
+
+def training_value(name: str, value: Any) -> Any:
+    """The value of a training setting with its type. Raises UserError: no such setting, wrong type, out of range."""
+    known = [f.name for f in fields(Training)]
+    if name not in known:
+        raise UserError(f"training: no setting {name!r}{nearest(name, known)}")
+    if name == "optimizer" and not (isinstance(value, str) and value in OPTIMIZERS):
+        raise UserError(f"training: unknown optimizer {value!r}{nearest(value, OPTIMIZERS)}")
+    if name == "betas" and not (isinstance(value, list) and len(value) == 2):
+        raise UserError(f"training: betas must be two numbers, not {value!r}")
+    typed = _typed(_hints(Training)[name], value)
+    replace(_ANY, **{name: typed})
+    return typed
+
+
+def task_value(option: str, value: Any, cls: type | None = None) -> Any:
+    """The value with the type that the option has in task ``cls``, or in the first task that knows the option."""
+    owners = [cls] if cls else [c for c in TASKS.values() if option in {f.name for f in fields(c)}]
+    return _typed(_hints(owners[0]).get(option), value) if owners else value
+
+
+def checked_training(source: Source, place: Place, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Training settings with their types. Raises UserError with the line of the setting."""
+    checked = {}
+    for name, value in settings.items():
+        try:
+            checked[name] = training_value(name, value)
+        except UserError as error:
+            raise source.error((*place, name), error) from None
+    return checked
+
+
+def checked_task(source: Source, place: Place, name: str, options: Mapping[str, Any]) -> Task[Any]:
+    """The task with these options. Each is tried alone, so that an error has its line."""
+    typed = {option: task_value(option, value, TASKS[name]) for option, value in options.items()}
+    for option, value in typed.items():
+        try:
+            make_task(name, {option: value})
+        except UserError as error:
+            raise source.error((*place, option), f"tasks: {error}") from None
+    try:
+        return make_task(name, typed)
+    except UserError as error:
+        raise source.error(place, f"tasks: {error}") from None
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    if kind is float and type(value) is int:
+        return float(value)
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(float(item) if type(item) is int else item for item in value)
+    return value
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)

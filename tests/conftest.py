@@ -1,0 +1,27 @@
+"""Settings shared by all tests: one thread, and no library that phones home or writes its own logs.
+
+The environment is set before anything heavy is imported, so that child processes (Ray workers, spawned pools, the
+command line) inherit it.
+"""
+
+import os
+import sys
+
+import pytest
+
+SETTINGS = {
+    "OMP_NUM_THREADS": "1",  # one and two threads are not bit-equal, and the tests already run in parallel
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+}
+os.environ.update(SETTINGS)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Start every test with one torch thread, without importing torch for tests that do not need it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)

@@ -1,0 +1,134 @@
+"""Plans: what is done, what is left, and how long it will take."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from dse.errors import UserError
+from dse.sweep import Sweep, Timing, estimate, make_plan, plan_text, probe_missing, probe_seconds
+from dse.sweep.plan import duration_text
+
+Load = Callable[[str], Sweep]
+FILE = """
+tasks: [regression, image]
+recipes: [fp32, mxfp4, mxfp8]
+seeds: 2
+training: {steps: 30}
+grid:
+  '*.block': [8, 32]
+exclude:
+  - {recipe: mxfp8, '*.block': 8, task: image}
+"""
+
+
+@dataclass
+class Past:
+    """An earlier trial."""
+
+    trial: dict[str, Any]
+    seconds: float
+    status: str = "ok"
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+def test_counts(sweep: Load) -> None:
+    found = sweep(FILE)
+    done = {found.cells[0].uid: "ok", found.cells[-1].uid: "diverged", "0123456789abcdef": "ok"}
+    plan = make_plan(found, done)
+    assert (plan.count.total, plan.count.done, plan.count.todo) == (4 + 14, 2, 16)
+    assert (plan.baselines.total, plan.baselines.done) == (4, 1)
+    assert plan.done == {"ok": 1, "diverged": 1}
+    assert [cell.uid for cell in plan.todo] == [cell.uid for cell in found.cells[1:-1]]
+    assert {label: c.total for label, c in plan.by_axis["*.block"].items()} == {8: 6, 32: 8}
+    assert {label: c.total for label, c in plan.by_axis["recipe"].items()} == {
+        "bf16": 4,
+        "fp32": 0,
+        "mxfp4": 8,
+        "mxfp8": 6,
+    }
+    assert list(plan.excluded.values()) == [8, 2]
+    assert plan.unknown == 16
+    assert plan.duration(2) == "no estimate: nothing like it has run yet"
+
+
+def test_estimates_from_history(sweep: Load) -> None:
+    cells = sweep(FILE).cells
+    same = next(c for c in cells if c.config == "mxfp4 *.block=8" and c.labels["task"] == "image")
+    past = [
+        Past({**same.trial.spec, "seed": 77}, 3.0),
+        Past({**same.trial.spec, "seed": 78}, 5.0),
+        Past({**same.trial.spec, "seed": 79}, 99.0, status="failed"),
+    ]
+    timings = estimate(cells, past)
+    assert timings[same.uid] == Timing(4.0, "measured")
+    images = [cell for cell in cells if cell.labels["task"] == "image"]
+    assert set(timings) == {cell.uid for cell in images}
+    plan = make_plan(sweep(FILE), {}, timings)
+    assert plan.seconds == 4.0 * len(images)
+    assert plan.unknown == len(cells) - len(images)
+    assert plan.duration(2) == (
+        "about 16 s on 2 workers (2 measured on earlier runs, "
+        "6 measured on the same task with other recipes, 10 not counted)"
+    )
+
+
+def test_probes_time_real_steps(sweep: Load) -> None:
+    found = sweep("{tasks: [regression, image], recipes: [mxfp4], seeds: 2, training: {steps: 50, batch: 8}}")
+    timings = probe_missing(found.cells, {found.cells[0].uid: Timing(1.0, "measured")}, budget=100)
+    assert set(timings) == {cell.uid for cell in found.cells[1:]}
+    assert all(timing.source == "probed" and 0 < timing.seconds < 100 for timing in timings.values())
+    assert "estimated from a few steps" in make_plan(found, {}, timings).duration()
+
+
+def test_a_probe_scales_with_the_training(sweep: Load) -> None:
+    trial = sweep("{tasks: [regression], recipes: [bf16], seeds: 1, training: {steps: 10, batch: 8}}").cells[0].trial
+    probe = probe_seconds(trial, steps=1)
+    assert probe.seconds(trial.training) == pytest.approx(10 * probe.step + 2 * probe.evaluation)
+
+
+def test_missing_data_are_said(sweep: Load) -> None:
+    found = sweep("{tasks: [lm: {text: no-such-text}], recipes: [bf16], seeds: 1}")
+    with pytest.raises(UserError):
+        probe_missing(found.cells, {})
+
+
+def test_no_budget_no_probe(sweep: Load) -> None:
+    assert probe_missing(sweep(FILE).cells, {}, budget=0) == {}
+
+
+def test_text(sweep: Load) -> None:
+    text = plan_text(make_plan(sweep(FILE), {}))
+    assert "18 trials, 4 of them baselines: 0 done, 18 to run" in text
+    assert "mxfp4" in text
+    assert "10 cells left out" in text
+    assert "excluded on line 9" not in text
+    assert "excluded on line 8" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.1, "1 s"), (59.4, "59 s"), (59.6, "1 min"), (200, "3 min 20 s"), (7300, "2 h 1 min"), (200_000, "2 d 7 h")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
+def test_ten_thousand_cells_are_quick(sweep: Load) -> None:
+    """About 0.6 s of processor time on an idle core; the bound leaves room for a busy machine."""
+    begin = time.process_time()
+    found = sweep("""
+        tasks: [regression, image, diffusion, lm]
+        recipes: [mxfp4, nvfp4, ue5m3, mxfp8]
+        seeds: 5
+        grid:
+          '*.block': [4, 8, 16, 32, 64, 128]
+          G.rounding: [nearest_even, stochastic, toward_zero]
+          wgrad.rotation: [none, {hadamard: {size: 16}}, {hadamard: {size: 32}}]
+          dgrad.rotation: [none, hadamard]
+    """)
+    plan = make_plan(found, {})
+    assert plan.count.total + plan.merged > 8000
+    assert time.process_time() - begin < 5
