@@ -1,0 +1,39 @@
+"""Ways to run trials: the same trial function, in this process or in Ray actors. A new way is a file and an entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from dse.errors import UserError, nearest
+from dse.run.executors.base import Executor, Options
+
+
+def _local(options: Options) -> Executor:
+    from dse.run.executors.local import LocalExecutor
+
+    return LocalExecutor(options)
+
+
+def _ray(options: Options) -> Executor:
+    from dse.run.executors.ray import RayExecutor
+
+    return RayExecutor(options)
+
+
+EXECUTORS: dict[str, Callable[[Options], Executor]] = {"local": _local, "ray": _ray}
+"""Name on the command line -> how to make it; nothing is imported before it is needed."""
+
+DEFAULT = "ray"
+
+
+def make_executor(name: str, workers: int | None, data_dir: Path | None, device: str) -> Executor:
+    """Raises UserError for an unknown name or a number of workers below 1."""
+    if name not in EXECUTORS:
+        raise UserError(f"unknown executor {name!r}{nearest(name, EXECUTORS)}")
+    if workers is not None and workers < 1:
+        raise UserError(f"workers must be at least 1, not {workers}")
+    return EXECUTORS[name](Options(workers, data_dir.resolve() if data_dir else None, device))
+
+
+__all__ = ["DEFAULT", "EXECUTORS", "Executor", "Options", "make_executor"]

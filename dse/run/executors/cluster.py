@@ -1,0 +1,106 @@
+"""Starting Ray, or joining a cluster, with the settings that its traps ask for."""
+
+from __future__ import annotations
+
+import os
+import site
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dse
+from dse.errors import UserError
+from dse.run.executors.base import Options, check_device, processors
+
+SETTINGS = {
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` Ray would restart its workers through uv, and hang
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns about a default that will change
+}
+_OBJECT_STORE = 128 * 2**20  # bytes; trials and records are small
+
+
+@contextmanager
+def cluster(options: Options) -> Iterator[int]:
+    """Number of actors to run; Ray is stopped at the end unless it ran before.
+
+    A private local Ray, or the cluster that RAY_ADDRESS names. Raises UserError when it cannot be reached or has not
+    got what was asked for: Ray itself would wait for ever.
+    """
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    mine = not ray.is_initialized()
+    if mine:
+        _start(options)
+    try:
+        yield _slots(options, ray.cluster_resources())
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def on_gpu(options: Options) -> bool:
+    """Whether each actor needs a GPU of its own."""
+    return options.device.startswith("cuda")
+
+
+def _start(options: Options) -> None:
+    import ray
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    address = os.environ.get("RAY_ADDRESS", "local")
+    try:
+        if address != "local":
+            _knock(address)
+            ray.init(address=address, **quiet)
+            return
+        check_device(options.device)
+        with _importable():
+            ray.init(
+                address="local",
+                num_cpus=options.workers or processors(),
+                object_store_memory=_OBJECT_STORE,
+                include_dashboard=False,
+                **quiet,
+            )
+    except (OSError, RuntimeError, ValueError) as error:
+        where = "Ray does not start" if address == "local" else f"RAY_ADDRESS={address} cannot be reached"
+        raise UserError(f"{where}: {str(error).strip().splitlines()[0]}; `--executor local` needs no Ray") from None
+
+
+def _knock(address: str) -> None:
+    """Raises OSError when nobody listens at host:port or ray://host:port: Ray would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+@contextmanager
+def _importable() -> Iterator[None]:
+    """Lets the workers of a local Ray import this very `dse` and `tasks`, installed or not.
+
+    They inherit the environment of the process that starts Ray; `sys.path` may have been set in other ways.
+    """
+    root = str(Path(dse.__file__).resolve().parents[1])
+    before = os.environ.get("PYTHONPATH")
+    if root not in site.getsitepackages():
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (root, before)))
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("PYTHONPATH", None)
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def _slots(options: Options, resources: dict[str, float]) -> int:
+    kind = "GPU" if on_gpu(options) else "CPU"
+    have = int(resources.get(kind, 0))
+    if have < (options.workers or 1):
+        raise UserError(f"Ray has {have} {kind}s, too few for {options.workers or 1} workers on {options.device}")
+    return options.workers or have

@@ -1,0 +1,32 @@
+"""How much worse a trial is than its baseline: computed when results are read, never stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dse.run.record import Record
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Held-out metric of a trial against the baseline trial of the same task, training and seed; lower is better.
+
+    - ``absolute``: metric - baseline, in the metric's unit;
+    - ``percent``: of the baseline's metric;
+    - ``lost``: share of the baseline's whole improvement (initial - final) that was lost; comparable between tasks.
+    """
+
+    absolute: float
+    percent: float | None
+    lost: float | None
+
+
+def gap(record: Record | None, baseline: Record | None) -> Gap | None:
+    """None when either trial has no final metric (it diverged, failed, or has not run)."""
+    if record is None or baseline is None or record.metric is None or baseline.metric is None:
+        return None
+    absolute = record.metric - baseline.metric
+    percent = 100 * absolute / abs(baseline.metric) if baseline.metric else None
+    initial = baseline.metric_initial
+    gained = None if initial is None else initial - baseline.metric
+    return Gap(absolute, percent, absolute / gained if gained is not None and gained > 0 else None)

@@ -1,0 +1,150 @@
+"""Showing a running sweep: a live bar on a terminal, now and then a plain line elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from dse.run.record import DIVERGED, FAILED, OK, Record
+from dse.run.standing import Standing, duration
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from dse.sweep import Cell
+
+_INTERVAL = 10.0  # seconds between plain lines at first; later they get rarer
+_SHARE = 0.05  # of the trials, after which a plain line is due as well
+_SHOWN = 5  # failed and diverged trials that get a line of their own
+
+
+class Progress(Protocol):
+    """A display; ``close`` leaves the terminal as it was."""
+
+    def finished(self, cell: Cell, record: Record) -> None: ...
+    def beat(self, busy: int) -> None: ...
+    def say(self, line: str) -> None: ...
+    def close(self) -> None: ...
+
+
+def make_progress(standing: Standing, wanted: bool = True) -> Progress:
+    """The display that suits standard output."""
+    if not wanted:
+        return Silent()
+    return Bar(standing) if sys.stdout.isatty() else Lines(standing)
+
+
+class Silent:
+    """No display."""
+
+    def finished(self, cell: Cell, record: Record) -> None:
+        """Shows nothing."""
+
+    def beat(self, busy: int) -> None:
+        """Shows nothing."""
+
+    def say(self, line: str) -> None:
+        """Shows nothing."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class Lines:
+    """A line every 10 s or 5 % of the trials, rarer in a long run: for logs."""
+
+    def __init__(self, standing: Standing) -> None:
+        self._standing = standing
+        self._start = self._last = time.monotonic()
+        self._shown, self._unusual = 0, 0
+
+    def finished(self, cell: Cell, record: Record) -> None:
+        self._unusual += record.status != OK
+        if record.status != OK and self._unusual <= _SHOWN:
+            self.say(unusual(cell, record))
+        self.beat(0)
+
+    def beat(self, busy: int) -> None:
+        now, standing = time.monotonic(), self._standing
+        if standing.done == self._shown:
+            return
+        due = now - self._last >= max(_INTERVAL, (now - self._start) / 20)
+        if due or standing.done - self._shown >= _SHARE * standing.total or standing.done == standing.total:
+            self._last, self._shown = now, standing.done
+            done = f"{standing.done:>{len(str(standing.total))}}/{standing.total}"
+            self.say("  ".join(filter(None, (done, *details(standing)))))
+
+    def say(self, line: str) -> None:
+        print(line, flush=True)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class Bar:
+    """A bar with time left, counts, and the best configuration of each task."""
+
+    def __init__(self, standing: Standing) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._standing, self._busy, self._unusual = standing, 0, 0
+        self._start = time.monotonic()
+        self._details = details(standing)
+        self._live = Live(get_renderable=self._render, console=Console(), refresh_per_second=4, transient=False)
+        self._live.start()
+
+    def finished(self, cell: Cell, record: Record) -> None:
+        self._unusual += record.status != OK
+        if record.status != OK and self._unusual <= _SHOWN:
+            self.say(unusual(cell, record))
+        self._details = details(self._standing)  # what only a finished trial changes; `_render` draws the clock
+
+    def beat(self, busy: int) -> None:
+        self._busy = busy
+
+    def say(self, line: str) -> None:
+        self._live.console.print(line, markup=False, highlight=False)
+
+    def close(self) -> None:
+        self._busy = 0
+        self._live.stop()
+
+    def _render(self) -> RenderableType:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        standing = self._standing
+        left, counts, best = self._details
+        line = Table.grid(padding=(0, 1))
+        line.add_row(
+            ProgressBar(total=standing.total, completed=standing.done, width=30),
+            f"{standing.done}/{standing.total}",
+            f"{self._busy} running" if self._busy else "",
+            ", ".join(filter(None, (f"{duration(time.monotonic() - self._start)} gone", left))),
+        )
+        return Group(line, *(Text(text, overflow="fold") for text in (counts, best) if text))
+
+
+def details(standing: Standing) -> tuple[str, str, str]:
+    """Time left, counts by status, and the best configuration per task; parts of which nothing is known are empty."""
+    left = standing.seconds_left()
+    counts = [f"{status} {standing.counts[status]}" for status in (OK, DIVERGED, FAILED) if standing.counts[status]]
+    best = [f"{task} {config} {percent:+.2g} %" for task, (config, percent) in standing.best().items()]
+    return (
+        "" if left is None else f"{duration(left)} left",
+        "  ".join(counts),
+        f"best so far: {', '.join(best)}" if best else "",
+    )
+
+
+def unusual(cell: Cell, record: Record) -> str:
+    """One line about a trial that diverged or failed."""
+    if record.status == DIVERGED:
+        why = f"at step {record.diverged_at}: {record.diverged_where}"
+    else:
+        why = (record.error or "").strip().splitlines()[-1] if record.error else "no reason known"
+    return f"{record.status}: {record.task} {cell.config} seed {record.seed} {why}"

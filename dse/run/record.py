@@ -1,0 +1,72 @@
+"""The result of a trial: one line of JSON, the only truth there is about it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+OK, DIVERGED, FAILED = "ok", "diverged", "failed"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a trial left behind.
+
+    - ``baseline_uid``: the same trial under ``bf16`` (a sweep may name another baseline: its cells tell);
+    - ``metric``: the final held-out value of the task's primary metric, lower is better; None unless status is ok;
+    - ``metric_initial``: the same before the first step; ``metrics``: every held-out metric at the end;
+    - ``curve``: [step, training loss] pairs; ``evals``: [step, primary held-out metric] pairs;
+    - ``diverged_at``, ``diverged_where``: the step, and the first tensor (loss, gradient, parameter) that was not
+      finite or out of bounds; ``error``: a traceback;
+    - ``config``: the recipe's display name and its overrides; it takes no part in the identity ``uid``;
+    - ``seconds``: wall clock of training and evaluation; ``data``: fingerprint of the data.
+    """
+
+    uid: str
+    baseline_uid: str
+    status: str
+    task: str
+    recipe: str
+    config: str
+    seed: int
+    trial: dict[str, Any]
+    metric: float | None = None
+    metric_initial: float | None = None
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    curve: list[list[float | None]] = field(default_factory=list)
+    evals: list[list[float | None]] = field(default_factory=list)
+    diverged_at: int | None = None
+    diverged_where: str | None = None
+    error: str | None = None
+    seconds: float = 0.0
+    started: str = ""
+    device: str = ""
+    host: str = ""
+    data: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def line(self) -> str:
+        """One line of JSON without its newline; what is not finite becomes null."""
+        return json.dumps(_finite(asdict(self)), separators=(",", ":"), allow_nan=False)
+
+    @classmethod
+    def parse(cls, line: str) -> Record:
+        """The record of a line; keys this version does not know are ignored. Raises ValueError for a torn line."""
+        data = json.loads(line)
+        known = {f.name for f in fields(cls)}
+        try:
+            return cls(**{key: value for key, value in data.items() if key in known})
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"not a result record: {error}") from None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

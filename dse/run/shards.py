@@ -1,0 +1,146 @@
+"""Append-only files of results: one line of JSON per trial, one writer per file.
+
+A file belongs to the process that made it and is locked while that process lives, so a line that a crash tears can
+only be the last one of its own file, and whoever gets the lock of a shard knows that it will not grow any more.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dse.errors import UserError
+from dse.run.lock import try_lock, unwritable
+from dse.run.record import Record
+
+SUFFIX = ".jsonl"
+
+
+class ShardWriter:
+    """The shard of this process, made when the first line is written."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._fd: int | None = None
+        self._path = folder
+        self._pid = 0
+
+    def append(self, line: str) -> None:
+        """Puts one line on the disk, whole or not at all: when this returns, a crash cannot take it away.
+
+        Raises UserError when the folder cannot be written or the disk is full; the file is then as it was before.
+        """
+        if self._fd is None or self._pid != os.getpid():  # a forked child must not share its parent's file
+            self._open()
+        assert self._fd is not None
+        data = line.encode() + b"\n"
+        size = os.fstat(self._fd).st_size
+        try:
+            if os.write(self._fd, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._fd)
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._fd, size)
+            raise UserError(f"a result could not be written to {self._path}: {error.strerror or error}") from None
+
+    def close(self) -> None:
+        """Ends the shard, so that it can be compacted; the next line starts another one."""
+        if self._fd is not None and self._pid == os.getpid():
+            os.close(self._fd)
+        self._fd = None
+
+    def _open(self) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            while True:
+                path = self._folder / _name()
+                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
+                if try_lock(fd) and os.fstat(fd).st_nlink:  # else a compaction took the empty file in between
+                    break
+                os.close(fd)
+            sync_folder(self._folder)
+        except OSError as error:
+            raise unwritable(self._folder.parent, error) from None
+        self._fd, self._path, self._pid = fd, path, os.getpid()
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What a shard file holds: its records in the order they were written, and what could not be read."""
+
+    path: Path
+    records: list[Record] = field(default_factory=list)
+    torn: bool = False  # ends in the middle of a line: its writer died, and that trial counts as never run
+    size: int = 0  # bytes read
+    corrupt: int = 0  # whole lines that are no record: something else wrote here, or the disk is damaged
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """The shards of a folder, oldest first."""
+    return sorted(folder.glob("*" + SUFFIX))
+
+
+def read_shard(path: Path) -> Shard | None:
+    """Reads one shard; None when a compaction has removed it (its records are in the Parquet file then)."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    *lines, tail = content.split(b"\n")
+    records, corrupt = [], 0
+    for line in lines:
+        try:
+            records.append(Record.parse(line.decode()))
+        except ValueError:
+            corrupt += 1
+    return Shard(path, records, bool(tail), len(content), corrupt)
+
+
+@contextmanager
+def shard_lock(path: Path) -> Iterator[bool]:
+    """Whether nobody writes to a shard; nobody can start to while the context lasts."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield False
+        return
+    except OSError as error:
+        raise unwritable(path.parent.parent, error) from None
+    try:
+        yield try_lock(fd)
+    finally:
+        os.close(fd)
+
+
+def remove_shard(shard: Shard) -> None:
+    """Deletes a shard whose records are safe elsewhere, unless it has changed since it was read."""
+    with shard_lock(shard.path) as mine:
+        if mine and shard.path.stat().st_size == shard.size:
+            os.unlink(shard.path)  # noqa: PTH108 - the step that tests interrupt
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable (a new or replaced file is one only after this)."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _name() -> str:
+    host = re.sub(r"[^A-Za-z0-9.]+", "_", socket.gethostname())
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{host}-{os.getpid()}{SUFFIX}"
+
+
+__all__ = ["Shard", "ShardWriter", "read_shard", "remove_shard", "shard_lock", "shard_paths", "sync_folder"]

@@ -1,0 +1,91 @@
+"""Where a running sweep stands: counts, time left, and the best configuration so far."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from statistics import fmean, median
+from typing import TYPE_CHECKING
+
+from dse.run.gaps import gap
+from dse.run.record import Record
+
+if TYPE_CHECKING:
+    from dse.sweep import Cell
+
+
+class Standing:
+    """Fed with every record of a sweep, those of earlier runs first."""
+
+    def __init__(self, cells: Sequence[Cell], known: Iterable[Record], workers: int) -> None:
+        self._cells = cells
+        self._records = {record.uid: record for record in known}
+        self._workers = workers
+        self._seconds: dict[str, list[float]] = defaultdict(list)
+        self._waiting = Counter(c.trial.task.name for c in cells if c.uid not in self._records)
+        self.total = sum(self._waiting.values())
+        self.counts: Counter[str] = Counter()  # by status, of this run
+        for record in self._records.values():
+            self._seconds[record.task].append(record.seconds)
+
+    @property
+    def done(self) -> int:
+        """Trials finished in this run."""
+        return self.counts.total()
+
+    def add(self, record: Record) -> None:
+        """A trial of this run is finished."""
+        self._records[record.uid] = record
+        self._seconds[record.task].append(record.seconds)
+        self._waiting[record.task] -= 1
+        self.counts[record.status] += 1
+
+    def seconds_left(self) -> float | None:
+        """From the median time of each task's trials; None as long as no trial has finished.
+
+        Tasks of which none has finished yet count like the average of the others.
+        """
+        known = {task: median(seconds) for task, seconds in self._seconds.items() if seconds}
+        if not known:
+            return None
+        usual = fmean(known.values())
+        return sum(known.get(task, usual) * count for task, count in self._waiting.items()) / self._workers
+
+    def best(self) -> dict[str, tuple[str, float]]:
+        """Task -> (config, mean gap to the baseline in percent) with the smallest gap so far."""
+        groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+        for cell in self._cells:
+            if not cell.is_baseline:
+                groups[str(cell.labels["task"]), cell.config].append(cell)
+        best: dict[str, tuple[str, float]] = {}
+        for (task, config), cells in groups.items():
+            mean = self._mean_gap(cells)
+            if mean is not None and (task not in best or mean < best[task][1]):
+                best[task] = config, mean
+        return best
+
+    def _mean_gap(self, cells: Sequence[Cell]) -> float | None:
+        """Over the seeds that have run; None when there is none, or when any of them diverged or failed."""
+        found = []
+        for cell in cells:
+            record = self._records.get(cell.uid)
+            if record is not None and record.metric is None:
+                return None
+            value = gap(record, self._records.get(cell.baseline_uid))
+            if value is not None and value.percent is not None:
+                found.append(value.percent)
+        return fmean(found) if found else None
+
+
+def duration(seconds: float) -> str:
+    """For people: 8s, 3m20s, 2h05m.
+
+    >>> duration(200)
+    '3m20s'
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"

@@ -1,0 +1,145 @@
+"""The results folder: append-only shards, compacted into one Parquet file. Everything else is a projection of it.
+
+``append`` and ``records`` of shards need the standard library only. One driver at a time writes (``lock``); anybody
+may read at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dse.run import parquet
+from dse.run.lock import folder_lock
+from dse.run.record import DIVERGED, OK, Record
+from dse.run.shards import Shard, ShardWriter, read_shard, remove_shard, shard_lock, shard_paths
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_RANK = {OK: 2, DIVERGED: 1}
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What the last reading had to skip: ``torn`` last lines (their writer was killed) and ``corrupt`` whole ones."""
+
+    torn: int = 0
+    corrupt: int = 0
+
+    def __str__(self) -> str:
+        parts = [f"{self.torn} torn" * bool(self.torn), f"{self.corrupt} corrupt" * bool(self.corrupt)]
+        return " and ".join(filter(None, parts))
+
+
+class Store:
+    """All results of a folder, one record per uid: a success beats a divergence beats a failure, then newest wins.
+
+    >>> store = Store(Path("results"))
+    >>> store.done()  # doctest: +SKIP
+    {'3f0c6a5e9d2b4781': 'ok'}
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.parquet = self.folder / "trials.parquet"
+        self.damage = Damage()
+        self._shards = self.folder / "shards"
+        self._writer = ShardWriter(self._shards)
+        self._locked = False
+
+    def append(self, record: Record) -> None:
+        """Stores a finished trial durably. Raises UserError when the folder cannot be written."""
+        self._writer.append(record.line())
+
+    def records(self, uids: Collection[str] | None = None) -> list[Record]:
+        """The records of some trials, or of all, in a stable order (by task, config, seed, uid)."""
+        wanted = None if uids is None else frozenset(uids)
+        loose = self._loose()  # before the Parquet file: a compaction meanwhile only moves records towards it
+        frame = parquet.read(self.parquet, wanted)
+        packed = [] if frame is None else parquet.from_frame(frame)
+        found = resolve([*packed, *(r for r in loose if wanted is None or r.uid in wanted)])
+        return sorted(found.values(), key=lambda r: (r.task, r.config, r.seed, r.uid))
+
+    def done(self) -> dict[str, str]:
+        """uid -> status of every trial with a result."""
+        loose = self._loose()
+        frame = parquet.read(self.parquet, columns=["uid", "status"])
+        found = {} if frame is None else dict(frame.iter_rows())
+        for record in resolve(loose).values():
+            if _RANK.get(record.status, 0) >= _RANK.get(found.get(record.uid, ""), 0):
+                found[record.uid] = record.status
+        return found
+
+    def frame(self, uids: Collection[str] | None = None) -> pl.DataFrame:
+        """The records as a polars frame, nested fields as JSON text."""
+        return parquet.to_frame(self.records(uids))
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """The right to write, for as long as a sweep runs. Raises UserError that names who has it."""
+        if self._locked:
+            yield
+            return
+        with folder_lock(self.folder):
+            self._locked = True
+            try:
+                yield
+            finally:
+                self._locked = False
+
+    def compact(self) -> int:
+        """Moves the records of finished shards into the Parquet file; returns how many shards that were.
+
+        The shards are removed after the file is in place and durable; killed anywhere, it leaves every record in at
+        least one of the two, and readers count it once. Shards that are still written to, and shards with lines
+        nobody can read, stay. Without polars nothing happens: the shards wait for a machine that has it.
+        """
+        if find_spec("polars") is None:
+            return 0
+        with self.lock():
+            self._writer.close()
+            shards = [shard for path in shard_paths(self._shards) if (shard := _finished(path))]
+            if shards:
+                frame = parquet.read(self.parquet)
+                packed = [] if frame is None else parquet.from_frame(frame)
+                parquet.write(resolve([*packed, *(r for s in shards for r in s.records)]).values(), self.parquet)
+            for shard in shards:
+                remove_shard(shard)
+        return len(shards)
+
+    def close(self) -> None:
+        """Ends this process's shard."""
+        self._writer.close()
+
+    def _loose(self) -> list[Record]:
+        shards = [shard for path in shard_paths(self._shards) if (shard := read_shard(path))]
+        self.damage = Damage(sum(s.torn for s in shards), sum(s.corrupt for s in shards))
+        return [record for shard in shards for record in shard.records]
+
+
+def resolve(records: Iterable[Record]) -> dict[str, Record]:
+    """One record per uid, given oldest source first."""
+    best: dict[str, Record] = {}
+    for record in records:
+        if record.uid not in best or _order(record) >= _order(best[record.uid]):
+            best[record.uid] = record
+    return best
+
+
+def _order(record: Record) -> tuple[int, str]:
+    return _RANK.get(record.status, 0), record.started
+
+
+def _finished(path: Path) -> Shard | None:
+    """A shard that can go into the Parquet file: its writer is gone, and all its lines (but a torn one) are read."""
+    with shard_lock(path) as mine:
+        shard = read_shard(path) if mine else None
+    return shard if shard and not shard.corrupt else None
+
+
+__all__ = ["Damage", "Store", "resolve"]

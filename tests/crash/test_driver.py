@@ -1,0 +1,126 @@
+"""Real processes, really killed: whatever happens to a driver, the same command completes the sweep.
+
+A sweep through Ray is killed with SIGKILL; run again, with a trial that kills its workers, and interrupted with Ctrl-C;
+run again. In the end every trial is in the shards exactly once, with the numbers of an undisturbed run.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dse
+from dse.run.engine import run_sweep
+from dse.run.record import FAILED, OK, Record
+from dse.run.shards import read_shard, shard_paths
+from dse.run.store import Store
+from dse.sweep import load_sweep
+
+pytestmark = pytest.mark.crash
+
+SWEEP = """
+name: crash
+tasks:
+  - regression: {training: {steps: 60}}
+recipes: [bf16, mxfp4]
+seeds: 8
+"""
+PATIENCE = 180.0  # seconds for anything to happen; usual are 5 to 10, most of it Ray's start
+
+
+@pytest.fixture
+def sweep_file(tmp_path: Path) -> Path:
+    path = tmp_path / "crash.yaml"
+    path.write_text(SWEEP)
+    return path
+
+
+def test_killed_and_interrupted_every_trial_is_there_once(sweep_file: Path, tmp_path: Path) -> None:
+    sweep, results = load_sweep(sweep_file), tmp_path / "results"
+    undisturbed = Store(tmp_path / "undisturbed")
+    run_sweep(sweep, undisturbed, "local", track=False, progress=False)
+    expected = {record.uid: numbers(record) for record in undisturbed.records()}
+
+    with driver(sweep_file, results) as (process, log):
+        wait_for(results, 2, process, log)
+        process.send_signal(signal.SIGKILL)
+        process.wait(PATIENCE)
+    first = written(results)
+    assert 2 <= len(first) < len(sweep.cells), "the kill came too late to prove anything"
+
+    poison = next(cell.uid for cell in sweep.cells if cell.uid not in {r.uid for r in first})
+    with driver(sweep_file, results, poison) as (process, log):  # the lock of the killed driver is free
+        wait_for(results, len(first) + 3, process, log)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to everybody in the foreground
+        assert process.wait(PATIENCE) == 0, log.read_text()
+        assert "stopped=True" in log.read_text()
+    second = written(results)
+    assert len(first) + 3 <= len(second) < len(sweep.cells), "the interrupt came too late to prove anything"
+    (lost,) = [record for record in second if record.status == FAILED]
+    assert lost.uid == poison
+    assert "the worker died 2 times" in str(lost.error)
+
+    run_sweep(sweep, Store(results), "local", retry_failed=True, track=False, progress=False, compact=False)
+    records = written(results)
+    assert Counter(r.uid for r in records if r != lost) == Counter(cell.uid for cell in sweep.cells)
+    assert {r.uid: numbers(r) for r in records if r.status == OK} == expected
+    assert {r.uid: numbers(r) for r in Store(results).records()} == expected
+
+
+def numbers(record: Record) -> dict[str, Any]:
+    """What must not depend on where and when a trial ran."""
+    return {key: value for key, value in asdict(record).items() if key not in ("seconds", "started")}
+
+
+def written(results: Path) -> list[Record]:
+    """Every record in the shards, duplicates and all."""
+    shards = [read_shard(path) for path in shard_paths(results / "shards")]
+    return [record for shard in shards if shard for record in shard.records]
+
+
+def wait_for(results: Path, count: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + PATIENCE
+    while len(written(results)) < count:
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.02)
+
+
+@contextmanager
+def driver(sweep_file: Path, results: Path, *poison: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A driver in a session of its own; whatever it leaves behind, Ray's processes above all, is killed at the end."""
+    log = results.with_suffix(".log")
+    environment = os.environ | {"PYTHONPATH": str(Path(dse.__file__).parents[1])}
+    environment.pop("RAY_ADDRESS", None)
+    command = [sys.executable, str(Path(__file__).with_name("driver.py")), str(sweep_file), str(results), *poison]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
+    try:
+        yield process, log
+    finally:
+        process.kill()
+        process.wait()
+        for pid in session(process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def session(leader: int) -> list[int]:
+    """The processes of a session."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(ValueError, OSError):
+            if os.getsid(int(entry.name)) == leader:
+                found.append(int(entry.name))
+    return found

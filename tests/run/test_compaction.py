@@ -1,0 +1,124 @@
+"""Compaction: stopped at any step, no record is lost and none is counted twice."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dse.run import parquet
+from dse.run.record import DIVERGED, FAILED, Record
+from dse.run.store import Store
+
+Make = Callable[..., Record]
+
+
+def fill(store: Store, make: Make, uids: list[str]) -> None:
+    for uid in uids:
+        store.append(make(uid))
+    store.close()
+
+
+def files(store: Store) -> list[str]:
+    return sorted(p.name for p in store.folder.rglob("*") if p.is_file() and p.name != ".lock")
+
+
+def test_records_are_equal_after_a_round_trip_through_parquet(tmp_path: Path, make_record: Make) -> None:
+    store = Store(tmp_path)
+    records = [
+        make_record("u0"),
+        make_record("u1", DIVERGED, seed=1, diverged_at=3, diverged_where="parameter w is not finite", metric=None),
+        make_record("u2", FAILED, seed=2, error="Traceback\n  é\nboom", curve=[], evals=[[0, None]], metrics={}),
+    ]
+    for record in records:
+        store.append(record)
+    assert store.records() == records
+    assert store.compact() == 1
+    assert files(store) == ["trials.parquet"]
+    assert store.records() == records
+    assert store.records(["u1"]) == [records[1]]
+    assert store.done() == {"u0": "ok", "u1": "diverged", "u2": "failed"}
+    frame = store.frame()
+    assert frame.columns == [f.name for f in fields(Record)]
+    assert frame["metric"].to_list() == [r.metric for r in records]
+
+
+def test_later_shards_are_merged_in(tmp_path: Path, make_record: Make) -> None:
+    store = Store(tmp_path)
+    assert store.compact() == 0
+    for uids in (["u0", "u1"], ["u2"], ["u1", "u3"]):
+        fill(store, make_record, uids)
+        store.compact()
+    assert [r.uid for r in store.records()] == ["u0", "u1", "u2", "u3"]
+    assert files(store) == ["trials.parquet"]
+
+
+def test_a_shard_that_is_still_written_to_stays(tmp_path: Path, make_record: Make) -> None:
+    writer, compactor = Store(tmp_path), Store(tmp_path)
+    writer.append(make_record("u0"))
+    assert compactor.compact() == 0
+    writer.append(make_record("u1"))
+    assert sorted(compactor.done()) == ["u0", "u1"]
+    writer.close()
+    assert compactor.compact() == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "step"), [(parquet, "to_frame"), (os, "replace"), (parquet, "sync_folder"), (os, "unlink")]
+)
+def test_interrupted_at_any_step_nothing_is_lost(
+    tmp_path: Path, make_record: Make, monkeypatch: pytest.MonkeyPatch, module: Any, step: str
+) -> None:
+    store = Store(tmp_path)
+    fill(store, make_record, ["u0", "u1"])
+    store.compact()
+    fill(store, make_record, ["u1", "u2"])
+    fill(store, make_record, ["u3"])
+    expected = Store(tmp_path).records()
+    assert [r.uid for r in expected] == ["u0", "u1", "u2", "u3"]
+
+    def killed(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.compact()
+    assert Store(tmp_path).records() == expected
+    again = Store(tmp_path)
+    again.compact()
+    assert again.records() == expected
+    assert files(again) == ["trials.parquet"]
+
+
+def test_interrupted_between_two_deletions(tmp_path: Path, make_record: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    fill(store, make_record, ["u0"])
+    fill(store, make_record, ["u1"])
+    unlink, calls = os.unlink, []
+
+    def second_fails(path: Path) -> None:
+        calls.append(path)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        unlink(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", second_fails)
+        with pytest.raises(KeyboardInterrupt):
+            store.compact()
+    assert len(files(store)) == 2
+    assert [r.uid for r in store.records()] == ["u0", "u1"]
+
+
+def test_a_torn_line_does_not_stop_compaction(tmp_path: Path, make_record: Make) -> None:
+    store = Store(tmp_path)
+    fill(store, make_record, ["u0", "u1"])
+    (shard,) = (tmp_path / "shards").iterdir()
+    shard.write_bytes(shard.read_bytes()[:-5])
+    assert store.compact() == 1
+    assert sorted(store.done()) == ["u0"]

@@ -1,0 +1,147 @@
+"""Running a real, tiny sweep in this process: everything once, again nothing, and errors that say what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from dse.errors import UserError
+from dse.run import train
+from dse.run.engine import run_sweep
+from dse.run.manifest import read_manifests
+from dse.run.record import FAILED, OK, Record
+from dse.run.store import Store
+from dse.run.tracking import is_behind
+from dse.sweep import Sweep
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "results")
+
+
+def test_runs_every_cell_once_and_then_nothing(
+    sweep: Sweep, store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(2)
+    summary = run_sweep(sweep, store, "local", track=False)
+    assert torch.get_num_threads() == 2
+    assert (summary.total, summary.before, summary.ran, summary.ok, summary.left) == (6, 0, 6, 6, 0)
+    assert not summary.stopped
+    assert summary.notes == ()
+    assert set(store.done()) == {cell.uid for cell in sweep.cells}
+    assert {r.config for r in store.records()} == {"bf16", "mxfp4 *.block=16", "mxfp4 *.block=32"}
+    assert list((store.folder / "shards").iterdir()) == []  # compacted
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "tiny: 6 trials to run, 0 done before"
+    assert out[-1].startswith("6/6  0s left  ok 6  best so far: regression mxfp4")
+
+    monkeypatch.setattr(train, "run_trial", lambda *_a, **_k: pytest.fail("ran a trial again"))
+    before = sorted(store.folder.rglob("*")), (store.folder / ".lock").stat().st_mtime_ns
+    again = run_sweep(sweep, store, "ray")
+    assert (again.total, again.before, again.ran, again.ok) == (6, 6, 0, 6)
+    assert (sorted(store.folder.rglob("*")), (store.folder / ".lock").stat().st_mtime_ns) == before
+    assert capsys.readouterr().out == ""
+
+
+def test_only_what_is_new_runs(sweep: Sweep, store: Store) -> None:
+    part = replace(sweep, cells=sweep.cells[:4])
+    assert run_sweep(part, store, "local", track=False, progress=False).ran == 4
+    summary = run_sweep(sweep, store, "local", track=False, progress=False)
+    assert (summary.before, summary.ran, summary.ok) == (4, 2, 6)
+    manifest = json.loads((store.folder / "sweeps" / "tiny.json").read_text())
+    assert manifest["text"] == sweep.text
+    assert [entry["uid"] for entry in manifest["entries"]] == [cell.uid for cell in sweep.cells]
+
+
+def test_a_sweep_whose_trials_others_have_run_is_remembered_for_mlflow(sweep: Sweep, store: Store) -> None:
+    run_sweep(sweep, store, "local", track=False, progress=False)
+    assert not is_behind(store.folder)
+    part = replace(sweep, name="part", cells=sweep.cells[:3])
+    assert run_sweep(part, store, "local").ran == 0
+    assert is_behind(store.folder)
+    assert [len(m.entries) for m in read_manifests(store.folder)] == [3, 6]
+
+
+def test_failed_trials_run_again_only_when_asked(
+    sweep: Sweep, store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = sweep.cells[-1]
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "build_model", lambda *_a: 1 / 0)
+        summary = run_sweep(replace(sweep, cells=(cell,)), store, "local", track=False)
+    assert (summary.ran, summary.ok, summary.failed) == (1, 0, 1)
+    assert "failed: regression mxfp4 *.block=32 seed 1 ZeroDivisionError: division by zero" in capsys.readouterr().out
+    quiet = {"track": False, "progress": False}
+    assert run_sweep(sweep, store, "local", **quiet).failed == 1
+    assert store.done()[cell.uid] == FAILED
+    retried = run_sweep(sweep, store, "local", retry_failed=True, **quiet)
+    assert (retried.before, retried.ran, retried.ok, retried.failed) == (5, 1, 6, 0)
+    assert store.done()[cell.uid] == OK
+
+
+def test_the_first_interrupt_finishes_the_trial_and_the_second_stops_now(
+    sweep: Sweep, store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, ran = train.run_trial, []
+
+    def interrupted(trial: object, *args: object) -> Record:
+        ran.append(trial)
+        os.kill(os.getpid(), signal.SIGINT)
+        if len(ran) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(trial, *args)  # type: ignore[arg-type]
+
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(train, "run_trial", interrupted)
+    summary = run_sweep(sweep, store, "local", track=False)
+    assert (summary.stopped, summary.ran, summary.left) == (True, 1, 5)
+    assert "stopping" in capsys.readouterr().out
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(sweep, store, "local", track=False, progress=False)
+    assert signal.getsignal(signal.SIGINT) is handler
+    monkeypatch.undo()
+    assert run_sweep(sweep, store, "local", track=False, progress=False).before == 1
+
+
+def test_user_errors_stop_the_sweep(sweep: Sweep, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"unknown executor 'rey'; did you mean 'ray'\?"):
+        run_sweep(sweep, store, "rey")
+    with pytest.raises(UserError, match="workers must be at least 1, not 0"):
+        run_sweep(sweep, store, workers=0)
+    with Store(store.folder).lock(), pytest.raises(UserError, match="in use by process"):
+        run_sweep(sweep, store, "local")
+
+    def missing(*_args: object) -> None:
+        raise UserError("data file x is missing")
+
+    monkeypatch.setattr(train, "load", missing)
+    with pytest.raises(UserError, match="data file x is missing"):
+        run_sweep(sweep, store, "local", track=False, progress=False)
+    assert store.done() == {}
+    with store.lock():  # and let go of the folder
+        pass
+
+
+def test_a_finished_sweep_needs_nothing_heavy(sweep: Sweep, store: Store) -> None:
+    run_sweep(sweep, store, "local", track=False, progress=False, compact=False)
+    code = f"""
+import sys
+from pathlib import Path
+from dse.run.engine import run_sweep
+from dse.run.store import Store
+from dse.sweep import load_sweep
+print(run_sweep(load_sweep(Path({str(sweep.path)!r})), Store(Path({str(store.folder)!r}))).ran)
+print([name for name in ("ray", "mlflow", "polars", "rich") if name in sys.modules])
+"""
+    env = os.environ | {"PYTHONPATH": str(Path(train.__file__).parents[2])}
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert out.stdout.split("\n")[:2] == ["0", "[]"]

@@ -1,0 +1,115 @@
+"""What a running sweep shows: counts, time left, the best configuration, and what went wrong."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from itertools import count
+from types import SimpleNamespace
+
+import pytest
+
+from dse.run import progress
+from dse.run.gaps import Gap, gap
+from dse.run.progress import Bar, Lines, Silent, make_progress
+from dse.run.record import DIVERGED, Record
+from dse.run.standing import Standing, duration
+from dse.sweep import Cell, Sweep
+
+Result = Callable[..., Record]
+
+
+@pytest.fixture
+def result(make_record: Callable[..., Record]) -> Result:
+    def make(cell: Cell, metric: float | None, **fields: object) -> Record:
+        return make_record(cell.uid, config=cell.config, seed=cell.trial.seed, metric=metric, **fields)
+
+    return make
+
+
+def test_standing(sweep: Sweep, result: Result) -> None:
+    b0, b1, small0, large0, small1, large1 = sweep.cells
+    assert (small0.config, large0.config, large1.trial.seed) == ("mxfp4 *.block=16", "mxfp4 *.block=32", 1)
+    standing = Standing(sweep.cells, [result(b0, 1.0, seconds=4.0)], workers=2)
+    assert (standing.total, standing.done) == (5, 0)
+    assert standing.seconds_left() == pytest.approx(5 * 4.0 / 2)
+    assert standing.best() == {}
+
+    standing.add(result(large0, 1.5, seconds=2.0))
+    assert standing.best() == {"regression": ("mxfp4 *.block=32", pytest.approx(50))}
+    standing.add(result(small0, 1.25, seconds=2.0))
+    assert standing.best() == {"regression": ("mxfp4 *.block=16", pytest.approx(25))}
+    assert standing.seconds_left() == pytest.approx(3 * 2.0 / 2)
+    standing.add(result(small1, None, status=DIVERGED))
+    assert standing.best() == {"regression": ("mxfp4 *.block=32", pytest.approx(50))}  # all seeds must hold
+    standing.add(result(b1, 2.0))
+    standing.add(result(large1, 2.2))
+    assert standing.best() == {"regression": ("mxfp4 *.block=32", pytest.approx(30))}
+    assert standing.counts == {"ok": 4, "diverged": 1}
+    assert standing.seconds_left() == 0
+
+
+def test_time_left_is_unknown_at_first(sweep: Sweep) -> None:
+    assert Standing(sweep.cells, [], workers=2).seconds_left() is None
+    assert [duration(s) for s in (7.6, 200, 7500)] == ["8s", "3m20s", "2h05m"]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = count(step=3.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+
+
+@pytest.mark.usefixtures("clock")
+def test_plain_lines_are_rare(capsys: pytest.CaptureFixture[str], sweep: Sweep, result: Result) -> None:
+    cells = sweep.cells * 100
+    standing = Standing(sweep.cells, [], workers=2)
+    standing.total = len(cells)
+    display = Lines(standing)
+    for index, cell in enumerate(cells):
+        record = result(cell, None, status=DIVERGED, diverged_at=3, diverged_where="loss inf")
+        standing.add(record if index < 20 else result(cell, 1.0))
+        display.finished(cell, record if index < 20 else result(cell, 1.0))
+        display.beat(2)
+    lines = capsys.readouterr().out.splitlines()
+    unusual = [line for line in lines if line.startswith("diverged: ")]
+    assert unusual[0] == "diverged: regression bf16 seed 0 at step 3: loss inf"
+    assert len(unusual) == 5
+    assert 20 < len(lines) < 150
+    assert lines[-1].startswith("600/600 ")
+    assert "  ok 580  diverged 20  best so far: " in lines[-1]
+
+
+def test_the_bar(sweep: Sweep, result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    out = Terminal()
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    standing = Standing(sweep.cells, [], workers=2)
+    display = make_progress(standing)
+    assert isinstance(display, Bar)
+    display.beat(2)
+    for cell in sweep.cells:
+        standing.add(result(cell, 1.0))
+        display.finished(cell, result(cell, 1.0))
+    display.say("stopping [all of it]")
+    display.close()
+    text = out.getvalue()
+    assert "6/6" in text
+    assert "best so far: regression mxfp4 *.block=16 +0 %" in text
+    assert "stopping [all of it]" in text
+    assert isinstance(make_progress(standing, wanted=False), Silent)
+
+
+def test_gap(make_record: Callable[..., Record]) -> None:
+    base = make_record("b", metric=2.0, metric_initial=6.0)
+    assert gap(make_record("u", metric=3.0), base) == Gap(1.0, 50.0, 0.25)
+    assert gap(base, base) == Gap(0.0, 0.0, 0.0)
+    assert gap(make_record("u", metric=None), base) is None
+    assert gap(make_record("u"), None) is None
+    flat = make_record("b", metric=0.0, metric_initial=0.0)
+    assert gap(make_record("u", metric=3.0), flat) == Gap(3.0, None, None)

@@ -1,0 +1,142 @@
+"""What the Ray executor does when actors die, complain, or never start; Ray itself is played by a script.
+
+tests/crash does the same with real processes.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dse.errors import UserError
+from dse.run.executors import ray as executor
+from dse.run.executors.base import Options
+from dse.run.record import FAILED, OK, Record
+from dse.sweep import Cell, Sweep
+
+Make = Callable[..., Record]
+DIES = object()
+
+
+class FakeRay:
+    """Answers method calls in the order they were made. ``script(uid, attempt)`` is an attempt's outcome."""
+
+    def __init__(self, script: Callable[[str, int], Any]) -> None:
+        self.script, self.attempts, self.hired, self.killed = script, dict[str, int](), 0, 0
+        self.starts = True
+        error = type("RayError", (Exception,), {})
+        self.exceptions = types.SimpleNamespace(RayError=error)
+
+    def remote(self, _cls: type) -> Any:
+        return types.SimpleNamespace(options=lambda **_: types.SimpleNamespace(remote=self._actor))
+
+    def _actor(self, *_args: object) -> Any:
+        self.hired += 1
+        ready = types.SimpleNamespace(remote=lambda: Call(None if self.starts else DIES))
+        return types.SimpleNamespace(ready=ready, attempt=types.SimpleNamespace(remote=self._attempt))
+
+    def _attempt(self, trial: Any, _config: str) -> Any:
+        self.attempts[trial.uid] = self.attempts.get(trial.uid, 0) + 1
+        return Call(self.script(trial.uid, self.attempts[trial.uid]))
+
+    def wait(self, refs: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        return refs[:num_returns], refs[num_returns:]
+
+    def get(self, call: Any) -> Any:
+        if call.outcome is DIES:
+            raise self.exceptions.RayError("The actor died unexpectedly.\nworker exit: killed by signal 9")
+        return call.outcome
+
+    def kill(self, _actor: Any, no_restart: bool) -> None:
+        self.killed += 1
+
+
+class Call:
+    """A reference to a method call's outcome."""
+
+    def __init__(self, outcome: Any) -> None:
+        self.outcome = outcome
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch, sweep: Sweep) -> Callable[..., Any]:
+    def start(script: Callable[[str, int], Any], starts: bool = True) -> tuple[FakeRay, list[tuple[Cell, Record]]]:
+        fake, found = FakeRay(script), list[tuple[Cell, Record]]()
+        fake.starts = starts
+        monkeypatch.setitem(sys.modules, "ray", fake)  # type: ignore[arg-type]
+        stop = threading.Event()
+
+        def on_record(cell: Cell, record: Record) -> None:
+            found.append((cell, record))
+            if record.error == "stop":
+                stop.set()
+
+        pool = executor._Pool(Options(), sweep.cells, on_record, stop)
+        try:
+            pool.run(2, lambda busy: None)
+        finally:
+            pool.close()
+        return fake, found
+
+    return start
+
+
+def test_every_cell_once(play: Callable[..., Any], sweep: Sweep, make_record: Make) -> None:
+    fake, found = play(lambda uid, attempt: make_record(uid))
+    assert [record.uid for _, record in found] == [cell.uid for cell in sweep.cells]
+    assert fake.hired == fake.killed == 2
+
+
+def test_a_trial_gets_a_second_attempt_on_a_fresh_actor(
+    play: Callable[..., Any], sweep: Sweep, make_record: Make
+) -> None:
+    poison, unlucky = sweep.cells[2].uid, sweep.cells[3].uid
+
+    def script(uid: str, attempt: int) -> Any:
+        return DIES if uid == poison or (uid == unlucky and attempt == 1) else make_record(uid)
+
+    fake, found = play(script)
+    assert sorted(r.uid for _, r in found) == sorted(cell.uid for cell in sweep.cells)
+    status = {record.uid: record.status for _, record in found}
+    assert status == {cell.uid: FAILED if cell.uid == poison else OK for cell in sweep.cells}
+    assert fake.attempts == {cell.uid: 2 if cell.uid in (poison, unlucky) else 1 for cell in sweep.cells}
+    (lost,) = [record for _, record in found if record.uid == poison]
+    assert lost.error is not None
+    assert "the worker died 2 times" in lost.error
+    assert "killed by signal 9" in lost.error
+    assert (lost.config, lost.trial) == (sweep.cells[2].config, sweep.cells[2].trial.spec)
+    assert fake.hired == fake.killed
+
+
+def test_a_user_error_stops_the_sweep(play: Callable[..., Any]) -> None:
+    with pytest.raises(UserError, match=r"^data file x is missing$"):
+        play(lambda uid, attempt: "data file x is missing")
+
+
+def test_stop_begins_nothing_new(play: Callable[..., Any], make_record: Make) -> None:
+    _, found = play(lambda uid, attempt: make_record(uid, error="stop"))
+    assert len(found) == 2  # the one that was under way beside it is finished
+
+
+def test_workers_that_always_die_end_the_sweep(play: Callable[..., Any]) -> None:
+    with pytest.raises(UserError, match=r"Ray workers died one after the other; the last: worker exit: killed by"):
+        play(lambda uid, attempt: DIES)
+
+
+def test_workers_that_cannot_start_end_the_sweep(play: Callable[..., Any]) -> None:
+    with pytest.raises(UserError, match="3 Ray workers died"):
+        play(lambda uid, attempt: None, starts=False)
+
+
+def test_waiting_for_workers_has_an_end(
+    play: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, make_record: Make
+) -> None:
+    monkeypatch.setattr(FakeRay, "wait", lambda self, refs, num_returns, timeout: ([], refs))
+    monkeypatch.setattr(executor, "START_TIMEOUT", 0.0)
+    with pytest.raises(UserError, match="no Ray worker has started"):
+        play(lambda uid, attempt: make_record(uid))

@@ -1,0 +1,171 @@
+"""MLflow: every cell becomes a run, once; what goes wrong there stays there."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dse.errors import UserError
+from dse.run import tracking
+from dse.run.live import Tracker
+from dse.run.manifest import Entry, Manifest, read_manifests
+from dse.run.record import DIVERGED, Record
+from dse.run.store import Store
+
+Make = Callable[..., Record]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+@pytest.fixture
+def manifest() -> Manifest:
+    def entry(uid: str, recipe: str, baseline: bool = False, **labels: Any) -> Entry:
+        axes = {"task": "regression", "recipe": recipe, "seed": 0, "*.block": None, "wgrad.rhs.rounding": None} | labels
+        return Entry(uid, "b0", recipe, baseline, axes)
+
+    cells = (entry("b0", "bf16", True), entry("u1", "mxfp4", **{"*.block": 16}), entry("u2", "nvfp4"))
+    return Manifest("a sweep", "name: a sweep", cells)
+
+
+@pytest.fixture
+def records(make_record: Make) -> list[Record]:
+    training = {"task": "regression", "training": {"steps": 3, "batch": 8, "lr": 0.1}, "recipe": {}}
+    return [
+        make_record("b0", recipe="bf16", config="bf16", metric=0.2, trial=training),
+        make_record("u1", metric=0.25, curve=[[i, 1.0 / (i + 1)] for i in range(1200)]),
+        make_record("u2", DIVERGED, metric=None, diverged_at=3, diverged_where="training loss inf"),
+    ]
+
+
+def runs(folder: Path, name: str = "a sweep") -> dict[str, Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder / tracking.DATABASE}")
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    return {run.data.tags["uid"]: run for run in client.search_runs([experiment.experiment_id])}
+
+
+def test_live_projection_and_rebuild(
+    store: Store, manifest: Manifest, records: list[Record], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    manifest.write(store.folder)
+    for record in records:
+        store.append(record)
+    tracker = Tracker(store.folder, manifest, known=[])
+    for record in [records[1], records[0], records[2]]:  # a trial may end before its baseline
+        tracker.put(record)
+    assert tracking.is_behind(store.folder)
+    assert tracker.close(120) == ""
+    assert not tracking.is_behind(store.folder)
+    found = runs(store.folder)
+    assert set(found) == {"b0", "u1", "u2"}
+
+    data = found["u1"].data
+    wanted = {"task": "regression", "recipe": "mxfp4", "config": "mxfp4", "seed": "0", "uid": "u1", "all.block": "16"}
+    wanted |= {"training.steps": "3", "training.lr": "0.1", "training.optimizer": "adamw"}
+    assert wanted.items() <= data.params.items()
+    assert "wgrad.rhs.rounding" not in data.params
+    assert {"task": "regression", "recipe": "mxfp4", "seed": "0", "status": "ok", "device": "cpu (x)"}.items() <= (
+        data.tags.items()
+    )
+    assert data.metrics["gap"] == 0.25 - 0.2
+    assert data.metrics["gap_percent"] == pytest.approx(25)
+    assert data.metrics["gap_lost"] == pytest.approx(0.05 / 0.8)
+    assert (data.metrics["metric"], data.metrics["metric_initial"], data.metrics["seconds"]) == (0.25, 1.0, 1.25)
+    assert "accuracy" not in data.metrics  # null
+    info = found["u1"].info
+    assert (info.status, info.run_name, info.end_time - info.start_time) == (
+        "FINISHED",
+        "regression mxfp4 seed 0",
+        1250,
+    )
+    client = MlflowClient(tracking_uri=f"sqlite:///{store.folder / tracking.DATABASE}")
+    curve = client.get_metric_history(info.run_id, "train_loss")
+    assert sorted((m.step, m.value) for m in curve) == [(i, 1.0 / (i + 1)) for i in range(1200)]
+    assert [m.step for m in client.get_metric_history(info.run_id, "eval_metric")] == [0, 3]
+    assert found["b0"].data.metrics["gap"] == 0
+    assert "gap" not in found["u2"].data.metrics
+    assert found["u2"].data.tags["diverged"] == "step 3: training loss inf"
+
+    # once more: nothing is added; a run that was never ended is replaced
+    assert tracking.project(store) == 0
+    client.update_run(found["u2"].info.run_id, status="RUNNING")
+    assert tracking.project(store) == 1
+    assert len(runs(store.folder)) == 3
+
+    # a trial that ran again replaces its earlier run
+    store.append(dataclasses.replace(records[2], status="ok", metric=0.3, started="2026-01-03T00:00:00+00:00"))
+    assert tracking.project(store) == 1
+    found = runs(store.folder)
+    assert len(found) == 3
+    assert found["u2"].data.tags["status"] == "ok"
+
+    # the whole projection can be replaced, and this process sees the new one
+    client.delete_experiment(found["u1"].info.experiment_id)
+    assert tracking.rebuild(store) == 3
+    assert {uid: run.data.metrics for uid, run in runs(store.folder).items()} == {
+        uid: run.data.metrics for uid, run in found.items()
+    }
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "mlflow.db", "shards", "sweeps"]
+
+
+def test_a_broken_database_is_one_warning(store: Store, manifest: Manifest, records: list[Record]) -> None:
+    (store.folder / tracking.DATABASE).mkdir()
+    tracker = Tracker(store.folder, manifest, known=records[:1])
+    tracker.put(records[1])
+    warning = tracker.close(120)
+    assert warning.startswith("MLflow: 2 runs not yet projected (")
+    assert warning.endswith("; `dse dashboard --rebuild` adds them")
+    assert "\n" not in warning
+    assert tracking.is_behind(store.folder)
+
+
+def test_a_trial_waits_for_its_baseline(store: Store, manifest: Manifest, records: list[Record]) -> None:
+    manifest.write(store.folder)
+    store.append(records[1])
+    tracker = Tracker(store.folder, manifest, known=[])
+    tracker.put(records[1])
+    assert tracker.close(120) == ""
+    assert tracking.is_behind(store.folder)
+    assert runs(store.folder) == {}
+    assert tracking.project(store) == 0
+    store.append(records[0])
+    assert tracking.project(store) == 2
+    assert runs(store.folder)["u1"].data.metrics["gap"] == 0.25 - 0.2
+
+
+def test_a_tracker_without_records_costs_nothing(store: Store, manifest: Manifest) -> None:
+    tracker = Tracker(store.folder, manifest, known=[])
+    assert tracker.close(0) == ""
+    assert not (store.folder / tracking.DATABASE).exists()
+
+
+def test_dashboard_command(store: Store) -> None:
+    with pytest.raises(UserError, match="run a sweep first"):
+        tracking.dashboard_command(store.folder)
+    (store.folder / tracking.DATABASE).touch()
+    command = tracking.dashboard_command(store.folder, port=5005)
+    assert command[:2] == ["env", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"]
+    assert command[-6:] == ["--host", "127.0.0.1", "--port", "5005", "--workers", "1"]
+
+
+def test_nothing_to_project(store: Store) -> None:
+    with pytest.raises(UserError, match="no sweep has been run"):
+        tracking.rebuild(store)
+
+
+def test_manifests_are_read_back_and_damaged_ones_are_left_out(store: Store, manifest: Manifest) -> None:
+    manifest.write(store.folder)
+    (store.folder / "sweeps" / "bad.json").write_text("{")
+    assert read_manifests(store.folder) == [manifest]
