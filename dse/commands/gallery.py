@@ -6,9 +6,10 @@ from dataclasses import MISSING, fields
 from typing import Any, get_type_hints
 
 from dse.errors import UserError, nearest
+from dse.formats import ELEMENTS, SCALES
 from dse.recipe import POINTS, SELECTORS, Recipe, override
 from dse.recipes import RECIPES
-from dse.registry import ELEMENTS, FAMILIES, SCALES, to_data
+from dse.registry import FAMILIES, to_data
 
 
 def recipes(name: str | None, options: bool) -> None:

@@ -1,0 +1,174 @@
+"""Adding up a recipe's operation counts: per GEMM, operand and technique, and over the layers of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from dse.block import BlockQuantizer
+from dse.cost.hardware import B200, Hardware
+from dse.cost.shapes import LLAMA3_8B, Layer
+from dse.cost.sharing import TENSORS, counted
+from dse.gemm import Gemm
+from dse.ops import Ops
+from dse.quantizer import BFloat16, Quantizer
+from dse.recipe import GEMMS, POINTS, Recipe
+
+READ_BYTES = 2
+"""Bytes per element of a tensor that is read again: activations, gradients and working weights are kept in BF16."""
+
+_SYMBOL = {"X": "MK", "W": "NK", "G": "MN"}
+_OUTPUT = {"fprop": "G", "dgrad": "X", "wgrad": "W"}
+"""The tensor that has the size of each GEMM's output: Y has G's, dX has X's, dW has W's."""
+_BACKWARD_OF_FORWARD = ("element slope", "scale slope")
+"""Parts of a quantizer that work only in the backward pass through it: the operands of dgrad and wgrad have none."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The cost of one technique at one quantization point of one layer, in one training step.
+
+    - ``formula``: the count in symbols (M tokens, K inputs, N outputs); ``why``: in words, from the technique itself;
+    - ``note``: what is counted elsewhere, because a kernel does it once for two GEMMs (``dse.cost.sharing``);
+    - ``vector``, ``matrix``: operations on the vector units and on the matrix unit; ``random_bits``: bits drawn;
+    - ``read_bytes``: extra passes over the operand; ``syncs``: grid-wide dependencies;
+    - ``percent``: time of the operations as a share of the layer's three GEMMs at the FP4 rate, nothing overlapped.
+    """
+
+    gemm: str
+    operand: str
+    technique: str
+    formula: str
+    why: str
+    note: str
+    vector: float
+    matrix: float
+    random_bits: float
+    read_bytes: float
+    syncs: float
+    percent: float
+
+
+def breakdown(recipe: Recipe, layer: Layer, hardware: Hardware = B200) -> list[Row]:
+    """A row per (GEMM, operand, technique), in the order of the six points; a rotation stands before its operands."""
+    rows = []
+    for point in POINTS:
+        gemm, _ = point.split(".")
+        quantizer = recipe.quantizer(point)
+        for name, ops in _techniques(getattr(recipe, gemm), quantizer, gemm):
+            left, note = (ops, "") if name == "rotation" else counted(recipe, point, ops)
+            rows.append(_row(layer, hardware, point, name, left, note, quantizer.block_size))
+    return rows
+
+
+def overhead(recipe: Recipe, layers: Iterable[Layer] = LLAMA3_8B, hardware: Hardware = B200) -> float:
+    """Time of all extra operations in percent of the FP4 GEMM time, over all layers of a model; 0 for bf16 and fp32."""
+    total = _Total(recipe, tuple(layers), hardware)
+    return 100 * total.extra / total.gemm(hardware.fp4)
+
+
+def relative_time(recipe: Recipe, layers: Iterable[Layer] = LLAMA3_8B, hardware: Hardware = B200) -> float:
+    """Time of the three GEMMs and the extra operations, BF16 = 1: the axis for recipes of different widths.
+
+    A GEMM runs at the rate of its wider operand. Scale formats and block sizes are taken as native to the matrix unit.
+    """
+    total = _Total(recipe, tuple(layers), hardware)
+    return (total.own_gemm + total.extra) / total.gemm(hardware.bf16)
+
+
+def excess(recipe: Recipe, layers: Iterable[Layer] = LLAMA3_8B, hardware: Hardware = B200) -> float:
+    """Percent over three bare FP4 GEMMs, a GEMM's own lower rate included: 100 for an MXFP8 whose casts were free."""
+    total = _Total(recipe, tuple(layers), hardware)
+    return 100 * ((total.own_gemm + total.extra) / total.gemm(hardware.fp4) - 1)
+
+
+def read_time(recipe: Recipe, layers: Iterable[Layer] = LLAMA3_8B, hardware: Hardware = B200) -> float:
+    """Time of the extra passes over operands at full memory bandwidth, in percent of the FP4 GEMM time.
+
+    Not part of the other numbers: caches and overlap can hide some of it, operation counts none.
+    """
+    total = _Total(recipe, tuple(layers), hardware)
+    return 100 * total.read_bytes / hardware.bandwidth / total.gemm(hardware.fp4)
+
+
+def operand_bits(quantizer: Quantizer) -> int:
+    """Width that the matrix unit sees: the element's for blocks, 16 for BF16, 32 for what is not quantized."""
+    if isinstance(quantizer, BlockQuantizer):
+        return quantizer.element.bits
+    return 16 if isinstance(quantizer, BFloat16) else 32
+
+
+@dataclass(frozen=True)
+class _Total:
+    """Seconds and bytes over all layers of a model."""
+
+    recipe: Recipe
+    layers: Sequence[Layer]
+    hardware: Hardware
+
+    def gemm(self, rate: float) -> float:
+        """All three GEMMs of all layers at one rate."""
+        return sum(3 * layer.flop * layer.count for layer in self.layers) / rate
+
+    @property
+    def own_gemm(self) -> float:
+        """The GEMMs at the rate of the recipe's operands."""
+        gemms: list[Gemm] = [getattr(self.recipe, name) for name in GEMMS]
+        rates = [self.hardware.rate(max(operand_bits(g.lhs), operand_bits(g.rhs))) for g in gemms]
+        return sum(layer.flop * layer.count / rate for layer in self.layers for rate in rates)
+
+    @property
+    def extra(self) -> float:
+        hw = self.hardware
+        return sum(
+            layer.count * (row.vector / hw.vector + row.matrix / hw.bf16)
+            for layer in self.layers
+            for row in breakdown(self.recipe, layer, hw)
+        )
+
+    @property
+    def read_bytes(self) -> float:
+        return sum(
+            layer.count * row.read_bytes
+            for layer in self.layers
+            for row in breakdown(self.recipe, layer, self.hardware)
+        )
+
+
+def _techniques(gemm: Gemm, quantizer: Quantizer, name: str) -> Iterator[tuple[str, Ops]]:
+    """(technique, operation count) at one operand of a GEMM."""
+    if gemm.rotation is not None:
+        yield "rotation", gemm.rotation.ops()
+    for technique, ops in quantizer.ops():
+        if name == "fprop" or technique not in _BACKWARD_OF_FORWARD:
+            yield technique, ops
+
+
+def _row(layer: Layer, hardware: Hardware, point: str, technique: str, ops: Ops, note: str, block: int) -> Row:
+    """Counts of one technique. Where it states vector and matrix operations, they are two ways to do the same work:
+    the faster one counts (the vector units', on hardware without dense transforms)."""
+    tensor, gemm = TENSORS[point], point.split(".")[0]
+    n, outputs = layer.size(tensor), layer.size(_OUTPUT[gemm])
+    vector = ops.element * n + ops.block * n / block + ops.output * outputs
+    matrix = ops.matrix * n
+    on_matrix = matrix > 0 and (
+        not vector or (hardware.dense_transforms and matrix / hardware.bf16 < vector / hardware.vector)
+    )
+    vector, matrix = (0.0, matrix) if on_matrix else (vector, 0.0)
+    symbol = _SYMBOL[tensor]
+    terms = [(ops.element, symbol), (ops.block, f"{symbol}/{block}"), (ops.output, _SYMBOL[_OUTPUT[gemm]])]
+    formula = " + ".join(f"{count:g} {size}" for count, size in terms if count) or "0"
+    return Row(
+        gemm=gemm,
+        operand=tensor,
+        technique=technique,
+        formula=f"{ops.matrix:g} {symbol} (matrix unit)" if on_matrix else formula,
+        why=ops.why,
+        note=note,
+        vector=vector,
+        matrix=matrix,
+        random_bits=ops.random_bits * n,
+        read_bytes=ops.reads * n * READ_BYTES,
+        syncs=ops.syncs,
+        percent=100 * (vector / hardware.vector + matrix / hardware.bf16) / (3 * layer.flop / hardware.fp4),
+    )

@@ -1,0 +1,70 @@
+"""Layer shapes at which costs are stated: those of deployment, not those of the toy models that are trained here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dse.errors import UserError
+
+TOKENS = 8192
+"""M: one sequence of 8,192 tokens per GPU and step, the pre-training length of Llama 3 (arXiv 2407.21783, Sec. 3)."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A linear layer Y = X W^T with X [tokens, inputs], W [outputs, inputs], that occurs ``count`` times in a model."""
+
+    name: str
+    tokens: int
+    inputs: int
+    outputs: int
+    count: int = 1
+
+    @property
+    def flop(self) -> float:
+        """Floating-point operations of one GEMM, 2 M K N; fprop, dgrad and wgrad take as many each."""
+        return 2.0 * self.tokens * self.inputs * self.outputs
+
+    def size(self, tensor: str) -> int:
+        """Elements of X [M, K], W [N, K] or G = dL/dY [M, N] (Y and the gradients have their tensors' sizes)."""
+        m, k, n = self.tokens, self.inputs, self.outputs
+        return {"X": m * k, "W": n * k, "G": m * n}[tensor]
+
+    def __str__(self) -> str:
+        return f"{self.name}: M = {self.tokens:,}, K = {self.inputs:,}, N = {self.outputs:,}"
+
+
+def llama(hidden: int, kv: int, ffn: int, blocks: int, tokens: int = TOKENS) -> tuple[Layer, ...]:
+    """The seven linears of a Llama block; head and embedding stay in high precision and are left out.
+
+    ``kv``: width of the keys (heads that hold keys and values times 128).
+    """
+    return (
+        Layer("attention q, o", tokens, hidden, hidden, 2 * blocks),
+        Layer("attention k, v", tokens, hidden, kv, 2 * blocks),
+        Layer("ffn gate, up", tokens, hidden, ffn, 2 * blocks),
+        Layer("ffn down", tokens, ffn, hidden, blocks),
+    )
+
+
+# arXiv 2407.21783, Table 3: model dimension, FFN dimension, layers; 8 key/value heads of 128
+LLAMA3_8B = llama(hidden=4096, kv=1024, ffn=14336, blocks=32)
+LLAMA3_70B = llama(hidden=8192, kv=1024, ffn=28672, blocks=80)
+
+MODELS: dict[str, tuple[Layer, ...]] = {"llama3-8b": LLAMA3_8B, "llama3-70b": LLAMA3_70B}
+
+
+def parse_shape(text: str) -> Layer:
+    """A layer from ``M,K,N`` (tokens, inputs, outputs). Raises UserError for anything else.
+
+    >>> parse_shape("8192,4096,14336").flop
+    962072674304.0
+    """
+    parts = text.replace("x", ",").split(",")
+    try:
+        tokens, inputs, outputs = (int(part) for part in parts)
+    except ValueError:
+        tokens = inputs = outputs = 0
+    if min(tokens, inputs, outputs) < 1:
+        raise UserError(f"shape {text!r}: write three positive integers M,K,N (tokens, inputs, outputs)")
+    return Layer("layer", tokens, inputs, outputs)

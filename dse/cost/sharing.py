@@ -1,0 +1,76 @@
+"""Which work a real kernel does once although the recipe names it at two quantization points.
+
+Every tensor is an operand of two GEMMs: X of fprop and wgrad, W of fprop and dgrad, G of dgrad and wgrad. Two rules say
+when the second use is free; nothing else is assumed to be shared.
+
+1. *Codes.* The two uses are blocked along different axes, so they are different quantizations unless blocks are
+   square tiles (``tile == block``), which a transposition maps onto themselves. With equal quantizers, no rotation in
+   either GEMM (it would mix along different axes) and no random bits (each point draws its own), the second use reads
+   the codes and scales of the first. Only the epilogue's work per output is then counted twice.
+2. *Tensor-wide passes.* The amax of a whole tensor does not depend on blocks or orientation. With equal tensor scales
+   and no rotation in either GEMM (rotated values have another amax), its extra read and its grid-wide dependency are
+   counted once. The block maxima differ with the blocks, so their operations are counted at both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dse.block import BlockQuantizer
+from dse.ops import Ops
+from dse.recipe import Recipe
+
+TENSORS = {
+    "fprop.lhs": "X",
+    "fprop.rhs": "W",
+    "dgrad.lhs": "G",
+    "dgrad.rhs": "W",
+    "wgrad.lhs": "G",
+    "wgrad.rhs": "X",
+}
+"""The tensor at each quantization point."""
+
+_FIRST = {"dgrad.rhs": "fprop.rhs", "wgrad.lhs": "dgrad.lhs", "wgrad.rhs": "fprop.lhs"}
+"""A tensor's second use -> its first."""
+
+
+def codes_from(recipe: Recipe, point: str) -> str | None:
+    """The earlier point whose quantized tensor this one reads again (rule 1), or None."""
+    first = _unrotated_pair(recipe, point)
+    if first is None:
+        return None
+    a, b = recipe.quantizer(first), recipe.quantizer(point)
+    square = isinstance(a, BlockQuantizer) and a.tile == a.block and not a.random_bits
+    return first if square and a == b else None
+
+
+def passes_from(recipe: Recipe, point: str) -> str | None:
+    """The earlier point whose tensor-wide passes serve this one too (rule 2), or None."""
+    first = _unrotated_pair(recipe, point)
+    if first is None:
+        return None
+    a, b = recipe.quantizer(first), recipe.quantizer(point)
+    if not (isinstance(a, BlockQuantizer) and isinstance(b, BlockQuantizer)):
+        return None
+    return first if a.tensor_scale is not None and a.tensor_scale == b.tensor_scale else None
+
+
+def counted(recipe: Recipe, point: str, ops: Ops) -> tuple[Ops, str]:
+    """What is left of a technique's operations at a point, once shared work is counted where it is first done.
+
+    The second part says in words what was left out, or is empty.
+    """
+    if first := codes_from(recipe, point):
+        return Ops(output=ops.output, why=ops.why), f"codes of {first}"
+    if (ops.reads or ops.syncs) and (first := passes_from(recipe, point)):
+        return replace(ops, reads=0, syncs=0), f"amax of {first}"
+    return ops, ""
+
+
+def _unrotated_pair(recipe: Recipe, point: str) -> str | None:
+    """The tensor's first use, if this is its second and neither GEMM rotates."""
+    first = _FIRST.get(point)
+    if first is None:
+        return None
+    gemms = (getattr(recipe, p.split(".")[0]) for p in (first, point))
+    return first if all(gemm.rotation is None for gemm in gemms) else None

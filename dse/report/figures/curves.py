@@ -1,0 +1,112 @@
+"""Training curves: the loss itself, and its paired difference to the baseline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dse.report.curves import HELD_OUT, TRAINING
+from dse.report.figures.style import MUTED, Style, data_uri, new_figure, symlog, theme
+from dse.report.table import Table
+from dse.run.record import DIVERGED
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def training(table: Table, points: pd.DataFrame, look: dict[str, Style]) -> str | None:
+    """A row per task: training loss, its difference to the baseline, and held-out metrics where there are several."""
+    tasks = [task for task in table.tasks if task in set(points["task"])]
+    if not tasks:
+        return None
+    steps = points[points["kind"] == HELD_OUT].groupby("task")["step"].nunique()
+    held_out = bool(len(steps)) and int(steps.max()) > 2
+    columns = 3 if held_out else 2
+    with theme():
+        figure = new_figure(2.55 * len(tasks) + 0.5)
+        grid = figure.subplots(len(tasks), columns, squeeze=False)
+        for row, task in zip(grid, tasks, strict=True):
+            mine = points[points["task"] == task]
+            train = mine[mine["kind"] == TRAINING]
+            row[0].set_title(f"{task}: training loss")
+            _losses(row[0], train, look)
+            row[1].set_title(f"{task}: difference to {table.baseline}, same seed")
+            _differences(row[1], train[train["recipe"] != table.baseline], look)
+            if held_out:
+                row[2].set_title(f"{task}: held-out {table.metric.get(task, 'metric')}")
+                _losses(row[2], mine[mine["kind"] == HELD_OUT], look, marker=True)
+        for axes in grid[-1]:
+            axes.set_xlabel("step")
+        _legend(figure, points, look)
+        return data_uri(figure)
+
+
+def _losses(axes: Axes, points: pd.DataFrame, look: dict[str, Style], marker: bool = False) -> None:
+    means = _draw(axes, points, "value", look, marker)
+    if not means or min(means) <= 0 or max(means) / min(means) < 20:
+        return
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.set_ylim(min(means) / 1.25, max(means) * 1.25)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if max(means) / min(means) < 300 else (1.0,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _differences(axes: Axes, points: pd.DataFrame, look: dict[str, Style]) -> None:
+    means = _draw(axes, points[points["difference"].notna()], "difference", look)
+    axes.axhline(0, color=MUTED, lw=1, zorder=1)
+    symlog(axes, means)
+
+
+def _draw(axes: Axes, points: pd.DataFrame, what: str, look: dict[str, Style], marker: bool = False) -> list[float]:
+    """Mean and range over the seeds that finished; each diverged seed alone, thin, up to its cross.
+
+    Returns the means, and limits the axis to the trials that finished where there are any.
+    """
+    import seaborn as sns
+
+    whole = points[points["status"] != DIVERGED]
+    stats = whole.groupby(["config", "recipe", "step"], sort=False)[what].agg(["mean", "min", "max"]).reset_index()
+    for (config, recipe), part in stats.groupby(["config", "recipe"], sort=False):
+        style = look[str(recipe)]
+        axes.fill_between(part["step"], part["min"], part["max"], color=style.color, alpha=0.16, lw=0)
+        line = {"dashes": style.dashes} if style.dashes else {}
+        sns.lineplot(
+            data=part, x="step", y="mean", color=style.color, lw=1.5, ax=axes, estimator=None, errorbar=None,
+            label=str(config), legend=False, marker=style.marker if marker else None, markersize=4, zorder=3, **line,
+        )  # fmt: skip
+    if len(stats):
+        _limit(axes, [*stats["min"], *stats["max"]])
+    for (_, recipe, _), part in points[points["status"] == DIVERGED].groupby(["config", "recipe", "seed"], sort=False):
+        color = look[str(recipe)].color
+        axes.plot(part["step"], part[what], color=color, lw=0.9, alpha=0.8)
+        low, high = axes.get_ylim()
+        last = part.iloc[-1]
+        axes.plot(
+            last["step"], min(max(last[what], low), high), "X", color=color, ms=7, mec="white", clip_on=False, zorder=6
+        )
+    axes.set_xlabel("")
+    axes.set_ylabel("")
+    return list(stats["mean"]) if len(stats) else list(points[what])
+
+
+def _limit(axes: Axes, values: list[float]) -> None:
+    low, high = min(values), max(values)
+    room = 0.05 * (high - low or abs(high) or 1.0)
+    axes.set_ylim(low - room, high + room)
+
+
+def _legend(figure: Figure, points: pd.DataFrame, look: dict[str, Style]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = []
+    for recipe in dict.fromkeys(points["recipe"]):
+        style = look[recipe]
+        line = Line2D([], [], color=style.color, lw=2.4, label=recipe)
+        if style.dashes:
+            line.set_dashes(style.dashes)
+        handles.append(line)
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(8, len(handles)), handlelength=1.4)

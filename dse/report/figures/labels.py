@@ -1,0 +1,90 @@
+"""Labels beside points, placed so that they cover neither each other nor a point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_GAP = 7.0  # points between marker and text
+_DIRECTIONS = [(1, 0), (1, 1), (1, -1), (-1, 0), (-1, 1), (-1, -1), (0, 1), (0, -1)]
+_RINGS = (1.0, 2.2, 3.6, 5.2, 7.0)
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Label:
+    """Text for the point (x, y) in data coordinates."""
+
+    text: str
+    x: float
+    y: float
+    color: str
+    bold: bool = False
+
+
+def place(axes: Axes, labels: Sequence[Label], obstacles: Sequence[tuple[float, float]]) -> None:
+    """Writes each label at the free spot nearest to its point, with a thin line to it when that is not next to it.
+
+    ``obstacles`` are points in data coordinates. The axes' limits and the layout must be final. Where nothing is free,
+    the least bad spot is taken.
+    """
+    figure = axes.figure
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    pixels = figure.dpi / 72
+    frame = axes.get_window_extent(renderer)
+    bounds = (frame.x0, frame.y0, frame.x1, frame.y1)
+    points = [tuple(axes.transData.transform(p)) for p in obstacles]
+    taken: list[Box] = [(x - 4 * pixels, y - 4 * pixels, x + 4 * pixels, y + 4 * pixels) for x, y in points]
+    for label in sorted(labels, key=lambda item: (-item.x, -item.y)):
+        weight = "bold" if label.bold else "normal"
+        probe = axes.text(0, 0, label.text, fontsize=8.8, weight=weight)
+        extent = probe.get_window_extent(renderer)
+        probe.remove()
+        px, py = axes.transData.transform((label.x, label.y))
+        best: tuple[float, int, int, float] | None = None
+        for ring in _RINGS:
+            for dx, dy in _DIRECTIONS:
+                box = _box(px, py, dx, dy, ring * _GAP * pixels, extent.width, extent.height)
+                cost = 10 * _outside(box, bounds) + sum(_overlap(box, other) for other in taken) + 18 * ring
+                cost += 6 * (dx <= 0) + 4 * (dy != 0)
+                if best is None or cost < best[0]:
+                    best = (cost, dx, dy, ring)
+        assert best is not None
+        _, dx, dy, ring = best
+        taken.append(_box(px, py, dx, dy, ring * _GAP * pixels, extent.width, extent.height))
+        axes.annotate(
+            label.text,
+            (label.x, label.y),
+            xytext=(dx * ring * _GAP, dy * ring * _GAP),
+            textcoords="offset points",
+            ha={1: "left", 0: "center", -1: "right"}[dx],
+            va={1: "bottom", 0: "center", -1: "top"}[dy],
+            fontsize=8.8,
+            weight=weight,
+            color=label.color,
+            arrowprops={"arrowstyle": "-", "color": label.color, "lw": 0.6, "shrinkB": 4} if ring > 1.5 else None,
+            bbox={"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 0.4},
+            annotation_clip=False,
+            zorder=6,
+        )
+
+
+def _box(x: float, y: float, dx: int, dy: int, away: float, width: float, height: float) -> Box:
+    left = x + dx * away - (0 if dx > 0 else width if dx < 0 else width / 2)
+    bottom = y + dy * away - (0 if dy > 0 else height if dy < 0 else height / 2)
+    return left, bottom, left + width, bottom + height
+
+
+def _overlap(a: Box, b: Box) -> float:
+    """Shared area in square pixels."""
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _outside(box: Box, bounds: Box) -> float:
+    """Area of the box outside the bounds."""
+    return (box[2] - box[0]) * (box[3] - box[1]) - _overlap(box, bounds)

@@ -1,0 +1,94 @@
+"""One panel of the Pareto figures: points with their intervals, the front's step line, labels."""
+
+from __future__ import annotations
+
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any
+
+from dse.report.figures.labels import Label, place
+from dse.report.figures.style import INK, MUTED, Style, symlog
+from dse.report.table import dicts
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+_MOST_LABELS = 40
+_MANY = 40
+"""Points; where there are more, only the front and named recipes have bars."""
+
+
+def points(rows: pd.DataFrame, x: str, y: str, scale: float, front: str = "front") -> pd.DataFrame:
+    """The rows that have a place, with columns x, y, half (of the interval) and front; y in units of 1 / scale."""
+    placed = rows.assign(x=rows[x], y=rows[f"{y}_mean"] * scale, half=rows[f"{y}_half"] * scale, front=rows[front])
+    return placed[placed["x"].notna() & placed["y"].notna()]
+
+
+def draw(axes: Axes, rows: pd.DataFrame, look: dict[str, Style]) -> None:
+    """Everything but the labels; sets the axes' final limits. Diverged configurations have open markers."""
+    import seaborn as sns
+
+    many = len(rows) > _MANY
+    for row in dicts(_barred(rows)):
+        color = look[row["recipe"]].color
+        bar: dict[str, Any] = {"fmt": "none", "ecolor": color, "elinewidth": 1.2, "capsize": 2.5, "alpha": 0.75}
+        axes.errorbar(row["x"], row["y"], row["half"], **bar)
+    for recipe, group in rows.groupby("recipe", sort=False):
+        style = look[str(recipe)]
+        for diverged, part in group.groupby(group["diverged"] > 0):
+            shape: dict[str, Any] = {"marker": style.marker, "s": 22 if many else 46, "alpha": 0.35 if many else 1.0}
+            if diverged:
+                shape |= {"facecolor": "white", "edgecolor": style.color, "linewidth": 1.4}
+            else:
+                shape |= {"color": style.color, "linewidth": 0}
+            sns.scatterplot(data=part, x="x", y="y", ax=axes, legend=False, zorder=4, **shape)
+    axes.axhline(0, color=MUTED, lw=1, zorder=1)
+    symlog(axes, [*rows["y"], *(rows["y"] + rows["half"])])
+    axes.margins(x=0.09 if rows["x"].nunique() > 1 else 0.5, y=0.1)
+    axes.autoscale_view()
+    axes.set_xlim(axes.get_xlim())
+    axes.set_ylim(axes.get_ylim())
+    axes.set(xlabel="", ylabel="")
+    members = rows[rows["front"]].sort_values("x")
+    if many:
+        colors = [look[recipe].color for recipe in members["recipe"]]
+        axes.scatter(members["x"], members["y"], s=42, c=colors, edgecolors="white", linewidths=0.8, zorder=5)
+    if len(members):
+        xs, ys = [*members["x"], axes.get_xlim()[1]], [*members["y"], members["y"].iloc[-1]]
+        axes.step(xs, ys, where="post", color=INK, lw=1.1, alpha=0.55, zorder=2)
+
+
+def label(axes: Axes, rows: pd.DataFrame, look: dict[str, Style], names: dict[str, str]) -> None:
+    """Writes ``names`` (configuration -> text) beside their points, bold on the front, once the layout is final."""
+    labels = [
+        Label(shorten(names[r["config"]], 32, placeholder="…"), r["x"], r["y"], look[r["recipe"]].color, r["front"])
+        for r in dicts(rows[rows["config"].isin(set(names))])
+    ]
+    place(axes, labels[:_MOST_LABELS], _obstacles(axes, rows))
+
+
+def zero(axes: Axes, text: str) -> None:
+    """Names the line at zero."""
+    axes.annotate(
+        text, (1, 0), xycoords=("axes fraction", "data"), xytext=(-2, -3), textcoords="offset points",
+        fontsize=8.5, color=MUTED, ha="right", va="top",
+    )  # fmt: skip
+
+
+def _barred(rows: pd.DataFrame) -> pd.DataFrame:
+    shown = rows[rows["named"] | rows["front"]] if len(rows) > _MANY else rows
+    return shown[shown["half"] > 0]
+
+
+def _obstacles(axes: Axes, rows: pd.DataFrame) -> list[tuple[float, float]]:
+    """Points that labels should not cover: the configurations, their bars, and the front's line."""
+    found = [(x, y) for x, y in zip(rows["x"], rows["y"], strict=True)][:300]
+    shown = _barred(rows)
+    for x, y, half in zip(shown["x"], shown["y"], shown["half"], strict=True):
+        found += [(x, y + s * half) for s in (-1, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1)]
+    members = rows[rows["front"]].sort_values("x")
+    left, right = axes.get_xlim()
+    for x, y, end in zip(members["x"], members["y"], [*members["x"].iloc[1:], right], strict=False):
+        count = 1 + int(80 * (end - x) / (right - left))
+        found += [(x + (end - x) * i / count, y) for i in range(1, count + 1)]
+    return found

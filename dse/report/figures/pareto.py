@@ -1,0 +1,103 @@
+"""The Pareto figures: what is lost against what it costs."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from dse.report.configs import ALL, native_front
+from dse.report.figures import panel
+from dse.report.figures.style import Style, data_uri, new_figure, settle, theme
+from dse.report.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+_OVERHEAD = "overhead: extra vector operations (% of the FP4 GEMM time)"
+
+
+def overall(table: Table, configs: pd.DataFrame, look: dict[str, Style], marks: dict[str, str]) -> str | None:
+    """All tasks together: mean share of the baseline's improvement that is lost. None when nothing is known.
+
+    Left: the narrowest operands against their overhead. Right: every width against the time of its GEMMs.
+    ``marks``: configuration -> the number that it is labelled with; named recipes are labelled with their names.
+    """
+    rows = configs[configs["task"] == ALL]
+    narrow = panel.points(rows[rows["narrow"]], "overhead", "lost", 100.0)
+    wide = panel.points(rows, "relative_time", "lost", 100.0, "front_time")
+    if narrow.empty and wide[~wide["is_baseline"]].empty:
+        return None
+    with theme():
+        figure = new_figure(4.7)
+        left, right = figure.subplots(1, 2, width_ratios=(2, 1))
+        panel.draw(left, narrow, look)
+        left.set_title(f"{_bits(narrow)} operands: overhead")
+        left.set(xlabel=_OVERHEAD, ylabel="improvement lost (%)   lower is better")
+        panel.draw(right, wide, look)
+        right.set_title("every width: time")
+        right.set(xlabel="modelled time of the GEMMs (BF16 = 1)")
+        _legend(figure, narrow, look)
+        settle(figure)
+        panel.zero(left, f"{table.baseline} baseline")
+        panel.label(left, narrow, look, _names(narrow) | marks)
+        panel.label(right, wide, look, {c: r for c, r in _recipes(wide) if c not in set(narrow["config"])})
+        return data_uri(figure)
+
+
+def per_task(table: Table, configs: pd.DataFrame, look: dict[str, Style], marks: dict[str, str]) -> str | None:
+    """One panel per task: the narrowest operands, in the gap of the task's own metric; arguments as for ``overall``."""
+    import pandas as pd
+
+    panels = []
+    for task in table.tasks:
+        rows = configs[(configs["task"] == task) & configs["narrow"]]
+        placed = panel.points(rows.assign(front=native_front(rows)), "overhead", "gap", 1.0)
+        if len(placed):
+            panels.append((task, placed))
+    if not panels:
+        return None
+    columns = min(2, len(panels))
+    lines = math.ceil(len(panels) / columns)
+    with theme():
+        figure = new_figure(3.4 * lines + 0.2)
+        grid = figure.subplots(lines, columns, squeeze=False).flatten()
+        for axes in grid[len(panels) :]:
+            axes.remove()
+        for axes, (task, rows) in zip(grid, panels, strict=False):
+            panel.draw(axes, rows, look)
+            axes.set_title(task)
+            axes.set(ylabel=f"gap in held-out {table.metric.get(task, 'metric')}")
+        for axes in grid[len(panels) - columns : len(panels)]:
+            axes.set(xlabel=_OVERHEAD)
+        _legend(figure, pd.concat([rows for _, rows in panels]), look)
+        settle(figure)
+        for axes, (_, rows) in zip(grid, panels, strict=False):
+            panel.zero(axes, f"{table.baseline} baseline")
+            panel.label(axes, rows, look, _names(rows) | marks)
+        return data_uri(figure)
+
+
+def _names(rows: pd.DataFrame) -> dict[str, str]:
+    return {config: config for config in rows.loc[rows["named"], "config"]}
+
+
+def _recipes(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """One configuration of each recipe, the one that loses least."""
+    best = rows.sort_values("y").drop_duplicates("recipe")
+    return list(zip(best["config"], best["recipe"], strict=True))
+
+
+def _bits(rows: pd.DataFrame) -> str:
+    return f"{rows['bits'].max()}-bit" if len(rows) else "narrow"
+
+
+def _legend(figure: Figure, rows: pd.DataFrame, look: dict[str, Style]) -> None:
+    """Colors and markers of recipes, where not every point is labelled with its recipe."""
+    if rows["named"].all():
+        return
+    from matplotlib.lines import Line2D
+
+    recipes = list(dict.fromkeys(rows["recipe"]))[:16]
+    handles = [Line2D([], [], ls="", marker=look[r].marker, color=look[r].color, label=r) for r in recipes]
+    figure.legend(handles=handles, loc="outside upper left", ncols=8, handletextpad=0.2, columnspacing=1.4)

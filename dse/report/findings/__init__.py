@@ -1,0 +1,35 @@
+"""What the numbers say, as sentences. Every sentence is computed, and says when a difference is within the noise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dse.report.configs import ALL
+from dse.report.effects import Effect
+from dse.report.findings.finding import CLOSE, Finding
+from dse.report.findings.options import options
+from dse.report.findings.ranking import cheapest, ranking
+from dse.report.findings.tasks import tasks
+from dse.report.findings.trouble import trouble
+from dse.report.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def findings(table: Table, configs: pd.DataFrame, found: list[Effect], chosen: list[str]) -> list[Finding]:
+    """At most five findings, in the order a reader needs them; ``chosen`` are the highlighted configurations."""
+    if configs.empty or not table.records:
+        return []
+    overall = configs[configs["task"] == ALL]
+    parts = [
+        ranking(table, overall, found, chosen),
+        cheapest(overall),
+        tasks(table, configs, chosen),
+        options(found),
+        trouble(table),
+    ]
+    return [part for part in parts if part]
+
+
+__all__ = ["CLOSE", "Finding", "findings"]

@@ -1,0 +1,28 @@
+"""What gave no number."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from dse.report.findings.finding import Finding
+from dse.report.numbers import listing, plural
+from dse.report.table import MISSING, Table
+from dse.run.record import DIVERGED, FAILED
+
+
+def trouble(table: Table) -> Finding | None:
+    """Counts of what diverged, failed or is still to run; the worst of the diverged."""
+    frame = table.frame
+    counts = frame["status"].value_counts()
+    diverged, failed, missing = (int(counts.get(s, 0)) for s in (DIVERGED, FAILED, MISSING))
+    parts = [f"{diverged} diverged"] * bool(diverged) + [f"{failed} failed"] * bool(failed)
+    parts += [f"{missing} not run yet"] * bool(missing)
+    if not parts:
+        return None
+    points = []
+    if diverged:
+        rows = frame[frame["status"] == DIVERGED]
+        groups = Counter(zip(rows["config"], rows["task"], strict=True))
+        shown = [f"{config} on {task} ({plural(n, 'seed')})" for (config, task), n in groups.most_common(5)]
+        points.append(f"Diverged: {listing(shown)}{' and others' if len(groups) > 5 else ''}.")
+    return Finding("Not every trial gave a number", f"Of {plural(len(frame), 'trial')}, {listing(parts)}.", points)

@@ -1,0 +1,37 @@
+"""Which configurations the overview, the curves and the findings speak of, and what the figures call them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dse.report.configs import ALL
+from dse.report.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LIMIT = 12
+
+
+def highlights(table: Table, configs: pd.DataFrame) -> list[str]:
+    """Each recipe without overrides or, where it was only run with some, its best configuration over all tasks.
+
+    The baseline's first, then as the sweep names them; at most LIMIT.
+    """
+    if configs.empty:
+        return []
+    overall = configs[configs["task"] == ALL]
+    chosen = []
+    for recipe in table.recipes:
+        rows = overall[overall["recipe"] == recipe].sort_values(["named", "lost_mean"], ascending=[False, True])
+        if len(rows):
+            chosen.append(str(rows["config"].iloc[0]))
+    return chosen[:LIMIT]
+
+
+def marks(configs: pd.DataFrame) -> dict[str, str]:
+    """Numbers, cheapest first, for configurations with overrides on the front over all tasks: too long to write out."""
+    if configs.empty:
+        return {}
+    front = configs[(configs["task"] == ALL) & configs["front"] & ~configs["named"]].sort_values("overhead")
+    return {str(config): str(i + 1) for i, config in enumerate(front["config"])}

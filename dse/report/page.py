@@ -1,0 +1,149 @@
+"""The HTML page: figures and tables of a study, put into the templates."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dse
+from dse.report import problems, views
+from dse.report.configs import ALL
+from dse.report.effects import BASELINE, OPTION, Effect
+from dse.report.findings import findings
+from dse.report.highlights import marks
+from dse.report.numbers import duration, plural
+from dse.report.provenance import provenance
+from dse.report.table import Table, dicts
+from dse.run.record import OK
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from jinja2 import Environment
+
+    from dse.sweep import Sweep
+
+SHOWN = 12
+"""Table rows before 'show all'."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything computed from a sweep and its records; ``slug`` names the page and the folder of its data."""
+
+    sweep: Sweep
+    table: Table
+    configs: pd.DataFrame
+    effects: list[Effect]
+    chosen: list[str]
+    points: pd.DataFrame
+    slug: str
+
+    @cached_property
+    def figures(self) -> dict[str, str | None]:
+        """Data URIs by name; None where there is nothing to show."""
+        if not self.table.records:
+            return dict.fromkeys(("overall", "per_task", "forest", "curves"))
+        from dse.report.figures import curves, forest, pareto
+        from dse.report.figures.style import styles
+
+        look = styles(self.table.recipes, self.table.baseline)
+        numbers = marks(self.configs)
+        return {
+            "overall": pareto.overall(self.table, self.configs, look, numbers),
+            "per_task": pareto.per_task(self.table, self.configs, look, numbers),
+            "forest": forest.forest(self.effects, self.table.tasks),
+            "curves": curves.training(self.table, self.points, look),
+        }
+
+
+def page(study: Study) -> str:
+    """The whole page. Everything that comes from outside is escaped by the template engine."""
+    table, configs = study.table, study.configs
+    tasks = [] if configs.empty else table.tasks
+    shown = {task: views.extras(configs, task, table.metric[task]) for task in tasks}
+    context: dict[str, Any] = {
+        "study": study,
+        "sweep": study.sweep,
+        "table": table,
+        "figures": study.figures,
+        "data": study.slug,
+        "tiles": _tiles(study),
+        "findings": findings(table, configs, study.effects, study.chosen),
+        "members": views.front_members(configs, marks(configs)),
+        "overview": views.overview(table, configs, study.chosen),
+        "extras": shown,
+        "configurations": {task: views.configurations(configs, task, shown[task]) for task in tasks},
+        "effects": views.effect_rows(study.effects),
+        "has_options": any(e.kind == OPTION for e in study.effects),
+        "has_interval": any(e.lost.df > 0 for e in study.effects),
+        "versus": views.versus(study.effects, table.recipes),
+        "baselines": 0 if configs.empty else configs.loc[configs["is_baseline"], "config"].nunique(),
+        "untied": _untied(configs),
+        "divergences": problems.divergences(table),
+        "failures": problems.failures(table),
+        "missing": problems.missing(table),
+        "exclusions": problems.exclusions(study.sweep.excluded),
+        "provenance": provenance(table),
+        "limit": SHOWN,
+        "path": shlex.quote(_path(study.sweep.path)),
+        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "dse": dse.__version__,
+        "constants": {"ALL": ALL, "OPTION": OPTION, "BASELINE": BASELINE},
+    }
+    return _environment().get_template("page.html.j2").render(context)
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(plural=plural, duration=duration)
+    return environment
+
+
+def _tiles(study: Study) -> list[tuple[str, str]]:
+    """(value, name) of what was run."""
+    table = study.table
+    frame = table.frame
+    if frame.empty:
+        return []
+    done = len(table.records)
+    run = f"of {plural(len(frame), 'trial')} run" if done < len(frame) else "trials run" if done > 1 else "trial run"
+    ok = sum(record.status == OK for record in table.records.values())
+    seeds = frame["seed"].nunique()
+    return [
+        (f"{done:,}", run),
+        (f"{ok:,}", "finished with a number"),
+        (f"{len(table.tasks):,}", "task" if len(table.tasks) == 1 else "tasks"),
+        (f"{len(table.recipes):,}", "recipe" if len(table.recipes) == 1 else "recipes"),
+        (f"{frame['config'].nunique():,}", "configurations"),
+        (f"{seeds:,}", "seed" if seeds == 1 else "seeds"),
+    ]
+
+
+def _untied(configs: pd.DataFrame) -> list[str]:
+    """Configurations without a place on the all-task figure, and why."""
+    if configs.empty:
+        return []
+    rows = configs[(configs["task"] == ALL) & configs["lost_mean"].isna() & ~configs["is_baseline"]]
+    return [f"{r['config']} ({r['why'] or 'unknown'})" for r in dicts(rows)]
+
+
+def _path(path: Path) -> str:
+    """As one would type it: relative to the working directory where that is shorter."""
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:  # another drive
+        return str(path)
+    return str(path) if relative.startswith("..") else relative

@@ -1,0 +1,80 @@
+"""Pairs of cells that differ on one axis only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from dse.report.table import Table, text
+from dse.run.record import DIVERGED
+
+if TYPE_CHECKING:
+    from dse.sweep import Cell
+
+RECIPE = "recipe"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two cells' difference; or a single cell, whose gap is its difference with the baseline."""
+
+    uid: str
+    task: str
+    seed: str
+    recipe: str
+    lost: float
+    gap: float
+    diverged: bool
+    spared: bool = False
+
+
+Wide = dict[tuple[str, ...], dict[str, Pair]]
+"""All other labels -> the axis' value -> the cell."""
+
+
+def wide_by_axis(table: Table) -> dict[str, Wide]:
+    """For the recipe and each grid axis. A cell stands under every set of labels that it is the trial of.
+
+    Baselines are left out: their gaps are zero by definition.
+    """
+    axes = [RECIPE, *table.axes]
+    wide: dict[str, Wide] = {axis: {} for axis in axes}
+    columns = ["uid", "task", "seed", "recipe", "lost", "gap", "status"]
+    for uid, task, seed, recipe, lost, gap, status in table.frame[columns].itertuples(index=False, name=None):
+        cell = table.cells[uid]
+        if cell.is_baseline:
+            continue
+        single = Pair(uid, task, seed, recipe, lost, gap, status == DIVERGED)
+        for labels in (cell.labels, *cell.also):
+            texts = [text(labels.get(axis)) for axis in axes]
+            for i, axis in enumerate(axes):
+                name, same = _task(cell, axis)
+                others = (same, seed, *texts[:i], *texts[i + 1 :])
+                wide[axis].setdefault(others, {})[texts[i]] = single if name == task else replace(single, task=name)
+    return wide
+
+
+def differences(wide: Wide, value: str, reference: str) -> list[Pair]:
+    """``value`` minus ``reference``, wherever both exist and are not the very same trial."""
+    both = [(by[value], by[reference]) for by in wide.values() if value in by and reference in by]
+    return [
+        replace(
+            a,
+            lost=a.lost - b.lost,
+            gap=a.gap - b.gap,
+            diverged=a.diverged and not b.diverged,
+            spared=b.diverged and not a.diverged,
+        )
+        for a, b in both
+        if a.uid != b.uid
+    ]
+
+
+def _task(cell: Cell, axis: str) -> tuple[str, str]:
+    """The task's label and what must agree about it; along an axis of the task itself, both without that option."""
+    kind, _, option = axis.partition(".")
+    label = text(cell.labels["task"])
+    if kind != "task":
+        return label, label
+    options = {name: value for name, value in cell.trial.spec["options"].items() if name != option}
+    return cell.trial.task.name, f"{cell.trial.task.name} {sorted(options.items())}"

@@ -1,0 +1,71 @@
+"""Where the numbers come from: machines, versions, data, times, and warnings where a pair's sides differ in them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from dse.report.numbers import duration, plural
+from dse.report.table import Table
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """(value, trials) counts, most frequent first; ``seconds``: sum over trials; ``span``: first start to last end."""
+
+    devices: list[tuple[str, int]]
+    hosts: list[tuple[str, int]]
+    versions: list[tuple[str, int]]
+    data: list[tuple[str, str, int]]  # task, fingerprint, trials
+    seconds: float
+    when: str
+    span: str
+    warnings: list[str]
+
+
+def provenance(table: Table) -> Provenance:
+    """Everything the records tell about themselves."""
+    records = list(table.records.values())
+    data = Counter((r.task, r.data) for r in records)
+    times = [(start, start + timedelta(seconds=r.seconds)) for r in records if (start := _time(r.started))]
+    first, last = (min(t[0] for t in times), max(t[1] for t in times)) if times else (None, None)
+    versions = Counter(", ".join(f"{k} {v}" for k, v in sorted(r.versions.items())) for r in records)
+    return Provenance(
+        devices=Counter(r.device for r in records).most_common(),
+        hosts=Counter(r.host for r in records).most_common(),
+        versions=versions.most_common(),
+        data=[(task, print_, n) for (task, print_), n in data.most_common()],
+        seconds=sum(r.seconds for r in records),
+        when=_when(first, last) if first and last else "",
+        span=duration((last - first).total_seconds()) if first and last else "",
+        warnings=_warnings(table),
+    )
+
+
+def _warnings(table: Table) -> list[str]:
+    if table.frame.empty:
+        return []
+    frame, found = table.frame, []
+    if mixed := int((frame["mixed"] & frame["gap"].notna()).sum()):
+        found.append(
+            f"{plural(mixed, 'gap')} compare trials of different devices or versions; pairing by seed is weaker there."
+        )
+    if other := int((frame["why"] == "baseline saw other data").sum()):
+        found.append(f"{plural(other, 'trial')} saw other data than the baseline; their gaps are left unknown.")
+    return found
+
+
+def _time(iso: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(iso)
+    except ValueError:
+        return None
+
+
+def _when(first: datetime, last: datetime) -> str:
+    """'on 2026-11-22 from 03:00 to 03:06 UTC', or both in full."""
+    zone = last.strftime("%Z")
+    if first.date() == last.date():
+        return f"on {first:%Y-%m-%d} from {first:%H:%M} to {last:%H:%M} {zone}".strip()
+    return f"from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} {zone}".strip()

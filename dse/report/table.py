@@ -1,0 +1,159 @@
+"""The tidy table that everything in a report is computed from: one row per cell, joined with its baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from dse.run.record import DIVERGED, FAILED, OK, Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dse.recipe import Recipe
+    from dse.sweep import Cell, Label, Sweep
+
+MISSING = "missing"
+"""Status of a cell without a record."""
+_LABELS = ("task", "recipe", "seed")
+
+
+@dataclass(frozen=True)
+class Table:
+    """The sweep's cells as a frame, and what its columns mean.
+
+    Columns of ``frame``: uid, task, recipe, config, seed (text), one per grid axis (text), is_baseline, named (no
+    overrides), status (ok, diverged, failed, missing), metric, metric_initial, base_metric, base_initial, gap, lost,
+    why (why there is no gap), bits (of the widest operand), overhead and
+    relative_time (``dse.cost``), seconds and the record's provenance; ``metrics.NAME`` for every held-out
+    metric. ``gap`` = metric - base_metric in the metric's unit; ``lost`` = gap / (base_initial - base_metric).
+    ``cells``: uid -> its cell in the sweep.
+    """
+
+    frame: pd.DataFrame
+    axes: dict[str, list[str]]  # grid axis -> its values as text, in the order of the YAML
+    tasks: list[str]
+    recipes: list[str]  # the baseline's first
+    baseline: str
+    metric: dict[str, str]  # task -> name of its primary metric
+    records: dict[str, Record]
+    cells: dict[str, Cell]
+
+
+def tabulate(sweep: Sweep, records: Iterable[Record]) -> Table:
+    """Joins cells with their records and those with their baselines' records; nothing is dropped."""
+    import pandas as pd
+
+    wanted = {cell.uid for cell in sweep.cells} | {cell.baseline_uid for cell in sweep.cells}
+    known: dict[str, Record] = {}
+    for record in records:
+        if record.uid in wanted and not (record.uid in known and known[record.uid].status == OK != record.status):
+            known[record.uid] = record
+    grid = [axis for axis in sweep.axes if axis not in _LABELS]
+    rows = [_row(c, known.get(c.uid), known.get(c.baseline_uid), grid) for c in sweep.cells]
+    frame = pd.DataFrame(rows, columns=None if rows else ["uid", *_LABELS])
+    baselines = [str(cell.labels["recipe"]) for cell in sweep.cells if cell.is_baseline]
+    return Table(
+        frame=frame,
+        axes={axis: _values(sweep.axes[axis], frame, axis) for axis in grid},
+        tasks=_values(sweep.axes.get("task", ()), frame, "task"),
+        recipes=list(dict.fromkeys(baselines + _values(sweep.axes.get("recipe", ()), frame, "recipe"))),
+        baseline=baselines[0] if baselines else "",
+        metric={text(cell.labels["task"]): cell.trial.task.metric for cell in sweep.cells},
+        records={uid: known[uid] for uid in dict.fromkeys(cell.uid for cell in sweep.cells) if uid in known},
+        cells={cell.uid: cell for cell in sweep.cells},
+    )
+
+
+def dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as dicts by column name."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def text(label: Label) -> str:
+    """A label as it is shown and grouped by; empty where an axis does not apply."""
+    from dse.sweep.labels import text_of
+
+    return "" if label is None else text_of(label)
+
+
+@dataclass(frozen=True)
+class _Cost:
+    overhead: float
+    relative_time: float
+    bits: int  # the widest of the six GEMM operands: 4 for FP4 throughout, 16 for BF16, 32 for what is not quantized
+
+
+@cache
+def _cost(recipe: Recipe) -> _Cost:
+    from dse.cost import overhead, relative_time
+    from dse.cost.overhead import operand_bits
+    from dse.recipe import POINTS
+
+    bits = max(operand_bits(recipe.quantizer(point)) for point in POINTS)
+    return _Cost(overhead(recipe), relative_time(recipe), bits)
+
+
+def _values(declared: Iterable[Any], frame: pd.DataFrame, column: str) -> list[str]:
+    seen = list(frame[column].unique()) if column in frame else []
+    return [v for v in dict.fromkeys([text(v) for v in declared] + seen) if v in seen]
+
+
+def _row(cell: Cell, own: Record | None, base: Record | None, grid: list[str]) -> dict[str, Any]:
+    gap, lost, why = _compare(own, base)
+    recipe, cost = text(cell.labels["recipe"]), _cost(cell.trial.recipe)
+    return {
+        "uid": cell.uid,
+        **{name: text(cell.labels[name]) for name in _LABELS},
+        "config": cell.config,
+        **{axis: text(cell.labels.get(axis)) for axis in grid},
+        "is_baseline": cell.is_baseline,
+        "named": cell.config == recipe,
+        "status": own.status if own else MISSING,
+        "metric": _float(own.metric if own else None),
+        "metric_initial": _float(own.metric_initial if own else None),
+        "baseline_uid": cell.baseline_uid,
+        "base_metric": _float(base.metric if base else None),
+        "base_initial": _float(base.metric_initial if base else None),
+        "gap": gap,
+        "lost": lost,
+        "why": why,
+        "bits": cost.bits,
+        "overhead": cost.overhead,
+        "relative_time": cost.relative_time,
+        "mixed": bool(own and base and (own.device, own.versions) != (base.device, base.versions)),
+        **({f"metrics.{k}": _float(v) for k, v in own.metrics.items()} if own and own.status == OK else {}),
+        "diverged_at": _float(own.diverged_at if own else None),
+        "diverged_where": (own.diverged_where or "") if own else "",
+        "seconds": own.seconds if own else math.nan,
+        "started": own.started if own else "",
+        "device": own.device if own else "",
+        "host": own.host if own else "",
+        "data": own.data if own else "",
+    }
+
+
+def _compare(own: Record | None, base: Record | None) -> tuple[float, float, str]:
+    """(gap, lost, why one of them is unknown)."""
+    if own is None:
+        return math.nan, math.nan, "not run yet"
+    if own.status in (DIVERGED, FAILED) or own.metric is None:
+        return math.nan, math.nan, own.status if own.status != OK else "no finite metric"
+    if base is None:
+        return math.nan, math.nan, "baseline not run yet"
+    if base.status != OK or base.metric is None:
+        return math.nan, math.nan, f"baseline {base.status if base.status != OK else 'has no finite metric'}"
+    if own.data != base.data:
+        return math.nan, math.nan, "baseline saw other data"
+    gap = own.metric - base.metric
+    improvement = (base.metric_initial or math.nan) - base.metric
+    if not improvement > 0:
+        return gap, math.nan, "baseline did not improve"
+    return gap, gap / improvement, ""
+
+
+def _float(value: float | None) -> float:
+    return math.nan if value is None or not math.isfinite(value) else float(value)

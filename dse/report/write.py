@@ -1,0 +1,89 @@
+"""From a sweep and its records to files: the page, and the data of its figures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dse.errors import UserError
+from dse.report.configs import aggregate
+from dse.report.curves import curves
+from dse.report.effects import Effect, effects
+from dse.report.highlights import highlights
+from dse.report.page import Study, page
+from dse.report.table import tabulate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dse.run.record import Record
+    from dse.sweep import Sweep
+
+
+def write(sweep: Sweep, records: Iterable[Record], folder: Path) -> Path:
+    """See ``dse.report.write_report``."""
+    table = tabulate(sweep, records)
+    configs = aggregate(table)
+    found = effects(table)
+    chosen = highlights(table, configs)
+    points = curves(table, chosen)
+    name = slug(sweep.name)
+    study = Study(sweep, table, configs, found, chosen, points, name)
+    html = page(study)
+    path, data = folder / f"{name}.html", folder / name
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        for frame, file in (
+            (table.frame, "trials.csv"),
+            (configs.drop(columns="estimate", errors="ignore"), "configs.csv"),
+            (effects_frame(found), "effects.csv"),
+            (points, "curves.csv"),
+        ):
+            frame.to_csv(data / file, index=False)
+        path.write_text(html, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write the report to {folder}: {error.strerror or error}") from None
+    return path
+
+
+def slug(name: str) -> str:
+    """A sweep's name as a file name.
+
+    >>> slug("my sweep/α <1>")
+    'my-sweep-α-1'
+    """
+    return re.sub(r"[^\w.]+", "-", name).strip("-.") or "sweep"
+
+
+def effects_frame(found: list[Effect]) -> pd.DataFrame:
+    """One row per effect, numbers in full."""
+    import pandas as pd
+
+    rows = [
+        {
+            "kind": e.kind,
+            "axis": e.axis,
+            "value": e.value,
+            "reference": e.reference,
+            "scope": e.scope,
+            "recipe": e.recipe,
+            "lost_difference": e.lost.mean,
+            "lost_low": e.lost.low,
+            "lost_high": e.lost.high,
+            "gap_difference": e.gap.mean if e.gap else None,
+            "gap_low": e.gap.low if e.gap else None,
+            "gap_high": e.gap.high if e.gap else None,
+            "seeds": e.lost.n,
+            "pairs": e.pairs,
+            "better": e.better,
+            "worse": e.worse,
+            "only_value_diverged": e.diverged,
+            "only_reference_diverged": e.spared,
+            "p": e.lost.p,
+            "p_holm": e.p_holm,
+        }
+        for e in found
+    ]
+    return pd.DataFrame(rows)
