@@ -34,9 +34,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A table row: its label, the marks it bears, its cells."""
+    """A table row: a configuration, the marks it bears, its cells."""
 
-    label: str
+    recipe: str
+    overrides: str
     front: bool
     baseline: bool
     cells: list[Cell]
@@ -54,7 +55,7 @@ def overview(table: Table, configs: pd.DataFrame, chosen: Sequence[str]) -> list
         head = by[ALL, config]
         lost = [_lost_cell(by.get((scope, config)), tint=True) for scope in scopes]
         cells = [_count(head["bits"]), _number(head["overhead"]), _number(head["relative_time"]), *lost]
-        rows.append(Row(config, head["front"], head["is_baseline"], cells))
+        rows.append(_row(head, cells))
     return sorted(rows, key=lambda row: (not row.baseline, row.cells[3].value))
 
 
@@ -63,7 +64,8 @@ class Member:
     """A configuration on the front over all tasks; ``mark`` is what the figures call it."""
 
     mark: str
-    config: str
+    recipe: str
+    overrides: str
     overhead: str
     lost: str
 
@@ -74,7 +76,13 @@ def front_members(configs: pd.DataFrame, marks: dict[str, str]) -> list[Member]:
         return []
     rows = configs[(configs["task"] == ALL) & configs["front"]].sort_values("overhead")
     return [
-        Member(marks.get(r["config"], ""), r["config"], number(r["overhead"]), percent(r["lost_mean"], r["lost_half"]))
+        Member(
+            mark=marks.get(r["config"], ""),
+            recipe=r["recipe"],
+            overrides=r["config"].removeprefix(r["recipe"]).strip(),
+            overhead=number(r["overhead"]),
+            lost=percent(r["lost_mean"], r["lost_half"]),
+        )
         for r in dicts(rows)
     ]
 
@@ -102,7 +110,7 @@ def configurations(configs: pd.DataFrame, task: str, shown: Sequence[str]) -> li
             _count(row["seeds"]),
             Cell(", ".join(f"{row[s]} {s}" for s in STATUSES if row[s]), sum(row[s] for s in STATUSES if s != OK)),
         ]
-        rows.append(Row(row["config"], row["front"], row["is_baseline"], cells, row["why"]))
+        rows.append(_row(row, cells))
     return sorted(rows, key=lambda r: (not r.baseline, r.cells[0].value, r.cells[1].value))[:MOST_ROWS]
 
 
@@ -148,6 +156,11 @@ def versus(found: Sequence[Effect], recipes: Sequence[str]) -> list[tuple[str, l
                 cells.append(Cell(shown, tint=math.copysign(sure, effect.lost.mean), title=title))
         rows.append((name, cells))
     return rows
+
+
+def _row(row: dict[str, Any], cells: list[Cell]) -> Row:
+    overrides = row["config"].removeprefix(row["recipe"]).strip()
+    return Row(row["recipe"], overrides, row["front"], row["is_baseline"], cells, row["why"])
 
 
 def _lost_cell(row: dict[str, Any] | None, tint: bool = False) -> Cell:

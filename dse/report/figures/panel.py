@@ -50,9 +50,9 @@ def draw(axes: Axes, rows: pd.DataFrame, look: dict[str, Style]) -> None:
     axes.set_ylim(axes.get_ylim())
     axes.set(xlabel="", ylabel="")
     members = rows[rows["front"]].sort_values("x")
-    if many:
-        colors = [look[recipe].color for recipe in members["recipe"]]
-        axes.scatter(members["x"], members["y"], s=42, c=colors, edgecolors="white", linewidths=0.8, zorder=5)
+    for row in dicts(members) if many else []:
+        style = look[row["recipe"]]
+        axes.scatter(row["x"], row["y"], s=50, color=style.color, marker=style.marker, ec="white", lw=0.8, zorder=5)
     if len(members):
         xs, ys = [*members["x"], axes.get_xlim()[1]], [*members["y"], members["y"].iloc[-1]]
         axes.step(xs, ys, where="post", color=INK, lw=1.1, alpha=0.55, zorder=2)

@@ -33,5 +33,5 @@ def _effect(e: Effect) -> str:
     verb = "changes the improvement lost by"
     return (
         f"{e.axis} = {e.value} instead of {e.reference} {verb} {by} points "
-        f"({'better' if e.lost.mean < 0 else 'worse'}; {e.better} of {plural(e.pairs, 'pair')} better{p})"
+        f"({'better' if e.lost.mean < 0 else 'worse'}; {e.better:,} of {plural(e.pairs, 'pair')} better{p})"
     )

@@ -27,7 +27,7 @@ def ranking(table: Table, overall: pd.DataFrame, found: list[Effect], chosen: li
         return Finding("No recipe has a gap on every task yet", f"{unknown}.") if unknown else None
     where = ["averaged over the tasks" if len(table.tasks) > 1 else f"on {table.tasks[0]}"]
     if not all(r["named"] for r in ranked):
-        where.append("each recipe in its best configuration")
+        where.append("each recipe in the best of its configurations (a choice that flatters it)")
     shown = [f"{r['recipe']}{SPACE}{percent(r['lost_mean'], r['lost_half'])}{_without(r)}" for r in ranked[:_MOST]]
     more = f" and {plural(len(ranked) - _MOST, 'more', 'more')}" if len(ranked) > _MOST else ""
     share = f"Share of {table.baseline}'s training improvement that is lost, {', '.join(where)}"

@@ -22,7 +22,7 @@ def trouble(table: Table) -> Finding | None:
     points = []
     if diverged:
         rows = frame[frame["status"] == DIVERGED]
-        groups = Counter(zip(rows["config"], rows["task"], strict=True))
-        shown = [f"{config} on {task} ({plural(n, 'seed')})" for (config, task), n in groups.most_common(5)]
+        groups = Counter(zip(rows["recipe"], rows["task"], strict=True))
+        shown = [f"{recipe} on {task} ({plural(n, 'trial')})" for (recipe, task), n in groups.most_common(5)]
         points.append(f"Diverged: {listing(shown)}{' and others' if len(groups) > 5 else ''}.")
     return Finding("Not every trial gave a number", f"Of {plural(len(frame), 'trial')}, {listing(parts)}.", points)

@@ -22,19 +22,20 @@ class Current(TensorScale):
 
     Cost: a max over block maxima, one multiplication per GEMM output, and, what matters in hardware, a second read of
     the operand behind a grid-wide dependency. Source: arXiv 2509.25149, App.; arXiv 2609.02846 for T.
-    Raises OptionError unless target > 0.
+    Raises OptionError unless 0 < target < inf.
     """
 
     target: float | None = None
 
     def __post_init__(self) -> None:
-        if self.target is not None and not self.target > 0:
-            raise OptionError(f"tensor_scale target must be positive, not {self.target}")
+        if self.target is not None and not 0 < self.target < float("inf"):
+            raise OptionError(f"tensor_scale target must be positive and finite, not {self.target}")
 
     def __call__(self, z: Tensor, scale: Format, constant: float) -> Tensor:
         g = z.detach().amax((-4, -2), keepdim=True)
         largest = torch.finfo(z.dtype).max
-        s = ((self.target or scale.max) * constant / g).clamp_max(largest)
+        # a true division: torch computes number / tensor as a rounded reciprocal times the number
+        s = torch.full_like(g, (self.target or scale.max) * constant).div_(g).clamp_max_(largest)
         return torch.where((g == 0) | (s == 0), 1.0, s)
 
     def ops(self) -> Ops:
