@@ -55,8 +55,9 @@ def wide_by_axis(table: Table) -> dict[str, Wide]:
 
 
 def differences(wide: Wide, value: str, reference: str) -> list[Pair]:
-    """``value`` minus ``reference``, wherever both exist and are not the very same trial."""
+    """``value`` minus ``reference``, once for each two trials that are both there and not the very same."""
     both = [(by[value], by[reference]) for by in wide.values() if value in by and reference in by]
+    distinct = {(a.uid, b.uid): (a, b) for a, b in both if a.uid != b.uid}
     return [
         replace(
             a,
@@ -65,8 +66,7 @@ def differences(wide: Wide, value: str, reference: str) -> list[Pair]:
             diverged=a.diverged and not b.diverged,
             spared=b.diverged and not a.diverged,
         )
-        for a, b in both
-        if a.uid != b.uid
+        for a, b in distinct.values()
     ]
 
 

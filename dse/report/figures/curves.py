@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from dse.report.curves import HELD_OUT, TRAINING
 from dse.report.figures.style import MUTED, Style, data_uri, new_figure, symlog, theme
 from dse.report.table import Table
-from dse.run.record import DIVERGED
+from dse.run.record import DIVERGED, OK
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +68,7 @@ def _draw(axes: Axes, points: pd.DataFrame, what: str, look: dict[str, Style], m
     """
     import seaborn as sns
 
-    whole = points[points["status"] != DIVERGED]
+    whole = points[points["status"] == OK]
     stats = whole.groupby(["config", "recipe", "step"], sort=False)[what].agg(["mean", "min", "max"]).reset_index()
     for (config, recipe), part in stats.groupby(["config", "recipe"], sort=False):
         style = look[str(recipe)]
