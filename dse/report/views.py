@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_ROWS = 3000
-_EXTRAS = 3
+_EXTRAS = 2
 _SHORT = {"diverged": "diverged", "failed": "failed", "not run": "not run", "baseline": "no baseline", "not part": "–"}
 """How a reason for a missing gap begins -> what a table cell says."""
 
@@ -88,7 +88,7 @@ def front_members(configs: pd.DataFrame, marks: dict[str, str]) -> list[Member]:
 
 
 def extras(configs: pd.DataFrame, task: str, primary: str) -> list[str]:
-    """Names of a task's held-out metrics that are shown beside the primary one: at most three."""
+    """Names of a task's held-out metrics that are shown beside the primary one: at most two."""
     rows = configs[configs["task"] == task]
     names = [str(c) for c in configs if str(c).startswith("metrics.") and rows[c].notna().any()]
     return [name.removeprefix("metrics.") for name in names if name != f"metrics.{primary}"][:_EXTRAS]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dse.report.curves import HELD_OUT, TRAINING
-from dse.report.figures.style import MUTED, Style, data_uri, new_figure, symlog, theme
+from dse.report.figures.style import MUTED, Style, data_uri, new_figure, theme
 from dse.report.table import Table
 from dse.run.record import DIVERGED, OK
 
@@ -15,14 +15,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_SMOOTH = 15
+"""Differences are running means over this share of the curve's points."""
+
+
 def training(table: Table, points: pd.DataFrame, look: dict[str, Style]) -> str | None:
     """A row per task: training loss, its difference to the baseline, and held-out metrics where there are several."""
     tasks = [task for task in table.tasks if task in set(points["task"])]
     if not tasks:
         return None
     steps = points[points["kind"] == HELD_OUT].groupby("task")["step"].nunique()
-    held_out = bool(len(steps)) and int(steps.max()) > 2
-    columns = 3 if held_out else 2
+    several = set(steps[steps > 2].index)
+    columns = 3 if several else 2
     with theme():
         figure = new_figure(2.55 * len(tasks) + 0.5)
         grid = figure.subplots(len(tasks), columns, squeeze=False)
@@ -33,9 +37,11 @@ def training(table: Table, points: pd.DataFrame, look: dict[str, Style]) -> str 
             _losses(row[0], train, look)
             row[1].set_title(f"{task}: difference to {table.baseline}, same seed")
             _differences(row[1], train[train["recipe"] != table.baseline], look)
-            if held_out:
-                row[2].set_title(f"{task}: held-out {table.metric.get(task, 'metric')}")
+            if task in several:
+                row[2].set_title(f"{task}: held-out {table.metric[task]}")
                 _losses(row[2], mine[mine["kind"] == HELD_OUT], look, marker=True)
+            elif several:
+                row[2].set_visible(False)
         for axes in grid[-1]:
             axes.set_xlabel("step")
         _legend(figure, points, look)
@@ -56,9 +62,13 @@ def _losses(axes: Axes, points: pd.DataFrame, look: dict[str, Style], marker: bo
 
 
 def _differences(axes: Axes, points: pd.DataFrame, look: dict[str, Style]) -> None:
-    means = _draw(axes, points[points["difference"].notna()], "difference", look)
+    known = points[points["difference"].notna()]
+    if len(known):
+        window = max(1, known["step"].nunique() // _SMOOTH)
+        runs = known.groupby(["config", "seed"], sort=False)["difference"]
+        known = known.assign(difference=runs.transform(lambda run: run.rolling(window, 1, center=True).mean()))
+    _draw(axes, known, "difference", look)
     axes.axhline(0, color=MUTED, lw=1, zorder=1)
-    symlog(axes, means)
 
 
 def _draw(axes: Axes, points: pd.DataFrame, what: str, look: dict[str, Style], marker: bool = False) -> list[float]:

@@ -68,10 +68,10 @@ def label(axes: Axes, rows: pd.DataFrame, look: dict[str, Style], names: dict[st
 
 
 def zero(axes: Axes, text: str) -> None:
-    """Names the line at zero."""
+    """Names the line at zero, beside the panel; before the layout is settled."""
     axes.annotate(
-        text, (1, 0), xycoords=("axes fraction", "data"), xytext=(-2, -3), textcoords="offset points",
-        fontsize=8.5, color=MUTED, ha="right", va="top",
+        text, (1, 0), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
+        fontsize=8.5, color=MUTED, va="center", annotation_clip=False,
     )  # fmt: skip
 
 

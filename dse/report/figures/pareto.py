@@ -33,13 +33,13 @@ def overall(table: Table, configs: pd.DataFrame, look: dict[str, Style], marks: 
         left, right = figure.subplots(1, 2, width_ratios=(2, 1))
         panel.draw(left, narrow, look)
         left.set_title(f"{_bits(narrow)} operands: overhead")
+        panel.zero(left, table.baseline)
         left.set(xlabel=_OVERHEAD, ylabel="improvement lost (%)   lower is better")
         panel.draw(right, wide, look)
         right.set_title("every width: time")
         right.set(xlabel="modelled time of the GEMMs (BF16 = 1)")
         _legend(figure, narrow, look)
         settle(figure)
-        panel.zero(left, f"{table.baseline} baseline")
         panel.label(left, narrow, look, _names(narrow) | marks)
         panel.label(right, wide, look, {c: r for c, r in _recipes(wide) if c not in set(narrow["config"])})
         return data_uri(figure)
@@ -66,6 +66,7 @@ def per_task(table: Table, configs: pd.DataFrame, look: dict[str, Style], marks:
             axes.remove()
         for axes, (task, rows) in zip(grid, panels, strict=False):
             panel.draw(axes, rows, look)
+            panel.zero(axes, table.baseline)
             axes.set_title(task)
             axes.set(ylabel=f"gap in held-out {table.metric.get(task, 'metric')}")
         for axes in grid[len(panels) - columns : len(panels)]:
@@ -73,7 +74,6 @@ def per_task(table: Table, configs: pd.DataFrame, look: dict[str, Style], marks:
         _legend(figure, pd.concat([rows for _, rows in panels]), look)
         settle(figure)
         for axes, (_, rows) in zip(grid, panels, strict=False):
-            panel.zero(axes, f"{table.baseline} baseline")
             panel.label(axes, rows, look, _names(rows) | marks)
         return data_uri(figure)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-CLOSE = 0.05
+CLOSE = 0.01
 """'Close to the baseline': at most this share of its improvement is lost."""
 
 

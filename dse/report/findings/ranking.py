@@ -81,9 +81,9 @@ def _neighbors(found: list[Effect], order: list[str]) -> list[str]:
         if effect is None or not effect.lost.df > 0 or effect.lost.mean < 0:
             continue
         by = interval(effect.lost.mean, effect.lost.half, scale=100, limit=2)
-        (apart if effect.lost.separated else near).append(f"{better} before {worse} by {by} points")
-    lines = [f"Told apart by paired differences: {listing(apart)}."] if apart else []
-    return lines + ([f"Order within noise: {listing(near)}."] if near else [])
+        (apart if effect.p_holm < 0.05 else near).append(f"{better} before {worse} by {by} points")
+    lines = [f"Told apart by paired differences (Holm p{SPACE}<{SPACE}0.05): {listing(apart)}."] if apart else []
+    return lines + ([f"Not told apart: {listing(near)}."] if near else [])
 
 
 def _without(row: dict[str, Any]) -> str:

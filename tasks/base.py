@@ -1,0 +1,154 @@
+"""What a task is: data, a plain model, a loss that is a pure function of (seed, step), and a fixed held-out measure.
+
+Everything a trial needs, and nothing about numerics: a task never knows which recipe trains it. The same (task, seed)
+gives the same initialization and the same batches under every recipe, so that trials can be compared in pairs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from tasks import options
+
+D = TypeVar("D")  # the task's data: a small frozen dataclass of tensors
+Model = Callable[..., Tensor]  # an nn.Module, or torch.func.functional_call bound to stacked parameters
+Batch = tuple[Tensor, ...]
+
+SCHEDULES = ("cosine", "linear", "constant")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a trial trains. `warmup` and `final_lr` are shares (of the steps, of `lr`), so they scale with the run.
+
+    Raises `UserError` for a value out of range. Which optimizers exist is the trial runner's affair.
+    """
+
+    steps: int
+    batch: int
+    lr: float
+    optimizer: str = "adamw"
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.95)
+    warmup: float = 0.1
+    schedule: str = "cosine"
+    final_lr: float = 0.1
+    clip: float = 1.0  # largest norm of the whole gradient; 0: no clipping
+    eval_every: int = 0  # steps between held-out evaluations; 0: only before the first step and after the last
+
+    def __post_init__(self) -> None:
+        options.pair("training", "betas", self.betas)
+        object.__setattr__(self, "betas", tuple(self.betas))  # YAML gives lists
+        options.integer("training", "steps", self.steps, 1)
+        options.integer("training", "batch", self.batch, 1)
+        options.integer("training", "eval_every", self.eval_every, 0)
+        options.choice("training", "schedule", self.schedule, SCHEDULES)
+        for name in ("lr", "weight_decay", "clip"):
+            options.number("training", name, getattr(self, name))
+        for name in ("warmup", "final_lr"):
+            options.number("training", name, getattr(self, name), 0.0, 1.0)
+
+    def grown(self, width: float, steps: int, batch: int) -> Training:
+        """The same for a model `width` times as wide: the rate falls as 1 / width (arXiv 2203.03466)."""
+        return replace(self, steps=self.steps * steps, batch=self.batch * batch, lr=self.lr / width)
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of step 0 .. steps - 1: linear warm-up to `lr`, then the schedule down to final_lr * lr."""
+        rising = self.warmup * self.steps
+        if step < rising:
+            return self.lr * min(1.0, (step + 1) / rising)
+        if self.schedule == "constant":
+            return self.lr
+        done = (step - rising) / max(1.0, self.steps - 1 - rising)
+        fall = 1 - done if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+        return self.lr * (self.final_lr + (1 - self.final_lr) * min(1.0, max(0.0, fall)))
+
+
+@dataclass(frozen=True)
+class Task(ABC, Generic[D]):
+    """A frozen dataclass whose fields are the task's options, all with defaults, checked when it is made.
+
+    `version` rises whenever the same options would give other numbers: it is part of a trial's identity.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    metric: ClassVar[str]  # key of the primary held-out metric in `evaluate`; lower is better
+
+    @abstractmethod
+    def training(self) -> Training:
+        """The tuned default training for these options."""
+
+    @abstractmethod
+    def load(self, data_dir: Path | None = None) -> D:
+        """The data, with a split that depends on nothing but the options. `UserError` when a file is missing."""
+
+    @abstractmethod
+    def model(self, data: D) -> nn.Module:
+        """A fresh plain model; all its randomness comes from torch's global generator."""
+
+    @abstractmethod
+    def batch(self, data: D, seed: int, step: int, size: int) -> Batch:
+        """The training batch of (seed, step), on the data's device; drawn anew each step, with replacement."""
+
+    @abstractmethod
+    def loss(self, model: Model, batch: Batch) -> Tensor:
+        """The training loss, a differentiable scalar; calls `model` and nothing else of it, so it works under vmap."""
+
+    @abstractmethod
+    def held_out(self, data: D) -> Sequence[Batch]:
+        """The fixed held-out batches, the same for every seed and recipe."""
+
+    @abstractmethod
+    def measure(self, model: Model, batch: Batch) -> dict[str, Tensor]:
+        """Scalar metrics of one held-out batch, each a mean over its items; works under vmap."""
+
+    @abstractmethod
+    def exempt(self) -> tuple[str, ...]:
+        """`fnmatch` patterns of the linears that current practice keeps in high precision."""
+
+    def evaluate(self, model: Model, data: D) -> dict[str, float]:
+        """`measure` averaged over every held-out item; not finite where the model diverged."""
+        total: dict[str, float] = {}
+        items = 0
+        with torch.no_grad():
+            for batch in self.held_out(data):
+                count = len(batch[0])
+                items += count
+                for key, value in self.measure(model, batch).items():
+                    total[key] = total.get(key, 0.0) + float(value) * count
+        return {key: value / items for key, value in total.items()}
+
+    def data_fingerprint(self, data: D) -> str:
+        """16 hex digits of the data's content, for provenance: equal data, equal fingerprint, on any machine."""
+        return fingerprint(data)
+
+
+def fingerprint(data: Any) -> str:
+    """16 hex digits over every field of a dataclass of tensors and plain values."""
+    digest = hashlib.sha256()
+    for field in fields(data):
+        value = getattr(data, field.name)
+        digest.update(field.name.encode())
+        if isinstance(value, Tensor):
+            digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        else:
+            digest.update(repr(value).encode())
+    return digest.hexdigest()[:16]
+
+
+def to_device(data: D, device: torch.device | str) -> D:
+    """The same dataclass with its tensors on `device`."""
+    values = {field.name: getattr(data, field.name) for field in fields(data)}  # type: ignore[arg-type]
+    moved = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
+    return replace(data, **moved)  # type: ignore[type-var]

@@ -1,0 +1,1 @@
+"""Where the tasks' data comes from, and how the files are read."""

@@ -1,0 +1,77 @@
+"""Tables of numbers with one real target: the paper's Gaussian teacher, diabetes, California housing."""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dse.errors import UserError
+from tasks.data import locate
+from tasks.streams import generator, permutation
+
+TABLES = ("gaussian", "diabetes", "california")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Inputs [N, F] and targets [N] float32, in units of the training rows' deviation about their mean."""
+
+    x: Tensor
+    y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+
+
+def gaussian(rows: int, features: int, noise: float) -> Table:
+    """x ~ N(0, 1), y = x w / √F + noise · N(0, 1), w ~ N(0, 1): the paper's teacher, in units of its deviation."""
+    random = generator("gaussian teacher", rows, features)
+    x = torch.randn(rows, features, generator=random)
+    w = torch.randn(features, generator=random)
+    y = (x @ w) / features**0.5 + noise * torch.randn(rows, generator=random)
+    return _table("gaussian", x, y)
+
+
+def load_table(source: str, data_dir: Path | None = None) -> Table:
+    """The real table `source`: 'diabetes' or 'california'."""
+    paths = locate.files(source, data_dir)
+    x, y = _diabetes(paths[0], paths[1]) if source == "diabetes" else _california(paths[0])
+    return _table(source, torch.from_numpy(x), torch.from_numpy(y))
+
+
+def _diabetes(inputs: Path, target: Path) -> tuple[np.ndarray, np.ndarray]:
+    with gzip.open(inputs, "rt") as x, gzip.open(target, "rt") as y:
+        return np.loadtxt(x), np.loadtxt(y)
+
+
+def _california(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Columns in the file: longitude, latitude, age, rooms, bedrooms, population, households, income, house value.
+
+    As in scikit-learn: rooms, bedrooms and population become numbers per household.
+    """
+    try:
+        with tarfile.open(path, "r:gz") as archive:
+            member = archive.extractfile("CaliforniaHousing/cal_housing.data")
+            assert member is not None
+            raw = np.loadtxt(member, delimiter=",")
+    except (tarfile.TarError, KeyError, ValueError, OSError) as error:
+        raise UserError(f"{path}: not the published archive ({error})") from None
+    longitude, latitude, age, rooms, bedrooms, population, homes, income, value = raw.T
+    x = np.stack([income, age, rooms / homes, bedrooms / homes, population, population / homes, latitude, longitude], 1)
+    return x, value
+
+
+def _table(source: str, x: Tensor, y: Tensor) -> Table:
+    """80/20 by a fixed permutation, everything standardized by the training rows."""
+    order = permutation(len(x), "split", source)
+    x, y = x[order].double(), y[order].double()
+    held = len(x) // 5
+    x = (x - x[held:].mean(0)) / x[held:].std(0)
+    y = (y - y[held:].mean()) / y[held:].std()
+    x, y = x.float(), y.float()
+    return Table(x[held:].clone(), y[held:].clone(), x[:held].clone(), y[:held].clone())

@@ -1,0 +1,88 @@
+"""Text for character models: Python's own library (always there), tinyshakespeare, or any file of text."""
+
+from __future__ import annotations
+
+import sysconfig
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dse.errors import UserError, nearest
+from tasks.data import locate
+
+TEXTS = ("stdlib", "tinyshakespeare")
+
+PRINTABLE = "\n" + "".join(map(chr, range(32, 127)))  # 96 characters
+
+# Modules that are one .py file in every Python from 3.11 on, long and full of documentation.
+# fmt: off
+STDLIB = (
+    "argparse", "ast", "bdb", "calendar", "cmd", "codecs", "configparser", "contextlib", "copy", "csv",
+    "dataclasses", "difflib", "doctest", "enum", "fractions", "ftplib", "functools", "gettext", "heapq", "imaplib",
+    "inspect", "ipaddress", "locale", "mailbox", "mimetypes", "ntpath", "optparse", "os", "pdb", "pickle",
+    "pickletools", "platform", "plistlib", "posixpath", "pprint", "profile", "pstats", "pyclbr", "pydoc", "random",
+    "sched", "selectors", "shelve", "shlex", "shutil", "smtplib", "socket", "socketserver", "statistics",
+    "subprocess", "tarfile", "tempfile", "textwrap", "threading", "timeit", "tokenize", "trace", "traceback",
+    "tracemalloc", "turtle", "typing", "uuid", "warnings", "wave", "weakref", "webbrowser", "zipapp",
+)
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Text:
+    """Character numbers [N] (uint8, or int32 for a large alphabet) and the alphabet they index."""
+
+    x: Tensor
+    test_x: Tensor
+    alphabet: str
+
+
+def load_text(source: str, data_dir: Path | None = None) -> Text:
+    """The text `source`: 'stdlib', 'tinyshakespeare', the path of a text file, or NAME for data_dir/text/NAME.txt.
+
+    The last tenth of each document is held out; the standard library counts as one document a module.
+    """
+    if source == "stdlib":
+        return _encode(_stdlib(), PRINTABLE)
+    path = locate.files(source, data_dir)[0] if source in TEXTS else _given(source, data_dir)
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a readable UTF-8 text ({error})") from None
+    return _encode([content], "".join(sorted(set(content))))
+
+
+def _stdlib() -> Iterable[str]:
+    """Each module's source in printable ASCII. It differs between Python versions: see the data fingerprint."""
+    root = Path(sysconfig.get_path("stdlib"))
+    for module in STDLIB:
+        path = root / f"{module}.py"
+        try:
+            content = path.read_text(encoding="utf-8").expandtabs(4)
+        except OSError:
+            raise UserError(f"stdlib: {path} is missing from this Python; name a text file instead") from None
+        yield "".join(character for character in content if character in PRINTABLE)
+
+
+def _given(source: str, data_dir: Path | None) -> Path:
+    roots = [] if data_dir is None else [data_dir, data_dir / "text"]
+    places = [Path(source), *(root / name for root in roots for name in (source, f"{source}.txt"))]
+    for place in places:
+        if place.is_file():
+            return place
+    known = {*TEXTS, *(path.stem for root in roots for path in root.glob("*.txt"))}
+    looked = ", ".join(map(str, places))
+    raise UserError(f"lm: no text {source!r} (looked for {looked}){nearest(source, known)}; 'stdlib' works offline")
+
+
+def _encode(documents: Iterable[str], alphabet: str) -> Text:
+    number = {character: i for i, character in enumerate(alphabet)}
+    kind = torch.uint8 if len(alphabet) <= 256 else torch.int32
+    parts = [torch.tensor([number[c] for c in document], dtype=kind) for document in documents]
+    cut = [(len(part) * 9) // 10 for part in parts]
+    train = torch.cat([part[:end] for part, end in zip(parts, cut, strict=True)])
+    test = torch.cat([part[end:] for part, end in zip(parts, cut, strict=True)])
+    return Text(train, test, alphabet)

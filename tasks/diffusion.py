@@ -1,0 +1,82 @@
+"""Diffusion: a small DiT learns to denoise the images of the image task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from tasks import options
+from tasks.base import Batch, Model, Task, Training
+from tasks.data.images import IMAGES, Images, load_images
+from tasks.image import PATCH, SIZES
+from tasks.nets.dit import Dit
+from tasks.noise import PROCESSES
+from tasks.streams import generator, rows
+
+TINY = {
+    "digits": Training(steps=100, batch=64, lr=8e-3),
+    "fashion-mnist": Training(steps=200, batch=16, lr=8e-3),
+}
+HELD_OUT = 360  # images, taken in turn from the test split; a multiple of 3
+
+
+@dataclass(frozen=True)
+class Diffusion(Task[Images]):
+    """Options: `source` digits | fashion-mnist, `size` tiny | small | base, `process` edm | ddpm.
+
+    The loss is the process's denoising error, 1 for a network that answers 0, on fixed images with fixed noise at
+    evenly spaced quantiles of the noise level; `loss_low`, `loss_mid`, `loss_high`: its thirds by rising noise.
+    """
+
+    name: ClassVar[str] = "diffusion"
+    version: ClassVar[int] = 1
+    metric: ClassVar[str] = "loss"
+
+    source: str = "digits"
+    size: str = "tiny"
+    process: str = "edm"
+
+    def __post_init__(self) -> None:
+        options.choice(self.name, "source", self.source, IMAGES)
+        options.choice(self.name, "size", self.size, SIZES)
+        options.choice(self.name, "process", self.process, PROCESSES)
+
+    def training(self) -> Training:
+        return SIZES[self.size].grow(TINY[self.source])
+
+    def load(self, data_dir: Path | None = None) -> Images:
+        return load_images(self.source, data_dir)
+
+    def model(self, data: Images) -> nn.Module:
+        size = SIZES[self.size]
+        return Dit(data.x.shape[-1], PATCH[self.source], size.width, size.depth, size.heads, size.hidden)
+
+    def exempt(self) -> tuple[str, ...]:
+        return ("embed", "level", "blocks.*.modulation", "head")
+
+    def batch(self, data: Images, seed: int, step: int, size: int) -> Batch:
+        """Images [size, S, S], noise of the same shape, noise levels [size]."""
+        random = generator("noise", seed, step)
+        x0 = data.standard(data.x[rows(data.x, seed, step, size)])
+        noise = torch.randn(x0.shape, generator=random)
+        level = PROCESSES[self.process].level(torch.rand(size, generator=random).clamp(1e-6, 1 - 1e-6))
+        return x0, noise.to(x0.device), level.to(x0.device)
+
+    def loss(self, model: Model, batch: Batch) -> Tensor:
+        return PROCESSES[self.process].losses(model, *batch).mean()
+
+    def held_out(self, data: Images) -> list[Batch]:
+        random = generator("held-out noise")
+        x0 = data.standard(data.test_x[torch.arange(HELD_OUT) % len(data.test_x)])
+        noise = torch.randn(x0.shape, generator=random)
+        level = PROCESSES[self.process].level((torch.arange(HELD_OUT) + 0.5) / HELD_OUT)
+        return [(x0, noise.to(x0.device), level.to(x0.device))]
+
+    def measure(self, model: Model, batch: Batch) -> dict[str, Tensor]:
+        losses = PROCESSES[self.process].losses(model, *batch)
+        low, mid, high = losses.unflatten(0, (3, -1)).mean(-1)
+        return {"loss": losses.mean(), "loss_low": low, "loss_mid": mid, "loss_high": high}

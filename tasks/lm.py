@@ -1,0 +1,104 @@
+"""Language modelling: a small Llama-style decoder predicts the next character."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dse.errors import UserError
+from tasks import options
+from tasks.base import Batch, Model, Task, Training
+from tasks.data.text import Text, load_text
+from tasks.nets.llama import Llama
+from tasks.streams import generator
+
+
+@dataclass(frozen=True)
+class Size:
+    """Depth, width, heads, SwiGLU width, characters of context, default training."""
+
+    depth: int
+    width: int
+    heads: int
+    hidden: int
+    context: int
+    training: Training
+
+
+TINY = Training(steps=120, batch=8, lr=4e-3)
+SIZES = {
+    "tiny": Size(2, 64, 2, 160, 64, TINY),
+    "small": Size(4, 128, 4, 352, 128, TINY.grown(width=2, steps=5, batch=2)),  # the paper's llama_9M
+    "base": Size(8, 512, 8, 1376, 256, TINY.grown(width=8, steps=20, batch=4)),  # its llama_60M at half the context
+}
+HELD_OUT = 8_192  # characters
+
+
+@dataclass(frozen=True)
+class LanguageModel(Task[Text]):
+    """Options: `text` stdlib | tinyshakespeare | a text file, or its name in data_dir/text; `size` tiny | small | base.
+
+    The loss is the cross-entropy in nats per character, on fixed windows spread evenly over the held-out text.
+    """
+
+    name: ClassVar[str] = "lm"
+    version: ClassVar[int] = 1
+    metric: ClassVar[str] = "loss"
+
+    text: str = "stdlib"
+    size: str = "tiny"
+
+    def __post_init__(self) -> None:
+        options.text(self.name, "text", self.text)
+        options.choice(self.name, "size", self.size, SIZES)
+
+    def training(self) -> Training:
+        return SIZES[self.size].training
+
+    def load(self, data_dir: Path | None = None) -> Text:
+        text, needed = load_text(self.text, data_dir), SIZES[self.size].context + 2
+        if min(len(text.x), len(text.test_x)) < needed:
+            raise UserError(f"lm: text {self.text!r} is too short: its tenth must have {needed} characters")
+        return text
+
+    def model(self, data: Text) -> nn.Module:
+        size = SIZES[self.size]
+        return Llama(len(data.alphabet), size.context, size.width, size.depth, size.heads, size.hidden)
+
+    def exempt(self) -> tuple[str, ...]:
+        return ("head",)
+
+    def batch(self, data: Text, seed: int, step: int, size: int) -> Batch:
+        """Windows [size, context] and the character after each of theirs [size, context]."""
+        context = SIZES[self.size].context
+        start = torch.randint(len(data.x) - context, (size,), generator=generator("batch", seed, step))
+        return _windows(data.x, start, context)
+
+    def loss(self, model: Model, batch: Batch) -> Tensor:
+        x, y = batch
+        return F.cross_entropy(model(x).flatten(0, 1), y.flatten())
+
+    def held_out(self, data: Text) -> list[Batch]:
+        context = SIZES[self.size].context
+        count = max(1, min(HELD_OUT, len(data.test_x)) // context)
+        start = torch.linspace(0, len(data.test_x) - context - 1, count, dtype=torch.float64).long()
+        return [_windows(data.test_x, part, context) for part in start.split(64)]
+
+    def measure(self, model: Model, batch: Batch) -> dict[str, Tensor]:
+        x, y = batch
+        scores = model(x)
+        loss = F.cross_entropy(scores.flatten(0, 1), y.flatten())
+        accuracy = (scores.argmax(-1) == y).float().mean()
+        return {"loss": loss, "bits_per_char": loss / math.log(2), "accuracy": accuracy}
+
+
+def _windows(text: Tensor, start: Tensor, context: int) -> Batch:
+    places = (start[:, None] + torch.arange(context + 1)).to(text.device)
+    window = text[places].long()
+    return window[:, :-1], window[:, 1:]

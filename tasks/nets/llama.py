@@ -1,0 +1,30 @@
+"""A Llama-style decoder: RMSNorm, rotary positions, causal attention, SwiGLU, untied head."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from tasks.nets.transformer import Block, initialize, rotary_table
+
+
+class Llama(nn.Module):
+    """Token numbers [B, T <= context] int64 -> scores [B, T, vocabulary]."""
+
+    rotary: Tensor
+
+    def __init__(self, vocabulary: int, context: int, width: int, depth: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocabulary, width)
+        self.register_buffer("rotary", rotary_table(context, width // heads), persistent=False)
+        self.blocks = nn.ModuleList(Block(width, heads, hidden, causal=True) for _ in range(depth))
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+        initialize(self, depth)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        rotary = self.rotary[:, : tokens.shape[-1]]
+        x = self.embed(tokens)
+        for block in self.blocks:
+            x = block(x, rotary)
+        scores: Tensor = self.head(self.norm(x))
+        return scores

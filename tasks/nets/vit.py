@@ -1,0 +1,30 @@
+"""A vision transformer for small grey images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tasks.nets.patches import patchify
+from tasks.nets.transformer import Block, initialize
+
+
+class Vit(nn.Module):
+    """Images [B, S, S] -> class scores [B, classes]: patches, blocks, the mean over tokens, `head`."""
+
+    def __init__(self, side: int, patch: int, width: int, depth: int, heads: int, hidden: int, classes: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.embed = nn.Linear(patch * patch, width, bias=False)
+        self.position = nn.Parameter(0.5 * torch.randn((side // patch) ** 2, width))
+        self.blocks = nn.ModuleList(Block(width, heads, hidden) for _ in range(depth))
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.head = nn.Linear(width, classes)
+        initialize(self, depth)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(patchify(x, self.patch)) + self.position
+        for block in self.blocks:
+            x = block(x)
+        scores: Tensor = self.head(self.norm(x).mean(-2))
+        return scores

@@ -1,0 +1,143 @@
+"""Paired differences: which cells make a pair, and what is computed from them."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dse.report.configs import ALL, aggregate
+from dse.report.effects import BASELINE, OPTION, VERSUS, Effect, effects, recipe_pairs
+from dse.report.findings import findings
+from dse.report.highlights import highlights
+from dse.report.stats import combine, estimate, holm
+from dse.report.table import tabulate
+from tests.report.studies import diverged, records_of, sweep_of, table_of
+
+GRID = """
+    tasks: [lm, regression]
+    recipes: [mxfp4, nvfp4_plain]
+    seeds: 3
+    grid: {G.rounding: [nearest_even, stochastic], '*.block': [16, 32]}
+"""
+
+
+def rule(at: Mapping[str, Any]) -> float:
+    """Baseline 1, loss from 2: a gap is the improvement lost. Stochastic G helps by 0.01 (1 + seed), on lm twice."""
+    base = 1.0
+    if at["recipe"] == "bf16":
+        return base
+    gap = {"mxfp4": 0.3, "nvfp4_plain": 0.1}[at["recipe"]] + 0.001 * at["*.block"]
+    helps = 0.01 * (1 + at["seed"]) * (2 if at["task"] == "lm" else 1)
+    return base + gap - (helps if at["G.rounding"] == "stochastic" else 0.0)
+
+
+def one(found: list[Effect], **fields: Any) -> Effect:
+    (match,) = [e for e in found if all(getattr(e, name) == value for name, value in fields.items())]
+    return match
+
+
+def test_an_option_by_hand(tmp_path: Path) -> None:
+    found = effects(table_of(tmp_path, GRID, rule))
+    regression = one(found, kind=OPTION, axis="G.rounding", scope="regression")
+    assert (regression.value, regression.reference) == ("stochastic", "nearest_even")
+    assert regression.pairs == 3 * 2 * 2
+    assert (regression.better, regression.worse, regression.diverged, regression.spared) == (12, 0, 0, 0)
+    assert regression.lost.n == 3  # pairs of one seed are averaged first
+    expected = estimate([-0.01, -0.02, -0.03])
+    assert regression.lost.mean == pytest.approx(expected.mean)
+    assert regression.lost.half == pytest.approx(expected.half)
+    assert regression.gap is not None
+    assert regression.gap.half == pytest.approx(expected.half)
+    whole = one(found, kind=OPTION, axis="G.rounding", scope=ALL, recipe="")
+    both = combine([expected, estimate([-0.02, -0.04, -0.06])])
+    assert (whole.lost.mean, whole.lost.half) == pytest.approx((both.mean, both.half))
+    assert whole.gap is None
+    assert one(found, axis="*.block", value="32", scope="lm").lost.mean == pytest.approx(0.016)
+    assert {e.recipe for e in found if e.axis == "G.rounding"} == {"", "mxfp4", "nvfp4_plain"}
+
+
+def test_recipes_against_the_baseline_and_each_other(tmp_path: Path) -> None:
+    found = effects(table_of(tmp_path, GRID, rule))
+    against = one(found, kind=BASELINE, value="mxfp4", scope="regression")
+    assert (against.reference, against.pairs) == ("bf16", 12)
+    assert against.lost.mean == pytest.approx(0.3 + 0.024 - 0.02 / 2)
+    pairs = recipe_pairs(found)
+    assert pairs["nvfp4_plain", "mxfp4"].lost.mean == pytest.approx(-0.2)
+    assert pairs["mxfp4", "nvfp4_plain"].lost.mean == pytest.approx(0.2)
+    assert (pairs["mxfp4", "nvfp4_plain"].better, pairs["mxfp4", "nvfp4_plain"].worse) == (0, 24)
+
+
+def test_p_values_are_adjusted_within_their_family(tmp_path: Path) -> None:
+    found = effects(table_of(tmp_path, GRID, rule))
+    family = [e for e in found if e.scope == ALL and not e.recipe and e.kind != VERSUS]
+    assert [e.p_holm for e in family] == pytest.approx(holm([e.lost.p for e in family]))
+
+
+def test_diverged_pairs_are_counted_on_their_side(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, GRID)
+    records = {r.uid: r for r in records_of(sweep, rule)}
+    for cell in sweep.cells:
+        if cell.labels["G.rounding"] == "stochastic" and cell.labels["seed"] == 0 and cell.labels["task"] == "lm":
+            records[cell.uid] = diverged(cell)
+    effect = one(effects(tabulate(sweep, records.values())), axis="G.rounding", scope="lm")
+    assert (effect.pairs, effect.diverged, effect.spared, effect.lost.n) == (8, 4, 0, 2)
+
+
+MERGED = """
+    tasks: [lm]
+    recipes: [mxfp4, {mine: {base: mxfp4, G.rounding: stochastic}}]
+    seeds: 2
+    grid: {G.rounding: [nearest_even, stochastic]}
+"""
+
+
+def test_a_trial_that_stands_for_several_cells_makes_pairs_for_each(tmp_path: Path) -> None:
+    text = MERGED + "    exclude: [{recipe: mxfp4, G.rounding: stochastic}]\n"  # only mine has both values
+    assert sweep_of(tmp_path, text).merged == 2  # mine with nearest_even is mxfp4
+    found = effects(table_of(tmp_path, text, lambda at: 1.0))
+    assert one(found, kind=OPTION, scope=ALL).pairs == 2
+
+
+def test_the_same_two_trials_are_one_pair(tmp_path: Path) -> None:
+    assert sweep_of(tmp_path, MERGED).merged == 4
+    found = effects(table_of(tmp_path, MERGED, lambda at: 1.0))
+    assert one(found, kind=OPTION, scope=ALL, recipe="").pairs == 2
+    assert not recipe_pairs(found)  # mine is mxfp4, cell by cell
+
+
+def test_an_axis_of_the_task_pairs_across_task_labels(tmp_path: Path) -> None:
+    text = "tasks: [lm]\nrecipes: [mxfp4]\nseeds: 2\ngrid: {task.size: [tiny, small]}\n"
+    gap = {"lm": 0.1, "lm(size=small)": 0.3}
+    table = table_of(tmp_path, text, lambda at: 1.0 + (at["recipe"] != "bf16") * gap.get(at["task"], 0.0))
+    assert len(table.tasks) == 2
+    effect = one(effects(table), kind=OPTION, axis="task.size")
+    assert (effect.pairs, effect.value) == (2, "small")
+    assert effect.lost.mean == pytest.approx(0.2)
+
+
+def test_findings_follow_the_numbers(tmp_path: Path) -> None:
+    def say(metric: Any) -> str:
+        table = table_of(tmp_path, "tasks: [lm, regression]\nrecipes: [mxfp4, nvfp4]\nseeds: 3\n", metric)
+        configs = aggregate(table)
+        parts = findings(table, configs, effects(table), highlights(table, configs))
+        return "\n".join([p for f in parts for p in (f.lead, f.sentence, *f.points)]).replace("\u00a0", " ")
+
+    clear = say(lambda at: 1.0 + {"bf16": 0.0, "mxfp4": 0.2, "nvfp4": 0.02}[at["recipe"]] * (1 + 0.01 * at["seed"]))
+    assert "nvfp4 2.02 ± 0.02 %, mxfp4 20.20 ± 0.23 %" in clear
+    assert "Told apart by paired differences (Holm p < 0.05): nvfp4 before mxfp4 by 18.18" in clear
+    assert "None loses less than 1 %. The closest: nvfp4 loses 2.02 ± 0.02 % of the improvement at" in clear
+    assert "Within noise" not in clear
+    noisy = say(lambda at: 1.0 + (at["recipe"] != "bf16") * 0.01 * (at["seed"] - 1 + 0.1 * (at["recipe"] == "mxfp4")))
+    assert "Within noise of the baseline (the 95 % interval includes zero): nvfp4 and mxfp4." in noisy
+    assert "Told apart" in noisy  # every pair differs by the same amount
+    single = say(lambda at: 1.1 if at["recipe"] != "bf16" and at["seed"] == 0 else 1.0 if at["seed"] == 0 else None)
+    assert "There is no interval" in single
+    assert "12 not run yet" in single
+
+
+def test_without_records_there_are_no_effects(tmp_path: Path) -> None:
+    table = table_of(tmp_path, GRID, lambda at: None)
+    assert all(math.isnan(e.lost.mean) and e.pairs == 0 for e in effects(table))
+    assert findings(table, aggregate(table), effects(table), []) == []
