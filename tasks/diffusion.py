@@ -1,4 +1,11 @@
-"""Diffusion: a small DiT learns to denoise the images of the image task."""
+"""Diffusion: a small DiT learns to denoise the images of the image task.
+
+Learning rates, held-out loss over 2 seeds, float32; a default is half the best of its scan, where paired gaps are steady:
+  digits, tiny, ddpm  4e-3 .1810 | 8e-3 .1739 | 1.6e-2 .1811 | 3.2e-2 .1940          (1.006 at the start)
+  digits, tiny, edm   2e-3 .6469 | 4e-3 .5867 | 8e-3 .5618 | 1.6e-2 .5545 (batch 64)  (1.006 at the start)
+  fashion-mnist, small, edm  1e-3 .2886 | 2e-3 .2665 | 4e-3 .2532 | 8e-3 .2528;  base 1e-3 .1848 | 2e-3 .1806 | 4e-3 .1806
+After so few steps edm is still falling steeply, and its gaps between recipes vary more by seed than those of ddpm.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +25,15 @@ from tasks.noise import PROCESSES
 from tasks.streams import generator, rows
 
 TINY = {
-    "digits": Training(steps=100, batch=64, lr=8e-3),
-    "fashion-mnist": Training(steps=200, batch=16, lr=8e-3),
+    "digits": Training(steps=100, batch=32, lr=4e-3),
+    "fashion-mnist": Training(steps=200, batch=16, lr=4e-3),
 }
 HELD_OUT = 360  # images, taken in turn from the test split; a multiple of 3
 
 
 @dataclass(frozen=True)
 class Diffusion(Task[Images]):
-    """Options: `source` digits | fashion-mnist, `size` tiny | small | base, `process` edm | ddpm.
+    """Options: `source` digits | fashion-mnist, `size` tiny | small | base, `process` ddpm | edm.
 
     The loss is the process's denoising error, 1 for a network that answers 0, on fixed images with fixed noise at
     evenly spaced quantiles of the noise level; `loss_low`, `loss_mid`, `loss_high`: its thirds by rising noise.
@@ -38,7 +45,7 @@ class Diffusion(Task[Images]):
 
     source: str = "digits"
     size: str = "tiny"
-    process: str = "edm"
+    process: str = "ddpm"
 
     def __post_init__(self) -> None:
         options.choice(self.name, "source", self.source, IMAGES)

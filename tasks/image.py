@@ -1,4 +1,14 @@
-"""Image classification: scikit-learn's digits, or Fashion-MNIST, by a small vision transformer or a perceptron."""
+"""Image classification: scikit-learn's digits, or Fashion-MNIST, by a perceptron or a small vision transformer.
+
+The perceptron is the default: on 1,437 digits the transformer learns no more, costs three times as much, and its gaps
+between recipes vary more by seed.
+
+Learning rates, held-out loss over 2 seeds, float32; a default is half the best of its scan, where paired gaps are steady:
+  digits, mlp (150 steps)  1e-3 .1673 | 2e-3 .0875 | 4e-3 .0642 | 8e-3 .0445 | 1.6e-2 .0716     (2.31 at the start)
+  digits, vit              1e-3 .1553 | 2e-3 .0805 | 4e-3 .0601 | 8e-3 .0834 | 1.6e-2 .1143     (2.42 at the start)
+  fashion-mnist, mlp       1e-3 .4736 | 2e-3 .4436 | 4e-3 .4318 | 8e-3 .4368 | 1.6e-2 .4690     (2.31 at the start)
+  fashion-mnist, vit       1e-3 .733 | 2e-3 .617 | 4e-3 .593 | 8e-3 .663 (1 seed); small: 5e-4 .353 | 1e-3 .338 | 2e-3 .347
+"""
 
 from __future__ import annotations
 
@@ -41,7 +51,7 @@ PATCH = {"digits": 4, "fashion-mnist": 4}  # 4 and 49 tokens
 
 HELD_OUT = 2000  # images at most
 TINY = {
-    ("digits", "mlp"): Training(steps=150, batch=64, lr=4e-3),
+    ("digits", "mlp"): Training(steps=100, batch=64, lr=4e-3),
     ("digits", "vit"): Training(steps=100, batch=32, lr=2e-3),
     ("fashion-mnist", "mlp"): Training(steps=300, batch=64, lr=2e-3),
     ("fashion-mnist", "vit"): Training(steps=200, batch=32, lr=2e-3),

@@ -87,6 +87,7 @@ def page(study: Study) -> str:
         "divergences": problems.divergences(table),
         "failures": problems.failures(table),
         "missing": problems.missing(table),
+        "merged": problems.merged(study.sweep),
         "exclusions": problems.exclusions(study.sweep.excluded),
         "provenance": provenance(table),
         "limit": SHOWN,

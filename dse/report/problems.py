@@ -13,7 +13,7 @@ from dse.report.table import MISSING, Table, dicts, text
 from dse.run.record import DIVERGED, FAILED
 
 if TYPE_CHECKING:
-    from dse.sweep import Excluded
+    from dse.sweep import Excluded, Sweep
 
 MOST = 200
 
@@ -85,6 +85,13 @@ def missing(table: Table) -> dict[str, int]:
         return {}
     counts = table.frame[table.frame["status"] == MISSING]["task"].value_counts()
     return {str(task): int(n) for task, n in counts.items()}
+
+
+def merged(sweep: Sweep) -> dict[str, str]:
+    """Configuration -> the configuration that is the very same trial and stands for it."""
+    from dse.sweep import config_of
+
+    return {config_of(labels): cell.config for cell in sweep.cells for labels in cell.also}
 
 
 def exclusions(excluded: Iterable[Excluded]) -> list[Exclusion]:

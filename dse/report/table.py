@@ -58,9 +58,9 @@ def tabulate(sweep: Sweep, records: Iterable[Record]) -> Table:
     baselines = [str(cell.labels["recipe"]) for cell in sweep.cells if cell.is_baseline]
     return Table(
         frame=frame,
-        axes={axis: _values(sweep.axes[axis], frame, axis) for axis in grid},
-        tasks=_values(sweep.axes.get("task", ()), frame, "task"),
-        recipes=list(dict.fromkeys(baselines + _values(sweep.axes.get("recipe", ()), frame, "recipe"))),
+        axes={axis: _values(sweep, axis) for axis in grid},
+        tasks=_values(sweep, "task"),
+        recipes=list(dict.fromkeys(baselines + _values(sweep, "recipe"))),
         baseline=baselines[0] if baselines else "",
         metric={text(cell.labels["task"]): cell.trial.task.metric for cell in sweep.cells},
         records={uid: known[uid] for uid in dict.fromkeys(cell.uid for cell in sweep.cells) if uid in known},
@@ -97,9 +97,10 @@ def _cost(recipe: Recipe) -> _Cost:
     return _Cost(overhead(recipe), relative_time(recipe), bits)
 
 
-def _values(declared: Iterable[Any], frame: pd.DataFrame, column: str) -> list[str]:
-    seen = list(frame[column].unique()) if column in frame else []
-    return [v for v in dict.fromkeys([text(v) for v in declared] + seen) if v in seen]
+def _values(sweep: Sweep, axis: str) -> list[str]:
+    """The labels on an axis that some cell bears, as text, in the order of the YAML."""
+    borne = {text(labels.get(axis)) for cell in sweep.cells for labels in (cell.labels, *cell.also)}
+    return [value for value in dict.fromkeys(text(label) for label in sweep.axes.get(axis, ())) if value in borne]
 
 
 def _row(cell: Cell, own: Record | None, base: Record | None, grid: list[str]) -> dict[str, Any]:
@@ -149,7 +150,7 @@ def _compare(own: Record | None, base: Record | None) -> tuple[float, float, str
     if own.data != base.data:
         return math.nan, math.nan, "baseline saw other data"
     gap = own.metric - base.metric
-    improvement = (base.metric_initial or math.nan) - base.metric
+    improvement = _float(base.metric_initial) - base.metric
     if not improvement > 0:
         return gap, math.nan, "baseline did not improve"
     return gap, gap / improvement, ""

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from dse.report.configs import ALL, aggregate
+from dse.report.effects import effects, recipe_pairs
+from dse.report.problems import merged
 from dse.report.stats import estimate
 from dse.report.table import tabulate
 from tests.report.studies import INITIAL, diverged, failed, record, records_of, sweep_of, table_of
@@ -107,3 +109,12 @@ def test_a_task_without_a_gap_leaves_the_mean_over_tasks_unknown(tmp_path: Path)
     assert row["why"] == "not run yet on lm"
     assert not row["front"]
     assert math.isfinite(configs.loc[("regression", "mxfp4"), "lost_mean"])
+
+
+def test_a_recipe_whose_every_cell_is_another_recipes_is_named(tmp_path: Path) -> None:
+    text = "tasks: [lm]\nrecipes: [mxfp4, {mine: {base: mxfp4, X.block: 32}}]\nseeds: 2\n"
+    sweep = sweep_of(tmp_path, text)
+    table = table_of(tmp_path, text, lambda at: 1.0)
+    assert table.recipes == ["bf16", "mxfp4", "mine"]
+    assert merged(sweep) == {"mine": "mxfp4"}
+    assert not recipe_pairs(effects(table))  # a trial is not compared with itself

@@ -23,7 +23,7 @@ CASES: dict[str, Task[Any]] = {
     "image": TASKS["image"](),
     "image-vit": TASKS["image"](net="vit"),
     "diffusion": TASKS["diffusion"](),
-    "diffusion-ddpm": TASKS["diffusion"](process="ddpm"),
+    "diffusion-edm": TASKS["diffusion"](process="edm"),
     "lm": TASKS["lm"](),
 }
 
