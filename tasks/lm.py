@@ -1,10 +1,12 @@
 """Language modeling: a small Llama-style decoder predicts the next character.
 
-Learning rates, held-out loss over 2 seeds, float32; a default is half the best of its scan, where paired gaps are steady:
-  stdlib, tiny   1e-3 2.561 | 2e-3 2.455 | 4e-3 2.382 | 8e-3 2.328 | 1.6e-2 2.361     (4.98 at the start)
-  stdlib, small  1e-3 1.541 | 2e-3 1.434 | 4e-3 1.396 | 8e-3 1.448                    (5.23 at the start)
-  tinyshakespeare, tiny 2e-3 2.462 | 4e-3 2.376 | 8e-3 2.345; small 1e-3 1.779 | 2e-3 1.687 | 4e-3 1.653 | 8e-3 1.692 (1 seed)
-`base` was not scanned: its rate is that of `tiny` times 64 / 512.
+Held-out loss by learning rate (mean of 2 seeds, float32). A default is half the best: paired gaps are steadier there.
+
+    stdlib, tiny            .001 2.561 | .002 2.455 | .004 2.382 | .008 2.328 | .016 2.361
+    stdlib, small           .001 1.541 | .002 1.434 | .004 1.396 | .008 1.448
+    tinyshakespeare, tiny   .002 2.462 | .004 2.376 | .008 2.345 (1 seed)
+    tinyshakespeare, small  .001 1.779 | .002 1.687 | .004 1.653 | .008 1.692 (1 seed)
+    base                    not scanned: the rate of tiny times 64 / 512
 """
 
 from __future__ import annotations

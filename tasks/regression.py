@@ -4,11 +4,12 @@ The paper trains a single Linear 1024 -> 1 (`net: linear`). One output makes a p
 keeps such a layer in high precision, and one output row leaves nothing for the input gradient to contract over. So the
 default model is a perceptron on the same data.
 
-Learning rates, held-out loss over 2 seeds, float32; a default is half the best of its scan, where paired gaps are steady:
-  gaussian, mlp     1e-3 .0103 | 2e-3 .0052 | 4e-3 .0025 | 8e-3 .0013 | 1.6e-2 .0010 | 3.2e-2 .0014   (1.03 at the start)
-  gaussian, linear  1e-3 .249 | 2e-3 .014 | 4e-3 and 8e-3 below .0001 | 3.2e-2 .0001                  (1.25 at the start)
-  diabetes, mlp     1e-3 .5225 | 2e-3 .5200 | 4e-3 .5195 | 8e-3 .5355 | 1.6e-2 .5631                  (1.09 at the start)
-  gaussian, mlp, small  2e-3 .0005 | 4e-3 .0002 | 8e-3 .0002 (1 seed); `paper` was not scanned: `tiny` times 128 / 1024
+Held-out loss by learning rate (mean of 2 seeds, float32). A default is half the best: paired gaps are steadier there.
+
+    gaussian, mlp, tiny   .001 .0103 | .002 .0052 | .004 .0025 | .008 .0013 | .016 .0010 | .032 .0014
+    gaussian, mlp, small  .002 .0005 | .004 .0002 | .008 .0002 (1 seed); paper: not scanned, tiny times 128 / 1024
+    gaussian, linear      .001 .249 | .002 .014 | .004, .008, .016 below .0001 | .032 .0001
+    diabetes, mlp         .001 .5225 | .002 .5200 | .004 .5195 | .008 .5355 | .016 .5631
 """
 
 from __future__ import annotations

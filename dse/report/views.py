@@ -137,7 +137,7 @@ def effect_rows(found: Sequence[Effect]) -> list[tuple[Effect, list[Cell]]]:
 
 def versus(found: Sequence[Effect], recipes: Sequence[str]) -> list[tuple[str, list[Cell | None]]]:
     """Row recipe minus column recipe over all tasks; None on the diagonal. Empty where there are no such pairs."""
-    pairs = recipe_pairs(list(found))
+    pairs = {key: effect for key, effect in recipe_pairs(list(found)).items() if math.isfinite(effect.lost.mean)}
     names = [r for r in recipes if any(r in pair for pair in pairs)]
     rows: list[tuple[str, list[Cell | None]]] = []
     for name in names:
@@ -147,7 +147,7 @@ def versus(found: Sequence[Effect], recipes: Sequence[str]) -> list[tuple[str, l
             if name == other:
                 cells.append(None)
             elif effect is None:
-                cells.append(Cell(UNKNOWN, title="no pairs"))
+                cells.append(Cell(UNKNOWN, title="not known on every task"))
             else:
                 shown = interval(effect.lost.mean, effect.lost.half, scale=100, limit=2, sign=True)
                 sure = 1.0 if effect.p_holm < 0.05 else 0.0

