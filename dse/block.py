@@ -1,27 +1,31 @@
 """The block quantizer f(X) = s_q Q(X / s_q), composed of small pieces.
 
-One block: Z = statistic(X_p); decode scale s_q = q(S_enc Z / c); elements Q(X / (s_q / S_enc)); decoded value Q s_q,
-with 1 / S_enc left to the GEMM's epilogue. Source: arXiv 2509.17791, Def. 1 and Sec. 3, in the decode convention of
-arXiv 2509.25149 (NVFP4).
+One block: Z = statistic(X_p); s_q = q(S_enc Z / c); elements Q(X S_enc / s_q); decoded value Q s_q, with 1 / S_enc left
+to the GEMM's epilogue. Source: arXiv 2509.17791, Def. 1 and Sec. 3; the decode convention is arXiv 2509.25149's.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from dse.cast import cast
-from dse.errors import OptionError
+from dse.cast import cast, shift_codes
+from dse.errors import OptionError, nearest
 from dse.formats import E2M1, E8M0, Format
 from dse.ops import FREE, Ops
 from dse.quantizer import Quantized, Quantizer
 from dse.random import Key
+from dse.techniques.choices import Candidate, Choice
+from dse.techniques.choices.base import block_error
+from dse.techniques.conventions import DECODE, Convention, Factors, Level
+from dse.techniques.outliers import Outliers
 from dse.techniques.rounding import NEAREST_EVEN, Rounding
 from dse.techniques.slopes import STRAIGHT_THROUGH, Slope
-from dse.techniques.statistics import ABSMAX, Statistic
+from dse.techniques.statistics import ABSMAX, GRADIENTS, TENSOR, AbsMax, Statistic, measure
 from dse.techniques.tensor_scales import TensorScale
 
 _ELEMENT_DRAW, _SCALE_DRAW = 0, 1
@@ -32,15 +36,19 @@ class BlockQuantizer(Quantizer):
     """Elements in blocks that share a scale.
 
     - ``element``, ``scale``: formats of the elements and of the block scale;
-    - ``block``: elements along the contraction axis that share a scale; ``tile``: rows that share it (1 or, for 2-D
-      tiles, usually ``block``);
+    - ``block``: elements along the contraction axis that share a scale; ``tile``: rows that share it. 0 means all:
+      ``block: 0`` is one scale per row (per token, per channel), with ``tile: 0`` per tensor;
     - ``rounding``, ``scale_rounding``: of elements and of scales; ``slope``, ``scale_slope``: their Q' and q';
-    - ``statistic``: Z; ``constant``: c, the element value that Z is mapped to (default: the largest element;
-      OCP MX uses the largest power of two, 4 for E2M1);
-    - ``tensor_scale``: a second-level FP32 scale, or none.
+    - ``statistic``: Z; ``scale_gradient``: 'constant', 'full' or 'diagonal', how Z takes part in the backward pass;
+    - ``constant``: c, the element value that Z is mapped to (default: the largest element; OCP MX uses the largest
+      power of two, 4 for E2M1);
+    - ``gain``: elements are cast from gain * X / s_q and decoded by 1 / gain (3/4 keeps OCP floor scales from
+      saturating under stochastic rounding); it is applied in the epilogue;
+    - ``convention``: decode or encode; ``tensor_scale``: a second-level FP32 scale, or none;
+    - ``outliers``: what is split off before; ``choice``: several candidates per block, or none.
 
-    Blocks of zeros stay zero. A NaN makes its block NaN. An infinity saturates its block's scale and its element.
-    A scale that underflows to zero flushes its block. Raises OptionError for sizes below 1 or c outside (0, max].
+    Blocks of zeros stay zero. A NaN makes its block NaN (with a tensor scale, its operand). An infinity saturates its
+    block's scale and its element. Raises OptionError for a value out of range.
     """
 
     element: Format = E2M1
@@ -52,92 +60,216 @@ class BlockQuantizer(Quantizer):
     slope: Slope = STRAIGHT_THROUGH
     scale_slope: Slope = STRAIGHT_THROUGH
     statistic: Statistic = ABSMAX
+    scale_gradient: str = "constant"
     constant: float | None = None
+    gain: float = 1.0
+    convention: Convention = DECODE
     tensor_scale: TensorScale | None = None
+    outliers: Outliers | None = None
+    choice: Choice | None = None
 
     def __post_init__(self) -> None:
         for name in ("block", "tile"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"{name} must be at least 1, not {getattr(self, name)}")
+            if getattr(self, name) < 0:
+                raise OptionError(f"{name} must be at least 0 (0: all), not {getattr(self, name)}")
         if self.constant is not None and not 0 < self.constant <= self.element.max:
             raise OptionError(f"constant must lie in (0, {self.element.max:g}], not {self.constant}")
+        if not 0 < self.gain <= 1:
+            raise OptionError(f"gain must lie in (0, 1], not {self.gain}")
+        if (
+            self.choice is not None
+            and any(c.codes for c in self._candidates())
+            and self.scale.exp + self.scale.man > 15
+        ):
+            raise OptionError(f"scale_sweep needs a scale format with few codes, not {self.scale.name}")
+        if self.scale_gradient not in GRADIENTS:
+            raise OptionError(
+                f"scale_gradient cannot be {self.scale_gradient!r}{nearest(self.scale_gradient, GRADIENTS)}"
+            )
 
     @property
     def straight_through(self) -> bool:
-        return self.slope.is_identity and self.statistic.is_constant
-
-    @property
-    def multiple(self) -> int:
-        return self.block
-
-    @property
-    def block_size(self) -> int:
-        return self.block * self.tile
+        return (
+            self.slope.is_identity
+            and self.scale_gradient == "constant"
+            and self.convention.encode_with == "quantized"
+            and (self.outliers is None or self.outliers.straight_through)
+            and (self.tensor_scale is None or self.tensor_scale.gradient == "ignore")
+        )
 
     @property
     def random_bits(self) -> int:
         return max(self.rounding.random_bits, self.scale_rounding.random_bits)
 
+    @property
+    def remembers(self) -> bool:
+        return self.tensor_scale is not None and self.tensor_scale.remembers
+
     def __call__(self, x: Tensor, key: Key | None = None) -> Quantized:
-        rows, columns = x.shape[-2:]
         if x.numel() == 0:
             return Quantized(x)
+        if self.outliers is None:
+            return self._quantize(x, key)
+        parts = self.outliers.split(x)
+        quantized = [self._quantize(part, key) for part in parts.quantized]
+        if len(quantized) == 1 and parts.remainder is None:
+            return quantized[0]
+        exact = [] if parts.remainder is None else [parts.remainder]
+        return Quantized(reduce(torch.add, [q.dequantize() for q in quantized] + exact))
+
+    def _quantize(self, x: Tensor, key: Key | None) -> Quantized:
+        rows, columns = x.shape[-2:]
         blocks = self._blocked(x)
-        encode, decode, alpha = self.scales(self.statistic(blocks), key)
-        q = cast(blocks * encode, self.element, self.rounding, self.slope, self._element_bits(blocks, key))
-        values = (q * decode).flatten(-2).flatten(-3, -2)[..., :rows, :columns]
-        return Quantized(values, None if alpha is None else alpha.flatten(-4, -3).flatten(-2))
+        z = measure(blocks, self.statistic, self.scale_gradient)
+        level = self._level(blocks, z, key)
+        bits = _draw(self.rounding, blocks, key, _ELEMENT_DRAW)
+        values, alpha = self._candidate(blocks, z, level, self._candidates()[0], bits, key)
+        if self.choice is not None:
+            values = self._choose(blocks, z, level, values, alpha, bits, key)
+        if alpha is not None and alpha.shape[-4:] != (1, 1, 1, 1):
+            values, alpha = values * alpha, None
+        if self.gain != 1:
+            alpha = torch.full_like(values[..., :1, :1, :1, :1], 1.0) if alpha is None else alpha
+            alpha = alpha / self.gain
+        out = values.flatten(-2).flatten(-3, -2)[..., :rows, :columns]
+        return Quantized(out, None if alpha is None else alpha.flatten(-4, -3).flatten(-2))
 
-    def scales(self, z: Tensor, key: Key | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Statistic z [..., R/t, 1, K/b, 1] -> encode factor, decode scale s_q (same shape), alpha [..., 1, 1, 1, 1].
-
-        The order of FP32 operations is TransformerEngine's: z * (S_enc * (1/c)), then 1 / (s_q * (1/S_enc)).
-        """
+    def _candidates(self) -> tuple[Candidate, ...]:
         c = self.element.max if self.constant is None else self.constant
-        inverse_c = torch.tensor(1.0 / c, dtype=z.dtype, device=z.device)
+        return (Candidate(self.element, c),) if self.choice is None else self.choice.candidates(self.element, c)
+
+    def _candidate(
+        self, blocks: Tensor, z: Tensor, level: Level | None, how: Candidate, bits: Tensor | None, key: Key | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Decoded values [..., R/t, t, K/b, b] without alpha, and alpha."""
+        factors = self.factors(z, level, how, key)
+        gain = how.gain * self.gain
+        encode = factors.encode if gain == 1 else (factors.encode * gain).clamp_max(torch.finfo(blocks.dtype).max)
+        q = cast(blocks * encode, how.element, self.rounding, self.slope, bits)
+        q = q if how.gain == 1 else q / how.gain
+        values = q * factors.decode
+        if values.requires_grad:  # where the factors' product is not 1 (a scale that is 0, or has no inverse): Q' alone
+            broken = (factors.decode == 0) | (factors.encode == torch.finfo(values.dtype).max)
+            passed = q / factors.encode.detach()
+            passed = passed if factors.alpha is None else passed / factors.alpha.detach()
+            values = torch.where(broken, values.detach() + (passed - passed.detach()), values)
+        return values, factors.alpha
+
+    def _choose(
+        self,
+        blocks: Tensor,
+        z: Tensor,
+        level: Level | None,
+        values: Tensor,
+        alpha: Tensor | None,
+        bits: Tensor | None,
+        key: Key | None,
+    ) -> Tensor:
+        """Replaces a block's values where a later candidate has a strictly smaller error."""
+        assert self.choice is not None
+        target = blocks if alpha is None else blocks / alpha
+        target = target if self.gain == 1 else target * self.gain
+        least = block_error(values, target, self.choice.error)
+        for how in self._candidates()[1:]:
+            other, _ = self._candidate(blocks, z, level, how, bits, key)
+            error = block_error(other, target, self.choice.error)
+            better = error < least
+            values, least = torch.where(better, other, values), torch.where(better, error, least)
+        return values
+
+    def factors(self, z: Tensor, level: Level | None, how: Candidate, key: Key | None = None) -> Factors:
+        """Encode and decode factors of each block (shape of ``z``), and alpha.
+
+        With a choice among constants, S_enc is that of the quantizer's own c, so that every candidate shares it.
+        """
         bits = _draw(self.scale_rounding, z, key, _SCALE_DRAW)
-        largest = torch.finfo(z.dtype).max
+        if level is not None and how.constant != (own := self._candidates()[0].constant):
+            level = Level(level.g, level.target * own / how.constant)
+
+        def quantize(s: Tensor) -> Tensor:
+            s_q = cast(s, self.scale, self.scale_rounding, self.scale_slope, bits)
+            return shift_codes(s_q, self.scale, how.codes) if how.codes else s_q
+
+        return self.convention.factors(z, how.constant, level, self.scale, quantize)
+
+    def _level(self, blocks: Tensor, z: Tensor, key: Key | None) -> Level | None:
+        """The tensor scale's reference and target, or None."""
         if self.tensor_scale is None:
-            s_q = cast(z * inverse_c, self.scale, self.scale_rounding, self.scale_slope, bits)
-            return (1 / s_q).clamp_max(largest), s_q, None
-        s_enc = self.tensor_scale(z, self.scale, c)
-        alpha = 1 / s_enc
-        s_q = cast(z * (s_enc * inverse_c), self.scale, self.scale_rounding, self.scale_slope, bits)
-        return (1 / (s_q * alpha)).clamp_max(largest), s_q, alpha
+            return None
+        if self.tensor_scale.gradient == "exact":
+            g = measure(blocks, ABSMAX, "full", TENSOR)
+        else:
+            peak = z.detach() if isinstance(self.statistic, AbsMax) else measure(blocks.detach(), ABSMAX)
+            if peak.shape[-1] != 1:  # 'diagonal' keeps a copy per element
+                peak = measure(blocks.detach(), ABSMAX)
+            g = self.tensor_scale.reference(peak, key)
+        target = self.scale.max if self.scale.exp < 8 else 1.0  # c times a largest value of 2^127 is beyond FP32
+        return Level(g, self.tensor_scale.target or target)
 
     def _blocked(self, x: Tensor) -> Tensor:
-        """[..., R, K] -> [..., R/t, t, K/b, b], padded with zeros, which change no block's scale."""
+        """[..., R, K] -> [..., R/t, t, K/b, b], padded with zeros, which change no abs-max."""
         rows, columns = x.shape[-2:]
-        extra = (-columns % self.block, -rows % self.tile)
+        tile, block = self.block_shape(rows, columns)
+        extra = (-columns % block, -rows % tile)
         if any(extra):
             x = pad(x, (0, extra[0], 0, extra[1]))
-        blocks: Tensor = x.contiguous().unflatten(-1, (-1, self.block)).unflatten(-3, (-1, self.tile))
+        blocks: Tensor = x.contiguous().unflatten(-1, (-1, block)).unflatten(-3, (-1, tile))
         return blocks
 
-    def _element_bits(self, blocks: Tensor, key: Key | None) -> Tensor | None:
-        return _draw(self.rounding, blocks, key, _ELEMENT_DRAW)
+    def block_shape(self, rows: int, columns: int) -> tuple[int, int]:
+        return min(self.tile or rows, rows), min(self.block or columns, columns)  # a larger one changes no value
 
     def ops(self) -> tuple[tuple[str, Ops], ...]:
         base = Ops(element=2, block=2, why="scale and cast 2/element, divide and cast the scale 2/block")
-        surrogate = Ops(element=self.slope.ops().element, why=self.slope.ops().why)
-        parts = [
+        statistic = self.statistic.ops()
+        if self.block == self.tile == 0 and self.tensor_scale is None:  # whose own pass finds both
+            statistic = replace(statistic, reads=1, syncs=1, why=f"{statistic.why}, over the whole operand first")
+        return _at_work(
             (f"{self.element.name} in blocks", base),
-            ("statistic", self.statistic.ops()),
+            ("statistic", statistic),
+            ("convention", self.convention.ops()),
             ("element rounding", self.rounding.ops()),
-            ("scale rounding", Ops(block=self.scale_rounding.ops().element, why="per block")),
-            ("element slope", surrogate),
-            ("scale slope", Ops(block=self.scale_slope.ops().element, why="per block")),
+            ("scale rounding", _per_block(self.scale_rounding.ops())),
             ("tensor scale", self.tensor_scale.ops() if self.tensor_scale else FREE),
-        ]
-        return tuple((name, ops) for name, ops in parts if ops != Ops(why=ops.why))
+            ("outliers", self.outliers.ops() if self.outliers else FREE),
+            ("choice", self.choice.ops() if self.choice else FREE),
+        )
+
+    def vjp_ops(self) -> tuple[tuple[str, Ops], ...]:
+        constant = self.scale_gradient == "constant"
+        return _at_work(
+            ("element slope", self.slope.ops()),
+            ("scale gradient", FREE if constant else self.statistic.slope_ops()),
+            ("scale slope", FREE if constant else _per_block(self.scale_slope.ops())),
+            ("tensor scale gradient", self.tensor_scale.slope_ops() if self.tensor_scale else FREE),
+        )
+
+
+def _at_work(*parts: tuple[str, Ops]) -> tuple[tuple[str, Ops], ...]:
+    """The parts that cost anything."""
+    return tuple((name, ops) for name, ops in parts if ops != Ops(why=ops.why))
+
+
+def _per_block(ops: Ops) -> Ops:
+    """Counts of a technique that works on scales: what it costs per element it costs per block."""
+    return Ops(
+        block=ops.element + ops.block,
+        block_bits=ops.random_bits + ops.block_bits,
+        why=ops.why.replace("/element", "/block"),
+    )
 
 
 def _draw(rounding: Rounding, x: Tensor, key: Key | None, draw: int) -> Tensor | None:
-    """Random bits for ``x`` [..., A, B, C, D], laid out as the [A B, C D] matrix it is a view of."""
+    """Random bits for ``x`` [..., A, B, C, D], laid out as the [A B, C D] matrix it is a view of.
+
+    Scales draw once per block, even where 'diagonal' keeps a copy per element.
+    """
     if not rounding.random_bits:
         return None
     if key is None:
         raise ValueError(f"{rounding} needs a Key")
     a, b, c, d = x.shape[-4:]
+    if draw == _SCALE_DRAW:
+        b = d = 1
     bits: Tensor = key.fork(draw).bits(a * b, c * d, rounding.random_bits).unflatten(-1, (c, d)).unflatten(-3, (a, b))
     return bits

@@ -39,6 +39,17 @@ def round_to_grid(u: Tensor, fmt: Format, rounding: Rounding = NEAREST_EVEN, bit
     return rounding.lattice(u.div_(step), bits).mul_(step)
 
 
+def shift_codes(s: Tensor, fmt: Format, codes: int) -> Tensor:
+    """The grid value ``codes`` places above each positive grid value ``s`` of ``fmt``, within its positive range.
+
+    Passes the gradient of ``s`` through. Raises ValueError for formats too fine to enumerate.
+    """
+    grid = fmt.grid[fmt.grid > 0].to(s)
+    index = torch.searchsorted(grid, s.detach()).add_(codes).clamp_(0, len(grid) - 1)
+    moved = grid[index].where(s.detach() > 0, s.detach())  # zero and NaN stay
+    return moved if not s.requires_grad else s + (moved - s).detach()
+
+
 class _Cast(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u: Tensor, fmt: Format, rounding: Rounding, slope: Slope, bits: Tensor | None) -> Tensor:

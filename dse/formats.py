@@ -78,6 +78,12 @@ ELEMENTS: dict[str, Format] = {
         Format("e2m1", 2, 1, 1, 6.0, source=_MX),
         Format("e4m3", 4, 3, 7, 448.0, nan=True, source=_MX),
         Format("e5m2", 5, 2, 15, 57344.0, nan=True, source=_MX),
+        Format("e2m3", 2, 3, 1, 7.5, source=_MX),
+        Format("e3m2", 3, 2, 3, 28.0, source=_MX),
+        Format("e1m2", 1, 2, 0, 3.5, source="arXiv 2606.20381 (UFP4)"),
+        Format("e3m0", 3, 0, 3, 16.0, source="arXiv 2505.19115, format sweep (no code reserved)"),
+        Format("int4", 0, 3, -2, 7.0, source="symmetric two's complement, -8 unused; arXiv 2603.28765"),
+        Format("int8", 0, 7, -6, 127.0, source="symmetric; OCP MX INT8 is this grid times 2^-6"),
     )
 }
 
@@ -87,6 +93,13 @@ SCALES: dict[str, Format] = {
         Format("e8m0", 8, 0, 127, 2.0**127, signed=False, subnormals=False, nan=True, source=_MX),
         Format("ue4m3", 4, 3, 7, 448.0, signed=False, nan=True, source="NVIDIA NVFP4, arXiv 2509.25149"),
         Format("ue5m3", 5, 3, 15, 61440.0, signed=False, nan=True, source=_UE5M3),
+        Format("ue5m3_114688", 5, 3, 15, 114688.0, signed=False, nan=True, source="PTX ISA 9.4: only 0xFF is NaN"),
+        Format("ue5m3_122880", 5, 3, 15, 122880.0, signed=False, source="simulator of arXiv 2509.17791: all finite"),
+        Format("ue5m2", 5, 2, 15, 57344.0, signed=False, nan=True, source="arXiv 2509.17791, simulator (E5M2 scale)"),
+        Format(
+            "ue8m3", 8, 3, 127, 2.0**127 * 1.875, signed=False, source="arXiv 2509.17791, simulator (E8M3, 12 bits)"
+        ),
+        Format("bf16", 8, 7, 127, 3.3895313892515355e38, signed=False, nan=True, source="bfloat16 (E8M7)"),
         Format("fp32", 8, 23, 127, 3.4028234663852886e38, signed=False, nan=True, source="IEEE 754 binary32"),
     )
 }

@@ -7,13 +7,13 @@ fprop Y = X W^T contracts the input features, dgrad dX = G W is (G, W^T) over th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import lcm
 
 from torch import Tensor
 from torch.nn.functional import pad
 
 from dse.quantizer import Identity, Quantized, Quantizer
 from dse.random import Key
+from dse.techniques.accumulations import Accumulation
 from dse.techniques.rotations import Rotation, rotate
 
 _ROTATION_POINT = 64
@@ -22,11 +22,16 @@ _ROTATION_POINT = 64
 
 @dataclass(frozen=True)
 class Gemm:
-    """Numerics of one GEMM: how each operand is quantized, after a rotation of the contraction axis (or none)."""
+    """Numerics of one GEMM.
+
+    ``lhs``, ``rhs``: how each operand is quantized, after ``rotation`` of the contraction axis (or none);
+    ``accumulation``: how products are added up (none: plain FP32).
+    """
 
     lhs: Quantizer = field(default_factory=Identity)
     rhs: Quantizer = field(default_factory=Identity)
     rotation: Rotation | None = None
+    accumulation: Accumulation | None = None
 
     def basis(self, like: Tensor, key: Key) -> Tensor | None:
         """The rotation R [..., size, size] of this GEMM at this step, or None; ``key`` at the left operand's point."""
@@ -38,8 +43,7 @@ class Gemm:
         """X R, padded with zeros along the contraction axis as the rotation needs; X itself without a rotation."""
         if r is None:
             return x
-        multiple = lcm(r.shape[-1], self.lhs.multiple, self.rhs.multiple)
-        if extra := -x.shape[-1] % multiple:
+        if extra := -x.shape[-1] % r.shape[-1]:
             x = pad(x, (0, extra))
         return rotate(x, r)
 
@@ -50,13 +54,12 @@ class Gemm:
 
     def __call__(self, a: Tensor, b: Tensor, key: Key) -> Tensor:
         """a b^T: [..., M, N]."""
-        return contract(*self.operands(a, b, key))
+        return self.contract(*self.operands(a, b, key))
 
-
-def contract(a: Quantized, b: Quantized) -> Tensor:
-    """[..., M, K] x [..., N, K] -> [..., M, N] with FP32 accumulation; tensor scales in the epilogue."""
-    y = a.values @ b.values.mT
-    if a.alpha is not None and b.alpha is not None:
-        return y * (a.alpha * b.alpha)
-    alpha = b.alpha if a.alpha is None else a.alpha
-    return y if alpha is None else y * alpha
+    def contract(self, a: Quantized, b: Quantized) -> Tensor:
+        """[..., M, K] x [..., N, K] -> [..., M, N] with FP32 accumulation; tensor scales in the epilogue."""
+        y = a.values @ b.values.mT if self.accumulation is None else self.accumulation.product(a.values, b.values)
+        if a.alpha is not None and b.alpha is not None:
+            return y * (a.alpha * b.alpha)
+        alpha = b.alpha if a.alpha is None else a.alpha
+        return y if alpha is None else y * alpha

@@ -4,85 +4,176 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from dse.errors import UserError
+from dse.gemm import Gemm
+from dse.quantizer import Quantized
 from dse.random import Key
-from dse.recipe import Recipe
+from dse.recipe import POINTS, Recipe
+from dse.recipes.bf16 import BF16, replace_gemms
 from dse.techniques.rotations import rotate
+from dse.techniques.schedules.base import FULL, OFF, PHASES, Watch
+from dse.techniques.weights import WeightRule
 
 _FPROP, _DGRAD, _WGRAD = 0, 2, 4
 """Quantization point of each GEMM's left operand; the right operand's is the next."""
+
+
+class Site(NamedTuple):
+    """Where a linear is quantized: everything about a call but its operands.
+
+    ``state``: the weight rule's tensors; ``watch``: float32 [2] that the backward pass fills for the schedule, or None.
+    """
+
+    recipe: Recipe
+    key: Key
+    state: dict[str, Tensor]
+    watch: Tensor | None = None
 
 
 class _Linear(torch.autograd.Function):
     """Y = X W^T under a recipe: forward fprop; backward dgrad and wgrad, then the quantizers' own derivatives."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, clock: Tensor, recipe: Recipe, layer: int) -> Tensor:
-        ctx.recipe, ctx.layer = recipe, layer
-        ctx.save_for_backward(x, w, clock.clone())  # the clock moves on between forward and a later backward
-        return recipe.fprop(x, w, Key(clock, layer, _FPROP))
+    def forward(ctx: Any, x: Tensor, w: Tensor, site: Site) -> Tensor:
+        recipe, key = site.recipe, site.key.at(_FPROP)
+        with _plain(x):
+            a, b = _operands(recipe, x, w, site.state, key)
+            y = recipe.fprop.contract(a, b)
+        ctx.site = site._replace(key=key.frozen())  # the clock moves on between forward and a later backward
+        ctx.forward_copies = recipe.backward_source == "forward"
+        ctx.save_for_backward(x, w, *((a.dequantize(), b.dequantize()) if ctx.forward_copies else ()))
+        return y
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        (g,), (x, w, clock), recipe = grads, ctx.saved_tensors, ctx.recipe
-        key = Key(clock, ctx.layer)
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (g,), (x, w, *copies), recipe, key = grads, ctx.saved_tensors, ctx.site.recipe, ctx.site.key
+        if ctx.site.watch is not None:
+            noise = recipe.dgrad.lhs(g, key.at(_DGRAD)).dequantize() - g
+            ctx.site.watch.copy_(torch.stack([g.std(), noise.square().mean().sqrt()]))
+        x_source, w_source = copies or (x, w)
         dx = dw = None
-        if ctx.needs_input_grad[0]:
-            dx = recipe.dgrad(g, w.mT, key.at(_DGRAD))
-            dx = _through(recipe, 0, x, dx, key.at(_FPROP))
-        if ctx.needs_input_grad[1]:
-            dw = recipe.wgrad(g.mT, x.mT, key.at(_WGRAD))
-            dw = _through(recipe, 1, w, dw, key.at(_FPROP))
-        return dx, dw, None, None, None
+        with _plain(g):
+            if ctx.needs_input_grad[0]:
+                dx = recipe.dgrad(g, w_source.mT, key.at(_DGRAD))
+                dx = _through(recipe.fprop, 0, x, dx, ctx.forward_copies, key)
+            if ctx.needs_input_grad[1]:
+                dw = recipe.wgrad(g.mT, x_source.mT, key.at(_WGRAD))
+                dw = _through(recipe.fprop, 1, w, dw, ctx.forward_copies, key)
+        return dx, dw, None
 
 
-def _through(recipe: Recipe, side: int, x: Tensor, g: Tensor, key: Key) -> Tensor:
-    """The vector-Jacobian product of the forward quantizer of X (side 0) or W (side 1), in the rotated space."""
+def _plain(x: Tensor) -> torch.autocast:
+    """Inside, a surrounding autocast does not round operands or products to BF16."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def _operands(recipe: Recipe, x: Tensor, w: Tensor, state: dict[str, Tensor], key: Key) -> tuple[Quantized, Quantized]:
+    """The forward GEMM's quantized X and W; a weight rule has its say on W."""
     gemm = recipe.fprop
+    if recipe.weights is None:
+        return gemm.operands(x, w, key)
+    r = gemm.basis(x, key)
+    b = recipe.weights.quantize(gemm.rhs, gemm.turn(w, r), state, key.at(_FPROP + 1))
+    return gemm.lhs(gemm.turn(x, r), key), b
+
+
+def _through(gemm: Gemm, side: int, x: Tensor, g: Tensor, turned: bool, key: Key) -> Tensor:
+    """The vector-Jacobian product of the forward quantizer of X (side 0) or W (side 1).
+
+    It lives in the rotated space, where ``g`` is already when it was computed from forward copies (``turned``).
+    """
     quantizer = (gemm.lhs, gemm.rhs)[side]
-    if quantizer.straight_through:
+    if quantizer.straight_through and (gemm.rotation is None or not turned):
         return g
     r = gemm.basis(x, key)
-    turned = quantizer.vjp(gemm.turn(x, r), gemm.turn(g, r), key.at(key.point + side))
-    return turned if r is None else rotate(turned, r.mT)[..., : x.shape[-1]]
+    g = g if turned else gemm.turn(g, r)
+    g = quantizer.vjp(gemm.turn(x, r), g, key.at(_FPROP + side))
+    return g if r is None else rotate(g, r.mT)[..., : x.shape[-1]]
 
 
-def quantized_linear(
-    x: Tensor, w: Tensor, bias: Tensor | None, clock: Tensor, recipe: Recipe, layer: int = 0
-) -> Tensor:
-    """Y = X W^T + bias under ``recipe``: x [..., K], w [N, K], bias [N] -> [..., N].
+def quantized_linear(x: Tensor, w: Tensor, bias: Tensor | None, site: Site) -> Tensor:
+    """Y = X W^T + bias under ``site.recipe``: x [..., K], w [N, K], bias [N] -> [..., N].
 
-    ``clock`` is int64 [2], (seed, step). Leading axes of x are tokens. Source: arXiv 2509.17791, Sec. 2.
+    Leading axes of x are tokens. Operands shorter than FP32 (a model in BF16) are computed in FP32, and Y returns to
+    X's dtype. Source: arXiv 2509.17791, Sec. 2.
     """
     rows = x.reshape(-1, x.shape[-1])
-    y: Tensor = _Linear.apply(rows, w, clock, recipe, layer)  # type: ignore[no-untyped-call]
+    wide = torch.promote_types(torch.promote_types(x.dtype, w.dtype), torch.float32)
+    y: Tensor = _Linear.apply(rows.to(wide), w.to(wide), site)  # type: ignore[no-untyped-call]
     y = y.reshape(*x.shape[:-1], w.shape[0])
-    return y if bias is None else y + bias
+    return (y if bias is None else y + bias).to(x.dtype)
 
 
 class QuantizedLinear(nn.Module):
-    """A linear layer that shares the parameters (and their names) of the ``nn.Linear`` it replaces."""
+    """A linear layer that shares the parameters (and their names) of the ``nn.Linear`` it replaces.
+
+    Buffers: ``clock`` int64 [2] (seed, step); and, only where the recipe needs them, in the state dict: ``memory``
+    float32 [6] (held tensor scales), ``rule_*`` (the weight rule's tensors), ``watch`` float32 [2] and ``phase_index``
+    (the precision schedule's). Raises OptionError when the weight rule has no meaning for the forward GEMM.
+    """
 
     clock: Tensor
+    memory: Tensor | None
+    watch: Tensor | None
+    phase_index: Tensor | None
 
     def __init__(self, linear: nn.Linear, recipe: Recipe, layer: int) -> None:
         super().__init__()
         self.weight, self.bias = linear.weight, linear.bias
         self.recipe, self.layer = recipe, layer
-        clock = torch.zeros(2, dtype=torch.int64, device=linear.weight.device)
-        self.register_buffer("clock", clock, persistent=False)
+        if recipe.weights:
+            recipe.weights.check(recipe.fprop.rhs, recipe.fprop.rotation is not None)
+        device = linear.weight.device
+        self.register_buffer("clock", torch.zeros(2, dtype=torch.int64, device=device), persistent=False)
+        remembers = any(recipe.quantizer(p).remembers for p in POINTS)
+        self.register_buffer("memory", torch.zeros(len(POINTS), device=device) if remembers else None)
+        watches = recipe.schedule is not None and recipe.schedule.watches
+        self.register_buffer("watch", torch.full((2,), torch.nan, device=device) if watches else None)
+        self.register_buffer("phase_index", torch.zeros((), dtype=torch.int8) if recipe.schedule else None)
+        rule = recipe.weights.state(linear.weight.detach()) if recipe.weights else {}
+        self._rule_names = tuple(rule)
+        for name, tensor in rule.items():
+            self.register_buffer(f"rule_{name}", tensor)
+
+    @property
+    def phase(self) -> str:
+        """The schedule's phase of this layer."""
+        return FULL if self.phase_index is None else PHASES[int(self.phase_index)]
+
+    @property
+    def rule(self) -> WeightRule | None:
+        """The weight rule at work: none once the schedule has switched the forward GEMM off."""
+        return None if self.phase == OFF else self.recipe.weights
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The weight rule's tensors by name."""
+        return {name: getattr(self, f"rule_{name}") for name in self._rule_names}
+
+    @property
+    def key(self) -> Key:
+        """Addresses this layer's random bits and memory."""
+        return Key(self.clock, self.layer, 0, 0, self.memory, self.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        return quantized_linear(x, self.weight, self.bias, self.clock, self.recipe, self.layer)
+        site = Site(in_phase(self.recipe, self.phase), self.key, self.state, self.watch if self.training else None)
+        return quantized_linear(x, self.weight, self.bias, site)
 
     def extra_repr(self) -> str:
         n, k = self.weight.shape
         return f"in_features={k}, out_features={n}, bias={self.bias is not None}, recipe={self.recipe.name!r}"
+
+
+def in_phase(recipe: Recipe, phase: str) -> Recipe:
+    """The numerics of a phase: all of the recipe, only its forward GEMM (backward from BF16 operands), or BF16."""
+    if phase == FULL:
+        return recipe
+    return replace_gemms(recipe, BF16.fprop if phase == OFF else recipe.fprop, BF16.dgrad, BF16.wgrad)
 
 
 def quantize_(
@@ -94,9 +185,12 @@ def quantize_(
     """Replaces, in place, each ``nn.Linear`` of ``model`` by one that computes under ``recipe``; returns the model.
 
     ``where(name, linear)`` chooses the layers (default: all); ``exempt`` holds name patterns (``head``, ``blocks.0.*``)
-    that stay as they are. Parameters keep their identity and names, so optimizers and checkpoints are unaffected. A
-    layer's random stream is its index among all linears, whether or not others are exempt. A linear that is reachable
-    by two names stays one layer. Raises UserError when the model has no linear, or is itself one (wrap it).
+    that stay as they are; the recipe's own ``exempt`` counts among what is left. Parameters keep their identity and
+    names, so optimizers and checkpoints are unaffected. A layer's random stream is its index among all linears, whether
+    or not others are exempt. A linear that is reachable by two names stays one layer, exempt if one of them is.
+    Subclasses of ``nn.Linear`` are left alone: their owners may read the weight and bypass them, as
+    ``nn.MultiheadAttention`` does. Raises UserError when the model has no linear, is itself one (wrap it), or ties two
+    linears' weights under a recipe with a weight rule.
 
     >>> from torch import nn
     >>> from dse.recipes import RECIPES
@@ -107,23 +201,71 @@ def quantize_(
     """
     if isinstance(model, nn.Linear):
         raise UserError("quantize_ replaces linears inside a model; wrap a single one in nn.Sequential")
-    linears = {name: m for name, m in model.named_modules(remove_duplicate=False) if isinstance(m, nn.Linear)}
+    linears = {name: m for name, m in model.named_modules(remove_duplicate=False) if type(m) is nn.Linear}
     if not linears:
         raise UserError(f"{type(model).__name__} has no nn.Linear to quantize")
-    made: dict[nn.Linear, QuantizedLinear] = {}
     order = {linear: i for i, linear in enumerate(dict.fromkeys(linears.values()))}
+
+    def left_out(name: str, linear: nn.Linear) -> bool:
+        return any(fnmatchcase(name, p) for p in exempt) or not (where is None or where(name, linear))
+
+    out = {linear for name, linear in linears.items() if left_out(name, linear)}
+    rank = {linear: i for i, linear in enumerate(x for x in order if x not in out)}
+    out |= {m for name, m in linears.items() if m in rank and recipe.exempt.covers(rank[m], len(rank), name)}
+    kept = [linear for linear in rank if linear not in out]
+    if recipe.weights and len({linear.weight for linear in kept}) < len(kept):
+        raise UserError("two linears share one weight: the recipe's weight rule would act on it twice")
+    made = {linear: QuantizedLinear(linear, recipe, order[linear]) for linear in kept}
     for name, linear in linears.items():
-        if any(fnmatchcase(name, pattern) for pattern in exempt) or (where and not where(name, linear)):
-            continue
         if linear not in made:
-            made[linear] = QuantizedLinear(linear, recipe, order[linear])
+            continue
         parent, _, attribute = name.rpartition(".")
         setattr(model.get_submodule(parent), attribute, made[linear])
     return model
 
 
-def set_clock(model: nn.Module, seed: int, step: int) -> None:
-    """Tells every quantized layer which trial and training step its random bits belong to."""
-    for module in model.modules():
-        if isinstance(module, QuantizedLinear):
-            module.clock[0], module.clock[1] = seed, step
+def quantized_layers(model: nn.Module) -> list[QuantizedLinear]:
+    """The quantized layers of a model, each once, in order."""
+    return [module for module in model.modules() if isinstance(module, QuantizedLinear)]
+
+
+def set_clock(model: nn.Module, seed: int, step: int, steps: int | None = None) -> None:
+    """Tells every quantized layer which trial and training step its random bits belong to.
+
+    With ``steps``, the length of the training, precision schedules decide the layers' phases too.
+    """
+    for layer in quantized_layers(model):
+        layer.clock[0], layer.clock[1] = seed, step
+        schedule = layer.recipe.schedule
+        if schedule is not None and layer.phase_index is not None and steps is not None:
+            watch = None if layer.watch is None or layer.watch.isnan().any() else Watch(layer.watch[0], layer.watch[1])
+            layer.phase_index.fill_(PHASES.index(schedule.phase(step, steps, watch, layer.phase)))
+
+
+def before_step(model: nn.Module) -> None:
+    """Weight rules act on gradients: call it after the backward pass, before the optimizer."""
+    with torch.no_grad():
+        for layer in quantized_layers(model):
+            if layer.rule:
+                layer.rule.before_step(layer.recipe.fprop.rhs, layer.weight, layer.state, layer.key.at(_FPROP + 1))
+
+
+def after_step(model: nn.Module) -> None:
+    """Weight rules act on weights: call it after the optimizer's step."""
+    with torch.no_grad():
+        for layer in quantized_layers(model):
+            if layer.rule:
+                layer.rule.after_step(layer.recipe.fprop.rhs, layer.weight, layer.state, layer.key.at(_FPROP + 1))
+
+
+__all__ = [
+    "QuantizedLinear",
+    "Site",
+    "after_step",
+    "before_step",
+    "in_phase",
+    "quantize_",
+    "quantized_layers",
+    "quantized_linear",
+    "set_clock",
+]

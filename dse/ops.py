@@ -15,9 +15,12 @@ class Ops:
     - ``block``: operations per block (total ``block * n / b``);
     - ``output``: operations per element of the GEMM's output, such as applying a tensor scale in the epilogue;
     - ``matrix``: floating-point operations per element that run on the matrix unit (a dense Hadamard product);
-    - ``random_bits``: random bits drawn per element;
+    - ``random_bits``, ``block_bits``: random bits drawn per element and per block;
     - ``reads``: extra passes over the operand in memory (a tensor-wide amax before quantization needs one);
     - ``syncs``: grid-wide dependencies.
+
+    Where a technique states both ``element`` and ``matrix``, they are two ways to do the same work, of which the faster
+    one counts (``dse.cost``).
 
     Counts are the model of Sec. 4 of the design-space notes, not measurements; ``why`` gives the formula in words.
     """
@@ -27,6 +30,7 @@ class Ops:
     output: float = 0.0
     matrix: float = 0.0
     random_bits: float = 0.0
+    block_bits: float = 0.0
     reads: float = 0.0
     syncs: float = 0.0
     why: str = ""

@@ -37,14 +37,14 @@ class Quantizer(ABC):
         return True
 
     @property
-    def multiple(self) -> int:
-        """The contraction axis is padded with zeros to a multiple of this."""
-        return 1
-
-    @property
     def random_bits(self) -> int:
         """Random bits per element."""
         return 0
+
+    @property
+    def remembers(self) -> bool:
+        """True when a value is held between steps, in the layer's memory."""
+        return False
 
     @abstractmethod
     def __call__(self, x: Tensor, key: Key | None = None) -> Quantized:
@@ -66,15 +66,21 @@ class Quantizer(ABC):
     def ops(self) -> tuple[tuple[str, Ops], ...]:
         """(technique, operation count) for every technique at work."""
 
-    @property
-    def block_size(self) -> int:
-        """Elements that share one block scale (for the operation counts)."""
-        return 1
+    def vjp_ops(self) -> tuple[tuple[str, Ops], ...]:
+        """(technique, operation count) of the vector-Jacobian product.
+
+        Counted where it is taken: at the forward GEMM's two points, once each, in the backward pass.
+        """
+        return ()
+
+    def block_shape(self, rows: int, columns: int) -> tuple[int, int]:
+        """Rows and columns that share one scale in an operand [rows, columns]."""
+        return 1, 1
 
 
 @dataclass(frozen=True)
 class Identity(Quantizer):
-    """f(X) = X: the operand stays in the compute precision (FP32 in emulation)."""
+    """f(X) = X: the operand stays in the compute precision (FP32 in emulation). Cost: none counted."""
 
     def __call__(self, x: Tensor, key: Key | None = None) -> Quantized:
         return Quantized(x)
@@ -91,7 +97,8 @@ class BFloat16(Quantizer):
     """
 
     def __call__(self, x: Tensor, key: Key | None = None) -> Quantized:
-        return Quantized(x.detach().to(torch.bfloat16).to(x.dtype))
+        rounded = x.detach().to(torch.bfloat16).to(x.dtype)
+        return Quantized(rounded if not x.requires_grad else rounded + (x - x.detach()))
 
     def ops(self) -> tuple[tuple[str, Ops], ...]:
         return (("bf16 cast", FREE),)

@@ -56,12 +56,19 @@ class Key:
     - ``clock``: int64 ``[..., 2]``, the trial's seed and the training step (leading axes: members of a pack);
     - ``layer``: index of the layer in the model; ``point``: quantization point (0-5) or another fixed purpose;
     - ``draw``: separates several draws at one point (elements, scales, rotation signs).
+
+    And what a point keeps between steps:
+
+    - ``memory``: float32 ``[..., 6]``, one value per quantization point, 0 when empty, changed in place; or None;
+    - ``sampling``: False in evaluation, which reads the memory and leaves it alone.
     """
 
     clock: Tensor
     layer: int = 0
     point: int = 0
     draw: int = 0
+    memory: Tensor | None = None
+    sampling: bool = True
 
     def at(self, point: int) -> Key:
         """The same layer and step at another quantization point."""
@@ -70,6 +77,10 @@ class Key:
     def fork(self, draw: int) -> Key:
         """An independent stream at the same point."""
         return replace(self, draw=draw)
+
+    def frozen(self) -> Key:
+        """The same key, unaffected by later changes of the clock."""
+        return replace(self, clock=self.clock.clone())
 
     def bits(self, rows: int, columns: int, n: int) -> Tensor:
         """Uniform integers in ``[0, 2^n)``, 1 <= n <= 32: int64 (uint8 for n = 8) of shape ``[..., rows, columns]``.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 from dse.errors import OptionError, nearest
 from dse.gemm import Gemm
 from dse.quantizer import Quantizer
 from dse.registry import from_data
+from dse.techniques.schedules import Schedule
+from dse.techniques.weights import WeightRule
 
 GEMMS = ("fprop", "dgrad", "wgrad")
 POINTS = ("fprop.lhs", "fprop.rhs", "dgrad.lhs", "dgrad.rhs", "wgrad.lhs", "wgrad.rhs")
@@ -29,6 +32,26 @@ SELECTORS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
+class Exempt:
+    """Linear layers that stay unquantized: the ``first`` and ``last`` n in the model's order, and name patterns.
+
+    ``names`` are fnmatch patterns such as ``blocks.0.*``. Raises OptionError for negative counts.
+    """
+
+    first: int = 0
+    last: int = 0
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.first < 0 or self.last < 0:
+            raise OptionError(f"exempt.first and exempt.last must be at least 0, not {self.first} and {self.last}")
+
+    def covers(self, index: int, count: int, name: str) -> bool:
+        """Whether the layer ``name``, number ``index`` of ``count`` quantizable ones, is exempt."""
+        return index < self.first or index >= count - self.last or any(fnmatchcase(name, p) for p in self.names)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Numerics of a quantized linear layer, Y = X W^T with X [M, K], W [N, K], G = dL/dY [M, N].
 
@@ -36,8 +59,13 @@ class Recipe:
     - ``dgrad``: dX = G (W^T)^T, contraction over N;
     - ``wgrad``: dW = G^T (X^T)^T, contraction over M (tokens).
 
-    Every operand is quantized along its own contraction axis from the original tensor. ``name``, ``summary`` and
-    ``source`` are for people and take no part in a trial's identity.
+    Every operand is quantized along its own contraction axis. ``name``, ``summary`` and ``source`` are for people and
+    take no part in a trial's identity.
+
+    - ``backward_source``: what the backward GEMMs quantize as W and X: the 'original' tensors, or the 'forward' copies
+      ('double quantization', in the forward GEMM's rotated space: the result is rotated back);
+    - ``weights``: a rule about the weights (Q-EMA ...); ``schedule``: which precision at which step;
+    - ``exempt``: layers that stay in the baseline's precision. Raises OptionError for an unknown source.
     """
 
     name: str = field(default="", metadata={"label": True})
@@ -46,11 +74,23 @@ class Recipe:
     fprop: Gemm = field(default_factory=Gemm)
     dgrad: Gemm = field(default_factory=Gemm)
     wgrad: Gemm = field(default_factory=Gemm)
+    backward_source: str = "original"
+    weights: WeightRule | None = None
+    schedule: Schedule | None = None
+    exempt: Exempt = field(default_factory=Exempt)
+
+    def __post_init__(self) -> None:
+        if self.backward_source not in ("original", "forward"):
+            raise OptionError(f"backward_source must be 'original' or 'forward', not {self.backward_source!r}")
 
     def quantizer(self, point: str) -> Quantizer:
         """The quantizer at a point such as ``wgrad.rhs``."""
         gemm, side = point.split(".")
         return getattr(getattr(self, gemm), side)  # type: ignore[no-any-return]
+
+
+RECIPE_OPTIONS = tuple(f.name for f in fields(Recipe) if f.name not in GEMMS and not f.metadata.get("label"))
+"""Options of the recipe as a whole, written without a point."""
 
 
 def override(recipe: Recipe, path: str, data: Any) -> Recipe:
@@ -61,6 +101,8 @@ def override(recipe: Recipe, path: str, data: Any) -> Recipe:
     exist, the value does not fit, or the option has no meaning at any of the points because the recipe does not
     quantize them.
     """
+    if path.split(".")[0] in RECIPE_OPTIONS:
+        return _set(recipe, path.split("."), data, path)  # type: ignore[no-any-return]
     selector, option = _split(path)
     head, *rest = option
     if head in {f.name for f in fields(Gemm)}:
@@ -68,7 +110,8 @@ def override(recipe: Recipe, path: str, data: Any) -> Recipe:
         for gemm in gemms:
             recipe = replace(recipe, **{gemm: _set(getattr(recipe, gemm), option, data, path)})
         return recipe
-    touched = [p for p in SELECTORS[selector] if _has(recipe.quantizer(p), head)]
+    touched = [p for p in SELECTORS[selector] if _reaches(recipe.quantizer(p), option)]
+    touched = touched or [p for p in SELECTORS[selector] if _has(recipe.quantizer(p), head)]  # ``_set`` says what lacks
     if not touched:
         raise OptionError(_no_meaning(recipe, selector, head, path))
     for point in touched:
@@ -79,7 +122,7 @@ def override(recipe: Recipe, path: str, data: Any) -> Recipe:
 
 def is_option_path(path: str) -> bool:
     """Whether a sweep axis names a numerics option (rather than a task's or the training's)."""
-    return any(path == s or path.startswith(s + ".") for s in SELECTORS)
+    return any(path == s or path.startswith(s + ".") for s in (*SELECTORS, *RECIPE_OPTIONS))
 
 
 def _split(path: str) -> tuple[str, list[str]]:
@@ -92,12 +135,20 @@ def _split(path: str) -> tuple[str, list[str]]:
     if path in POINTS:
         return parts[0], [parts[1]]
     if parts[0] not in SELECTORS:
-        raise OptionError(f"{path}: no quantization point {parts[0]!r}{nearest(parts[0], SELECTORS)}")
+        raise OptionError(
+            f"{path}: no quantization point {parts[0]!r}{nearest(parts[0], [*SELECTORS, *RECIPE_OPTIONS])}"
+        )
     raise OptionError(f"{path}: names no option; write for example {parts[0]}.rounding")
 
 
 def _has(obj: object, name: str) -> bool:
     return is_dataclass(obj) and name in _names(obj)
+
+
+def _reaches(obj: object, option: list[str]) -> bool:
+    """Whether every part of a nested option exists: ``rounding.bits`` does where the rounding is stochastic."""
+    head, *rest = option
+    return _has(obj, head) and (not rest or _reaches(getattr(obj, head), rest))
 
 
 def _names(obj: object) -> Iterable[str]:
@@ -107,6 +158,8 @@ def _names(obj: object) -> Iterable[str]:
 def _set(obj: Any, option: list[str], data: Any, path: str) -> Any:
     """``obj`` with the nested field ``option`` replaced by the object that ``data`` describes."""
     head, *rest = option
+    if obj is None:
+        raise OptionError(f"{path}: the recipe has none there, so {head!r} has no meaning; set the whole object first")
     if not _has(obj, head):
         raise OptionError(f"{path}: {type(obj).__name__} has no option {head!r}{nearest(head, _names(obj))}")
     if rest:

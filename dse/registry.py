@@ -6,6 +6,7 @@ their defaults. Fields equal to their default are left out, so a default added l
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -17,11 +18,17 @@ from dse.errors import OptionError, nearest
 from dse.formats import ELEMENTS, SCALES, Format
 from dse.gemm import Gemm
 from dse.quantizer import BFloat16, Identity, Quantizer
+from dse.techniques.accumulations import ACCUMULATIONS, Accumulation
+from dse.techniques.choices import CHOICES, Choice
+from dse.techniques.conventions import CONVENTIONS, Convention
+from dse.techniques.outliers import OUTLIERS, Outliers
 from dse.techniques.rotations import ROTATIONS, Rotation
 from dse.techniques.rounding import ROUNDINGS, Rounding
+from dse.techniques.schedules import SCHEDULES, Schedule
 from dse.techniques.slopes import SLOPES, Slope
 from dse.techniques.statistics import STATISTICS, Statistic
 from dse.techniques.tensor_scales import TENSOR_SCALES, TensorScale
+from dse.techniques.weights import WEIGHT_RULES, WeightRule
 
 QUANTIZERS: dict[str, type[Quantizer]] = {"identity": Identity, "bf16": BFloat16, "block": BlockQuantizer}
 
@@ -32,6 +39,12 @@ FAMILIES: dict[type, Mapping[str, type]] = {
     Statistic: STATISTICS,
     TensorScale: TENSOR_SCALES,
     Rotation: ROTATIONS,
+    Convention: CONVENTIONS,
+    Outliers: OUTLIERS,
+    Choice: CHOICES,
+    Accumulation: ACCUMULATIONS,
+    WeightRule: WEIGHT_RULES,
+    Schedule: SCHEDULES,
 }
 """Abstract base -> YAML name -> class. A new technique is one file and one entry in its family's dict."""
 
@@ -85,7 +98,7 @@ def _build(kind: Any, owner: type, name: str, data: Any, where: str) -> Any:
         pool = SCALES if name == "scale" else ELEMENTS
         return _lookup(pool, data, f"{name} format", where)
     if kind in FAMILIES:
-        return _member(FAMILIES[kind], kind.__name__.lower(), data, where)
+        return _member(FAMILIES[kind], words(kind), data, where)
     if get_origin(kind) is tuple:
         if not isinstance(data, list | tuple):
             raise OptionError(f"{where}: expected a list, found {data!r}")
@@ -107,6 +120,11 @@ def _member(family: Mapping[str, type], kind: str, data: Any, where: str) -> Any
             raise OptionError(f"{where}: the parameters of {name!r} must be a mapping, found {parameters!r}")
         return build(cls, parameters or {}, where)
     return _lookup(family, data, kind, where)()
+
+
+def words(family: type) -> str:
+    """The name of a family in a message: 'tensor scale' for TensorScale."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", family.__name__).lower()
 
 
 def _lookup(pool: Mapping[str, Any], name: Any, kind: str, where: str) -> Any:
@@ -144,4 +162,4 @@ def _counts(obj: Any, f: Field[Any]) -> bool:
     return True
 
 
-__all__ = ["FAMILIES", "FORMATS", "QUANTIZERS", "Gemm", "build", "from_data", "to_data"]
+__all__ = ["FAMILIES", "FORMATS", "QUANTIZERS", "Gemm", "build", "from_data", "to_data", "words"]

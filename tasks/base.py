@@ -37,6 +37,7 @@ class Training:
     batch: int
     lr: float
     optimizer: str = "adamw"
+    loss_scaling: str = "none"
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.95)
     warmup: float = 0.1

@@ -7,7 +7,7 @@ be measured. A technique is tested by plugging it in beside the stand-ins:
 >>> import torch
 >>> from dse.block import BlockQuantizer
 >>> x = torch.randn(3, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
->>> q = BlockQuantizer(block=8, **SMOOTH, statistic=SoftMaximum())
+>>> q = BlockQuantizer(block=8, **SMOOTH, scale_gradient="full")
 >>> bool(vjp_error(q, x) < 1e-7)
 True
 """
@@ -30,7 +30,7 @@ from dse.quantizer import Quantizer
 from dse.random import Key
 from dse.techniques.rounding import Rounding
 from dse.techniques.slopes import Slope
-from dse.techniques.statistics import Statistic
+from dse.techniques.statistics import BLOCK, Statistic
 from dse.techniques.tensor_scales import TensorScale
 
 STEP = 1e-6
@@ -44,15 +44,14 @@ def difference(f: Callable[[Tensor], Tensor], x: Tensor, direction: Tensor, step
 
 
 def jacobian(f: Callable[[Tensor], Tensor], x: Tensor, step: float = STEP) -> Tensor:
-    """df_i/dx_j by central differences: [f.numel, x.numel]."""
+    """df_i/dx_j by central differences: [f.numel, x.numel]; ``f`` maps a stack [n, *x.shape] member by member."""
     directions = torch.eye(x.numel(), dtype=x.dtype).unflatten(-1, x.shape)
-    return torch.stack([difference(f, x, d, step).flatten() for d in directions], -1)
+    return difference(f, x, directions, step).flatten(1).mT
 
 
 def pulled_back(vjp: Callable[[Tensor], Tensor], shape: torch.Size) -> Tensor:
-    """The same matrix from a vector-Jacobian product, one unit cotangent at a time."""
-    units = torch.eye(shape.numel(), dtype=torch.float64).unflatten(-1, shape)
-    return torch.stack([vjp(g).flatten() for g in units])
+    """The same matrix from a vector-Jacobian product, all unit cotangents in one stack."""
+    return vjp(torch.eye(shape.numel(), dtype=torch.float64).unflatten(-1, shape)).flatten(1)
 
 
 def vjp_error(quantizer: Quantizer, x: Tensor, key: Key | None = None) -> Tensor:
@@ -61,14 +60,17 @@ def vjp_error(quantizer: Quantizer, x: Tensor, key: Key | None = None) -> Tensor
     ``x`` [..., R, K] float64, small, away from the kinks of f (saturation, ties of a maximum).
     """
     assert x.dtype == torch.float64
-    found = pulled_back(lambda g: quantizer.vjp(x, g, key), x.shape)
+    found = pulled_back(lambda g: quantizer.vjp(x.expand_as(g), g, key), x.shape)
     expected = jacobian(lambda at: quantizer.dequantized(at, key), x)
     return (found - expected).abs().max()
 
 
 def frozen(quantizer: BlockQuantizer, x: Tensor) -> BlockQuantizer:
-    """The quantizer with its statistic held at the value it has at ``x``: what 'scale treated as a constant' means."""
-    return replace(quantizer, statistic=Fixed(quantizer.statistic(quantizer._blocked(x))))
+    """The quantizer with its scales held at what they are at ``x``: what 'scale treated as a constant' means."""
+    z = quantizer.statistic.value(quantizer._blocked(x), BLOCK)
+    level = quantizer._level(quantizer._blocked(x), z, None)
+    held = None if level is None else HeldReference(level.g, level.target)
+    return replace(quantizer, statistic=Held(z), tensor_scale=held)
 
 
 @dataclass(frozen=True)
@@ -99,55 +101,34 @@ class WaveSlope(Slope):
         return FREE
 
 
-@dataclass(frozen=True)
-class SoftMaximum(Statistic):
-    """log(sum exp(beta |x|)) / beta over the block, gradient and all."""
-
-    beta: float = 2.0
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return (self.beta * x.abs()).logsumexp((-3, -1), keepdim=True) / self.beta
-
-    def ops(self) -> Ops:
-        return FREE
-
-
-@dataclass(frozen=True)
-class HardMaximum(Statistic):
-    """max |x| with its gradient at the largest element."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return x.abs().amax((-3, -1), keepdim=True)
-
-    def ops(self) -> Ops:
-        return FREE
-
-
 @dataclass(frozen=True, eq=False)
-class Fixed(Statistic):
+class Held(Statistic):
     """A statistic that does not depend on the operand."""
 
     z: Tensor
 
-    @property
-    def is_constant(self) -> bool:
-        return True
-
-    def __call__(self, x: Tensor) -> Tensor:
+    def value(self, x: Tensor, dims: tuple[int, ...]) -> Tensor:
         return self.z
+
+    def slope(self, x: Tensor, z: Tensor, dims: tuple[int, ...]) -> Tensor:
+        return torch.zeros_like(x)
 
     def ops(self) -> Ops:
         return FREE
 
+    def slope_ops(self) -> Ops:
+        return FREE
 
-@dataclass(frozen=True)
-class SoftReference(TensorScale):
-    """T c / g with g a smooth maximum of the block statistics, gradient and all."""
 
-    target: float = 100.0
+@dataclass(frozen=True, eq=False)
+class HeldReference(TensorScale):
+    """A tensor scale that does not depend on the operand."""
 
-    def __call__(self, z: Tensor, scale: Format, constant: float) -> Tensor:
-        return self.target * constant / z.logsumexp((-4, -2), keepdim=True)
+    g: Tensor
+    target: float | None
+
+    def reference(self, peak: Tensor, key: Key | None) -> Tensor:
+        return self.g
 
     def ops(self) -> Ops:
         return FREE

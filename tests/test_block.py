@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from dse.block import BlockQuantizer
 from dse.cast import cast
 from dse.errors import OptionError
-from dse.formats import E2M1, E8M0, UE4M3
+from dse.formats import E2M1, E8M0, SCALES, UE4M3, Format
 from dse.random import Key, key
 from dse.recipes import RECIPES
+from dse.techniques.conventions import Convention, Decode, Encode
 from dse.techniques.rounding import Stochastic, TowardZero, Up
-from dse.techniques.tensor_scales import Current
+from dse.techniques.tensor_scales import Current, Delayed, Outer
 from tests.quantizers import EXACT, MXFP4, MXFP8, NVFP4, ONE_LEVEL, every, normal
 
 
@@ -36,6 +37,24 @@ def test_padding_changes_no_value(q: BlockQuantizer, tile: int, shape: tuple[int
     if found.alpha is not None:
         assert expected.alpha is not None
         assert torch.equal(found.alpha, expected.alpha)
+
+
+@every
+@pytest.mark.parametrize("shape", [(1, 1), (3, 15), (16, 100), (2, 3, 50)])
+def test_zero_means_the_whole_axis_and_so_does_more_than_it(q: BlockQuantizer, shape: tuple[int, ...]) -> None:
+    """One scale per row, per column, per tensor: what blocks of exactly that size give."""
+    x, (rows, columns) = normal(*shape), shape[-2:]
+    for block, tile in ((0, 1), (1, 0), (0, 0), (0, 2), (8, 0)):
+        found = replace(q, block=block, tile=tile)
+        exact = replace(q, block=block or columns, tile=tile or rows)
+        beyond = replace(q, block=block or 2 * columns + 1, tile=tile or 4096)
+        assert torch.equal(found.dequantized(x), exact.dequantized(x))
+        assert torch.equal(found.dequantized(x), beyond.dequantized(x))
+        assert found.block_shape(rows, columns) == (min(tile or rows, rows), min(block or columns, columns))
+    flat = replace(q, block=0).dequantized(x.reshape(*shape[:-2], 1, rows * columns))
+    assert torch.equal(replace(q, block=0, tile=0).dequantized(x), flat.view(shape))
+    columnwise = replace(q, block=0).dequantized(x.mT.contiguous()).mT
+    assert torch.equal(replace(q, block=1, tile=0).dequantized(x), columnwise)
 
 
 @every
@@ -135,6 +154,18 @@ def test_odd_and_bounded(q: BlockQuantizer, seed: int) -> None:
     )
 
 
+@pytest.mark.parametrize("convention", [Decode(), Encode(), Encode(divisor=True)], ids=str)
+@pytest.mark.parametrize("scale", SCALES.values(), ids=lambda f: f.name)
+def test_every_scale_format_takes_a_tensor_scale(scale: Format, convention: Convention) -> None:
+    """Also those as wide as FP32, where a target of scale.max would overflow."""
+    x = normal(8, 64)
+    for tensor_scale in (Current(), Outer(2), Delayed(target=None)):
+        q = BlockQuantizer(E2M1, scale, 16, convention=convention, tensor_scale=tensor_scale)
+        errors = [(q.dequantized(x * a) / a - x).norm() / x.norm() for a in (1e-6, 1e-3, 1.0, 1e3, 1e6)]
+        assert max(errors) < 0.16, errors
+        assert max(errors) - min(errors) < 0.01  # the amplitude of the operand makes no difference
+
+
 @pytest.mark.parametrize("name", ["mxfp4", "nvfp4", "ue5m3"])
 def test_decoded_values_are_exact_in_bf16(name: str) -> None:
     """E2M1 times an 8-bit block scale has at most 8 significand bits; the tensor scale stays outside."""
@@ -152,7 +183,7 @@ def test_any_memory_layout() -> None:
 
 
 def test_options_out_of_range() -> None:
-    for option in ({"block": 0}, {"tile": -1}, {"constant": 0.0}, {"constant": 7.0}, {"constant": nan}):
+    for option in ({"block": -1}, {"tile": -1}, {"constant": 0.0}, {"constant": 7.0}, {"constant": nan}):
         with pytest.raises(OptionError):
             BlockQuantizer(**option)  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="positive"):

@@ -12,16 +12,17 @@ from torch.nn.functional import linear as plain_linear
 
 from dse.block import BlockQuantizer
 from dse.formats import E2M1, UE4M3
-from dse.gemm import Gemm, contract
-from dse.linear import quantize_, quantized_linear, set_clock
+from dse.gemm import Gemm
+from dse.linear import QuantizedLinear, Site, quantize_, quantized_linear, set_clock
 from dse.quantizer import Identity
 from dse.random import Key
-from dse.recipe import Recipe
+from dse.recipe import Exempt, Recipe
 from dse.recipes import RECIPES
 from dse.techniques.rotations import Hadamard, rotate
 from dse.techniques.rounding import Rounding, Stochastic
+from dse.techniques.statistics import SoftSoft
 from dse.techniques.tensor_scales import Current
-from tests.fd import SMOOTH, SoftMaximum, Wave
+from tests.fd import SMOOTH, Wave
 from tests.quantizers import normal
 
 FP32, BF16 = RECIPES["fp32"], RECIPES["bf16"]
@@ -38,9 +39,10 @@ def run(module: nn.Module, x: Tensor, g: Tensor) -> list[Tensor]:
 
 
 def pair(k: int, n: int, bias: bool, recipe: Recipe = FP32) -> tuple[nn.Module, nn.Module]:
+    """A linear and its quantized twin, whichever layers the recipe exempts."""
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Linear(k, n, bias=bias))
-    return plain, quantize_(copy.deepcopy(plain), recipe)
+    return plain, quantize_(copy.deepcopy(plain), replace(recipe, exempt=Exempt()))
 
 
 SHAPES = [
@@ -149,7 +151,7 @@ def test_a_straight_through_recipe_is_six_quantizations_and_three_products(
         if gemm.rotation:
             r, extra = gemm.rotation.matrix(a, at.at(64 + point)), -a.shape[1] % gemm.rotation.size
             a, b = (rotate(nn.functional.pad(t, (0, extra)), r) for t in (a, b))
-        return contract(gemm.lhs(a, at), gemm.rhs(b, at.at(point + 1)))
+        return gemm.contract(gemm.lhs(a, at), gemm.rhs(b, at.at(point + 1)))
 
     y, dx, dw = run(model, x, g)
     assert torch.equal(y, product(recipe.fprop, 0, x, w))
@@ -161,13 +163,13 @@ def test_a_straight_through_recipe_is_six_quantizations_and_three_products(
 @pytest.mark.parametrize("rotation", [None, Hadamard(16, "fixed")], ids=["plain", "rotated"])
 def test_other_slopes_go_through_the_forward_quantizers(rotation: Hadamard | None, rounding: Rounding) -> None:
     """dX and dW are pulled back through f0 and f1 in the rotated space, with the random bits of the forward pass."""
-    options = SMOOTH | {"rounding": rounding}
-    q = BlockQuantizer(E2M1, UE4M3, 8, statistic=SoftMaximum(), tensor_scale=Current(), **options)
+    options = SMOOTH | {"rounding": rounding, "statistic": SoftSoft(2.0), "scale_gradient": "full"}
+    q = BlockQuantizer(E2M1, UE4M3, 8, tensor_scale=Current(through="exact"), **options)
     recipe = Recipe(fprop=Gemm(q, replace(q, block=4), rotation))
     x, w, g = (normal(*s, seed=i).double() for i, s in enumerate([(6, 20), (5, 20), (6, 5)]))
     x.requires_grad_()
     w.requires_grad_()
-    found = torch.autograd.grad(quantized_linear(x, w, None, CLOCK, recipe), (x, w), g)
+    found = torch.autograd.grad(quantized_linear(x, w, None, Site(recipe, Key(CLOCK), {})), (x, w), g)
 
     leaves = [t.detach().requires_grad_() for t in (x, w)]
     gemm = recipe.fprop
@@ -204,11 +206,88 @@ def test_backward_uses_the_clock_of_its_forward() -> None:
 
 
 def test_gradients_that_nobody_asks_for() -> None:
-    w, x = normal(8, 16).requires_grad_(), normal(4, 16)
-    quantized_linear(x, w, None, CLOCK, RECIPES["nvfp4"]).sum().backward()
+    w, x, site = normal(8, 16).requires_grad_(), normal(4, 16), Site(RECIPES["nvfp4"], Key(CLOCK), {})
+    quantized_linear(x, w, None, site).sum().backward()
     assert w.grad is not None
     frozen = w.detach()
     leaf = x.requires_grad_()
-    quantized_linear(leaf, frozen, None, CLOCK, RECIPES["nvfp4"]).sum().backward()
+    quantized_linear(leaf, frozen, None, site).sum().backward()
     assert leaf.grad is not None
-    assert not quantized_linear(x.detach(), frozen, None, CLOCK, RECIPES["nvfp4"]).requires_grad
+    assert not quantized_linear(x.detach(), frozen, None, site).requires_grad
+
+
+EVERY = sorted(RECIPES)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_autocast_does_not_reach_inside(name: str) -> None:
+    """Operands and products under ``torch.autocast`` are those without it, forward and backward, bit for bit."""
+    _, ours = pair(50, 24, True, RECIPES[name])
+    set_clock(ours, 1, 2)
+    x, g = normal(3, 7, 50), normal(3, 7, 24, seed=1)
+    plain = run(ours, x, g)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (x[0] @ x[0].mT).dtype == torch.bfloat16  # it is on
+        inside = run(ours, x, g)  # a backward pass inside, too, which PyTorch advises against
+        leaf = x.clone().requires_grad_()
+        y = ours(leaf)
+    ours.zero_grad()
+    y.backward(g)
+    assert torch.equal(leaf.grad, plain[1])
+    assert torch.equal(ours[0].weight.grad, plain[2])
+    for a, b in zip(inside, plain, strict=True):
+        assert a.dtype == torch.float32
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_bf16_model_computes_in_fp32_and_returns_bf16(name: str) -> None:
+    """Weights, inputs and gradients in BF16: the FP32 results of the same values, rounded once at the end."""
+    _, ours = pair(50, 24, True, RECIPES[name])
+    half = copy.deepcopy(ours).bfloat16()
+    wide = copy.deepcopy(half).float()  # the same values
+    x, g = normal(3, 7, 50).bfloat16(), normal(3, 7, 24, seed=1).bfloat16()
+    for model in (half, wide):
+        set_clock(model, 1, 2)
+    found, expected = run(half, x, g), run(wide, x.float(), g.float())
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == torch.bfloat16
+        assert torch.equal(a, b.bfloat16())
+    y = half(x.float())  # a wider input is not narrowed by the weight
+    assert y.dtype == torch.float32
+    assert torch.equal(y, expected[0])
+
+
+def test_autocast_feeds_bf16_activations_to_fp32_weights() -> None:
+    """The usual mixed precision: master weights stay FP32 to the bit of their gradient, activations are BF16."""
+    _, ours = pair(48, 40, True, RECIPES["nvfp4"])
+    model = nn.Sequential(nn.Conv1d(8, 8, 1), ours)  # a convolution is one of autocast's BF16 operations
+    x = normal(4, 8, 48)
+    with torch.autocast("cpu", torch.bfloat16):
+        middle = model[0](x)
+        y = model(x)
+    assert middle.dtype == y.dtype == torch.bfloat16
+    (y.float() ** 2).sum().backward()
+    grads = [p.grad for p in model.parameters()]
+    assert all(p is not None and p.dtype == torch.float32 and bool(p.isfinite().all()) for p in grads)
+    weight = ours[0].weight.grad
+    assert not torch.equal(weight, weight.bfloat16().float())
+
+
+def test_the_output_projection_of_attention_is_left_alone() -> None:
+    """``nn.MultiheadAttention`` reads ``out_proj.weight`` and never calls the layer: a quantized one would be a lie."""
+    torch.manual_seed(0)
+    plain = nn.ModuleDict({"attention": nn.MultiheadAttention(32, 4, batch_first=True), "out": nn.Linear(32, 16)})
+    ours = quantize_(copy.deepcopy(plain), RECIPES["nvfp4"])
+    names = [name for name, module in ours.named_modules() if isinstance(module, QuantizedLinear)]
+    assert names == ["out"]
+    assert type(ours["attention"].out_proj) is type(plain["attention"].out_proj)
+    x = normal(2, 5, 32)
+    for training in (True, False):  # evaluation takes a fused path of its own
+        plain.train(training)
+        ours.train(training)
+        assert torch.equal(ours["attention"](x, x, x)[0], plain["attention"](x, x, x)[0])
+    layer = quantize_(nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), RECIPES["nvfp4"])
+    assert [n for n, m in layer.named_modules() if isinstance(m, QuantizedLinear)] == ["linear1", "linear2"]
+    assert layer(x).isfinite().all()
+    assert layer.eval()(x).isfinite().all()

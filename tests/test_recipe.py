@@ -42,6 +42,7 @@ def test_an_option_is_set_at_the_points_its_selector_names_and_nowhere_else(
     ("path", "data", "field", "value"),
     [
         ("*.block", 16, "block", 16),
+        ("*.block", 0, "block", 0),
         ("X.tile", 8, "tile", 8),
         ("W.element", "e4m3", "element", E4M3),
         ("W.scale", "ue5m3", "scale", UE5M3),
@@ -89,7 +90,7 @@ def test_points_a_recipe_does_not_quantize_are_left_alone() -> None:
         ("mxfp4", "Q.rounding", "up", "Q.rounding: no quantization point 'Q'"),
         ("mxfp4", "wgrd.rhs.rounding", "up", "no quantization point 'wgrd'; did you mean 'wgrad'?"),
         ("mxfp4", "G", "up", "G: names no option"),
-        ("mxfp4", "*.block", 0, "*.block: block must be at least 1, not 0"),
+        ("mxfp4", "*.block", -1, "*.block: block must be at least 0 (0: all), not -1"),
         ("mxfp4", "*.block", "16", "*.block: expected int, found '16'"),
         ("mxfp4", "*.block", 16.0, "*.block: expected int, found 16.0"),
         ("mxfp4", "*.block", True, "*.block: expected int, found True"),
@@ -101,9 +102,14 @@ def test_points_a_recipe_does_not_quantize_are_left_alone() -> None:
         ("mxfp4", "G.rounding", {"stochastic": 8}, "the parameters of 'stochastic' must be a mapping, found 8"),
         ("mxfp4", "G.rounding", {"up": None, "stochastic": None}, "write one rounding as {name: {parameter: value}}"),
         ("mxfp4", "G.rounding", None, "G.rounding: unknown rounding None"),
-        ("mxfp4", "G.rounding.bits", 8, "NearestEven has no option 'bits'"),
+        ("mxfp4", "G.rounding.bits", 8, "G.rounding.bits: NearestEven has no option 'bits'"),
+        ("nvfp4", "G.rounding.bitz", 8, "G.rounding.bitz: Stochastic has no option 'bitz'; did you mean 'bits'?"),
+        ("mxfp4", "*.tensor_scale.target", 256, "the recipe has none there, so 'target' has no meaning"),
+        ("mxfp4", "wgrad.rotation.size", 16, "the recipe has none there, so 'size' has no meaning"),
         ("mxfp4", "wgrad.rotation", {"hadamard": {"size": 12}}, "hadamard.size must be a power of two"),
         ("mxfp4", "wgrad.rotation", "hadamar", "unknown rotation 'hadamar'; did you mean 'hadamard'?"),
+        ("mxfp4", "*.tensor_scale", "curent", "*.tensor_scale: unknown tensor scale 'curent'; did you mean 'current'?"),
+        ("mxfp4", "weights", "q_emu", "weights: unknown weight rule 'q_emu'; did you mean 'q_ema'?"),
         ("bf16", "*.block", 16, "recipe 'bf16' has no block quantizer at *, so 'block' has no meaning there"),
         ("fp32", "G.rounding", "up", "'rounding' has no meaning there"),
         ("mxfp4", "fprop.lhs", "blok", "unknown quantizer 'blok'; did you mean 'block'?"),
@@ -140,7 +146,7 @@ def test_the_gallery_is_what_its_sources_say() -> None:
         mx4, mx8 = MXFP4.quantizer(p), RECIPES["mxfp8"].quantizer(p)
         assert mx4 == BlockQuantizer(E2M1, E8M0, 32, constant=4.0, scale_rounding=TowardZero())
         assert mx8 == BlockQuantizer(E4M3, E8M0, 32, scale_rounding=Up())
-    for name, scale, target in (("nvfp4", UE4M3, None), ("ue5m3", UE5M3, 448.0)):
+    for name, scale, target in (("nvfp4", UE4M3, None), ("ue5m3_current", UE5M3, 448.0)):
         recipe = RECIPES[name]
         x = BlockQuantizer(E2M1, scale, 16, tensor_scale=Current(target))
         assert recipe.fprop.lhs == recipe.wgrad.rhs == x
@@ -148,4 +154,4 @@ def test_the_gallery_is_what_its_sources_say() -> None:
         assert recipe.dgrad.lhs == recipe.wgrad.lhs == replace(x, rounding=Stochastic(8))
         assert (recipe.fprop.rotation, recipe.dgrad.rotation) == (None, None)
     assert NVFP4.wgrad.rotation == Hadamard(16, "fixed")
-    assert RECIPES["ue5m3"].wgrad.rotation is None
+    assert RECIPES["ue5m3_current"].wgrad.rotation is None

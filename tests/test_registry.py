@@ -3,51 +3,125 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import fields, replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from dse.block import BlockQuantizer
 from dse.errors import OptionError
 from dse.formats import ELEMENTS, SCALES
 from dse.gemm import Gemm
-from dse.quantizer import BFloat16, Identity
-from dse.recipe import Recipe, override
+from dse.quantizer import BFloat16, Identity, Quantizer
+from dse.recipe import Exempt, Recipe, override
 from dse.recipes import RECIPES
 from dse.registry import FAMILIES, FORMATS, build, to_data
-from dse.techniques.rotations import Hadamard
-from dse.techniques.rounding import NEAREST_EVEN, Stochastic, TowardZero, Up
-from dse.techniques.tensor_scales import Current
+from dse.techniques.accumulations import Accumulation
+from dse.techniques.choices import Choice
+from dse.techniques.conventions import Convention
+from dse.techniques.outliers import Outliers
+from dse.techniques.rotations import Rotation
+from dse.techniques.rounding import Rounding, Stochastic
+from dse.techniques.schedules import Schedule
+from dse.techniques.slopes import Slope
+from dse.techniques.statistics import GRADIENTS, Statistic
+from dse.techniques.tensor_scales import TensorScale
+from dse.techniques.weights import WeightRule
 
 MEMBERS = [(base, name, cls) for base, family in FAMILIES.items() for name, cls in family.items()]
 
-roundings = st.one_of(st.sampled_from([NEAREST_EVEN, TowardZero(), Up()]), st.builds(Stochastic, st.integers(1, 23)))
-blocks = st.builds(
+WORDS = ("exact", "diagonal", "zero", "none", "fixed", "mae", "smallest", "one", "unquantized", "nearest_even")
+
+
+def others(value: Any) -> list[Any]:
+    """Values that a parameter might take instead of its default."""
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int):
+        return [value + 1, 2 * value, max(1, value // 2)]
+    if isinstance(value, float):
+        return [value / 2, value * 1.25, (value + 1) / 2]
+    return list(WORDS) if isinstance(value, str) else [300.0]
+
+
+def variants(base: type) -> list[Any]:
+    """Every technique of a family: as it is, and with one parameter changed to each value that it accepts."""
+    found = []
+    for cls in FAMILIES[base].values():
+        found.append(cls())
+        for f in fields(cls):
+            for value in others(getattr(cls(), f.name)):
+                with suppress(OptionError):
+                    found.append(replace(cls(), **{f.name: value}))
+    return found
+
+
+def technique(base: type) -> st.SearchStrategy[Any]:
+    return st.sampled_from(variants(base))
+
+
+def some(cls: type, **options: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Objects with any of the options set, those left out that the class refuses."""
+
+    def make(chosen: dict[str, Any]) -> Any:
+        try:
+            return cls(**chosen)
+        except OptionError:
+            reject()
+
+    return st.fixed_dictionaries({}, optional=options).map(make)
+
+
+blocks = some(
     BlockQuantizer,
     element=st.sampled_from(list(ELEMENTS.values())),
     scale=st.sampled_from(list(SCALES.values())),
-    block=st.integers(1, 256),
-    tile=st.integers(1, 64),
-    rounding=roundings,
-    scale_rounding=roundings,
+    block=st.integers(0, 256),
+    tile=st.integers(0, 64),
+    rounding=technique(Rounding),
+    scale_rounding=technique(Rounding),
+    slope=technique(Slope),
+    scale_slope=technique(Slope),
+    statistic=technique(Statistic),
+    scale_gradient=st.sampled_from(GRADIENTS),
     constant=st.one_of(st.none(), st.floats(0.5, 6)),
-    tensor_scale=st.one_of(st.none(), st.builds(Current, st.one_of(st.none(), st.floats(1, 448)))),
+    gain=st.floats(0, 1, exclude_min=True),
+    convention=technique(Convention),
+    tensor_scale=technique(TensorScale),
+    outliers=technique(Outliers),
+    choice=technique(Choice),
 )
 quantizers = st.one_of(st.just(Identity()), st.just(BFloat16()), blocks)
-rotations = st.one_of(
-    st.none(), st.builds(Hadamard, st.sampled_from([2, 16, 128]), st.sampled_from(["none", "fixed", "random"]))
+gemms = some(Gemm, lhs=quantizers, rhs=quantizers, rotation=technique(Rotation), accumulation=technique(Accumulation))
+exempt = st.builds(Exempt, st.integers(0, 3), st.integers(0, 3), st.lists(st.text()).map(tuple))
+recipes = some(
+    Recipe,
+    fprop=gemms,
+    dgrad=gemms,
+    wgrad=gemms,
+    backward_source=st.sampled_from(["original", "forward"]),
+    weights=technique(WeightRule),
+    schedule=technique(Schedule),
+    exempt=exempt,
 )
-gemms = st.builds(Gemm, quantizers, quantizers, rotations)
-recipes = st.builds(Recipe, fprop=gemms, dgrad=gemms, wgrad=gemms)
 
 
 def through_json(recipe: Recipe) -> Recipe:
     text = json.dumps(to_data(recipe), sort_keys=True, allow_nan=False)
     found: Recipe = build(Recipe, json.loads(text), "recipe")
     return found
+
+
+@pytest.mark.parametrize("base", [base for base in FAMILIES if base is not Quantizer], ids=lambda base: base.__name__)
+def test_every_parameter_of_every_technique_varies(base: type) -> None:
+    """Otherwise the round trip below would prove less than it says."""
+    made = variants(base)
+    for cls in FAMILIES[base].values():
+        for f in fields(cls):
+            assert len({getattr(x, f.name) for x in made if type(x) is cls}) > 1, f"{cls.__name__}.{f.name}"
 
 
 @given(recipes)
@@ -76,10 +150,16 @@ def test_every_registered_class_is_frozen_data_with_its_name(base: type, name: s
 
 @pytest.mark.parametrize(("base", "name", "cls"), MEMBERS, ids=[f"{b.__name__}.{n}" for b, n, _ in MEMBERS])
 def test_every_registered_class_states_its_cost_and_its_source(base: type, name: str, cls: Any) -> None:
-    ops = cls().ops()
-    for entry in ops if isinstance(ops, tuple) else [(name, ops)]:
-        assert entry[0]
-        assert entry[1].why
+    obj = cls()
+    counts = [
+        getattr(obj, count)() for count in ("ops", "vjp_ops", "slope_ops") if count == "ops" or hasattr(obj, count)
+    ]
+    for ops in counts:
+        for entry in ops if isinstance(ops, tuple) else [(name, ops)]:
+            assert entry[0]
+            assert entry[1].why
+    assert base is Quantizer or "Cost" in cls.__doc__
+    assert base is Quantizer or "Source" in cls.__doc__
 
 
 def test_registries_have_no_class_twice() -> None:

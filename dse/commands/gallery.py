@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import MISSING, fields
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from dse.errors import UserError, nearest
 from dse.formats import ELEMENTS, SCALES
-from dse.recipe import POINTS, SELECTORS, Recipe, override
+from dse.gemm import Gemm
+from dse.meaning import check
+from dse.recipe import POINTS, RECIPE_OPTIONS, SELECTORS, Exempt, Recipe, override
 from dse.recipes import RECIPES
-from dse.registry import FAMILIES, to_data
+from dse.registry import FAMILIES, to_data, words
+from dse.techniques.loss_scaling import LOSS_SCALINGS
+from dse.techniques.optimizers import OPTIMIZERS
 
 
 def recipes(name: str | None, options: bool) -> None:
@@ -35,6 +40,7 @@ def cost(name: str, shape: str | None, settings: list[str]) -> None:
         if not equals:
             raise UserError(f"--set {setting!r}: write PATH=VALUE, for example G.rounding=stochastic")
         recipe = override(recipe, path, _value(text))
+    check(recipe)
     layers = (parse_shape(shape),) if shape else LLAMA3_8B
     console = Console()
     for layer in layers:
@@ -67,22 +73,31 @@ def _options() -> None:
     """Every option of every axis, from the registries."""
     print(f"points   {', '.join(SELECTORS)}\n         (an option is written POINT.NAME, for example G.rounding)\n")
     print(f"element  {', '.join(ELEMENTS)}\nscale    {', '.join(SCALES)}\n")
+    print("gemm (written GEMM.NAME, for example wgrad.rotation):")
+    print(*(f"  {line}" for line in _parameters(Gemm)), "recipe (written without a point):", sep="\n")
+    print(*(f"  {line}" for line in _parameters(Recipe) if line.split(":")[0] in RECIPE_OPTIONS), sep="\n")
+    print(*(f"    exempt.{line}" for line in _parameters(Exempt)), "", sep="\n")
     for base, family in FAMILIES.items():
-        print(f"{base.__name__.lower()}:")
+        print(f"{words(base)}:")
         for name, cls in family.items():
             first = (cls.__doc__ or "").strip().splitlines()[0]
             print(f"  {name:18} {first}")
             for line in _parameters(cls):
                 print(f"  {'':18}   {line}")
+    print("training.optimizer:    " + ", ".join(OPTIMIZERS))
+    print("training.loss_scaling: " + ", ".join(LOSS_SCALINGS))
 
 
 def _parameters(cls: type) -> list[str]:
     hints = get_type_hints(cls)
     lines = []
     for f in fields(cls):
-        kind = getattr(hints[f.name], "__name__", None) or str(hints[f.name]).replace("dse.", "")
-        default = f.default if f.default is not MISSING else None
-        lines.append(f"{f.name}: {kind} = {_short(to_data(default))}")
+        hint = str(hints[f.name]) if get_args(hints[f.name]) else hints[f.name].__name__
+        kind = re.sub(r"\b\w+\.", "", hint)  # without modules
+        if f.default is not MISSING:
+            lines.append(f"{f.name}: {kind} = {_short(to_data(f.default))}")
+        else:
+            lines.append(f"{f.name}: {kind}")
     return lines
 
 

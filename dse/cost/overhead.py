@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dse.block import BlockQuantizer
 from dse.cost.hardware import B200, Hardware
+from dse.cost.parts import SYMBOLS, blocks, techniques
 from dse.cost.shapes import LLAMA3_8B, Layer
 from dse.cost.sharing import TENSORS, counted
 from dse.gemm import Gemm
@@ -17,11 +18,8 @@ from dse.recipe import GEMMS, POINTS, Recipe
 READ_BYTES = 2
 """Bytes per element of a tensor that is read again: activations, gradients and working weights are kept in BF16."""
 
-_SYMBOL = {"X": "MK", "W": "NK", "G": "MN"}
 _OUTPUT = {"fprop": "G", "dgrad": "X", "wgrad": "W"}
 """The tensor that has the size of each GEMM's output: Y has G's, dX has X's, dW has W's."""
-_BACKWARD_OF_FORWARD = ("element slope", "scale slope")
-"""Parts of a quantizer that work only in the backward pass through it: the operands of dgrad and wgrad have none."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +51,9 @@ def breakdown(recipe: Recipe, layer: Layer, hardware: Hardware = B200) -> list[R
     """A row per (GEMM, operand, technique), in the order of the six points; a rotation stands before its operands."""
     rows = []
     for point in POINTS:
-        gemm, _ = point.split(".")
-        quantizer = recipe.quantizer(point)
-        for name, ops in _techniques(getattr(recipe, gemm), quantizer, gemm):
+        for name, ops in techniques(recipe, point):
             left, note = (ops, "") if name == "rotation" else counted(recipe, point, ops)
-            rows.append(_row(layer, hardware, point, name, left, note, quantizer.block_size))
+            rows.append(_row(layer, hardware, point, name, left, note, recipe.quantizer(point)))
     return rows
 
 
@@ -135,29 +131,23 @@ class _Total:
         )
 
 
-def _techniques(gemm: Gemm, quantizer: Quantizer, name: str) -> Iterator[tuple[str, Ops]]:
-    """(technique, operation count) at one operand of a GEMM."""
-    if gemm.rotation is not None:
-        yield "rotation", gemm.rotation.ops()
-    for technique, ops in quantizer.ops():
-        if name == "fprop" or technique not in _BACKWARD_OF_FORWARD:
-            yield technique, ops
-
-
-def _row(layer: Layer, hardware: Hardware, point: str, technique: str, ops: Ops, note: str, block: int) -> Row:
+def _row(
+    layer: Layer, hardware: Hardware, point: str, technique: str, ops: Ops, note: str, quantizer: Quantizer
+) -> Row:
     """Counts of one technique. Where it states vector and matrix operations, they are two ways to do the same work:
     the faster one counts (the vector units', on hardware without dense transforms)."""
     tensor, gemm = TENSORS[point], point.split(".")[0]
     n, outputs = layer.size(tensor), layer.size(_OUTPUT[gemm])
-    vector = ops.element * n + ops.block * n / block + ops.output * outputs
+    count, block_symbol = blocks(layer, point, quantizer)
+    vector = ops.element * n + ops.block * count + ops.output * outputs
     matrix = ops.matrix * n
     on_matrix = matrix > 0 and (
         not vector or (hardware.dense_transforms and matrix / hardware.bf16 < vector / hardware.vector)
     )
     vector, matrix = (0.0, matrix) if on_matrix else (vector, 0.0)
-    symbol = _SYMBOL[tensor]
-    terms = [(ops.element, symbol), (ops.block, f"{symbol}/{block}"), (ops.output, _SYMBOL[_OUTPUT[gemm]])]
-    formula = " + ".join(f"{count:g} {size}" for count, size in terms if count) or "0"
+    symbol = SYMBOLS[tensor]
+    terms = [(ops.element, symbol), (ops.block, block_symbol), (ops.output, SYMBOLS[_OUTPUT[gemm]])]
+    formula = " + ".join(f"{times:g} {size}".rstrip() for times, size in terms if times) or "0"
     return Row(
         gemm=gemm,
         operand=tensor,
@@ -167,7 +157,7 @@ def _row(layer: Layer, hardware: Hardware, point: str, technique: str, ops: Ops,
         note=note,
         vector=vector,
         matrix=matrix,
-        random_bits=ops.random_bits * n,
+        random_bits=ops.random_bits * n + ops.block_bits * count,
         read_bytes=ops.reads * n * READ_BYTES,
         syncs=ops.syncs,
         percent=100 * (vector / hardware.vector + matrix / hardware.bf16) / (3 * layer.flop / hardware.fp4),

@@ -1,15 +1,18 @@
 """Which work a real kernel does once although the recipe names it at two quantization points.
 
 Every tensor is an operand of two GEMMs: X of fprop and wgrad, W of fprop and dgrad, G of dgrad and wgrad. Two rules say
-when the second use is free; nothing else is assumed to be shared.
+when the second use is free; nothing else is assumed to be shared. Backward GEMMs that quantize the forward copies of X
+and W (``backward_source: forward``) have tensors of their own.
 
 1. *Codes.* The two uses are blocked along different axes, so they are different quantizations unless blocks are
-   square tiles (``tile == block``), which a transposition maps onto themselves. With equal quantizers, no rotation in
-   either GEMM (it would mix along different axes) and no random bits (each point draws its own), the second use reads
-   the codes and scales of the first. Only the epilogue's work per output is then counted twice.
+   square tiles (``tile == block``; 0 and 0 is the whole tensor), which a transposition maps onto themselves. With equal
+   quantizers, no rotation in either GEMM (it would mix along different axes) and no random bits (each point draws its
+   own), the second use reads the codes and scales of the first. Only the epilogue's work per output is then counted
+   twice.
 2. *Tensor-wide passes.* The amax of a whole tensor does not depend on blocks or orientation. With equal tensor scales
-   and no rotation in either GEMM (rotated values have another amax), its extra read and its grid-wide dependency are
-   counted once. The block maxima differ with the blocks, so their operations are counted at both.
+   (or one block scale for the whole tensor, from equal statistics) and no rotation in either GEMM (rotated values have
+   another amax), its extra read and its grid-wide dependency are counted once. The block maxima differ with the blocks,
+   so their operations are counted at both.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from dataclasses import replace
 from dse.block import BlockQuantizer
 from dse.ops import Ops
 from dse.recipe import Recipe
+from dse.techniques.statistics import Statistic
+from dse.techniques.tensor_scales import TensorScale
 
 TENSORS = {
     "fprop.lhs": "X",
@@ -52,7 +57,12 @@ def passes_from(recipe: Recipe, point: str) -> str | None:
     a, b = recipe.quantizer(first), recipe.quantizer(point)
     if not (isinstance(a, BlockQuantizer) and isinstance(b, BlockQuantizer)):
         return None
-    return first if a.tensor_scale is not None and a.tensor_scale == b.tensor_scale else None
+    return first if _measured(a) is not None and _measured(a) == _measured(b) else None
+
+
+def _measured(q: BlockQuantizer) -> TensorScale | Statistic | None:
+    """What a pass over the whole tensor is made for."""
+    return q.statistic if q.tensor_scale is None and q.block == q.tile == 0 else q.tensor_scale
 
 
 def counted(recipe: Recipe, point: str, ops: Ops) -> tuple[Ops, str]:
@@ -70,7 +80,7 @@ def counted(recipe: Recipe, point: str, ops: Ops) -> tuple[Ops, str]:
 def _unrotated_pair(recipe: Recipe, point: str) -> str | None:
     """The tensor's first use, if this is its second and neither GEMM rotates."""
     first = _FIRST.get(point)
-    if first is None:
+    if first is None or (recipe.backward_source == "forward" and TENSORS[point] != "G"):
         return None
     gemms = (getattr(recipe, p.split(".")[0]) for p in (first, point))
     return first if all(gemm.rotation is None for gemm in gemms) else None

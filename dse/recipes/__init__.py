@@ -1,7 +1,28 @@
 """The gallery: one file per published training system, one entry each."""
 
 from dse.recipe import Recipe
-from dse.recipes import bf16, mxfp4, mxfp8, nvfp4, ue5m3
+from dse.recipes import (
+    amd,
+    bf16,
+    four_over_six,
+    fp4_all_the_way,
+    fusion,
+    graphcore,
+    if4,
+    mx_ocp,
+    mxfp4,
+    mxfp8,
+    nvfp4,
+    quartet,
+    quartet2,
+    tetrajet,
+    tetrajet2,
+    tseng,
+    ue5m3,
+    ufp4,
+    wang,
+    zhou,
+)
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -14,6 +35,37 @@ RECIPES: dict[str, Recipe] = {
         nvfp4.NVFP4,
         nvfp4.NVFP4_PLAIN,
         ue5m3.UE5M3,
+        ue5m3.UE5M3_CURRENT,
+        ue5m3.UE5M3_B32,
+        mx_ocp.MXFP4_AWAY,
+        mx_ocp.MXFP4_WEIGHTS,
+        mx_ocp.MXFP6,
+        mx_ocp.MXFP6_E2M3,
+        mx_ocp.MXFP8_OCP,
+        mx_ocp.MXINT8,
+        wang.WANG_FP4,
+        zhou.ZHOU_MODULEWISE,
+        tseng.TSENG_MXFP4,
+        quartet.QUARTET,
+        quartet2.QUARTET2_SR,
+        tetrajet.TETRAJET,
+        tetrajet.TETRAJET_Q_EMA,
+        tetrajet.TETRAJET_Q_RAMPING,
+        tetrajet2.TETRAJET2_BASE,
+        tetrajet2.TETRAJET2,
+        fp4_all_the_way.FP4_ALL_THE_WAY,
+        fp4_all_the_way.FP4_ALL_THE_WAY_QAF,
+        four_over_six.FOUR_OVER_SIX,
+        four_over_six.NVFP4_4OVER6,
+        if4.IF4,
+        ufp4.UFP4,
+        amd.AMD_MXFP4,
+        graphcore.GRAPHCORE_UE5M3,
+        graphcore.GRAPHCORE_E8M0,
+        graphcore.GRAPHCORE_E4M3,
+        fusion.FUSION_MXFP4,
+        fusion.FUSION_MXFP4_H32,
+        fusion.FUSION_NVFP4,
     )
 }
 

@@ -1,5 +1,7 @@
 """Unquantized baselines."""
 
+from dataclasses import replace
+
 from dse.gemm import Gemm
 from dse.quantizer import BFloat16
 from dse.recipe import Recipe
@@ -16,3 +18,9 @@ BF16 = Recipe(
 )
 
 FP32 = Recipe("fp32", "the identity recipe: nothing is quantized", "a plain nn.Linear, bit for bit")
+
+
+def replace_gemms(recipe: Recipe, fprop: Gemm, dgrad: Gemm, wgrad: Gemm) -> Recipe:
+    """The recipe with other GEMMs and without a weight rule where its forward GEMM is gone."""
+    weights = recipe.weights if fprop is recipe.fprop else None
+    return replace(recipe, fprop=fprop, dgrad=dgrad, wgrad=wgrad, weights=weights)

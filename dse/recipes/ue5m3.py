@@ -1,6 +1,12 @@
 """UE5M3 FP4 block scaling: NVFP4's layout with five exponent bits in the scale, hence no rotation and no exempt layers.
 
-The published recipe holds each tensor reference for 50 steps; here it is taken from the current operand.
+G = T * 6 / g, T = 448; s = UE5M3(amax_b G / 6), at most 61,440, a zero becomes 1; f(X) = E2M1(X G / s) s / G. Blocks
+of 16, weights in 16 x 16 tiles, stochastic rounding of G (8 bits) in both backward GEMMs, nearest-even elsewhere. g =
+max |X| of the tensor is sampled at step 0, 50, 100 ... and held in between; 61,440 / 448 leaves room for tensors that
+grow 137 times. All points of one tensor sample at the same steps, so they share one reference, as published.
+
+- ``ue5m3``: as published, but for T = 2048 in the weight gradient of the last four down projections;
+- ``ue5m3_current``: g of the operand at hand, every step; ``ue5m3_b32``: the paper's control with blocks of 32.
 """
 
 from dataclasses import replace
@@ -10,18 +16,34 @@ from dse.formats import E2M1
 from dse.formats import UE5M3 as UE5M3_FORMAT
 from dse.gemm import Gemm
 from dse.recipe import Recipe
+from dse.techniques.conventions import Decode
 from dse.techniques.rounding import Stochastic
-from dse.techniques.tensor_scales import Current
+from dse.techniques.tensor_scales import Current, Delayed
 
-_X = BlockQuantizer(E2M1, UE5M3_FORMAT, block=16, tensor_scale=Current(target=448.0))
-_W = replace(_X, tile=16)
-_G = replace(_X, rounding=Stochastic())
+_SOURCE = "arXiv 2609.02846 (UE5M3 FP4 Block Scaling)"
 
-UE5M3 = Recipe(
+
+def _recipe(name: str, summary: str, source: str, x: BlockQuantizer) -> Recipe:
+    w, g = replace(x, tile=x.block), replace(x, rounding=Stochastic())
+    return Recipe(name, summary, source, fprop=Gemm(x, w), dgrad=Gemm(g, w), wgrad=Gemm(g, x))
+
+
+_X = BlockQuantizer(E2M1, UE5M3_FORMAT, 16, tensor_scale=Delayed(50, 448.0), convention=Decode(zero="one"))
+
+UE5M3 = _recipe(
     "ue5m3",
-    "E2M1 x UE5M3, blocks of 16, tensor scale with target 448, 16x16 weight tiles, stochastic G, no rotation",
-    "arXiv 2609.02846 (UE5M3 FP4 Block Scaling)",
-    fprop=Gemm(_X, _W),
-    dgrad=Gemm(_G, _W),
-    wgrad=Gemm(_G, _X),
+    "E2M1 x UE5M3, blocks of 16, tensor scale held for 50 steps, 16x16 weight tiles, stochastic G, no rotation",
+    _SOURCE,
+    _X,
+)
+
+UE5M3_CURRENT = _recipe(
+    "ue5m3_current",
+    "ue5m3 with the tensor scale of the operand at hand, and zero scales that flush their block",
+    f"{_SOURCE}, D = 1",
+    BlockQuantizer(E2M1, UE5M3_FORMAT, 16, tensor_scale=Current(target=448.0)),
+)
+
+UE5M3_B32 = _recipe(
+    "ue5m3_b32", "ue5m3 with blocks of 32 and 32x32 weight tiles", f"{_SOURCE}, control", replace(_X, block=32)
 )

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 import dse
 from dse.errors import UserError, nearest
-from dse.linear import quantize_, set_clock
-from dse.run.optimizers import OPTIMIZERS
+from dse.linear import after_step, before_step, quantize_, set_clock
 from dse.run.record import DIVERGED, FAILED, OK, Record
+from dse.techniques.loss_scaling import LOSS_SCALINGS, Scaler
+from dse.techniques.optimizers import OPTIMIZERS
 from dse.trial import Trial
 from tasks.base import Batch, Task, to_device
 
@@ -117,6 +118,10 @@ def _train(trial: Trial, data: Any, device: str, history: _History, on_step: Cal
     task, t = trial.task, trial.training
     if t.optimizer not in OPTIMIZERS:
         raise UserError(f"training.optimizer: unknown optimizer {t.optimizer!r}{nearest(t.optimizer, OPTIMIZERS)}")
+    if t.loss_scaling not in LOSS_SCALINGS:
+        raise UserError(f"training.loss_scaling: unknown {t.loss_scaling!r}{nearest(t.loss_scaling, LOSS_SCALINGS)}")
+    scaling = LOSS_SCALINGS[t.loss_scaling]
+    scaler = scaling().start() if scaling else None
     model = build_model(trial, data, device)
     optimizer = OPTIMIZERS[t.optimizer](model.parameters(), t)
     every = max(1, t.steps // _POINTS)
@@ -125,10 +130,10 @@ def _train(trial: Trial, data: Any, device: str, history: _History, on_step: Cal
     for step in range(t.steps):
         if on_step:
             on_step(step, t.steps)
-        set_clock(model, trial.seed, step)
+        set_clock(model, trial.seed, step, t.steps)
         for group in optimizer.param_groups:
             group["lr"] = t.lr_at(step)
-        loss = training_step(task, model, optimizer, task.batch(data, trial.seed, step, t.batch), t.clip)
+        loss = training_step(task, model, optimizer, task.batch(data, trial.seed, step, t.batch), t.clip, scaler)
         value = float(loss)
         first = value if step == 0 else first
         if step % every == 0 or step == t.steps - 1:
@@ -141,15 +146,29 @@ def _train(trial: Trial, data: Any, device: str, history: _History, on_step: Cal
 
 
 def training_step(
-    task: Task[Any], model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, clip: float
+    task: Task[Any],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    clip: float,
+    scaler: Scaler | None = None,
 ) -> Tensor:
-    """One optimizer step; returns the detached loss."""
+    """One optimizer step with the weight rules around it; returns the detached, unscaled loss.
+
+    A ``scaler`` that finds a gradient which is not finite skips the step.
+    """
     optimizer.zero_grad(set_to_none=True)
     loss = task.loss(model, batch)
-    loss.backward()
-    if clip > 0:
-        nn.utils.clip_grad_norm_(model.parameters(), clip)
-    optimizer.step()
+    (scaler.scale(loss) if scaler else loss).backward()
+    good = scaler.unscale_(model.parameters()) if scaler else True
+    if good:
+        if clip > 0:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+        before_step(model)
+        optimizer.step()
+        after_step(model)
+    if scaler:
+        scaler.update(good)
     return loss.detach()
 
 

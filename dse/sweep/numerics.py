@@ -13,6 +13,7 @@ from typing import Any
 
 from dse.block import BlockQuantizer
 from dse.errors import OptionError
+from dse.meaning import check
 from dse.recipe import POINTS, SELECTORS, Recipe, override
 
 Setting = tuple[str, Any]
@@ -89,7 +90,7 @@ class _State:
     def settled(self, settings: Sequence[tuple[int, Setting]]) -> Recipe:
         """The recipe once everything fits; ``settings`` are all of them in the order of precedence."""
         if not self.waiting:
-            return self.recipe
+            return _meaningful(self.recipe, settings)
         state = _State(self.recipe)
         for position, setting in self.waiting:
             state = state.take(position, setting)
@@ -101,7 +102,18 @@ class _State:
                 recipe = override(recipe, *setting)
             except OptionError as error:
                 raise Unusable({position: error}) from None
-        return recipe
+        return _meaningful(recipe, settings)
+
+
+def _meaningful(recipe: Recipe, settings: Sequence[tuple[int, Setting]]) -> Recipe:
+    """The recipe when its options mean something together, else Unusable at the setting that the reason names."""
+    try:
+        check(recipe)
+    except OptionError as error:
+        option = str(error).partition(":")[0].rpartition(".")[2]
+        named = [position for position, (path, _) in settings if option in path.split(".")]
+        raise Unusable({(named or [position for position, _ in settings] or [0])[-1]: error}) from None
+    return recipe
 
 
 def _precedence(path: str) -> tuple[int, int]:

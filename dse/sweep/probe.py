@@ -35,8 +35,8 @@ def probe_seconds(
     import torch
 
     from dse.linear import set_clock
-    from dse.run.optimizers import OPTIMIZERS
     from dse.run.train import build_model, load, training_step
+    from dse.techniques.optimizers import OPTIMIZERS
 
     task, settings = trial.task, trial.training
     data, _ = load(task, data_dir, device)

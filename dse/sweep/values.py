@@ -11,8 +11,9 @@ from functools import cache
 from typing import Any, get_origin, get_type_hints
 
 from dse.errors import UserError, nearest
-from dse.run.optimizers import OPTIMIZERS
 from dse.sweep.source import Place, Source
+from dse.techniques.loss_scaling import LOSS_SCALINGS
+from dse.techniques.optimizers import OPTIMIZERS
 from dse.trial import make_task
 from tasks import TASKS
 from tasks.base import Task, Training
@@ -28,6 +29,8 @@ def training_value(name: str, value: Any) -> Any:
         raise UserError(f"training: no setting {name!r}{nearest(name, known)}")
     if name == "optimizer" and not (isinstance(value, str) and value in OPTIMIZERS):
         raise UserError(f"training: unknown optimizer {value!r}{nearest(value, OPTIMIZERS)}")
+    if name == "loss_scaling" and not (isinstance(value, str) and value in LOSS_SCALINGS):
+        raise UserError(f"training: unknown loss scaling {value!r}{nearest(value, LOSS_SCALINGS)}")
     if name == "betas" and not (isinstance(value, list) and len(value) == 2):
         raise UserError(f"training: betas must be two numbers, not {value!r}")
     typed = _typed(_hints(Training)[name], value)

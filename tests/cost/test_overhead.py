@@ -20,8 +20,10 @@ from dse.cost import (
     read_time,
     relative_time,
 )
-from dse.recipe import Recipe, override
+from dse.cost.overhead import operand_bits
+from dse.recipe import POINTS, Recipe, override
 from dse.recipes import RECIPES
+from dse.sweep.numerics import apply
 
 LAYER = parse_shape("8192,4096,14336")
 VECTOR_ONLY = replace(B200, dense_transforms=False)
@@ -55,6 +57,131 @@ def test_the_worked_example() -> None:
         turned = override(turned, f"{gemm}.rotation", {"hadamard": {"size": 16}})
     assert share(turned, "rotation", hardware=VECTOR_ONLY) == pytest.approx(9.1, abs=0.05)
     assert share(turned, "rotation") == pytest.approx(1.9, abs=0.05)
+
+
+BACKWARD = ("element slope", "scale gradient", "scale slope", "tensor scale gradient")
+
+
+@pytest.mark.parametrize(
+    ("settings", "technique", "percent"),
+    [
+        ({"*.slope": "dge"}, "element slope", 4.8),
+        ({"*.slope": "sigmoid"}, "element slope", 5.2),
+        ({"*.slope": "spline"}, "element slope", 3.2),
+        ({"*.scale_gradient": "full"}, "scale gradient", 2.1),
+        ({"*.scale_gradient": "diagonal"}, "scale gradient", 2.1),
+        ({"*.scale_gradient": "full", "*.statistic": "hard_soft"}, "scale gradient", 4.9),
+        ({"*.scale_gradient": "full", "*.statistic": "soft_soft"}, "scale gradient", 4.9),
+        ({"*.scale_gradient": "full", "*.scale_slope": "dge"}, "scale slope", 4.8 / 16),
+        ({"*.tensor_scale": {"current": {"through": "exact"}}}, "tensor scale gradient", 1.2),
+    ],
+    ids=str,
+)
+def test_the_worked_example_backward(settings: dict[str, object], technique: str, percent: float) -> None:
+    """Derivatives are those of X's and W's forward quantizers, once each, whatever the other four points are set to."""
+    recipe = apply(PLAIN, list(settings.items()))
+    assert share(recipe, technique) == pytest.approx(percent, abs=0.05)
+    rows = breakdown(recipe, LAYER)
+    assert [(row.gemm, row.operand) for row in rows if row.technique == technique] == [("fprop", "X"), ("fprop", "W")]
+    forward = [row for row in rows if row.technique not in BACKWARD]
+    if settings.get("*.statistic") == "soft_soft":  # a log-sum-exp forward, 6 more per element
+        assert share(recipe, "statistic") == pytest.approx(4 * share(PLAIN, "statistic"))
+    else:
+        assert forward == breakdown(PLAIN, LAYER)
+
+
+def test_a_constant_scale_has_no_derivative_to_pay_for() -> None:
+    """q' and the statistic's gradient cost nothing while the scale's gradient is constant."""
+    idle = apply(PLAIN, [("*.scale_slope", "dge"), ("*.statistic", "hard_soft")])
+    assert overhead(idle) == overhead(PLAIN)
+
+
+def test_random_bits_are_counted_where_they_are_drawn() -> None:
+    elements = override(PLAIN, "X.rounding", "stochastic")
+    both = override(elements, "X.scale_rounding", {"stochastic": {"bits": 12}})
+    n = LAYER.size("X")
+    assert sum(row.random_bits for row in breakdown(elements, LAYER)) == 2 * 8 * n
+    rows = [row for row in breakdown(both, LAYER) if row.technique == "scale rounding"]
+    assert [row.random_bits for row in rows] == [12 * n / 16] * 2  # 12 for each scale, not for each element
+    assert [row.vector for row in rows] == [6 * n / 16] * 2
+    assert [row.formula for row in rows] == ["6 MK/16"] * 2
+
+
+def test_the_encode_convention_divides_once_more_per_block() -> None:
+    recipe = override(PLAIN, "*.convention", "encode")
+    extra = [row for row in breakdown(recipe, LAYER) if row not in breakdown(PLAIN, LAYER)]
+    assert {row.technique for row in extra} == {"convention"}
+    assert sum(row.vector for row in extra) == 2 * sum(LAYER.size(t) for t in "XWG") / 16
+
+
+@pytest.mark.parametrize(
+    ("block", "tile", "counts", "symbols"),
+    [
+        (
+            16,
+            1,
+            (64 * 8, 96 * 8, 64 * 6, 128 * 6, 96 * 4, 128 * 4),
+            ("MK/16", "NK/16", "MN/16", "NK/16", "MN/16", "MK/16"),
+        ),
+        (0, 1, (64, 96, 64, 128, 96, 128), ("M", "N", "M", "K", "N", "K")),
+        (0, 8, (8, 12, 8, 16, 12, 16), ("M/8", "N/8", "M/8", "K/8", "N/8", "K/8")),
+        (1, 0, (128, 128, 96, 96, 64, 64), ("K", "K", "N", "N", "M", "M")),
+        (16, 0, (8, 8, 6, 6, 4, 4), ("K/16", "K/16", "N/16", "N/16", "M/16", "M/16")),
+        (0, 0, (1,) * 6, ("",) * 6),
+        (4096, 1, (64, 96, 64, 128, 96, 128), ("M", "N", "M", "K", "N", "K")),  # longer than the axis
+        (100, 1, (128, 192, 64, 128, 96, 128), ("MK/100", "NK/100", "M", "K", "N", "K")),  # the last one is cut short
+    ],
+)
+def test_blocks_are_counted_on_the_operands_own_extents(
+    block: int, tile: int, counts: tuple[int, ...], symbols: tuple[str, ...]
+) -> None:
+    """Operands [M, K], [N, K], [M, N], [K, N], [N, M], [K, M]; 0 is the whole axis: a scale per row or tensor."""
+    recipe = apply(RECIPES["mxfp4"], [("*.block", block), ("*.tile", tile), ("*.rounding", "stochastic")])
+    rows = [row for row in breakdown(recipe, parse_shape("64,128,96")) if row.technique == "e2m1 in blocks"]
+    sizes = [64 * 128, 96 * 128, 64 * 96, 96 * 128, 64 * 96, 64 * 128]
+    assert [row.vector for row in rows] == [2 * n + 2 * count for n, count in zip(sizes, counts, strict=True)]
+    assert [row.formula.split(" + ")[1] for row in rows] == [f"2 {symbol}".rstrip() for symbol in symbols]
+
+
+def test_one_scale_per_tensor_reads_the_tensor_first() -> None:
+    whole = apply(RECIPES["mxfp4"], [("*.block", 0), ("*.tile", 0)])
+    rows = breakdown(whole, LAYER)
+    assert sum(row.syncs for row in rows) == 3
+    assert sum(row.read_bytes for row in rows) == 2 * sum(LAYER.size(t) for t in "XWG")
+    assert overhead(whole) < overhead(override(whole, "*.block", 32))
+    random = override(whole, "*.rounding", "stochastic")  # codes of their own at each point, the amax shared
+    assert sum(row.syncs for row in breakdown(random, LAYER)) == 3
+    two_level = override(random, "*.tensor_scale", "current")
+    assert sum(row.syncs for row in breakdown(two_level, LAYER)) == 3
+
+
+def test_element_and_matrix_operations_are_alternatives() -> None:
+    row = breakdown(override(PLAIN, "wgrad.rotation", {"hadamard": {"size": 16}}), LAYER)
+    for turned in (r for r in row if r.technique == "rotation"):
+        assert (turned.vector == 0) != (turned.matrix == 0)
+
+
+def test_gradients_are_rotated_back_where_they_pass_the_forward_rotation() -> None:
+    """Forward copies give dX and dW in the rotated space: one way back. A derivative there: one way in as well."""
+    turned = override(PLAIN, "fprop.rotation", {"hadamard": {"size": 16}})
+    once = share(turned, "rotation")
+    assert share(turned, "rotation of gradient") == 0
+    forward = override(turned, "backward_source", "forward")
+    assert share(forward, "rotation of gradient") == pytest.approx(once)
+    inside = override(turned, "*.slope", "dge")
+    assert share(inside, "rotation of gradient") == pytest.approx(2 * once)
+    assert share(override(inside, "backward_source", "forward"), "rotation of gradient") == pytest.approx(once)
+    assert share(override(PLAIN, "backward_source", "forward"), "rotation of gradient") == 0
+
+
+def test_weight_rules_and_schedules_are_counted_once() -> None:
+    ruled = override(PLAIN, "weights", "q_ema")
+    assert [(r.gemm, r.operand, r.vector) for r in breakdown(ruled, LAYER) if r.technique == "weight rule"] == [
+        ("fprop", "W", 8 * LAYER.size("W"))
+    ]
+    watched = override(PLAIN, "schedule", "noise_switch")
+    assert [(r.gemm, r.operand) for r in breakdown(watched, LAYER) if r.technique == "schedule"] == [("dgrad", "G")]
+    assert breakdown(override(PLAIN, "schedule", "last_stage"), LAYER) == breakdown(PLAIN, LAYER)
 
 
 def test_small_models_pay_four_to_six_times_as_much() -> None:
@@ -98,7 +225,9 @@ def test_where_the_gallery_stands() -> None:
     assert (overhead(RECIPES["bf16"]), overhead(RECIPES["fp32"])) == (0, 0)
     assert (time["bf16"], time["fp32"]) == (1, 2)  # FP32 at the TF32 rate
     assert 0.5 < time["mxfp8"] < 0.56
-    assert all(0.25 < time[n] < 0.32 for n in time if n not in ("bf16", "fp32", "mxfp8"))
+    bits = {name: {operand_bits(recipe.quantizer(p)) for p in POINTS} for name, recipe in RECIPES.items()}
+    assert all(0.25 < time[n] < 0.35 for n in time if bits[n] == {4})
+    assert all(0.42 < time[n] < 0.56 for n in time if bits[n] not in ({4}, {16}, {32}))
     assert time["mxfp4"] < time["nvfp4_plain"] < time["ue5m3"] < time["nvfp4"]
     assert overhead(RECIPES["mxfp8"]) == pytest.approx(overhead(RECIPES["mxfp4"]))
     assert excess(RECIPES["mxfp8"]) == pytest.approx(100 + overhead(RECIPES["mxfp8"]))
@@ -123,6 +252,16 @@ additions = st.sampled_from(
         ("backward.rotation", {"hadamard": {"size": 64}}),
         ("forward.rotation", "hadamard"),
         ("*.element", "e4m3"),
+        ("*.slope", "dge"),
+        ("W.slope", {"straight_through": {"outside": "zero"}}),
+        ("*.scale_gradient", "full"),
+        ("X.scale_gradient", "diagonal"),
+        ("*.scale_slope", "spline"),
+        ("*.statistic", "soft_soft"),
+        ("*.convention", "encode"),
+        ("*.tensor_scale", {"current": {"through": "exact"}}),
+        ("G.choice", "four_over_six"),
+        ("X.outliers", "clamp"),
     ]
 )
 
@@ -136,8 +275,8 @@ def test_another_technique_never_makes_a_recipe_cheaper(
     for path, data in before:
         recipe = override(recipe, path, data)
     more = override(recipe, *last)
-    replaces = last[0].endswith("rotation")  # another size in place of an existing rotation may well be cheaper
-    if not (replaces and any(path.endswith("rotation") for path, _ in before)):
+    option = last[0].rpartition(".")[2]  # another rotation in place of an existing one may well be cheaper
+    if not any(path.rpartition(".")[2] == option and data != last[1] for path, data in before):
         assert overhead(more, MODELS[model]) >= overhead(recipe, MODELS[model]) - 1e-9
         assert relative_time(more, MODELS[model]) >= relative_time(recipe, MODELS[model]) - 1e-9
 

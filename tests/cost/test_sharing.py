@@ -41,6 +41,11 @@ def test_everything_else_is_quantized_twice() -> None:
     tiles = override(override(RECIPES["mxfp4"], "*.tile", 32), "wgrad.rotation", "hadamard")
     assert shared(tiles) == {"dgrad.rhs": "fprop.rhs"}
     assert len(shared(override(tiles, "wgrad.rotation", None))) == 3
+    whole = override(override(RECIPES["mxfp4"], "*.tile", 0), "*.block", 0)
+    assert len(shared(whole)) == 3  # one scale for the tensor: a transposition changes nothing
+    assert not shared(override(whole, "*.block", 32))
+    assert not shared(override(RECIPES["nvfp4"], "backward_source", "forward"))
+    assert shared(override(whole, "backward_source", "forward")) == {"wgrad.lhs": "dgrad.lhs"}
 
 
 @pytest.mark.parametrize("name", ["nvfp4", "ue5m3"])

@@ -129,4 +129,4 @@ def test_the_recipes_use_these_quantizers() -> None:
     assert RECIPES["mxfp8"].dgrad.lhs == MXFP8_UP
     assert RECIPES["nvfp4"].fprop.lhs == NVFP4
     assert RECIPES["nvfp4"].fprop.rhs == NVFP4_2D
-    assert RECIPES["ue5m3"].wgrad.rhs == UE5M3_T
+    assert RECIPES["ue5m3_current"].wgrad.rhs == UE5M3_T

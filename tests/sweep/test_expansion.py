@@ -65,7 +65,7 @@ def test_numerics_vary_every_recipe_but_the_baseline(sweep: Load) -> None:
     assert cell.trial.recipe.name == "mxfp8"
     assert cell.trial.recipe.wgrad.rotation is not None
     assert cell.trial.recipe.dgrad.rotation is None
-    assert {cell.trial.recipe.quantizer(p).multiple for p in ("fprop.lhs", "wgrad.rhs")} == {8}
+    assert {cell.trial.recipe.quantizer(p).block for p in ("fprop.lhs", "wgrad.rhs")} == {8}
     assert list(cell.labels) == ["task", "recipe", "seed", "*.block", "wgrad.rotation"]
 
 

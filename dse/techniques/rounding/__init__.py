@@ -2,16 +2,28 @@
 
 from dse.techniques.rounding.base import Rounding
 from dse.techniques.rounding.directed import TowardZero, Up
-from dse.techniques.rounding.nearest import NearestEven
+from dse.techniques.rounding.nearest import MantissaEven, NearestAway, NearestEven
 from dse.techniques.rounding.stochastic import Stochastic
 
 NEAREST_EVEN = NearestEven()
 
 ROUNDINGS: dict[str, type[Rounding]] = {
     "nearest_even": NearestEven,
+    "nearest_away": NearestAway,
+    "mantissa_even": MantissaEven,
     "toward_zero": TowardZero,
     "up": Up,
     "stochastic": Stochastic,
 }
 
-__all__ = ["NEAREST_EVEN", "ROUNDINGS", "NearestEven", "Rounding", "Stochastic", "TowardZero", "Up"]
+__all__ = [
+    "NEAREST_EVEN",
+    "ROUNDINGS",
+    "MantissaEven",
+    "NearestAway",
+    "NearestEven",
+    "Rounding",
+    "Stochastic",
+    "TowardZero",
+    "Up",
+]

@@ -17,9 +17,10 @@ class Stochastic(Rounding):
     """|q| = floor|v| + [frac|v| + (2r + 1) / 2^(n+1) >= 1], r uniform in [0, 2^n).
 
     ``bits`` is n. The half-step offset makes P(up) the nearest multiple of 2^-n to frac|v|, and a value on the grid
-    never moves. n = 8 is the rule of Blackwell's ``cvt.rs`` ('StochasticFast' in arXiv 2609.02846).
+    never moves. n = 8 is the rule of Blackwell's ``cvt.rs``.
 
     Cost: about 4 operations per element to draw (amortized Philox) plus add and truncate; 0 where hardware rounds.
+    Source: arXiv 2609.02846 ('StochasticFast', n = 8).
     Raises OptionError unless 1 <= bits <= 23 (frac|v| has at most 23 bits in FP32).
     """
 

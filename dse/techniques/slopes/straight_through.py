@@ -9,22 +9,28 @@ from torch import Tensor
 
 from dse.formats import Format
 from dse.ops import FREE, Ops
-from dse.techniques.slopes.base import Slope
+from dse.techniques.slopes.base import Slope, bounded, check_bounds
 
 
 @dataclass(frozen=True)
 class StraightThrough(Slope):
-    """Q'(u) = 1, saturated values included.
+    """Q'(u) = 1; beyond the format's range 1 ('pass') or 0 ('zero': the clipped estimator, QuEST's trust mask).
 
-    Cost: none. Source: Bengio et al., arXiv 1308.3432.
+    Cost: none, or a comparison per element. Sources: Bengio et al., arXiv 1308.3432; arXiv 2502.05003 for the mask.
+    Raises OptionError for another word.
     """
+
+    outside: str = "pass"
+
+    def __post_init__(self) -> None:
+        check_bounds("straight_through", 1, 1, self.outside)
 
     @property
     def is_identity(self) -> bool:
-        return True
+        return self.outside == "pass"
 
     def __call__(self, u: Tensor, fmt: Format) -> Tensor:
-        return torch.ones_like(u)
+        return bounded(torch.ones_like(u), u, fmt, 1, 1, self.outside)
 
     def ops(self) -> Ops:
-        return FREE
+        return FREE if self.is_identity else Ops(element=2, why="2/element to compare and mask")

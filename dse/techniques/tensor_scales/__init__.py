@@ -1,8 +1,10 @@
-"""Tensor scales: a second, FP32 scale for the whole operand."""
+"""Tensor scales: a second, FP32 level above the block scales."""
 
 from dse.techniques.tensor_scales.base import TensorScale
 from dse.techniques.tensor_scales.current import Current
+from dse.techniques.tensor_scales.delayed import Delayed
+from dse.techniques.tensor_scales.outer import Outer
 
-TENSOR_SCALES: dict[str, type[TensorScale]] = {"current": Current}
+TENSOR_SCALES: dict[str, type[TensorScale]] = {"current": Current, "delayed": Delayed, "outer": Outer}
 
-__all__ = ["TENSOR_SCALES", "Current", "TensorScale"]
+__all__ = ["TENSOR_SCALES", "Current", "Delayed", "Outer", "TensorScale"]

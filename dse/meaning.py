@@ -1,0 +1,142 @@
+"""Combinations of options that have no meaning, each with its reason: no option is silently ignored.
+
+Options are set one at a time and in any order, so a recipe may pass through states that mean nothing on its way to one
+that does. The whole recipe is therefore looked at once, when everything is set; ``plan`` lists what is refused here as
+excluded. Values that no combination could mend are refused where they are set, by the technique itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dse.block import BlockQuantizer
+from dse.errors import OptionError
+from dse.gemm import Gemm
+from dse.recipe import GEMMS, POINTS, SELECTORS, Exempt, Recipe
+from dse.techniques.choices import IF4, FourOverSix, ScaleSweep
+from dse.techniques.conventions import Encode
+from dse.techniques.outliers import Asymmetric
+from dse.techniques.rounding import NEAREST_EVEN, MantissaEven
+from dse.techniques.schedules import ForwardOnly, NoiseSwitch
+from dse.techniques.slopes import STRAIGHT_THROUGH, Spline
+from dse.techniques.statistics import HardSoft
+
+
+def check(recipe: Recipe) -> None:
+    """Raises OptionError ('path: reason') for the first combination that has no meaning."""
+    for reason in reasons(recipe):
+        raise OptionError(reason)
+
+
+def reasons(recipe: Recipe) -> Iterator[str]:
+    """Every combination in the recipe that has no meaning, as 'path: reason'."""
+    for point in POINTS:
+        q = recipe.quantizer(point)
+        if isinstance(q, BlockQuantizer):
+            rules = (_derivatives, _scales, _conventions, _tensor_scales, _choices)
+            found = [reason for rule in rules for reason in rule(q, point in SELECTORS["forward"])]
+            yield from (f"{point}.{reason}" for reason in found)
+    yield from _gemms(recipe)
+    yield from _whole(recipe)
+
+
+def _derivatives(q: BlockQuantizer, forward: bool) -> Iterator[str]:
+    """Slopes and gradients need a derivative to act on."""
+    through = q.tensor_scale is not None and q.tensor_scale.gradient != "ignore"
+    if not forward:
+        for name, acts in (
+            ("slope", q.slope != STRAIGHT_THROUGH),
+            ("scale_slope", q.scale_slope != STRAIGHT_THROUGH),
+            ("scale_gradient", q.scale_gradient != "constant"),
+            ("tensor_scale.through", through),
+        ):
+            if acts:
+                yield f"{name}: only X and W of the forward GEMM are differentiated; set it at forward, not here"
+    elif q.scale_slope != STRAIGHT_THROUGH and q.scale_gradient == "constant" and not through:
+        yield "scale_slope: no gradient flows through the scale while scale_gradient is 'constant'"
+    if isinstance(q.statistic, HardSoft) and q.scale_gradient == "constant":
+        yield "statistic: hard_soft is absmax but for its gradient, and scale_gradient is 'constant'"
+
+
+def _scales(q: BlockQuantizer, forward: bool) -> Iterator[str]:
+    """Roundings and slopes of scales need a grid that is coarser than the arithmetic."""
+    if isinstance(q.rounding, MantissaEven):
+        yield "rounding: mantissa_even is a rule for power-of-two scales; set scale_rounding"
+    if isinstance(q.scale_rounding, MantissaEven) and q.scale.man:
+        yield f"scale_rounding: mantissa_even is a rule for power-of-two scales, not for {q.scale.name}"
+    if q.scale.exp == 8 and q.scale.man == 23:
+        for name, acts in (
+            ("scale_rounding", q.scale_rounding != NEAREST_EVEN),
+            ("scale_slope", q.scale_slope != STRAIGHT_THROUGH),
+        ):
+            if acts:
+                yield f"{name}: the scale is computed in FP32, so a cast to fp32 rounds nothing"
+    elif isinstance(q.scale_slope, Spline) and q.scale.exp == 8:
+        yield f"scale_slope: any real scale lies below the first of the spline's points over [0, {q.scale.max:.2g}]"
+
+
+def _conventions(q: BlockQuantizer, forward: bool) -> Iterator[str]:
+    """The zero policy needs a scale that can be zero, the divisor a tensor scale."""
+    default = type(q.convention)()
+    if isinstance(q.convention, Encode) and q.convention.divisor and q.tensor_scale is None:
+        yield "convention: encode's divisor is the tensor scale's, and tensor_scale is none"
+    if q.convention.zero != default.zero and not q.scale.subnormals:
+        yield f"convention: zero has no meaning for {q.scale.name}, which has no zero"
+    elif q.convention.zero == "smallest" != default.zero and q.scale.smallest < 2.0**-127:
+        yield f"convention: zero 'smallest' is {q.scale.smallest:.2g} in {q.scale.name}, whose inverse overflows FP32"
+
+
+def _tensor_scales(q: BlockQuantizer, forward: bool) -> Iterator[str]:
+    """The target needs a convention that uses it and a scale format that holds it."""
+    if q.tensor_scale is None:
+        return
+    target = q.tensor_scale.target
+    if isinstance(q.convention, Encode) and not q.convention.divisor:
+        if target != type(q.tensor_scale)().target:
+            yield "tensor_scale: encode without divisor has no target"
+    elif target is not None and target > q.scale.max:
+        yield f"tensor_scale: target {target:g} is above {q.scale.name}'s largest value, {q.scale.max:g}"
+    if q.tensor_scale.remembers and isinstance(q.outliers, Asymmetric):
+        yield "outliers: asymmetric has two references per operand, and a delayed tensor scale holds one"
+
+
+def _choices(q: BlockQuantizer, forward: bool) -> Iterator[str]:
+    """Choices are about certain formats."""
+    choice, largest = q.choice, q.constant in (None, q.element.max)
+    if isinstance(choice, FourOverSix | IF4) and (q.element.name != "e2m1" or not largest):
+        yield f"choice: {'four_over_six' if isinstance(choice, FourOverSix) else 'if4'} needs e2m1 elements, constant 6"
+    if isinstance(choice, IF4) and q.scale.bits % 8 == 0:
+        yield f"choice: if4 marks a block in a spare bit of its scale, and {q.scale.name} has none"
+    if isinstance(choice, ScaleSweep) and choice.low == choice.high:
+        yield "choice: scale_sweep from 0 to 0 has nothing to choose from"
+
+
+def _gemms(recipe: Recipe) -> Iterator[str]:
+    """A rotation without quantization cancels."""
+    for name in GEMMS:
+        if getattr(recipe, name).rotation is not None and not _quantized(getattr(recipe, name)):
+            yield f"{name}.rotation: neither operand has a block quantizer, so it cancels"
+
+
+def _whole(recipe: Recipe) -> Iterator[str]:
+    """Options of the recipe need something quantized to act on."""
+    backward = _quantized(recipe.dgrad) or _quantized(recipe.wgrad)
+    if recipe.backward_source == "forward" and not _quantized(recipe.fprop):
+        yield "backward_source: the forward GEMM quantizes nothing, so its copies are the originals"
+    if not _quantized(recipe.fprop) and not backward:
+        for option, acts in (("schedule", recipe.schedule is not None), ("exempt", recipe.exempt != Exempt())):
+            if acts:
+                yield f"{option}: the recipe quantizes nothing"
+    elif isinstance(recipe.schedule, ForwardOnly) and not backward:
+        yield "schedule: forward_only takes the backward GEMMs to BF16, and they quantize nothing"
+    elif isinstance(recipe.schedule, NoiseSwitch) and not isinstance(recipe.dgrad.lhs, BlockQuantizer):
+        yield "schedule: noise_switch watches the quantization noise of G, and dgrad.lhs has no block quantizer"
+    if recipe.weights is not None:
+        try:
+            recipe.weights.check(recipe.fprop.rhs, rotated=recipe.fprop.rotation is not None)
+        except OptionError as error:
+            yield str(error)
+
+
+def _quantized(gemm: Gemm) -> bool:
+    return isinstance(gemm.lhs, BlockQuantizer) or isinstance(gemm.rhs, BlockQuantizer)

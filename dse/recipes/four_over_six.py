@@ -1,0 +1,46 @@
+"""Four over six: NVFP4 in which every block chooses between the constants 6 and 4.
+
+S = 256 * 6 / amax; s_c = E4M3(amax_b S / c) and f_c(X) = E2M1(X S / s_c) s_c / S for c = 6 and 4; the smaller error
+wins, a tie is 6. With 4 the coarse step from 4 to 6 is not used; 256 leaves E4M3 room for 1.5 times the scale.
+
+- ``four_over_six``: NVIDIA's layout (16 x 16 weight tiles, stochastic G, Hadamard 16 in the weight gradient), least
+  squares for X, W in fprop and dgrad. The rotated operands of the weight gradient and the stochastic G are plain
+  NVFP4: choosing after a random draw would bias it.
+- ``nvfp4_4over6``: TransformerEngine's variant: least absolute error, and no rotation, which it excludes.
+"""
+
+from dataclasses import replace
+
+from dse.block import BlockQuantizer
+from dse.formats import E2M1, UE4M3
+from dse.gemm import Gemm
+from dse.recipe import Recipe
+from dse.techniques.choices import FourOverSix
+from dse.techniques.rotations import Hadamard
+from dse.techniques.rounding import Stochastic
+from dse.techniques.tensor_scales import Current
+
+_PLAIN = BlockQuantizer(E2M1, UE4M3, 16, tensor_scale=Current())
+_G = replace(_PLAIN, rounding=Stochastic())
+_X = replace(_PLAIN, tensor_scale=Current(256.0), choice=FourOverSix())
+_W = replace(_X, tile=16)
+
+FOUR_OVER_SIX = Recipe(
+    "four_over_six",
+    "NVFP4 as NVIDIA trains it, with blocks of X and W mapped to 6 or 4 by squared error where nothing is rotated",
+    "arXiv 2512.02010 (Four Over Six)",
+    fprop=Gemm(_X, _W),
+    dgrad=Gemm(_G, _W),
+    wgrad=Gemm(_G, _PLAIN, Hadamard(16, "fixed")),
+)
+
+_X_MAE, _W_MAE = (replace(q, choice=FourOverSix("mae")) for q in (_X, _W))
+
+NVFP4_4OVER6 = Recipe(
+    "nvfp4_4over6",
+    "NVFP4 with four-over-six by absolute error for X and W, stochastic G, no rotation",
+    "TransformerEngine, NVFP4 recipe with 4over6",
+    fprop=Gemm(_X_MAE, _W_MAE),
+    dgrad=Gemm(_G, _W_MAE),
+    wgrad=Gemm(_G, _X_MAE),
+)

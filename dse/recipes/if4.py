@@ -1,0 +1,31 @@
+"""IF4: every block of 16 holds E2M1 or INT4 elements, whichever fit better.
+
+S = 448 * 6 / amax, s = E4M3(amax_b S / 6); FP4: E2M1(X S / s) s / S; INT4: (6/7) round(7/6 X S / s) s / S, at most
++-7; least squares, a tie is FP4; the sign bit of s says which. Layout as in NVIDIA's NVFP4: 16 x 16 weight tiles,
+stochastic G, Hadamard 16 in the weight gradient. The paper keeps the last four transformer layers in BF16
+(``exempt.names``).
+"""
+
+from dataclasses import replace
+
+from dse.block import BlockQuantizer
+from dse.formats import E2M1, UE4M3
+from dse.gemm import Gemm
+from dse.recipe import Recipe
+from dse.techniques.choices import IF4 as IF4_CHOICE
+from dse.techniques.rotations import Hadamard
+from dse.techniques.rounding import Stochastic
+from dse.techniques.tensor_scales import Current
+
+_X = BlockQuantizer(E2M1, UE4M3, 16, tensor_scale=Current(), choice=IF4_CHOICE())
+_W = replace(_X, tile=16)
+_G = replace(_X, rounding=Stochastic())
+
+IF4 = Recipe(
+    "if4",
+    "E2M1 or INT4 by block, flagged in the E4M3 scale's sign; otherwise NVIDIA's NVFP4 layout",
+    "arXiv 2603.28765 (IF4)",
+    fprop=Gemm(_X, _W),
+    dgrad=Gemm(_G, _W),
+    wgrad=Gemm(_G, _X, Hadamard(16, "fixed")),
+)

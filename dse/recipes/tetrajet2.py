@@ -1,0 +1,44 @@
+"""TetraJet-v2: NVFP4 with an FP32 scale per 1 x 128 in place of the tensor scale.
+
+g = amax of 128 consecutive elements, S = 448 * 6 / g, s = E4M3(amax_16 S / 6), f(X) = E2M1(X S / s) s / S.
+Y = f(X) f(W)^T with nearest-even; backward, from the forward copies, with diag(+-1) H_16 (fresh signs) on both operands
+of both GEMMs and stochastic rounding of all four. A block scale that rounds to zero gives a zero block forward and is
+2^-9 backward. OsciReset puts oscillating weights onto their grid value; the paper starts it at about 64 % of the
+training, here it runs from the first step (``weights.start``).
+
+OutControl, which keeps the 10 % of channels with the largest norms in MXFP8, is left out.
+"""
+
+from dataclasses import replace
+
+from dse.block import BlockQuantizer
+from dse.formats import E2M1, UE4M3
+from dse.gemm import Gemm
+from dse.recipe import Recipe
+from dse.techniques.conventions import Decode
+from dse.techniques.rotations import Hadamard
+from dse.techniques.rounding import Stochastic
+from dse.techniques.tensor_scales import Outer
+from dse.techniques.weights import OsciReset
+
+_Q = BlockQuantizer(E2M1, UE4M3, 16, tensor_scale=Outer(8))
+_SR = replace(_Q, rounding=Stochastic(), convention=Decode(zero="smallest"))
+_BACKWARD = Gemm(_SR, _SR, Hadamard(16))
+
+TETRAJET2_BASE = Recipe(
+    "tetrajet2_base",
+    "NVFP4 in FP32-scaled groups of 128; random Hadamard 16 and SR on all backward operands, from the forward copies",
+    "arXiv 2510.27527 (TetraJet-v2), base",
+    fprop=Gemm(_Q, _Q),
+    dgrad=_BACKWARD,
+    wgrad=_BACKWARD,
+    backward_source="forward",
+)
+
+TETRAJET2 = replace(
+    TETRAJET2_BASE,
+    name="tetrajet2",
+    summary="TetraJet-v2 base with OsciReset from the first step (OutControl left out)",
+    source="arXiv 2510.27527 (TetraJet-v2)",
+    weights=OsciReset(),
+)

@@ -1,0 +1,101 @@
+"""The command line: its verbs are frozen, and a mistake is one line on stderr with exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from dse import cli
+
+VERBS = {"plan", "run", "status", "report", "dashboard", "recipes", "cost", "data", "doctor"}
+SWEEP = """
+name: tiny
+tasks: [{regression: {training: {steps: 3}}}]
+recipes: [bf16, mxfp4]
+seeds: 1
+"""
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    """Runs `dse WORDS` in this process; the exit code."""
+    monkeypatch.setattr(sys, "argv", ["dse", *words])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+def test_the_verbs_are_frozen() -> None:
+    """A new verb is a decision: knobs belong into the sweep file."""
+    assert {command.callback.__name__ for command in cli.app.registered_commands if command.callback} == VERBS
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_explains_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    assert call(monkeypatch, verb, "--help") == 0
+    assert "Example" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["plan", "nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["run", "{sweep}", "--device", "cuda:x", "--executor", "local"], "cuda"),
+        (["run", "{sweep}", "--device", "gpu"], "--device 'gpu' is unknown; did you mean 'cpu'?"),
+        (["run", "{sweep}", "--executor", "local", "--results", "{file}"], "{file}"),
+        (["report", "{sweep}", "--out", "{file}", "--results", "{results}"], "{file}"),
+        (["recipes", "nvfp5"], "unknown recipe 'nvfp5'; did you mean 'nvfp4'?"),
+        (["cost", "nvfp4", "--shape", "1,2"], "1,2"),
+        (["cost", "nvfp4", "--set", "G.rounding"], "write PATH=VALUE"),
+        (["cost", "nvfp4", "--set", "G.rounding=stochastc"], "did you mean 'stochastic'?"),
+        (["cost", "nvfp4", "--set", "forward.scale_slope=dge"], "no gradient flows through the scale"),
+        (["dashboard", "--results", "{results}"], "run a sweep first"),
+    ],
+)
+def test_mistakes_are_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    words: list[str],
+    message: str,
+) -> None:
+    places = {"sweep": tmp_path / "sweep.yaml", "file": tmp_path / "file", "results": tmp_path / "results"}
+    places["sweep"].write_text(SWEEP)
+    places["file"].write_text("in the way")
+    assert call(monkeypatch, *(word.format(**places) for word in words)) == 2
+    error = capsys.readouterr().err
+    assert message.format(**places) in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
+def test_a_sweep_from_plan_to_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    sweep, results = tmp_path / "sweep.yaml", str(tmp_path / "results")
+    sweep.write_text(SWEEP)
+    said = {}
+    for verb, *more in (["plan"], ["run", "--executor", "local", "--no-track"], ["run"], ["status"]):
+        assert call(monkeypatch, verb, str(sweep), "--results", results, *more) == 0
+        said[verb, len(more)] = capsys.readouterr().out
+    assert "2 trials, 1 of them baselines: 0 done, 2 to run" in said["plan", 0]
+    assert "all 2: 2 ok" in said["run", 3]
+    assert "nothing to do, all 2 trials are done" in said["run", 0]
+    assert "2 of 2 trials done, 2 ok" in said["status", 0]
+
+
+def test_the_options_of_every_axis_are_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dse.registry import FAMILIES
+    from dse.techniques.optimizers import OPTIMIZERS
+
+    assert call(monkeypatch, "recipes", "--options") == 0
+    out = capsys.readouterr().out
+    for family in FAMILIES.values():
+        for name in family:
+            assert f"\n  {name}" in out
+    assert all(name in out for name in OPTIMIZERS)

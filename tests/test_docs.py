@@ -1,0 +1,70 @@
+"""The code in docs/ runs: every ``python`` block of a page, in order, as one module."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from dse.registry import FAMILIES
+from dse.techniques.statistics import STATISTICS, Statistic
+from tests.contract import test_registries as contract
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(page for page in DOCS.glob("*.md") if "```python" in page.read_text())
+
+
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """What a page registers is forgotten again."""
+    before = {base: dict(family) for base, family in FAMILIES.items()}
+    yield
+    for base, family in FAMILIES.items():
+        family.clear()  # type: ignore[attr-defined]
+        family.update(before[base])  # type: ignore[attr-defined]
+
+
+def run(page: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The page as a module, so that its classes are pickled and hinted like those of a file."""
+    module = ModuleType(page.stem.replace("-", "_"))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    torch.manual_seed(0)
+    for i, code in enumerate(blocks(page)):
+        exec(compile(code, f"{page.name}, block {i + 1}", "exec"), vars(module))
+    return module
+
+
+@pytest.mark.usefixtures("registries")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_code_of_a_page_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(page, monkeypatch)
+
+
+@pytest.mark.usefixtures("registries")
+def test_the_technique_that_the_page_adds_meets_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One file and one entry are enough."""
+    page = DOCS / "add-a-technique.md"
+    assert page in PAGES
+    known = set(STATISTICS)
+    cls = run(page, monkeypatch).Rms
+    assert set(STATISTICS) - known == {"rms"}
+    contract.test_from_plain_data_and_back(Statistic, "rms", cls)
+    contract.test_members_are_frozen_values(Statistic, "rms", cls)
+    contract.test_members_refuse_what_they_do_not_know(Statistic, "rms", cls)
+    contract.test_the_docstring_states_source_cost_and_errors(Statistic, "rms", cls)
+    contract.test_operation_counts_are_stated_and_explained(Statistic, "rms", cls)
+
+
+def test_the_file_on_the_page_is_as_small_as_it_says() -> None:
+    code = blocks(DOCS / "add-a-technique.md")
+    assert code[0].startswith("# dse/techniques/statistics/rms.py\n")
+    assert len(code[1].strip().splitlines()) == 3  # the import, a blank line, the entry
