@@ -130,7 +130,7 @@ class BlockQuantizer(Quantizer):
             values, alpha = values * alpha, None
         if self.gain != 1:
             alpha = torch.full_like(values[..., :1, :1, :1, :1], 1.0) if alpha is None else alpha
-            alpha = alpha / self.gain
+            alpha = alpha * (1 / self.gain)  # times the inverse: CUDA divides by a number so
         out = values.flatten(-2).flatten(-3, -2)[..., :rows, :columns]
         return Quantized(out, None if alpha is None else alpha.flatten(-4, -3).flatten(-2))
 
@@ -146,7 +146,7 @@ class BlockQuantizer(Quantizer):
         gain = how.gain * self.gain
         encode = factors.encode if gain == 1 else (factors.encode * gain).clamp_max(torch.finfo(blocks.dtype).max)
         q = cast(blocks * encode, how.element, self.rounding, self.slope, bits)
-        q = q if how.gain == 1 else q / how.gain
+        q = q if how.gain == 1 else q * (1 / how.gain)
         values = q * factors.decode
         if values.requires_grad:  # where the factors' product is not 1 (a scale that is 0, or has no inverse): Q' alone
             broken = (factors.decode == 0) | (factors.encode == torch.finfo(values.dtype).max)

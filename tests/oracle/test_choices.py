@@ -124,7 +124,7 @@ def test_if4(kind: str) -> None:
     s = e4m3(amax * f32(s_enc * f32(1 / 6)))
     encode = np.where(amax == 0, f32(0), encoder(s, s_dec))
     integers = np.clip(np.rint(x * (encode * f32(7 / 6))), -7, 7)
-    candidates = [e2m1(x * encode) * s * s_dec, integers / f32(7 / 6) * s * s_dec]
+    candidates = [e2m1(x * encode) * s * s_dec, integers * f32(6 / 7) * s * s_dec]
     found = replace(NVFP4, choice=IF4()).dequantized(torch.from_numpy(x).reshape(-1, 512))
     assert_chosen(found, candidates, x, "mse")
 

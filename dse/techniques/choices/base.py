@@ -40,7 +40,7 @@ class Choice(ABC):
 
 def block_error(y: Tensor, x: Tensor, error: str) -> Tensor:
     """Error of ``y`` against ``x`` [..., R/t, t, K/b, b] per block: 'mse' and 'mae' as sums, 'max' the largest."""
-    e = (y - x).detach()
+    e = (y - x).detach().double()  # so that no device's order of summation decides a tie
     if error == "mse":
         return e.square().sum(BLOCK, keepdim=True)
     return e.abs().sum(BLOCK, keepdim=True) if error == "mae" else e.abs().amax(BLOCK, keepdim=True)
