@@ -1,0 +1,48 @@
+"""Times the plain-torch reference quantizers on a CUDA device against a copy of the operand.
+
+python tools/time_quantizers.py [SIZE]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from dse.random import Key
+from dse.recipes import RECIPES
+
+NAMES = ("mxfp4", "mxfp8", "nvfp4", "nvfp4_plain", "four_over_six", "if4", "quartet", "ue5m3")
+POINTS = ("fprop.lhs", "fprop.rhs", "dgrad.lhs")
+
+
+def milliseconds(run: Callable[[], object], count: int = 10) -> float:
+    """Mean time of a call between two CUDA events, after three calls to warm up."""
+    for _ in range(3):
+        run()
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    for _ in range(count):
+        run()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / count
+
+
+def main(size: int) -> None:
+    x = torch.randn(size, size, device="cuda", generator=torch.Generator("cuda").manual_seed(0))
+    y, key = torch.empty_like(x), Key(torch.tensor([0, 0], device="cuda"))
+    floor = milliseconds(lambda: y.copy_(x))
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {size} x {size} float32: copy {floor:.3f} ms")
+    for name in NAMES:
+        line = f"{name:16}"
+        for point in POINTS:
+            time = milliseconds(partial(RECIPES[name].quantizer(point), x, key))
+            line += f"  {point} {time:6.2f} ms = {time / floor:5.1f} x"
+        print(line)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 8192)
