@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -53,7 +54,8 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (g,), (x, w, *copies), recipe, key = grads, ctx.saved_tensors, ctx.site.recipe, ctx.site.key
         if ctx.site.watch is not None:
-            noise = recipe.dgrad.lhs(g, key.at(_DGRAD)).dequantize() - g
+            with _plain(g):
+                noise = recipe.dgrad.lhs(g, replace(key.at(_DGRAD), sampling=False)).dequantize() - g
             ctx.site.watch.copy_(torch.stack([g.std(), noise.square().mean().sqrt()]))
         x_source, w_source = copies or (x, w)
         dx = dw = None

@@ -19,7 +19,7 @@ from dse.techniques.outliers import Asymmetric
 from dse.techniques.rounding import NEAREST_EVEN, MantissaEven
 from dse.techniques.schedules import ForwardOnly, NoiseSwitch
 from dse.techniques.slopes import STRAIGHT_THROUGH, Spline
-from dse.techniques.statistics import HardSoft
+from dse.techniques.statistics import ABSMAX, HardSoft
 
 
 def check(recipe: Recipe) -> None:
@@ -33,32 +33,43 @@ def reasons(recipe: Recipe) -> Iterator[str]:
     for point in POINTS:
         q = recipe.quantizer(point)
         if isinstance(q, BlockQuantizer):
-            rules = (_derivatives, _scales, _conventions, _tensor_scales, _choices)
-            found = [reason for rule in rules for reason in rule(q, point in SELECTORS["forward"])]
-            yield from (f"{point}.{reason}" for reason in found)
+            found = [reason for rule in _AT_A_POINT for reason in rule(q)]
+            derivatives = _differentiated(q) if point in SELECTORS["forward"] else _never_differentiated(q, recipe)
+            yield from (f"{point}.{reason}" for reason in (*derivatives, *found))
     yield from _gemms(recipe)
     yield from _whole(recipe)
 
 
-def _derivatives(q: BlockQuantizer, forward: bool) -> Iterator[str]:
-    """Slopes and gradients need a derivative to act on."""
-    through = q.tensor_scale is not None and q.tensor_scale.gradient != "ignore"
-    if not forward:
-        for name, acts in (
-            ("slope", q.slope != STRAIGHT_THROUGH),
-            ("scale_slope", q.scale_slope != STRAIGHT_THROUGH),
-            ("scale_gradient", q.scale_gradient != "constant"),
-            ("tensor_scale.through", through),
-        ):
-            if acts:
-                yield f"{name}: only X and W of the forward GEMM are differentiated; set it at forward, not here"
-    elif q.scale_slope != STRAIGHT_THROUGH and q.scale_gradient == "constant" and not through:
+def _differentiated(q: BlockQuantizer) -> Iterator[str]:
+    """At the forward points: slopes of scales need a gradient that flows through the scale."""
+    if q.scale_slope != STRAIGHT_THROUGH and q.scale_gradient == "constant" and _through(q) == "ignore":
         yield "scale_slope: no gradient flows through the scale while scale_gradient is 'constant'"
     if isinstance(q.statistic, HardSoft) and q.scale_gradient == "constant":
         yield "statistic: hard_soft is absmax but for its gradient, and scale_gradient is 'constant'"
 
 
-def _scales(q: BlockQuantizer, forward: bool) -> Iterator[str]:
+def _never_differentiated(q: BlockQuantizer, recipe: Recipe) -> Iterator[str]:
+    """At the backward points: an option about derivatives is idle, and welcome only as a copy of one that is at work.
+
+    ``*.slope: dge`` is such a copy at the backward points, ``G.slope: dge`` is not.
+    """
+    forward = [f for point in SELECTORS["forward"] if isinstance(f := recipe.quantizer(point), BlockQuantizer)]
+    for name, value, usual in (
+        ("slope", lambda f: f.slope, STRAIGHT_THROUGH),
+        ("scale_slope", lambda f: f.scale_slope, STRAIGHT_THROUGH),
+        ("scale_gradient", lambda f: f.scale_gradient, "constant"),
+        ("tensor_scale.through", _through, "ignore"),
+        ("statistic", lambda f: f.statistic if isinstance(f.statistic, HardSoft) else ABSMAX, ABSMAX),
+    ):
+        if value(q) != usual and value(q) not in [value(f) for f in forward]:
+            yield f"{name}: only X and W of the forward GEMM are differentiated; set it there, at forward"
+
+
+def _through(q: BlockQuantizer) -> str:
+    return "ignore" if q.tensor_scale is None else q.tensor_scale.gradient
+
+
+def _scales(q: BlockQuantizer) -> Iterator[str]:
     """Roundings and slopes of scales need a grid that is coarser than the arithmetic."""
     if isinstance(q.rounding, MantissaEven):
         yield "rounding: mantissa_even is a rule for power-of-two scales; set scale_rounding"
@@ -75,7 +86,7 @@ def _scales(q: BlockQuantizer, forward: bool) -> Iterator[str]:
         yield f"scale_slope: any real scale lies below the first of the spline's points over [0, {q.scale.max:.2g}]"
 
 
-def _conventions(q: BlockQuantizer, forward: bool) -> Iterator[str]:
+def _conventions(q: BlockQuantizer) -> Iterator[str]:
     """The zero policy needs a scale that can be zero, the divisor a tensor scale."""
     default = type(q.convention)()
     if isinstance(q.convention, Encode) and q.convention.divisor and q.tensor_scale is None:
@@ -86,7 +97,7 @@ def _conventions(q: BlockQuantizer, forward: bool) -> Iterator[str]:
         yield f"convention: zero 'smallest' is {q.scale.smallest:.2g} in {q.scale.name}, whose inverse overflows FP32"
 
 
-def _tensor_scales(q: BlockQuantizer, forward: bool) -> Iterator[str]:
+def _tensor_scales(q: BlockQuantizer) -> Iterator[str]:
     """The target needs a convention that uses it and a scale format that holds it."""
     if q.tensor_scale is None:
         return
@@ -100,7 +111,7 @@ def _tensor_scales(q: BlockQuantizer, forward: bool) -> Iterator[str]:
         yield "outliers: asymmetric has two references per operand, and a delayed tensor scale holds one"
 
 
-def _choices(q: BlockQuantizer, forward: bool) -> Iterator[str]:
+def _choices(q: BlockQuantizer) -> Iterator[str]:
     """Choices are about certain formats."""
     choice, largest = q.choice, q.constant in (None, q.element.max)
     if isinstance(choice, FourOverSix | IF4) and (q.element.name != "e2m1" or not largest):
@@ -109,6 +120,9 @@ def _choices(q: BlockQuantizer, forward: bool) -> Iterator[str]:
         yield f"choice: if4 marks a block in a spare bit of its scale, and {q.scale.name} has none"
     if isinstance(choice, ScaleSweep) and choice.low == choice.high:
         yield "choice: scale_sweep from 0 to 0 has nothing to choose from"
+
+
+_AT_A_POINT = (_scales, _conventions, _tensor_scales, _choices)
 
 
 def _gemms(recipe: Recipe) -> Iterator[str]:

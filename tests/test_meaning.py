@@ -146,11 +146,27 @@ def test_the_gallery_has_a_meaning(name: str) -> None:
 
 
 def test_all_reasons_are_found_point_by_point() -> None:
-    found = list(reasons(apply("mxfp4", {"*.slope": "dge", "*.choice": "if4"})))
+    found = list(reasons(apply("mxfp4", {"backward.slope": "dge", "*.choice": "if4"})))
     assert sum(".slope: " in r for r in found) == 4
     assert sum("if4 needs e2m1 elements, constant 6" in r for r in found) == 6
     assert sum("if4 marks" in r for r in found) == 6
     assert len(found) == 16
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"*.slope": "dge"},
+        {"W.slope": "dge"},
+        {"*.slope": "dge", "X.slope": "straight_through"},
+        {"*.scale_gradient": "full", "*.statistic": "hard_soft", "*.scale_slope": "dge"},
+        {"*.tensor_scale": {"current": {"through": "exact"}}, "*.scale_slope": "sigmoid"},
+    ],
+    ids=str,
+)
+def test_options_about_derivatives_may_be_set_everywhere_at_once(settings: Settings) -> None:
+    """They act at the forward points; at the others they are copies of an option that is at work."""
+    assert list(reasons(apply("nvfp4_plain", settings))) == []
 
 
 IGNORED = [entry for entry in REFUSED if "only X and W" in entry[2] or "no gradient flows" in entry[2]]

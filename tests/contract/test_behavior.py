@@ -78,7 +78,7 @@ def differ(a: BlockQuantizer, b: BlockQuantizer, x: Tensor) -> bool:
 def test_members_of_a_pack_equal_their_solo_results(what: str) -> None:
     """A leading stack axis with a stacked clock and memory: bit for bit, value, tensor scale and derivative."""
     q = QUANTIZERS[what]
-    x, g = sample(3), sample(3, seed=1)
+    x, g = sample(3, rows=5), sample(3, rows=5, seed=1)  # sizes that leave remainders of vector registers
     memory = torch.zeros(3, 6)
     packed = Key(CLOCK, 2, 1, memory=memory)
     whole = q(x, packed)
@@ -116,7 +116,7 @@ def look_at_special_values(q: BlockQuantizer, dtype: torch.dtype) -> None:
         y[2, 7] = special
         found = q.dequantized(y, key)[2, 7]
         assert bool(found.isnan()) or (special == special and float(found) * special > 0)
-    for power in (2.0**-140, 2.0**-126, 1e-30, 1e15):
+    for power in (2.0**-149, 2.0**-140, 2.0**-126, 1e-30, 1e15):
         assert q.dequantized(x * power, key).isfinite().all(), power
     assert q.dequantized(x * 1e37, key).shape == x.shape  # may overflow; an exception would be the wrong answer
 

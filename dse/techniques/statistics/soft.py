@@ -53,7 +53,8 @@ class HardSoft(Statistic):
 class SoftSoft(Statistic):
     """Z = (1/beta) log sum_i exp(beta |X_i|), always >= max, with its exact derivative (``softsoftmax``).
 
-    A block of zeros keeps Z = 0, so that it is quantized to zeros. Cost: 8 per element forward, 12 + 3/b backward.
+    A block of zeros keeps Z = 0, so that it is quantized to zeros; zeros that pad an operand's last block take part.
+    Cost: 8 per element forward, 12 + 3/b backward.
     Source: arXiv 2509.17791, Sec. 5. Raises OptionError unless beta > 0.
     """
 
