@@ -207,7 +207,7 @@ class BlockQuantizer(Quantizer):
         return Level(g, self.tensor_scale.target or target)
 
     def _blocked(self, x: Tensor) -> Tensor:
-        """[..., R, K] -> [..., R/t, t, K/b, b], padded with zeros, which change no abs-max."""
+        """[..., R, K] -> [..., R/t, t, K/b, b], padded with zeros, which change no abs-max; soft and QuEST statistics see them."""
         rows, columns = x.shape[-2:]
         tile, block = self.block_shape(rows, columns)
         extra = (-columns % block, -rows % tile)
@@ -217,7 +217,7 @@ class BlockQuantizer(Quantizer):
         return blocks
 
     def block_shape(self, rows: int, columns: int) -> tuple[int, int]:
-        return min(self.tile or rows, rows), min(self.block or columns, columns)  # a larger one changes no value
+        return min(self.tile or rows, rows), min(self.block or columns, columns)  # a larger one is cut, not padded
 
     def ops(self) -> tuple[tuple[str, Ops], ...]:
         base = Ops(element=2, block=2, why="scale and cast 2/element, divide and cast the scale 2/block")

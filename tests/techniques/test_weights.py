@@ -522,7 +522,11 @@ def test_meaningless_combinations_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("quantizer", "word"),
-    [(replace(MX, rounding=Stochastic()), "stochastic"), (replace(NV, choice=FourOverSix()), "choice")],
+    [
+        (replace(MX, rounding=Stochastic()), "stochastic"),
+        (replace(NV, choice=FourOverSix()), "choice"),
+        (replace(MX, scale_gradient="full"), "scale_gradient"),
+    ],
 )
 def test_q_ema_refuses_what_it_would_override(quantizer: BlockQuantizer, word: str) -> None:
     with pytest.raises(OptionError, match=word):

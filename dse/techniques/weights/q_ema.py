@@ -49,6 +49,10 @@ class QEma(WeightRule):
             raise OptionError("weights: QEma decides how W is rounded, so fprop.rhs.rounding cannot be stochastic")
         if quantizer.choice is not None:
             raise OptionError("weights: QEma needs one scale per block of W, and fprop.rhs.choice tries several")
+        if quantizer.scale_gradient != "constant":
+            raise OptionError(
+                "weights: QEma needs fprop.rhs.scale_gradient constant: the gradient knows plain rounding"
+            )
 
     def state(self, w: Tensor) -> dict[str, Tensor]:
         return {"ema": w.detach().to(wide(w), copy=True), "steps": torch.zeros((), dtype=torch.int64, device=w.device)}
