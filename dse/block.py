@@ -207,7 +207,7 @@ class BlockQuantizer(Quantizer):
         return Level(g, self.tensor_scale.target or target)
 
     def _blocked(self, x: Tensor) -> Tensor:
-        """[..., R, K] -> [..., R/t, t, K/b, b], padded with zeros, which change no abs-max; soft and QuEST statistics see them."""
+        """[..., R, K] -> [..., R/t, t, K/b, b], padded with zeros, which only soft and QuEST statistics see."""
         rows, columns = x.shape[-2:]
         tile, block = self.block_shape(rows, columns)
         extra = (-columns % block, -rows % tile)
