@@ -6,6 +6,7 @@ product through scale, statistic and tensor scale (design-space notes 2.3).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -44,10 +45,16 @@ def shift_codes(s: Tensor, fmt: Format, codes: int) -> Tensor:
 
     Passes the gradient of ``s`` through. Raises ValueError for formats too fine to enumerate.
     """
-    grid = fmt.grid[fmt.grid > 0].to(s)
+    grid = _positive_grid(fmt, s.dtype, s.device)
     index = torch.searchsorted(grid, s.detach()).add_(codes).clamp_(0, len(grid) - 1)
     moved = grid[index].where(s.detach() > 0, s.detach())  # zero and NaN stay
     return moved if not s.requires_grad else s + (moved - s).detach()
+
+
+@lru_cache
+def _positive_grid(fmt: Format, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Kept on the device: a CUDA graph refuses the copy."""
+    return fmt.grid[fmt.grid > 0].to(device, dtype)
 
 
 class _Cast(torch.autograd.Function):

@@ -11,13 +11,19 @@ from dataclasses import dataclass, field
 from torch import Tensor
 from torch.nn.functional import pad
 
+from dse.product import product
 from dse.quantizer import Identity, Quantized, Quantizer
 from dse.random import Key
 from dse.techniques.accumulations import Accumulation
-from dse.techniques.rotations import Rotation, rotate
+from dse.techniques.rotations import Rotation
 
 _ROTATION_POINT = 64
 """Keys of rotations: 64 + the GEMM's first quantization point, apart from every quantization point."""
+
+
+def rotation_key(key: Key) -> Key:
+    """The key of a GEMM's rotation, from that of its left operand."""
+    return key.at(_ROTATION_POINT + key.point)
 
 
 @dataclass(frozen=True)
@@ -34,18 +40,20 @@ class Gemm:
     accumulation: Accumulation | None = None
 
     def basis(self, like: Tensor, key: Key) -> Tensor | None:
-        """The rotation R [..., size, size] of this GEMM at this step, or None; ``key`` at the left operand's point."""
-        if self.rotation is None:
-            return None
-        return self.rotation.matrix(like, key.at(_ROTATION_POINT + key.point))
+        """What this GEMM's rotation depends on at this step, or None; ``key`` at the left operand's point."""
+        return None if self.rotation is None else self.rotation.basis(like, rotation_key(key))
 
-    def turn(self, x: Tensor, r: Tensor | None) -> Tensor:
+    def turn(self, x: Tensor, basis: Tensor | None) -> Tensor:
         """X R, padded with zeros along the contraction axis as the rotation needs; X itself without a rotation."""
-        if r is None:
+        if self.rotation is None or basis is None:
             return x
-        if extra := -x.shape[-1] % r.shape[-1]:
+        if extra := -x.shape[-1] % self.rotation.size:
             x = pad(x, (0, extra))
-        return rotate(x, r)
+        return self.rotation.turn(x, basis)
+
+    def back(self, x: Tensor, basis: Tensor | None) -> Tensor:
+        """X R^T, the inverse of ``turn`` except for its padding; X itself without a rotation."""
+        return x if self.rotation is None or basis is None else self.rotation.back(x, basis)
 
     def operands(self, a: Tensor, b: Tensor, key: Key) -> tuple[Quantized, Quantized]:
         """a [..., M, K], b [..., N, K]; ``key`` at the point of the left operand, the right one is the next."""
@@ -58,7 +66,7 @@ class Gemm:
 
     def contract(self, a: Quantized, b: Quantized) -> Tensor:
         """[..., M, K] x [..., N, K] -> [..., M, N] with FP32 accumulation; tensor scales in the epilogue."""
-        y = a.values @ b.values.mT if self.accumulation is None else self.accumulation.product(a.values, b.values)
+        y = product(a.values, b.values) if self.accumulation is None else self.accumulation.product(a.values, b.values)
         if a.alpha is not None and b.alpha is not None:
             return y * (a.alpha * b.alpha)
         alpha = b.alpha if a.alpha is None else a.alpha

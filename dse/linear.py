@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from fnmatch import fnmatchcase
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from dse.errors import UserError
-from dse.gemm import Gemm
-from dse.quantizer import Quantized
+from dse import products
 from dse.random import Key
 from dse.recipe import POINTS, Recipe
 from dse.recipes.bf16 import BF16, replace_gemms
-from dse.techniques.rotations import rotate
+from dse.select import Where, chosen, swap
 from dse.techniques.schedules.base import FULL, OFF, PHASES, Watch
 from dse.techniques.weights import WeightRule
-
-_FPROP, _DGRAD, _WGRAD = 0, 2, 4
-"""Quantization point of each GEMM's left operand; the right operand's is the next."""
 
 
 class Site(NamedTuple):
@@ -41,61 +34,25 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, site: Site) -> Tensor:
-        recipe, key = site.recipe, site.key.at(_FPROP)
-        with _plain(x):
-            a, b = _operands(recipe, x, w, site.state, key)
-            y = recipe.fprop.contract(a, b)
-        ctx.site = site._replace(key=key.frozen())  # the clock moves on between forward and a later backward
-        ctx.forward_copies = recipe.backward_source == "forward"
-        ctx.save_for_backward(x, w, *((a.dequantize(), b.dequantize()) if ctx.forward_copies else ()))
+        with products.plain(x):
+            y, saved = products.forward(site.recipe, x, w, site.state, site.key)
+        ctx.site = site._replace(key=site.key.frozen())  # the clock moves on between forward and a later backward
+        ctx.save_for_backward(saved.x, saved.w, *saved.copies)
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        (g,), (x, w, *copies), recipe, key = grads, ctx.saved_tensors, ctx.site.recipe, ctx.site.key
-        if ctx.site.watch is not None:
-            with _plain(g):
-                noise = recipe.dgrad.lhs(g, replace(key.at(_DGRAD), sampling=False)).dequantize() - g
-            ctx.site.watch.copy_(torch.stack([g.std(), noise.square().mean().sqrt()]))
-        x_source, w_source = copies or (x, w)
+        (g,), (x, w, *copies), (recipe, key, _, watch) = grads, ctx.saved_tensors, ctx.site
+        saved = products.Saved(x, w, tuple(copies))
         dx = dw = None
-        with _plain(g):
+        with products.plain(g):
+            if watch is not None:
+                watch.copy_(products.watched(recipe, g, key))
             if ctx.needs_input_grad[0]:
-                dx = recipe.dgrad(g, w_source.mT, key.at(_DGRAD))
-                dx = _through(recipe.fprop, 0, x, dx, ctx.forward_copies, key)
+                dx = products.input_gradient(recipe, saved, g, key)
             if ctx.needs_input_grad[1]:
-                dw = recipe.wgrad(g.mT, x_source.mT, key.at(_WGRAD))
-                dw = _through(recipe.fprop, 1, w, dw, ctx.forward_copies, key)
+                dw = products.weight_gradient(recipe, saved, g, key)
         return dx, dw, None
-
-
-def _plain(x: Tensor) -> torch.autocast:
-    """Inside, a surrounding autocast does not round operands or products to BF16."""
-    return torch.autocast(x.device.type, enabled=False)
-
-
-def _operands(recipe: Recipe, x: Tensor, w: Tensor, state: dict[str, Tensor], key: Key) -> tuple[Quantized, Quantized]:
-    """The forward GEMM's quantized X and W; a weight rule has its say on W."""
-    gemm = recipe.fprop
-    if recipe.weights is None:
-        return gemm.operands(x, w, key)
-    r = gemm.basis(x, key)
-    b = recipe.weights.quantize(gemm.rhs, gemm.turn(w, r), state, key.at(_FPROP + 1))
-    return gemm.lhs(gemm.turn(x, r), key), b
-
-
-def _through(gemm: Gemm, side: int, x: Tensor, g: Tensor, turned: bool, key: Key) -> Tensor:
-    """The vector-Jacobian product of the forward quantizer of X (side 0) or W (side 1).
-
-    It lives in the rotated space, where ``g`` is already when it was computed from forward copies (``turned``).
-    """
-    quantizer = (gemm.lhs, gemm.rhs)[side]
-    if quantizer.straight_through and (gemm.rotation is None or not turned):
-        return g
-    r = gemm.basis(x, key)
-    g = g if turned else gemm.turn(g, r)
-    g = quantizer.vjp(gemm.turn(x, r), g, key.at(_FPROP + side))
-    return g if r is None else rotate(g, r.mT)[..., : x.shape[-1]]
 
 
 def quantized_linear(x: Tensor, w: Tensor, bias: Tensor | None, site: Site) -> Tensor:
@@ -181,7 +138,7 @@ def in_phase(recipe: Recipe, phase: str) -> Recipe:
 def quantize_(
     model: nn.Module,
     recipe: Recipe,
-    where: Callable[[str, nn.Linear], bool] | None = None,
+    where: Where | None = None,
     exempt: Sequence[str] = (),
 ) -> nn.Module:
     """Replaces, in place, each ``nn.Linear`` of ``model`` by one that computes under ``recipe``; returns the model.
@@ -201,28 +158,8 @@ def quantize_(
       (0): QuantizedLinear(in_features=64, out_features=32, bias=True, recipe='nvfp4')
     )
     """
-    if isinstance(model, nn.Linear):
-        raise UserError("quantize_ replaces linears inside a model; wrap a single one in nn.Sequential")
-    linears = {name: m for name, m in model.named_modules(remove_duplicate=False) if type(m) is nn.Linear}
-    if not linears:
-        raise UserError(f"{type(model).__name__} has no nn.Linear to quantize")
-    order = {linear: i for i, linear in enumerate(dict.fromkeys(linears.values()))}
-
-    def left_out(name: str, linear: nn.Linear) -> bool:
-        return any(fnmatchcase(name, p) for p in exempt) or not (where is None or where(name, linear))
-
-    out = {linear for name, linear in linears.items() if left_out(name, linear)}
-    rank = {linear: i for i, linear in enumerate(x for x in order if x not in out)}
-    out |= {m for name, m in linears.items() if m in rank and recipe.exempt.covers(rank[m], len(rank), name)}
-    kept = [linear for linear in rank if linear not in out]
-    if recipe.weights and len({linear.weight for linear in kept}) < len(kept):
-        raise UserError("two linears share one weight: the recipe's weight rule would act on it twice")
-    made = {linear: QuantizedLinear(linear, recipe, order[linear]) for linear in kept}
-    for name, linear in linears.items():
-        if linear not in made:
-            continue
-        parent, _, attribute = name.rpartition(".")
-        setattr(model.get_submodule(parent), attribute, made[linear])
+    kept = chosen(model, recipe, where, exempt)
+    swap(model, {linear: QuantizedLinear(linear, recipe, index) for linear, index in kept.items()})
     return model
 
 
@@ -246,18 +183,20 @@ def set_clock(model: nn.Module, seed: int, step: int, steps: int | None = None) 
 
 def before_step(model: nn.Module) -> None:
     """Weight rules act on gradients: call it after the backward pass, before the optimizer."""
-    with torch.no_grad():
-        for layer in quantized_layers(model):
-            if layer.rule:
-                layer.rule.before_step(layer.recipe.fprop.rhs, layer.weight, layer.state, layer.key.at(_FPROP + 1))
+    _apply_rules(model, "before_step")
 
 
 def after_step(model: nn.Module) -> None:
     """Weight rules act on weights: call it after the optimizer's step."""
-    with torch.no_grad():
-        for layer in quantized_layers(model):
-            if layer.rule:
-                layer.rule.after_step(layer.recipe.fprop.rhs, layer.weight, layer.state, layer.key.at(_FPROP + 1))
+    _apply_rules(model, "after_step")
+
+
+@torch.no_grad()
+def _apply_rules(model: nn.Module, method: str) -> None:
+    for layer in quantized_layers(model):
+        if layer.rule:
+            key = layer.key.at(products.FPROP + 1)
+            getattr(layer.rule, method)(layer.recipe.fprop.rhs, layer.weight, layer.state, key)
 
 
 __all__ = [

@@ -98,12 +98,17 @@ class Task(ABC, Generic[D]):
         """A fresh plain model; all its randomness comes from torch's global generator."""
 
     @abstractmethod
-    def batch(self, data: D, seed: int, step: int, size: int) -> Batch:
-        """The training batch of (seed, step), on the data's device; drawn anew each step, with replacement."""
+    def batch(self, data: D, seeds: Tensor, step: Tensor, size: int) -> Batch:
+        """The training batches of a pack, stacked [E, size, ...]: seeds int64 [E], step int64 [], all on one device.
+
+        Drawn anew each step, with replacement. A member's batch depends on its own seed and the step alone. Tensor code
+        without a look at any value, so that a CUDA graph can hold it.
+        """
 
     @abstractmethod
     def loss(self, model: Model, batch: Batch) -> Tensor:
-        """The training loss, a differentiable scalar; calls `model` and nothing else of it, so it works under vmap."""
+        """The training loss of one member's batch, a differentiable scalar; calls `model` and nothing else of it, so
+        that it works under vmap."""
 
     @abstractmethod
     def held_out(self, data: D) -> Sequence[Batch]:
@@ -111,7 +116,7 @@ class Task(ABC, Generic[D]):
 
     @abstractmethod
     def measure(self, model: Model, batch: Batch) -> dict[str, Tensor]:
-        """Scalar metrics of one held-out batch, each a mean over its items; works under vmap."""
+        """Scalar metrics of one held-out batch, each a mean over its items; works under vmap over models."""
 
     @abstractmethod
     def exempt(self) -> tuple[str, ...]:
@@ -146,6 +151,13 @@ def fingerprint(data: Any) -> str:
         else:
             digest.update(repr(value).encode())
     return digest.hexdigest()[:16]
+
+
+def single(task: Task[D], data: D, seed: int, step: int, size: int) -> Batch:
+    """The batch [size, ...] of a trial alone: that of a pack of one."""
+    device = next(value.device for value in vars(data).values() if isinstance(value, Tensor))
+    clock = torch.tensor([seed, step], device=device)
+    return tuple(part[0] for part in task.batch(data, clock[:1], clock[1], size))
 
 
 def to_device(data: D, device: torch.device | str) -> D:

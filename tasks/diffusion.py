@@ -28,7 +28,7 @@ from tasks.data.images import IMAGES, Images, load_images
 from tasks.image import PATCH, SIZES
 from tasks.nets.dit import Dit
 from tasks.noise import PROCESSES
-from tasks.streams import generator, rows
+from tasks.streams import LEVEL, NOISE, generator, integers, normals, uniforms
 
 TINY = {
     "digits": Training(steps=100, batch=32, lr=4e-3),
@@ -46,7 +46,7 @@ class Diffusion(Task[Images]):
     """
 
     name: ClassVar[str] = "diffusion"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     metric: ClassVar[str] = "loss"
 
     source: str = "digits"
@@ -71,13 +71,12 @@ class Diffusion(Task[Images]):
     def exempt(self) -> tuple[str, ...]:
         return ("embed", "level", "blocks.*.modulation", "head")
 
-    def batch(self, data: Images, seed: int, step: int, size: int) -> Batch:
-        """Images [size, S, S], noise of the same shape, noise levels [size]."""
-        random = generator("noise", seed, step)
-        x0 = data.standard(data.x[rows(data.x, seed, step, size)])
-        noise = torch.randn(x0.shape, generator=random)
-        level = PROCESSES[self.process].level(torch.rand(size, generator=random).clamp(1e-6, 1 - 1e-6))
-        return x0, noise.to(x0.device), level.to(x0.device)
+    def batch(self, data: Images, seeds: Tensor, step: Tensor, size: int) -> Batch:
+        """Images [E, size, S, S], noise of the same shape, noise levels [E, size]."""
+        x0 = data.standard(data.x[integers(seeds, step, size, len(data.x))])
+        noise = normals(seeds, step, NOISE, size, data.x[0].numel()).view_as(x0)
+        level = PROCESSES[self.process].level(uniforms(seeds, step, LEVEL, 1, size).squeeze(-2))
+        return x0, noise, level.float()
 
     def loss(self, model: Model, batch: Batch) -> Tensor:
         return PROCESSES[self.process].losses(model, *batch).mean()

@@ -29,7 +29,7 @@ from tasks.base import Batch, Model, Task, Training
 from tasks.data.images import IMAGES, Images, load_images
 from tasks.nets.mlp import Mlp
 from tasks.nets.vit import Vit
-from tasks.streams import rows
+from tasks.streams import integers
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Image(Task[Images]):
     """
 
     name: ClassVar[str] = "image"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     metric: ClassVar[str] = "loss"
 
     source: str = "digits"
@@ -99,9 +99,9 @@ class Image(Task[Images]):
     def exempt(self) -> tuple[str, ...]:
         return ("embed", "head") if self.net == "vit" else ("*head",)
 
-    def batch(self, data: Images, seed: int, step: int, size: int) -> Batch:
-        """Standardized images [size, S, S] and labels [size]."""
-        chosen = rows(data.x, seed, step, size)
+    def batch(self, data: Images, seeds: Tensor, step: Tensor, size: int) -> Batch:
+        """Standardized images [E, size, S, S] and labels [E, size]."""
+        chosen = integers(seeds, step, size, len(data.x))
         return data.standard(data.x[chosen]), data.y[chosen]
 
     def loss(self, model: Model, batch: Batch) -> Tensor:

@@ -25,7 +25,7 @@ from tasks import options
 from tasks.base import Batch, Model, Task, Training
 from tasks.data.text import Text, load_text
 from tasks.nets.llama import Llama
-from tasks.streams import generator
+from tasks.streams import integers
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class LanguageModel(Task[Text]):
     """
 
     name: ClassVar[str] = "lm"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     metric: ClassVar[str] = "loss"
 
     text: str = "stdlib"
@@ -83,11 +83,10 @@ class LanguageModel(Task[Text]):
     def exempt(self) -> tuple[str, ...]:
         return ("head",)
 
-    def batch(self, data: Text, seed: int, step: int, size: int) -> Batch:
-        """Windows [size, context] and the character after each of theirs [size, context]."""
+    def batch(self, data: Text, seeds: Tensor, step: Tensor, size: int) -> Batch:
+        """Windows [E, size, context] and the character after each of theirs [E, size, context]."""
         context = SIZES[self.size].context
-        start = torch.randint(len(data.x) - context, (size,), generator=generator("batch", seed, step))
-        return _windows(data.x, start, context)
+        return _windows(data.x, integers(seeds, step, size, len(data.x) - context), context)
 
     def loss(self, model: Model, batch: Batch) -> Tensor:
         x, y = batch
@@ -97,7 +96,7 @@ class LanguageModel(Task[Text]):
         context = SIZES[self.size].context
         count = max(1, min(HELD_OUT, len(data.test_x)) // context)
         start = torch.linspace(0, len(data.test_x) - context - 1, count, dtype=torch.float64).long()
-        return [_windows(data.test_x, part, context) for part in start.split(64)]
+        return [_windows(data.test_x, part, context) for part in start.to(data.test_x.device).split(64)]
 
     def measure(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         x, y = batch
@@ -108,6 +107,5 @@ class LanguageModel(Task[Text]):
 
 
 def _windows(text: Tensor, start: Tensor, context: int) -> Batch:
-    places = (start[:, None] + torch.arange(context + 1)).to(text.device)
-    window = text[places].long()
-    return window[:, :-1], window[:, 1:]
+    window = text[start.unsqueeze(-1) + torch.arange(context + 1, device=text.device)].long()
+    return window[..., :-1], window[..., 1:]

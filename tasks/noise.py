@@ -19,7 +19,7 @@ class Process(Protocol):
     """A way of noising."""
 
     def level(self, u: Tensor) -> Tensor:
-        """The noise level of u in (0, 1), rising with it: [B] -> [B]."""
+        """The noise level of u in (0, 1), rising with it: any shape -> the same."""
 
     def losses(self, model: Model, x0: Tensor, e: Tensor, level: Tensor) -> Tensor:
         """The denoising error of each image [B]."""
@@ -37,7 +37,7 @@ class Edm:
     std: float = 1.2
 
     def level(self, u: Tensor) -> Tensor:
-        """ln σ [B]."""
+        """ln σ."""
         normal: Tensor = torch.special.ndtri(u)
         return self.mean + self.std * normal
 
@@ -58,7 +58,7 @@ class Ddpm:
     last: float = 0.02
 
     def level(self, u: Tensor) -> Tensor:
-        """The step 0 .. steps - 1, as float [B]."""
+        """The step 0 .. steps - 1, as a float."""
         return (u * self.steps).floor()
 
     def losses(self, model: Model, x0: Tensor, e: Tensor, level: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from tasks import options
 from tasks.base import Batch, Model, Task, Training
 from tasks.data.tables import TABLES, Table, gaussian, load_table
 from tasks.nets.mlp import Mlp
-from tasks.streams import rows
+from tasks.streams import integers
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Regression(Task[Table]):
     """
 
     name: ClassVar[str] = "regression"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     metric: ClassVar[str] = "loss"
 
     source: str = "gaussian"
@@ -87,9 +87,9 @@ class Regression(Task[Table]):
     def exempt(self) -> tuple[str, ...]:
         return () if self.net == "linear" else ("head",)
 
-    def batch(self, data: Table, seed: int, step: int, size: int) -> Batch:
-        """Inputs [size, F] and targets [size]."""
-        chosen = rows(data.x, seed, step, size)
+    def batch(self, data: Table, seeds: Tensor, step: Tensor, size: int) -> Batch:
+        """Inputs [E, size, F] and targets [E, size]."""
+        chosen = integers(seeds, step, size, len(data.x))
         return data.x[chosen], data.y[chosen]
 
     def loss(self, model: Model, batch: Batch) -> Tensor:

@@ -15,7 +15,7 @@ from dse.formats import E2M1, E8M0, UE4M3
 from dse.gemm import Gemm
 from dse.quantizer import Quantized
 from dse.random import Key, key
-from dse.techniques.rotations import Hadamard, rotate
+from dse.techniques.rotations import Hadamard
 from dse.techniques.rounding import Stochastic
 from tests.quantizers import MXFP4, NVFP4, normal
 
@@ -69,10 +69,11 @@ def test_quantization_happens_in_the_rotated_space(columns: int) -> None:
     g = Gemm(MXFP4, NVFP4, Hadamard(16, "fixed"))
     a, b = normal(6, columns), normal(5, columns, seed=1)
     wide = -(-columns // 16) * 16
-    r = Hadamard(16, "fixed").matrix(a, None)
+    hadamard = Hadamard(16, "fixed")
+    signs = hadamard.basis(a, None)
 
     def turned(x: Tensor) -> Tensor:
-        return (pad(x, (0, wide - columns)).view(len(x), -1, 16) @ r).view(len(x), wide)
+        return hadamard.turn(pad(x, (0, wide - columns)), signs)
 
     qa, qb = g.operands(a, b, key())
     assert qa.values.shape == (6, wide)  # blocks pad by themselves, and take their padding away again
@@ -81,7 +82,9 @@ def test_quantization_happens_in_the_rotated_space(columns: int) -> None:
     assert torch.equal(qa.values, MXFP4(pad(turned(a), (0, blocks - wide))).values[:, :wide])
     assert torch.equal(qb.dequantize(), NVFP4.dequantized(turned(b)))
     assert torch.equal(g(a, b, key()), Gemm().contract(qa, qb))
-    assert torch.equal(rotate(turned(a), r), rotate(rotate(pad(a, (0, wide - columns)), r), r))
+    dense = pad(a, (0, wide - columns)).view(6, -1, 16) @ hadamard.matrix(a, None)
+    torch.testing.assert_close(turned(a), dense.view(6, wide), rtol=0, atol=1e-6)
+    torch.testing.assert_close(g.back(turned(a), signs)[:, :columns], a, rtol=0, atol=1e-6)
 
 
 def test_blocks_of_different_sizes_meet_in_one_gemm() -> None:
@@ -143,3 +146,27 @@ def test_options_out_of_range() -> None:
         Hadamard(16, "randon")
     with pytest.raises(ValueError, match="Key"):
         Hadamard(16).matrix(torch.empty(0), None)
+
+
+@pytest.mark.parametrize("signs", ["none", "fixed", "random"])
+@pytest.mark.parametrize("size", [2, 16, 64])
+def test_a_rotation_adds_in_the_order_of_the_fast_transform(size: int, signs: str) -> None:
+    """Bit for bit: signs, butterflies 1, 2, 4 ... apart, one multiplication by fp32(1 / sqrt(size)); its inverse."""
+    rotation, x = Hadamard(size, signs), normal(3, 5, 2 * size)
+    basis = rotation.basis(x, Key(torch.tensor([[7, 0], [8, 0], [7, 1]]), 1, 66))
+    before = x.clone()
+    found = rotation.turn(x, basis)
+    assert torch.equal(x, before)
+    y = x.view(3, 5, 2, size) * (basis if basis.dim() == 1 else basis[:, None, None, :])
+    h = 1
+    while h < size:
+        columns: list[Tensor] = [y[..., i] for i in range(size)]
+        for i in range(size):
+            if not i & h:
+                columns[i], columns[i | h] = columns[i] + columns[i | h], columns[i] - columns[i | h]
+        y, h = torch.stack(columns, -1), 2 * h
+    y = y * torch.tensor(size**-0.5, dtype=torch.float32)
+    assert torch.equal(found, y.flatten(-2))
+    torch.testing.assert_close(rotation.back(found, basis), x, rtol=1e-5, atol=1e-5)
+    x.requires_grad_()
+    assert torch.equal(rotation.turn(x, basis).detach(), found)

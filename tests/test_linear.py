@@ -18,7 +18,7 @@ from dse.quantizer import Identity
 from dse.random import Key
 from dse.recipe import Exempt, Recipe
 from dse.recipes import RECIPES
-from dse.techniques.rotations import Hadamard, rotate
+from dse.techniques.rotations import Hadamard
 from dse.techniques.rounding import Rounding, Stochastic
 from dse.techniques.statistics import SoftSoft
 from dse.techniques.tensor_scales import Current
@@ -149,8 +149,8 @@ def test_a_straight_through_recipe_is_six_quantizations_and_three_products(
     def product(gemm: Gemm, point: int, a: Tensor, b: Tensor) -> Tensor:
         at = Key(CLOCK, layer, point)
         if gemm.rotation:
-            r, extra = gemm.rotation.matrix(a, at.at(64 + point)), -a.shape[1] % gemm.rotation.size
-            a, b = (rotate(nn.functional.pad(t, (0, extra)), r) for t in (a, b))
+            signs, extra = gemm.rotation.basis(a, at.at(64 + point)), -a.shape[1] % gemm.rotation.size
+            a, b = (gemm.rotation.turn(nn.functional.pad(t, (0, extra)), signs) for t in (a, b))
         return gemm.contract(gemm.lhs(a, at), gemm.rhs(b, at.at(point + 1)))
 
     y, dx, dw = run(model, x, g)

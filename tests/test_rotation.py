@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dse.block import BlockQuantizer
-from dse.gemm import Gemm
+from dse.gemm import Gemm, rotation_key
 from dse.linear import Site, quantized_linear
 from dse.ops import Ops
 from dse.quantizer import Identity, Quantized, Quantizer
@@ -87,13 +87,13 @@ def test_both_operands_meet_the_same_rotation_before_they_are_quantized(size: in
     eye = torch.eye(2 * size, dtype=torch.float64)
     run(Recipe("", "", "", *gemms), eye, eye, eye)
     rotations = []
-    for i, gemm in enumerate(gemms):
+    for i in range(len(gemms)):
         (left,), (right,) = spies[2 * i].seen, spies[2 * i + 1].seen
         r = left[:size, :size]
         assert torch.equal(left, right)
         assert torch.equal(left, torch.block_diag(r, r))
         torch.testing.assert_close(r @ r.mT, eye[:size, :size], rtol=0, atol=1e-14)
-        assert torch.equal(r, gemm.basis(eye, Key(torch.tensor([5, 0]), 2, 2 * i)))
+        assert torch.equal(r, Hadamard(size, signs).matrix(eye, rotation_key(Key(torch.tensor([5, 0]), 2, 2 * i))))
         rotations.append(r)
     same = torch.equal(rotations[0], rotations[1]) and torch.equal(rotations[1], rotations[2])
     assert same == (signs != "random")  # drawn for each GEMM by itself

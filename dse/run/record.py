@@ -21,7 +21,8 @@ class Record:
     - ``diverged_at``, ``diverged_where``: the step, and the first tensor (loss, gradient, parameter) that was not
       finite or out of bounds; ``error``: a traceback;
     - ``config``: the recipe's display name and its overrides; it takes no part in the identity ``uid``;
-    - ``seconds``: wall clock of training and evaluation; ``data``: fingerprint of the data.
+    - ``seconds``: wall clock of training and evaluation, the trial's share of its pack; ``data``: fingerprint of it;
+    - ``pack``: how it was computed (width of the pack, position, kernels, CUDA graph): provenance, never identity.
     """
 
     uid: str
@@ -46,6 +47,7 @@ class Record:
     host: str = ""
     data: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    pack: dict[str, Any] = field(default_factory=dict)
 
     def line(self) -> str:
         """One line of JSON without its newline; what is not finite becomes null."""

@@ -1,53 +1,46 @@
-"""The training loop of one trial. Imports torch and the mathematics only, so it runs on a bare GPU machine."""
+"""Training trials: a pack of them at a time, or one alone, which is a pack of one.
+
+Imports torch and the mathematics only, so it runs on a bare GPU machine.
+"""
 
 from __future__ import annotations
 
 import math
-import platform
-import socket
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
-import dse
-from dse.errors import UserError, nearest
-from dse.linear import after_step, before_step, quantize_, set_clock
+from dse.errors import UserError
+from dse.pack.lineup import ordered, use_kernels
+from dse.run.graph import Stepper
+from dse.run.program import Program
+from dse.run.provenance import device_name, host, provenance, versions
 from dse.run.record import DIVERGED, FAILED, OK, Record
-from dse.techniques.loss_scaling import LOSS_SCALINGS, Scaler
-from dse.techniques.optimizers import OPTIMIZERS
 from dse.trial import Trial
-from tasks.base import Batch, Task, to_device
+from tasks.base import Task, to_device
 
-BOUND = 20.0
-"""A training loss above this multiple of the first step's (plus one) counts as diverged."""
 _POINTS = 100
 """Training losses kept per curve, at most about twice as many."""
+_LOOK = 50
+"""Steps between looks at the members on a GPU, which wait for it; on the CPU every step is looked at."""
+
+OnStep = Callable[[int, int], None]
 
 
 @dataclass
 class _History:
-    """What a running trial has to show so far."""
+    """What a member has to show so far; ``stop``: where and why it diverged."""
 
-    curve: list[list[float | None]] = field(default_factory=list)
     evals: list[list[float | None]] = field(default_factory=list)
     metrics: dict[str, float | None] = field(default_factory=dict)
-
-
-class Diverged(Exception):
-    """Training left the finite numbers, or the bound: the step, and the first tensor where it was seen."""
-
-    def __init__(self, step: int, where: str) -> None:
-        super().__init__(f"diverged at step {step}: {where}")
-        self.step, self.where = step, where
+    stop: tuple[int, str] | None = None
 
 
 def run_trial(
@@ -55,49 +48,65 @@ def run_trial(
     config: str = "",
     data_dir: Path | None = None,
     device: str = "cpu",
-    on_step: Callable[[int, int], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> Record:
-    """Trains and evaluates one trial; whatever happens in it becomes a record.
+    """Trains and evaluates one trial; see ``run_pack``."""
+    return run_pack([trial], [config], data_dir, device, on_step)[0]
 
-    ``on_step(step, steps)`` is called before each step. Divergence is a result (``diverged``), and so is an exception
-    of the model or the numerics (``failed``, with its traceback). UserError (missing data, say) is raised: it
+
+def run_pack(
+    trials: Sequence[Trial],
+    configs: Sequence[str] = (),
+    data_dir: Path | None = None,
+    device: str = "cpu",
+    on_step: OnStep | None = None,
+) -> list[Record]:
+    """Trains and evaluates trials of one signature (``dse.pack.lineup``) together; one record each, in their order.
+
+    ``on_step(step, steps)`` is called before each step. Divergence is a result (``diverged``) and leaves the other
+    members as they are. An exception of the model or the numerics, or too little memory, splits the pack in halves that
+    start anew; alone, it is a result too (``failed``, with its traceback). UserError (missing data, say) is raised: it
     concerns the sweep, not the trial.
     """
+    names = list(configs) or [trial.recipe.name for trial in trials]
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
-    history = _History()
-    status, extra = OK, dict[str, Any]()
-    fingerprint = ""
+    extras: list[dict[str, Any]]
+    fingerprint, error = "", ""
     try:
-        data, fingerprint = load(trial.task, data_dir, device)
-        _train(trial, data, device, history, on_step)
-    except Diverged as stop:
-        status, extra = DIVERGED, {"diverged_at": stop.step, "diverged_where": stop.where}
+        data, fingerprint = load(trials[0].task, data_dir, device)
+        extras = _train(trials, data, device, on_step)
     except UserError:
         raise
     except Exception:  # noqa: BLE001 - a trial's failure is data, kept whole
-        status, extra = FAILED, {"error": traceback.format_exc()}
-    return Record(
-        uid=trial.uid,
-        baseline_uid=trial.baseline().uid,
-        status=status,
-        task=trial.task.name,
-        recipe=trial.recipe.name,
-        config=config or trial.recipe.name,
-        seed=trial.seed,
-        trial=trial.spec,
-        metric=history.evals[-1][1] if status == OK else None,
-        metric_initial=history.evals[0][1] if history.evals else None,
-        metrics=history.metrics,
-        curve=history.curve,
-        evals=history.evals,
-        seconds=round(time.perf_counter() - clock, 3),
-        started=started,
-        device=_device_name(device),
-        host=socket.gethostname(),
-        data=fingerprint,
-        versions=versions(),
-        **extra,
-    )
+        error = traceback.format_exc()
+    if error:
+        if device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        if len(trials) > 1:
+            half = len(trials) // 2
+            parts = (slice(None, half), slice(half, None))
+            return [r for p in parts for r in run_pack(trials[p], names[p], data_dir, device, on_step)]
+        extras = [{"status": FAILED, "error": error}]
+    seconds = round((time.perf_counter() - clock) / len(trials), 3)
+    return [
+        Record(
+            uid=trial.uid,
+            baseline_uid=trial.baseline().uid,
+            task=trial.task.name,
+            recipe=trial.recipe.name,
+            config=name or trial.recipe.name,
+            seed=trial.seed,
+            trial=trial.spec,
+            seconds=seconds,
+            started=started,
+            device=device_name(device),
+            host=host(),
+            data=fingerprint,
+            versions=versions(),
+            **extra,
+        )
+        for trial, name, extra in zip(trials, names, extras, strict=True)
+    ]
 
 
 @lru_cache(maxsize=4)
@@ -107,107 +116,78 @@ def load(task: Task[Any], data_dir: Path | None, device: str) -> tuple[Any, str]
     return to_device(data, device), task.data_fingerprint(data)
 
 
-def build_model(trial: Trial, data: Any, device: str) -> nn.Module:
-    """The seeded, quantized model of a trial."""
-    torch.manual_seed(trial.seed)
-    model = trial.task.model(data).to(device)
-    return quantize_(model, trial.recipe, exempt=trial.task.exempt())
-
-
-def _train(trial: Trial, data: Any, device: str, history: _History, on_step: Callable[[int, int], None] | None) -> None:
-    task, t = trial.task, trial.training
-    if t.optimizer not in OPTIMIZERS:
-        raise UserError(f"training.optimizer: unknown optimizer {t.optimizer!r}{nearest(t.optimizer, OPTIMIZERS)}")
-    if t.loss_scaling not in LOSS_SCALINGS:
-        raise UserError(f"training.loss_scaling: unknown {t.loss_scaling!r}{nearest(t.loss_scaling, LOSS_SCALINGS)}")
-    scaling = LOSS_SCALINGS[t.loss_scaling]
-    scaler = scaling().start() if scaling else None
-    model = build_model(trial, data, device)
-    optimizer = OPTIMIZERS[t.optimizer](model.parameters(), t)
-    every = max(1, t.steps // _POINTS)
-    first = math.nan
-    _evaluate(trial, model, data, 0, history)
+def _train(trials: Sequence[Trial], data: Any, device: str, on_step: OnStep | None) -> list[dict[str, Any]]:
+    """Trains the pack; per trial, in the given order, the fields of its record that training decides."""
+    kernels = use_kernels(device)
+    order = ordered(trials, kernels)
+    lineup = [trials[i] for i in order]
+    program = Program(lineup, data, device, kernels)
+    stepper = Stepper(program.step, program.pack.device)
+    histories = [_History() for _ in lineup]
+    t = lineup[0].training
+    look = _LOOK if program.pack.device.type == "cuda" else 1
+    _evaluate(program, histories, 0)
     for step in range(t.steps):
         if on_step:
             on_step(step, t.steps)
-        set_clock(model, trial.seed, step, t.steps)
-        for group in optimizer.param_groups:
-            group["lr"] = t.lr_at(step)
-        loss = training_step(task, model, optimizer, task.batch(data, trial.seed, step, t.batch), t.clip, scaler)
-        value = float(loss)
-        first = value if step == 0 else first
-        if step % every == 0 or step == t.steps - 1:
-            history.curve.append([step, value])
-        if not value <= BOUND * (abs(first) + 1):
-            raise Diverged(step, _first_bad(model, value))
+        if program.pack.scheduled and program.pack.reschedule(step, t.steps):
+            stepper.reset()
+        stepper()
+        if (step + 1) % look == 0 and not program.alive.any():
+            break
         if t.eval_every and (step + 1) % t.eval_every == 0 and step + 1 < t.steps:
-            _evaluate(trial, model, data, step + 1, history)
-    _evaluate(trial, model, data, t.steps, history)
+            _evaluate(program, histories, step + 1)
+    _bury(program, histories)
+    if any(history.stop is None for history in histories):
+        _evaluate(program, histories, t.steps)
+    losses = program.log.cpu()
+    shared = provenance(program, stepper)
+    results: list[dict[str, Any]] = [{} for _ in trials]
+    for member, (place, history) in enumerate(zip(order, histories, strict=True)):
+        mine = shared | {"position": member}
+        results[place] = _outcome(history, losses[:, member].tolist(), lineup[member]) | {"pack": mine}
+    return results
 
 
-def training_step(
-    task: Task[Any],
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    clip: float,
-    scaler: Scaler | None = None,
-) -> Tensor:
-    """One optimizer step with the weight rules around it; returns the detached, unscaled loss.
-
-    A ``scaler`` that finds a gradient which is not finite skips the step.
-    """
-    optimizer.zero_grad(set_to_none=True)
-    loss = task.loss(model, batch)
-    (scaler.scale(loss) if scaler else loss).backward()
-    good = scaler.unscale_(model.parameters()) if scaler else True
-    if good:
-        if clip > 0:
-            nn.utils.clip_grad_norm_(model.parameters(), clip)
-        before_step(model)
-        optimizer.step()
-        after_step(model)
-    if scaler:
-        scaler.update(good)
-    return loss.detach()
-
-
-def _evaluate(trial: Trial, model: nn.Module, data: Any, step: int, history: _History) -> None:
-    model.eval()
-    set_clock(model, trial.seed, step)
-    metrics = trial.task.evaluate(model, data)
-    model.train()
-    value = metrics[trial.task.metric]
-    history.metrics = dict(metrics)
-    history.evals.append([step, value])
-    if not math.isfinite(value):
-        raise Diverged(step, f"held-out {trial.task.metric} is {value}")
-
-
-def _first_bad(model: nn.Module, loss: float) -> str:
-    """Names the first parameter or gradient that is not finite, in the model's order; the loss when all are."""
-    for name, p in model.named_parameters():
-        if not p.isfinite().all():
-            return f"parameter {name} is not finite"
-        if p.grad is not None and not p.grad.isfinite().all():
-            return f"gradient of {name} is not finite"
-    return f"training loss {loss:g}"
-
-
-def _device_name(device: str) -> str:
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    return f"cpu ({platform.processor() or platform.machine()})"
-
-
-def versions() -> dict[str, str]:
-    """Versions of everything that decides a trial's numbers."""
-    return {
-        "dse": dse.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
+def _outcome(history: _History, losses: Sequence[float], trial: Trial) -> dict[str, Any]:
+    steps = trial.training.steps
+    last = steps - 1 if history.stop is None else min(history.stop[0], steps - 1)
+    every = max(1, steps // _POINTS)
+    curve = [[step, losses[step]] for step in range(last + 1) if step % every == 0 or step == steps - 1]
+    fields = {
+        "status": OK if history.stop is None else DIVERGED,
+        "metric": history.evals[-1][1] if history.stop is None else None,
+        "metric_initial": history.evals[0][1] if history.evals else None,
+        "metrics": history.metrics,
+        "curve": curve,
+        "evals": history.evals,
     }
+    if history.stop is not None:
+        fields |= {"diverged_at": history.stop[0], "diverged_where": history.stop[1]}
+    return fields
 
 
-__all__ = ["Diverged", "load", "run_trial", "training_step", "versions"]
+def _bury(program: Program, histories: Sequence[_History]) -> None:
+    """Writes down who has diverged in training since the last time."""
+    for member, (step, history) in enumerate(zip(program.died.tolist(), histories, strict=True)):
+        if step >= 0 and history.stop is None:
+            history.stop = (step, program.first_bad(member))
+
+
+def _evaluate(program: Program, histories: Sequence[_History], step: int) -> None:
+    """Held-out metrics of the members that live; one that is not finite ends its member."""
+    _bury(program, histories)
+    metrics: Mapping[str, Sequence[float]] = program.evaluate()
+    primary = program.task.metric
+    for member, history in enumerate(histories):
+        if history.stop is not None:
+            continue
+        history.metrics = {name: values[member] for name, values in metrics.items()}
+        value = metrics[primary][member]
+        history.evals.append([step, value])
+        if not math.isfinite(value):
+            history.stop = (step, f"held-out {primary} is {value}")
+            program.kill(member)
+
+
+__all__ = ["load", "run_pack", "run_trial", "versions"]

@@ -34,32 +34,28 @@ def probe_seconds(
     """
     import torch
 
-    from dse.linear import set_clock
-    from dse.run.train import build_model, load, training_step
-    from dse.techniques.optimizers import OPTIMIZERS
+    from dse.pack.lineup import use_kernels
+    from dse.run.program import Program
+    from dse.run.train import load
 
-    task, settings = trial.task, trial.training
-    data, _ = load(task, data_dir, device)
+    data, _ = load(trial.task, data_dir, device)
     random, threads = torch.random.get_rng_state(), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        model = build_model(trial, data, device)
-        optimizer = OPTIMIZERS[settings.optimizer](model.parameters(), settings)
+        program = Program([trial], data, device, use_kernels(device))
 
-        def step(index: int) -> float:
+        def step() -> float:
             begin = _now(device)
-            set_clock(model, trial.seed, index)
-            training_step(task, model, optimizer, task.batch(data, trial.seed, index, settings.batch), settings.clip)
+            program.step()
             return _now(device) - begin
 
         start = _now(device)
-        times = [step(0)]  # the first step also allocates the optimizer's state
-        while len(times) <= steps and _now(device) - start < limit:
-            times.append(step(len(times)))
-        batches = task.held_out(data)
+        times = [step()]  # the first step also sets libraries up
+        while len(times) <= min(steps, trial.training.steps - 1) and _now(device) - start < limit:
+            times.append(step())
+        batches = trial.task.held_out(data)
         begin = _now(device)
-        with torch.no_grad():
-            task.measure(model.eval(), batches[0])
+        program.pack.measure(batches[0])
         share = len(batches[0][0]) / sum(len(batch[0]) for batch in batches)
         return Probe(fmean(times[1:] or times), (_now(device) - begin) / share)
     finally:

@@ -30,7 +30,7 @@ class Images:
 
     def standard(self, pixels: Tensor) -> Tensor:
         """Pixels as float32 of mean 0 and deviation 1 (over the training set)."""
-        return (pixels.float() - self.mean) / self.std
+        return (pixels.float() - self.mean) * (1 / self.std)  # CPU and GPU divide by a number differently
 
 
 def load_images(source: str, data_dir: Path | None = None) -> Images:

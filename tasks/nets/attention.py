@@ -1,22 +1,121 @@
-"""Softmax attention, written as its two products.
+"""Softmax attention, in a form that packs: members are folded into the batch by a vmap rule of its own.
 
 `F.scaled_dot_product_attention` has no batching rule: under vmap it loops on the CPU, and its backward fails on CUDA.
-This form packs without a fallback; on one core, forward and backward over 8 × 64 tokens take 1.1 ms instead of .7.
+Here a GPU runs it on all members at once, with BF16 operands. A CPU forms the two products, member by member, because
+one batched call for all can give a member other bits in a wide pack.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+_FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""Without cuDNN, which plans anew for every shape."""
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
-    """softmax(q kᵀ / √D) v over q, k, v [B, H, T, D]; with `causal`, token i sees the tokens up to itself."""
-    scores = (q / math.sqrt(q.shape[-1])) @ k.mT
-    if causal:
-        tokens = scores.shape[-1]
-        later = torch.ones(tokens, tokens, dtype=torch.bool, device=q.device).triu(1)
-        scores = scores.masked_fill(later, -math.inf)
-    return scores.softmax(-1) @ v
+    """softmax(q kᵀ / √D) v over q, k, v [B, H, T, D]; with `causal`, token i sees the tokens up to itself.
+
+    On a GPU operands are rounded to BF16, products are summed in FP32, and the result has the dtype of q.
+    """
+    if q.device.type == "cpu":
+        y: Tensor = _Products.apply(q, k, v, causal)[0]  # type: ignore[no-untyped-call]
+    else:
+        y = _Fused.apply(q, k, v, causal)  # type: ignore[no-untyped-call]
+    return y
+
+
+class _Products(Function):
+    """The explicit form over [B, H, T, D], or [E, B, H, T, D]: P = softmax(q kᵀ / √D) is kept for the backward pass."""
+
+    @staticmethod
+    def forward(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
+        scores = _product(q, k.mT).mul_(1 / math.sqrt(q.shape[-1]))
+        if causal:
+            tokens = scores.shape[-1]
+            scores.masked_fill_(torch.ones(tokens, tokens, dtype=torch.bool, device=q.device).triu(1), -math.inf)
+        p = scores.softmax(-1)
+        return _product(p, v), p
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*inputs[:3], output[1])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (q, k, v, p), g = ctx.saved_tensors, grads[0]
+        ds = _product(g, v.mT)
+        ds.sub_((ds * p).sum(-1, keepdim=True)).mul_(p).mul_(1 / math.sqrt(q.shape[-1]))
+        return _product(ds, k), _product(ds.mT, q), _product(p.mT, g), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Any:
+        q, k, v = _lead(info, in_dims, q, k, v)
+        return _Products.apply(q, k, v, causal), (0, 0)  # type: ignore[no-untyped-call]
+
+
+class _Fused(Function):
+    """One kernel over [B, H, T, D]. Outside vmap, the backward pass computes the forward pass again."""
+
+    @staticmethod
+    def forward(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+        return _kernel(q, k, v, causal)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *operands, ctx.causal = inputs
+        ctx.save_for_backward(*operands)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.enable_grad():
+            q, k, v = (x.detach().requires_grad_() for x in ctx.saved_tensors)
+            y = _kernel(q, k, v, ctx.causal)
+        return *torch.autograd.grad(y, (q, k, v), grads[0]), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Any:
+        q, k, v = _lead(info, in_dims, q, k, v)
+        y = _kernel(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), causal)  # autograd sees the kernel itself
+        return y.unflatten(0, q.shape[:2]), 0
+
+
+for _kind in (_Products, _Fused):  # torch asks for the signature in every call: 100 µs where it is not kept
+    _kind.forward.__signature__ = inspect.signature(_kind.forward)  # type: ignore[attr-defined]
+
+
+def _kernel(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+    with sdpa_kernel(_FUSED):
+        y = F.scaled_dot_product_attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), is_causal=causal)
+    return y.to(q.dtype)
+
+
+def _lead(info: Any, in_dims: tuple[int | None, ...], *operands: Tensor) -> list[Tensor]:
+    """The operands with the members' axis first, also those that members share."""
+    pairs = zip(operands, in_dims, strict=False)
+    return [x.expand(info.batch_size, *x.shape) if d is None else x.movedim(d, 0) for x, d in pairs]
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a [(E,) B, H, M, K] times b [(E,) B, H, K, N], one call a member.
+
+    One call for all would give a member other bits where M or N is 1 (a batch of one is then a matrix times a vector),
+    or where MKL shares the work between threads. A call of the member's own shape knows nothing of the others.
+    """
+    left, right = a.flatten(-4, -3), b.flatten(-4, -3)
+    out = left.new_empty(*left.shape[:-1], right.shape[-1])
+    if a.dim() == 4:
+        torch.bmm(left, right, out=out)
+    else:
+        for x, y, z in zip(left, right, out, strict=True):
+            torch.bmm(x, y, out=z)
+    return out.view(*a.shape[:-1], b.shape[-1])

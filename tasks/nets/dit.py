@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tasks.nets.activations import silu
 from tasks.nets.patches import patchify, unpatchify
 from tasks.nets.transformer import Attention, SwiGLU, initialize
 
@@ -55,7 +55,7 @@ class Dit(nn.Module):
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         angle = level.unsqueeze(-1) * self.frequency
-        c = F.silu(self.level(torch.cat([angle.cos(), angle.sin()], dim=-1)))
+        c = silu(self.level(torch.cat([angle.cos(), angle.sin()], dim=-1)))
         x = self.embed(patchify(x, self.patch)) + self.position
         for block in self.blocks:
             x = block(x, c)

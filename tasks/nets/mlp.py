@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from tasks.nets.activations import gelu
 
 
 class Mlp(nn.Module):
@@ -19,6 +20,6 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
-            x = F.gelu(layer(x))
+            x = gelu(layer(x))
         y: Tensor = self.head(x)
         return y

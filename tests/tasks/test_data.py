@@ -15,6 +15,7 @@ import torch
 
 from dse.errors import UserError
 from tasks import TASKS
+from tasks.base import single
 from tasks.data import idx, locate, sources, tables, text
 from tasks.data.sources import SOURCES, File, Source
 
@@ -160,7 +161,7 @@ def test_fashion_is_read_from_its_four_files(tmp_path: Path, monkeypatch: pytest
         task = TASKS[name](source="fashion-mnist", **net)
         data = task.load(tmp_path)
         assert data.x.shape == (12, 28, 28)
-        loss = task.loss(task.model(data), task.batch(data, 0, 0, 3))
+        loss = task.loss(task.model(data), single(task, data, 0, 0, 3))
         assert torch.isfinite(loss)
         assert np.isfinite(task.evaluate(task.model(data), data)["loss"])
 
@@ -237,7 +238,7 @@ def test_any_text_file(tmp_path: Path) -> None:
         restored = "".join(data.alphabet[i] for i in [*data.x.tolist(), *data.test_x.tolist()])
         assert restored == content
         assert len(data.test_x) == len(content) // 10
-        x, y = task.batch(data, 0, 0, 4)
+        x, y = single(task, data, 0, 0, 4)
         assert x.shape == y.shape == (4, 64)
         assert torch.equal(x[:, 1:], y[:, :-1])
         assert all(key in task.evaluate(task.model(data), data) for key in ("loss", "bits_per_char"))

@@ -14,7 +14,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 
 from dse.errors import UserError
 from tasks import TASKS, Task
-from tasks.base import to_device
+from tasks.base import single, to_device
 
 CASES: dict[str, Task[Any]] = {
     "regression": TASKS["regression"](),
@@ -54,18 +54,18 @@ def equal(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> bool:
 
 def test_batch_is_a_pure_function_of_seed_and_step(task: Task[Any]) -> None:
     data = load(task)
-    first = task.batch(data, 1, 2, 6)
+    first = single(task, data, 1, 2, 6)
     torch.manual_seed(99)
     torch.rand(3)
-    assert equal(first, task.batch(data, 1, 2, 6))
+    assert equal(first, single(task, data, 1, 2, 6))
     for seed, step in ((1, 3), (2, 2), (2, 1)):
-        assert not equal(first, task.batch(data, seed, step, 6))
+        assert not equal(first, single(task, data, seed, step, 6))
     assert all(len(part) == 6 for part in first)
 
 
 def test_batches_leave_the_global_generator_alone(task: Task[Any]) -> None:
     data, state = load(task), torch.get_rng_state()
-    task.batch(data, 0, 0, 4)
+    single(task, data, 0, 0, 4)
     task.held_out(data)
     assert torch.equal(state, torch.get_rng_state())
 
@@ -90,7 +90,7 @@ def test_a_few_steps_lower_the_loss_and_evaluation_repeats(task: Task[Any]) -> N
     optimizer = torch.optim.AdamW(model.parameters(), lr=training.lr, weight_decay=0.0)
     for step in range(12):
         optimizer.zero_grad()
-        task.loss(model, task.batch(data, 0, step, 32)).backward()  # type: ignore[no-untyped-call]
+        task.loss(model, single(task, data, 0, step, 32)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     after = task.evaluate(model, data)
     assert after.keys() == before.keys()
@@ -122,7 +122,7 @@ def test_a_pack_equals_its_members(task: Task[Any]) -> None:
     if task.name == "diffusion":  # its answer is 0 at the start: move the head so that every gradient flows
         for model in models:
             nn.init.normal_(model.get_parameter("head.weight"), std=0.1)
-    batches = [task.batch(data, seed, 0, 8) for seed in range(3)]
+    batches = [single(task, data, seed, 0, 8) for seed in range(3)]
     parameters, buffers = stack_module_state(models)
     base = models[0]
 

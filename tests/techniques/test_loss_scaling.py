@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,13 +12,15 @@ from torch import Tensor, nn
 
 from dse.block import BlockQuantizer
 from dse.errors import OptionError
+from dse.flat import Layout
 from dse.formats import E2M1, UE4M3
-from dse.linear import after_step, before_step, quantize_, set_clock
+from dse.linear import quantize_, set_clock
 from dse.recipe import Recipe
 from dse.recipes import RECIPES
-from dse.techniques.loss_scaling import LOSS_SCALINGS, Dynamic, LossScaling, Scaler, Static
+from dse.techniques.loss_scaling import LOSS_SCALINGS, Dynamic, LossScaling, Static
 from dse.techniques.loss_scaling.dynamic import LEAST
-from dse.techniques.weights import QEma
+from dse.techniques.optimizers import AdamW, Hyper
+from tests.techniques.stacked import same
 
 SEED = 20264
 
@@ -43,108 +44,117 @@ def test_the_registry() -> None:
 
 
 def test_the_dynamic_rule_step_by_step() -> None:
-    scaler = Dynamic(init=16.0, every=3).start()
+    """Member 0 as written out, member 1 always good, member 2 always bad."""
+    scaling = Dynamic(init=16.0, every=3)
+    state = scaling.state(3, "cpu")
     factors = []
     for ok in [True, True, True, True, True, False, True, True, True, False, False]:
-        scaler.update(ok)
-        factors.append(scaler.factor)
-    assert factors == [16, 16, 32, 32, 32, 16, 16, 16, 32, 16, 8]
-    for _ in range(200):
-        scaler.update(False)
-    assert scaler.factor == LEAST
+        scaling.update(state, torch.tensor([ok, True, False]))
+        factors.append(scaling.factor(state).tolist())
+    assert [f[0] for f in factors] == [16, 16, 32, 32, 32, 16, 16, 16, 32, 16, 8]
+    assert [f[1] for f in factors] == [16, 16, 32, 32, 32, 64, 64, 64, 128, 128, 128]
+    assert [f[2] for f in factors] == [2.0 ** (3 - n) for n in range(11)]
+    for _ in range(600):
+        scaling.update(state, torch.tensor([False, True, False]))
+    assert scaling.factor(state).tolist() == [LEAST, 2.0**127, LEAST]
 
 
-def test_the_dynamic_rule_is_grad_scaler_s() -> None:
+def test_the_dynamic_rule_is_grad_scaler_s_for_every_member() -> None:
     print("seed", SEED)
-    generator = torch.Generator().manual_seed(SEED)
-    bad = (torch.rand(400, generator=generator) < 0.05).tolist()
-    theirs = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=7)
-    ours = Dynamic(init=2.0**10, every=7).start()
-    w, v = (nn.Parameter(torch.ones(4)) for _ in range(2))
-    optimizers = [torch.optim.SGD([p], lr=1e-3, momentum=0.9) for p in (w, v)]
+    bad = torch.rand(300, 3, generator=torch.Generator().manual_seed(SEED)) < 0.05
+    theirs = [torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=7) for _ in range(3)]
+    twins = [nn.Parameter(torch.ones(4)) for _ in range(3)]
+    optimizers = [torch.optim.SGD([w], lr=1e-3, momentum=0.9) for w in twins]
+    ours = Dynamic(init=2.0**10, every=7)
+    state = ours.state(3, "cpu")
     for step, infinite in enumerate(bad):
-        factor = torch.inf if infinite else float(step % 5)
-        for optimizer in optimizers:
+        slope = torch.where(infinite, torch.inf, float(step % 5))
+        for w, scaler, optimizer, by in zip(twins, theirs, optimizers, slope, strict=True):
             optimizer.zero_grad()
-        theirs.scale((w * factor).sum()).backward()  # type: ignore[no-untyped-call]
-        theirs.step(optimizers[0])
-        theirs.update()
-        ours.scale((v * factor).sum()).backward()  # type: ignore[no-untyped-call]
-        ok = ours.unscale_([v])
-        assert ok != infinite
-        if ok:
-            optimizers[1].step()
-        ours.update(ok)
-        assert ours.factor == theirs.get_scale()
-        assert torch.equal(v, w)
+            scaler.scale((w * by).sum()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        v = torch.ones(3, 4, requires_grad=True)
+        factor = ours.factor(state)
+        (g,) = torch.autograd.grad(((v * slope[:, None]).sum(1) * factor).sum(), v)
+        ok = ours.good(g * (1 / factor)[:, None])
+        assert torch.equal(ok, ~infinite)
+        ours.update(state, ok)
+        assert ours.factor(state).tolist() == [scaler.get_scale() for scaler in theirs]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_one_bad_gradient_makes_a_bad_step(value: float) -> None:
-    a, b, c = (nn.Parameter(torch.ones(3)) for _ in range(3))
-    a.grad, b.grad = torch.full((3,), 8.0), torch.tensor([1.0, value, 1.0])
-    assert not Dynamic(init=4.0).start().unscale_([a, b, c])
-    assert a.grad.tolist() == [2.0, 2.0, 2.0]
-    a.grad, b.grad = torch.full((3,), 8.0), torch.tensor([1.0, value, 1.0])
-    assert Static(4.0).start().unscale_(iter([a, b, c]))  # used as it is
-    assert a.grad.tolist() == [2.0, 2.0, 2.0]
-    assert Dynamic().start().unscale_([])
+def test_one_bad_gradient_makes_a_bad_step_of_its_member(value: float) -> None:
+    g = normal(4, 100)
+    g[2, 57] = value
+    assert Dynamic().good(g).tolist() == [True, True, False, True]
+    assert Static().good(g).tolist() == [True] * 4  # used as it is
+    assert Dynamic().good(torch.full((2, 8), 3e38)).all()  # large, and finite
 
 
-def test_a_power_of_two_comes_off_without_rounding() -> None:
-    w = nn.Parameter(normal(100))
-    (w.sin().sum()).backward()  # type: ignore[no-untyped-call]
-    plain = w.grad.clone()  # type: ignore[union-attr]
-    for scaler in (Static().start(), Dynamic().start()):
-        w.grad = None
-        scaler.scale(w.sin().sum()).backward()  # type: ignore[no-untyped-call]
-        assert scaler.unscale_([w])
-        assert torch.equal(w.grad, plain)  # type: ignore[arg-type]
+@pytest.mark.parametrize("how", [Static(), Dynamic()])
+def test_a_power_of_two_comes_off_without_rounding(how: LossScaling) -> None:
+    w = normal(3, 100).requires_grad_()
+    losses, factor = w.sin().sum(1), how.factor(how.state(3, "cpu"))
+    (plain,) = torch.autograd.grad(losses.sum(), w, retain_graph=True)
+    (scaled,) = torch.autograd.grad((losses * factor).sum(), w)
+    assert same(scaled * (1 / factor)[:, None], plain)
 
 
 @pytest.mark.parametrize("how", [Static(8.0), Dynamic(init=8.0, every=2)])
 def test_a_checkpoint(how: LossScaling) -> None:
-    scaler, again = how.start(), how.start()
+    state = how.state(2, "cpu")
+    assert all(len(v) == 2 for v in state.values())
     for ok in (True, True, True, False, True):
-        scaler.update(ok)
-    again.load_state_dict(copy.deepcopy(scaler.state_dict()))
+        how.update(state, torch.tensor([ok, True]))
+    again = {k: v.clone() for k, v in state.items()}
     for ok in (True, True, False):
-        scaler.update(ok)
-        again.update(ok)
-        assert again.factor == scaler.factor
+        how.update(state, torch.tensor([ok, True]))
+        how.update(again, torch.tensor([ok, True]))
+        assert torch.equal(how.factor(again), how.factor(state))
+
+
+@pytest.mark.parametrize("how", [Static(8.0), Dynamic(init=8.0, every=2)])
+def test_nothing_waits_for_a_device(how: LossScaling) -> None:
+    state = how.state(3, "meta")
+    how.update(state, how.good(torch.empty(3, 10, device="meta")))
+    assert how.factor(state).is_meta
 
 
 # -------------------------------------------------------------------------------------------------------- training
 def train(
     recipe: Recipe, how: LossScaling | None, overflow: int | None = None
-) -> tuple[list[float], list[float], nn.Module]:
-    """Losses, factors and the model after 30 steps, with a gradient that overflows at step ``overflow``."""
+) -> tuple[list[float], list[float], dict[str, Tensor]]:
+    """Losses, factors and the optimizer's state after 30 steps, with a gradient that overflows at step ``overflow``."""
     torch.manual_seed(SEED)
     model = quantize_(nn.Sequential(nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 8)), recipe)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    layout, parameters = Layout.of(model.named_parameters()), list(model.parameters())
+    flat = layout.join([p.detach()[None] for p in parameters])
+    optimizer = AdamW()
+    moments, state = optimizer.state(flat, layout), how.state(1, "cpu") if how else {}
+    lr, beta1, beta2, decay = (torch.full((1, 1), x, dtype=torch.float64) for x in (0.01, 0.9, 0.999, 0.01))
+    hyper = Hyper(lr, beta1, beta2, decay, torch.tensor(0))
     x, y = normal(64, 32), torch.tanh(normal(64, 32) @ normal(32, 8, seed=SEED + 1) / 4)
-    scaler: Scaler | None = how.start() if how else None
     losses, factors = [], []
     for step in range(30):
         set_clock(model, 2, step, 30)
-        optimizer.zero_grad()
+        with torch.no_grad():
+            for p, view in zip(parameters, layout.views(flat).values(), strict=True):
+                p.copy_(view[0])
         loss = (model(x) - y).square().mean() * 1e-3  # small gradients
         if step == overflow:
             loss = loss * 1e38
-        (scaler.scale(loss) if scaler else loss).backward()
-        kept = copy.deepcopy(model.state_dict())
-        ok = scaler.unscale_(model.parameters()) if scaler else True
-        if ok:
-            before_step(model)
-            optimizer.step()
-            after_step(model)
-        else:
-            assert all(torch.equal(v, kept[k]) for k, v in model.state_dict().items())
-        if scaler:
-            scaler.update(ok)
-            factors.append(scaler.factor)
+        factor = how.factor(state) if how else torch.ones(1)
+        g = layout.join([g[None] for g in torch.autograd.grad(loss * factor[0], parameters)]) * (1 / factor)[:, None]
+        ok = how.good(g) if how else torch.ones(1, dtype=torch.bool)
+        kept = flat.clone()
+        optimizer.update(flat, g, moments, hyper, layout, ok[:, None])
+        assert same(flat, kept) != bool(ok)
+        if how:
+            how.update(state, ok)
+            factors += how.factor(state).tolist()
         losses.append(loss.item())
-    return losses, factors, model
+    return losses, factors, moments
 
 
 NARROW = BlockQuantizer(E2M1, UE4M3, block=16)  # no tensor scale: gradients below 2^-10 vanish
@@ -166,11 +176,10 @@ def test_loss_scaling_saves_gradients_that_vanish(how: LossScaling) -> None:
 
 
 def test_a_step_that_overflows_is_skipped() -> None:
-    losses, factors, model = train(replace(RECIPES["nvfp4"], weights=QEma()), Dynamic(every=10), overflow=5)
+    losses, factors, moments = train(RECIPES["nvfp4"], Dynamic(every=10), overflow=5)
     assert factors == [2.0**16] * 5 + [2.0**15] * 10 + [2.0**16] * 10 + [2.0**17] * 5
     assert losses[-1] < 0.6 * losses[0]
-    steps = [v for k, v in model.state_dict().items() if k.endswith("rule_steps")]
-    assert [int(v) for v in steps] == [29, 29]
+    assert moments["powers"][0, 0].item() == pytest.approx(0.9**29)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,8 @@
-"""Optimizers against torch's own and against a slow NumPy twin of Stable-SPAM."""
+"""Stacked optimizers member by member against torch's own and a slow NumPy twin of Stable-SPAM."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,20 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from dse.errors import OptionError
-from dse.linear import after_step, before_step, quantize_, set_clock
-from dse.recipes import RECIPES
-from dse.techniques.optimizers import OPTIMIZERS, StableSpam
+from dse.techniques.optimizers import OPTIMIZERS, AdamW, Optimizer, StableSpam
+from tests.techniques.stacked import BETA1, BETA2, DECAY, LAYOUT, LR, gradients, hyper, members, setting, train
 
 SEED = 20263
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The part of a training's settings that optimizers read."""
-
-    lr: float = 0.01
-    betas: Sequence[float] = (0.9, 0.95)
-    weight_decay: float = 0.1
 
 
 @pytest.fixture(autouse=True)
@@ -34,28 +23,36 @@ def _threads() -> None:
     torch.set_num_threads(1)
 
 
-def normal(*shape: int, seed: int = SEED) -> Tensor:
-    print("seed", seed)
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+def parts(flat: Tensor, e: int) -> list[Tensor]:
+    return [view[e].clone() for view in LAYOUT.views(flat).values()]
 
 
-def run(make: Callable[[list[nn.Parameter]], torch.optim.Optimizer], gradients: list[Tensor]) -> Tensor:
-    w = nn.Parameter(normal(*gradients[0].shape, seed=SEED + 1).to(gradients[0].dtype))
-    optimizer = make([w])
-    for g in gradients:
-        w.grad = g.clone()
-        optimizer.step()
-    return w.detach()
-
-
-def test_adamw_and_sgd_are_torch_s() -> None:
-    gradients = [normal(4, 8, seed=s) for s in range(5)]
-    s = Settings()
-    betas = (0.9, 0.95)
-    adamw = run(lambda p: OPTIMIZERS["adamw"](p, s), gradients)
-    assert torch.equal(adamw, run(lambda p: torch.optim.AdamW(p, lr=0.01, betas=betas, weight_decay=0.1), gradients))
-    sgd = run(lambda p: OPTIMIZERS["sgd"](p, s), gradients)
-    assert torch.equal(sgd, run(lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9, weight_decay=0.1), gradients))
+# ------------------------------------------------------------------------------------------------------ torch.optim
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_every_member_is_trained_as_by_torch_optim(name: str, dtype: torch.dtype) -> None:
+    """Four members with their own numbers, and learning rates that change from step to step."""
+    count, steps = 4, 40
+    start, given = members(count, SEED, dtype), gradients(SEED, steps, count, dtype)
+    p, optimizer = start.clone(), OPTIMIZERS[name]
+    state, everybody = optimizer.state(p, LAYOUT), torch.ones(count, 1, dtype=torch.bool)
+    for step, g in enumerate(given):
+        now = hyper(count, step)
+        optimizer.update(p, g, state, now._replace(lr=now.lr * 0.99**step), LAYOUT, everybody)
+    for e in range(count):
+        own = [nn.Parameter(part) for part in parts(start, e)]
+        lr, beta1, beta2, decay = (values[e % 3] for values in (LR, BETA1, BETA2, DECAY))
+        twin: torch.optim.Optimizer = torch.optim.AdamW(own, lr=lr, betas=(beta1, beta2), weight_decay=decay)
+        if name == "sgd":
+            twin = torch.optim.SGD(own, lr=lr, momentum=beta1, weight_decay=decay)
+        for step, g in enumerate(given):
+            twin.param_groups[0]["lr"] = setting(LR, count)[e, 0].item() * 0.99**step
+            for parameter, gradient in zip(own, parts(g, e), strict=True):
+                parameter.grad = gradient
+            twin.step()
+        close = 3e-6 if dtype == torch.float32 else 1e-13
+        for got, expected in zip(parts(p, e), own, strict=True):
+            torch.testing.assert_close(got, expected.detach(), rtol=close, atol=close)
 
 
 # ----------------------------------------------------------------------------------------------- Stable-SPAM's twin
@@ -64,13 +61,15 @@ class Twin:
     """Stable-SPAM on one tensor, element by element in double precision, counts written out."""
 
     how: StableSpam
-    settings: Settings
     w: Any
+    lr: float
+    betas: tuple[float, float]
+    decay: float
     statistics: list[list[float]] = field(default_factory=list)
 
     def run(self, gradients: list[Any]) -> Any:
-        how, s = self.how, self.settings
-        beta1, beta2 = s.betas
+        how = self.how
+        beta1, beta2 = self.betas
         top = norm = square = 0.0
         m, v = np.zeros_like(self.w), np.zeros_like(self.w)
         age = 0
@@ -94,16 +93,16 @@ class Twin:
                 m, v, age = np.zeros_like(m), np.zeros_like(v), 1
             m = beta1 * m + (1 - beta1) * g
             v = beta2 * v + (1 - beta2) * g**2
-            self.w = self.w * (1 - s.lr * s.weight_decay)
-            self.w -= s.lr * (m / (1 - beta1**age)) / (np.sqrt(v / (1 - beta2**age)) + how.eps)
+            self.w = self.w * (1 - self.lr * self.decay)
+            self.w -= self.lr * (m / (1 - beta1**age)) / (np.sqrt(v / (1 - beta2**age)) + how.eps)
             self.statistics.append([bound, peak, share])
         return self.w
 
 
-def spiky(steps: int) -> list[Tensor]:
+def spiky(steps: int, count: int = 2) -> list[Tensor]:
     """Gradients with spikes, a step of zeros, and one of another size: float64."""
-    out = [normal(3, 5, seed=SEED + 10 + n).double() for n in range(steps)]
-    out[4][1, 2] = 50.0
+    out = gradients(SEED, steps, count, torch.float64)
+    out[4][:, 11] = 50.0
     out[9] *= 100
     out[12].zero_()
     return out
@@ -120,99 +119,65 @@ def spiky(steps: int) -> list[Tensor]:
     ids=["default", "reset", "shared", "other"],
 )
 def test_stable_spam_against_a_slow_twin(how: StableSpam) -> None:
-    gradients = spiky(30)
-    twin = Twin(how, Settings(), normal(3, 5, seed=SEED + 1).double().numpy())
-    expected = twin.run([g.numpy() for g in gradients])
-    got = run(lambda p: how(p, Settings()), gradients)
-    assert np.allclose(got.numpy(), expected, rtol=1e-10, atol=1e-12)
-    assert any(bound < peak for bound, peak, _ in twin.statistics)  # something was clipped
+    given, start = spiky(30), members(2, SEED, torch.float64)
+    got, _ = train(how, start, given)
+    for e in range(2):
+        clipped = False
+        for i, part in enumerate(parts(got, e)):
+            twin = Twin(how, parts(start, e)[i].numpy(), LR[e], (BETA1[e], BETA2[e]), DECAY[e])
+            expected = twin.run([parts(g, e)[i].numpy() for g in given])
+            assert np.allclose(part.numpy(), expected, rtol=1e-10, atol=1e-12)
+            clipped |= any(bound < peak for bound, peak, _ in twin.statistics)
+        assert clipped
 
 
 def test_clipping_survives_a_reset_unless_the_count_is_shared() -> None:
     """The bound of step 17, the fourth since the reset at step 14, under both counts."""
     bounds = {}
     for shared in (False, True):
-        twin = Twin(StableSpam(reset=14, shared_count=shared), Settings(), np.zeros((3, 5)))
-        twin.run([g.numpy() for g in spiky(30)])
+        twin = Twin(StableSpam(reset=14, shared_count=shared), np.zeros((5, 7)), 0.01, (0.9, 0.95), 0.1)
+        twin.run([parts(g, 0)[0].numpy() for g in spiky(30)])
         bounds[shared] = twin.statistics[16][0]
     assert bounds[True] / bounds[False] == pytest.approx((1 - 0.999**17) / (1 - 0.999**4))
 
 
 def test_a_spike_moves_stable_spam_less_than_adamw() -> None:
-    gradients = [normal(20, 20, seed=n) for n in range(20)]
-    gradients[15] = gradients[15] * 1e4
+    given, start = gradients(SEED, 20, 1), members(1, SEED)
+    given[15] = given[15] * 1e4
 
-    def moved(make: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> float:
-        return (run(make, gradients) - run(make, [*gradients[:15], *gradients[16:]])).norm().item()
+    def moved(optimizer: Optimizer) -> float:
+        with_it, without = (train(optimizer, start, g)[0] for g in (given, [*given[:15], *given[16:]]))
+        return float((with_it - without).norm())
 
-    s = Settings(weight_decay=0.0)
-    assert moved(lambda p: OPTIMIZERS["stable_spam"](p, s)) < 0.5 * moved(lambda p: OPTIMIZERS["adamw"](p, s))
-
-
-def test_gradients_are_left_alone_and_missing_ones_skipped() -> None:
-    a, b = nn.Parameter(normal(3)), nn.Parameter(normal(3))
-    before = b.detach().clone()
-    optimizer = OPTIMIZERS["stable_spam"]([a, b], Settings())
-    a.grad = normal(3) * 10
-    for _ in range(2):
-        optimizer.step()
-    assert torch.equal(a.grad, normal(3) * 10)
-    assert torch.equal(b, before)
-    assert b not in optimizer.state
-    assert optimizer.step(lambda: 3.0) == 3.0  # type: ignore[arg-type, return-value]
+    assert moved(StableSpam()) < 0.5 * moved(AdamW())
 
 
+# --------------------------------------------------------------------------------------------------------- training
 @pytest.mark.parametrize("name", list(OPTIMIZERS))
 def test_training_and_a_checkpoint(name: str) -> None:
-    def build() -> tuple[nn.Module, torch.optim.Optimizer]:
-        torch.manual_seed(SEED)
-        model = quantize_(nn.Sequential(nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 8)), RECIPES["nvfp4"])
-        return model, OPTIMIZERS[name](model.parameters(), Settings(lr=0.2 if name == "sgd" else 0.01))
+    """Three members fit w and u to targets of their own; resumed half way, they go the same way."""
+    target, optimizer = members(3, SEED + 1), OPTIMIZERS[name]
+    lr = (0.1, 0.05, 0.1) if name == "sgd" else (0.05, 0.1, 0.1)
 
-    x, y = normal(64, 32), torch.tanh(normal(64, 32) @ normal(32, 8, seed=SEED + 2) / 4)
-
-    def train(model: nn.Module, optimizer: torch.optim.Optimizer, span: range) -> list[float]:
+    def run(p: Tensor, state: dict[str, Tensor], span: range) -> list[float]:
         losses = []
         for step in span:
-            set_clock(model, 1, step, 30)
-            optimizer.param_groups[0]["lr"] *= 0.99
-            optimizer.zero_grad()
-            loss = (model(x) - y).square().mean()
-            loss.backward()  # type: ignore[no-untyped-call]
-            before_step(model)
-            optimizer.step()
-            after_step(model)
-            losses.append(loss.item())
+            views = {k: v.requires_grad_() for k, v in LAYOUT.views(p.detach()).items()}
+            goals = LAYOUT.views(target)
+            per_member = torch.stack([(views[k] - goals[k]).reshape(3, -1).square().sum(1) for k in views]).sum(0)
+            g = LAYOUT.join(torch.autograd.grad(per_member.sum(), list(views.values())))
+            now = hyper(3, step, lr, (0.0,))
+            optimizer.update(p, g, state, now, LAYOUT, torch.ones(3, 1, dtype=torch.bool))
+            losses += per_member.tolist()
         return losses
 
-    model, optimizer = build()
-    first = train(model, optimizer, range(15))
-    kept = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
-    rest = train(model, optimizer, range(15, 30))
-    assert rest[-1] < 0.6 * first[0]
-    again, resumed = build()
-    again.load_state_dict(kept[0])
-    resumed.load_state_dict(kept[1])
-    assert train(again, resumed, range(15, 30)) == rest
-
-
-def test_a_reset_is_counted_across_a_checkpoint() -> None:
-    gradients = spiky(20)
-    how = StableSpam(reset=8)
-
-    def resumed(p: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """Saves and loads before every step."""
-        optimizer = how(p, Settings())
-        step = optimizer.step
-
-        def again(*args: Any) -> Any:
-            optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-            return step(*args)
-
-        optimizer.step = again  # type: ignore[method-assign]
-        return optimizer
-
-    assert torch.equal(run(resumed, gradients), run(lambda p: how(p, Settings()), gradients))
+    p = members(3, SEED)
+    state = optimizer.state(p, LAYOUT)
+    first = run(p, state, range(30))
+    kept, saved = p.clone(), {k: v.clone() for k, v in state.items()}
+    rest = run(p, state, range(30, 60))
+    assert all(rest[-3 + e] < 0.1 * first[e] for e in range(3))
+    assert run(kept, saved, range(30, 60)) == rest
 
 
 def test_every_optimizer_states_its_cost() -> None:

@@ -29,7 +29,9 @@ class Stop(Protocol):
 
 
 class Executor(Protocol):
-    """Runs cells in their order, each once. Every trial uses one torch thread, so that all executors agree bit for bit.
+    """Runs cells, each once, packed with those that can share a pack, in the sweep's order otherwise.
+
+    Every worker uses one torch thread, so that all executors agree bit for bit.
 
     ``run`` calls ``on_record`` in the calling thread, as soon as a trial is finished: only the caller writes results,
     so workers that outlive a killed driver cannot add any. Once ``stop`` is set no trial is begun and those that run
@@ -53,8 +55,17 @@ class Options:
     device: str = "cpu"
 
 
+LIMITS = {"cpu": 32, "cuda": 512}
+"""The widest pack that is handed to a worker."""
+
+
+def widest(device: str) -> int:
+    """The limit for a device."""
+    return LIMITS["cuda" if device.startswith("cuda") else "cpu"]
+
+
 class Worker:
-    """One place where trials run one after the other: this process, or a Ray actor."""
+    """One place where packs run one after the other: this process, or a Ray actor."""
 
     def __init__(self, data_dir: Path | None, device: str) -> None:
         import torch
@@ -62,11 +73,23 @@ class Worker:
         torch.set_num_threads(1)  # one and two threads are not bit-equal
         self._data_dir, self._device = data_dir, device
 
-    def run(self, trial: Trial, config: str, on_step: Callable[[int, int], None] | None = None) -> Record:
-        """The trial's record; data is loaded once per process (``train.load``)."""
-        from dse.run.train import run_trial
+    def run(
+        self,
+        trials: Sequence[Trial],
+        configs: Sequence[str],
+        width: int | None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> list[Record]:
+        """Records of the first ``width`` trials, which can share a pack; None: of as many as a measurement finds best.
 
-        return run_trial(trial, config, self._data_dir, self._device, on_step)
+        Data is loaded once per process (``train.load``).
+        """
+        from dse.run.train import load, run_pack
+        from dse.run.width import measured_width
+
+        if width is None and len(trials) > 1:
+            width = measured_width(trials, load(trials[0].task, self._data_dir, self._device)[0], self._device)
+        return run_pack(trials[:width], configs[:width], self._data_dir, self._device, on_step)
 
 
 def check_device(device: str) -> None:

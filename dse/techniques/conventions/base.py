@@ -86,6 +86,6 @@ def divide(c: float, x: Tensor) -> Tensor:
     The backward pass stays finite for tiny x, where torch's own gives a block of zeros 0 * (c / x^2) = 0 * inf = NaN.
     """
     if not (x.requires_grad and torch.is_grad_enabled()):
-        return torch.tensor(c, dtype=x.dtype, device=x.device) / x
+        return torch.full((), c, dtype=x.dtype, device=x.device) / x  # a fill, not a copy: CUDA graphs refuse copies
     y: Tensor = _Divide.apply(c, x)  # type: ignore[no-untyped-call]
     return y

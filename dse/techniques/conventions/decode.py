@@ -35,7 +35,7 @@ class Decode(Convention):
         self, z: Tensor, c: float, level: Level | None, fmt: Format, quantize: Callable[[Tensor], Tensor]
     ) -> Factors:
         largest = torch.finfo(z.dtype).max
-        inverse_c = torch.tensor(1.0 / c, dtype=z.dtype, device=z.device)
+        inverse_c = torch.full((), 1.0 / c, dtype=z.dtype, device=z.device)
         if level is None:
             scale, alpha = z * inverse_c, None
             s_q = replace_zero(quantize(scale), self.zero, fmt)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,58 +10,40 @@ from torch import Tensor
 from dse.ops import Ops
 
 
-class Scaler(ABC):
-    """The loss scale of one training, and what it keeps between steps.
+class LossScaling(ABC):
+    """How the losses of E members are scaled before the backward pass: small gradients stay in their format's range.
 
-    One training step is::
+    One training step, without waiting for the device::
 
-        scaler.scale(loss).backward()
-        ok = scaler.unscale_(model.parameters())
-        if ok:  # clip, before_step, optimizer.step, after_step; a step that is not ok leaves everything as it was
-            ...
-        scaler.update(ok)
+        factor = scaling.factor(state)  # [E]
+        g = gradient of (losses * factor).sum(), times (1 / factor)[:, None]  # [E, P]
+        ok = scaling.good(g)  # [E]
+        ...  # clip, weight rules and optimizer; a member that is not ok keeps everything as it was
+        scaling.update(state, ok)
     """
 
-    factor: float
-    """The number that the loss is multiplied by now."""
-
-    def scale(self, loss: Tensor) -> Tensor:
-        """factor * loss, for the backward pass."""
-        return loss * self.factor
-
-    def unscale_(self, parameters: Iterable[Tensor]) -> bool:
-        """Divides the gradients by the factor, in place, and says whether the optimizer may use them."""
-        for p in parameters:
-            if p.grad is not None:
-                p.grad.mul_(1 / self.factor)
-        return True
+    @abstractmethod
+    def state(self, members: int, device: torch.device | str) -> dict[str, Tensor]:
+        """The initial tensors [E] for so many members, by name: all of a checkpoint."""
 
     @abstractmethod
-    def update(self, ok: bool) -> None:
-        """Called at the end of every step with what ``unscale_`` said."""
+    def factor(self, state: dict[str, Tensor]) -> Tensor:
+        """The number that each member's loss is multiplied by now: float32 [E]."""
 
     @abstractmethod
-    def state_dict(self) -> dict[str, Any]:
-        """Plain numbers to resume from."""
+    def good(self, g: Tensor) -> Tensor:
+        """Whether the optimizer may use each member's unscaled gradient, g [E, P]: bool [E]."""
 
     @abstractmethod
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues where ``state_dict`` was taken."""
-
-
-class LossScaling(ABC):
-    """How the loss is scaled before the backward pass, so that small gradients stay in the range of their format."""
-
-    @abstractmethod
-    def start(self) -> Scaler:
-        """The scaler of a new training."""
+    def update(self, state: dict[str, Tensor], ok: Tensor) -> None:
+        """Called at the end of every step with what ``good`` said; changes ``state`` in place."""
 
     @abstractmethod
     def ops(self) -> Ops:
         """Cost per parameter and step."""
 
 
-def all_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether every element is finite; waits for the device once."""
-    flags = [t.isfinite().all() for t in tensors]
-    return not flags or bool(torch.stack(flags).all())
+def finite(g: Tensor) -> Tensor:
+    """Whether every element of each row of g [E, P] is finite: bool [E], one pass."""
+    low, high = torch.aminmax(g, dim=1)
+    return low.isfinite() & high.isfinite()

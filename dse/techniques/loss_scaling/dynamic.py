@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+import torch
 from torch import Tensor
 
 from dse.errors import OptionError
 from dse.ops import Ops
-from dse.techniques.loss_scaling.base import LossScaling, Scaler, all_finite
+from dse.techniques.loss_scaling.base import LossScaling, finite
 
 LEAST = 2.0**-24
 """The factor never falls below; gradients that are still not finite are the model's own."""
@@ -21,10 +20,11 @@ class Dynamic(LossScaling):
     """The loss times s; s <- growth * s after ``every`` good steps in a row; s <- backoff * s after a bad one.
 
     A step is bad when a gradient is not finite after unscaling; it is skipped, and starts the count of good steps
-    again. Powers of two scale without rounding (outside the subnormals).
+    again. Powers of two scale without rounding (outside the subnormals). s does not grow out of FP32.
 
-    Cost: 2 per parameter, and a flag that the host waits for. Source: Micikevicius et al., arXiv 1710.03740; the same
-    rule and numbers as torch.amp.GradScaler; arXiv 2509.17791's simulator starts at 2^10.
+    State: ``factor`` float32 [E], ``good`` int64 [E]: the good steps in a row. Cost: 2 per parameter, and a flag that
+    the optimizer waits for. Source: Micikevicius et al., arXiv 1710.03740; the same rule and numbers as
+    torch.amp.GradScaler; arXiv 2509.17791's simulator starts at 2^10.
     Raises OptionError unless init > 0, growth >= 1, 0 < backoff < 1 and every >= 1.
     """
 
@@ -41,33 +41,24 @@ class Dynamic(LossScaling):
         if self.every < 1:
             raise OptionError(f"dynamic.every must be at least 1, not {self.every}")
 
-    def start(self) -> Scaler:
-        return DynamicScaler(self)
+    def state(self, members: int, device: torch.device | str) -> dict[str, Tensor]:
+        factor = torch.full((members,), self.init, dtype=torch.float32, device=device)
+        return {"factor": factor, "good": torch.zeros(members, dtype=torch.int64, device=device)}
+
+    def factor(self, state: dict[str, Tensor]) -> Tensor:
+        return state["factor"]
+
+    def good(self, g: Tensor) -> Tensor:
+        return finite(g)
+
+    @torch.no_grad()
+    def update(self, state: dict[str, Tensor], ok: Tensor) -> None:
+        factor, row = state["factor"], state["good"] + 1
+        grow = ok & (row == self.every)
+        larger = factor * self.growth
+        kept = torch.where(grow & larger.isfinite(), larger, factor)
+        factor.copy_(torch.where(ok, kept, (factor * self.backoff).clamp_min(LEAST)))
+        state["good"].copy_(torch.where(ok & ~grow, row, 0))
 
     def ops(self) -> Ops:
         return Ops(element=2, syncs=1, why="2/parameter to unscale and to look for infinities")
-
-
-class DynamicScaler(Scaler):
-    """Keeps the factor and the number of good steps in a row."""
-
-    def __init__(self, how: Dynamic) -> None:
-        self.how, self.factor, self.good = how, how.init, 0
-
-    def unscale_(self, parameters: Iterable[Tensor]) -> bool:
-        found = [p for p in parameters if p.grad is not None]
-        super().unscale_(found)
-        return all_finite([p.grad for p in found if p.grad is not None])
-
-    def update(self, ok: bool) -> None:
-        self.good = self.good + 1 if ok else 0
-        if not ok:
-            self.factor = max(LEAST, self.factor * self.how.backoff)
-        elif self.good == self.how.every:
-            self.factor, self.good = self.factor * self.how.growth, 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"factor": self.factor, "good": self.good}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.factor, self.good = state["factor"], state["good"]

@@ -3,45 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+
+import torch
+from torch import Tensor
 
 from dse.errors import OptionError
 from dse.ops import Ops
-from dse.techniques.loss_scaling.base import LossScaling, Scaler
+from dse.techniques.loss_scaling.base import LossScaling
 
 
 @dataclass(frozen=True)
 class Static(LossScaling):
-    """The loss times ``factor``, always; a gradient that is not finite is used as it is, and the trial diverges.
+    """The loss times ``scale``, always; a gradient that is not finite is used as it is, and the trial diverges.
 
     A power of two scales without rounding (outside the subnormals). Cost: 1 per parameter.
-    Source: Micikevicius et al., arXiv 1710.03740. Raises OptionError unless the factor is positive.
+    Source: Micikevicius et al., arXiv 1710.03740. Raises OptionError unless the scale is positive.
     """
 
-    factor: float = 1024.0
+    scale: float = 1024.0
 
     def __post_init__(self) -> None:
-        if not self.factor > 0:
-            raise OptionError(f"static.factor must be positive, not {self.factor}")
+        if not self.scale > 0:
+            raise OptionError(f"static.scale must be positive, not {self.scale}")
 
-    def start(self) -> Scaler:
-        return StaticScaler(self.factor)
+    def state(self, members: int, device: torch.device | str) -> dict[str, Tensor]:
+        return {"factor": torch.full((members,), self.scale, dtype=torch.float32, device=device)}
+
+    def factor(self, state: dict[str, Tensor]) -> Tensor:
+        return state["factor"]
+
+    def good(self, g: Tensor) -> Tensor:
+        return torch.ones(len(g), dtype=torch.bool, device=g.device)
+
+    def update(self, state: dict[str, Tensor], ok: Tensor) -> None:
+        """Nothing changes."""
 
     def ops(self) -> Ops:
         return Ops(element=1, why="1/parameter")
-
-
-class StaticScaler(Scaler):
-    """Keeps nothing."""
-
-    def __init__(self, factor: float) -> None:
-        self.factor = factor
-
-    def update(self, ok: bool) -> None:
-        """Nothing changes."""
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """There is nothing to load."""

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from dse.flat import Layout
 from dse.ops import FREE, Ops
-from dse.techniques.optimizers.base import Optimizer, Settings
+from dse.techniques.optimizers.adam import adam, grow
+from dse.techniques.optimizers.base import Hyper, Optimizer
 
 
 @dataclass(frozen=True)
 class AdamW(Optimizer):
     """w <- (1 - lr wd) w - lr m_hat / (sqrt(v_hat) + eps), with torch's eps = 1e-8.
 
+    State: ``first``, ``second`` [E, P]; ``powers`` float64 [E, 2]: beta1^t and beta2^t after t steps of the member.
     Cost: the baseline. Source: Loshchilov & Hutter, arXiv 1711.05101.
     """
 
-    def __call__(self, parameters: Iterable[Tensor], training: Settings) -> torch.optim.Optimizer:
-        beta1, beta2 = training.betas
-        return torch.optim.AdamW(parameters, lr=training.lr, betas=(beta1, beta2), weight_decay=training.weight_decay)
+    def state(self, p: Tensor, layout: Layout) -> dict[str, Tensor]:
+        powers = torch.ones(len(p), 2, dtype=torch.float64, device=p.device)
+        return {"first": torch.zeros_like(p), "second": torch.zeros_like(p), "powers": powers}
+
+    @torch.no_grad()
+    def update(
+        self, p: Tensor, g: Tensor, state: dict[str, Tensor], hyper: Hyper, layout: Layout, active: Tensor
+    ) -> None:
+        powers = grow(state["powers"], torch.cat([hyper.beta1, hyper.beta2], 1), active)
+        adam(p, g, state["first"], state["second"], powers, hyper, active, eps=1e-8)
 
     def ops(self) -> Ops:
         return FREE

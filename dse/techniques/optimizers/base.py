@@ -3,37 +3,53 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
+from dse.flat import Layout
 from dse.ops import Ops
 
 
-class Settings(Protocol):
-    """What an optimizer reads of the training settings (``tasks.base.Training`` has it all)."""
+class Hyper(NamedTuple):
+    """What an optimizer reads of E members' training settings, on the parameters' device.
 
-    @property
-    def lr(self) -> float:
-        """Learning rate; the training loop moves it along its schedule through ``param_groups``."""
+    The numbers are float64 [E, 1]: coefficients are computed in double precision and rounded once to the parameters'
+    dtype, as torch.optim does with Python numbers.
+    """
 
-    @property
-    def betas(self) -> Sequence[float]:
-        """Decay rates of the first and the second moment."""
-
-    @property
-    def weight_decay(self) -> float:
-        """Decoupled weight decay, a share of ``lr`` (coupled for SGD)."""
+    lr: Tensor
+    """Learning rate of this step."""
+    beta1: Tensor
+    """Decay rate of the first moment; SGD's momentum."""
+    beta2: Tensor
+    """Decay rate of the second moment."""
+    weight_decay: Tensor
+    """Decoupled weight decay, a share of ``lr`` (coupled for SGD)."""
+    step: Tensor
+    """int64 [], from 0: the training's step. Bias corrections count a member's own steps, which may be fewer."""
 
 
 class Optimizer(ABC):
-    """Makes the ``torch.optim.Optimizer`` of a training: ``OPTIMIZERS[name](parameters, training)``."""
+    """Updates the parameters of E members, rows of one flat buffer [E, P]; no row depends on another.
+
+    Only tensor operations whose every element is rounded like its neighbors, on any device: the CPU gives a member the
+    same bits alone and in any pack. Nothing waits for the device, so a step can be captured in a CUDA graph.
+    """
 
     @abstractmethod
-    def __call__(self, parameters: Iterable[Tensor], training: Settings) -> torch.optim.Optimizer:
-        """An optimizer over ``parameters`` with the training's learning rate, betas and weight decay."""
+    def state(self, p: Tensor, layout: Layout) -> dict[str, Tensor]:
+        """The initial state for parameters p [E, P], by name: tensors with leading axis E, all of a checkpoint."""
+
+    @abstractmethod
+    def update(
+        self, p: Tensor, g: Tensor, state: dict[str, Tensor], hyper: Hyper, layout: Layout, active: Tensor
+    ) -> None:
+        """One step of p [E, P] from the gradient g [E, P], which is left alone; p and ``state`` change in place.
+
+        Members that are not ``active`` (bool [E, 1]) keep parameters and state bit for bit, and their step does not
+        count in their bias corrections, whatever their gradient is.
+        """
 
     @abstractmethod
     def ops(self) -> Ops:

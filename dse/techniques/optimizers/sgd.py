@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from dse.flat import Layout
 from dse.ops import FREE, Ops
-from dse.techniques.optimizers.base import Optimizer, Settings
+from dse.techniques.optimizers.adam import columns, hold, resting
+from dse.techniques.optimizers.base import Hyper, Optimizer
 
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
     """m <- beta1 m + g + wd w, w <- w - lr m: stochastic gradient descent with momentum beta1.
 
-    Cost: none beyond AdamW. Source: torch.optim.SGD (Polyak's momentum, weight decay as an L2 penalty).
+    State: ``momentum`` [E, P]. Cost: none beyond AdamW.
+    Source: torch.optim.SGD (Polyak's momentum, weight decay as an L2 penalty).
     """
 
-    def __call__(self, parameters: Iterable[Tensor], training: Settings) -> torch.optim.Optimizer:
-        return torch.optim.SGD(
-            parameters, lr=training.lr, momentum=training.betas[0], weight_decay=training.weight_decay
-        )
+    def state(self, p: Tensor, layout: Layout) -> dict[str, Tensor]:
+        return {"momentum": torch.zeros_like(p)}
+
+    @torch.no_grad()
+    def update(
+        self, p: Tensor, g: Tensor, state: dict[str, Tensor], hyper: Hyper, layout: Layout, active: Tensor
+    ) -> None:
+        idle, everything = resting(active), (p, g, state["momentum"])
+        exact = (hyper.weight_decay, torch.where(active, hyper.beta1, 1), -hyper.lr)
+        decay, keep, rate = (number.to(p.dtype) for number in exact)
+        for w, d, momentum in zip(*(t.split(columns(p), 1) for t in everything), strict=True):
+            change = hold((w * decay).add_(d), idle)
+            momentum.mul_(keep).add_(change)
+            w.add_(hold(torch.mul(momentum, rate, out=change), idle))
 
     def ops(self) -> Ops:
         return FREE

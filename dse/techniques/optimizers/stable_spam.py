@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from dse.errors import OptionError
+from dse.flat import Layout
 from dse.ops import Ops
-from dse.techniques.optimizers.base import Optimizer, Settings
+from dse.techniques.optimizers.adam import adam, grow
+from dse.techniques.optimizers.base import Hyper, Optimizer
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class StableSpam(Optimizer):
     That code also makes the update of the reset step itself from the old moments, which is not reproduced; neither is
     its optional cosine decay of beta1 and gamma1.
 
-    State per parameter: AdamW's moments, three scalars, two counts. Cost: 8 per parameter and step, two reductions.
+    State: AdamW's ``first`` and ``second`` [E, P]; per parameter tensor ``top``, ``norm`` and ``square`` [E, n];
+    ``steps`` int64 [E, 1]; ``powers`` float64 [E, 5]: theta^t, gamma1^t, gamma2^t (^s if shared), beta1^s, beta2^s.
+    Cost: 8 per parameter and step, two reductions.
     Source: arXiv 2502.17055 (Stable-SPAM), reset 500 there and 1000 in its code and in arXiv 2509.17791.
     Raises OptionError unless theta, gamma1 and gamma2 lie in [0, 1), eps > 0 and reset >= 0.
     """
@@ -51,64 +53,49 @@ class StableSpam(Optimizer):
         if self.reset < 0:
             raise OptionError(f"stable_spam.reset must be at least 0 (0: never), not {self.reset}")
 
-    def __call__(self, parameters: Iterable[Tensor], training: Settings) -> torch.optim.Optimizer:
-        beta1, beta2 = training.betas
-        return StableSpamOptimizer(parameters, self, training.lr, (beta1, beta2), training.weight_decay)
+    def state(self, p: Tensor, layout: Layout) -> dict[str, Tensor]:
+        members, n = len(p), len(layout.names)
+        scalars = {name: torch.zeros(members, n, dtype=p.dtype, device=p.device) for name in ("top", "norm", "square")}
+        powers = torch.ones(members, 5, dtype=torch.float64, device=p.device)
+        steps = torch.zeros(members, 1, dtype=torch.int64, device=p.device)
+        moments = {"first": torch.zeros_like(p), "second": torch.zeros_like(p)}
+        return {**moments, **scalars, "powers": powers, "steps": steps}
+
+    @torch.no_grad()
+    def update(
+        self, p: Tensor, g: Tensor, state: dict[str, Tensor], hyper: Hyper, layout: Layout, active: Tensor
+    ) -> None:
+        rates = torch.cat([self._rates(hyper.lr), hyper.beta1, hyper.beta2], 1)
+        powers, steps = grow(state["powers"], rates, active), state["steps"].add_(active)
+        g = self._calm(g, state, layout, active)
+        if self.reset:
+            due = active & (steps % self.reset == 0)
+            for name in ("first", "second"):
+                state[name].masked_fill_(due, 0)
+            restarted = slice(0 if self.shared_count else 3, 5)
+            powers[:, restarted] = torch.where(due, rates[:, restarted], powers[:, restarted])
+        adam(p, g, state["first"], state["second"], powers[:, 3:], hyper, active, self.eps)
+
+    def _rates(self, like: Tensor) -> Tensor:
+        """theta, gamma1 and gamma2 as [E, 3], filled on the device for a ``like`` of [E, 1]."""
+        rates = (self.theta, self.gamma1, self.gamma2)
+        return torch.cat([torch.full_like(like, rate, dtype=torch.float64) for rate in rates], 1)
+
+    def _calm(self, g: Tensor, state: dict[str, Tensor], layout: Layout, active: Tensor) -> Tensor:
+        """AdaClip and AdaGN of g [E, P] by the statistics [E, n] in ``state``; g itself is left alone."""
+        theta, gamma1, gamma2 = (1 - state["powers"][:, :3]).to(g.dtype).split(1, 1)
+        peak = layout.peaks(g)
+        top = self._follow(state["top"], peak, self.theta, active) / theta
+        g = torch.where(g.abs() > layout.spread(top), g * layout.spread(top / peak), g)
+        n = layout.norms(g)
+        norm = self._follow(state["norm"], n, self.gamma1, active) / gamma1
+        square = self._follow(state["square"], n.square(), self.gamma2, active) / gamma2
+        size = torch.where(n > 0, norm / (square.sqrt() + self.eps), 1)
+        return g.div_(layout.spread(torch.where(n > 0, n, 1))).mul_(layout.spread(size))
+
+    def _follow(self, average: Tensor, x: Tensor, rate: float, active: Tensor) -> Tensor:
+        """average <- rate average + (1 - rate) x for active members, in place: [E, n]."""
+        return average.copy_(torch.where(active, average + (x - average) * (1 - rate), average))
 
     def ops(self) -> Ops:
         return Ops(element=8, reads=2, why="8/parameter, max and norm of the gradient")
-
-
-class StableSpamOptimizer(torch.optim.Optimizer):
-    """The optimizer that ``StableSpam`` describes; gradients are read and left alone."""
-
-    def __init__(
-        self, parameters: Iterable[Tensor], how: StableSpam, lr: float, betas: tuple[float, float], weight_decay: float
-    ) -> None:
-        self.how = how
-        super().__init__(parameters, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update of every parameter that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._update(p, p.grad, self.state[p], group)
-        return loss
-
-    def _update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        if not state:
-            scalars = {name: torch.zeros((), dtype=p.dtype, device=p.device) for name in ("top", "norm", "square")}
-            moments = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
-            state.update(step=0, since_reset=0, **scalars, **moments)
-        state["step"] += 1
-        state["since_reset"] += 1
-        g = self._calm(g, state, state["since_reset"] if self.how.shared_count else state["step"])
-        m, v = state["exp_avg"], state["exp_avg_sq"]
-        if self.how.reset and state["step"] % self.how.reset == 0:
-            m.zero_()
-            v.zero_()
-            state["since_reset"] = 1
-        beta1, beta2 = group["betas"]
-        m.lerp_(g, 1 - beta1)
-        v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-        m_hat = m / (1 - beta1 ** state["since_reset"])
-        v_hat = v / (1 - beta2 ** state["since_reset"])
-        p.mul_(1 - group["lr"] * group["weight_decay"])
-        p.sub_(group["lr"] * m_hat / (v_hat.sqrt() + self.how.eps))
-
-    def _calm(self, g: Tensor, state: dict[str, Any], t: int) -> Tensor:
-        """AdaClip and AdaGN: g of any shape, its statistics in ``state``, bias-corrected with ``t``."""
-        how = self.how
-        peak = g.abs().amax()
-        top = state["top"].lerp_(peak, 1 - how.theta) / (1 - how.theta**t)
-        g = torch.where(g.abs() > top, g * (top / peak), g)
-        n = g.norm()
-        norm = state["norm"].lerp_(n, 1 - how.gamma1) / (1 - how.gamma1**t)
-        square = state["square"].lerp_(n.square(), 1 - how.gamma2) / (1 - how.gamma2**t)
-        return torch.where(n > 0, g / n * (norm / (square.sqrt() + how.eps)), g)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor
 
 from dse.ops import Ops
@@ -17,15 +18,26 @@ class Rotation(ABC):
     """Contiguous elements that are mixed; the contraction axis is padded with zeros to a multiple of it."""
 
     @abstractmethod
-    def matrix(self, like: Tensor, key: Key | None) -> Tensor:
-        """R, orthogonal [..., size, size], of ``like``'s dtype and device; ``key`` is the GEMM's."""
+    def basis(self, like: Tensor, key: Key | None) -> Tensor:
+        """What R depends on, such as drawn signs, of ``like``'s dtype and device; ``key`` is the GEMM's.
+
+        [..., size]; leading axes, where drawing gives them, are members of a pack.
+        """
+
+    @abstractmethod
+    def turn(self, x: Tensor, basis: Tensor) -> Tensor:
+        """X R on every ``size`` consecutive elements: x [..., R, K], K a multiple of size."""
+
+    @abstractmethod
+    def back(self, x: Tensor, basis: Tensor) -> Tensor:
+        """X R^T, the inverse: x [..., R, K], K a multiple of size."""
 
     @abstractmethod
     def ops(self) -> Ops:
         """Cost per operand."""
 
-
-def rotate(x: Tensor, r: Tensor) -> Tensor:
-    """X R on every ``size`` consecutive elements: x [..., R, K], r [..., size, size], K a multiple of size."""
-    turned: Tensor = x.unflatten(-1, (-1, r.shape[-1])) @ r.unsqueeze(-3)
-    return turned.flatten(-2)
+    def matrix(self, like: Tensor, key: Key | None) -> Tensor:
+        """R itself [..., size, size], for analysis."""
+        basis = self.basis(like, key)
+        eye = torch.eye(self.size, dtype=like.dtype, device=like.device)
+        return self.turn(eye.expand(*basis.shape[:-1], -1, -1), basis)

@@ -1,0 +1,1 @@
+"""The device side, in Triton. Import it only where ``dse.kernels.available()``."""

@@ -1,0 +1,155 @@
+"""Rounding of magnitudes to a format's grid, in FP32 arithmetic on the bits. Twins: dse.cast, dse.techniques.rounding.
+
+A magnitude m in [2^e, 2^(e+1)) rounds to multiples of step = 2^(e - man). Adding 2^23 step rounds to nearest-even by
+itself; adding 2^14 step toward zero leaves nine fractional bits, to which random bits are added as integers.
+Elements come as tuples of 16 tensors, the elements of a group, so that every group lives in one thread.
+"""
+# mypy: ignore-errors
+# ruff: noqa: FA100
+
+import triton
+import triton.language as tl
+
+from dse.kernels.device.philox import draw
+
+MAGNITUDE = tl.constexpr(0x7FFFFFFF)
+EXPONENT = tl.constexpr(0x7F800000)
+LARGEST = tl.constexpr(3.4028234663852886e38)
+
+
+@triton.jit
+def bits_of(x):
+    return x.to(tl.int32, bitcast=True)
+
+
+@triton.jit
+def float_of(i):
+    return i.to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def larger(a, b):
+    """max, NaN if one is."""
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def smaller(a, b):
+    """min, NaN if one is."""
+    return tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def add_toward_zero(a, b, INTERPRET: tl.constexpr):
+    """a + b, b the larger, both not negative, rounded toward zero."""
+    if INTERPRET:
+        w = a + b
+        return float_of(bits_of(w) - ((w - b) > a).to(tl.int32))
+    else:
+        return tl.inline_asm_elementwise("add.rz.f32 $0, $1, $2;", "=f,f,f", [a, b], tl.float32, True, 1)
+
+
+@triton.jit
+def nearest_even(m, emin, man):
+    """``m`` within the format's range; ``emin``: bits of 2^emin; ``man``: mantissa bits << 23."""
+    lift = float_of(tl.maximum(bits_of(m) & EXPONENT, emin) + ((23 << 23) - man))
+    return (m + lift) - lift
+
+
+@triton.jit
+def stochastic_8(m, emin, man, random, INTERPRET: tl.constexpr):
+    """``random``: (2 r + 1) << (8 - n), r in [0, 2^n)."""
+    lift = float_of(tl.maximum(bits_of(m) & EXPONENT, emin) + ((14 << 23) - man))
+    w = bits_of(add_toward_zero(m, lift, INTERPRET)) + random
+    return float_of(w & -512) - lift
+
+
+@triton.jit
+def by_threshold(m, emin, man, offset, threshold):
+    """floor(v + offset), one more where the fraction reaches the threshold: every other mode of rounding elements."""
+    e = tl.maximum(bits_of(m) & EXPONENT, emin)
+    v = m * float_of((254 << 23) - e + man) + offset
+    q = tl.floor(v)
+    q += tl.where(v - q >= threshold, 1.0, 0.0)
+    return q * float_of(e - man)
+
+
+@triton.jit
+def scale_lattice(s, low, high, emin, man):
+    """Lattice coordinate and step of a scale in any format, E8M0's 2^-127 and FP32's subnormals among them."""
+    s = smaller(larger(s, low), high)
+    e = tl.maximum(bits_of(s) & EXPONENT, emin)
+    inverse = float_of(tl.where(e == 0x00400000, 0x7F000000, tl.maximum(0x7F000000 - e, 0x00400000)))
+    up = float_of((127 << 23) + man)
+    down = float_of((127 << 23) - man)
+    return (s * inverse) * up, float_of(e) * down
+
+
+@triton.jit
+def round_scale(v, step, mode, offset, threshold):
+    """``mode`` 0: nearest-even, else by threshold. A coordinate of 2^23 or more is an integer."""
+    if mode == 0:
+        lift = 8388608.0
+        q = tl.where(v < lift, (v + lift) - lift, v)
+    else:
+        u = v + offset
+        q = tl.floor(u)
+        q += tl.where(u - q >= threshold, 1.0, 0.0)
+    return q * step
+
+
+@triton.jit
+def nearest_even_16(m, emin, man):
+    q = ()
+    for i in tl.static_range(16):
+        q = q + (nearest_even(m[i], emin, man),)
+    return q
+
+
+@triton.jit
+def stochastic_16(m, emin, man, n, index, purpose, layer, seed, step, INTERPRET: tl.constexpr):
+    """n <= 8: one call serves the 16 elements."""
+    words = draw(index, purpose | (8 << 16), layer, seed, step)
+    keep = ((255 >> (8 - n)) << (8 - n)) << 1
+    half = 1 << (8 - n)
+    q = ()
+    for i in tl.static_range(16):
+        word = words[i // 4]
+        if i % 4 == 0:
+            shifted = word << 1
+        else:
+            shifted = word >> (8 * (i % 4) - 1)
+        random = (shifted.to(tl.int32, bitcast=True) & keep) | half
+        q = q + (stochastic_8(m[i], emin, man, random, INTERPRET),)
+    return q
+
+
+@triton.jit
+def threshold_16(m, emin, man, offset, threshold):
+    q = ()
+    for i in tl.static_range(16):
+        q = q + (by_threshold(m[i], emin, man, offset, threshold),)
+    return q
+
+
+@triton.jit
+def stochastic_wide_16(m, emin, man, n, index, purpose, layer, seed, step):
+    """n > 8: two calls (n <= 16) or four."""
+    unit = float_of((127 - n) << 23)
+    top = 1.0 - 0.5 * unit
+    q = ()
+    if n <= 16:
+        for call in tl.static_range(2):
+            words = draw(index * 2 + call, purpose | (16 << 16), layer, seed, step)
+            for i in tl.static_range(8):
+                r = ((words[i // 2] >> (16 * (i % 2))) & 0xFFFF) >> (16 - n).to(tl.uint32)
+                t = top - r.to(tl.int32).to(tl.float32) * unit
+                q = q + (by_threshold(m[8 * call + i], emin, man, 0.0, t),)
+    else:
+        for call in tl.static_range(4):
+            words = draw(index * 4 + call, purpose | (32 << 16), layer, seed, step)
+            for i in tl.static_range(4):
+                r = words[i] >> (32 - n).to(tl.uint32)
+                t = top - r.to(tl.int32).to(tl.float32) * unit
+                q = q + (by_threshold(m[4 * call + i], emin, man, 0.0, t),)
+    return q

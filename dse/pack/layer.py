@@ -1,0 +1,147 @@
+"""What the members of a pack do, and keep between steps, at one linear layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from dse import products
+from dse.linear import in_phase
+from dse.pack.segments import PLAIN, Segment, Site, partition
+from dse.random import Key
+from dse.recipe import POINTS, Recipe
+from dse.techniques.schedules.base import FULL, OFF, Watch
+
+
+@dataclass(frozen=True)
+class Run:
+    """Members ``start`` to ``stop`` (excluded) under one recipe, None where it leaves the layer alone.
+
+    ``state``: the weight rule's tensors; ``watch``: float32 [members, 2] for the precision schedule, or None.
+    """
+
+    start: int
+    stop: int
+    recipe: Recipe | None
+    state: dict[str, Tensor]
+    watch: Tensor | None
+
+    @property
+    def members(self) -> slice:
+        return slice(self.start, self.stop)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether members keep tensors of their own."""
+        return bool(self.state) or self.watch is not None
+
+
+class Layer:
+    """One linear layer of E members: their recipes, phases, memory, and the segments that compute it.
+
+    ``recipes`` [E]: None where a member's recipe (or the task) leaves the layer in full precision; ``w`` [E, N, K];
+    ``clock`` int64 [E, 2], shared by all layers; ``index``: of the layer's random stream.
+    """
+
+    def __init__(
+        self, recipes: Sequence[Recipe | None], w: Tensor, clock: Tensor, index: int, use_kernels: bool
+    ) -> None:
+        self.w, self._clock, self._index, self._use_kernels = w, clock, index, use_kernels
+        self.grad: Tensor | None = None
+        self.runs = tuple(_runs(recipes, w))
+        self.phases = [FULL] * len(recipes)
+        remembers = any(r is not None and any(r.quantizer(p).remembers for p in POINTS) for r in recipes)
+        self._memory = torch.zeros(len(recipes), len(POINTS), device=w.device) if remembers else None
+        self.training = True
+        self.segments: tuple[Segment, ...] = ()
+        self.arrange()
+
+    def arrange(self) -> None:
+        """Cuts the members into segments, as their phases stand."""
+        effective = [PLAIN] * len(self.phases)
+        owners: list[int | None] = [None] * len(self.phases)
+        for number, run in enumerate(self.runs):
+            for i in range(run.start, run.stop):
+                effective[i] = PLAIN if run.recipe is None else in_phase(run.recipe, self.phases[i])
+                owners[i] = number if run.keeps else None
+        self.segments = partition(effective, owners, self.w.device, self._use_kernels)
+
+    def reschedule(self, step: int, steps: int) -> bool:
+        """Lets precision schedules set the phases of ``step``; whether any has changed."""
+        before = list(self.phases)
+        for run in self.runs:
+            schedule = run.recipe.schedule if run.recipe else None
+            if schedule is None:
+                continue
+            seen = None if run.watch is None else run.watch.cpu()
+            for i in range(run.start, run.stop):
+                look = None if seen is None or seen[i - run.start].isnan().any() else Watch(*seen[i - run.start])
+                self.phases[i] = schedule.phase(step, steps, look, self.phases[i])
+        if self.phases == before:
+            return False
+        self.arrange()
+        return True
+
+    def site(self, segment: Segment) -> Site:
+        """What the members of a segment keep; a segment does not reach over the end of a run that keeps anything."""
+        key = self._key(segment.members)
+        for run in self.runs:
+            if run.keeps and run.start <= segment.start < run.stop:
+                part = slice(segment.start - run.start, segment.stop - run.start)
+                watch = run.watch[part] if run.watch is not None and self.training else None
+                return Site(key, {name: t[part] for name, t in run.state.items()}, watch)
+        return Site(key, {})
+
+    def before_step(self, active: Tensor) -> None:
+        """Weight rules act on gradients: after clipping, before the optimizer. ``active`` bool [E]."""
+        self._apply_rules("before_step", active)
+
+    def after_step(self, active: Tensor) -> None:
+        """Weight rules act on weights: after the optimizer."""
+        self._apply_rules("after_step", active)
+
+    def _apply_rules(self, method: str, active: Tensor) -> None:
+        for run in self.runs:
+            if run.recipe is None or run.recipe.weights is None or self.phases[run.start] == OFF:
+                continue
+            w = self.w[run.members]
+            w.grad = None if self.grad is None else self.grad[run.members]
+            touched = [w, *run.state.values()] + ([] if w.grad is None else [w.grad])
+            old = [t.clone() for t in touched]
+            key = replace(self._key(run.members), point=products.FPROP + 1)
+            getattr(run.recipe.weights, method)(run.recipe.fprop.rhs, w, run.state, key)
+            for now, then in zip(touched, old, strict=True):  # a member that skips the step stays as it was
+                on = active[run.members].view(-1, *[1] * (now.dim() - 1))
+                now.copy_(torch.where(on, now, then))
+
+    def _key(self, members: slice) -> Key:
+        memory = None if self._memory is None else self._memory[members]
+        return Key(self._clock[members], self._index, 0, 0, memory, self.training)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that outlives a step, for checkpoints; changed in place."""
+        kept = {} if self._memory is None else {"memory": self._memory}
+        for i, run in enumerate(self.runs):
+            kept |= {f"{i}.{name}": t for name, t in run.state.items()}
+            kept |= {} if run.watch is None else {f"{i}.watch": run.watch}
+        return kept
+
+
+def _runs(recipes: Sequence[Recipe | None], w: Tensor) -> list[Run]:
+    runs = []
+    for recipe, group in groupby(range(len(recipes)), lambda i: recipes[i]):
+        members = list(group)
+        part = w[members[0] : members[-1] + 1].detach()
+        state: dict[str, Tensor] = {}
+        if recipe is not None and recipe.weights is not None:
+            recipe.weights.check(recipe.fprop.rhs, recipe.fprop.rotation is not None)
+            alone = [recipe.weights.state(one) for one in part]
+            state = {name: torch.stack([s[name] for s in alone]) for name in alone[0]}
+        watches = recipe is not None and recipe.schedule is not None and recipe.schedule.watches
+        watch = torch.full((len(members), 2), torch.nan, device=w.device) if watches else None
+        runs.append(Run(members[0], members[-1] + 1, recipe, state, watch))
+    return runs

@@ -1,0 +1,85 @@
+"""The linear layer of a packed model: a module for ``torch.func``, whose products see the whole stack at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dse.pack.layer import Layer
+from dse.pack.segments import Held
+
+
+class _Stacked(torch.autograd.Function):
+    """Y = X W^T of every member: X [E, M, K], W [E, N, K] -> [E, M, N]; forward fprop, backward dgrad and wgrad."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, layer: Layer) -> Tensor:
+        needs = (x.requires_grad, w.requires_grad)
+        outputs, held = [], []
+        for segment in layer.segments:
+            part = segment.members
+            y, keep = segment.forward(x[part], w[part], layer.site(segment), needs)
+            outputs.append(y)
+            held.append(keep)
+        ctx.layer, ctx.segments, ctx.columns = layer, layer.segments, [h.columns for h in held]
+        ctx.counts = [len(h.tensors) for h in held]
+        ctx.save_for_backward(*(t for h in held for t in h.tensors))
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (g,), saved, needs = grads, list(ctx.saved_tensors), tuple(ctx.needs_input_grad[:2])
+        dx, dw = [], []
+        for segment, count, columns in zip(ctx.segments, ctx.counts, ctx.columns, strict=True):
+            held, saved = Held(tuple(saved[:count]), columns), saved[count:]
+            gx, gw = segment.backward(held, g[segment.members], ctx.layer.site(segment), needs)
+            dx.append(gx)
+            dw.append(gw)
+        return _joined(dx), _joined(dw), None
+
+
+def _joined(parts: list[Tensor | None]) -> Tensor | None:
+    present = [p for p in parts if p is not None]
+    if not present:
+        return None
+    return present[0] if len(present) == 1 else torch.cat(present)
+
+
+class _Linear(torch.autograd.Function):
+    """The same under ``torch.func.vmap``, which hands over the stack."""
+
+    @staticmethod
+    def forward(x: Tensor, w: Tensor, layer: Layer) -> Tensor:
+        raise RuntimeError("a packed layer runs under torch.func.vmap only")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Nothing: the stacked function below the vmap level keeps what the backward pass needs."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, w: Tensor, layer: Layer) -> tuple[Tensor, int]:
+        x, w = (
+            t.expand(info.batch_size, *t.shape) if dim is None else t.movedim(dim, 0)
+            for t, dim in zip((x, w), in_dims[:2], strict=True)
+        )
+        y: Tensor = _Stacked.apply(x, w, layer)  # type: ignore[no-untyped-call]
+        return y, 0
+
+
+class PackedLinear(nn.Module):
+    """Takes the place of an ``nn.Linear`` of the template model; ``layer`` is set by the pack."""
+
+    layer: Layer
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., K] -> [..., N]; leading axes are tokens."""
+        rows = x.reshape(-1, x.shape[-1])
+        y: Tensor = _Linear.apply(rows, self.weight, self.layer)  # type: ignore[no-untyped-call]
+        y = y.reshape(*x.shape[:-1], self.weight.shape[0])
+        return y if self.bias is None else y + self.bias

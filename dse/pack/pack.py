@@ -1,0 +1,141 @@
+"""A pack: the stacked model of E trials, its losses and its gradients.
+
+All parameters of all members are one float32 buffer [E, P]; a parameter is a view of it. ``torch.func.vmap`` runs the
+task's plain model over the members, ordinary autograd outside of it gives every member's own gradient, because the sum
+of the losses has no cross terms.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from dse.flat import Layout
+from dse.pack.layer import Layer
+from dse.pack.linear import PackedLinear
+from dse.pack.lineup import at_layers
+from dse.select import linears, swap
+from dse.trial import Trial
+from tasks.base import Batch
+
+
+class Pack:
+    """``trials`` of one signature, already in their order, on ``device``.
+
+    ``flat`` [E, P]: the parameters; ``grad`` [E, P]: their gradients; ``clock`` int64 [E, 2]: (seed, step);
+    ``layers``: the linear layers, by the template's names. Raises UserError when the task's model has no linear.
+    """
+
+    def __init__(self, trials: Sequence[Trial], data: Any, device: torch.device | str, use_kernels: bool) -> None:
+        self.trials, self.device = tuple(trials), torch.device(device)
+        self.task = trials[0].task
+        models = _initialized(trials, data)
+        parameters = dict(models[0].named_parameters())
+        self.layout = Layout.of(parameters.items())
+        stacks = [
+            torch.stack([p.detach() for p in same]) for same in zip(*(m.parameters() for m in models), strict=True)
+        ]
+        self.flat = self.layout.join(stacks).to(self.device)
+        self.grad = torch.zeros_like(self.flat)
+        self.views = self.layout.views(self.flat)
+        self.buffers, self._buffer_dims = _stacked_buffers(models, self.device)
+        seeds = torch.tensor([trial.seed for trial in trials], dtype=torch.int64, device=self.device)
+        self.clock = torch.stack([seeds, torch.zeros_like(seeds)], -1)
+        self.template, self.layers = self._template(models[0], use_kernels)
+
+    @property
+    def seeds(self) -> Tensor:
+        """int64 [E]."""
+        return self.clock[:, 0]
+
+    @property
+    def step(self) -> Tensor:
+        """int64 [], the same for all members."""
+        return self.clock[0, 1]
+
+    def losses(self, batch: Batch) -> Tensor:
+        """The training losses [E] of stacked batches, with gradients to ``leaves``."""
+        self._train(True)
+        losses: Tensor = self._map(self.task.loss, self.leaves(), batch, 0)
+        return losses
+
+    def leaves(self) -> dict[str, Tensor]:
+        """The parameters as leaves of a new graph; they share the buffer's memory."""
+        self._leaves = {name: view.detach().requires_grad_() for name, view in self.views.items()}
+        return self._leaves
+
+    def backward(self, loss: Tensor) -> None:
+        """Fills ``grad`` with the gradient of ``loss`` [], the sum over members, at the last ``losses``."""
+        gradients = torch.autograd.grad(loss, list(self._leaves.values()), allow_unused=True)
+        found = zip(gradients, self.gradient_views.values(), strict=True)
+        self.layout.join([torch.zeros_like(view) if g is None else g for g, view in found], out=self.grad)
+
+    def measure(self, batch: Batch) -> dict[str, Tensor]:
+        """The task's held-out measures of one shared batch, each [E]."""
+        self._train(False)
+        with torch.no_grad():
+            measures: dict[str, Tensor] = self._map(self.task.measure, self.views, batch, None)
+        return measures
+
+    def reschedule(self, step: int, steps: int) -> bool:
+        """Lets precision schedules set the phases of ``step``; whether any has changed."""
+        changed = [layer.reschedule(step, steps) for layer in self.layers.values()]
+        return any(changed)
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether any member has a precision schedule."""
+        return any(trial.recipe.schedule is not None for trial in self.trials)
+
+    def _map(self, function: Callable[..., Any], parameters: dict[str, Tensor], batch: Batch, batch_dim: Any) -> Any:
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch) -> Any:
+            return function(lambda *x: functional_call(self.template, (parameters, buffers), x), batch)
+
+        return vmap(one, in_dims=(0, self._buffer_dims, batch_dim))(parameters, self.buffers, batch)
+
+    def _train(self, training: bool) -> None:
+        self.template.train(training)
+        for layer in self.layers.values():
+            layer.training = training
+
+    def _template(self, model: nn.Module, use_kernels: bool) -> tuple[nn.Module, dict[str, Layer]]:
+        recipes, order = at_layers(self.trials, model), linears(model)
+        self.gradient_views = self.layout.views(self.grad)
+        names = {id(p): name for name, p in model.named_parameters()}
+        made, layers = {}, {}
+        for name, linear in [(n, m) for n, m in model.named_modules() if m in order]:
+            weight = names[id(linear.weight)]
+            layer = Layer(recipes[linear], self.views[weight], self.clock, order[linear], use_kernels)
+            layer.grad = self.gradient_views[weight]
+            made[linear] = PackedLinear(linear)
+            made[linear].layer = layers[name] = layer
+        swap(model, made)
+        return model, layers
+
+
+def _initialized(trials: Sequence[Trial], data: Any) -> list[nn.Module]:
+    """Every member's seeded plain model, on the CPU; members of one seed share theirs."""
+    made: dict[int, nn.Module] = {}
+    for trial in trials:
+        if trial.seed not in made:
+            torch.manual_seed(trial.seed)
+            made[trial.seed] = trial.task.model(data)
+    models = [made[trial.seed] for trial in trials]
+    return [copy.deepcopy(models[0]), *models[1:]]
+
+
+def _stacked_buffers(models: Sequence[nn.Module], device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Buffers of the template; those that differ between members are stacked (dimension 0), the others shared."""
+    buffers: dict[str, Tensor] = {}
+    dims: dict[str, Any] = {}
+    everybody = [dict(model.named_buffers()) for model in models]
+    for name, first in everybody[0].items():
+        same = all(torch.equal(first, other[name]) for other in everybody)
+        buffers[name] = (first if same else torch.stack([other[name] for other in everybody])).to(device)
+        dims[name] = None if same else 0
+    return buffers, dims

@@ -1,0 +1,197 @@
+"""How one packed linear layer is computed: contiguous runs of members, each run by whatever computes it best.
+
+E members; X [E, M, K], W [E, N, K], G [E, M, N]. Slices of the stack are views, so what a member keeps between steps
+is changed in place.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dse import kernels, products
+from dse.kernels import Table, Use
+from dse.product import product
+from dse.quantizer import Quantized
+from dse.random import Key
+from dse.recipe import POINTS, Recipe
+from dse.recipes import RECIPES
+
+
+class Site(NamedTuple):
+    """What a layer keeps for one run of members: their key, the weight rule's tensors, and where a schedule looks."""
+
+    key: Key
+    state: Mapping[str, Tensor]
+    watch: Tensor | None = None
+
+
+class Held(NamedTuple):
+    """What a segment keeps from forward to backward; ``columns``: of X, which the gradient of X is cut to."""
+
+    tensors: tuple[Tensor, ...]
+    columns: int
+
+
+@dataclass(frozen=True)
+class Segment(ABC):
+    """Members ``start`` to ``stop`` (excluded) of a layer."""
+
+    start: int
+    stop: int
+
+    @property
+    def members(self) -> slice:
+        return slice(self.start, self.stop)
+
+    @abstractmethod
+    def forward(self, x: Tensor, w: Tensor, site: Site, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
+        """Y, and what the backward pass needs; ``needs``: whether X and W will get a gradient."""
+
+    @abstractmethod
+    def backward(
+        self, held: Held, g: Tensor, site: Site, needs: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """dX and dW where they are needed."""
+
+
+@dataclass(frozen=True)
+class Reference(Segment):
+    """The specification: one recipe for all members of the run, in plain torch."""
+
+    recipe: Recipe
+
+    def forward(self, x: Tensor, w: Tensor, site: Site, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
+        y, saved = products.forward(self.recipe, x, w, site.state, site.key)
+        return y, Held((saved.x, saved.w, *saved.copies), x.shape[-1])
+
+    def backward(
+        self, held: Held, g: Tensor, site: Site, needs: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        x, w, *copies = held.tensors
+        saved = products.Saved(x, w, tuple(copies))
+        if site.watch is not None:
+            site.watch.copy_(products.watched(self.recipe, g, site.key))
+        dx = products.input_gradient(self.recipe, saved, g, site.key) if needs[0] else None
+        dw = products.weight_gradient(self.recipe, saved, g, site.key) if needs[1] else None
+        return dx, dw
+
+
+@dataclass(frozen=True)
+class Kernel(Segment):
+    """Members with any mix of recipes that the kernels cover: one launch quantizes an operand of all of them.
+
+    ``tables``: the six quantization points, in order; ``dtype``: of the quantized operands.
+    """
+
+    tables: tuple[Table, ...]
+    dtype: torch.dtype
+
+    def forward(self, x: Tensor, w: Tensor, site: Site, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
+        a, at = self._both(x, 0, 5, site.key, needs[1])
+        b, bt = self._both(w, 1, 3, site.key, needs[0])
+        kept = [_pair(q) for q in (at, bt) if q is not None]
+        return contract(a, b), Held(tuple(t for pair in kept for t in pair), x.shape[-1])
+
+    def backward(
+        self, held: Held, g: Tensor, site: Site, needs: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        kept = [Quantized(v, a if a.numel() else None) for v, a in zip(*[iter(held.tensors)] * 2, strict=True)]
+        dx = dw = None
+        if all(needs):
+            rows, columns = self._both(g, 2, 4, site.key, True)
+            assert columns is not None
+            dx, dw = contract(rows, kept[1]), contract(columns, kept[0])
+        elif needs[0]:
+            dx = contract(self._one(g, 2, site.key), kept[0])
+        elif needs[1]:
+            dw = contract(self._one(g.mT, 4, site.key), kept[0])
+        return dx, dw
+
+    def _one(self, x: Tensor, point: int, key: Key) -> Quantized:
+        return kernels.quantize(x, self.tables[point], key.at(point), self.dtype)
+
+    def _both(self, x: Tensor, rows: int, columns: int, key: Key, both: bool) -> tuple[Quantized, Quantized | None]:
+        """``x`` at the point ``rows``, and transposed at the point ``columns`` where that is needed."""
+        if not both:
+            return self._one(x, rows, key), None
+        return kernels.quantize_both(
+            x, self.tables[rows], key.at(rows), self.tables[columns], key.at(columns), self.dtype
+        )
+
+
+def _pair(q: Quantized) -> tuple[Tensor, Tensor]:
+    return q.values, q.values.new_empty(0) if q.alpha is None else q.alpha
+
+
+def contract(a: Quantized, b: Quantized) -> Tensor:
+    """a b^T in FP32, tensor scales in the epilogue, in the reference's order."""
+    y = product(a.values, b.values)
+    if a.alpha is not None and b.alpha is not None:
+        return y.mul_(a.alpha * b.alpha)
+    alpha = b.alpha if a.alpha is None else a.alpha
+    return y if alpha is None else y.mul_(alpha)
+
+
+def uncovered(recipe: Recipe) -> str:
+    """Why the kernels cannot compute a recipe; '' when they can."""
+    if recipe.weights is not None:
+        return f"weight rule {type(recipe.weights).__name__}"
+    if recipe.backward_source != "original":
+        return "backward from forward copies"
+    if recipe.schedule is not None and recipe.schedule.watches:
+        return "a precision schedule that watches gradients"
+    gemms = (recipe.fprop, recipe.dgrad, recipe.wgrad)
+    if any(g.accumulation is not None for g in gemms):
+        return "an accumulation model"
+    for quantizer in (recipe.fprop.lhs, recipe.fprop.rhs):
+        if not quantizer.straight_through:
+            return "a quantizer with a derivative of its own"
+    return next(filter(None, map(kernels.uncovered, uses(recipe))), "")
+
+
+def uses(recipe: Recipe) -> list[Use]:
+    """The recipe's six quantizers with their GEMM's rotation."""
+    gemms = (recipe.fprop, recipe.fprop, recipe.dgrad, recipe.dgrad, recipe.wgrad, recipe.wgrad)
+    return [Use(recipe.quantizer(p), g.rotation) for p, g in zip(POINTS, gemms, strict=True)]
+
+
+def backend(recipe: Recipe, use_kernels: bool) -> tuple[str, str]:
+    """What computes a recipe, and why not the kernels: ('bf16' or 'float32' kernels, or 'reference', reason)."""
+    if not use_kernels:
+        return "reference", ""
+    if reason := uncovered(recipe):
+        return "reference", reason
+    return ("bf16" if all(map(kernels.exact_in_bf16, uses(recipe))) else "float32"), ""
+
+
+def partition(
+    recipes: Sequence[Recipe], owners: Sequence[int | None], device: torch.device, use_kernels: bool
+) -> tuple[Segment, ...]:
+    """Segments of a layer whose members compute under ``recipes``; ``owners`` tell apart members that keep state."""
+
+    def kind(i: int) -> Any:
+        name, _ = backend(recipes[i], use_kernels)
+        return name, owners[i], recipes[i] if name == "reference" else None
+
+    segments: list[Segment] = []
+    for (name, _, recipe), run in groupby(range(len(recipes)), kind):
+        members = list(run)
+        start, stop = members[0], members[-1] + 1
+        if recipe is not None:
+            segments.append(Reference(start, stop, recipe))
+            continue
+        points = zip(*(uses(recipes[i]) for i in members), strict=True)
+        dtype = torch.bfloat16 if name == "bf16" else torch.float32
+        segments.append(Kernel(start, stop, tuple(kernels.table(list(p), device) for p in points), dtype))
+    return tuple(segments)
+
+
+PLAIN = RECIPES["fp32"]
+"""What a member does at a layer that its recipe, or the task, leaves alone."""

@@ -1,0 +1,27 @@
+"""SiLU and GELU whose bits do not depend on where in memory an element lies.
+
+On the CPU, torch's own compute the last (numel mod 16) elements of a tensor with another exponential than the rest, so
+that a member of a pack could differ from its solo run. `exp` and `erf` treat all elements alike, and the rest is IEEE
+arithmetic. On a GPU, torch's fused kernels are used: they treat all elements alike.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def silu(x: Tensor) -> Tensor:
+    """x σ(x), σ(x) = 1 / (1 + exp(-x)) (arXiv 1606.08415)."""
+    if x.device.type != "cpu":
+        return F.silu(x)
+    return x / (1 + (-x).clamp(max=80).exp())  # without the bound the derivative would be inf · 0 below -88
+
+
+def gelu(x: Tensor) -> Tensor:
+    """x Φ(x), Φ the normal distribution function (arXiv 1606.08415)."""
+    if x.device.type != "cpu":
+        return F.gelu(x)
+    return x * (0.5 * (1 + (x * math.sqrt(0.5)).erf()))
