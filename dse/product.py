@@ -9,8 +9,8 @@ from torch import Tensor
 def product(a: Tensor, b: Tensor) -> Tensor:
     """a [..., M, K], b [..., N, K] -> [..., M, N] in FP32 (FP64 for double operands).
 
-    On the CPU each member is multiplied by itself: a batched product of matrices with one column takes another route
-    when the batch has one member, and a 2-D one another still. BF16 operands (exact ones: see ``dse.kernels``) are
+    On the CPU each member is multiplied by itself, as a plain linear would be: a batched product of matrices with one
+    row or column takes another route when the batch has one member. BF16 operands (exact ones: see ``dse.kernels``) are
     multiplied as such on a GPU, into an FP32 result; without one they are widened first.
     """
     if a.dtype == torch.bfloat16:
@@ -18,9 +18,9 @@ def product(a: Tensor, b: Tensor) -> Tensor:
             return torch.bmm(a, b.mT, out_dtype=torch.float32)
         a, b = a.float(), b.float()
     if a.device.type != "cpu" or a.dim() == 2:
-        return a @ b.mT
+        return torch.matmul(a, b.mT)
     lead = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     pairs = zip(
         a.expand(*lead, *a.shape[-2:]).flatten(0, -3), b.expand(*lead, *b.shape[-2:]).flatten(0, -3), strict=True
     )
-    return torch.stack([x @ y.mT for x, y in pairs]).unflatten(0, lead)
+    return torch.stack([torch.mm(x, y.mT) for x, y in pairs]).unflatten(0, lead)

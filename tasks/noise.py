@@ -66,7 +66,7 @@ class Ddpm:
         beta = torch.linspace(self.first, self.last, self.steps, dtype=torch.float64, device=x0.device)
         kept = (1 - beta).cumprod(0).float()[level.long()][:, None, None]
         x = kept.sqrt() * x0 + (1 - kept).sqrt() * e
-        return (model(x, 2 * level / self.steps - 1) - e).square().mean((-2, -1))
+        return (model(x, level * (2 / self.steps) - 1) - e).square().mean((-2, -1))
 
 
 PROCESSES: dict[str, Process] = {"edm": Edm(), "ddpm": Ddpm()}

@@ -49,7 +49,7 @@ def uniforms(seeds: Tensor, step: Tensor, point: int, rows: int, columns: int) -
 
 
 def normals(seeds: Tensor, step: Tensor, point: int, rows: int, columns: int) -> Tensor:
-    """Standard normal numbers, float32 [E, rows, columns]: the quantiles of uniform numbers, within ±6.3.
+    """Standard normal numbers, float32 [E, rows, columns]: the quantiles of uniform numbers, within ±6.34.
 
     In float64, so that the last bits in which devices differ are rounded away (but for about one number in 2²⁵).
     """

@@ -1,12 +1,11 @@
-"""TEMPORARY placeholder by the lead (room K overwrites it)."""
-from typing import Any, NamedTuple
-class Use(NamedTuple):
-    quantizer: Any
-    rotation: Any
-Table = Any
-def uncovered(use): return "no kernels yet"
-def exact_in_bf16(use): return False
-def available(): return False
-def table(uses, device): raise NotImplementedError
-def quantize(*a): raise NotImplementedError
-def quantize_both(*a): raise NotImplementedError
+"""Triton kernels for the quantizers: one launch for a stack of members with any mix of options, which are data.
+
+The plain-torch quantizers are the specification; the kernels equal them bit for bit. ``uncovered`` says what they leave
+to the reference.
+"""
+
+from dse.kernels.coverage import Use, available, exact_in_bf16, uncovered
+from dse.kernels.launch import quantize, quantize_both
+from dse.kernels.table import Table, table
+
+__all__ = ["Table", "Use", "available", "exact_in_bf16", "quantize", "quantize_both", "table", "uncovered"]

@@ -72,6 +72,7 @@ class PackedLinear(nn.Module):
     """Takes the place of an ``nn.Linear`` of the template model; ``layer`` is set by the pack."""
 
     layer: Layer
+    bias: Tensor | None
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()

@@ -71,7 +71,7 @@ class Pack:
 
     def backward(self, loss: Tensor) -> None:
         """Fills ``grad`` with the gradient of ``loss`` [], the sum over members, at the last ``losses``."""
-        gradients = torch.autograd.grad(loss, list(self._leaves.values()), allow_unused=True)
+        gradients: Sequence[Tensor | None] = torch.autograd.grad(loss, list(self._leaves.values()), allow_unused=True)
         found = zip(gradients, self.gradient_views.values(), strict=True)
         self.layout.join([torch.zeros_like(view) if g is None else g for g, view in found], out=self.grad)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from dse import kernels, products
 from dse.kernels import Table, Use
 from dse.product import product
-from dse.quantizer import Quantized
+from dse.quantizer import Identity, Quantized
 from dse.random import Key
 from dse.recipe import POINTS, Recipe
 from dse.recipes import RECIPES
@@ -164,7 +164,7 @@ def uses(recipe: Recipe) -> list[Use]:
 
 def backend(recipe: Recipe, use_kernels: bool) -> tuple[str, str]:
     """What computes a recipe, and why not the kernels: ('bf16' or 'float32' kernels, or 'reference', reason)."""
-    if not use_kernels:
+    if not use_kernels or all(isinstance(recipe.quantizer(p), Identity) for p in POINTS):
         return "reference", ""
     if reason := uncovered(recipe):
         return "reference", reason

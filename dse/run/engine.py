@@ -14,6 +14,7 @@ from dse.errors import UserError
 from dse.run.executors import DEFAULT, Executor, make_executor
 from dse.run.interrupt import graceful
 from dse.run.manifest import Manifest, read_manifests
+from dse.run.packing import Queue
 from dse.run.progress import Progress, make_progress
 from dse.run.record import DIVERGED, FAILED, OK, Record
 from dse.run.standing import Standing
@@ -116,22 +117,25 @@ def _run(
     """Runs the cells in the sweep's order, baselines first; whether it was stopped before the last one."""
     told = False
 
-    def on_record(cell: Cell, record: Record) -> None:
-        store.append(record)  # before anybody else hears of it
-        standing.add(record)
-        if tracker:
-            tracker.put(record)
-        display.finished(cell, record)
+    def on_records(pack: Sequence[tuple[Cell, Record]]) -> None:
+        store.append(*(record for _, record in pack))  # before anybody else hears of it
+        standing.move(0, 0.0)
+        for cell, record in pack:
+            standing.add(record)
+            if tracker:
+                tracker.put(record)
+            display.finished(cell, record)
 
-    def on_progress(busy: int) -> None:
+    def on_progress(busy: int, under_way: float) -> None:
         nonlocal told
+        standing.move(busy, under_way)
         if stop.is_set() and not told:
             told = True
-            display.say("stopping: the running trials finish first; Ctrl-C again stops now")
-        display.beat(busy)
+            display.say("stopping: the running packs finish first; Ctrl-C again stops now")
+        display.beat()
 
     with graceful() as stop:
-        runner.run(cells, on_record, on_progress, stop)
+        runner.run(Queue(cells, runner.limit), on_records, on_progress, stop)
     return stop.is_set() and standing.done < standing.total
 
 

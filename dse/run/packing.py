@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from dse.sweep import Cell
@@ -26,49 +26,75 @@ class Load:
     attempt: int = 1
 
 
-class Queue:
-    """``cells`` in the sweep's order; those that can share a pack are handed out together.
+class Supply(Protocol):
+    """Where an executor gets its loads. Every load that was taken is given back by ``finished`` or ``died``."""
 
-    ``workers`` share a group evenly. ``limit``: the widest pack to hand out.
+    def __len__(self) -> int:
+        """Cells that wait to be taken."""
+        ...
+
+    def share(self, workers: int) -> None:
+        """So many workers will take loads."""
+        ...
+
+    def take(self) -> Load | None:
+        """The next load; None when nothing can be begun now: ask again until it is ``over``."""
+        ...
+
+    def finished(self, load: Load, count: int) -> None:
+        """A worker ran the first ``count`` cells of a load; the others are to be run yet."""
+        ...
+
+    def died(self, load: Load) -> Cell | None:
+        """A worker died with a load. Returns the cell that does it, once that is known; it will not be run again."""
+        ...
+
+    def over(self) -> bool:
+        """Whether no load will come any more."""
+        ...
+
+
+class Queue:
+    """A supply of ``cells`` in the sweep's order; those that can share a pack are handed out together.
+
+    ``limit``: the widest pack to hand out. The workers share a group evenly.
     """
 
-    def __init__(self, cells: Sequence[Cell], workers: int, limit: int) -> None:
+    def __init__(self, cells: Iterable[Cell], limit: int, workers: int = 1) -> None:
         self._workers, self._limit = max(1, workers), limit
         self._groups: dict[str, deque[Cell]] = {}
         self._widths: dict[str, int] = {}
         self._again: deque[Load] = deque()
-        self._join(cells)
+        self._out = 0  # cells that are being run
+        self.put(cells)
 
     def __len__(self) -> int:
-        """Cells that wait."""
         return sum(map(len, self._groups.values())) + sum(len(load.cells) for load in self._again)
 
+    def share(self, workers: int) -> None:
+        self._workers = max(1, workers)
+
+    def put(self, cells: Iterable[Cell]) -> None:
+        """More cells to run."""
+        for cell in cells:
+            self._groups.setdefault(_signature(cell), deque()).append(cell)
+
     def take(self) -> Load | None:
-        """The next load, or None when no cell waits."""
-        if self._again:
-            return self._again.popleft()
-        for name, group in self._groups.items():
-            if group:
-                width = self._widths.get(name)
-                count = _even(len(group), min(width or self._limit, self._limit), self._workers)
-                return Load(tuple(group.popleft() for _ in range(count)), width)
-        return None
+        load = self._next()
+        self._out += len(load.cells) if load else 0
+        return load
 
     def finished(self, load: Load, count: int) -> None:
-        """A worker ran the first ``count`` cells of a load: as many as it found to fit; the others wait again."""
+        self._out -= len(load.cells)
         name = _signature(load.cells[0])
-        if load.width is None and count < len(load.cells):
+        if load.width is None and len(load.cells) > 1:
             self._widths[name] = count
-        elif load.width is None:
-            self._widths.setdefault(name, max(count, self._limit))
         self._groups.setdefault(name, deque()).extendleft(reversed(load.cells[count:]))
 
     def died(self, load: Load) -> Cell | None:
-        """A worker died with a load: it is tried again, in halves, until the cell that does it is alone.
-
-        Returns that cell once it has had its attempts; it is out of the queue.
-        """
+        """It is tried again, in halves, until the cell that does it is alone; that one has ``ATTEMPTS``."""
         cells = load.cells
+        self._out -= len(cells)
         if len(cells) > 1:
             half = len(cells) // 2
             self._again.extendleft((Load(cells[half:], len(cells) - half), Load(cells[:half], half)))
@@ -78,9 +104,18 @@ class Queue:
             return None
         return cells[0]
 
-    def _join(self, cells: Iterable[Cell]) -> None:
-        for cell in cells:
-            self._groups.setdefault(_signature(cell), deque()).append(cell)
+    def over(self) -> bool:
+        return not self._out and not len(self)
+
+    def _next(self) -> Load | None:
+        if self._again:
+            return self._again.popleft()
+        for name, group in self._groups.items():
+            if group:
+                width = self._widths.get(name)
+                count = _even(len(group), min(width or self._limit, self._limit), self._workers)
+                return Load(tuple(group.popleft() for _ in range(count)), width)
+        return None
 
 
 def _even(waiting: int, width: int, workers: int) -> int:
@@ -95,3 +130,6 @@ def _signature(cell: Cell) -> str:
     from dse.pack.lineup import signature
 
     return signature(cell.trial)
+
+
+__all__ = ["ATTEMPTS", "Load", "Queue", "Supply"]

@@ -23,7 +23,7 @@ class Progress(Protocol):
     """A display; ``close`` leaves the terminal as it was."""
 
     def finished(self, cell: Cell, record: Record) -> None: ...
-    def beat(self, busy: int) -> None: ...
+    def beat(self) -> None: ...
     def say(self, line: str) -> None: ...
     def close(self) -> None: ...
 
@@ -41,7 +41,7 @@ class Silent:
     def finished(self, cell: Cell, record: Record) -> None:
         """Shows nothing."""
 
-    def beat(self, busy: int) -> None:
+    def beat(self) -> None:
         """Shows nothing."""
 
     def say(self, line: str) -> None:
@@ -63,17 +63,18 @@ class Lines:
         self._unusual += record.status != OK
         if record.status != OK and self._unusual <= _SHOWN:
             self.say(unusual(cell, record))
-        self.beat(0)
+        self.beat()
 
-    def beat(self, busy: int) -> None:
+    def beat(self) -> None:
         now, standing = time.monotonic(), self._standing
-        if standing.done == self._shown:
+        moved = standing.done - self._shown
+        if not moved and not standing.under_way:
             return
         due = now - self._last >= max(_INTERVAL, (now - self._start) / 20)
-        if due or standing.done - self._shown >= _SHARE * standing.total or standing.done == standing.total:
+        if due or (moved and (moved >= _SHARE * standing.total or standing.done == standing.total)):
             self._last, self._shown = now, standing.done
             done = f"{standing.done:>{len(str(standing.total))}}/{standing.total}"
-            self.say("  ".join(filter(None, (done, *details(standing)))))
+            self.say("  ".join(filter(None, (done, running(standing), *details(standing)))))
 
     def say(self, line: str) -> None:
         print(line, flush=True)
@@ -89,7 +90,7 @@ class Bar:
         from rich.console import Console
         from rich.live import Live
 
-        self._standing, self._busy, self._unusual = standing, 0, 0
+        self._standing, self._unusual = standing, 0
         self._start = time.monotonic()
         self._details = details(standing)
         self._live = Live(get_renderable=self._render, console=Console(), refresh_per_second=4, transient=False)
@@ -101,14 +102,14 @@ class Bar:
             self.say(unusual(cell, record))
         self._details = details(self._standing)  # what only a finished trial changes; `_render` draws the clock
 
-    def beat(self, busy: int) -> None:
-        self._busy = busy
+    def beat(self) -> None:
+        """The display draws itself."""
 
     def say(self, line: str) -> None:
         self._live.console.print(line, markup=False, highlight=False)
 
     def close(self) -> None:
-        self._busy = 0
+        self._standing.move(0, 0.0)
         self._live.stop()
 
     def _render(self) -> RenderableType:
@@ -118,12 +119,13 @@ class Bar:
         from rich.text import Text
 
         standing = self._standing
-        left, counts, best = self._details
+        _, counts, best = self._details
+        left = time_left(standing)
         line = Table.grid(padding=(0, 1))
         line.add_row(
-            ProgressBar(total=standing.total, completed=standing.done, width=30),
+            ProgressBar(total=standing.total, completed=standing.done + standing.under_way, width=30),
             f"{standing.done}/{standing.total}",
-            f"{self._busy} running" if self._busy else "",
+            running(standing),
             ", ".join(filter(None, (f"{duration(time.monotonic() - self._start)} gone", left))),
         )
         return Group(line, *(Text(text, overflow="fold") for text in (counts, best) if text))
@@ -131,14 +133,26 @@ class Bar:
 
 def details(standing: Standing) -> tuple[str, str, str]:
     """Time left, counts by status, and the best configuration per task; parts of which nothing is known are empty."""
-    left = standing.seconds_left()
     counts = [f"{status} {standing.counts[status]}" for status in (OK, DIVERGED, FAILED) if standing.counts[status]]
     best = [f"{task} {config} {percent:+.2g} %" for task, (config, percent) in standing.best().items()]
     return (
-        "" if left is None else f"{duration(left)} left",
+        time_left(standing),
         "  ".join(counts),
         f"best so far: {', '.join(best)}" if best else "",
     )
+
+
+def time_left(standing: Standing) -> str:
+    left = standing.seconds_left()
+    return "" if left is None else f"{duration(left)} left"
+
+
+def running(standing: Standing) -> str:
+    """How many trials run, and how far they are on average."""
+    if not standing.busy:
+        return ""
+    share = standing.under_way / standing.busy
+    return f"{standing.busy} running" + (f" ({share:.0%} through)" if share else "")
 
 
 def unusual(cell: Cell, record: Record) -> str:

@@ -32,15 +32,16 @@ class ShardWriter:
         self._path = folder
         self._pid = 0
 
-    def append(self, line: str) -> None:
-        """Puts one line on the disk, whole or not at all: when this returns, a crash cannot take it away.
+    def append(self, *lines: str) -> None:
+        """Puts lines on the disk, in one write: when this returns, a crash cannot take them away.
 
-        Raises UserError when the folder cannot be written or the disk is full; the file is then as it was before.
+        Raises UserError when the folder cannot be written or the disk is full; the file is then as it was before, or,
+        where even that fails, ends in a torn line and is left alone from then on.
         """
         if self._fd is None or self._pid != os.getpid():  # a forked child must not share its parent's file
             self._open()
         assert self._fd is not None
-        data = line.encode() + b"\n"
+        data = "".join(f"{line}\n" for line in lines).encode()
         size = os.fstat(self._fd).st_size
         try:
             if os.write(self._fd, data) != len(data):
@@ -49,6 +50,7 @@ class ShardWriter:
         except OSError as error:
             with suppress(OSError):
                 os.ftruncate(self._fd, size)
+            self.close()
             raise UserError(f"a result could not be written to {self._path}: {error.strerror or error}") from None
 
     def close(self) -> None:

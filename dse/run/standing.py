@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import fmean, median
@@ -25,6 +26,8 @@ class Standing:
         self._waiting = Counter(c.trial.task.name for c in cells if c.uid not in self._records)
         self.total = sum(self._waiting.values())
         self.counts: Counter[str] = Counter()  # by status, of this run
+        self.busy, self.under_way = 0, 0.0
+        self._since: float | None = None
         for record in self._records.values():
             self._seconds[record.task].append(record.seconds)
 
@@ -40,16 +43,26 @@ class Standing:
         self._waiting[record.task] -= 1
         self.counts[record.status] += 1
 
-    def seconds_left(self) -> float | None:
-        """From the median time of each task's trials; None as long as no trial has finished.
+    def move(self, busy: int, under_way: float) -> None:
+        """``busy`` trials are running, and so much of them is done, in trials' worth."""
+        self.busy, self.under_way = busy, under_way
+        if busy and self._since is None:
+            self._since = time.monotonic()
 
-        Tasks of which none has finished yet count like the average of the others.
+    def seconds_left(self) -> float | None:
+        """From the median time of each task's trials, and what the running ones have done.
+
+        Tasks of which none has finished yet count like the average of the others. Before any has finished, the first
+        packs' pace tells; None before there is one.
         """
         known = {task: median(seconds) for task, seconds in self._seconds.items() if seconds}
-        if not known:
+        if known:
+            usual = fmean(known.values())
+            left = sum(known.get(task, usual) * count for task, count in self._waiting.items())
+            return max(0.0, left - usual * self.under_way) / self._workers
+        if self._since is None or not self.under_way:
             return None
-        usual = fmean(known.values())
-        return sum(known.get(task, usual) * count for task, count in self._waiting.items()) / self._workers
+        return (time.monotonic() - self._since) * (self.total - self.under_way) / self.under_way
 
     def best(self) -> dict[str, tuple[str, float]]:
         """Task -> (config, mean gap to the baseline in percent) with the smallest gap so far."""

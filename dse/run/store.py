@@ -52,9 +52,9 @@ class Store:
         self._writer = ShardWriter(self._shards)
         self._locked = False
 
-    def append(self, record: Record) -> None:
-        """Stores a finished trial durably. Raises UserError when the folder cannot be written."""
-        self._writer.append(record.line())
+    def append(self, *records: Record) -> None:
+        """Stores finished trials durably, all or none. Raises UserError when the folder cannot be written."""
+        self._writer.append(*(record.line() for record in records))
 
     def records(self, uids: Collection[str] | None = None) -> list[Record]:
         """The records of some trials, or of all, in a stable order (by task, config, seed, uid)."""

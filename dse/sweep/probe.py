@@ -11,9 +11,13 @@ from dse.trial import Trial
 from tasks.base import Training
 
 
+_WIDTH = 4
+"""Members of the probed pack: trials of a sweep train in packs, where each costs less than alone."""
+
+
 @dataclass(frozen=True)
 class Probe:
-    """Seconds of one training step and of one held-out evaluation."""
+    """Seconds of one training step and of one held-out evaluation: a trial's share of its pack."""
 
     step: float
     evaluation: float
@@ -42,12 +46,12 @@ def probe_seconds(
     random, threads = torch.random.get_rng_state(), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        program = Program([trial], data, device, use_kernels(device))
+        program = Program([trial] * _WIDTH, data, device, use_kernels(device))
 
         def step() -> float:
             begin = _now(device)
             program.step()
-            return _now(device) - begin
+            return (_now(device) - begin) / _WIDTH
 
         start = _now(device)
         times = [step()]  # the first step also sets libraries up
@@ -57,7 +61,7 @@ def probe_seconds(
         begin = _now(device)
         program.pack.measure(batches[0])
         share = len(batches[0][0]) / sum(len(batch[0]) for batch in batches)
-        return Probe(fmean(times[1:] or times), (_now(device) - begin) / share)
+        return Probe(fmean(times[1:] or times), (_now(device) - begin) / share / _WIDTH)
     finally:
         torch.set_num_threads(threads)
         torch.random.set_rng_state(random)

@@ -7,7 +7,6 @@ one batched call for all can give a member other bits in a wide pack.
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import Any
 
@@ -89,14 +88,10 @@ class _Fused(Function):
         return y.unflatten(0, q.shape[:2]), 0
 
 
-for _kind in (_Products, _Fused):  # torch asks for the signature in every call: 100 µs where it is not kept
-    _kind.forward.__signature__ = inspect.signature(_kind.forward)  # type: ignore[attr-defined]
-
-
 def _kernel(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     with sdpa_kernel(_FUSED):
         y = F.scaled_dot_product_attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), is_causal=causal)
-    return y.to(q.dtype)
+        return y.to(q.dtype)
 
 
 def _lead(info: Any, in_dims: tuple[int | None, ...], *operands: Tensor) -> list[Tensor]:
@@ -112,10 +107,9 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     or where MKL shares the work between threads. A call of the member's own shape knows nothing of the others.
     """
     left, right = a.flatten(-4, -3), b.flatten(-4, -3)
-    out = left.new_empty(*left.shape[:-1], right.shape[-1])
     if a.dim() == 4:
-        torch.bmm(left, right, out=out)
-    else:
-        for x, y, z in zip(left, right, out, strict=True):
-            torch.bmm(x, y, out=z)
+        return torch.bmm(left, right).view(*a.shape[:-1], b.shape[-1])
+    out = left.new_empty(*left.shape[:-1], right.shape[-1])
+    for x, y, z in zip(left, right, out, strict=True):
+        torch.bmm(x, y, out=z)
     return out.view(*a.shape[:-1], b.shape[-1])

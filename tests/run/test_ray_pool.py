@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ import pytest
 from dse.errors import UserError
 from dse.run.executors import ray as executor
 from dse.run.executors.base import Options
+from dse.run.packing import Queue
 from dse.run.record import FAILED, OK, Record
 from dse.sweep import Cell, Sweep
 
@@ -28,21 +29,29 @@ class FakeRay:
 
     def __init__(self, script: Callable[[str, int], Any]) -> None:
         self.script, self.attempts, self.hired, self.killed = script, dict[str, int](), 0, 0
+        self.packs, self.fits = list[list[str]](), 2
         self.starts = True
         error = type("RayError", (Exception,), {})
         self.exceptions = types.SimpleNamespace(RayError=error)
 
-    def remote(self, _cls: type) -> Any:
-        return types.SimpleNamespace(options=lambda **_: types.SimpleNamespace(remote=self._actor))
+    def remote(self, **_: object) -> Any:
+        make = types.SimpleNamespace(options=lambda **_: types.SimpleNamespace(remote=self._actor))
+        return lambda _cls: make
 
     def _actor(self, *_args: object) -> Any:
         self.hired += 1
         ready = types.SimpleNamespace(remote=lambda: Call(None if self.starts else DIES))
         return types.SimpleNamespace(ready=ready, attempt=types.SimpleNamespace(remote=self._attempt))
 
-    def _attempt(self, trial: Any, _config: str) -> Any:
-        self.attempts[trial.uid] = self.attempts.get(trial.uid, 0) + 1
-        return Call(self.script(trial.uid, self.attempts[trial.uid]))
+    def _attempt(self, trials: Any, _configs: Any, width: int | None) -> Any:
+        trials = trials[: width or self.fits]
+        self.packs.append([trial.uid for trial in trials])
+        outcomes = []
+        for trial in trials:
+            self.attempts[trial.uid] = self.attempts.get(trial.uid, 0) + 1
+            outcomes.append(self.script(trial.uid, self.attempts[trial.uid]))
+        complaint = next((outcome for outcome in outcomes if not isinstance(outcome, Record)), None)
+        return Call(outcomes if complaint is None else complaint)
 
     def wait(self, refs: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
         return refs[:num_returns], refs[num_returns:]
@@ -71,14 +80,14 @@ def play(monkeypatch: pytest.MonkeyPatch, sweep: Sweep) -> Callable[..., Any]:
         monkeypatch.setitem(sys.modules, "ray", fake)  # type: ignore[arg-type]
         stop = threading.Event()
 
-        def on_record(cell: Cell, record: Record) -> None:
-            found.append((cell, record))
-            if record.error == "stop":
+        def on_records(pack: Sequence[tuple[Cell, Record]]) -> None:
+            found.extend(pack)
+            if any(record.error == "stop" for _, record in pack):
                 stop.set()
 
-        pool = executor._Pool(Options(), sweep.cells, on_record, stop)
+        pool = executor._Pool(Options(), Queue(sweep.cells, 32, workers=2), 2, on_records, stop)
         try:
-            pool.run(2, lambda busy: None)
+            pool.run(lambda busy, under_way: None)
         finally:
             pool.close()
         return fake, found
@@ -87,15 +96,19 @@ def play(monkeypatch: pytest.MonkeyPatch, sweep: Sweep) -> Callable[..., Any]:
 
 
 def test_every_cell_once(play: Callable[..., Any], sweep: Sweep, make_record: Make) -> None:
+    """Two actors take three cells each; two fit a pack, so each gives one back."""
     fake, found = play(lambda uid, attempt: make_record(uid))
-    assert [record.uid for _, record in found] == [cell.uid for cell in sweep.cells]
+    uids = [cell.uid for cell in sweep.cells]
+    assert sorted(record.uid for _, record in found) == sorted(uids)
+    assert all(cell.uid == record.uid for cell, record in found)
+    assert fake.packs == [uids[:2], uids[3:5], [uids[5]], [uids[2]]]
     assert fake.hired == fake.killed == 2
 
 
-def test_a_trial_gets_a_second_attempt_on_a_fresh_actor(
+def test_poison_is_found_by_halves_and_gets_a_second_attempt(
     play: Callable[..., Any], sweep: Sweep, make_record: Make
 ) -> None:
-    poison, unlucky = sweep.cells[2].uid, sweep.cells[3].uid
+    poison, unlucky = sweep.cells[1].uid, sweep.cells[3].uid
 
     def script(uid: str, attempt: int) -> Any:
         return DIES if uid == poison or (uid == unlucky and attempt == 1) else make_record(uid)
@@ -104,12 +117,12 @@ def test_a_trial_gets_a_second_attempt_on_a_fresh_actor(
     assert sorted(r.uid for _, r in found) == sorted(cell.uid for cell in sweep.cells)
     status = {record.uid: record.status for _, record in found}
     assert status == {cell.uid: FAILED if cell.uid == poison else OK for cell in sweep.cells}
-    assert fake.attempts == {cell.uid: 2 if cell.uid in (poison, unlucky) else 1 for cell in sweep.cells}
+    assert fake.packs.count([poison]) == 2
     (lost,) = [record for _, record in found if record.uid == poison]
     assert lost.error is not None
     assert "the worker died 2 times" in lost.error
     assert "killed by signal 9" in lost.error
-    assert (lost.config, lost.trial) == (sweep.cells[2].config, sweep.cells[2].trial.spec)
+    assert (lost.config, lost.trial) == (sweep.cells[1].config, sweep.cells[1].trial.spec)
     assert fake.hired == fake.killed
 
 
@@ -120,7 +133,7 @@ def test_a_user_error_stops_the_sweep(play: Callable[..., Any]) -> None:
 
 def test_stop_begins_nothing_new(play: Callable[..., Any], make_record: Make) -> None:
     _, found = play(lambda uid, attempt: make_record(uid, error="stop"))
-    assert len(found) == 2  # the one that was under way beside it is finished
+    assert len(found) == 4  # the pack that was under way beside it is finished
 
 
 def test_workers_that_always_die_end_the_sweep(play: Callable[..., Any]) -> None:

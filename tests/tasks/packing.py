@@ -56,7 +56,7 @@ class Pack:
         self.task, self.base = task, models[0]
         self.names = [name for name, _ in self.base.named_parameters()]
         rows = [torch.cat([p.detach().flatten() for p in model.parameters()]) for model in models]
-        flat = torch.cat([torch.zeros(offset), *rows])[offset:].view(len(models), -1)
+        flat = torch.cat([rows[0].new_zeros(offset), *rows])[offset:].view(len(models), -1)
         sizes = [p.numel() for p in self.base.parameters()]
         shapes = [p.shape for p in self.base.parameters()]
         parts = zip(flat.split(sizes, 1), shapes, strict=True)
@@ -84,11 +84,16 @@ class Pack:
 
 
 def packable(model: nn.Module) -> nn.Module:
-    """The model with its linears replaced; its answer is moved off 0, so that every gradient flows."""
+    """The model with its linears replaced, `awake`."""
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Linear):
             parent, _, attribute = name.rpartition(".")
             setattr(model.get_submodule(parent), attribute, MemberLinear(module))
+    return awake(model)
+
+
+def awake(model: nn.Module) -> nn.Module:
+    """The model with its parameters moved off 0, so that every gradient flows."""
     for p in model.parameters():
         if not p.any():
             nn.init.normal_(p, std=0.1)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tasks.nets.attention import attention
+from tasks.nets.activations import gelu, silu
+from tasks.nets.attention import _Fused, attention
 from tasks.nets.llama import Llama
 from tasks.nets.patches import patchify, unpatchify
 from tasks.nets.transformer import rotary_table, rotate
@@ -17,9 +21,52 @@ from tasks.noise import PROCESSES, Ddpm, Edm
 @pytest.mark.parametrize("causal", [False, True])
 def test_attention_is_torchs(causal: bool) -> None:
     torch.manual_seed(0)
-    q, k, v = torch.randn(3, 2, 4, 9, 8).unbind(0)
-    expected = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-    assert torch.allclose(attention(q, k, v, causal), expected, atol=1e-6)
+    q, k, v = torch.randn(3, 2, 4, 9, 8).requires_grad_().unbind(0)
+    ours, theirs = attention(q, k, v, causal), F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    assert torch.allclose(ours, theirs, atol=1e-6)
+    g = torch.randn_like(ours)
+    for a, b in zip(torch.autograd.grad(ours, (q, k, v), g), torch.autograd.grad(theirs, (q, k, v), g), strict=True):
+        assert torch.allclose(a, b, atol=2e-6)
+
+
+def test_attention_has_the_derivative_of_its_formula() -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 1, 2, 5, 4, dtype=torch.float64).requires_grad_().unbind(0)
+    assert torch.autograd.gradcheck(lambda *x: attention(*x, True), (q, k, v))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_fused_kernel_packs(causal: bool) -> None:
+    """The form for GPUs, run on the CPU: members folded into the batch, BF16 operands, FP32 in and out."""
+    torch.manual_seed(0)
+    stacks = [torch.randn(3, 2, 4, 9, 8).requires_grad_() for _ in range(2)]
+    shared = torch.randn(2, 4, 9, 8).requires_grad_()  # one operand that all members share
+
+    def run(kind: Any) -> list[Tensor]:
+        y = torch.vmap(lambda q, k: kind(q, k, shared, causal))(*stacks)
+        return [y, *torch.autograd.grad(y.square().sum(), (*stacks, shared))]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fused = run(_Fused.apply)
+    for a, b in zip(fused, run(attention), strict=True):
+        assert a.dtype == torch.float32
+        assert (a - b).norm() < 0.02 * b.norm()
+    q, k, v = stacks[0][0], stacks[1][0], shared
+    alone = _Fused.apply(q, k, v, causal)
+    assert torch.allclose(alone, fused[0][0], atol=1e-6)
+    assert (torch.autograd.grad(alone.square().sum(), q)[0] - fused[1][0]).norm() < 0.01 * fused[1][0].norm()
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(silu, F.silu), (gelu, F.gelu)])
+def test_activations_are_torchs(ours: Any, theirs: Any) -> None:
+    x = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor([-1e4, -300.0, -90.0, 0.0, 90.0, 300.0, 1e4])])
+    exact = x.double().requires_grad_()
+    y, expected = ours(x.requires_grad_()), theirs(exact)
+    (a,), (b,) = torch.autograd.grad(y.sum(), x), torch.autograd.grad(expected.sum(), exact)
+    assert torch.allclose(y.double(), expected, rtol=2e-7, atol=5e-7)
+    assert torch.allclose(a.double(), b, rtol=2e-7, atol=5e-7)
+    assert ours(torch.tensor([torch.nan])).isnan().all()
 
 
 def test_the_decoder_does_not_see_the_future() -> None:

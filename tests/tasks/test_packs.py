@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,6 +80,20 @@ def test_a_wide_pack(name: str) -> None:
     batch = task.batch(data, torch.arange(64), torch.tensor(0), 2)
     losses, gradients = Pack(task, members).step(batch)
     for i in (0, 37, 63):
+        loss, gradient = Pack(task, members[i : i + 1]).step(tuple(part[i : i + 1] for part in batch))
+        assert torch.equal(losses[i], loss[0])
+        assert all(torch.equal(a[i], b[0]) for a, b in zip(gradients, gradient, strict=True))
+
+
+def test_an_odd_alphabet(tmp_path: Path) -> None:
+    """28 characters: rows of scores that are no multiple of a vector's length."""
+    (tmp_path / "fox.txt").write_text("the quick brown fox jumps over lazy dogs\n" * 60)
+    task = TASKS["lm"](text=str(tmp_path / "fox.txt"))
+    data = task.load()
+    members = models(task, data, 3)
+    batch = task.batch(data, torch.arange(3), torch.tensor(0), 3)
+    losses, gradients = Pack(task, members, offset=5).step(batch)
+    for i in range(3):
         loss, gradient = Pack(task, members[i : i + 1]).step(tuple(part[i : i + 1] for part in batch))
         assert torch.equal(losses[i], loss[0])
         assert all(torch.equal(a[i], b[0]) for a, b in zip(gradients, gradient, strict=True))

@@ -177,7 +177,7 @@ def peak_kernel(
 @triton.jit
 def level_kernel(
     partial, count, clock, clock_e, clock_i, level_table, constants, memory, memory_e, levels, alphas,
-    N: tl.constexpr, SAMPLING: tl.constexpr, HELD: tl.constexpr,
+    N: tl.constexpr, LOOPS: tl.constexpr, SAMPLING: tl.constexpr, HELD: tl.constexpr,
 ):  # fmt: skip
     """Member e's tensor scale: ``levels`` [E, 2] (what Z is multiplied by, alpha), ``alphas`` [E] with 1 / gain.
 
@@ -196,8 +196,8 @@ def level_kernel(
         g = held
         if due:
             largest = tl.full((N,), 0, tl.int32)
-            for i in range(0, count, N):
-                at = i + tl.arange(0, N)
+            for i in range(LOOPS):
+                at = i * N + tl.arange(0, N)
                 largest = tl.maximum(largest, tl.load(partial + e * count + at, at < count, 0))
             g = float_of(tl.max(largest, 0))
         if HELD and SAMPLING:

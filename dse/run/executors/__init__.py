@@ -27,13 +27,17 @@ EXECUTORS: dict[str, Callable[[Options], Executor]] = {"local": _local, "ray": _
 DEFAULT = "ray"
 
 
-def make_executor(name: str, workers: int | None, data_dir: Path | None, device: str) -> Executor:
-    """Raises UserError for an unknown name or a number of workers below 1."""
+def make_executor(
+    name: str, workers: int | None, data_dir: Path | None, device: str, timeout: float | None = None
+) -> Executor:
+    """Raises UserError for an unknown name, a number of workers below 1, or a timeout that is not positive."""
     if name not in EXECUTORS:
         raise UserError(f"unknown executor {name!r}{nearest(name, EXECUTORS)}")
     if workers is not None and workers < 1:
         raise UserError(f"workers must be at least 1, not {workers}")
-    return EXECUTORS[name](Options(workers, data_dir.resolve() if data_dir else None, device))
+    if timeout is not None and not timeout > 0:
+        raise UserError(f"timeout must be more than 0 seconds, not {timeout:g}")
+    return EXECUTORS[name](Options(workers, data_dir.resolve() if data_dir else None, device, timeout))
 
 
 __all__ = ["DEFAULT", "EXECUTORS", "Executor", "Options", "make_executor"]

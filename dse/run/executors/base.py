@@ -1,4 +1,4 @@
-"""What an executor is: it takes cells and hands back records, one by one, as they are ready."""
+"""What an executor is: it takes loads of cells from a supply and hands back records, as they are ready."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from dse.errors import UserError
+from dse.run.packing import Supply
 from dse.run.record import FAILED, Record
 
 if TYPE_CHECKING:
     from dse.sweep import Cell
     from dse.trial import Trial
 
-OnRecord = Callable[["Cell", Record], None]
-OnProgress = Callable[[int], None]
-"""Called with the number of trials that are running, at least about once a second: the heartbeat of the display."""
+OnRecords = Callable[[Sequence[tuple["Cell", Record]]], None]
+"""Called with what one pack left behind."""
+OnProgress = Callable[[int, float], None]
+"""Called at least about once a second, the heartbeat of the display: with the number of trials that are running, and
+how much of them is done, in trials' worth (two half-way through: 1.0)."""
 
 
 class Stop(Protocol):
@@ -29,30 +32,38 @@ class Stop(Protocol):
 
 
 class Executor(Protocol):
-    """Runs cells, each once, packed with those that can share a pack, in the sweep's order otherwise.
+    """Runs what a supply hands out, until that is over.
 
     Every worker uses one torch thread, so that all executors agree bit for bit.
 
-    ``run`` calls ``on_record`` in the calling thread, as soon as a trial is finished: only the caller writes results,
+    ``run`` calls ``on_records`` in the calling thread, as soon as a pack is finished: only the caller writes results,
     so workers that outlive a killed driver cannot add any. Once ``stop`` is set no trial is begun and those that run
     are waited for; KeyboardInterrupt abandons them. UserError of a trial (missing data, say) is raised at once.
     """
 
     @property
     def workers(self) -> int:
-        """Trials at a time, as far as is known before the start."""
+        """Packs at a time, as far as is known before the start."""
         ...
 
-    def run(self, cells: Sequence[Cell], on_record: OnRecord, on_progress: OnProgress, stop: Stop) -> None: ...
+    @property
+    def limit(self) -> int:
+        """The widest pack to hand out."""
+        ...
 
+    def run(self, supply: Supply, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None: ...
 
 @dataclass(frozen=True)
 class Options:
-    """``workers``: trials at a time, None for one per processor (or GPU); ``device``: of torch, cpu or cuda."""
+    """``workers``: packs at a time, None for one per processor (or GPU); ``device``: of torch, cpu or cuda.
+
+    ``timeout``: seconds that a trial may train (its share of the pack's time), None for as long as it takes.
+    """
 
     workers: int | None = None
     data_dir: Path | None = None
     device: str = "cpu"
+    timeout: float | None = None
 
 
 LIMITS = {"cpu": 32, "cuda": 512}
@@ -62,34 +73,6 @@ LIMITS = {"cpu": 32, "cuda": 512}
 def widest(device: str) -> int:
     """The limit for a device."""
     return LIMITS["cuda" if device.startswith("cuda") else "cpu"]
-
-
-class Worker:
-    """One place where packs run one after the other: this process, or a Ray actor."""
-
-    def __init__(self, data_dir: Path | None, device: str) -> None:
-        import torch
-
-        torch.set_num_threads(1)  # one and two threads are not bit-equal
-        self._data_dir, self._device = data_dir, device
-
-    def run(
-        self,
-        trials: Sequence[Trial],
-        configs: Sequence[str],
-        width: int | None,
-        on_step: Callable[[int, int], None] | None = None,
-    ) -> list[Record]:
-        """Records of the first ``width`` trials, which can share a pack; None: of as many as a measurement finds best.
-
-        Data is loaded once per process (``train.load``).
-        """
-        from dse.run.train import load, run_pack
-        from dse.run.width import measured_width
-
-        if width is None and len(trials) > 1:
-            width = measured_width(trials, load(trials[0].task, self._data_dir, self._device)[0], self._device)
-        return run_pack(trials[:width], configs[:width], self._data_dir, self._device, on_step)
 
 
 def check_device(device: str) -> None:
@@ -117,21 +100,21 @@ def processors() -> int:
         return count
 
 
-def lost(cell: Cell, reason: str, device: str) -> Record:
-    """The record of a trial that took its worker with it."""
+def lost(trial: Trial, config: str, reason: str, device: str, seconds: float = 0.0) -> Record:
+    """The record of a trial that came to no end: it took its worker with it, or took too long."""
     from dse.run.train import versions
 
-    trial = cell.trial
     return Record(
         uid=trial.uid,
-        baseline_uid=cell.baseline_uid,
+        baseline_uid=trial.baseline().uid,
         status=FAILED,
         task=trial.task.name,
         recipe=trial.recipe.name,
-        config=cell.config,
+        config=config,
         seed=trial.seed,
         trial=trial.spec,
         error=reason,
+        seconds=seconds,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         device=device,
         host=socket.gethostname(),

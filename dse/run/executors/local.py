@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import time
 
-from dse.run.executors.base import OnProgress, OnRecord, Options, Stop, Worker, check_device, widest
-from dse.run.packing import Queue
+from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, check_device, widest
+from dse.run.executors.worker import Worker
+from dse.run.packing import Supply
 
-if TYPE_CHECKING:
-    from dse.sweep import Cell
+_NAP = 0.2  # seconds between questions to a supply that has nothing just now
 
 
 class LocalExecutor:
@@ -22,25 +21,33 @@ class LocalExecutor:
     def workers(self) -> int:
         return 1
 
-    def run(self, cells: Sequence[Cell], on_record: OnRecord, on_progress: OnProgress, stop: Stop) -> None:
+    @property
+    def limit(self) -> int:
+        return widest(self._options.device)
+
+    def run(self, supply: Supply, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None:
         """See ``Executor``. The caller's number of torch threads is restored at the end."""
         import torch
 
         check_device(self._options.device)
         threads = torch.get_num_threads()
-        worker = Worker(self._options.data_dir, self._options.device)
+        worker = Worker(self._options)
+        supply.share(1)
         try:
-            queue = Queue(cells, 1, widest(self._options.device))
-            while not stop.is_set() and (load := queue.take()):
-                busy = len(load.cells)
+            while not stop.is_set() and not supply.over():
+                load = supply.take()
+                if load is None:
+                    on_progress(0, 0.0)
+                    time.sleep(_NAP)
+                    continue
+                cells = load.cells
                 records = worker.run(
-                    [cell.trial for cell in load.cells],
-                    [cell.config for cell in load.cells],
+                    [cell.trial for cell in cells],
+                    [cell.config for cell in cells],
                     load.width,
-                    lambda step, steps, busy=busy: on_progress(busy),  # type: ignore[misc]
+                    lambda step, steps, busy=len(cells): on_progress(busy, worker.done),  # type: ignore[misc]
                 )
-                queue.finished(load, len(records))
-                for cell, record in zip(load.cells, records, strict=False):
-                    on_record(cell, record)
+                on_records(list(zip(cells, records, strict=False)))
+                supply.finished(load, len(records))
         finally:
             torch.set_num_threads(threads)

@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from dse.errors import UserError
-from dse.run.executors.base import OnProgress, OnRecord, Options, Stop, Worker, lost, processors, widest
+from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, lost, processors, widest
 from dse.run.executors.cluster import cluster, on_gpu
-from dse.run.packing import ATTEMPTS, Load, Queue
+from dse.run.executors.worker import Worker
+from dse.run.packing import ATTEMPTS, Load, Supply
 from dse.run.record import Record
 
 if TYPE_CHECKING:
-    from dse.sweep import Cell
     from dse.trial import Trial
 
 START_TIMEOUT = 180.0
 """Seconds after which actors that do not come up are an error: resources others hold make Ray wait for ever."""
+GRACE = 120.0
+"""Seconds beyond its time limit after which a pack's actor is killed: something hangs that no limit inside reaches."""
+_DEATHS = 12
+"""Of each worker, in a row: a pack of 512 dies ten times before its poison is alone, and twice then."""
 _BEAT = 0.5
+_WATCH = "watch"
 
 
 class RayExecutor:
@@ -36,11 +41,16 @@ class RayExecutor:
     def workers(self) -> int:
         return self._options.workers or processors()
 
-    def run(self, cells: Sequence[Cell], on_record: OnRecord, on_progress: OnProgress, stop: Stop) -> None:
+    @property
+    def limit(self) -> int:
+        return widest(self._options.device)
+
+    def run(self, supply: Supply, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None:
         with cluster(self._options) as slots:
-            pool = _Pool(self._options, cells, slots, on_record, stop)
+            supply.share(slots)
+            pool = _Pool(self._options, supply, slots, on_records, stop)
             try:
-                pool.run(min(slots, len(cells)), on_progress)
+                pool.run(on_progress)
             finally:
                 pool.close()
 
@@ -57,13 +67,24 @@ class Actor(Worker):
         except UserError as error:
             return str(error)
 
+    def progress(self) -> float:
+        """``done``, asked beside a running ``attempt``."""
+        return self.done
 
-@dataclass(frozen=True)
+
+@dataclass
 class _Flight:
-    """What an actor is busy with: a load of cells, or (None) starting up."""
+    """What an actor is busy with: a load of cells, or (None) starting up.
+
+    ``asked``: the question for its progress that is not answered yet; ``done``: the last answer.
+    """
 
     actor: Any
     load: Load | None = None
+    since: float = field(default_factory=time.monotonic)
+    asked: Any = None
+    done: float = 0.0
+    late: bool = False
 
     @property
     def cells(self) -> int:
@@ -71,80 +92,114 @@ class _Flight:
 
 
 class _Pool:
-    """The actors, the cells that wait, and what is in flight."""
+    """The actors, and what is in flight."""
 
-    def __init__(self, options: Options, cells: Sequence[Cell], slots: int, on_record: OnRecord, stop: Stop) -> None:
-        self._options, self._on_record, self._stop = options, on_record, stop
-        self._queue = Queue(cells, slots, widest(options.device))
+    def __init__(self, options: Options, supply: Supply, slots: int, on_records: OnRecords, stop: Stop) -> None:
+        # a worker sees the GPU that Ray gives it as the only one
+        self._options = replace(options, device="cuda") if on_gpu(options) else options
+        self._supply, self._slots, self._on_records, self._stop = supply, slots, on_records, stop
         self._flights: dict[Any, _Flight] = {}
+        self._idle: list[Any] = []
         self._deaths = 0  # in a row
         self._moved = time.monotonic()
 
-    def run(self, slots: int, on_progress: OnProgress) -> None:
+    def run(self, on_progress: OnProgress) -> None:
         import ray
 
-        for _ in range(slots):
-            self._hire()
-        while self._flights:
-            landed, _ = ray.wait(list(self._flights), num_returns=1, timeout=_BEAT)
+        while True:
+            self._dispatch()
+            if not self._flights and (self._stop.is_set() or self._supply.over()):
+                return
+            if self._flights:
+                landed, _ = ray.wait(list(self._flights), num_returns=1, timeout=_BEAT)
+            else:
+                landed = []
+                time.sleep(_BEAT)
             for ref in landed:
-                self._land(ref, self._flights.pop(ref), slots)
+                self._land(ref, self._flights.pop(ref))
                 self._moved = time.monotonic()
-            on_progress(sum(flight.cells for flight in self._flights.values()))
+            self._watch()
+            flights = self._flights.values()
+            on_progress(sum(flight.cells for flight in flights), sum(flight.done for flight in flights))
             self._check_start()
 
     def close(self) -> None:
         """Ends every actor, whatever it does."""
-        for flight in self._flights.values():
-            _end(flight.actor)
+        for actor in [*self._idle, *(flight.actor for flight in self._flights.values())]:
+            _end(actor)
+        self._idle.clear()
         self._flights.clear()
+
+    def _dispatch(self) -> None:
+        """Loads for the idle actors, and actors for the loads that wait."""
+        while self._idle and not self._stop.is_set() and (load := self._supply.take()):
+            actor = self._idle.pop()
+            trials, configs = [cell.trial for cell in load.cells], [cell.config for cell in load.cells]
+            self._flights[actor.attempt.remote(trials, configs, load.width)] = _Flight(actor, load)
+        starting = sum(flight.load is None for flight in self._flights.values())
+        room = self._slots - len(self._flights) - len(self._idle)
+        if not self._stop.is_set() and not self._idle:
+            for _ in range(min(room, len(self._supply) - starting)):
+                self._hire()
 
     def _hire(self) -> None:
         import ray
 
         gpus = 1 if on_gpu(self._options) else 0
-        actor = ray.remote(Actor).options(num_cpus=1, num_gpus=gpus, max_restarts=0)
-        handle: Any = actor.remote(self._options.data_dir, "cuda" if gpus else self._options.device)
+        make = ray.remote(concurrency_groups={_WATCH: 1})(Actor)
+        handle: Any = make.options(num_cpus=1, num_gpus=gpus, max_restarts=0).remote(self._options)
         self._flights[handle.ready.remote()] = _Flight(handle)
 
-    def _land(self, ref: Any, flight: _Flight, slots: int) -> None:
+    def _land(self, ref: Any, flight: _Flight) -> None:
         import ray
 
         try:
             outcome = ray.get(ref)
         except ray.exceptions.RayError as error:
-            self._lose(flight, error, slots)
+            self._lose(flight, error)
             return
         if isinstance(outcome, str):
             _end(flight.actor)
             raise UserError(outcome)
         if flight.load is not None:
             self._deaths = 0
-            self._queue.finished(flight.load, len(outcome))
-            for cell, record in zip(flight.load.cells, outcome, strict=False):
-                self._on_record(cell, record)
-        self._dispatch(flight.actor)
+            self._on_records(list(zip(flight.load.cells, outcome, strict=False)))
+            self._supply.finished(flight.load, len(outcome))
+        self._idle.append(flight.actor)
 
-    def _dispatch(self, actor: Any) -> None:
-        load = None if self._stop.is_set() else self._queue.take()
-        if load is None:
-            _end(actor)  # its memory is of use to those that still run
-            return
-        trials, configs = [cell.trial for cell in load.cells], [cell.config for cell in load.cells]
-        self._flights[actor.attempt.remote(trials, configs, load.width)] = _Flight(actor, load)
-
-    def _lose(self, flight: _Flight, error: Exception, slots: int) -> None:
+    def _lose(self, flight: _Flight, error: Exception) -> None:
         """An actor died, or could not even run its method."""
         _end(flight.actor)
         self._deaths += 1
-        guilty = None if flight.load is None else self._queue.died(flight.load)
+        guilty = None if flight.load is None else self._supply.died(flight.load)
         if guilty is not None:
+            seconds = time.monotonic() - flight.since
             reason = f"the worker died {ATTEMPTS} times while it ran this trial:\n{error}"
-            self._on_record(guilty, lost(guilty, reason, self._options.device))
-        if self._deaths > (slots if flight.load is None else 2 * slots + 10):
+            if flight.late:
+                reason = f"timed out: no answer in {seconds:.0f} s, {self._options.timeout:g} s are allowed"
+            self._on_records([(guilty, lost(guilty.trial, guilty.config, reason, self._options.device, seconds))])
+        if self._deaths > self._slots * (1 if flight.load is None else _DEATHS):
             raise UserError(f"{self._deaths} Ray workers died one after the other; the last: {_short(error)}")
-        if self._queue and not self._stop.is_set():
-            self._hire()
+
+    def _watch(self) -> None:
+        """How far the packs are, as the actors answered; and an end to those that hang."""
+        import ray
+
+        now, timeout = time.monotonic(), self._options.timeout
+        for flight in self._flights.values():
+            if flight.load is None:
+                continue
+            if flight.asked is not None and ray.wait([flight.asked], num_returns=1, timeout=0)[0]:
+                try:
+                    flight.done = ray.get(flight.asked)
+                except ray.exceptions.RayError:  # it died: its flight will tell
+                    continue
+                flight.asked = None
+            if flight.asked is None and now - flight.since > _BEAT:
+                flight.asked = flight.actor.progress.options(concurrency_group=_WATCH).remote()
+            if timeout and not flight.late and now - flight.since > timeout * flight.cells + GRACE:
+                flight.late = True
+                _end(flight.actor)
 
     def _check_start(self) -> None:
         starting = self._flights and all(flight.load is None for flight in self._flights.values())

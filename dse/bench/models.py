@@ -1,0 +1,176 @@
+"""The models that packs are timed on: the tasks' own networks at the sizes that the targets name, on offline data.
+
+Data has the shapes of the real sets; its content does not matter for a speed. ``quick`` gives models for a smoke test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dse.errors import UserError
+from tasks.base import Task, Training
+from tasks.data.images import Images
+from tasks.data.tables import Table, gaussian
+from tasks.data.text import PRINTABLE, Text, load_text
+from tasks.diffusion import Diffusion
+from tasks.image import Image
+from tasks.lm import LanguageModel
+from tasks.nets.dit import Dit
+from tasks.nets.llama import Llama
+from tasks.nets.mlp import Mlp
+from tasks.nets.vit import Vit
+from tasks.regression import Regression
+from tasks.streams import generator
+
+STEPS = 256
+"""Length of a benchmark's training; a measurement that needs more steps starts it again."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to time: ``task`` with ``batch`` items a step; ``text``: what it is, for people."""
+
+    name: str
+    task: Task[Any]
+    batch: int
+    text: str
+
+    @property
+    def training(self) -> Training:
+        """A rate at which nothing diverges, without a schedule."""
+        return Training(steps=STEPS, batch=self.batch, lr=3e-4, schedule="constant", warmup=0.0)
+
+
+@dataclass(frozen=True)
+class Rows(Regression):
+    """Gaussian rows into a perceptron features-hidden-hidden-1."""
+
+    features: int = 32
+    hidden: int = 256
+
+    def load(self, data_dir: Path | None = None) -> Table:
+        return gaussian(10_000, self.features, 0.0)
+
+    def model(self, data: Table) -> nn.Module:
+        return Mlp([self.features, self.hidden, self.hidden], outputs=1)
+
+
+@dataclass(frozen=True)
+class Letters(LanguageModel):
+    """A Llama of any width; the context is that of ``size``: 128 characters for small, 64 for tiny."""
+
+    size: str = "small"
+    width: int = 128
+    depth: int = 4
+    heads: int = 4
+
+    def load(self, data_dir: Path | None = None) -> Text:
+        try:
+            return load_text(self.text, data_dir)
+        except UserError:  # a Python without its library's sources
+            x = torch.randint(len(PRINTABLE), (1_000_000,), generator=generator("letters"), dtype=torch.uint8)
+            return Text(x[:900_000], x[900_000:], PRINTABLE)
+
+    def model(self, data: Text) -> nn.Module:
+        context = 128 if self.size == "small" else 64
+        return Llama(len(data.alphabet), context, self.width, self.depth, self.heads, _hidden(self.width))
+
+
+@dataclass(frozen=True)
+class Pictures(Image):
+    """Random images of ``side`` squared pixels into a transformer, or a perceptron of twice its width."""
+
+    side: int = 28
+    width: int = 128
+    depth: int = 4
+    heads: int = 4
+
+    def load(self, data_dir: Path | None = None) -> Images:
+        return _images(self.side)
+
+    def model(self, data: Images) -> nn.Module:
+        if self.net == "mlp":
+            hidden = 2 * self.width
+            return nn.Sequential(nn.Flatten(-2), Mlp([self.side**2, hidden, hidden], data.classes))
+        return Vit(self.side, 4, self.width, self.depth, self.heads, _hidden(self.width), data.classes)
+
+
+@dataclass(frozen=True)
+class Noise(Diffusion):
+    """A DiT on random images."""
+
+    side: int = 28
+    width: int = 128
+    depth: int = 4
+    heads: int = 4
+
+    def load(self, data_dir: Path | None = None) -> Images:
+        return _images(self.side)
+
+    def model(self, data: Images) -> nn.Module:
+        return Dit(self.side, 4, self.width, self.depth, self.heads, _hidden(self.width))
+
+
+def _hidden(width: int) -> int:
+    """SwiGLU's width: 8/3 of the model's, up to the next multiple of 32."""
+    return -(-8 * width // 96) * 32
+
+
+def _images(side: int) -> Images:
+    random = generator("pictures", side)
+    x = torch.randint(256, (4096, side, side), generator=random, dtype=torch.uint8)
+    y = torch.randint(10, (4096,), generator=random)
+    pixels = x.double()
+    return Images(x[512:], y[512:], x[:512], y[:512], pixels.mean().item(), pixels.std().item())
+
+
+def _mlp(quick: bool) -> Subject:
+    hidden, batch = (64, 32) if quick else (256, 256)
+    return Subject("mlp", Rows(hidden=hidden), batch, f"regression MLP 32-{hidden}-{hidden}-1, batch {batch}")
+
+
+def _gpt(name: str, width: int) -> Callable[[bool], Subject]:
+    def make(quick: bool) -> Subject:
+        if quick:
+            task = Letters(size="tiny", width=width // 4, depth=1, heads=2)
+            return Subject(name, task, 2, f"GPT, 1 layer, d={width // 4}, batch 2 x 64")
+        task = Letters(width=width, heads=width // 32)
+        return Subject(name, task, 16, f"GPT, 4 layers, d={width}, batch 16 x 128, stdlib text (96 characters)")
+
+    return make
+
+
+def _dit(quick: bool) -> Subject:
+    if quick:
+        return Subject("dit", Noise(side=8, width=32, depth=1, heads=2), 4, "DiT, 1 layer, d=32, batch 4 x 4")
+    return Subject("dit", Noise(), 32, "DiT, 4 layers, d=128, batch 32 x 49")
+
+
+def _vit(quick: bool) -> Subject:
+    if quick:
+        task = Pictures(net="vit", side=8, width=32, depth=1, heads=2)
+        return Subject("vit", task, 4, "ViT, 1 layer, d=32, batch 4 x 4")
+    return Subject("vit", Pictures(net="vit"), 64, "image classifier: ViT, 4 layers, d=128, batch 64 x 49")
+
+
+def _image_mlp(quick: bool) -> Subject:
+    if quick:
+        return Subject("image_mlp", Pictures(side=8, width=32), 16, "image classifier: MLP 64-64-64-10, batch 16")
+    return Subject("image_mlp", Pictures(), 128, "image classifier: MLP 784-256-256-10, batch 128")
+
+
+SUBJECTS: dict[str, Callable[[bool], Subject]] = {
+    "mlp": _mlp,
+    "gpt128": _gpt("gpt128", 128),
+    "gpt256": _gpt("gpt256", 256),
+    "dit": _dit,
+    "vit": _vit,
+    "image_mlp": _image_mlp,
+}
+"""Name -> its maker; True for the small one of a smoke test."""

@@ -1,0 +1,110 @@
+"""Rows of measurements, and the file that keeps them with what they need to be believed."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import dse
+
+_PACKAGES = ("triton", "numpy", "torchao")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured number, or why there is none.
+
+    ``value`` in ``unit`` (None: not measured); ``floor``: what it is held against, in the same unit; ``ratio``: value
+    over floor; ``target``: the issue's bound on the ratio, where ``better`` says which side is good ('higher' or
+    'lower'); ``memory``: peak GiB of the device.
+    """
+
+    figure: str
+    variant: str
+    value: float | None
+    unit: str
+    floor: float | None = None
+    ratio: float | None = None
+    note: str = ""
+    target: float | None = None
+    better: str = "higher"
+    memory: float | None = None
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the target is reached; None where there is none, or no ratio."""
+        if self.ratio is None or self.target is None:
+            return None
+        return self.ratio >= self.target if self.better == "higher" else self.ratio <= self.target
+
+    def line(self) -> str:
+        """The row as one line of text."""
+        return line(asdict(self))
+
+
+def line(row: Mapping[str, Any]) -> str:
+    """A row (its dictionary) as one line of text."""
+    value = number(row["value"])
+    parts = [f"{row['figure']:18} {row['variant']:28} {value:>10} {row['unit']}"]
+    if row.get("ratio") is not None:
+        parts.append(f"ratio {number(row['ratio'])}")
+    if row.get("target") is not None:
+        parts.append(f"target {'>=' if row.get('better') == 'higher' else '<='} {number(row['target'])}")
+    if row.get("memory") is not None:
+        parts.append(f"{row['memory']:.2f} GiB")
+    return "  ".join(parts + [row["note"]] * bool(row["note"]))
+
+
+def number(value: float | None) -> str:
+    """Four digits at most; '-' for none."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def document(rows: Sequence[Row | Mapping[str, Any]], device: str, command: str = "") -> dict[str, Any]:
+    """The rows with the command, the device, the date and the versions that they were measured with."""
+    return {
+        "command": command or " ".join(["python", *sys.argv]),
+        "device": device_text(device),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "rows": [asdict(row) if isinstance(row, Row) else dict(row) for row in rows],
+    }
+
+
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """JSON at ``path``; a reader finds the old file or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def device_text(device: str) -> str:
+    """The device as people name it, with what limits it."""
+    if not device.startswith("cuda"):
+        return f"cpu ({platform.processor() or platform.machine()}, {torch.get_num_threads()} torch threads)"
+    facts = torch.cuda.get_device_properties(device)
+    return f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a speed."""
+    found = {"dse": dse.__version__, "python": platform.python_version(), "torch": torch.__version__}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,75 @@
+"""A place where packs run one after the other: this process, or a Ray actor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dse.run.executors.base import Options, lost
+from dse.run.record import Record
+
+if TYPE_CHECKING:
+    from dse.run.train import OnStep
+    from dse.trial import Trial
+
+
+class TimedOut(BaseException):
+    """Ends a pack that takes too long. No ``Exception``: the training loop would take it for the trial's own."""
+
+
+class Worker:
+    """Runs packs with one torch thread; data is loaded once per process (``train.load``).
+
+    ``done``: how much of the present pack is trained, in trials' worth.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self.done = 0.0
+
+    def run(
+        self, trials: Sequence[Trial], configs: Sequence[str], width: int | None, on_step: OnStep | None = None
+    ) -> list[Record]:
+        """Records of the first ``width`` trials, which can share a pack; None: of as many as a measurement finds best.
+
+        A pack that takes longer than its trials may is split in halves that start anew; a trial that does so alone is
+        a result (``failed``). The process's number of torch threads is 1 from then on.
+        """
+        import torch
+
+        torch.set_num_threads(1)  # one and two threads are not bit-equal; the setting is the calling thread's own
+        self.done = 0.0
+        if width is None and len(trials) > 1:
+            from dse.run.train import load
+            from dse.run.width import measured_width
+
+            device = self._options.device
+            width = measured_width(trials, load(trials[0].task, self._options.data_dir, device)[0], device)
+        return self._run(trials[:width], configs[:width], on_step)
+
+    def _run(self, trials: Sequence[Trial], configs: Sequence[str], on_step: OnStep | None) -> list[Record]:
+        from dse.run.train import run_pack
+
+        start, timeout = time.monotonic(), self._options.timeout
+
+        def watch(step: int, steps: int) -> None:
+            nonlocal start
+            if step == 0:
+                start = time.monotonic()
+            elif timeout and time.monotonic() - start > timeout * len(trials):
+                raise TimedOut
+            self.done = len(trials) * step / steps
+            if on_step:
+                on_step(step, steps)
+
+        try:
+            return run_pack(trials, configs, self._options.data_dir, self._options.device, watch)
+        except TimedOut:
+            seconds = time.monotonic() - start
+        if len(trials) == 1:
+            reason = f"timed out: {seconds:.1f} s of training, {timeout:g} s are allowed"
+            return [lost(trials[0], configs[0], reason, self._options.device, round(seconds, 3))]
+        half = len(trials) // 2
+        parts = (slice(None, half), slice(half, None))
+        return [record for part in parts for record in self._run(trials[part], configs[part], on_step)]

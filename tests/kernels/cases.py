@@ -1,0 +1,139 @@
+"""Operands and options for comparing kernels with the reference, also on a bare GPU machine (no pytest here)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from dse.block import BlockQuantizer
+from dse.formats import ELEMENTS, SCALES
+from dse.gemm import Gemm
+from dse.kernels import Use, uncovered
+from dse.quantizer import BFloat16, Identity, Quantized
+from dse.random import Key
+from dse.recipe import POINTS
+from dse.recipes import RECIPES
+from dse.registry import FAMILIES
+from dse.techniques.conventions import Decode, Encode
+from dse.techniques.rotations import Hadamard
+from dse.techniques.rounding import MantissaEven, Rounding, Stochastic, TowardZero
+from dse.techniques.tensor_scales import Current, Delayed
+
+BASE = BlockQuantizer(scale=SCALES["ue4m3"], block=16)
+
+
+def options() -> Iterator[tuple[str, Use]]:
+    """Each format, rounding, scale rule, block, tile and rotation once, and some that meet."""
+    for name, fmt in ELEMENTS.items():
+        yield f"element={name}", Use(replace(BASE, element=fmt), None)
+        yield f"element={name} stochastic", Use(replace(BASE, element=fmt, rounding=Stochastic()), None)
+        yield f"element={name} stochastic 12", Use(replace(BASE, element=fmt, rounding=Stochastic(12)), None)
+    for name, fmt in SCALES.items():
+        yield f"scale={name}", Use(replace(BASE, scale=fmt), None)
+        yield f"scale={name} tensor", Use(replace(BASE, scale=fmt, tensor_scale=Current()), None)
+    for name, technique in FAMILIES[Rounding].items():
+        yield f"rounding={name}", Use(replace(BASE, rounding=technique()), None)
+        for scale in ("e8m0", "ue4m3", "bf16", "fp32"):
+            q = replace(BASE, scale=SCALES[scale], scale_rounding=technique())
+            yield f"scale_rounding={name} {scale}", Use(q, None)
+    for bits in (1, 3, 7, 16, 17, 23):
+        yield f"stochastic {bits}", Use(replace(BASE, rounding=Stochastic(bits), scale_rounding=Stochastic(bits)), None)
+    for zero in ("flush", "smallest", "one"):
+        for scaled in (None, Current(), Current(448.0)):
+            for used in ("quantized", "unquantized"):
+                q = replace(BASE, convention=Decode(zero, used), tensor_scale=scaled)
+                yield f"decode {zero} {used} {scaled}", Use(q, None)
+                if zero != "flush":
+                    for divisor in (False, True):
+                        q = replace(q, convention=Encode(divisor, zero, used))
+                        yield f"encode {zero} {used} {divisor} {scaled}", Use(q, None)
+    for block in (16, 32, 64, 128):
+        for tile in (1, 2, 16, 32):
+            q = replace(BASE, block=block, tile=tile, tensor_scale=Current(), rounding=Stochastic())
+            yield f"block={block} tile={tile}", Use(replace(q, scale_rounding=Stochastic(5)), None)
+    for size in (2, 4, 8, 16, 32, 64, 128):
+        for signs in ("none", "fixed", "random"):
+            q = replace(BASE, block=32, rounding=Stochastic(), tensor_scale=Current())
+            yield f"hadamard {size} {signs}", Use(q, Hadamard(size, signs))
+    yield "identity", Use(Identity(), None)
+    yield "bf16", Use(BFloat16(), None)
+    yield "bf16 rotated", Use(BFloat16(), Hadamard(32))
+    yield "gain", Use(replace(BASE, gain=0.75), None)
+    yield "gain, tensor scale", Use(replace(BASE, gain=16 / 17, tensor_scale=Current()), Hadamard(16))
+    yield "delayed", Use(replace(BASE, tensor_scale=Delayed(3)), None)
+    yield "ocp", Use(BlockQuantizer(constant=4.0, scale_rounding=TowardZero()), None)
+    yield "mantissa even", Use(BlockQuantizer(constant=4.0, scale_rounding=MantissaEven(1)), None)
+
+
+def recipes() -> Iterator[tuple[str, Use]]:
+    """The six operands of every published recipe, where the kernels cover them."""
+    for recipe in RECIPES.values():
+        for point in POINTS:
+            use = Use(recipe.quantizer(point), getattr(recipe, point.split(".")[0]).rotation)
+            if not uncovered(use):
+                yield f"{recipe.name} {point}", use
+
+
+def operands(members: int, rows: int, columns: int, seed: int = 0) -> Iterator[tuple[str, Tensor]]:
+    """Random, tiny, huge, tied and special operands, float32 on the CPU."""
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(members, rows, columns, generator=g)
+    yield "normal", x
+    yield "bf16", x.bfloat16()
+    yield "tiny", x * 1e-6
+    yield "wide", x * (6 * torch.randn(members, rows, columns, generator=g)).exp()
+    yield "ties", (x * 8).round() / 4
+    special = x.clone()
+    special[:, 0, :16], special[:, 1 % rows, 3 % columns] = 0.0, torch.nan
+    special[:, 2 % rows, 5 % columns], special[:, 3 % rows, : columns // 2] = torch.inf, 1e-42
+    special[:, 4 % rows, ::2], special[:, 5 % rows, 1::3] = -0.0, -torch.inf
+    yield "special", special
+    yield "subnormal", x * 1e-40
+    yield "zero", x * 0
+    yield "largest", x.sign() * torch.finfo(torch.float32).max
+
+
+def clock(members: int, device: str = "cpu") -> Tensor:
+    """Seeds with high words, and steps."""
+    return torch.stack([torch.tensor([2**40 + 7 * i, 3 * (i % 2) + i // 2]) for i in range(members)]).to(device)
+
+
+def reference(x: Tensor, uses: Sequence[Use], key: Key) -> list[Quantized]:
+    """Each member alone: rotation of its GEMM, then its quantizer."""
+    found = []
+    for i, (quantizer, rotation) in enumerate(uses):
+        own = replace(key, clock=key.clock[i], memory=None if key.memory is None else key.memory[i])
+        gemm = Gemm(quantizer, quantizer, rotation)
+        xi = x[i].float()
+        basis = gemm.basis(xi, own.at(key.point & ~1))
+        found.append(quantizer(gemm.turn(xi, basis), own))
+    return found
+
+
+def differences(found: Quantized, expected: Sequence[Quantized]) -> list[tuple[int, str]]:
+    """(member, what differs): values bit for bit with the signs of zeros, any NaN for any NaN, zeros in the padding."""
+    bad = []
+    for i, want in enumerate(expected):
+        values = found.values[i].float()
+        columns = want.values.shape[-1]
+        if not same(values[:, :columns], want.values.to(values.device)):
+            a, b = values[:, :columns].cpu(), want.values.cpu()
+            wrong = (a != b) & ~(a.isnan() & b.isnan())
+            at = wrong.nonzero()[0].tolist() if wrong.any() else []
+            example = f" {a[tuple(at)].item()!r} for {b[tuple(at)].item()!r} at {at}" if at else " (zeros' signs)"
+            bad.append((i, f"{int(wrong.sum())} of {a.numel()} values{example}"))
+        if values[:, columns:].any() or values[:, columns:].isnan().any():
+            bad.append((i, "padding is not zero"))
+        own = torch.ones(1, 1) if found.alpha is None else found.alpha[i].cpu()
+        alpha = torch.ones(1, 1) if want.alpha is None else want.alpha.cpu()
+        if not same(own, alpha):
+            bad.append((i, f"alpha {own.item()!r} for {alpha.item()!r}"))
+    return bad
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    a, b = (t.where(~t.isnan(), torch.nan).contiguous().view(torch.int32) for t in (a, b))
+    return torch.equal(a, b)
