@@ -28,6 +28,12 @@ class ExecutorName(StrEnum):
     local = "local"
 
 
+class Retry(StrEnum):
+    none = "none"
+    failed = "failed"
+    all = "all"
+
+
 File = Annotated[Path, typer.Argument(help="Sweep file (YAML), for example sweeps/quickstart.yaml", metavar="FILE")]
 Results = Annotated[Path, typer.Option(help="Folder of results", envvar=None)]
 DataDir = Annotated[
@@ -56,13 +62,25 @@ def run(
     workers: Workers = None,
     executor: Annotated[ExecutorName, typer.Option(help="Where trials run")] = ExecutorName.ray,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one")] = "auto",
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again")] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="Just this trial: the beginning of its uid, or CONFIG@SEED", metavar="TRIAL"),
+    ] = None,
+    retry: Annotated[
+        Retry, typer.Option(help="Which trials with a result to run again: those that failed, or all")
+    ] = Retry.none,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds that a trial may train (default: as long as it takes)")
+    ] = None,
+    then: Annotated[
+        str | None, typer.Option("--then", help="Shell command to run when the sweep is complete", metavar="COMMAND")
+    ] = None,
     track: Annotated[bool, typer.Option(help="Write each result to MLflow while the sweep runs")] = True,
 ) -> None:
     """Run every trial of a sweep that has no result yet. Running it again is the resume."""
     from dse.commands import sweeps
 
-    sweeps.run(file, results, data_dir, workers, executor.value, device, retry_failed, track)
+    sweeps.run(file, results, data_dir, workers, executor.value, device, only or [], retry.value, timeout, then, track)
 
 
 @app.command(epilog="Example: dse status sweeps/quickstart.yaml")
@@ -71,11 +89,23 @@ def status(
         Path | None, typer.Argument(help="Sweep file; without one, everything in the results folder")
     ] = None,
     results: Results = RESULTS,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it anew every 2 s, until the sweep is complete")] = False,
 ) -> None:
-    """Show how far a sweep is, its best configuration per task, and what diverged or failed."""
-    from dse.commands import sweeps
+    """Show how far a sweep is, who is at work, the best configuration per task, and what diverged or failed."""
+    from dse.commands import status
 
-    sweeps.status(file, results)
+    status.status(file, results, watch)
+
+
+@app.command(epilog="Examples: dse why 3f0c6a | dse why 'mxfp4 G.rounding=stochastic@0'")
+def why(
+    trial: Annotated[str, typer.Argument(help="The beginning of a trial's uid, or CONFIG@SEED", metavar="TRIAL")],
+    results: Results = RESULTS,
+) -> None:
+    """Show everything about one trial: numerics, result, baseline and neighbors, provenance, and how to rerun it."""
+    from dse.commands import why
+
+    why.why(trial, results)
 
 
 @app.command(epilog="Example: dse report sweeps/quickstart.yaml --out reports")

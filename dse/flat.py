@@ -59,8 +59,13 @@ class Layout:
     def norms(self, flat: Tensor) -> Tensor:
         """The Euclidean norm [E, n] of each of the n parameters, NaN where one is.
 
-        On the CPU, on one thread, a member's norms are bit for bit the same alone and in any pack.
+        A member's norms are bit for bit the same alone and in any pack: on the CPU on one thread, on a GPU by a kernel.
         """
+        if flat.is_cuda and flat.dtype == torch.float32 and flat.stride(-1) == 1:
+            from dse import kernels
+
+            if kernels.available():
+                return kernels.norms(self, flat)
         return torch.stack([torch.linalg.vector_norm(row, dim=1) for row in self.rows(flat)], 1)
 
     def peaks(self, flat: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The quantized linear layer, and ``quantize_``, which turns a plain model's linears into quantized ones."""
+"""The quantized linear and convolution, and ``quantize_``, which turns a plain model's layers into quantized ones."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from dse import products
+from dse.convolution import Window, images, patches
 from dse.random import Key
 from dse.recipe import POINTS, Recipe
 from dse.recipes.bf16 import BF16, replace_gemms
-from dse.select import Where, chosen, swap
+from dse.select import Plain, Where, chosen, swap
 from dse.techniques.schedules.base import FULL, OFF, PHASES, Watch
 from dse.techniques.weights import WeightRule
 
@@ -81,7 +82,7 @@ class QuantizedLinear(nn.Module):
     watch: Tensor | None
     phase_index: Tensor | None
 
-    def __init__(self, linear: nn.Linear, recipe: Recipe, layer: int) -> None:
+    def __init__(self, linear: Plain, recipe: Recipe, layer: int) -> None:
         super().__init__()
         self.weight, self.bias = linear.weight, linear.bias
         self.recipe, self.layer = recipe, layer
@@ -94,10 +95,15 @@ class QuantizedLinear(nn.Module):
         watches = recipe.schedule is not None and recipe.schedule.watches
         self.register_buffer("watch", torch.full((2,), torch.nan, device=device) if watches else None)
         self.register_buffer("phase_index", torch.zeros((), dtype=torch.int8) if recipe.schedule else None)
-        rule = recipe.weights.state(linear.weight.detach()) if recipe.weights else {}
+        rule = recipe.weights.state(self.matrix.detach()) if recipe.weights else {}
         self._rule_names = tuple(rule)
         for name, tensor in rule.items():
             self.register_buffer(f"rule_{name}", tensor)
+
+    @property
+    def matrix(self) -> Tensor:
+        """The weight as W [N, K], with its gradient where it has one: views, so that weight rules can change both."""
+        return self.weight
 
     @property
     def phase(self) -> str:
@@ -121,11 +127,37 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         site = Site(in_phase(self.recipe, self.phase), self.key, self.state, self.watch if self.training else None)
-        return quantized_linear(x, self.weight, self.bias, site)
+        return quantized_linear(x, self.matrix, self.bias, site)
 
     def extra_repr(self) -> str:
         n, k = self.weight.shape
         return f"in_features={k}, out_features={n}, bias={self.bias is not None}, recipe={self.recipe.name!r}"
+
+
+class QuantizedConv2d(QuantizedLinear):
+    """The same for an ``nn.Conv2d``: a linear over unfolded patches, [B, C, H, W] or [C, H, W] -> [(B,) O, H', W'].
+
+    Blocks lie along the contraction axis C * kh * kw; G and dW contract over output channels and pixels of the batch.
+    """
+
+    def __init__(self, conv: nn.Conv2d, recipe: Recipe, layer: int) -> None:
+        super().__init__(conv, recipe, layer)
+        self.window, self._shape = Window.of(conv), conv.extra_repr()
+
+    @property
+    def matrix(self) -> Tensor:
+        matrix = self.weight.flatten(1)
+        if self.weight.grad is not None and not matrix.requires_grad:
+            matrix.grad = self.weight.grad.flatten(1)
+        return matrix
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch = x if x.dim() == 4 else x.unsqueeze(0)
+        y = images(super().forward(patches(batch, self.window)), self.window.places(*x.shape[-2:]))
+        return y if x.dim() == 4 else y.squeeze(0)
+
+    def extra_repr(self) -> str:
+        return f"{self._shape}, recipe={self.recipe.name!r}"
 
 
 def in_phase(recipe: Recipe, phase: str) -> Recipe:
@@ -141,8 +173,9 @@ def quantize_(
     where: Where | None = None,
     exempt: Sequence[str] = (),
 ) -> nn.Module:
-    """Replaces, in place, each ``nn.Linear`` of ``model`` by one that computes under ``recipe``; returns the model.
+    """Replaces, in place, each ``nn.Linear`` and ``nn.Conv2d`` of ``model`` by one that computes under ``recipe``.
 
+    Returns the model.
     ``where(name, linear)`` chooses the layers (default: all); ``exempt`` holds name patterns (``head``, ``blocks.0.*``)
     that stay as they are; the recipe's own ``exempt`` counts among what is left. Parameters keep their identity and
     names, so optimizers and checkpoints are unaffected. A layer's random stream is its index among all linears, whether
@@ -159,8 +192,13 @@ def quantize_(
     )
     """
     kept = chosen(model, recipe, where, exempt)
-    swap(model, {linear: QuantizedLinear(linear, recipe, index) for linear, index in kept.items()})
+    swap(model, {linear: _quantized(linear, recipe, index) for linear, index in kept.items()})
     return model
+
+
+def _quantized(linear: Plain, recipe: Recipe, index: int) -> QuantizedLinear:
+    made = QuantizedConv2d if isinstance(linear, nn.Conv2d) else QuantizedLinear
+    return made(linear, recipe, index)  # type: ignore[arg-type]
 
 
 def quantized_layers(model: nn.Module) -> list[QuantizedLinear]:
@@ -196,10 +234,11 @@ def _apply_rules(model: nn.Module, method: str) -> None:
     for layer in quantized_layers(model):
         if layer.rule:
             key = layer.key.at(products.FPROP + 1)
-            getattr(layer.rule, method)(layer.recipe.fprop.rhs, layer.weight, layer.state, key)
+            getattr(layer.rule, method)(layer.recipe.fprop.rhs, layer.matrix, layer.state, key)
 
 
 __all__ = [
+    "QuantizedConv2d",
     "QuantizedLinear",
     "Site",
     "after_step",

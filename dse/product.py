@@ -17,6 +17,12 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         if a.is_cuda and a.dim() == 3:
             return torch.bmm(a, b.mT, out_dtype=torch.float32)
         a, b = a.float(), b.float()
+    if a.is_cuda and a.dim() == b.dim() == 3 and a.dtype == torch.float32 and len(a) == len(b):
+        from dse import kernels
+        from dse.quantizer import Quantized
+
+        if kernels.available():  # a library chooses its algorithm, and with it the bits, by the number of members
+            return kernels.contract(Quantized(a), Quantized(b))
     if a.device.type != "cpu" or a.dim() == 2:
         return torch.matmul(a, b.mT)
     lead = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -29,13 +30,19 @@ def philox(c02: Tensor, c13: Tensor, k0: Tensor, k1: Tensor) -> tuple[Tensor, Te
     rounds run in numpy, which starts an operation several times faster than torch (most draws are small).
     """
     shape = [2] + [1] * (c02.dim() - 1)
-    constants = torch.tensor([_M0, _M1, _W0, _W1], device=c02.device)
+    constants = _constants(c02.device)
     multiplier, weyl = constants[:2].view(shape), constants[2:].view(shape)
     k = torch.stack([k0, k1])
     if c02.device.type != "cpu":
         return _rounds(c02, c13, k, multiplier, weyl, lambda x: x.flip(0))
     even, odd = _rounds(c02.numpy(), c13.numpy(), k.numpy(), multiplier.numpy(), weyl.numpy(), lambda x: x[::-1])
     return torch.from_numpy(even), torch.from_numpy(odd)
+
+
+@lru_cache
+def _constants(device: torch.device) -> Tensor:
+    """Multipliers and Weyl increments, kept on the device: a CUDA graph refuses the copy."""
+    return torch.tensor([_M0, _M1, _W0, _W1], device=device)
 
 
 def _rounds(c02: Any, c13: Any, k: Any, multiplier: Any, weyl: Any, swap: Callable[[Any], Any]) -> tuple[Any, Any]:

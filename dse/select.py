@@ -1,38 +1,43 @@
-"""Which linears of a model a recipe quantizes, and how they are replaced."""
+"""Which linears (and convolutions, which are linears over patches) a recipe quantizes, and how they are replaced."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import TypeGuard
 
 from torch import nn
 
 from dse.errors import UserError
 from dse.recipe import Recipe
 
-Where = Callable[[str, nn.Linear], bool]
+Plain = nn.Linear | nn.Conv2d
+"""What is quantized; below, 'a linear' is either."""
+
+Where = Callable[[str, Plain], bool]
 
 
-def linears(model: nn.Module) -> dict[nn.Linear, int]:
-    """The model's ``nn.Linear`` modules (no subclasses) with their numbers in the model's order.
+def linears(model: nn.Module) -> dict[Plain, int]:
+    """The model's ``nn.Linear`` and ``nn.Conv2d`` modules (no subclasses) with their numbers in the model's order.
 
-    Raises UserError when the model has none, or is itself one.
+    A convolution in groups, or padded with anything but zeros, is left alone. Raises UserError when the model has none
+    of them, or is itself one.
     """
-    if isinstance(model, nn.Linear):
+    if isinstance(model, Plain):
         raise UserError("quantize_ replaces linears inside a model; wrap a single one in nn.Sequential")
     found = list(dict.fromkeys(_named(model).values()))
     if not found:
-        raise UserError(f"{type(model).__name__} has no nn.Linear to quantize")
+        raise UserError(f"{type(model).__name__} has no nn.Linear or nn.Conv2d to quantize")
     return {linear: i for i, linear in enumerate(found)}
 
 
 def chosen(
     model: nn.Module, recipe: Recipe, where: Where | None = None, exempt: Sequence[str] = ()
-) -> dict[nn.Linear, int]:
+) -> dict[Plain, int]:
     """The linears that ``recipe`` quantizes, with their numbers among all; see ``quantize_`` for the arguments."""
     order, names = linears(model), _named(model)
 
-    def left_out(name: str, linear: nn.Linear) -> bool:
+    def left_out(name: str, linear: Plain) -> bool:
         return any(fnmatchcase(name, p) for p in exempt) or not (where is None or where(name, linear))
 
     out = {linear for name, linear in names.items() if left_out(name, linear)}
@@ -44,7 +49,7 @@ def chosen(
     return kept
 
 
-def swap(model: nn.Module, made: Mapping[nn.Linear, nn.Module]) -> None:
+def swap(model: nn.Module, made: Mapping[Plain, nn.Module]) -> None:
     """Puts, in place, ``made[linear]`` wherever ``linear`` stood, under all of its names."""
     for name, linear in _named(model).items():
         if linear in made:
@@ -52,5 +57,11 @@ def swap(model: nn.Module, made: Mapping[nn.Linear, nn.Module]) -> None:
             setattr(model.get_submodule(parent), attribute, made[linear])
 
 
-def _named(model: nn.Module) -> dict[str, nn.Linear]:
-    return {name: m for name, m in model.named_modules(remove_duplicate=False) if type(m) is nn.Linear}
+def _named(model: nn.Module) -> dict[str, Plain]:
+    return {name: m for name, m in model.named_modules(remove_duplicate=False) if _quantizable(m)}
+
+
+def _quantizable(module: nn.Module) -> TypeGuard[Plain]:
+    if type(module) is nn.Conv2d:
+        return module.groups == 1 and module.padding_mode == "zeros"
+    return type(module) is nn.Linear

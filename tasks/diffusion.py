@@ -1,4 +1,4 @@
-"""Diffusion: a small DiT learns to denoise the images of the image task.
+"""Diffusion: a small DiT, or a U-Net, learns to denoise the images of the image task, or any file of pictures.
 
 `ddpm` is the paper's process and the default. In a run this short `edm`, which weighs all noise levels alike, is still
 falling steeply, and its gaps between recipes vary more by seed (MXFP4: 2.3 ± .7 % of the improvement; ddpm: .66 ± .1).
@@ -11,11 +11,12 @@ Held-out loss by learning rate (mean of 2 seeds, float32). A default is half the
     fashion, edm          .004 .418 | .008 .389 | .016 .379 (1 seed)
     fashion, edm, small   .001 .289 | .002 .266 | .004 .253 | .008 .253
     fashion, edm, base    .0005 .194 | .001 .185 | .002 .181 | .004 .181 (1 seed)
+    cifar10, emoji32, unet  not scanned yet
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,8 +25,9 @@ from torch import Tensor, nn
 
 from tasks import options
 from tasks.base import Batch, Model, Task, Training
-from tasks.data.images import IMAGES, Images, load_images
+from tasks.data.images import PICTURES, Images, load_images
 from tasks.image import PATCH, SIZES
+from tasks.nets.conv import UNet
 from tasks.nets.dit import Dit
 from tasks.noise import PROCESSES
 from tasks.streams import LEVEL, NOISE, generator, integers, normals, uniforms
@@ -33,13 +35,18 @@ from tasks.streams import LEVEL, NOISE, generator, integers, normals, uniforms
 TINY = {
     "digits": Training(steps=100, batch=32, lr=4e-3),
     "fashion-mnist": Training(steps=200, batch=16, lr=4e-3),
+    "cifar10": Training(steps=400, batch=32, lr=4e-3),
 }
+COLOR = TINY["cifar10"]  # also of any file of pictures
+UNETS = {"tiny": (16, (1, 2), 32), "small": (32, (1, 2, 4), 64), "base": (128, (1, 2, 4), 256)}
+"""Width, factors, numbers for the noise level; base is the paper's."""
 HELD_OUT = 360  # images, taken in turn from the test split; a multiple of 3
 
 
 @dataclass(frozen=True)
 class Diffusion(Task[Images]):
-    """Options: `source` digits | fashion-mnist, `size` tiny | small | base, `process` ddpm | edm.
+    """Options: `source` digits | fashion-mnist | cifar10 | emoji32 (or the path of an .npz file of pictures), `size` tiny
+    | small | base, `process` ddpm | edm, `net` dit | unet.
 
     The loss is the process's denoising error, 1 for a network that answers 0, on fixed images with fixed noise at
     evenly spaced quantiles of the noise level; `loss_low`, `loss_mid`, `loss_high`: its thirds by rising noise.
@@ -52,27 +59,36 @@ class Diffusion(Task[Images]):
     source: str = "digits"
     size: str = "tiny"
     process: str = "ddpm"
+    net: str = "dit"
 
     def __post_init__(self) -> None:
-        options.choice(self.name, "source", self.source, IMAGES)
+        options.text(self.name, "source", self.source)
+        if not self.source.endswith(".npz"):
+            options.choice(self.name, "source", self.source, PICTURES)
         options.choice(self.name, "size", self.size, SIZES)
         options.choice(self.name, "process", self.process, PROCESSES)
+        options.choice(self.name, "net", self.net, ("dit", "unet"))
 
     def training(self) -> Training:
-        return SIZES[self.size].grow(TINY[self.source])
+        usual = SIZES[self.size].grow(TINY.get(self.source, COLOR))
+        return usual if self.net == "dit" else replace(usual, lr=usual.lr / 2)
 
     def load(self, data_dir: Path | None = None) -> Images:
         return load_images(self.source, data_dir)
 
     def model(self, data: Images) -> nn.Module:
         size = SIZES[self.size]
-        return Dit(data.x.shape[-1], PATCH, size.width, size.depth, size.heads, size.hidden)
+        if self.net == "unet":
+            return UNet(data.channels, *UNETS[self.size])
+        return Dit(data.x.shape[-1], PATCH, size.width, size.depth, size.heads, size.hidden, data.channels)
 
     def exempt(self) -> tuple[str, ...]:
+        if self.net == "unet":
+            return ("stem", "level", "*.time", "head")
         return ("embed", "level", "blocks.*.modulation", "head")
 
     def batch(self, data: Images, seeds: Tensor, step: Tensor, size: int) -> Batch:
-        """Images [E, size, S, S], noise of the same shape, noise levels [E, size]."""
+        """Images [E, size, (channels,) S, S], noise of the same shape, noise levels [E, size]."""
         x0 = data.standard(data.x[integers(seeds, step, size, len(data.x))])
         noise = normals(seeds, step, NOISE, size, data.x[0].numel()).view_as(x0)
         level = PROCESSES[self.process].level(uniforms(seeds, step, LEVEL, 1, size).squeeze(-2))

@@ -1,7 +1,7 @@
 """Diffusion processes: how an image is noised, and what the network is asked for.
 
-x0 are images of mean 0 and deviation 1 [B, S, S], e standard Gaussian noise of the same shape, u in (0, 1) [B] says how
-noisy each is: uniform u gives the process's training distribution, so evenly spaced u is an exact quadrature of it.
+x0 are images of mean 0 and deviation 1 [B, S, S] or [B, C, S, S], e standard Gaussian noise of the same shape, u in
+(0, 1) [B] says how noisy each is: uniform u gives the process's training distribution, so evenly spaced u is an exact quadrature of it.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Edm:
 
     def losses(self, model: Model, x0: Tensor, e: Tensor, level: Tensor) -> Tensor:
         """Weighted denoising error of each image [B]: 1 for a network that answers 0."""
-        sigma = level.exp()[:, None, None]
+        sigma = _over(level.exp(), x0)
         total = (1 + sigma**2).sqrt()
         target = (sigma * x0 - e) / total  # (x0 - c_skip x) / c_out, of variance 1
-        return (model((x0 + sigma * e) / total, level / 4) - target).square().mean((-2, -1))
+        return _mean((model((x0 + sigma * e) / total, level / 4) - target).square())
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,19 @@ class Ddpm:
     def losses(self, model: Model, x0: Tensor, e: Tensor, level: Tensor) -> Tensor:
         """Squared error of the predicted noise, mean over pixels [B]: 1 for a network that answers 0."""
         beta = torch.linspace(self.first, self.last, self.steps, dtype=torch.float64, device=x0.device)
-        kept = (1 - beta).cumprod(0).float()[level.long()][:, None, None]
+        kept = _over((1 - beta).cumprod(0).float()[level.long()], x0)
         x = kept.sqrt() * x0 + (1 - kept).sqrt() * e
-        return (model(x, level * (2 / self.steps) - 1) - e).square().mean((-2, -1))
+        return _mean((model(x, level * (2 / self.steps) - 1) - e).square())
+
+
+def _over(level: Tensor, images: Tensor) -> Tensor:
+    """level [B] with axes for the pixels of images [B, ...]."""
+    return level.view(-1, *[1] * (images.dim() - 1))
+
+
+def _mean(error: Tensor) -> Tensor:
+    """error [B, ...] -> its mean over pixels [B]."""
+    return error.mean(tuple(range(1, error.dim())))
 
 
 PROCESSES: dict[str, Process] = {"edm": Edm(), "ddpm": Ddpm()}

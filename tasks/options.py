@@ -15,6 +15,17 @@ def choice(owner: str, option: str, value: object, choices: Iterable[str]) -> No
         raise UserError(f"{owner}: {option} is {value!r}{nearest(value, words)}")
 
 
+def flag(owner: str, option: str, value: object) -> None:
+    """Raise `UserError` unless `value` is true or false."""
+    if not isinstance(value, bool):
+        raise UserError(f"{owner}: {option} must be true or false, not {value!r}")
+
+
+def meaningless(owner: str, option: str, value: object, why: str) -> None:
+    """Raise the `UserError` for an option that is set where it does nothing."""
+    raise UserError(f"{owner}: {option} is {value!r}, but {why}")
+
+
 def text(owner: str, option: str, value: object) -> None:
     """Raise `UserError` unless `value` is a string that is not empty."""
     if not isinstance(value, str) or not value:

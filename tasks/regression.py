@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from tasks import options
 from tasks.base import Batch, Model, Task, Training
-from tasks.data.tables import TABLES, Table, gaussian, load_table
+from tasks.data.tables import TABLES, Table, gaussian, load_table, with_outliers
 from tasks.nets.mlp import Mlp
 from tasks.streams import integers
 
@@ -48,8 +48,9 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Regression(Task[Table]):
-    """Options: `source` gaussian | diabetes | california, `size` tiny | small | paper (rows and features of the
-    Gaussian teacher, width of the model), `net` mlp | linear, `noise` of the Gaussian teacher in its deviations.
+    """Options: `source` gaussian | diabetes | california | flights, `size` tiny | small | paper (rows and features of
+    the Gaussian teacher, width of the model), `net` mlp | linear, `noise` of the Gaussian teacher in its deviations;
+    `outliers`: how many features are `outlier_scale` times as large as the others.
 
     The loss is the mean squared error in units of the target's variance: 1 for the mean, 0 for a perfect model.
     """
@@ -62,23 +63,34 @@ class Regression(Task[Table]):
     size: str = "tiny"
     net: str = "mlp"
     noise: float = 0.0
+    outliers: int = 0
+    outlier_scale: float = 30.0
 
     def __post_init__(self) -> None:
         options.choice(self.name, "source", self.source, TABLES)
         options.choice(self.name, "size", self.size, SIZES)
         options.choice(self.name, "net", self.net, ("mlp", "linear"))
         options.number(self.name, "noise", self.noise)
+        options.integer(self.name, "outliers", self.outliers, 0)
+        options.number(self.name, "outlier_scale", self.outlier_scale)
+        if not self.outliers and self.outlier_scale != type(self).outlier_scale:
+            options.meaningless(self.name, "outlier_scale", self.outlier_scale, "outliers is 0")
 
     def training(self) -> Training:
         usual = SIZES[self.size].training
         if self.source == "diabetes":  # 354 rows: more steps only learn them by heart
             return replace(usual, steps=60, batch=64, lr=2e-3)
+        if self.source == "flights":
+            return replace(usual, lr=usual.lr / 4)
         return replace(usual, lr=4e-3) if self.net == "linear" else usual
 
     def load(self, data_dir: Path | None = None) -> Table:
-        if self.source != "gaussian":
-            return load_table(self.source, data_dir)
-        return gaussian(SIZES[self.size].rows, SIZES[self.size].features, self.noise)
+        size = SIZES[self.size]
+        if self.source == "gaussian":
+            table = gaussian(size.rows, size.features, self.noise)
+        else:
+            table = load_table(self.source, data_dir)
+        return with_outliers(table, self.outliers, self.outlier_scale) if self.outliers else table
 
     def model(self, data: Table) -> nn.Module:
         features, hidden = data.x.shape[1], SIZES[self.size].hidden

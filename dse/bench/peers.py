@@ -101,7 +101,7 @@ def alter(peer: Peer) -> Alter:
 
     def replace(model: nn.Module, subject: Subject) -> nn.Module:
         kept = chosen(model, RECIPES["nvfp4"], exempt=subject.task.exempt())
-        swap(model, {linear: make(linear) for linear in kept})
+        swap(model, {linear: make(linear) for linear in kept if isinstance(linear, nn.Linear)})
         return model
 
     return replace

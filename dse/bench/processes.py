@@ -6,13 +6,14 @@ import multiprocessing
 import queue
 import time
 import traceback
-from collections import Counter
 from collections.abc import Sequence
 from threading import BrokenBarrierError
 from typing import Any
 
 _START = 90.0
 """Seconds to wait for the processes to import torch and to train their first steps."""
+_END = 5.0
+"""Seconds in which they may end by themselves."""
 _WARM = 3
 
 
@@ -28,17 +29,18 @@ def rates(name: str, quick: bool, device: str, counts: Sequence[int], seconds: f
     processes = [context.Process(target=_work, args=(rank, *arguments), daemon=True) for rank in range(count)]
     for process in processes:
         process.start()
-    total: Counter[int] = Counter()
+    answers = 0
     shares: dict[int, float] = dict.fromkeys(counts, 0.0)
     try:
         patience = _START + 2 * seconds * len(counts)
         for _ in range(sum(counts)):
             phase, rate = _answer(results, processes, patience)
-            total[phase] += 1
+            answers += 1
             shares[phase] += rate
     finally:
+        end = time.monotonic() + (_END if answers == sum(counts) else 0)
         for process in processes:
-            process.join(timeout=5 if total.total() == sum(counts) else 0)
+            process.join(max(0.0, end - time.monotonic()))
             if process.is_alive():
                 process.terminate()
     return shares

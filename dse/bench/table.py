@@ -40,13 +40,6 @@ class Row:
     better: str = "higher"
     memory: float | None = None
 
-    @property
-    def reached(self) -> bool | None:
-        """Whether the target is reached; None where there is none, or no ratio."""
-        if self.ratio is None or self.target is None:
-            return None
-        return self.ratio >= self.target if self.better == "higher" else self.ratio <= self.target
-
     def line(self) -> str:
         """The row as one line of text."""
         return line(asdict(self))
@@ -59,10 +52,21 @@ def line(row: Mapping[str, Any]) -> str:
     if row.get("ratio") is not None:
         parts.append(f"ratio {number(row['ratio'])}")
     if row.get("target") is not None:
-        parts.append(f"target {'>=' if row.get('better') == 'higher' else '<='} {number(row['target'])}")
+        parts.append(target(row))
     if row.get("memory") is not None:
         parts.append(f"{row['memory']:.2f} GiB")
     return "  ".join(parts + [row["note"]] * bool(row["note"]))
+
+
+def target(row: Mapping[str, Any]) -> str:
+    """A row's target and whether it is reached; '' where there is none."""
+    bound, ratio, higher = row.get("target"), row.get("ratio"), row.get("better", "higher") == "higher"
+    if bound is None:
+        return ""
+    text = f"target {'>=' if higher else '<='} {number(bound)}"
+    if ratio is None:
+        return text
+    return f"{text} {'reached' if (ratio >= bound if higher else ratio <= bound) else 'MISSED'}"
 
 
 def number(value: float | None) -> str:
@@ -89,6 +93,11 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     draft.replace(path)
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a file that ``write`` made."""
+    return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
 
 
 def device_text(device: str) -> str:

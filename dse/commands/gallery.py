@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from typing import Any, get_args, get_type_hints
 
@@ -10,7 +11,7 @@ from dse.errors import UserError, nearest
 from dse.formats import ELEMENTS, SCALES
 from dse.gemm import Gemm
 from dse.meaning import check
-from dse.recipe import POINTS, RECIPE_OPTIONS, SELECTORS, Exempt, Recipe, override
+from dse.recipe import GEMMS, POINTS, RECIPE_OPTIONS, SELECTORS, Exempt, Recipe, override
 from dse.recipes import RECIPES
 from dse.registry import FAMILIES, to_data, words
 from dse.techniques.loss_scaling import LOSS_SCALINGS
@@ -61,12 +62,18 @@ def get(name: str) -> Recipe:
 
 def _one(recipe: Recipe) -> None:
     print(f"{recipe.name}: {recipe.summary}\nsource: {recipe.source}")
+    print(*(f"  {line}" for line in describe(recipe)), sep="\n")
+
+
+def describe(recipe: Recipe) -> Iterator[str]:
+    """The six quantization points, the rotations, and every further option that is not at its default."""
     for point in POINTS:
-        print(f"  {point:10} {_short(to_data(recipe.quantizer(point)))}")
-    for gemm in ("fprop", "dgrad", "wgrad"):
+        yield f"{point:10} {short(to_data(recipe.quantizer(point)))}"
+    for gemm in GEMMS:
         rotation = getattr(recipe, gemm).rotation
         if rotation:
-            print(f"  {gemm}.rotation {_short(to_data(rotation))}")
+            yield f"{gemm}.rotation {short(to_data(rotation))}"
+    yield from (f"{name}: {short(data)}" for name, data in to_data(recipe).items() if name not in GEMMS)
 
 
 def _options() -> None:
@@ -95,17 +102,17 @@ def _parameters(cls: type) -> list[str]:
         hint = str(hints[f.name]) if get_args(hints[f.name]) else hints[f.name].__name__
         kind = re.sub(r"\b\w+\.", "", hint)  # without modules
         if f.default is not MISSING:
-            lines.append(f"{f.name}: {kind} = {_short(to_data(f.default))}")
+            lines.append(f"{f.name}: {kind} = {short(to_data(f.default))}")
         else:
             lines.append(f"{f.name}: {kind}")
     return lines
 
 
-def _short(data: Any) -> str:
+def short(data: Any) -> str:
     """Plain data in one line: {'block': {'scale': 'ue4m3'}} -> block(scale=ue4m3)."""
     if isinstance(data, dict):
         return ", ".join(
-            f"{key}({', '.join(f'{k}={_short(v)}' for k, v in value.items())})"
+            f"{key}({', '.join(f'{k}={short(v)}' for k, v in value.items())})"
             if isinstance(value, dict)
             else f"{key}={value}"
             for key, value in data.items()

@@ -1,13 +1,16 @@
-"""Verbs about a sweep: plan, run, status, report, dashboard."""
+"""Verbs about a sweep: plan, run, report, dashboard."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dse.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from dse.run.summary import Summary
 
 
 def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None) -> None:
@@ -29,7 +32,10 @@ def run(
     workers: int | None,
     executor: str,
     device: str,
-    retry_failed: bool,
+    only: list[str],
+    retry: str,
+    timeout: float | None,
+    then: str | None,
     track: bool,
 ) -> None:
     from dse.run.engine import run_sweep
@@ -44,43 +50,37 @@ def run(
         workers,
         data_dir,
         _device(device),
-        retry_failed=retry_failed,
+        only=only,
+        retry=retry,
+        timeout=timeout,
         track=track,
     )
     for note in summary.notes:
         print(f"note: {note}")
     counts = f"{summary.ok} ok, {summary.diverged} diverged, {summary.failed} failed"
-    if not summary.ran:
-        print(f"{sweep.name}: nothing to do, all {summary.total} trials are done ({counts})")
-    elif summary.stopped:
+    others = f" and {summary.elsewhere} by other drivers" if summary.elsewhere else ""
+    if summary.stopped:
         print(f"{sweep.name}: stopped after {summary.ran} trials, {summary.left} left; run the same command to go on")
+    elif not summary.ran + summary.elsewhere:
+        print(f"{sweep.name}: nothing to do, all {summary.total} trials are done ({counts})")
     else:
-        print(f"{sweep.name}: {summary.ran} trials run in {summary.seconds:.0f} s; all {summary.total}: {counts}")
-    print(f"report:    dse report {file}\ndashboard: dse dashboard")
+        ran = f"{summary.ran} trials run in {summary.seconds:.0f} s{others}"
+        print(f"{sweep.name}: {ran}; all {summary.total}: {counts}")
+    if summary.failed:
+        print(f"failed:    dse status {file} names them; dse run {file} --retry failed runs them again")
+    print(f"report:    dse report {file}\ndashboard: dse dashboard", flush=True)
+    if then and not summary.stopped:
+        _then(then, summary, file, results)
 
 
-def status(file: Path | None, results: Path) -> None:
-    from dse.run.store import Store
-
-    if file is None:
-        _everything(Store(results))
-        return
-    from dse.run.standing import Standing
-    from dse.sweep import load_sweep
-
-    sweep, store = load_sweep(file), Store(results)
-    records = {record.uid: record for record in store.records({cell.uid for cell in sweep.cells})}
-    counts = Counter(record.status for record in records.values())
-    print(f"{sweep.name}: {len(records)} of {len(sweep.cells)} trials done", end="")
-    print("".join(f", {number} {name}" for name, number in sorted(counts.items())))
-    for task, (config, percent) in Standing(sweep.cells, records.values(), 1).best().items():
-        print(f"  best on {task}: {config}, {percent:+.2f} % from the baseline")
-    for cell in sweep.cells:
-        record = records.get(cell.uid)
-        if record and record.status != "ok":
-            why = record.diverged_where or (record.error or "").strip().rpartition("\n")[2]
-            at = "" if record.diverged_at is None else f" at step {record.diverged_at}"
-            print(f"  {record.status}{at}: {cell.labels['task']}, {cell.config}, seed {record.seed}: {why}")
+def _then(command: str, summary: Summary, file: Path, results: Path) -> None:
+    """Runs the user's command, which finds what happened in its environment. Raises UserError when it fails."""
+    facts = {"sweep": file, "results": results, "ran": summary.ran}
+    facts |= {"ok": summary.ok, "diverged": summary.diverged, "failed": summary.failed}
+    environment = os.environ | {f"DSE_{name.upper()}": str(value) for name, value in facts.items()}
+    code = subprocess.run(command, shell=True, check=False, env=environment).returncode  # their own shell command
+    if code:
+        raise UserError(f"--then {command!r} ended with exit code {code}; the sweep itself is complete")
 
 
 def report(file: Path, results: Path, out: Path) -> None:
@@ -108,22 +108,6 @@ def dashboard(results: Path, port: int, rebuild: bool) -> None:
     code = subprocess.run(command, check=False).returncode
     if code not in (0, 130, -2, -15):
         raise UserError(f"MLflow stopped with exit code {code}; is port {port} in use? try: dse dashboard --port 5001")
-
-
-def _everything(store: object) -> None:
-    """Counts of a whole results folder by task and status."""
-    from dse.run.store import Store
-
-    assert isinstance(store, Store)
-    records = store.records()
-    if not records:
-        print(f"{store.folder} holds no results yet; start with: dse run sweeps/quickstart.yaml")
-        return
-    tasks = sorted({record.task for record in records})
-    print(f"{store.folder}: {len(records)} trials")
-    for task in tasks:
-        counts = Counter(record.status for record in records if record.task == task)
-        print(f"  {task:12}" + "  ".join(f"{name} {number}" for name, number in sorted(counts.items())))
 
 
 def _device(name: str) -> str:

@@ -6,6 +6,19 @@ to the reference.
 
 from dse.kernels.coverage import Use, available, exact_in_bf16, uncovered
 from dse.kernels.launch import quantize, quantize_both
+from dse.kernels.norms import norms
+from dse.kernels.product import contract
 from dse.kernels.table import Table, table
 
-__all__ = ["Table", "Use", "available", "exact_in_bf16", "quantize", "quantize_both", "table", "uncovered"]
+__all__ = [
+    "Table",
+    "Use",
+    "available",
+    "contract",
+    "exact_in_bf16",
+    "norms",
+    "quantize",
+    "quantize_both",
+    "table",
+    "uncovered",
+]

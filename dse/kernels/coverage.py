@@ -80,7 +80,7 @@ def _rounding(rounding: Rounding, what: str) -> str:
 
 def _element(fmt: Format) -> str:
     """Nine fractional bits fit above the lattice, and the smallest step is a normal float."""
-    fits = fmt.signed and fmt.subnormals and fmt.man <= 8 and -100 <= fmt.emin - fmt.man and fmt.emax <= 100
+    fits = fmt.signed and fmt.subnormals and fmt.man <= 8 and fmt.emin - fmt.man >= -100 and fmt.emax <= 100
     return "" if fits else f"element format {fmt.name}"
 
 

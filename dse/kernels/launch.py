@@ -157,9 +157,9 @@ def _across(table: Table, rows: int, columns: int, shape: Shape) -> Tile:
     """Of x [R, C], whose transpose [C, R] is the operand: groups run down its rows."""
     s = table.statics
     needed, side = 1 << max(s.stages, s.blocks), 1 << s.tiles
-    positions = shape.across_positions
-    groups = max(needed, min(_power(-(-rows // 16)), positions // min(shape.across, _power(columns))))
-    inner = max(positions // groups, side, 4)
+    widest = max(min(shape.across, _power(columns)), side, 32)
+    groups = max(needed, min(_power(-(-rows // 16)), shape.across_positions // widest))
+    inner = min(max(shape.across_positions // groups, side, 4), widest)
     return Tile(groups * inner, inner)
 
 

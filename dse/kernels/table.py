@@ -115,7 +115,7 @@ def table(uses: Sequence[Use], device: torch.device | str) -> Table:
         ints([_pad(row.level_ints, 4) for row in rows]),
         floats([_pad(row.level_floats, 4) for row in rows]),
         floats([(row.level_floats[1], 1.0) for row in rows]),
-        None if scaled or all(g == 1 for g in gains) else floats([[[g]] for g in gains]),  # type: ignore[misc]
+        None if scaled or all(g == 1 for g in gains) else floats([[g] for g in gains]).unsqueeze(-1),
     )
 
 
@@ -177,8 +177,6 @@ def _row(use: Use) -> _Row:
     }
     signs, drawn = _signs(rotation) if isinstance(rotation, Hadamard) else ([0] * _WORDS, 0)
     return _Row(ints, floats, signs, drawn, *_level(quantizer, c))
-
-
 
 
 def _rounding(rounding: Rounding) -> tuple[int, int, float, float]:

@@ -1,4 +1,4 @@
-"""The linear layer of a packed model: a module for ``torch.func``, whose products see the whole stack at once."""
+"""Linears and convolutions of a packed model: ``torch.func`` modules whose products see the whole stack at once."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dse.convolution import Window, images, patches
 from dse.pack.layer import Layer
 from dse.pack.segments import Held
+from dse.select import Plain
 
 
 class _Stacked(torch.autograd.Function):
@@ -74,7 +76,7 @@ class PackedLinear(nn.Module):
     layer: Layer
     bias: Tensor | None
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: Plain) -> None:
         super().__init__()
         self.weight, self.bias = linear.weight, linear.bias
 
@@ -84,3 +86,24 @@ class PackedLinear(nn.Module):
         y: Tensor = _Linear.apply(rows, self.weight, self.layer)  # type: ignore[no-untyped-call]
         y = y.reshape(*x.shape[:-1], self.weight.shape[0])
         return y if self.bias is None else y + self.bias
+
+
+class PackedConv2d(PackedLinear):
+    """Takes the place of an ``nn.Conv2d``: a linear over the unfolded patches of all members."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__(conv)
+        self._window = Window.of(conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, H, W] -> [B, O, H', W']."""
+        rows = patches(x, self._window)
+        y: Tensor = _Linear.apply(rows.flatten(0, 1), self.weight.flatten(1), self.layer)  # type: ignore[no-untyped-call]
+        y = y.unflatten(0, rows.shape[:2])
+        y = y if self.bias is None else y + self.bias
+        return images(y, self._window.places(*x.shape[-2:]))
+
+
+def packed(linear: Plain) -> PackedLinear:
+    """The packed module for a plain one."""
+    return PackedConv2d(linear) if isinstance(linear, nn.Conv2d) else PackedLinear(linear)

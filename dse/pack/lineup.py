@@ -13,7 +13,7 @@ from torch import nn
 from dse.pack.segments import backend
 from dse.recipe import Recipe
 from dse.registry import to_data
-from dse.select import chosen, linears
+from dse.select import Plain, chosen, linears
 from dse.trial import Trial
 
 _LOCKSTEP = ("steps", "batch", "optimizer", "loss_scaling", "eval_every")
@@ -42,7 +42,7 @@ def ordered(trials: Sequence[Trial], use_kernels: bool) -> list[int]:
     return sorted(range(len(trials)), key=place)
 
 
-def at_layers(trials: Sequence[Trial], model: nn.Module) -> dict[nn.Linear, list[Recipe | None]]:
+def at_layers(trials: Sequence[Trial], model: nn.Module) -> dict[Plain, list[Recipe | None]]:
     """For each linear, in the model's order, every member's recipe there; None: left in full precision."""
     bare = [unlabeled(trial.recipe) for trial in trials]
     columns = [chosen(model, recipe, exempt=trials[0].task.exempt()) for recipe in bare]

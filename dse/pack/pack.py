@@ -17,7 +17,7 @@ from torch.func import functional_call, vmap
 
 from dse.flat import Layout
 from dse.pack.layer import Layer
-from dse.pack.linear import PackedLinear
+from dse.pack.linear import packed
 from dse.pack.lineup import at_layers
 from dse.select import linears, swap
 from dse.trial import Trial
@@ -110,9 +110,9 @@ class Pack:
         made, layers = {}, {}
         for name, linear in [(n, m) for n, m in model.named_modules() if m in order]:
             weight = names[id(linear.weight)]
-            layer = Layer(recipes[linear], self.views[weight], self.clock, order[linear], use_kernels)
-            layer.grad = self.gradient_views[weight]
-            made[linear] = PackedLinear(linear)
+            layer = Layer(recipes[linear], self.views[weight].flatten(2), self.clock, order[linear], use_kernels)
+            layer.grad = self.gradient_views[weight].flatten(2)
+            made[linear] = packed(linear)
             made[linear].layer = layers[name] = layer
         swap(model, made)
         return model, layers

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dse import kernels, products
 from dse.kernels import Table, Use
+from dse.kernels.epilogue import scale_
 from dse.product import product
 from dse.quantizer import Identity, Quantized
 from dse.random import Key
@@ -132,11 +133,9 @@ def _pair(q: Quantized) -> tuple[Tensor, Tensor]:
 
 def contract(a: Quantized, b: Quantized) -> Tensor:
     """a b^T in FP32, tensor scales in the epilogue, in the reference's order."""
-    y = product(a.values, b.values)
-    if a.alpha is not None and b.alpha is not None:
-        return y.mul_(a.alpha * b.alpha)
-    alpha = b.alpha if a.alpha is None else a.alpha
-    return y if alpha is None else y.mul_(alpha)
+    if a.values.is_cuda and a.values.dtype == torch.bfloat16:
+        return kernels.contract(a, b)
+    return scale_(product(a.values, b.values), a.alpha, b.alpha)
 
 
 def uncovered(recipe: Recipe) -> str:

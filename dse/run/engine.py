@@ -1,57 +1,42 @@
-"""Running a sweep: whatever has no result yet is run, stored, shown and projected. Running it again is the resume."""
+"""Running a sweep: whatever has no result yet is run, stored, shown and projected. Running it again is the resume.
+
+Several drivers may run sweeps into one results folder at the same time, on one machine or on many that share a file
+system with locks: they share the work, and no trial is run twice.
+"""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.errors import UserError
+from dse.run.claims import Claims
 from dse.run.executors import DEFAULT, Executor, make_executor
 from dse.run.interrupt import graceful
+from dse.run.lock import InUse
 from dse.run.manifest import Manifest, read_manifests
+from dse.run.news import News
 from dse.run.packing import Queue
+from dse.run.pick import called, pick
 from dse.run.progress import Progress, make_progress
-from dse.run.record import DIVERGED, FAILED, OK, Record
+from dse.run.record import FAILED, Record
+from dse.run.sharing import SharedQueue
 from dse.run.standing import Standing
 from dse.run.store import Store
+from dse.run.summary import Summary, summarize
 from dse.run.tracking import BEHIND
 
 if TYPE_CHECKING:
     from dse.run.live import Tracker
     from dse.sweep import Cell, Sweep
 
+RETRY = {"none": frozenset[str](), "failed": frozenset({FAILED}), "all": None}
+"""Which results are run again, by name: the statuses, or (None) whatever it is."""
 _FLUSH = 60.0  # seconds to wait for MLflow at the end of a sweep
 _FLUSH_ABORTED = 5.0  # after an error or a second Ctrl-C
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a run of a sweep did.
-
-    - ``total`` cells, of which ``before`` were done already and ``ran`` were run now, in ``seconds``;
-    - ``ok``, ``diverged``, ``failed``: results of the whole sweep by status, as it stands;
-    - ``stopped``: by Ctrl-C, with cells left; ``notes``: warnings for the user, one line each.
-    """
-
-    total: int
-    before: int
-    ran: int
-    ok: int
-    diverged: int
-    failed: int
-    seconds: float
-    stopped: bool = False
-    notes: tuple[str, ...] = ()
-
-    @property
-    def left(self) -> int:
-        """Cells without a result."""
-        return self.total - self.before - self.ran
 
 
 def run_sweep(
@@ -62,92 +47,152 @@ def run_sweep(
     data_dir: Path | None = None,
     device: str = "cpu",
     *,
+    only: Collection[str] = (),
+    retry: str = "none",
+    timeout: float | None = None,
     progress: bool = True,
-    retry_failed: bool = False,
     track: bool = True,
     compact: bool = True,
 ) -> Summary:
-    """Runs the cells that have no result yet; ``retry_failed`` counts failed ones among them. Diverged is a result.
+    """Runs the cells that have no result yet.
 
-    ``executor``: a name of ``executors.EXECUTORS``; ``workers``: trials at a time, by default one per processor (GPU).
-    With nothing to do it imports nothing heavy, takes no lock, and writes no result. Raises UserError for bad options,
-    missing data, a folder that cannot be written or that another driver is working on; KeyboardInterrupt on the second
+    - ``executor``: a name of ``executors.EXECUTORS``; ``workers``: packs at a time, by default one per processor (GPU);
+    - ``only``: the trials that count, as ``pick`` understands them; all without any;
+    - ``retry``: which of those with a result are run again, a name of ``RETRY``; diverged is a result like any other;
+    - ``timeout``: seconds that a trial may train.
+
+    With nothing to do it imports nothing heavy and writes no result. What another driver is running is waited for.
+    Raises UserError for bad options, missing data, or a folder that cannot be written; KeyboardInterrupt on the second
     Ctrl-C. Whatever was finished by then is stored.
     """
     clock = time.monotonic()
-    runner = make_executor(executor, workers, data_dir, device)
-    done = store.done()
-    if not _pending(sweep.cells, done, retry_failed):
+    runner = make_executor(executor, workers, data_dir, device, timeout)
+    cells = _only(sweep.cells, only)
+    news, done = News(store.shards, store.parquet), store.done()  # in this order: nothing falls between
+    pending = _pending(cells, done, retry)
+    if not pending:
         _remember(sweep, store)
-        return _summary(sweep, done, 0, clock)
-    with store.lock():
-        done = store.done()  # another driver may have finished meanwhile
-        pending = _pending(sweep.cells, done, retry_failed)
-        if not pending:
-            return _summary(sweep, done, 0, clock)
-        notes = _damage(store)
-        known = store.records({cell.uid for cell in sweep.cells} - {cell.uid for cell in pending})
-        manifest = Manifest.of(sweep)
-        manifest.write(store.folder)
-        standing = Standing(sweep.cells, known, runner.workers)
-        display = make_progress(standing, progress)
-        display.say(f"{sweep.name}: {len(pending)} trials to run, {len(known)} done before")
-        tracker = _tracker(store.folder, manifest, known) if track else None
+        return summarize(cells, done, clock)
+    run = _Run(sweep, store, cells, pending, runner, news)
+    stopped = run.go(progress, track)
+    notes = [*run.notes, *(_compact(store) if compact else [])]
+    return summarize(cells, store.done(), clock, run.standing.done, run.standing.others, stopped, notes)
+
+
+class _Run:
+    """One driver at work: what it shares with the others, shows and projects."""
+
+    def __init__(
+        self, sweep: Sweep, store: Store, cells: Sequence[Cell], pending: Sequence[Cell], runner: Executor, news: News
+    ) -> None:
+        self._sweep, self._store, self._pending, self._runner = sweep, store, pending, runner
+        self.notes = _damage(store)
+        again = {cell.uid for cell in pending}
+        found = store.records({cell.uid for cell in cells})
+        self._known = [record for record in found if record.uid not in again]
+        before = {record.uid: record.started for record in found if record.uid in again}
+        self._manifest = Manifest.of(sweep)
+        self._manifest.write(store.folder)
+        self._claims = Claims(store.folder)
+        self.standing = Standing(cells, self._known, runner.workers)
+        queue = Queue(pending, runner.limit)
+        self._shared = SharedQueue(queue, self._claims, news, pending, before, lambda: store.own, self._hear)
+        self._tracker: Tracker | None = None
+        self._display: Progress = make_progress(self.standing, False)
+
+    def go(self, progress: bool, track: bool) -> bool:
+        """Runs what is pending; whether it was stopped before the last one."""
+        self._display = make_progress(self.standing, progress)
+        self._display.say(f"{self._sweep.name}: {len(self._pending)} trials to run, {len(self._known)} done before")
         patience = _FLUSH_ABORTED
+        with ExitStack() as stack:
+            stack.callback(self._claims.close)
+            projects = track and self._may_project(stack)
+            if projects:
+                from dse.run.live import Tracker
+
+                self._tracker = Tracker(self._store.folder, self._manifest, self._known)
+            try:
+                stopped = self._run()
+                patience = _FLUSH
+            finally:
+                self._display.close()
+                self._store.close()
+                warning = self._tracker.close(patience) if self._tracker else ""
+                self.notes += [warning] if warning else []
+                if track and not projects:
+                    (self._store.folder / BEHIND).touch()
+        return stopped
+
+    def _run(self) -> bool:
+        told = set[str]()
+
+        def say_once(line: str) -> None:
+            if line not in told:
+                told.add(line)
+                self._display.say(line)
+
+        def on_progress(busy: int, under_way: float) -> None:
+            self.standing.move(busy, under_way)
+            if stop.is_set():
+                say_once("stopping: the running packs finish first; Ctrl-C again stops now")
+            elif not busy and self._shared.elsewhere:
+                say_once(f"waiting for {_who(self._shared.elsewhere)}")
+            self._display.beat()
+
+        with graceful() as stop:
+            self._runner.run(self._shared, self._finish, on_progress, stop)
+        return stop.is_set() and self.standing.left > 0
+
+    def _finish(self, pack: Sequence[tuple[Cell, Record]]) -> None:
+        """What a pack of this driver left behind."""
+        self._store.append(*(record for _, record in pack))  # before anybody else hears of it
+        self.standing.move(0, 0.0)
+        self._tell(pack, mine=True)
+
+    def _hear(self, found: Sequence[tuple[Cell, Record]]) -> None:
+        """What other drivers have done meanwhile."""
+        self._tell(found, mine=False)
+
+    def _tell(self, found: Sequence[tuple[Cell, Record]], mine: bool) -> None:
+        for cell, record in found:
+            self.standing.add(record, mine)
+            if self._tracker:
+                self._tracker.put(record)
+            self._display.finished(cell, record)
+
+    def _may_project(self, stack: ExitStack) -> bool:
+        """One driver at a time writes to MLflow; what the others have run, the next `dse dashboard` adds."""
         try:
-            stopped = _run(runner, pending, store, standing, display, tracker)
-            patience = _FLUSH
-        finally:
-            display.close()
-            store.close()
-            warning = tracker.close(patience) if tracker else ""
-        notes += [warning] if warning else []
-        notes += _compact(store) if compact else []
-        return _summary(sweep, store.done(), standing.done, clock, stopped, notes)
+            stack.enter_context(self._store.lock())
+        except InUse:
+            return False
+        return True
 
 
-def _run(
-    runner: Executor,
-    cells: Sequence[Cell],
-    store: Store,
-    standing: Standing,
-    display: Progress,
-    tracker: Tracker | None,
-) -> bool:
-    """Runs the cells in the sweep's order, baselines first; whether it was stopped before the last one."""
-    told = False
-
-    def on_records(pack: Sequence[tuple[Cell, Record]]) -> None:
-        store.append(*(record for _, record in pack))  # before anybody else hears of it
-        standing.move(0, 0.0)
-        for cell, record in pack:
-            standing.add(record)
-            if tracker:
-                tracker.put(record)
-            display.finished(cell, record)
-
-    def on_progress(busy: int, under_way: float) -> None:
-        nonlocal told
-        standing.move(busy, under_way)
-        if stop.is_set() and not told:
-            told = True
-            display.say("stopping: the running packs finish first; Ctrl-C again stops now")
-        display.beat()
-
-    with graceful() as stop:
-        runner.run(Queue(cells, runner.limit), on_records, on_progress, stop)
-    return stop.is_set() and standing.done < standing.total
+def _only(cells: Sequence[Cell], words: Collection[str]) -> Sequence[Cell]:
+    if not words:
+        return cells
+    chosen = pick({cell.uid: called(cell.config, cell.trial.seed) for cell in cells}, words)
+    return [cell for cell in cells if cell.uid in chosen]
 
 
-def _pending(cells: Iterable[Cell], done: Mapping[str, str], retry_failed: bool) -> list[Cell]:
-    again = {FAILED} if retry_failed else set[str]()
-    return [cell for cell in cells if cell.uid not in done or done[cell.uid] in again]
+def _pending(cells: Sequence[Cell], done: Mapping[str, str], retry: str) -> list[Cell]:
+    if retry not in RETRY:
+        raise UserError(f"unknown retry {retry!r}; valid: {', '.join(RETRY)}")
+    again = RETRY[retry]
+    return [cell for cell in cells if cell.uid not in done or again is None or done[cell.uid] in again]
+
+
+def _who(elsewhere: Mapping[str, str]) -> str:
+    """Who runs the cells that are waited for, and how many."""
+    return ", ".join(f"{list(elsewhere.values()).count(who)} trials of {who}" for who in sorted({*elsewhere.values()}))
 
 
 def _damage(store: Store) -> list[str]:
     if not str(store.damage):
         return []
-    return [f"skipped {store.damage} lines in {store.folder / 'shards'}: those trials have no result and run again"]
+    return [f"skipped {store.damage} lines in {store.shards}: those trials have no result and run again"]
 
 
 def _remember(sweep: Sweep, store: Store) -> None:
@@ -159,38 +204,15 @@ def _remember(sweep: Sweep, store: Store) -> None:
             (store.folder / BEHIND).touch()
 
 
-def _tracker(results: Path, manifest: Manifest, known: Sequence[Record]) -> Tracker:
-    from dse.run.live import Tracker
-
-    return Tracker(results, manifest, known)
-
-
 def _compact(store: Store) -> list[str]:
     """Compaction is housekeeping: what it cannot do today stays in the shards, where every reader finds it."""
     try:
         store.compact()
+    except InUse:  # another driver does it
+        return []
     except (OSError, UserError) as error:
         return [f"the results could not be compacted, and stay as shards: {error}"]
     return []
 
 
-def _summary(
-    sweep: Sweep,
-    done: Mapping[str, str],
-    ran: int,
-    clock: float,
-    stopped: bool = False,
-    notes: Sequence[str] = (),
-) -> Summary:
-    counts = Counter(done[cell.uid] for cell in sweep.cells if cell.uid in done)
-    return Summary(
-        total=len(sweep.cells),
-        before=counts.total() - ran,
-        ran=ran,
-        ok=counts[OK],
-        diverged=counts[DIVERGED],
-        failed=counts[FAILED],
-        seconds=round(time.monotonic() - clock, 3),
-        stopped=stopped,
-        notes=tuple(notes),
-    )
+__all__ = ["RETRY", "Summary", "run_sweep"]

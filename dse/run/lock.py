@@ -1,4 +1,4 @@
-"""The right to write into a results folder, held by one process at a time.
+"""Rights in a results folder, each held by one process at a time.
 
 The kernel's ``flock`` is the lock, so a process that is killed lets go of it by dying; the text inside the file only
 says who it is. (``filelock`` before 4 empties the file of the holder while it tries, so it is not used.)
@@ -21,23 +21,22 @@ NAME = ".lock"
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
-@contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
-    """Holds ``folder/.lock``; makes the folder when it is missing.
+class InUse(UserError):
+    """Somebody else has the right."""
 
-    Raises UserError when the folder cannot be written, or names the process and host that hold it.
+
+@contextmanager
+def folder_lock(folder: Path, name: str = NAME) -> Iterator[None]:
+    """Holds ``folder/name``; makes the folder when it is missing.
+
+    Raises UserError when the folder cannot be written, InUse with the process and host that hold it.
     """
-    path = folder / NAME
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise unwritable(folder, error) from None
+    fd = _open(folder, name)
     try:
         if not try_lock(fd):
-            raise UserError(f"results folder {folder} is in use by {_holder(fd)}; let it finish, or stop it")
+            raise InUse(f"results folder {folder} is in use by {holder(fd)}; let it finish, or stop it")
         os.ftruncate(fd, 0)
-        os.pwrite(fd, _self().encode(), 0)
+        os.pwrite(fd, signature().encode(), 0)
         yield
         with suppress(OSError):
             os.ftruncate(fd, 0)
@@ -45,12 +44,23 @@ def folder_lock(folder: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def try_lock(fd: int) -> bool:
+@contextmanager
+def turn(folder: Path, name: str) -> Iterator[None]:
+    """Waits for ``folder/name`` and holds it: for the moments in which several files must fit together."""
+    fd = _open(folder, name)
+    try:
+        try_lock(fd, wait=True)
+        yield
+    finally:
+        os.close(fd)
+
+
+def try_lock(fd: int, wait: bool = False) -> bool:
     """Takes the exclusive lock of an open file until it is closed; False when somebody else has it."""
     import fcntl  # POSIX only; the rest of this module may be imported anywhere
 
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError as error:
         if error.errno in _NO_LOCKS:
             raise UserError("the file system of the results folder has no file locks; choose another folder") from None
@@ -65,17 +75,35 @@ def unwritable(folder: Path, error: OSError) -> UserError:
     return UserError(f"results folder {folder} is not writable: {error.strerror or error}")
 
 
-def _self() -> str:
+def signature() -> str:
+    """Who this process is, as one line of JSON."""
     since = datetime.now(UTC).isoformat(timespec="seconds")
     return json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since})
 
 
-def _holder(fd: int) -> str:
+def named(text: str | bytes) -> str:
+    """The process that signed so."""
     try:
-        who = json.loads(os.pread(fd, 4096, 0))
+        who = json.loads(text)
         return f"process {who['pid']} on {who['host']} (since {who['since']})"
-    except (ValueError, KeyError, TypeError, OSError):  # it has the lock, and is about to write its name
+    except (ValueError, KeyError, TypeError):
         return "another process"
 
 
-__all__ = ["folder_lock", "try_lock", "unwritable"]
+def holder(fd: int) -> str:
+    """Who holds the lock of an open file; it may be about to write its name."""
+    try:
+        return named(os.pread(fd, 4096, 0))
+    except OSError:
+        return named("")
+
+
+def _open(folder: Path, name: str) -> int:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise unwritable(folder, error) from None
+
+
+__all__ = ["InUse", "folder_lock", "holder", "named", "signature", "try_lock", "turn", "unwritable"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,20 +34,21 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A sweep as it was last run: its name, the YAML as read, and its cells."""
+    """A sweep as it was last run: its name, the YAML as read, its cells, and the file as it was named."""
 
     name: str
     text: str
     entries: tuple[Entry, ...]
+    path: str = ""
 
     @classmethod
     def of(cls, sweep: Sweep) -> Manifest:
-        return cls(sweep.name, sweep.text, tuple(map(Entry.of, sweep.cells)))
+        return cls(sweep.name, sweep.text, tuple(map(Entry.of, sweep.cells)), str(sweep.path))
 
     def write(self, results: Path) -> None:
         """Writes ``sweeps/NAME.json`` into the results folder, in one step."""
         path = results / "sweeps" / _file(self.name)
-        temporary = path.with_name(path.name + ".tmp")
+        temporary = path.with_name(f"{path.name}.{os.getpid()}-{time.time_ns()}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(json.dumps(asdict(self), separators=(",", ":")))
@@ -62,7 +64,7 @@ def read_manifests(results: Path, name: str | None = None) -> Sequence[Manifest]
         try:
             data = json.loads(path.read_text())
             entries = tuple(Entry(**entry) for entry in data["entries"])
-            found.append(Manifest(data["name"], data["text"], entries))
+            found.append(Manifest(data["name"], data["text"], entries, data.get("path", "")))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return found

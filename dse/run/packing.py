@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Queue:
         self._workers, self._limit = max(1, workers), limit
         self._groups: dict[str, deque[Cell]] = {}
         self._widths: dict[str, int] = {}
+        self._packs: dict[str, int] = {}  # that a group's waiting cells are to make
         self._again: deque[Load] = deque()
         self._out = 0  # cells that are being run
         self.put(cells)
@@ -77,7 +78,9 @@ class Queue:
     def put(self, cells: Iterable[Cell]) -> None:
         """More cells to run."""
         for cell in cells:
-            self._groups.setdefault(_signature(cell), deque()).append(cell)
+            name = _signature(cell)
+            self._groups.setdefault(name, deque()).append(cell)
+            self._packs.pop(name, None)
 
     def take(self) -> Load | None:
         load = self._next()
@@ -89,7 +92,10 @@ class Queue:
         name = _signature(load.cells[0])
         if load.width is None and len(load.cells) > 1:
             self._widths[name] = count
-        self._groups.setdefault(name, deque()).extendleft(reversed(load.cells[count:]))
+            self._packs.pop(name, None)
+        if count < len(load.cells):
+            self._groups.setdefault(name, deque()).extendleft(reversed(load.cells[count:]))
+            self._packs.pop(name, None)
 
     def died(self, load: Load) -> Cell | None:
         """It is tried again, in halves, until the cell that does it is alone; that one has ``ATTEMPTS``."""
@@ -104,6 +110,11 @@ class Queue:
             return None
         return cells[0]
 
+    def keep(self, load: Load, cells: Sequence[Cell]) -> Load | None:
+        """Leaves but these cells of a load that was just taken; the others are nobody's business here any more."""
+        self._out -= len(load.cells) - len(cells)
+        return replace(load, cells=tuple(cells)) if cells else None
+
     def over(self) -> bool:
         return not self._out and not len(self)
 
@@ -113,17 +124,16 @@ class Queue:
         for name, group in self._groups.items():
             if group:
                 width = self._widths.get(name)
-                count = _even(len(group), min(width or self._limit, self._limit), self._workers)
+                packs = self._packs.get(name) or self._even(len(group), min(width or self._limit, self._limit))
+                self._packs[name] = packs - 1
+                count = -(-len(group) // packs)
                 return Load(tuple(group.popleft() for _ in range(count)), width)
         return None
 
-
-def _even(waiting: int, width: int, workers: int) -> int:
-    """Cells of the next pack, so that the waiting ones make packs of like size, as many as keep all workers busy."""
-    packs = -(-waiting // width)
-    if waiting >= workers:
-        packs = -(-packs // workers) * workers
-    return -(-waiting // packs)
+    def _even(self, waiting: int, width: int) -> int:
+        """Packs that waiting cells make: of like size, and as many as keep all workers busy."""
+        packs = -(-waiting // width)
+        return -(-packs // self._workers) * self._workers if waiting >= self._workers else packs
 
 
 def _signature(cell: Cell) -> str:

@@ -6,6 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from dse.run.outcome import outcome, reason
 from dse.run.record import DIVERGED, FAILED, OK, Record
 from dse.run.standing import Standing, duration
 
@@ -67,13 +68,13 @@ class Lines:
 
     def beat(self) -> None:
         now, standing = time.monotonic(), self._standing
-        moved = standing.done - self._shown
+        moved = standing.finished - self._shown
         if not moved and not standing.under_way:
             return
         due = now - self._last >= max(_INTERVAL, (now - self._start) / 20)
-        if due or (moved and (moved >= _SHARE * standing.total or standing.done == standing.total)):
-            self._last, self._shown = now, standing.done
-            done = f"{standing.done:>{len(str(standing.total))}}/{standing.total}"
+        if due or (moved and (moved >= _SHARE * standing.total or standing.finished == standing.total)):
+            self._last, self._shown = now, standing.finished
+            done = f"{standing.finished:>{len(str(standing.total))}}/{standing.total}"
             self.say("  ".join(filter(None, (done, running(standing), *details(standing)))))
 
     def say(self, line: str) -> None:
@@ -123,8 +124,8 @@ class Bar:
         left = time_left(standing)
         line = Table.grid(padding=(0, 1))
         line.add_row(
-            ProgressBar(total=standing.total, completed=standing.done + standing.under_way, width=30),
-            f"{standing.done}/{standing.total}",
+            ProgressBar(total=standing.total, completed=standing.finished + standing.under_way, width=30),
+            f"{standing.finished}/{standing.total}",
             running(standing),
             ", ".join(filter(None, (f"{duration(time.monotonic() - self._start)} gone", left))),
         )
@@ -134,6 +135,7 @@ class Bar:
 def details(standing: Standing) -> tuple[str, str, str]:
     """Time left, counts by status, and the best configuration per task; parts of which nothing is known are empty."""
     counts = [f"{status} {standing.counts[status]}" for status in (OK, DIVERGED, FAILED) if standing.counts[status]]
+    counts += [f"other drivers {standing.others}"] if standing.others else []
     best = [f"{task} {config} {percent:+.2g} %" for task, (config, percent) in standing.best().items()]
     return (
         time_left(standing),
@@ -157,8 +159,4 @@ def running(standing: Standing) -> str:
 
 def unusual(cell: Cell, record: Record) -> str:
     """One line about a trial that diverged or failed."""
-    if record.status == DIVERGED:
-        why = f"at step {record.diverged_at}: {record.diverged_where}"
-    else:
-        why = (record.error or "").strip().splitlines()[-1] if record.error else "no reason known"
-    return f"{record.status}: {record.task} {cell.config} seed {record.seed} {why}"
+    return f"{outcome(record)}: {record.task} {cell.config} seed {record.seed} {reason(record)}"

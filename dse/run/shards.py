@@ -32,6 +32,11 @@ class ShardWriter:
         self._path = folder
         self._pid = 0
 
+    @property
+    def path(self) -> Path | None:
+        """The shard that is open for writing."""
+        return None if self._fd is None else self._path
+
     def append(self, *lines: str) -> None:
         """Puts lines on the disk, in one write: when this returns, a crash cannot take them away.
 

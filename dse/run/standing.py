@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from dse.sweep import Cell
 
 
+_TOLD = 0.05
+"""The share of the first packs after which their pace tells something."""
+
+
 class Standing:
     """Fed with every record of a sweep, those of earlier runs first."""
 
@@ -26,6 +30,7 @@ class Standing:
         self._waiting = Counter(c.trial.task.name for c in cells if c.uid not in self._records)
         self.total = sum(self._waiting.values())
         self.counts: Counter[str] = Counter()  # by status, of this run
+        self.others = 0
         self.busy, self.under_way = 0, 0.0
         self._since: float | None = None
         for record in self._records.values():
@@ -33,18 +38,32 @@ class Standing:
 
     @property
     def done(self) -> int:
-        """Trials finished in this run."""
+        """Trials that this driver has finished in this run."""
         return self.counts.total()
 
-    def add(self, record: Record) -> None:
-        """A trial of this run is finished."""
+    @property
+    def finished(self) -> int:
+        """Trials that any driver has finished since this run began."""
+        return self.done + self.others
+
+    @property
+    def left(self) -> int:
+        """Trials without a result."""
+        return self.total - self.finished
+
+    def add(self, record: Record, mine: bool = True) -> None:
+        """A trial is finished, by this driver or another one."""
         self._records[record.uid] = record
         self._seconds[record.task].append(record.seconds)
         self._waiting[record.task] -= 1
-        self.counts[record.status] += 1
+        if mine:
+            self.counts[record.status] += 1
+        else:
+            self.others += 1
 
     def move(self, busy: int, under_way: float) -> None:
         """``busy`` trials are running, and so much of them is done, in trials' worth."""
+        self.others = 0
         self.busy, self.under_way = busy, under_way
         if busy and self._since is None:
             self._since = time.monotonic()
@@ -60,7 +79,7 @@ class Standing:
             usual = fmean(known.values())
             left = sum(known.get(task, usual) * count for task, count in self._waiting.items())
             return max(0.0, left - usual * self.under_way) / self._workers
-        if self._since is None or not self.under_way:
+        if self._since is None or self.under_way <= _TOLD * self.busy:
             return None
         return (time.monotonic() - self._since) * (self.total - self.under_way) / self.under_way
 

@@ -1,7 +1,7 @@
 """The results folder: append-only shards, compacted into one Parquet file. Everything else is a projection of it.
 
-``append`` and ``records`` of shards need the standard library only. One driver at a time writes (``lock``); anybody
-may read at any time.
+``append`` and ``records`` of shards need the standard library only. Every driver writes shards of its own; anybody may
+read at any time.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dse.run.shards import Shard, ShardWriter, read_shard, remove_shard, shard_l
 if TYPE_CHECKING:
     import polars as pl
 
+_COMPACT = ".compact"
 _RANK = {OK: 2, DIVERGED: 1}
 
 
@@ -48,8 +49,8 @@ class Store:
         self.folder = Path(folder)
         self.parquet = self.folder / "trials.parquet"
         self.damage = Damage()
-        self._shards = self.folder / "shards"
-        self._writer = ShardWriter(self._shards)
+        self.shards = self.folder / "shards"
+        self._writer = ShardWriter(self.shards)
         self._locked = False
 
     def append(self, *records: Record) -> None:
@@ -79,9 +80,14 @@ class Store:
         """The records as a polars frame, nested fields as JSON text."""
         return parquet.to_frame(self.records(uids))
 
+    @property
+    def own(self) -> Path | None:
+        """The shard that this process is writing."""
+        return self._writer.path
+
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """The right to write, for as long as a sweep runs. Raises UserError that names who has it."""
+        """The right to write projections (MLflow), for as long as a sweep runs. Raises InUse, naming who has it."""
         if self._locked:
             yield
             return
@@ -97,13 +103,14 @@ class Store:
 
         The shards are removed after the file is in place and durable; killed anywhere, it leaves every record in at
         least one of the two, and readers count it once. Shards that are still written to, and shards with lines
-        nobody can read, stay. Without polars nothing happens: the shards wait for a machine that has it.
+        nobody can read, stay. Without polars nothing happens: the shards wait for a machine that has it. Raises InUse
+        when another process is at it.
         """
         if find_spec("polars") is None:
             return 0
-        with self.lock():
+        with folder_lock(self.folder, _COMPACT):
             self._writer.close()
-            shards = [shard for path in shard_paths(self._shards) if (shard := _finished(path))]
+            shards = [shard for path in shard_paths(self.shards) if (shard := _finished(path))]
             if shards:
                 frame = parquet.read(self.parquet)
                 packed = [] if frame is None else parquet.from_frame(frame)
@@ -117,7 +124,7 @@ class Store:
         self._writer.close()
 
     def _loose(self) -> list[Record]:
-        shards = [shard for path in shard_paths(self._shards) if (shard := read_shard(path))]
+        shards = [shard for path in shard_paths(self.shards) if (shard := read_shard(path))]
         self.damage = Damage(sum(s.torn for s in shards), sum(s.corrupt for s in shards))
         return [record for shard in shards for record in shard.records]
 

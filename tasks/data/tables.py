@@ -1,10 +1,10 @@
-"""Tables of numbers with one real target: the paper's Gaussian teacher, diabetes, California housing."""
+"""Tables of numbers with one real target: the paper's Gaussian teacher, diabetes, California housing, flights."""
 
 from __future__ import annotations
 
 import gzip
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,10 @@ from torch import Tensor
 
 from dse.errors import UserError
 from tasks.data import locate
+from tasks.data.flights import flights
 from tasks.streams import generator, permutation
 
-TABLES = ("gaussian", "diabetes", "california")
+TABLES = ("gaussian", "diabetes", "california", "flights")
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,23 @@ def gaussian(rows: int, features: int, noise: float) -> Table:
 
 
 def load_table(source: str, data_dir: Path | None = None) -> Table:
-    """The real table `source`: 'diabetes' or 'california'."""
+    """The real table `source`: 'diabetes', 'california' or 'flights'."""
+    if source == "flights":
+        x, y = flights(data_dir)
+        return _table(source, torch.from_numpy(x), torch.from_numpy(y))
     paths = locate.files(source, data_dir)
     x, y = _diabetes(paths[0], paths[1]) if source == "diabetes" else _california(paths[0])
     return _table(source, torch.from_numpy(x), torch.from_numpy(y))
+
+
+def with_outliers(table: Table, count: int, scale: float) -> Table:
+    """The same with the first `count` features `scale` times as large: channels that dwarf the rest of their block.
+
+    As in the activations of language models (arXiv 2208.07339). Targets stay as they were.
+    """
+    factor = torch.ones(table.x.shape[1])
+    factor[:count] = scale
+    return replace(table, x=table.x * factor, test_x=table.test_x * factor)
 
 
 def _diabetes(inputs: Path, target: Path) -> tuple[np.ndarray, np.ndarray]:

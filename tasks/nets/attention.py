@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from tasks.nets.members import lead
+
 _FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 """Without cuDNN, which plans anew for every shape."""
 
@@ -58,7 +60,7 @@ class _Products(Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Any:
-        q, k, v = _lead(info, in_dims, q, k, v)
+        q, k, v = lead(info, in_dims, q, k, v)
         return _Products.apply(q, k, v, causal), (0, 0)  # type: ignore[no-untyped-call]
 
 
@@ -83,21 +85,19 @@ class _Fused(Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Any:
-        q, k, v = _lead(info, in_dims, q, k, v)
+        q, k, v = lead(info, in_dims, q, k, v)
         y = _kernel(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), causal)  # autograd sees the kernel itself
         return y.unflatten(0, q.shape[:2]), 0
 
 
 def _kernel(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+    return kernel(q.bfloat16(), k.bfloat16(), v.bfloat16(), causal).to(q.dtype)
+
+
+def kernel(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+    """Fused attention of heads [B, H, T, D] in BF16, of any strides but the last."""
     with sdpa_kernel(_FUSED):
-        y = F.scaled_dot_product_attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), is_causal=causal)
-        return y.to(q.dtype)
-
-
-def _lead(info: Any, in_dims: tuple[int | None, ...], *operands: Tensor) -> list[Tensor]:
-    """The operands with the members' axis first, also those that members share."""
-    pairs = zip(operands, in_dims, strict=False)
-    return [x.expand(info.batch_size, *x.shape) if d is None else x.movedim(d, 0) for x, d in pairs]
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:

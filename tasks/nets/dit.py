@@ -1,4 +1,4 @@
-"""A diffusion transformer for small grey images (DiT, arXiv 2212.09748)."""
+"""A diffusion transformer for small images (DiT, arXiv 2212.09748)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.nets.activations import silu
+from tasks.nets.norm import RMSNorm
 from tasks.nets.patches import patchify, unpatchify
 from tasks.nets.transformer import Attention, SwiGLU, initialize
 
@@ -20,9 +21,9 @@ class DitBlock(nn.Module):
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
         self.modulation = nn.Linear(width, 6 * width)
-        self.attention_norm = nn.RMSNorm(width, eps=1e-6, elementwise_affine=False)
+        self.attention_norm = RMSNorm(width, elementwise_affine=False)
         self.attention = Attention(width, heads)
-        self.mlp_norm = nn.RMSNorm(width, eps=1e-6, elementwise_affine=False)
+        self.mlp_norm = RMSNorm(width, elementwise_affine=False)
         self.mlp = SwiGLU(width, hidden)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
@@ -33,20 +34,22 @@ class DitBlock(nn.Module):
 
 
 class Dit(nn.Module):
-    """Images [B, S, S] and noise levels [B] (of order 1) -> images [B, S, S], 0 at initialization."""
+    """Images [B, S, S] or [B, channels, S, S], noise levels [B] (of order 1) -> such images, 0 at initialization."""
 
     frequency: Tensor
 
-    def __init__(self, side: int, patch: int, width: int, depth: int, heads: int, hidden: int) -> None:
+    def __init__(
+        self, side: int, patch: int, width: int, depth: int, heads: int, hidden: int, channels: int = 1
+    ) -> None:
         super().__init__()
-        self.patch = patch
-        self.embed = nn.Linear(patch * patch, width, bias=False)
+        self.patch, self.channels = patch, channels
+        self.embed = nn.Linear(channels * patch * patch, width, bias=False)
         self.position = nn.Parameter(0.5 * torch.randn((side // patch) ** 2, width))
         self.register_buffer("frequency", torch.randn(width // 2) * 2.0)
         self.level = nn.Linear(width, width)
         self.blocks = nn.ModuleList(DitBlock(width, heads, hidden) for _ in range(depth))
-        self.norm = nn.RMSNorm(width, eps=1e-6)
-        self.head = nn.Linear(width, patch * patch)
+        self.norm = RMSNorm(width)
+        self.head = nn.Linear(width, channels * patch * patch)
         initialize(self, depth)
         nn.init.zeros_(self.head.weight)
         for name, parameter in self.named_parameters():
@@ -59,4 +62,4 @@ class Dit(nn.Module):
         x = self.embed(patchify(x, self.patch)) + self.position
         for block in self.blocks:
             x = block(x, c)
-        return unpatchify(self.head(self.norm(x)), self.patch)
+        return unpatchify(self.head(self.norm(x)), self.patch, self.channels)

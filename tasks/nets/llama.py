@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from tasks.nets.transformer import Block, initialize, rotary_table
+from tasks.nets.norm import RMSNorm
+from tasks.nets.rotary import rotary_table
+from tasks.nets.transformer import Block, initialize
 
 
 class Llama(nn.Module):
@@ -17,7 +19,7 @@ class Llama(nn.Module):
         self.embed = nn.Embedding(vocabulary, width)
         self.register_buffer("rotary", rotary_table(context, width // heads), persistent=False)
         self.blocks = nn.ModuleList(Block(width, heads, hidden, causal=True) for _ in range(depth))
-        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.norm = RMSNorm(width)
         self.head = nn.Linear(width, vocabulary, bias=False)
         initialize(self, depth)
 

@@ -8,25 +8,11 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
 
-from tasks.nets.activations import silu
-from tasks.nets.attention import attention
-
-
-def rotary_table(tokens: int, head: int, base: float = 10000.0) -> Tensor:
-    """cos and sin of the rotary angles [2, tokens, head / 2] (RoFormer, arXiv 2104.09864)."""
-    frequency = base ** (-torch.arange(0, head, 2, dtype=torch.float64) / head)
-    angle = torch.outer(torch.arange(tokens, dtype=torch.float64), frequency)
-    return torch.stack([angle.cos(), angle.sin()]).float()
-
-
-def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """Rotary position embedding of x [B, H, T, D]; pairs are (i, i + D/2), as in Llama."""
-    cos, sin = table[0], table[1]
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
+from tasks.nets.activations import gated
+from tasks.nets.heads import multihead
+from tasks.nets.norm import RMSNorm
 
 
 class Attention(nn.Module):
@@ -41,12 +27,8 @@ class Attention(nn.Module):
         self.o = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Tensor, rotary: Tensor | None = None) -> Tensor:
-        q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(-3, -2) for y in (self.q(x), self.k(x), self.v(x)))
-        if rotary is not None:
-            q, k = rotate(q, rotary), rotate(k, rotary)
-        y = attention(q, k, v, self.causal)
-        out: Tensor = self.o(y.transpose(-3, -2).flatten(-2))
-        return out
+        y: Tensor = self.o(multihead(self.q(x), self.k(x), self.v(x), self.heads, rotary, self.causal))
+        return y
 
 
 class SwiGLU(nn.Module):
@@ -59,7 +41,7 @@ class SwiGLU(nn.Module):
         self.down = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.down(silu(self.gate(x)) * self.up(x))
+        y: Tensor = self.down(gated(self.gate(x), self.up(x)))
         return y
 
 
@@ -68,15 +50,14 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, hidden: int, causal: bool = False) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(width, eps=1e-6)
+        self.attention_norm = RMSNorm(width)
         self.attention = Attention(width, heads, causal)
-        self.mlp_norm = nn.RMSNorm(width, eps=1e-6)
+        self.mlp_norm = RMSNorm(width)
         self.mlp = SwiGLU(width, hidden)
 
     def forward(self, x: Tensor, rotary: Tensor | None = None) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), rotary)
-        x = x + self.mlp(self.mlp_norm(x))
-        return x
+        x, y = self.mlp_norm.add(x, self.attention(self.attention_norm(x), rotary))
+        return x + self.mlp(y)
 
 
 def initialize(model: nn.Module, depth: int) -> None:

@@ -1,24 +1,27 @@
-"""A vision transformer for small grey images."""
+"""A vision transformer for small images."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from tasks.nets.norm import RMSNorm
 from tasks.nets.patches import patchify
 from tasks.nets.transformer import Block, initialize
 
 
 class Vit(nn.Module):
-    """Images [B, S, S] -> class scores [B, classes]: patches, blocks, the mean over tokens, `head`."""
+    """Images [B, S, S], or [B, channels, S, S], -> class scores [B, classes]: patches, blocks, the mean over tokens, `head`."""
 
-    def __init__(self, side: int, patch: int, width: int, depth: int, heads: int, hidden: int, classes: int) -> None:
+    def __init__(
+        self, side: int, patch: int, width: int, depth: int, heads: int, hidden: int, classes: int, channels: int = 1
+    ) -> None:
         super().__init__()
         self.patch = patch
-        self.embed = nn.Linear(patch * patch, width, bias=False)
+        self.embed = nn.Linear(channels * patch * patch, width, bias=False)
         self.position = nn.Parameter(0.5 * torch.randn((side // patch) ** 2, width))
         self.blocks = nn.ModuleList(Block(width, heads, hidden) for _ in range(depth))
-        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.norm = RMSNorm(width)
         self.head = nn.Linear(width, classes)
         initialize(self, depth)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dse.run.engine import run_sweep
+from dse.run.executors.base import LIMITS
 from dse.run.store import Store
 from dse.sweep import Cell, load_sweep
 from dse.trial import Trial
@@ -35,6 +36,7 @@ def deadly(cell: Cell) -> Cell:
 
 
 def main() -> None:
+    LIMITS["cpu"] = 3  # many small packs: more moments to die at
     sweep, folder, poison = load_sweep(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3:]
     sweep = replace(sweep, cells=tuple(deadly(cell) if cell.uid in poison else cell for cell in sweep.cells))
     summary = run_sweep(sweep, Store(folder), "ray", workers=2, track=False, compact=False)

@@ -34,7 +34,7 @@ name: crash
 tasks:
   - regression: {training: {steps: 60}}
 recipes: [bf16, mxfp4]
-seeds: 8
+seeds: 16
 """
 PATIENCE = 180.0  # seconds for anything to happen; usual are 5 to 10, most of it Ray's start
 
@@ -61,17 +61,17 @@ def test_killed_and_interrupted_every_trial_is_there_once(sweep_file: Path, tmp_
 
     poison = next(cell.uid for cell in sweep.cells if cell.uid not in {r.uid for r in first})
     with driver(sweep_file, results, poison) as (process, log):  # the lock of the killed driver is free
-        wait_for(results, len(first) + 3, process, log)
+        wait_for(results, len(first) + 1, process, log)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to everybody in the foreground
         assert process.wait(PATIENCE) == 0, log.read_text()
         assert "stopped=True" in log.read_text()
     second = written(results)
-    assert len(first) + 3 <= len(second) < len(sweep.cells), "the interrupt came too late to prove anything"
+    assert len(first) + 1 <= len(second) < len(sweep.cells), "the interrupt came too late to prove anything"
     (lost,) = [record for record in second if record.status == FAILED]
     assert lost.uid == poison
     assert "the worker died 2 times" in str(lost.error)
 
-    run_sweep(sweep, Store(results), "local", retry_failed=True, track=False, progress=False, compact=False)
+    run_sweep(sweep, Store(results), "local", retry="failed", track=False, progress=False, compact=False)
     records = written(results)
     assert Counter(r.uid for r in records if r != lost) == Counter(cell.uid for cell in sweep.cells)
     assert {r.uid: numbers(r) for r in records if r.status == OK} == expected
@@ -79,8 +79,8 @@ def test_killed_and_interrupted_every_trial_is_there_once(sweep_file: Path, tmp_
 
 
 def numbers(record: Record) -> dict[str, Any]:
-    """What must not depend on where and when a trial ran."""
-    return {key: value for key, value in asdict(record).items() if key not in ("seconds", "started")}
+    """What must not depend on where, when and with whom a trial ran."""
+    return {key: value for key, value in asdict(record).items() if key not in ("seconds", "started", "pack")}
 
 
 def written(results: Path) -> list[Record]:

@@ -87,7 +87,12 @@ def test_settings_per_member() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"optimizer": "sgd", "lr": 0.05}, {"optimizer": "stable_spam"}, {"loss_scaling": "dynamic"}, {"loss_scaling": "static"}],
+    [
+        {"optimizer": "sgd", "lr": 0.05},
+        {"optimizer": "stable_spam"},
+        {"loss_scaling": "dynamic"},
+        {"loss_scaling": "static"},
+    ],
     ids=str,
 )
 def test_optimizers_and_loss_scaling(change: dict[str, object]) -> None:
@@ -101,7 +106,9 @@ def test_optimizers_and_loss_scaling(change: dict[str, object]) -> None:
 )
 def test_schedules_switch_members_one_by_one(schedule: object) -> None:
     names = ("nvfp4", "mxfp4", "mxfp4_rht_sr", "nvfp4")
-    recipes = [RECIPES[name] if i == 3 else override(RECIPES[name], "schedule", schedule) for i, name in enumerate(names)]
+    recipes = [
+        RECIPES[name] if i == 3 else override(RECIPES[name], "schedule", schedule) for i, name in enumerate(names)
+    ]
     assert_pack_equals_solo([Trial(REGRESSION, SHORT, recipe, seed) for seed, recipe in enumerate(recipes)])
 
 

@@ -7,20 +7,23 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from dse.errors import UserError
-from dse.run import train
+from dse.run import train, width
 from dse.run.engine import run_sweep
 from dse.run.manifest import read_manifests
 from dse.run.record import FAILED, OK, Record
 from dse.run.store import Store
 from dse.run.tracking import is_behind
 from dse.sweep import Sweep
+from dse.trial import Trial
 
 
 @pytest.fixture
@@ -44,11 +47,11 @@ def test_runs_every_cell_once_and_then_nothing(
     assert out[0] == "tiny: 6 trials to run, 0 done before"
     assert out[-1].startswith("6/6  0s left  ok 6  best so far: regression mxfp4")
 
-    monkeypatch.setattr(train, "run_trial", lambda *_a, **_k: pytest.fail("ran a trial again"))
-    before = sorted(store.folder.rglob("*")), (store.folder / ".lock").stat().st_mtime_ns
+    monkeypatch.setattr(train, "run_pack", lambda *_a, **_k: pytest.fail("ran a trial again"))
+    before = {path: path.stat().st_mtime_ns for path in store.folder.rglob("*")}
     again = run_sweep(sweep, store, "ray")
     assert (again.total, again.before, again.ran, again.ok) == (6, 6, 0, 6)
-    assert (sorted(store.folder.rglob("*")), (store.folder / ".lock").stat().st_mtime_ns) == before
+    assert {path: path.stat().st_mtime_ns for path in store.folder.rglob("*")} == before
     assert capsys.readouterr().out == ""
 
 
@@ -76,40 +79,41 @@ def test_failed_trials_run_again_only_when_asked(
 ) -> None:
     cell = sweep.cells[-1]
     with monkeypatch.context() as patch:
-        patch.setattr(train, "build_model", lambda *_a: 1 / 0)
+        patch.setattr(train, "Program", lambda *_a: 1 / 0)
         summary = run_sweep(replace(sweep, cells=(cell,)), store, "local", track=False)
     assert (summary.ran, summary.ok, summary.failed) == (1, 0, 1)
     assert "failed: regression mxfp4 *.block=32 seed 1 ZeroDivisionError: division by zero" in capsys.readouterr().out
     quiet = {"track": False, "progress": False}
     assert run_sweep(sweep, store, "local", **quiet).failed == 1
     assert store.done()[cell.uid] == FAILED
-    retried = run_sweep(sweep, store, "local", retry_failed=True, **quiet)
+    retried = run_sweep(sweep, store, "local", retry="failed", **quiet)
     assert (retried.before, retried.ran, retried.ok, retried.failed) == (5, 1, 6, 0)
     assert store.done()[cell.uid] == OK
 
 
-def test_the_first_interrupt_finishes_the_trial_and_the_second_stops_now(
+def test_the_first_interrupt_finishes_the_pack_and_the_second_stops_now(
     sweep: Sweep, store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real, ran = train.run_trial, []
+    real, ran = train.run_pack, []
 
-    def interrupted(trial: object, *args: object) -> Record:
-        ran.append(trial)
+    def interrupted(trials: Sequence[Trial], *args: Any) -> list[Record]:
+        ran.append(trials)
         os.kill(os.getpid(), signal.SIGINT)
         if len(ran) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return real(trial, *args)  # type: ignore[arg-type]
+        return real(trials, *args)
 
     handler = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(train, "run_trial", interrupted)
+    monkeypatch.setattr(train, "run_pack", interrupted)
+    monkeypatch.setattr(width, "measured_width", lambda trials, *_a: 2)
     summary = run_sweep(sweep, store, "local", track=False)
-    assert (summary.stopped, summary.ran, summary.left) == (True, 1, 5)
+    assert (summary.stopped, summary.ran, summary.left) == (True, 2, 4)
     assert "stopping" in capsys.readouterr().out
     with pytest.raises(KeyboardInterrupt):
         run_sweep(sweep, store, "local", track=False, progress=False)
     assert signal.getsignal(signal.SIGINT) is handler
     monkeypatch.undo()
-    assert run_sweep(sweep, store, "local", track=False, progress=False).before == 1
+    assert run_sweep(sweep, store, "local", track=False, progress=False).before == 2
 
 
 def test_user_errors_stop_the_sweep(sweep: Sweep, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,8 +121,6 @@ def test_user_errors_stop_the_sweep(sweep: Sweep, store: Store, monkeypatch: pyt
         run_sweep(sweep, store, "rey")
     with pytest.raises(UserError, match="workers must be at least 1, not 0"):
         run_sweep(sweep, store, workers=0)
-    with Store(store.folder).lock(), pytest.raises(UserError, match="in use by process"):
-        run_sweep(sweep, store, "local")
 
     def missing(*_args: object) -> None:
         raise UserError("data file x is missing")
@@ -136,6 +138,7 @@ def test_a_finished_sweep_needs_nothing_heavy(sweep: Sweep, store: Store) -> Non
     code = f"""
 import sys
 from pathlib import Path
+from typing import Any
 from dse.run.engine import run_sweep
 from dse.run.store import Store
 from dse.sweep import load_sweep

@@ -70,7 +70,7 @@ def test_plain_lines_are_rare(capsys: pytest.CaptureFixture[str], sweep: Sweep, 
         record = result(cell, None, status=DIVERGED, diverged_at=3, diverged_where="loss inf")
         standing.add(record if index < 20 else result(cell, 1.0))
         display.finished(cell, record if index < 20 else result(cell, 1.0))
-        display.beat(2)
+        display.beat()
     lines = capsys.readouterr().out.splitlines()
     unusual = [line for line in lines if line.startswith("diverged: ")]
     assert unusual[0] == "diverged: regression bf16 seed 0 at step 3: loss inf"
@@ -92,7 +92,7 @@ def test_the_bar(sweep: Sweep, result: Result, monkeypatch: pytest.MonkeyPatch) 
     standing = Standing(sweep.cells, [], workers=2)
     display = make_progress(standing)
     assert isinstance(display, Bar)
-    display.beat(2)
+    display.beat()
     for cell in sweep.cells:
         standing.add(result(cell, 1.0))
         display.finished(cell, result(cell, 1.0))

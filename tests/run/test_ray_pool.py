@@ -74,7 +74,9 @@ class Call:
 
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch, sweep: Sweep) -> Callable[..., Any]:
-    def start(script: Callable[[str, int], Any], starts: bool = True) -> tuple[FakeRay, list[tuple[Cell, Record]]]:
+    def start(
+        script: Callable[[str, int], Any], starts: bool = True, times: int = 1
+    ) -> tuple[FakeRay, list[tuple[Cell, Record]]]:
         fake, found = FakeRay(script), list[tuple[Cell, Record]]()
         fake.starts = starts
         monkeypatch.setitem(sys.modules, "ray", fake)  # type: ignore[arg-type]
@@ -85,7 +87,7 @@ def play(monkeypatch: pytest.MonkeyPatch, sweep: Sweep) -> Callable[..., Any]:
             if any(record.error == "stop" for _, record in pack):
                 stop.set()
 
-        pool = executor._Pool(Options(), Queue(sweep.cells, 32, workers=2), 2, on_records, stop)
+        pool = executor._Pool(Options(), Queue(sweep.cells * times, 32, workers=2), 2, on_records, stop)
         try:
             pool.run(lambda busy, under_way: None)
         finally:
@@ -101,7 +103,7 @@ def test_every_cell_once(play: Callable[..., Any], sweep: Sweep, make_record: Ma
     uids = [cell.uid for cell in sweep.cells]
     assert sorted(record.uid for _, record in found) == sorted(uids)
     assert all(cell.uid == record.uid for cell, record in found)
-    assert fake.packs == [uids[:2], uids[3:5], [uids[5]], [uids[2]]]
+    assert fake.packs == [uids[:2], uids[3:5], [uids[2]], [uids[5]]]
     assert fake.hired == fake.killed == 2
 
 
@@ -138,7 +140,7 @@ def test_stop_begins_nothing_new(play: Callable[..., Any], make_record: Make) ->
 
 def test_workers_that_always_die_end_the_sweep(play: Callable[..., Any]) -> None:
     with pytest.raises(UserError, match=r"Ray workers died one after the other; the last: worker exit: killed by"):
-        play(lambda uid, attempt: DIES)
+        play(lambda uid, attempt: DIES, times=10)
 
 
 def test_workers_that_cannot_start_end_the_sweep(play: Callable[..., Any]) -> None:

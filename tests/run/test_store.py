@@ -109,7 +109,7 @@ def test_a_full_disk_leaves_the_shard_as_it_was(
     assert store.damage.torn == store.damage.corrupt == 0
 
 
-def test_a_second_driver_is_told_who_holds_the_folder(tmp_path: Path) -> None:
+def test_a_second_one_is_told_who_writes_to_mlflow(tmp_path: Path) -> None:
     first, second = Store(tmp_path), Store(tmp_path)
     with (
         first.lock(),

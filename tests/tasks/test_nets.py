@@ -14,7 +14,7 @@ from tasks.nets.activations import gelu, silu
 from tasks.nets.attention import _Fused, attention
 from tasks.nets.llama import Llama
 from tasks.nets.patches import patchify, unpatchify
-from tasks.nets.transformer import rotary_table, rotate
+from tasks.nets.rotary import rotary_table, rotate
 from tasks.noise import PROCESSES, Ddpm, Edm
 
 

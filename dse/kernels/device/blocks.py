@@ -1,6 +1,6 @@
 """A member's quantizer on groups of 16: the twin of dse.block.BlockQuantizer and dse.techniques.conventions."""
 # mypy: ignore-errors
-# ruff: noqa: FA100
+# ruff: noqa: RUF005, RUF059, SIM102
 
 import triton
 import triton.language as tl

@@ -4,7 +4,7 @@ P is flat over a tile of positions: groups ``GROUP`` apart are neighbors along t
 ``ROW`` apart neighbors along the other (one of the two is 1).
 """
 # mypy: ignore-errors
-# ruff: noqa: FA100
+# ruff: noqa: RUF005
 
 import triton
 import triton.language as tl

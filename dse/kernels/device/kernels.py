@@ -1,6 +1,6 @@
 """The kernels: values of a whole stack in one launch, and what has to be known before."""
 # mypy: ignore-errors
-# ruff: noqa: FA100
+# ruff: noqa: RUF005, RUF059, SIM102
 
 import triton
 import triton.language as tl
@@ -41,7 +41,9 @@ def quantize_tile(
     kind = ints[0]
     size = ints[1]
     row, group = positions(first_row, first_group, ACROSS, P, INNER)
-    x = turned(source, row, group, R, K, source_r, source_k, size, floats[9], signs, ACROSS, RUN, GROUP, ROTATES, STAGES)
+    x = turned(
+        source, row, group, R, K, source_r, source_k, size, floats[9], signs, ACROSS, RUN, GROUP, ROTATES, STAGES
+    )
     width = (K + size - 1) // size * size
     y = x
     if kind == 2:
@@ -97,12 +99,13 @@ def quantize_kernel(
         for i in range((RR // ROWS) * (RK // (16 * INNER))):
             row = first_r + (i // (RK // (16 * INNER))) * ROWS
             group = first_k // 16 + (i % (RK // (16 * INNER))) * INNER
-            quantize_tile(
-                source, target + e * target_e, row, group, R, K, source_r, source_k, target_r, target_k, padded,
-                ints, floats, signs + e * SIGN_WORDS, level, key,
-                False, RUN, STORE, P, INNER, ROTATES, STAGES, BLOCKS, TILES, ENCODE,
-                RANDOM, WIDE, THRESHOLD, SCALE_RANDOM, INTERPRET,
-            )  # fmt: skip
+            if (row < R) & (group * 16 < padded):
+                quantize_tile(
+                    source, target + e * target_e, row, group, R, K, source_r, source_k, target_r, target_k, padded,
+                    ints, floats, signs + e * SIGN_WORDS, level, key,
+                    False, RUN, STORE, P, INNER, ROTATES, STAGES, BLOCKS, TILES, ENCODE,
+                    RANDOM, WIDE, THRESHOLD, SCALE_RANDOM, INTERPRET,
+                )  # fmt: skip
     if ACROSS:
         ints2 = load_ints(int_table2 + e * INTS)
         floats2 = load_floats(float_table2 + e * FLOATS)
@@ -112,12 +115,13 @@ def quantize_kernel(
         for i in range((RR // (16 * GROUPS)) * (RK // INNER2)):
             group = first_r // 16 + (i // (RK // INNER2)) * GROUPS
             row = first_k + (i % (RK // INNER2)) * INNER2
-            quantize_tile(
-                source, target2 + e * target2_e, row, group, K, R, source_k, source_r, target2_r, target2_k, padded2,
-                ints2, floats2, signs2 + e * SIGN_WORDS, level2, key2,
-                True, RUN, STORE, P2, INNER2, ROTATES2, STAGES2, BLOCKS2, TILES2, ENCODE2,
-                RANDOM2, WIDE2, THRESHOLD2, SCALE_RANDOM2, INTERPRET,
-            )  # fmt: skip
+            if (row < K) & (group * 16 < padded2):
+                quantize_tile(
+                    source, target2 + e * target2_e, row, group, K, R, source_k, source_r, target2_r, target2_k, padded2,
+                    ints2, floats2, signs2 + e * SIGN_WORDS, level2, key2,
+                    True, RUN, STORE, P2, INNER2, ROTATES2, STAGES2, BLOCKS2, TILES2, ENCODE2,
+                    RANDOM2, WIDE2, THRESHOLD2, SCALE_RANDOM2, INTERPRET,
+                )  # fmt: skip
 
 
 @triton.jit

@@ -5,7 +5,7 @@ itself; adding 2^14 step toward zero leaves nine fractional bits, to which rando
 Elements come as tuples of 16 tensors, the elements of a group, so that every group lives in one thread.
 """
 # mypy: ignore-errors
-# ruff: noqa: FA100
+# ruff: noqa: RET505, RUF005
 
 import triton
 import triton.language as tl
@@ -137,19 +137,23 @@ def stochastic_wide_16(m, emin, man, n, index, purpose, layer, seed, step):
     """n > 8: two calls (n <= 16) or four."""
     unit = float_of((127 - n) << 23)
     top = 1.0 - 0.5 * unit
-    q = ()
+    q = m
     if n <= 16:
+        t = ()
         for call in tl.static_range(2):
             words = draw(index * 2 + call, purpose | (16 << 16), layer, seed, step)
             for i in tl.static_range(8):
                 r = ((words[i // 2] >> (16 * (i % 2))) & 0xFFFF) >> (16 - n).to(tl.uint32)
-                t = top - r.to(tl.int32).to(tl.float32) * unit
-                q = q + (by_threshold(m[8 * call + i], emin, man, 0.0, t),)
+                least = top - r.to(tl.int32).to(tl.float32) * unit
+                t = t + (by_threshold(m[8 * call + i], emin, man, 0.0, least),)
+        q = t
     else:
+        t = ()
         for call in tl.static_range(4):
             words = draw(index * 4 + call, purpose | (32 << 16), layer, seed, step)
             for i in tl.static_range(4):
                 r = words[i] >> (32 - n).to(tl.uint32)
-                t = top - r.to(tl.int32).to(tl.float32) * unit
-                q = q + (by_threshold(m[4 * call + i], emin, man, 0.0, t),)
+                least = top - r.to(tl.int32).to(tl.float32) * unit
+                t = t + (by_threshold(m[4 * call + i], emin, man, 0.0, least),)
+        q = t
     return q

@@ -1,6 +1,5 @@
 """Philox4x32-10 on the device, with the counters and lanes of ``dse.random``."""
 # mypy: ignore-errors
-# ruff: noqa: FA100
 
 import triton
 import triton.language as tl

@@ -4,7 +4,7 @@ In a tile 'along' its contraction axis (K is contiguous) a thread reads runs of 
 contiguous) it reads runs of 16 different k. Either way a thread owns whole groups.
 """
 # mypy: ignore-errors
-# ruff: noqa: FA100
+# ruff: noqa: RET505, RUF005
 
 import triton
 import triton.language as tl

@@ -53,6 +53,7 @@ class Executor(Protocol):
 
     def run(self, supply: Supply, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None: ...
 
+
 @dataclass(frozen=True)
 class Options:
     """``workers``: packs at a time, None for one per processor (or GPU); ``device``: of torch, cpu or cuda.

@@ -45,7 +45,7 @@ class LocalExecutor:
                     [cell.trial for cell in cells],
                     [cell.config for cell in cells],
                     load.width,
-                    lambda step, steps, busy=len(cells): on_progress(busy, worker.done),  # type: ignore[misc]
+                    lambda step, steps: on_progress(worker.running, worker.done),
                 )
                 on_records(list(zip(cells, records, strict=False)))
                 supply.finished(load, len(records))

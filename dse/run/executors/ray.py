@@ -67,28 +67,25 @@ class Actor(Worker):
         except UserError as error:
             return str(error)
 
-    def progress(self) -> float:
-        """``done``, asked beside a running ``attempt``."""
-        return self.done
+    def progress(self) -> tuple[int, float]:
+        """``running`` and ``done``, asked beside a running ``attempt``."""
+        return self.running, self.done
 
 
 @dataclass
 class _Flight:
     """What an actor is busy with: a load of cells, or (None) starting up.
 
-    ``asked``: the question for its progress that is not answered yet; ``done``: the last answer.
+    ``asked``: the question for its progress that is not answered yet; ``running``, ``done``: the last answer.
     """
 
     actor: Any
     load: Load | None = None
     since: float = field(default_factory=time.monotonic)
     asked: Any = None
+    running: int = 0
     done: float = 0.0
     late: bool = False
-
-    @property
-    def cells(self) -> int:
-        return len(self.load.cells) if self.load else 0
 
 
 class _Pool:
@@ -120,7 +117,7 @@ class _Pool:
                 self._moved = time.monotonic()
             self._watch()
             flights = self._flights.values()
-            on_progress(sum(flight.cells for flight in flights), sum(flight.done for flight in flights))
+            on_progress(sum(flight.running for flight in flights), sum(flight.done for flight in flights))
             self._check_start()
 
     def close(self) -> None:
@@ -135,7 +132,9 @@ class _Pool:
         while self._idle and not self._stop.is_set() and (load := self._supply.take()):
             actor = self._idle.pop()
             trials, configs = [cell.trial for cell in load.cells], [cell.config for cell in load.cells]
-            self._flights[actor.attempt.remote(trials, configs, load.width)] = _Flight(actor, load)
+            self._flights[actor.attempt.remote(trials, configs, load.width)] = _Flight(
+                actor, load, running=len(load.cells)
+            )
         starting = sum(flight.load is None for flight in self._flights.values())
         room = self._slots - len(self._flights) - len(self._idle)
         if not self._stop.is_set() and not self._idle:
@@ -146,7 +145,7 @@ class _Pool:
         import ray
 
         gpus = 1 if on_gpu(self._options) else 0
-        make = ray.remote(concurrency_groups={_WATCH: 1})(Actor)
+        make: Any = ray.remote(concurrency_groups={_WATCH: 1})(Actor)  # type: ignore[call-overload]
         handle: Any = make.options(num_cpus=1, num_gpus=gpus, max_restarts=0).remote(self._options)
         self._flights[handle.ready.remote()] = _Flight(handle)
 
@@ -178,7 +177,7 @@ class _Pool:
             if flight.late:
                 reason = f"timed out: no answer in {seconds:.0f} s, {self._options.timeout:g} s are allowed"
             self._on_records([(guilty, lost(guilty.trial, guilty.config, reason, self._options.device, seconds))])
-        if self._deaths > self._slots * (1 if flight.load is None else _DEATHS):
+        if self._deaths > (self._slots if flight.load is None else _DEATHS * (self._slots + 1)):
             raise UserError(f"{self._deaths} Ray workers died one after the other; the last: {_short(error)}")
 
     def _watch(self) -> None:
@@ -191,13 +190,13 @@ class _Pool:
                 continue
             if flight.asked is not None and ray.wait([flight.asked], num_returns=1, timeout=0)[0]:
                 try:
-                    flight.done = ray.get(flight.asked)
+                    flight.running, flight.done = ray.get(flight.asked)
                 except ray.exceptions.RayError:  # it died: its flight will tell
                     continue
                 flight.asked = None
             if flight.asked is None and now - flight.since > _BEAT:
                 flight.asked = flight.actor.progress.options(concurrency_group=_WATCH).remote()
-            if timeout and not flight.late and now - flight.since > timeout * flight.cells + GRACE:
+            if timeout and not flight.late and now - flight.since > timeout * len(flight.load.cells) + GRACE:
                 flight.late = True
                 _end(flight.actor)
 

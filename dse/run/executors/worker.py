@@ -21,12 +21,12 @@ class TimedOut(BaseException):
 class Worker:
     """Runs packs with one torch thread; data is loaded once per process (``train.load``).
 
-    ``done``: how much of the present pack is trained, in trials' worth.
+    ``running``: trials of the present pack; ``done``: how much of them is trained, in trials' worth.
     """
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self.done = 0.0
+        self.running, self.done = 0, 0.0
 
     def run(
         self, trials: Sequence[Trial], configs: Sequence[str], width: int | None, on_step: OnStep | None = None
@@ -39,7 +39,7 @@ class Worker:
         import torch
 
         torch.set_num_threads(1)  # one and two threads are not bit-equal; the setting is the calling thread's own
-        self.done = 0.0
+        self.running, self.done = len(trials), 0.0
         if width is None and len(trials) > 1:
             from dse.run.train import load
             from dse.run.width import measured_width
@@ -59,7 +59,7 @@ class Worker:
                 start = time.monotonic()
             elif timeout and time.monotonic() - start > timeout * len(trials):
                 raise TimedOut
-            self.done = len(trials) * step / steps
+            self.running, self.done = len(trials), len(trials) * step / steps
             if on_step:
                 on_step(step, steps)
 

@@ -1,0 +1,105 @@
+"""``dse bench packs``: model-steps per second of packs against eager trials, plain BF16 and other simulators.
+
+On a bare GPU machine: python -m dse.bench.packs --device cuda --out FILE.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+import dse
+from dse.bench.ahead import AHEAD
+from dse.bench.matrix import DeviceLost, jobs, judged, measure_packs
+from dse.bench.models import SUBJECTS
+from dse.bench.ratios import RATIO, ratios
+from dse.bench.table import Row, document, read, write
+from dse.bench.variants import VARIANTS, Settings
+from dse.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints each row as it is measured and writes all of them after each. A lost GPU costs one more process."""
+    options = _parser().parse_args(arguments)
+    rows: list[Row] = []
+    clock = time.perf_counter()
+
+    def note(row: Row, shown: bool = True) -> None:
+        rows.append(row)
+        if shown:
+            print(f"{time.perf_counter() - clock:6.1f} s  {row.line()}", flush=True)
+        if options.out:
+            write(options.out, document(rows, options.device))
+
+    peers = dict(pair.split("=", 1) for pair in options.peer)
+    ahead = (AHEAD if options.device.startswith("cuda") else 0) if options.ahead is None else options.ahead
+    settings = Settings(seconds=options.seconds, crowded=tuple(options.crowded) or Settings.crowded, ahead=ahead)
+    settings = replace(settings, widths=tuple(options.widths)) if options.widths else settings
+    try:
+        measure_packs(
+            options.device,
+            options.quick,
+            options.models,
+            options.budget,
+            options.width,
+            peers,
+            options.only,
+            settings,
+            note,
+        )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except DeviceLost as lost:
+        print(f"{lost}; going on in a new process", flush=True)
+        left = options.budget - (time.perf_counter() - clock)
+        for row in _elsewhere(lost.left, left, list(arguments or sys.argv[1:])) if lost.left else []:
+            note(row, shown=False)
+        for row in ratios(rows, judged(options.device, options.quick)):
+            note(row)
+    return 0
+
+
+def _elsewhere(left: Sequence[str], budget: float, arguments: Sequence[str]) -> list[Row]:
+    """The rows of the jobs that are left, from a process of their own; it prints them."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "rows.json"
+        extra = ["--only", *left, "--budget", f"{max(budget, 10):.0f}", "--ahead", "0", "--out", str(out)]
+        command = [sys.executable, "-m", "dse.bench.packs", *arguments, *extra]
+        root = str(Path(dse.__file__).resolve().parents[1])
+        places = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+        subprocess.run(command, check=False, env=os.environ | {"PYTHONPATH": places})
+        return [row for row in read(out) if not row.figure.endswith(RATIO)] if out.exists() else []
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m dse.bench.packs", description=__doc__)
+    add = parser.add_argument
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--quick", action="store_true", help="small models and hardly any time: does it run?")
+    add("--models", nargs="*", default=[], help=", ".join(SUBJECTS))
+    add("--only", nargs="*", default=[], help=f"variants, or variant:model; {', '.join(VARIANTS)}")
+    add("--budget", type=float, default=150.0, help="seconds after which nothing more is begun")
+    add("--seconds", type=float, default=1.5, help="of measuring each variant")
+    add("--width", type=int, help="of the packs that are compared (64)")
+    add("--widths", type=int, nargs="*", default=[], help="further widths (1 16 256)")
+    add("--crowded", nargs="*", default=[], help="models that eager processes are tried on (gpt128)")
+    add("--ahead", type=int, help=f"processes that compile kernels first; 0: none ({AHEAD} on a GPU)")
+    add("--peer", action="append", default=[], metavar="PACKAGE=PATH", help="microxcaling or torchao, and its folder")
+    add("--out", type=Path, help="JSON file")
+    return parser
+
+
+__all__ = ["DeviceLost", "jobs", "main", "measure_packs"]
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,105 @@
+"""The verb `status`: how far a sweep is, who is at work, what is best, and what went wrong; once, or until it ends."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dse.run.claims import at_work
+from dse.run.news import News
+from dse.run.outcome import OUTCOMES, outcome, reason
+from dse.run.pick import called
+from dse.run.record import OK, Record
+from dse.run.standing import Standing, duration
+from dse.run.store import Store, resolve
+
+if TYPE_CHECKING:
+    from dse.sweep import Sweep
+
+_SHOWN = 20
+"""Trials without a final metric that get a line of their own; all of them with one `dse why` each."""
+
+
+def status(file: Path | None, results: Path, watch: bool = False, every: float = 2.0) -> None:
+    """Prints the status; with ``watch`` every so many seconds, until every trial has a result."""
+    from dse.sweep import load_sweep
+
+    store = Store(results)
+    sweep = load_sweep(file) if file else None
+    if not watch:
+        print(*_lines(store, sweep, store.records(_uids(sweep))), sep="\n")
+        return
+    _watch(store, sweep, every)
+
+
+def _watch(store: Store, sweep: Sweep | None, every: float) -> None:
+    """Reads only what is new each time. A terminal is drawn anew; elsewhere a block is printed when it has changed."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    news = News(store.shards, store.parquet)
+    records = resolve(store.records(_uids(sweep)))
+    console = Console()
+    shown = ""
+    with Live(console=console, auto_refresh=False, transient=False) as live:
+        while True:
+            text = "\n".join(_lines(store, sweep, list(records.values())))
+            if console.is_terminal:
+                live.update(Text(text), refresh=True)
+            elif text != shown:
+                print(text, flush=True)
+            shown = text
+            if sweep and all(cell.uid in records for cell in sweep.cells):
+                return
+            time.sleep(every)
+            records = resolve([*records.values(), *news.fresh(_uids(sweep))])
+
+
+def _uids(sweep: Sweep | None) -> set[str] | None:
+    return {cell.uid for cell in sweep.cells} if sweep else None
+
+
+def _lines(store: Store, sweep: Sweep | None, records: Sequence[Record]) -> Iterator[str]:
+    yield from _everything(store, records) if sweep is None else _one(sweep, records)
+    for who, uids in at_work(store.folder):
+        left = len(uids - {record.uid for record in records})
+        yield f"  at work: {who}, {left} trials in its hands"
+
+
+def _one(sweep: Sweep, found: Sequence[Record]) -> Iterator[str]:
+    uids = {cell.uid: cell for cell in sweep.cells}
+    records = {record.uid: record for record in found if record.uid in uids}
+    yield f"{sweep.name}: {len(records)} of {len(sweep.cells)} trials done" + _counts(list(records.values()))
+    standing = Standing(sweep.cells, records.values(), 1)
+    for task, (config, percent) in standing.best().items():
+        yield f"  best on {task}: {config}, {percent:+.2f} % from the baseline"
+    left = standing.seconds_left()
+    if standing.total and left is not None:
+        yield f"  left: {standing.total} trials, {duration(left)} on one worker"
+    unusual = [record for cell in sweep.cells if (record := records.get(cell.uid)) and record.status != OK]
+    for record in unusual[:_SHOWN]:
+        name = called(uids[record.uid].config, record.seed)
+        yield f"  {outcome(record)}: {record.uid} {record.task}, {name}: {reason(record)}"
+    if len(unusual) > _SHOWN:
+        yield f"  and {len(unusual) - _SHOWN} more without a final metric"
+    if unusual:
+        yield f"  everything about one of them: dse why {unusual[0].uid}"
+
+
+def _everything(store: Store, records: Sequence[Record]) -> Iterator[str]:
+    """Counts of a whole results folder by task and outcome."""
+    if not records:
+        yield f"{store.folder} holds no results yet; start with: dse run sweeps/quickstart.yaml"
+        return
+    yield f"{store.folder}: {len(records)} trials"
+    for task in sorted({record.task for record in records}):
+        yield f"  {task:12}{_counts([record for record in records if record.task == task])[2:]}"
+
+
+def _counts(records: Sequence[Record]) -> str:
+    counts = Counter(outcome(record) for record in records)
+    return "".join(f", {counts[name]} {name}" for name in OUTCOMES if counts[name])

@@ -1,0 +1,135 @@
+"""The verb `why`: everything about one trial."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from dse.commands.gallery import describe, short
+from dse.run.gaps import gap
+from dse.run.outcome import outcome, reason
+from dse.run.record import FAILED, OK, Record
+from dse.run.standing import duration
+from dse.run.store import Store
+from dse.run.why import Case, Neighbor, cases, differences
+from dse.trial import Trial
+
+_MOST = 24
+"""Neighbors that are listed."""
+
+
+def why(trial: str, results: Path) -> None:
+    """Prints the case of every trial that the word names. Raises UserError when there is none."""
+    store = Store(results)
+    print("\n\n".join("\n".join(_lines(case, results)) for case in cases(store, trial)))
+
+
+def _lines(case: Case, results: Path) -> Iterator[str]:
+    record = case.record
+    labels = case.entry.labels if case.entry else {}
+    config = case.entry.config if case.entry else record.config if record else ""
+    yield _row(
+        "trial",
+        f"{case.uid}: {labels.get('task') or (record.task if record else '')}, {config}, seed "
+        f"{labels.get('seed', record.seed if record else '')}",
+    )
+    if case.sweep:
+        yield _row("sweep", f"{case.sweep.name} ({case.sweep.path})" if case.sweep.path else case.sweep.name)
+    if record is None:
+        yield _row("status", "has not run yet")
+    else:
+        yield from _result(record, case.baseline)
+        yield from _numerics(record, case.baseline)
+        yield from _neighbors(case)
+        yield from _provenance(record)
+        if record.error:
+            yield _row("error", "")
+            yield from (f"  {line}" for line in record.error.rstrip().splitlines())
+    if case.sweep and case.sweep.path:
+        yield _row("rerun", _command(case, results))
+
+
+def _result(record: Record, baseline: Record | None) -> Iterator[str]:
+    said = reason(record)
+    if record.status == OK:
+        found = gap(record, baseline)
+        percent = f", {found.percent:+.3g} % from the baseline" if found and found.percent is not None else ""
+        said = f"{record.metric:.6g} at the end{percent}"
+    yield _row("status", f"{outcome(record)}: {said}")
+    if record.metric_initial is not None:
+        yield _row("", f"held-out {record.metric_initial:.6g} before the first step")
+    if record.curve:
+        step, loss = record.curve[-1]
+        yield _row(
+            "", f"training loss {_number(record.curve[0][1])} at the first step, {_number(loss)} at step {step:g}"
+        )
+    if record.metrics:
+        yield _row("metrics", ", ".join(f"{name} {_number(value)}" for name, value in record.metrics.items()))
+
+
+def _numerics(record: Record, baseline: Record | None) -> Iterator[str]:
+    trial = Trial.from_spec(record.trial, record.recipe)
+    yield from (_row("recipe" * (not i), line) for i, line in enumerate(describe(trial.recipe)))
+    yield _row(
+        "task", short(record.trial["task"]) + (f" ({short(record.trial['options'])})" * bool(record.trial["options"]))
+    )
+    yield _row("training", short(record.trial["training"]))
+    base = baseline.trial if baseline else trial.baseline().spec
+    name = f"{baseline.uid} ({baseline.config}), {outcome(baseline)} {reason(baseline)}" if baseline else "has not run"
+    if baseline and baseline.metric is not None:
+        name += f"{baseline.metric:.6g}"
+    if record.uid == record.baseline_uid:
+        yield _row("baseline", "this is one")
+        return
+    yield _row("baseline", name)
+    for path, mine, theirs in differences(record.trial, base):
+        yield _row("", f"{path}: {_said(theirs)} there, {_said(mine)} here")
+
+
+def _neighbors(case: Case) -> Iterator[str]:
+    near = case.neighbors
+    for i, neighbor in enumerate(near[:_MOST]):
+        yield _row("neighbors" * (not i), _neighbor(neighbor, case))
+    if len(near) > _MOST:
+        yield _row("", f"and {len(near) - _MOST} more")
+
+
+def _neighbor(neighbor: Neighbor, case: Case) -> str:
+    record = neighbor.record
+    text = f"{neighbor.axis} {_said(neighbor.theirs)} (here {_said(neighbor.mine)}): {neighbor.entry.uid}, "
+    if record is None:
+        return text + "has not run"
+    if record.metric is None or case.record is None or case.record.metric is None:
+        return text + f"{outcome(record)} {_number(record.metric) if record.metric is not None else reason(record)}"
+    return text + f"{outcome(record)} {record.metric:.6g} ({record.metric - case.record.metric:+.3g})"
+
+
+def _provenance(record: Record) -> Iterator[str]:
+    yield _row("ran", f"{record.started}, {duration(record.seconds)} on {record.host}, {record.device}")
+    yield _row(
+        "", ", ".join([*(f"{name} {v}" for name, v in record.versions.items()), f"data {record.data or 'unknown'}"])
+    )
+    if record.pack:
+        yield _row("pack", short(record.pack))
+
+
+def _command(case: Case, results: Path) -> str:
+    """What runs this trial (again)."""
+    assert case.sweep is not None
+    words = ["dse", "run", case.sweep.path, "--only", case.uid]
+    if case.record:
+        words += ["--retry", "failed" if case.record.status == FAILED else "all"]
+    return shlex.join(words + (["--results", str(results)] if str(results) != "results" else []))
+
+
+def _row(head: str, text: str) -> str:
+    return f"{head:10}{text}".rstrip()
+
+
+def _said(value: object) -> str:
+    return "nothing" if value is None else short(value)
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.6g}"

@@ -1,0 +1,61 @@
+"""a b^T of every member, with its tensor scales in the epilogue; a member's bits do not depend on its neighbors."""
+# mypy: ignore-errors
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def product_kernel(
+    a, a_e, a_m, a_k, b, b_e, b_n, b_k, out, o_s, o_e, o_m, o_n, alpha, alpha2, M, N, K, depth: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, SCALES: tl.constexpr, EVEN: tl.constexpr, IEEE: tl.constexpr,
+):  # fmt: skip
+    """One tile [BM, BN] of one member over ``depth`` elements of the contraction axis, summed in order of BK."""
+    tiles_n = tl.cdiv(N, BN)
+    tile, part = tl.program_id(0), tl.program_id(1)
+    e = tl.program_id(2).to(tl.int64)
+    m = tile // tiles_n * BM + tl.arange(0, BM)
+    n = tile % tiles_n * BN + tl.arange(0, BN)
+    k = part * depth + tl.arange(0, BK)
+    m_ok, n_ok = m < M, n < N
+    at = a + e * a_e + m.to(tl.int64)[:, None] * a_m + k[None, :] * a_k
+    bt = b + e * b_e + n.to(tl.int64)[None, :] * b_n + k[:, None] * b_k
+    total = tl.zeros([BM, BN], tl.float32)
+    for start in range(0, depth, BK):
+        if EVEN:
+            x = tl.load(at, mask=m_ok[:, None], other=0.0)
+            y = tl.load(bt, mask=n_ok[None, :], other=0.0)
+        else:
+            k_ok = (start + tl.arange(0, BK) < depth) & (k + start < K)
+            x = tl.load(at, mask=m_ok[:, None] & k_ok[None, :], other=0.0)
+            y = tl.load(bt, mask=n_ok[None, :] & k_ok[:, None], other=0.0)
+        if IEEE:
+            total = tl.dot(x, y, total, input_precision="ieee")
+        else:
+            total = tl.dot(x, y, total)
+        at += BK * a_k
+        bt += BK * b_k
+    if SCALES > 0:
+        scale = tl.load(alpha + e)
+        if SCALES == 2:
+            scale = scale * tl.load(alpha2 + e)
+        total = total * scale
+    o = out + part.to(tl.int64) * o_s + e * o_e + m.to(tl.int64)[:, None] * o_m + n[None, :] * o_n
+    tl.store(o, total, mask=m_ok[:, None] & n_ok[None, :])
+
+
+@triton.jit
+def sum_kernel(parts, out, alpha, alpha2, size, per_member, PARTS: tl.constexpr, SCALES: tl.constexpr, B: tl.constexpr):
+    """Adds the partial sums of a split contraction axis, in their order, then applies the tensor scales."""
+    i = tl.program_id(0).to(tl.int64) * B + tl.arange(0, B)
+    ok = i < size
+    total = tl.load(parts + i, mask=ok, other=0.0)
+    for part in tl.static_range(1, PARTS):
+        total += tl.load(parts + part * size + i, mask=ok, other=0.0)
+    if SCALES > 0:
+        e = i // per_member
+        scale = tl.load(alpha + e, mask=ok, other=0.0)
+        if SCALES == 2:
+            scale = scale * tl.load(alpha2 + e, mask=ok, other=0.0)
+        total = total * scale
+    tl.store(out + i, total, mask=ok)

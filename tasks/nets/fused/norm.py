@@ -1,0 +1,134 @@
+"""RMSNorm (arXiv 1910.07467) in one pass forward and one backward, also of a sum of two tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from tasks.nets.members import lead
+
+WIDEST = 8192
+"""Columns that a program can hold."""
+_TILE, _LOOP = 2048, 8
+"""Elements of a tile; tiles of a program of the backward pass, which leaves one partial dw for all of them."""
+
+
+def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    """x / sqrt(mean x² + eps) times weight [C], over x [..., C]."""
+    y: Tensor = _Norm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
+    return y
+
+
+def add_norm(x: Tensor, y: Tensor, weight: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
+    """x + y and its `rms_norm`; x, y [..., C] of one shape. Their gradients are summed on the way back."""
+    total, z = _AddNorm.apply(x, y, weight, eps)  # type: ignore[no-untyped-call]
+    return total, z
+
+
+class _Norm(Function):
+    """x [..., C] with weight [C] or None; or a stack, x [E, ..., C] with weight [E, C]."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+        return _forward(x, None, weight, eps)[1]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, weight, ctx.eps = inputs
+        ctx.save_for_backward(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return *_backward(grads[0], None, *ctx.saved_tensors, ctx.eps), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, weight: Tensor | None, eps: float) -> Any:
+        (x,) = lead(info, in_dims[:1], x)
+        if weight is not None:
+            (weight,) = lead(info, in_dims[1:2], weight)
+        return _Norm.apply(x, weight, eps), 0  # type: ignore[no-untyped-call]
+
+
+class _AddNorm(Function):
+    """The same of x + y: (x + y, its norm)."""
+
+    @staticmethod
+    def forward(x: Tensor, y: Tensor, weight: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
+        return _forward(x, y, weight, eps)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        _, _, weight, ctx.eps = inputs
+        ctx.save_for_backward(output[0], weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        dx, dw = _backward(grads[1], grads[0], *ctx.saved_tensors, ctx.eps)
+        return dx, dx, dw, None
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], x: Tensor, y: Tensor, weight: Tensor | None, eps: float
+    ) -> Any:
+        x, y = lead(info, in_dims[:2], x, y)
+        if weight is not None:
+            (weight,) = lead(info, in_dims[2:3], weight)
+        return _AddNorm.apply(x, y, weight, eps), (0, 0)  # type: ignore[no-untyped-call]
+
+
+def _forward(x: Tensor, y: Tensor | None, weight: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
+    from tasks.nets.fused.device import norm as device
+
+    rows, w = _stack(x, weight)
+    e, r, c = rows.shape
+    other = rows if y is None else _stack(y, weight)[0]
+    dtype = x.dtype if y is None else torch.promote_types(x.dtype, y.dtype)
+    out = torch.empty(e, r, c, dtype=dtype, device=x.device)
+    total = out if y is None else torch.empty_like(out)
+    height, width = _tile(c)
+    tiles = -(-r // height)
+    if out.numel():
+        device.norm_kernel[(e * tiles,)](
+            rows, *rows.stride(), other, *other.stride(), total, w, *w.stride(), out, r, c, eps, tiles,
+            BR=height, BC=width, ADD=y is not None, WEIGHT=weight is not None, num_warps=4,
+        )  # fmt: skip
+    return total.view(x.shape), out.view(x.shape)
+
+
+def _backward(
+    g: Tensor, also: Tensor | None, x: Tensor, weight: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor | None]:
+    from tasks.nets.fused.device import norm as device
+
+    rows, w = _stack(x, weight)
+    gradient = _stack(g, weight)[0]
+    other = gradient if also is None else _stack(also, weight)[0]
+    e, r, c = rows.shape
+    dx = torch.empty(e, r, c, dtype=x.dtype, device=x.device)
+    height, width = _tile(c)
+    chunks = -(-r // (height * _LOOP))
+    partial = torch.empty((e, chunks, c) if weight is not None else (0,), dtype=torch.float32, device=x.device)
+    if dx.numel():
+        device.norm_backward_kernel[(e * chunks,)](
+            gradient, *gradient.stride(), other, *other.stride(), rows, *rows.stride(), w, *w.stride(),
+            dx, partial, r, c, eps, chunks, LOOP=_LOOP, BR=height, BC=width,
+            ADD=also is not None, WEIGHT=weight is not None, num_warps=4,
+        )  # fmt: skip
+    dw = None if weight is None else partial.sum(1).to(weight.dtype).view(weight.shape)
+    return dx.view(x.shape), dw
+
+
+def _stack(x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    """x as [E, rows, C] and the weight as [E, C] (anything of two axes where there is none)."""
+    members = weight.shape[0] if weight is not None and weight.dim() == 2 else 1
+    rows = x.reshape(members, x.numel() // max(members * x.shape[-1], 1), x.shape[-1])
+    return rows, rows[0] if weight is None else weight.view(members, -1)
+
+
+def _tile(columns: int) -> tuple[int, int]:
+    """Rows and columns of a tile."""
+    width = max(1 << (columns - 1).bit_length(), 16)
+    return max(_TILE // width, 1), width

@@ -1,0 +1,79 @@
+"""Attention between the linears: heads are split off, turned by their positions, attend, and are joined again.
+
+A GPU does it without moving anything: fused attention reads heads where the linears wrote them, as slices of [B, T, C],
+and one kernel turns queries and keys on their way to BF16.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from tasks.nets import fused
+from tasks.nets.attention import attention, kernel
+from tasks.nets.fused.turn import turn
+from tasks.nets.members import lead
+from tasks.nets.rotary import rotate
+
+
+def multihead(
+    q: Tensor, k: Tensor, v: Tensor, heads: int, rotary: Tensor | None = None, causal: bool = False
+) -> Tensor:
+    """Softmax attention of ``heads`` heads over q, k, v [B, T, C] -> [B, T, C].
+
+    ``rotary``: the table [2, T, C / heads / 2] that turns queries and keys. Precision: see ``attention``.
+    """
+    if fused.usable(q, k, v):
+        out: Tensor = _Heads.apply(q, k, v, rotary, heads, causal)  # type: ignore[no-untyped-call]
+        return out
+    q, k, v = (y.unflatten(-1, (heads, -1)).transpose(-3, -2) for y in (q, k, v))
+    if rotary is not None:
+        q, k = rotate(q, rotary), rotate(k, rotary)
+    return attention(q, k, v, causal).transpose(-3, -2).flatten(-2)
+
+
+class _Heads(Function):
+    """`multihead` on a GPU. Outside vmap, the backward pass computes the forward pass again."""
+
+    @staticmethod
+    def forward(q: Tensor, k: Tensor, v: Tensor, rotary: Tensor | None, heads: int, causal: bool) -> Tensor:
+        return _alone(q, k, v, rotary, heads, causal)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *operands, ctx.heads, ctx.causal = inputs
+        ctx.save_for_backward(*operands)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        *operands, rotary = ctx.saved_tensors
+        with torch.enable_grad():
+            q, k, v = (x.detach().requires_grad_() for x in operands)
+            y = _alone(q, k, v, rotary, ctx.heads, ctx.causal)
+        return *torch.autograd.grad(y, (q, k, v), grads[0]), None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *operands: Any) -> tuple[Tensor, int]:
+        q, k, v, rotary, heads, causal = operands
+        q, k, v = lead(info, in_dims, q, k, v)
+        if rotary is not None:
+            (rotary,) = lead(info, in_dims[3:], rotary)
+        return stacked(q, k, v, rotary, heads, causal), 0  # autograd sees the parts
+
+
+def _alone(q: Tensor, k: Tensor, v: Tensor, rotary: Tensor | None, heads: int, causal: bool) -> Tensor:
+    table = None if rotary is None else rotary.unsqueeze(0)
+    return stacked(q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), table, heads, causal).squeeze(0)
+
+
+def stacked(q: Tensor, k: Tensor, v: Tensor, rotary: Tensor | None, heads: int, causal: bool) -> Tensor:
+    """q, k, v [E, B, T, C], rotary [E, 2, T, D / 2] -> [E, B, T, C] in the dtype of q."""
+    members, dtype = q.shape[:2], q.dtype
+    if rotary is not None:
+        q, k = turn(q, k, rotary, torch.bfloat16)
+    q, k, v = (x.flatten(0, 1).unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    y = kernel(q.bfloat16(), k.bfloat16(), v.bfloat16(), causal)
+    return y.transpose(1, 2).to(dtype).flatten(-2).unflatten(0, members)

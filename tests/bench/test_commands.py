@@ -1,0 +1,45 @@
+"""What ``dse bench`` prints and writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rich")
+
+from dse.bench.table import Row, number, target
+from dse.commands import bench
+from dse.errors import UserError
+
+
+def test_packs_are_shown_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "packs.json"
+    bench.packs("cpu", out, quick=True, models=["mlp"], only=["pack", "bf16"])
+    shown = capsys.readouterr().out
+    assert "pack of 4 / bf16" in shown
+    assert "Packs on cpu" in shown
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["variant"] for row in rows] == ["pack of 4", "pack of 4, bf16", "pack of 4 / bf16"]
+
+
+def test_rows_of_the_kernels_get_the_common_columns() -> None:
+    row = bench._kernel({"name": "nearest", "shape": "default", "ms": 0.11, "ratio": 1.1, "target": 1.1, "error": None})
+    assert row["floor"] == pytest.approx(0.1)
+    assert target(row) == "target <= 1.1 reached"
+    assert target(row | {"ratio": 1.2}) == "target <= 1.1 MISSED"
+
+
+def test_folders_of_peers() -> None:
+    assert bench.folders(["torchao", "microxcaling=/a=b"]) == {"torchao": "", "microxcaling": "/a=b"}
+    with pytest.raises(UserError, match="torchao"):
+        bench.folders(["torch=/x"])
+
+
+def test_numbers_and_lines() -> None:
+    assert [number(x) for x in (None, 0.12345, 12345.6)] == ["-", "0.1235", "12,346"]
+    line = Row("gpt128", "pack of 64", 1500.0, "model-steps/s", memory=3.25, note="graph yes").line()
+    assert "1,500 model-steps/s" in line
+    assert "3.25 GiB" in line
+    assert line.endswith("graph yes")

@@ -1,0 +1,223 @@
+"""The benchmarks run on the CPU: their rows have the promised structure. No time is asserted."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from dse.bench import ahead, matrix, processes
+from dse.bench.members import FALLBACK, MIX, Autocast, Running, trials
+from dse.bench.models import SUBJECTS
+from dse.bench.packs import jobs, main, measure_packs
+from dse.bench.ratios import ratios
+from dse.bench.sweep import measure_sweep
+from dse.bench.table import Row, read
+from dse.bench.variants import VARIANTS, Settings, missing
+from dse.errors import UserError
+from dse.pack.segments import backend
+from dse.recipes import RECIPES
+
+
+def check(rows: list[Row]) -> None:
+    """Positive finite numbers, and a reason where there is none."""
+    assert rows
+    for row in rows:
+        assert row.figure, row
+        assert row.variant, row
+        assert row.unit, row
+        assert row.target is None, "targets are a GPU's"
+        if row.value is None:
+            assert row.note.startswith("not measured"), row
+            continue
+        for number in (row.value, row.floor, row.ratio):
+            assert number is None or (math.isfinite(number) and number > 0), row
+        if row.ratio is not None and row.floor is not None and row.unit == "model-steps/s":
+            assert row.ratio == pytest.approx(row.value / row.floor), row
+
+
+def test_packs_of_a_model_and_its_ratios(tmp_path: Path) -> None:
+    out = tmp_path / "rows.json"
+    only = ("pack", "bf16", "autocast", "eager", "peers", "widths", "fp4", "fallback")
+    jobs_of_mlp = ["--device", "cpu", "--quick", "--models", "mlp", "--only", *only, "--out", str(out)]
+    assert main(jobs_of_mlp) == 0
+    rows = read(out)
+    check(rows)
+    measured = {row.variant for row in rows if row.figure == "mlp" and row.value}
+    assert measured == {
+        "pack of 4",
+        "pack of 4, bf16",
+        "pack of 4, autocast",
+        "pack of 4, nvfp4",
+        "pack of 2",
+        "pack of 8, 1/8 reference",
+        "eager",
+    }
+    compared = {row.variant for row in rows if row.figure == "mlp ratio"}
+    assert {"pack of 4 / eager", "pack of 4 / bf16", "pack of 4, nvfp4 / autocast"} <= compared
+    assert "microxcaling" in {row.variant for row in rows if row.value is None}
+    document = json.loads(out.read_text())
+    assert {"command", "device", "date", "versions", "rows"} <= set(document)
+    assert "kernels no" in rows[0].note
+    assert "graph no" in rows[0].note
+
+
+@pytest.mark.parametrize("model", [name for name in SUBJECTS if name != "mlp"])
+def test_every_model_trains_in_a_pack_plain_and_under_autocast(model: str) -> None:
+    for kind in (Running, Autocast):
+        running = kind(trials(SUBJECTS[model](True), 2, ("nvfp4", "bf16")), "cpu")
+        running.step()
+        assert running.program.log[0].isfinite().all()
+        assert "diverged" not in running.note()
+
+
+def test_the_autocast_model_trains_as_the_pack_does() -> None:
+    members = trials(SUBJECTS["mlp"](True), 2, ("bf16",))
+    packed, plain = Running(members, "cpu"), Autocast(members, "cpu")
+    for _ in range(4):
+        packed.step()
+        plain.step()
+    assert (packed.program.log[:4] - plain.program.log[:4]).abs().max() < 0.05
+    assert (packed.program.pack.flat - plain.program.pack.flat).abs().max() < 0.01
+
+
+def test_a_training_that_is_over_starts_again() -> None:
+    running = Running(trials(SUBJECTS["mlp"](True), 1), "cpu")
+    running.program.steps = 3
+    for _ in range(4):
+        running.step()
+    assert running.program.pack.clock[0, 1] == 1
+
+
+@pytest.mark.slow
+def test_two_processes_train_at_once() -> None:
+    found = processes.rates("mlp", True, "cpu", (1, 2), 0.02)
+    assert set(found) == {1, 2}
+    assert all(rate > 0 for rate in found.values())
+
+
+def test_a_process_that_fails_says_why() -> None:
+    with pytest.raises(RuntimeError, match="no_such_model"):
+        processes.rates("no_such_model", True, "cpu", (1,), 0.02)
+
+
+def test_a_failing_variant_is_a_row_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(VARIANTS, "bf16", lambda s, model: iter([1 / 0]))
+    rows = measure_packs("cpu", True, ["mlp"], 60, only=["pack", "bf16"])
+    check(rows)
+    assert [row.value is None for row in rows if row.figure == "mlp"] == [False, True]
+    assert "ZeroDivisionError" in rows[1].note
+
+
+@pytest.mark.slow
+def test_a_lost_device_costs_one_process_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(device: str) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(matrix, "wait", lost)
+    out = tmp_path / "rows.json"
+    assert main(["--device", "cpu", "--quick", "--models", "mlp", "--only", "pack", "bf16", "--out", str(out)]) == 0
+    rows = read(out)
+    check(rows)
+    assert [row.variant for row in rows] == ["pack of 4", "pack of 4, bf16", "pack of 4 / bf16"]
+
+
+def test_a_peer_is_imported_from_its_path_and_trains(tmp_path: Path) -> None:
+    """A stand-in with the signatures of microxcaling (github.com/microsoft/microxcaling, mx/linear.py, mx/specs.py)."""
+    place = tmp_path / "mx"
+    place.mkdir()
+    (place / "__init__.py").write_text("from .linear import Linear\n")
+    (place / "specs.py").write_text(
+        "def finalize_mx_specs(specs, early_exit=True):\n"
+        "    assert specs['w_elem_format'] == 'fp4_e2m1' and specs['scale_bits'] == 8\n"
+        "    return specs\n"
+    )
+    (place / "linear.py").write_text(
+        "import torch\n"
+        "class Linear(torch.nn.Linear):\n"
+        "    def __init__(self, in_features, out_features, bias=True, mx_specs=None, name=None):\n"
+        "        super().__init__(in_features, out_features, bias)\n"
+        "        assert mx_specs['block_size'] == 32\n"
+    )
+    before = list(sys.path)
+    try:
+        rows = measure_packs("cpu", True, ["mlp"], 60, None, {"microxcaling": str(tmp_path)}, ["peers", "pack"])
+    finally:
+        for name in ("mx", "mx.specs", "mx.linear"):
+            sys.modules.pop(name, None)
+    check(rows)
+    assert sys.path == before
+    values = {row.variant: row.value for row in rows}
+    assert values["microxcaling"]
+    assert "pack of 4 / microxcaling" in values
+    assert values["torchao mxfp4"] is None
+
+
+def test_what_is_compiled_ahead() -> None:
+    every = jobs(("mlp", "gpt128"), (), Settings())
+    packs = [pack for job in every for pack in ahead._packs(job)]
+    assert packs[:2] == [("mlp", MIX, 8), ("gpt128", MIX, 8)]
+    assert {("mlp", ("bf16",), 2), ("gpt128", ("nvfp4",), 2), ("mlp", MIX, 1), ("gpt128", FALLBACK, 8)} <= set(packs)
+
+
+@pytest.mark.slow
+def test_kernels_are_compiled_in_processes() -> None:
+    settings = Settings(quick=True, ahead=2)
+    assert ahead.compile_ahead(settings, ["eager:mlp"]) >= 0
+    assert ahead.compile_ahead(settings, ["bf16:mlp"]) > 0
+
+
+def test_nothing_is_begun_when_the_time_is_used_up() -> None:
+    rows = measure_packs("cpu", True, ["mlp"], 0, only=["pack", "eager"])
+    assert [row.value for row in rows] == [None, None]
+
+
+def test_jobs_come_in_the_order_of_importance() -> None:
+    every = jobs((), (), Settings())
+    assert every[: len(SUBJECTS)] == [f"pack:{model}" for model in SUBJECTS]
+    assert [job for job in every if job.startswith("processes")] == ["processes:gpt128"]
+    assert jobs((), ("eager", "processes:mlp"), Settings())[-1] == "processes:mlp"
+    with pytest.raises(UserError, match="gpt128"):
+        jobs(("gpt12",), (), Settings())
+    with pytest.raises(UserError, match="eager"):
+        jobs((), ("eagr",), Settings())
+
+
+def test_ratios_and_their_targets() -> None:
+    rates = {"pack of 64": 1500.0, "pack of 256": 3000.0, "eager": 10.0, "2 eager processes": 15.0}
+    rates |= {"16 eager processes": 100.0, "pack of 64, bf16": 2100.0, "pack of 64, nvfp4": 1400.0}
+    rows = [Row("gpt128", name, rate, "model-steps/s") for name, rate in rates.items()]
+    found = {row.variant: row for row in ratios([*rows, missing("gpt128", "microxcaling", "why")])}
+    assert found["pack of 64 / eager"].ratio == 150
+    assert found["pack of 64 / eager"].target == 150
+    assert found["pack of 256 / 16 eager processes"].ratio == 30
+    assert found["pack of 64 / bf16"].ratio == pytest.approx(1.4)
+    assert found["pack of 64, nvfp4 / bf16"].ratio == pytest.approx(1.5)
+    assert found["pack of 64 / bf16"].better == "lower"
+    assert "reached" in found["pack of 64 / bf16"].line()
+
+
+def test_the_mix_is_covered_by_the_kernels_but_for_one() -> None:
+    assert [name for name in MIX if backend(RECIPES[name], True)[0] == "reference"] == []
+    assert [name for name in FALLBACK if backend(RECIPES[name], True)[0] == "reference"] == ["quartet"]
+
+
+def test_a_sweep_against_its_packs() -> None:
+    rows = measure_sweep("cpu", quick=True)
+    check(rows)
+    assert rows[0].ratio is not None
+    assert rows[0].ratio > 1
+    assert "24 ok" in rows[0].note
+
+
+def test_the_measuring_modules_need_torch_and_numpy_only() -> None:
+    names = [n for n in ("packs", "sweep", "kernels") if find_spec(f"dse.bench.{n}")]
+    code = f"import sys, {', '.join(f'dse.bench.{name}' for name in names)}; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"rich", "polars", "pandas", "ray", "mlflow", "typer", "pydantic", "scipy", "sklearn", "ruamel", "optuna"}
+    assert not heavy & set(found)

@@ -1,0 +1,180 @@
+"""Drivers that share a folder: each trial once, whoever comes, goes, or dies with what it has claimed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import dse
+from dse.run.claims import Claims, at_work
+from dse.run.engine import run_sweep
+from dse.run.news import News
+from dse.run.packing import Queue
+from dse.run.record import FAILED, Record
+from dse.run.shards import read_shard, shard_paths
+from dse.run.sharing import SharedQueue
+from dse.run.store import Store
+from dse.sweep import Cell, Sweep
+
+Make = Callable[..., Record]
+
+
+class Driver:
+    """A driver with everything but an executor."""
+
+    def __init__(self, folder: Path, cells: Sequence[Cell], make: Make, limit: int = 2) -> None:
+        self.store, self.make, self.heard = Store(folder), make, list[str]()
+        news, done = News(self.store.shards, self.store.parquet), self.store.done()
+        before = {record.uid: record.started for record in self.store.records()}
+        pending = [cell for cell in cells if done.get(cell.uid, FAILED) == FAILED]
+        self.claims, self.ran = Claims(folder), list[str]()
+        queue = Queue(pending, limit)
+        self.supply = SharedQueue(queue, self.claims, news, pending, before, lambda: self.store.own, self._hear)
+
+    def step(self, chance: random.Random) -> None:
+        """Takes one load and runs some of it."""
+        if load := self.supply.take():
+            count = chance.randint(1, len(load.cells))
+            for cell in load.cells[:count]:
+                self.store.append(self.make(cell.uid, started=f"now {chance.random()}"))
+                self.ran.append(cell.uid)
+            self.supply.finished(load, count)
+
+    def leave(self) -> None:
+        self.store.close()
+        self.claims.close()
+
+    def _hear(self, found: Sequence[tuple[Cell, Record]]) -> None:
+        self.heard += [record.uid for _, record in found]
+
+
+@pytest.fixture(autouse=True)
+def _look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dse.run.sharing._LOOK", 0.0)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_each_cell_once_whoever_comes_and_goes(sweep: Sweep, tmp_path: Path, make_record: Make, seed: int) -> None:
+    chance = random.Random(seed)
+    drivers = [Driver(tmp_path, sweep.cells, make_record) for _ in range(3)]
+    ran = list[str]()
+    while drivers:
+        driver = chance.choice(drivers)
+        if driver.supply.over() or (len(drivers) > 1 and chance.random() < 0.1):
+            driver.leave()
+            if chance.random() < 0.5:
+                driver.store.compact()
+            drivers.remove(driver)
+            ran += driver.ran
+            if chance.random() < 0.3:
+                drivers.append(Driver(tmp_path, sweep.cells, make_record))
+        else:
+            driver.step(chance)
+            heard = set(driver.heard)
+            assert len(heard) == len(driver.heard)
+            assert not heard & set(driver.ran)
+    assert Counter(ran) == Counter(cell.uid for cell in sweep.cells), f"seed {seed}"
+    assert list((tmp_path / "claims").glob("*.claims")) == []
+
+
+def test_what_a_driver_holds_is_waited_for_and_taken_over(sweep: Sweep, tmp_path: Path, make_record: Make) -> None:
+    first, second = (Driver(tmp_path, sweep.cells, make_record, limit=6) for _ in range(2))
+    load = first.supply.take()
+    assert load is not None
+    assert len(load.cells) == 6
+    assert second.supply.take() is None
+    assert not second.supply.over()
+    assert set(second.supply.elsewhere) == {cell.uid for cell in sweep.cells}
+    assert f"process {os.getpid()} on " in next(iter(second.supply.elsewhere.values()))
+    assert sorted(len(uids) for _, uids in at_work(tmp_path)) == [0, 6]
+    first.store.append(make_record(load.cells[0].uid))
+    first.supply.finished(load, 1)  # and gives five back
+    second.supply.take()  # looks
+    again = second.supply.take()
+    assert again is not None
+    assert {cell.uid for cell in again.cells} == {cell.uid for cell in sweep.cells[1:]}
+    assert second.heard == [sweep.cells[0].uid]
+    assert first.supply.take() is None
+    second.leave()  # without having run any of it
+    first.supply.take()
+    third = first.supply.take()
+    assert third is not None
+    assert len(third.cells) + len(first.supply) == 5
+    first.leave()
+
+
+def test_a_failed_trial_is_retried_by_one_driver_alone(sweep: Sweep, tmp_path: Path, make_record: Make) -> None:
+    store = Store(tmp_path)
+    store.append(*(make_record(cell.uid, FAILED) for cell in sweep.cells))
+    store.close()
+    first, second = (Driver(tmp_path, sweep.cells, make_record, limit=6) for _ in range(2))
+    load = first.supply.take()
+    assert load is not None
+    first.store.append(*(make_record(cell.uid, FAILED, started="later") for cell in load.cells))
+    first.supply.finished(load, 6)
+    first.leave()
+    first.store.compact()
+    assert second.supply.take() is None
+    assert second.supply.over()
+    assert len(second.heard) == 6
+    second.leave()
+
+
+def test_the_claims_of_a_killed_process_vanish(tmp_path: Path) -> None:
+    code = f"""
+import os, signal
+from pathlib import Path
+from dse.run.claims import Claims
+claims = Claims(Path({str(tmp_path)!r}))
+with claims.turn():
+    claims.add(["a", "b", "c"])
+    claims.give_back(["b"])
+print("ready", flush=True)
+signal.pause()
+"""
+    env = os.environ | {"PYTHONPATH": str(Path(dse.__file__).parents[1])}
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=env)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    claims = Claims(tmp_path)
+    try:
+        with claims.turn():
+            assert set(claims.others()) == {"a", "c"}
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with claims.turn():
+            assert claims.others() == {}
+    finally:
+        process.kill()
+        process.stdout.close()
+        claims.close()
+    assert at_work(tmp_path) == []
+
+
+def test_two_threads_of_one_process_are_two_drivers(sweep: Sweep, tmp_path: Path) -> None:
+    """Really trained, at the same time."""
+    many = replace(sweep, name="many")
+    summaries = []
+
+    def drive() -> None:
+        summaries.append(run_sweep(many, Store(tmp_path), "local", track=False, progress=False, compact=False))
+
+    threads = [threading.Thread(target=drive) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert sum(summary.ran for summary in summaries) == 6
+    assert {(summary.total, summary.ok, summary.left) for summary in summaries} == {(6, 6, 0)}
+    lines = [r.uid for path in shard_paths(tmp_path / "shards") if (s := read_shard(path)) for r in s.records]
+    assert Counter(lines) == Counter(cell.uid for cell in sweep.cells)

@@ -1,0 +1,239 @@
+"""The nets' fused kernels against torch's composed forms in float64, as plain functions for a CPU and a GPU.
+
+Run as a script under TRITON_INTERPRET=1 (test_fused.py does), which has to be set before triton is imported.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dse.kernels.epilogue import scale_by_kernel_
+from tasks.nets.attention import attention
+from tasks.nets.fused.gate import gate
+from tasks.nets.fused.norm import add_norm, rms_norm
+from tasks.nets.fused.turn import turn
+from tasks.nets.heads import _Heads
+from tasks.nets.rotary import rotary_table, rotate
+
+EPS = 1e-6
+SHAPES = ((3, 2, 5, 48), (2, 2, 9, 257), (1, 1, 1, 2))
+"""Members, batch, tokens, columns."""
+
+
+class Case(NamedTuple):
+    """``ours`` and ``theirs`` take one member's operands; ``shapes`` of all members', [E, ...]."""
+
+    ours: Callable[..., Any]
+    theirs: Callable[..., Any]
+    operands: tuple[Tensor, ...]
+    dims: tuple[int | None, ...]
+
+
+def tensors(g: torch.Generator, device: str, *shapes: tuple[int, ...]) -> list[Tensor]:
+    return [torch.randn(s, generator=g).to(device) for s in shapes]
+
+
+def plain_norm(x: Tensor, weight: Tensor | None) -> Tensor:
+    y = x * (x.square().mean(-1, keepdim=True) + EPS).rsqrt()
+    return y if weight is None else y * weight
+
+
+def cases(shape: tuple[int, int, int, int], device: str) -> dict[str, Case]:
+    """Operands of every stride that the nets make: contiguous, members elsewhere, shared between members."""
+    e, b, t, c = shape
+    g = torch.Generator().manual_seed(sum(shape))
+    x, y, w, one = tensors(g, device, (e, b, t, c), (e, b, t, c), (e, c), (b, t, c))
+    inner = torch.randn(b, t, c, e, generator=g).to(device)
+    slices = torch.randn(e, b, t, 3 * c, generator=g).to(device)[..., c : 2 * c]
+
+    def added(x: Tensor, y: Tensor, w: Tensor | None) -> tuple[Tensor, Tensor]:
+        return x + y, plain_norm(x + y, w)
+
+    def norm(x: Tensor, w: Tensor | None) -> Tensor:
+        return rms_norm(x, w, EPS)
+
+    def add(x: Tensor, y: Tensor, w: Tensor | None) -> tuple[Tensor, Tensor]:
+        return add_norm(x, y, w, EPS)
+
+    def silu(x: Tensor, y: Tensor) -> Tensor:
+        return F.silu(x) * y
+
+    return {
+        "norm": Case(norm, plain_norm, (x, w), (0, 0)),
+        "norm, members last": Case(norm, plain_norm, (inner, w), (3, 0)),
+        "norm of slices, one weight": Case(norm, plain_norm, (slices, w[0].clone()), (0, None)),
+        "norm without weight": Case(lambda x: norm(x, None), lambda x: plain_norm(x, None), (x,), (0,)),
+        "norm of what members share": Case(norm, plain_norm, (one, w), (None, 0)),
+        "sum and norm": Case(add, added, (x, slices, w), (0, 0, 0)),
+        "sum and norm without weight": Case(
+            lambda x, y: add(x, y, None), lambda x, y: added(x, y, None), (one, y), (None, 0)
+        ),
+        "gate": Case(gate, silu, (4 * x, y), (0, 0)),
+        "gate, strided": Case(gate, silu, (slices, inner), (0, 3)),
+        "gate, shared": Case(gate, silu, (x, one), (0, None)),
+    }
+
+
+def gradients(y: Any, operands: Sequence[Tensor]) -> list[Tensor]:
+    """Outputs and gradients of a fixed function of them."""
+    outputs = [y] if isinstance(y, Tensor) else list(y)
+    total = sum((o * torch.linspace(-1, 2, o.numel(), dtype=o.dtype, device=o.device).view_as(o)).sum() for o in outputs)
+    assert isinstance(total, Tensor)
+    return [*(o.detach() for o in outputs), *torch.autograd.grad(total, operands)]
+
+
+def error(a: Tensor, b: Tensor) -> float:
+    """The largest difference, relative to the largest number."""
+    assert a.shape == b.shape
+    return float((a.double() - b.double()).abs().max() / b.double().abs().max().clamp(min=1e-30))
+
+
+def run(function: Callable[..., Any], case: Case, dtype: torch.dtype) -> list[Tensor]:
+    leaves = [x.detach().to(dtype).requires_grad_() for x in case.operands]
+    return gradients(torch.vmap(function, in_dims=case.dims)(*leaves), leaves)
+
+
+def check_pointwise(device: str) -> float:
+    """Norms and gates, packed and alone; the same bits alone, in a pack, and again. The worst relative error."""
+    worst = 0.0
+    for shape in SHAPES:
+        for name, case in cases(shape, device).items():
+            found = run(case.ours, case, torch.float32)
+            for a, b in zip(found, run(case.theirs, case, torch.float64), strict=True):
+                worst = max(worst, error(a, b))
+                assert error(a, b) < 2e-6, (shape, name, error(a, b))
+            assert all(torch.equal(a, b) for a, b in zip(found, run(case.ours, case, torch.float32), strict=True))
+            alone = [x if d is None else x.movedim(d, 0)[0] for x, d in zip(case.operands, case.dims, strict=True)]
+            with torch.no_grad():
+                y, solo = torch.vmap(case.ours, in_dims=case.dims)(*case.operands), case.ours(*alone)
+            for p, s in zip(*([v] if isinstance(v, Tensor) else v for v in (y, solo)), strict=True):
+                assert torch.equal(p[0], s), (shape, name, "a member's bits")
+    return worst
+
+
+def check_solo_gradients(device: str) -> float:
+    """Without vmap, as a plain model trains."""
+    x, y, w = tensors(torch.Generator().manual_seed(1), device, (2, 7, 40), (2, 7, 40), (40,))
+    worst = 0.0
+    for ours, theirs in (
+        (lambda x, y, w: rms_norm(x, w, EPS) + gate(x, y), lambda x, y, w: plain_norm(x, w) + F.silu(x) * y),
+        (lambda x, y, w: add_norm(x, y, w, EPS), lambda x, y, w: (x + y, plain_norm(x + y, w))),
+    ):
+        a, b = ([v.to(d).requires_grad_() for v in (x, y, w)] for d in (torch.float32, torch.float64))
+        for p, q in zip(gradients(ours(*a), a), gradients(theirs(*b), b), strict=True):
+            worst = max(worst, error(p, q))
+    assert worst < 2e-6, worst
+    return worst
+
+
+def check_turn(device: str) -> float:
+    """Rotary positions on whole rows, one table for all members and one for each, and back."""
+    worst = 0.0
+    for e, b, t, heads, size in ((2, 2, 5, 3, 8), (1, 2, 7, 2, 6), (3, 1, 16, 4, 32), (1, 1, 1, 1, 2)):
+        g = torch.Generator().manual_seed(size)
+        table = rotary_table(t + 2, size).to(device)
+        own = torch.stack([table * (i + 1) for i in range(e)])
+        q, k = tensors(g, device, (e, b, t, heads * size), (e, b, t, heads * size))
+        for tables in (table[:, :t].expand(e, 2, t, size // 2), own[:, :, :t]):
+            for inputs in ((q, k), (q, torch.cat([k, k], -1)[..., : heads * size])):
+                ours = [x.detach().requires_grad_() for x in inputs]
+                theirs = [x.detach().double().requires_grad_() for x in inputs]
+                found = gradients(turn(*ours, tables, torch.float32), ours)
+                plain = [_turned(x, tables.double(), heads) for x in theirs]
+                for p, q_ in zip(found, gradients(plain, theirs), strict=True):
+                    worst = max(worst, error(p, q_))
+    assert worst < 1e-6, worst
+    return worst
+
+
+def _turned(x: Tensor, tables: Tensor, heads: int) -> Tensor:
+    split = x.unflatten(-1, (heads, -1)).transpose(-3, -2)
+    return torch.stack([rotate(y, table) for y, table in zip(split, tables, strict=True)]).transpose(-3, -2).flatten(-2)
+
+
+def check_heads(device: str) -> float:
+    """All of attention between the linears, in BF16, packed and alone."""
+    worst = 0.0
+    for rotary, causal in ((True, True), (False, False)):
+        g = torch.Generator().manual_seed(3)
+        e, b, t, heads, size = 3, 2, 9, 2, 16
+        operands = tensors(g, device, *[(e, b, t, heads * size)] * 3)
+        table = rotary_table(t + 3, size).to(device)[:, :t] if rotary else None
+
+        def ours(q: Tensor, k: Tensor, v: Tensor, table: Any = table, causal: bool = causal) -> Tensor:
+            y: Tensor = _Heads.apply(q, k, v, table, heads, causal)  # noqa: B023
+            return y
+
+        def theirs(q: Tensor, k: Tensor, v: Tensor, table: Any = table, causal: bool = causal) -> Tensor:
+            q, k, v = (x.unflatten(-1, (heads, -1)).transpose(-3, -2) for x in (q, k, v))  # noqa: B023
+            if table is not None:
+                q, k = rotate(q, table), rotate(k, table)
+            return attention(q.cpu(), k.cpu(), v.cpu(), causal).transpose(-3, -2).flatten(-2)
+
+        leaves = [x.detach().requires_grad_() for x in operands]
+        found = gradients(torch.vmap(ours)(*leaves), leaves)
+        for a, c in zip(found, gradients(torch.vmap(theirs)(*leaves), leaves), strict=True):
+            worst = max(worst, float((a.cpu() - c.cpu()).norm() / c.norm()))
+        one = [x.detach()[1].requires_grad_() for x in operands]
+        y = ours(*one)
+        assert (y - found[0][1]).norm() < 1e-3 * y.norm()
+        assert torch.autograd.grad(y.square().sum(), one)[0].isfinite().all()
+    assert worst < 0.02, worst
+    return worst
+
+
+def check_epilogue(device: str) -> str:
+    """Bit for bit y.mul_(a * b), also of slices of a stack and where nothing is to be multiplied."""
+    g = torch.Generator().manual_seed(2)
+    for e, m, n in ((3, 5, 7), (2, 64, 64), (1, 1, 1)):
+        y, a, b = tensors(g, device, (e + 1, m, n), (e, 1, 1), (e, 1, 1))
+        a[0] = b[0] = 1.0
+        for left, right in ((a, b), (a, None), (None, b), (None, None)):
+            ours, theirs = y.clone()[1:], y.clone()[1:]
+            scales = [s for s in (left, right) if s is not None]
+            if scales:
+                theirs.mul_(scales[0] * scales[1] if len(scales) == 2 else scales[0])
+            scale_by_kernel_(ours, left, right)
+            assert torch.equal(ours, theirs)
+    return "the same bits"
+
+
+def check_extremes(device: str) -> str:
+    """NaN, infinities, and gates far from 0."""
+    a = torch.tensor([-1e4, -100.0, -88.5, -20.0, 0.0, 20.0, 100.0, 1e4, torch.nan], device=device).requires_grad_()
+    b = torch.ones(9, device=device).requires_grad_()
+    exact = a.detach().double().requires_grad_()
+    y, z = gate(a, b), F.silu(exact)
+    assert torch.allclose(y.double(), z, rtol=3e-6, atol=1e-30, equal_nan=True)
+    (p,), (q,) = torch.autograd.grad(y.sum(), a), torch.autograd.grad(z.sum(), exact)
+    assert torch.allclose(p.double(), q, rtol=1e-5, atol=1e-30, equal_nan=True)
+    x, w = torch.zeros(2, 3, 16, device=device), torch.ones(2, 16, device=device)
+    x[1, 0, 3] = torch.inf
+    y = torch.vmap(lambda x, w: rms_norm(x, w, EPS))(x, w)
+    assert torch.equal(y[0], x[0])
+    assert y[1, 0].isnan().any()
+    assert not y[1, 1:].any()
+    return "as torch"
+
+
+CHECKS: dict[str, Callable[[str], object]] = {
+    "norm and gate": check_pointwise,
+    "without vmap": check_solo_gradients,
+    "rotary": check_turn,
+    "attention": check_heads,
+    "epilogue": check_epilogue,
+    "extremes": check_extremes,
+}
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    warnings.simplefilter("error", UserWarning)
+    for title, check in CHECKS.items():
+        print(title, check(sys.argv[1] if len(sys.argv) > 1 else "cpu"), flush=True)
