@@ -66,6 +66,7 @@ NETS = ("mlp", "vit", "cnn", "resnet")
 PATCH = 4  # 4 tokens of a digit, 49 of a piece of clothing
 
 HELD_OUT = 2000  # images at most
+CONVOLVED = {"tiny": 500, "small": 1000, "base": 2000}  # by convolutions, which cost more an image
 TINY = {
     ("digits", "mlp"): Training(steps=100, batch=64, lr=4e-3),
     ("digits", "vit"): Training(steps=100, batch=32, lr=2e-3),
@@ -135,7 +136,8 @@ class Image(Task[Images]):
         return F.cross_entropy(model(x), y)
 
     def held_out(self, data: Images) -> list[Batch]:
-        x, y = data.test_x[:HELD_OUT], data.test_y[:HELD_OUT]
+        count = CONVOLVED[self.size] if self.net in ("cnn", "resnet") else HELD_OUT
+        x, y = data.test_x[:count], data.test_y[:count]
         return [(data.standard(a), b) for a, b in zip(x.split(500), y.split(500), strict=True)]
 
     def measure(self, model: Model, batch: Batch) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ LAYER lies far above the index of any layer of a model, so that batches and quan
     0  ROWS   which items of the data the batch holds
     1  LEVEL  diffusion: noise levels
     2  NOISE  diffusion: noise
+    3  DROPOUT  masks of dropped elements, in the layers LAYER - 1, LAYER - 2, ...: one for each place in the model
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor
 from dse.random import Key
 
 LAYER = 0x7FFF_FFFF
-ROWS, LEVEL, NOISE = range(3)
+ROWS, LEVEL, NOISE, DROPOUT = range(4)
 
 
 def clock(seeds: Tensor, step: Tensor) -> Tensor:

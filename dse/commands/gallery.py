@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
 from dse.errors import UserError, nearest
-from dse.formats import ELEMENTS, SCALES
+from dse.formats import ELEMENTS, SCALES, Format
 from dse.gemm import Gemm
 from dse.meaning import check
 from dse.recipe import GEMMS, POINTS, RECIPE_OPTIONS, SELECTORS, Exempt, Recipe, override
@@ -65,15 +65,32 @@ def _one(recipe: Recipe) -> None:
     print(*(f"  {line}" for line in describe(recipe)), sep="\n")
 
 
-def describe(recipe: Recipe) -> Iterator[str]:
-    """The six quantization points, the rotations, and every further option that is not at its default."""
+def describe(recipe: Recipe, full: bool = False) -> Iterator[str]:
+    """The six quantization points, the rotations, and every further option that is not at its default.
+
+    ``full``: with every parameter, also those at their default.
+    """
+    data = resolved if full else to_data
     for point in POINTS:
-        yield f"{point:10} {short(to_data(recipe.quantizer(point)))}"
+        yield f"{point:10} {short(data(recipe.quantizer(point)))}"
     for gemm in GEMMS:
-        rotation = getattr(recipe, gemm).rotation
-        if rotation:
-            yield f"{gemm}.rotation {short(to_data(rotation))}"
-    yield from (f"{name}: {short(data)}" for name, data in to_data(recipe).items() if name not in GEMMS)
+        for name in ("rotation", "accumulation"):
+            if part := getattr(getattr(recipe, gemm), name, None):
+                yield f"{gemm}.{name} {short(data(part))}"
+    yield from (f"{name}: {short(own)}" for name, own in to_data(recipe).items() if name not in GEMMS)
+
+
+def resolved(obj: Any) -> Any:
+    """``to_data`` with the fields that are at their default, but without those that are None."""
+    own = to_data(obj)
+    if not is_dataclass(obj) or isinstance(obj, type | Format):
+        return own
+    values = {f.name: resolved(getattr(obj, f.name)) for f in fields(obj) if getattr(obj, f.name) is not None}
+    family = next((family for family in FAMILIES.values() if type(obj) in family.values()), None)
+    if family is None:
+        return values
+    name = own if isinstance(own, str) else next(iter(own))
+    return {name: values} if values else name
 
 
 def _options() -> None:

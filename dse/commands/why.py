@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from dse.commands.gallery import describe, short
+from dse.commands.gallery import describe, resolved, short
 from dse.run.gaps import gap
 from dse.run.outcome import outcome, reason
 from dse.run.record import FAILED, OK, Record
@@ -70,11 +70,9 @@ def _result(record: Record, baseline: Record | None) -> Iterator[str]:
 
 def _numerics(record: Record, baseline: Record | None) -> Iterator[str]:
     trial = Trial.from_spec(record.trial, record.recipe)
-    yield from (_row("recipe" * (not i), line) for i, line in enumerate(describe(trial.recipe)))
-    yield _row(
-        "task", short(record.trial["task"]) + (f" ({short(record.trial['options'])})" * bool(record.trial["options"]))
-    )
-    yield _row("training", short(record.trial["training"]))
+    yield from (_row("recipe" * (not i), line) for i, line in enumerate(describe(trial.recipe, full=True)))
+    yield _row("task", short({trial.task.name: resolved(trial.task)}))
+    yield _row("training", short(resolved(trial.training)))
     base = baseline.trial if baseline else trial.baseline().spec
     name = f"{baseline.uid} ({baseline.config}), {outcome(baseline)} {reason(baseline)}" if baseline else "has not run"
     if baseline and baseline.metric is not None:

@@ -8,12 +8,14 @@ from dse.kernels.coverage import Use, available, exact_in_bf16, uncovered
 from dse.kernels.launch import quantize, quantize_both
 from dse.kernels.norms import norms
 from dse.kernels.product import contract
+from dse.kernels.sums import column_sums
 from dse.kernels.table import Table, table
 
 __all__ = [
     "Table",
     "Use",
     "available",
+    "column_sums",
     "contract",
     "exact_in_bf16",
     "norms",

@@ -42,14 +42,14 @@ def contract(a: Quantized, b: Quantized) -> Tensor:
     share = -(-share // tile.k) * tile.k
     parts = max(1, -(-depth // share))
     scales = [s.reshape(-1) for s in (a.alpha, b.alpha) if s is not None]
-    first, second = (scales + [out, out])[:2]
+    first, second = [*scales, out, out][:2]
     target = out if parts == 1 else torch.empty(parts, *out.shape, dtype=torch.float32, device=x.device)
     stride = (0, *out.stride()) if parts == 1 else target.stride()
     tiles = -(-rows // tile.m) * -(-columns // tile.n)
     device.product_kernel[(tiles, parts, members)](
         x, *x.stride(), y, *y.stride(), target, *stride, first, second, rows, columns, depth, share,
-        BM=tile.m, BN=tile.n, BK=tile.k, SCALES=len(scales) if parts == 1 else 0, EVEN=share * parts == depth, IEEE=wide,
-        num_warps=tile.warps, num_stages=tile.stages,
+        BM=tile.m, BN=tile.n, BK=tile.k, SCALES=len(scales) if parts == 1 else 0, EVEN=share * parts == depth,
+        IEEE=wide, num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
     if parts > 1:
         size, block = out.numel(), 1024

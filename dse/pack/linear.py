@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dse import kernels
 from dse.convolution import Window, images, patches
 from dse.pack.layer import Layer
 from dse.pack.segments import Held
@@ -49,11 +50,24 @@ def _joined(parts: list[Tensor | None]) -> Tensor | None:
     return present[0] if len(present) == 1 else torch.cat(present)
 
 
-class _Linear(torch.autograd.Function):
-    """The same under ``torch.func.vmap``, which hands over the stack."""
+class _Biased(torch.autograd.Function):
+    """Y + b of every member: Y [E, M, N], b [E, N]."""
 
     @staticmethod
-    def forward(x: Tensor, w: Tensor, layer: Layer) -> Tensor:
+    def forward(ctx: Any, y: Tensor, b: Tensor) -> Tensor:
+        return y + b.unsqueeze(1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        (g,) = grads
+        return g, kernels.column_sums(g) if g.is_cuda and kernels.available() else g.sum(1)
+
+
+class _Linear(torch.autograd.Function):
+    """Y = X W^T + b under ``torch.func.vmap``, which hands over the stack; ``b`` may be None."""
+
+    @staticmethod
+    def forward(x: Tensor, w: Tensor, b: Tensor | None, layer: Layer) -> Tensor:
         raise RuntimeError("a packed layer runs under torch.func.vmap only")
 
     @staticmethod
@@ -61,12 +75,15 @@ class _Linear(torch.autograd.Function):
         """Nothing: the stacked function below the vmap level keeps what the backward pass needs."""
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, w: Tensor, layer: Layer) -> tuple[Tensor, int]:
-        x, w = (
-            t.expand(info.batch_size, *t.shape) if dim is None else t.movedim(dim, 0)
-            for t, dim in zip((x, w), in_dims[:2], strict=True)
-        )
-        y: Tensor = _Stacked.apply(x, w, layer)  # type: ignore[no-untyped-call]
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], x: Tensor, w: Tensor, b: Tensor | None, layer: Layer
+    ) -> tuple[Tensor, int]:
+        def stack(t: Tensor, dim: int | None) -> Tensor:
+            return t.expand(info.batch_size, *t.shape) if dim is None else t.movedim(dim, 0)
+
+        y: Tensor = _Stacked.apply(stack(x, in_dims[0]), stack(w, in_dims[1]), layer)  # type: ignore[no-untyped-call]
+        if b is not None:
+            y = _Biased.apply(y, stack(b, in_dims[2]))  # type: ignore[no-untyped-call]
         return y, 0
 
 
@@ -83,9 +100,8 @@ class PackedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [..., K] -> [..., N]; leading axes are tokens."""
         rows = x.reshape(-1, x.shape[-1])
-        y: Tensor = _Linear.apply(rows, self.weight, self.layer)  # type: ignore[no-untyped-call]
-        y = y.reshape(*x.shape[:-1], self.weight.shape[0])
-        return y if self.bias is None else y + self.bias
+        y: Tensor = _Linear.apply(rows, self.weight, self.bias, self.layer)  # type: ignore[no-untyped-call]
+        return y.reshape(*x.shape[:-1], self.weight.shape[0])
 
 
 class PackedConv2d(PackedLinear):
@@ -98,10 +114,9 @@ class PackedConv2d(PackedLinear):
     def forward(self, x: Tensor) -> Tensor:
         """x [B, C, H, W] -> [B, O, H', W']."""
         rows = patches(x, self._window)
-        y: Tensor = _Linear.apply(rows.flatten(0, 1), self.weight.flatten(1), self.layer)  # type: ignore[no-untyped-call]
-        y = y.unflatten(0, rows.shape[:2])
-        y = y if self.bias is None else y + self.bias
-        return images(y, self._window.places(*x.shape[-2:]))
+        w = self.weight.flatten(1)
+        y: Tensor = _Linear.apply(rows.flatten(0, 1), w, self.bias, self.layer)  # type: ignore[no-untyped-call]
+        return images(y.unflatten(0, rows.shape[:2]), self._window.places(*x.shape[-2:]))
 
 
 def packed(linear: Plain) -> PackedLinear:

@@ -112,6 +112,7 @@ class _Run:
                 from dse.run.live import Tracker
 
                 self._tracker = Tracker(self._store.folder, self._manifest, self._known)
+            self._known = []  # there may be very many, with all their curves
             try:
                 stopped = self._run()
                 patience = _FLUSH

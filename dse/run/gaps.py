@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dse.run.record import Record
+from typing import Protocol
+
+
+class Measured(Protocol):
+    """What a gap needs of a record."""
+
+    @property
+    def metric(self) -> float | None: ...
+    @property
+    def metric_initial(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -21,7 +30,7 @@ class Gap:
     lost: float | None
 
 
-def gap(record: Record | None, baseline: Record | None) -> Gap | None:
+def gap(record: Measured | None, baseline: Measured | None) -> Gap | None:
     """None when either trial has no final metric (it diverged, failed, or has not run)."""
     if record is None or baseline is None or record.metric is None or baseline.metric is None:
         return None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _INTERVAL = 10.0  # seconds between plain lines at first; later they get rarer
 _SHARE = 0.05  # of the trials, after which a plain line is due as well
+_DETAILS = 1.0  # seconds between looks at the whole standing, whose cost grows with the sweep
 _SHOWN = 5  # failed and diverged trials that get a line of their own
 
 
@@ -93,7 +94,7 @@ class Bar:
 
         self._standing, self._unusual = standing, 0
         self._start = time.monotonic()
-        self._details = details(standing)
+        self._details, self._drawn = details(standing), time.monotonic()
         self._live = Live(get_renderable=self._render, console=Console(), refresh_per_second=4, transient=False)
         self._live.start()
 
@@ -101,7 +102,8 @@ class Bar:
         self._unusual += record.status != OK
         if record.status != OK and self._unusual <= _SHOWN:
             self.say(unusual(cell, record))
-        self._details = details(self._standing)  # what only a finished trial changes; `_render` draws the clock
+        if time.monotonic() - self._drawn > _DETAILS or not self._standing.left:
+            self._details, self._drawn = details(self._standing), time.monotonic()
 
     def beat(self) -> None:
         """The display draws itself."""

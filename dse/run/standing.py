@@ -6,7 +6,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import fmean, median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dse.run.gaps import gap
 from dse.run.record import Record
@@ -19,22 +19,32 @@ _TOLD = 0.05
 """The share of the first packs after which their pace tells something."""
 
 
+class _Mark(NamedTuple):
+    """What is kept of a record: a sweep may have very many."""
+
+    metric: float | None
+    metric_initial: float | None
+
+
 class Standing:
     """Fed with every record of a sweep, those of earlier runs first."""
 
     def __init__(self, cells: Sequence[Cell], known: Iterable[Record], workers: int) -> None:
-        self._cells = cells
-        self._records = {record.uid: record for record in known}
+        self._groups: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+        for cell in cells:
+            if not cell.is_baseline:
+                self._groups[str(cell.labels["task"]), cell.config].append((cell.uid, cell.baseline_uid))
+        self._marks: dict[str, _Mark] = {}
         self._workers = workers
         self._seconds: dict[str, list[float]] = defaultdict(list)
-        self._waiting = Counter(c.trial.task.name for c in cells if c.uid not in self._records)
+        for record in known:
+            self._note(record)
+        self._waiting = Counter(c.trial.task.name for c in cells if c.uid not in self._marks)
         self.total = sum(self._waiting.values())
         self.counts: Counter[str] = Counter()  # by status, of this run
         self.others = 0
         self.busy, self.under_way = 0, 0.0
         self._since: float | None = None
-        for record in self._records.values():
-            self._seconds[record.task].append(record.seconds)
 
     @property
     def done(self) -> int:
@@ -53,8 +63,7 @@ class Standing:
 
     def add(self, record: Record, mine: bool = True) -> None:
         """A trial is finished, by this driver or another one."""
-        self._records[record.uid] = record
-        self._seconds[record.task].append(record.seconds)
+        self._note(record)
         self._waiting[record.task] -= 1
         if mine:
             self.counts[record.status] += 1
@@ -85,25 +94,25 @@ class Standing:
 
     def best(self) -> dict[str, tuple[str, float]]:
         """Task -> (config, mean gap to the baseline in percent) with the smallest gap so far."""
-        groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
-        for cell in self._cells:
-            if not cell.is_baseline:
-                groups[str(cell.labels["task"]), cell.config].append(cell)
         best: dict[str, tuple[str, float]] = {}
-        for (task, config), cells in groups.items():
-            mean = self._mean_gap(cells)
+        for (task, config), uids in self._groups.items():
+            mean = self._mean_gap(uids)
             if mean is not None and (task not in best or mean < best[task][1]):
                 best[task] = config, mean
         return best
 
-    def _mean_gap(self, cells: Sequence[Cell]) -> float | None:
+    def _note(self, record: Record) -> None:
+        self._marks[record.uid] = _Mark(record.metric, record.metric_initial)
+        self._seconds[record.task].append(record.seconds)
+
+    def _mean_gap(self, uids: Sequence[tuple[str, str]]) -> float | None:
         """Over the seeds that have run; None when there is none, or when any of them diverged or failed."""
         found = []
-        for cell in cells:
-            record = self._records.get(cell.uid)
-            if record is not None and record.metric is None:
+        for uid, baseline_uid in uids:
+            mark = self._marks.get(uid)
+            if mark is not None and mark.metric is None:
                 return None
-            value = gap(record, self._records.get(cell.baseline_uid))
+            value = gap(mark, self._marks.get(baseline_uid))
             if value is not None and value.percent is not None:
                 found.append(value.percent)
         return fmean(found) if found else None

@@ -87,7 +87,7 @@ def run_pack(
             parts = (slice(None, half), slice(half, None))
             return [r for p in parts for r in run_pack(trials[p], names[p], data_dir, device, on_step)]
         extras = [{"status": FAILED, "error": error}]
-    seconds = round((time.perf_counter() - clock) / len(trials), 3)
+    seconds = round((time.perf_counter() - clock) / len(trials), 6)
     return [
         Record(
             uid=trial.uid,

@@ -63,10 +63,15 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tu
     >>> list(differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}}))
     [('a.b', 1, 3), ('c', 2, None)]
     """
-    left, right = dict(_flat(one)), dict(_flat(other))
-    for path in dict.fromkeys([*left, *right]):
-        if left.get(path) != right.get(path):
-            yield path, left.get(path), right.get(path)
+    yield from _differ(one, other, "")
+
+
+def _differ(one: Any, other: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for key in dict.fromkeys([*one, *other]):
+            yield from _differ(one.get(key), other.get(key), f"{path}.{key}" if path else str(key))
+    elif one != other:
+        yield path, one, other
 
 
 def _case(uid: str, records: Mapping[str, Record], sweep: Manifest | None, entry: Entry | None) -> Case:
@@ -82,11 +87,3 @@ def _near(mine: Entry, entries: Sequence[Entry], records: Mapping[str, Record]) 
         if len(apart) == 1:
             axis = apart[0]
             yield Neighbor(axis, mine.labels[axis], entry.labels.get(axis), entry, records.get(entry.uid))
-
-
-def _flat(data: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(data, Mapping) and data:
-        for key, value in data.items():
-            yield from _flat(value, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, data

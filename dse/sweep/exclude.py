@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dse.errors import nearest
-from dse.sweep.labels import Label, label_of, text_of
-from dse.sweep.numerics import option_data
-from dse.sweep.source import Place, Source
+from dse.sweep.labels import Label
+from dse.sweep.match import plain, wanted
+from dse.sweep.source import At, Source
 
 
-@dataclass
+@dataclass(eq=False)
 class Rule:
-    """A cell matches when its label on each axis is one of those listed; ``matched`` counts the cells."""
+    """A cell matches when its label on each axis is one of those wanted; ``matched`` counts the cells.
 
-    wanted: Mapping[str, Collection[Label]]
-    place: Place
+    ``names``: tasks of which every label is wanted, so that those of options yet to be drawn are, too.
+    """
+
+    wanted: Mapping[str, frozenset[Label]]
+    names: frozenset[Label]
+    at: At
     reason: str
     matched: int = 0
 
     def matches(self, labels: Mapping[str, Label]) -> bool:
-        return all(labels[axis] in wanted for axis, wanted in self.wanted.items())
+        return all(
+            labels[axis] in wanted or (axis == "task" and plain(labels[axis]) in self.names)
+            for axis, wanted in self.wanted.items()
+        )
 
 
 class Exclusion:
@@ -30,17 +37,16 @@ class Exclusion:
 
     def __init__(
         self,
-        source: Source,
-        rules: Collection[Mapping[str, Any]],
+        rules: Sequence[tuple[At, Mapping[str, Any]]],
         axes: Mapping[str, Collection[Label]],
         task_names: Mapping[str, str],
+        main: Source,
     ) -> None:
-        """``axes``: every label there is on each axis. ``task_names``: a task's label -> its plain name.
+        """``axes``: every label there is on each axis, none for a range. ``task_names``: a task's label -> its name.
 
         Raises UserError (file:line) for an axis or a value that does not exist.
         """
-        self._source = source
-        self.rules = [_rule(source, index, rule, axes, task_names) for index, rule in enumerate(rules)]
+        self.rules = [_rule(at, rule, axes, task_names, main) for at, rule in rules]
 
     def reason(self, labels: Mapping[str, Label]) -> str:
         """Why the cell is left out, or nothing."""
@@ -55,38 +61,29 @@ class Exclusion:
         """Raises UserError (file:line) for a rule that matched nothing."""
         for rule in self.rules:
             if not rule.matched:
-                raise self._source.error(rule.place, "exclude: no cell matches; its values never occur together")
+                raise rule.at.error("exclude: no cell matches; its values never occur together")
 
 
 def _rule(
-    source: Source,
-    index: int,
+    at: At,
     rule: Mapping[str, Any],
     axes: Mapping[str, Collection[Label]],
     task_names: Mapping[str, str],
+    main: Source,
 ) -> Rule:
-    place: Place = ("exclude", index)
     if not rule:
-        raise source.error(place, "exclude: an empty rule would exclude everything")
-    wanted = {}
+        raise at.error("exclude: an empty rule would exclude everything")
+    found: dict[str, frozenset[Label]] = {}
+    names: frozenset[Label] = frozenset()
     for axis, raw in rule.items():
+        inside = at / axis
         if axis not in axes:
-            raise source.error((*place, axis), f"exclude: no axis {axis!r}{nearest(axis, axes)}")
-        values = raw if isinstance(raw, list) else [raw]
-        known = {_exact(k): k for k in [*axes[axis], *(task_names.values() if axis == "task" else ())]}
-        labels: set[Label] = set()
-        for value in values:
-            label = known.get(_exact(label_of(option_data(value))))
-            if label is None:
-                near = nearest(text_of(value), map(text_of, known.values()))
-                raise source.error((*place, axis), f"exclude: axis {axis!r} has no value {text_of(value)!r}{near}")
-            labels |= {task for task, name in task_names.items() if axis == "task" and name == label} or {label}
-        if not labels:
-            raise source.error((*place, axis), f"exclude: {axis}: the list is empty")
-        wanted[axis] = labels
-    return Rule(wanted, place, f"excluded on line {source.line(place)}")
-
-
-def _exact(label: Label) -> tuple[bool, Label]:
-    """A key under which 16 and 16.0 are the same, but True and 1 are not."""
-    return isinstance(label, bool), label
+            raise inside.error(f"exclude: no axis {axis!r}{nearest(axis, axes)}")
+        if not axes[axis]:
+            raise inside.error(f"exclude: {axis} is a range; a rule needs an axis with a list of values")
+        labels = wanted(inside, "exclude", axis, raw, axes[axis], task_names if axis == "task" else None)
+        found[axis] = labels
+        if axis == "task":
+            names = frozenset(task_names.values()) - {task_names[str(k)] for k in axes[axis] if k not in labels}
+    where = f"line {at.line}" + ("" if at.source is main else f" of {at.source.path}")
+    return Rule(found, names, at, f"excluded on {where}")

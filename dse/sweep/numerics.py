@@ -1,4 +1,4 @@
-"""Options set at quantization points: in which order several take effect, and every combination of a grid of them.
+"""Options set at quantization points, and in which order several take effect.
 
 Whole objects are set before their parts, and many points before few, so that the more specific setting wins however
 the file is ordered. A setting that does not fit yet (a constant above the old element format's largest value) is tried
@@ -7,12 +7,14 @@ again after the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import Any, get_type_hints
 
 from dse.block import BlockQuantizer
 from dse.errors import OptionError
+from dse.formats import Format
 from dse.meaning import check
 from dse.recipe import POINTS, SELECTORS, Recipe, override
 
@@ -20,10 +22,14 @@ Setting = tuple[str, Any]
 """A path and what YAML holds for it."""
 
 
-class Unusable(OptionError):
-    """Settings that a recipe cannot take, by their position; the text is that of the first."""
+_FORMATS = [name for name, kind in get_type_hints(BlockQuantizer).items() if kind is Format]
+"""Options whose values are formats."""
 
-    def __init__(self, failures: dict[int, OptionError]) -> None:
+
+class Unusable(OptionError):
+    """Settings that a recipe cannot take, by their position or key; the text is that of the first."""
+
+    def __init__(self, failures: dict[Any, OptionError]) -> None:
         super().__init__(str(next(iter(failures.values()))))
         self.failures = failures
 
@@ -42,30 +48,21 @@ def apply(recipe: Recipe, settings: Sequence[Setting]) -> Recipe:
     return state.settled([(i, settings[i]) for i in order])
 
 
-def combinations(recipe: Recipe, axes: Sequence[tuple[str, Sequence[Any]]]) -> Iterator[tuple[tuple[int, ...], Any]]:
-    """(value index per axis, the recipe with those values or Unusable), in the order of `itertools.product`.
+class Combinations:
+    """A recipe with any settings; those with the same beginning, in the order of precedence, share the work."""
 
-    Common beginnings are set once, so that a grid costs little more than one override per combination.
-    """
-    order = sorted(range(len(axes)), key=lambda i: _precedence(axes[i][0]))
-    found: dict[tuple[int, ...], Recipe | Unusable] = {}
+    def __init__(self, recipe: Recipe) -> None:
+        self._root = _Node(_State(recipe))
 
-    def descend(depth: int, state: _State, chosen: dict[int, int]) -> None:
-        if depth == len(order):
-            settings = [(i, (axes[i][0], axes[i][1][chosen[i]])) for i in order]
-            key = tuple(chosen[i] for i in range(len(axes)))
-            try:
-                found[key] = state.settled(settings)
-            except Unusable as unusable:
-                found[key] = unusable
-            return
-        i = order[depth]
-        path, values = axes[i]
-        for index, value in enumerate(values):
-            descend(depth + 1, state.take(i, (path, value)), {**chosen, i: index})
-
-    descend(0, _State(recipe), {})
-    return ((key, found[key]) for key in sorted(found))
+    def get(self, settings: Mapping[Hashable, Setting]) -> Recipe:
+        """As `apply`; the same key is the same setting in every call. Raises Unusable with the keys that do not fit."""
+        order = sorted(settings, key=lambda key: _precedence(settings[key][0]))
+        node = self._root
+        for key in order:
+            if key not in node.next:
+                node.next[key] = _Node(node.state.take(key, settings[key]))
+            node = node.next[key]
+        return node.state.settled([(key, settings[key]) for key in order])
 
 
 def quantized_points(recipe: Recipe) -> int:
@@ -78,16 +75,16 @@ class _State:
     """A recipe on its way: what is set so far, and the positions and settings that did not fit yet."""
 
     recipe: Recipe
-    waiting: tuple[tuple[int, Setting], ...] = ()
-    errors: dict[int, OptionError] = field(default_factory=dict)
+    waiting: tuple[tuple[Hashable, Setting], ...] = ()
+    errors: dict[Hashable, OptionError] = field(default_factory=dict)
 
-    def take(self, position: int, setting: Setting) -> _State:
+    def take(self, position: Hashable, setting: Setting) -> _State:
         try:
-            return _State(override(self.recipe, *setting), self.waiting, self.errors)
+            return _State(_set(self.recipe, *setting), self.waiting, self.errors)
         except OptionError as error:
             return _State(self.recipe, (*self.waiting, (position, setting)), {**self.errors, position: error})
 
-    def settled(self, settings: Sequence[tuple[int, Setting]]) -> Recipe:
+    def settled(self, settings: Sequence[tuple[Hashable, Setting]]) -> Recipe:
         """The recipe once everything fits; ``settings`` are all of them in the order of precedence."""
         if not self.waiting:
             return _meaningful(self.recipe, settings)
@@ -99,13 +96,39 @@ class _State:
         recipe = state.settled(settings)
         for position, setting in settings:  # what waited may have overruled something more specific
             try:
-                recipe = override(recipe, *setting)
+                recipe = _set(recipe, *setting)
             except OptionError as error:
                 raise Unusable({position: error}) from None
         return _meaningful(recipe, settings)
 
 
-def _meaningful(recipe: Recipe, settings: Sequence[tuple[int, Setting]]) -> Recipe:
+@dataclass(frozen=True)
+class _Node:
+    """What is set so far, and what was set next, by key."""
+
+    state: _State
+    next: dict[Hashable, _Node] = field(default_factory=dict)
+
+
+def _set(recipe: Recipe, path: str, data: Any) -> Recipe:
+    """`override`; a selector alone stands for the quantizers at its points: ``forward: bf16``.
+
+    Formats are known by their names, so their parts cannot be set: the trial's identity would not show it.
+    """
+    for part in path.split(".")[:-1]:
+        if part in _FORMATS:
+            raise OptionError(f"{path}: {part} is a format by its name, and its parts are fixed")
+    if path in SELECTORS and path not in POINTS:
+        for point in SELECTORS[path]:
+            try:
+                recipe = override(recipe, point, data)
+            except OptionError as error:
+                raise OptionError(f"{path}{str(error).removeprefix(point)}") from None
+        return recipe
+    return override(recipe, path, data)
+
+
+def _meaningful(recipe: Recipe, settings: Sequence[tuple[Hashable, Setting]]) -> Recipe:
     """The recipe when its options mean something together, else Unusable at the setting that the reason names."""
     try:
         check(recipe)
@@ -116,11 +139,12 @@ def _meaningful(recipe: Recipe, settings: Sequence[tuple[int, Setting]]) -> Reci
     return recipe
 
 
+@cache
 def _precedence(path: str) -> tuple[int, int]:
     """Depth of the option, then minus the number of points: sorts the general before the specific."""
     parts = path.split(".")
-    if path in POINTS:
-        return 0, -1
+    if path in SELECTORS:  # whole quantizers
+        return 0, -len(SELECTORS[path])
     for n in (2, 1):
         points = SELECTORS.get(".".join(parts[:n]))
         if points is not None:

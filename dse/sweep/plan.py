@@ -11,7 +11,7 @@ from dse.sweep.estimate import MEASURED, PROBED, SIMILAR, Timing
 from dse.sweep.labels import Label
 
 
-@dataclass
+@dataclass(frozen=True)
 class Count:
     """Trials altogether, with a result, and still to run."""
 
@@ -71,24 +71,21 @@ _SAID = {
 def make_plan(sweep: Sweep, done: Mapping[str, str], seconds: Mapping[str, Timing] | None = None) -> Plan:
     """The plan of a sweep. ``done``: uid -> status of every trial with a result; ``seconds``: uid -> expected time."""
     timings = seconds or {}
-    count, baselines = Count(), Count()
-    by_axis: dict[str, dict[Label, Count]] = {
-        axis: {label: Count() for label in labels} for axis, labels in sweep.axes.items()
-    }
-    for cell in sweep.cells:
-        counts = [count, *([baselines] if cell.is_baseline else [])]
-        counts += [by_axis[axis][label] for axis, label in cell.labels.items() if label is not None]
-        for each in counts:
-            each.total += 1
-            each.done += cell.uid in done
+    finished = [cell for cell in sweep.cells if cell.uid in done]
+    references = [cell for cell in sweep.cells if cell.is_baseline]
+    by_axis: dict[str, dict[Label, Count]] = {}
+    for axis, labels in sweep.axes.items():
+        total = Counter(cell.labels[axis] for cell in sweep.cells)
+        ready = Counter(cell.labels[axis] for cell in finished)
+        by_axis[axis] = {label: Count(total[label], ready[label]) for label in labels}
     todo = tuple(cell for cell in sweep.cells if cell.uid not in done)
     known = [timings[cell.uid] for cell in todo if cell.uid in timings]
     return Plan(
         sweep=sweep,
-        count=count,
-        baselines=baselines,
+        count=Count(len(sweep.cells), len(finished)),
+        baselines=Count(len(references), sum(cell.uid in done for cell in references)),
         by_axis=by_axis,
-        done=Counter(done[cell.uid] for cell in sweep.cells if cell.uid in done),
+        done=Counter(done[cell.uid] for cell in finished),
         todo=todo,
         excluded=dict(Counter(e.reason for e in sweep.excluded).most_common()),
         merged=sweep.merged,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from dse.errors import UserError, nearest
-from dse.sweep.source import Place, Source
+from dse.sweep.source import At, Place, Source
 
 _SEEDS = 1_000_000
 
@@ -35,6 +35,22 @@ def _seeds(value: Any) -> Any:
     return value
 
 
+def _values(value: Any) -> Any:
+    """A list of values, or a range, which is a mapping and looked at later."""
+    if isinstance(value, list):
+        if not value:
+            raise PydanticCustomError("sweep", "the list is empty", {})
+    elif not isinstance(value, dict):
+        text = "expected a list, or a range such as {uniform: [0, 1]}, found {found}"
+        raise PydanticCustomError("sweep", text, _found(value))
+    return value
+
+
+def _one_or_more(value: Any) -> Any:
+    """Nothing -> [], one -> [one], a list stays."""
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
 def _nothing_is_empty(value: Any) -> Any:
     return {} if value is None else value
 
@@ -45,29 +61,73 @@ def _nothing_is_no_list(value: Any) -> Any:
 
 Named = Annotated[dict[str, dict[str, Any]], BeforeValidator(_named)]
 Options = Annotated[dict[str, Any], BeforeValidator(_nothing_is_empty)]
-Values = Annotated[list[Any], Field(min_length=1)]
+Values = Annotated[Any, BeforeValidator(_values)]
+Listed = Annotated[list[Any], Field(min_length=1)]
+Grid = Annotated[dict[str, Values], BeforeValidator(_nothing_is_empty)]
+Zips = Annotated[list[dict[str, Listed]], BeforeValidator(_one_or_more)]
+Rules = Annotated[list[Options], BeforeValidator(_nothing_is_no_list)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
+_CONFIG = ConfigDict(extra="forbid", strict=True, frozen=True)
+_GRID = "axis: [values] or a range; a numerics path, training.<setting> or task.<option>"
+_ZIP = "axes that go together, {axis: [values], axis: [values]}, or a list of such groups"
+_WHEN = "axes for some cells only, {if: {axis: value}, grid: {...}, zip: {...}}"
 
-class SweepFile(BaseModel):
+
+class Block(BaseModel):
+    """Axes: what a sweep, a task of it or an item of `when` may vary."""
+
+    model_config = _CONFIG
+
+    grid: Grid = Field({}, description=_GRID)
+    zip: Zips = Field([], description=_ZIP)
+
+
+class TaskBlock(Block):
+    """What stands beside a task's options."""
+
+    training: Options = Field({}, description="training settings of this task alone")
+    when: Rules = Field([], description=_WHEN)
+
+
+class WhenBlock(Block):
+    """An item of `when`."""
+
+    condition: Options = Field({}, alias="if", description="{axis: value}, {axis: [values]} or {axis: {not: value}}")
+
+
+class SearchFile(BaseModel):
+    """The keys of `search`."""
+
+    model_config = _CONFIG
+
+    method: str = Field("", description="how configurations are chosen")
+    trials: int = Field(0, description="configurations to try on each task; each runs with every seed")
+    seed: int = Field(0, description="of the choice of configurations")
+    batch: int = Field(0, description="configurations asked for at once")
+    startup: int = Field(0, description="configurations chosen before any result counts")
+    population: int = Field(0, description="configurations in a generation")
+    objectives: Listed = Field([], description="what is minimized")
+
+
+class SweepFile(TaskBlock):
     """The keys of a sweep file."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
+    include: Annotated[list[str], BeforeValidator(_one_or_more)] = Field(
+        [], description="other sweep files, relative to this one, whose keys this one adds to"
+    )
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="names folders and runs")
-    tasks: list[Named] = Field(min_length=1, description="a task's name, or {name: {option: value, training: {...}}}")
-    recipes: list[Named] = Field(min_length=1, description="a recipe's name, or {label: {base: name, path: value}}")
+    tasks: list[Named] = Field([], min_length=1, description="a task's name, or {name: {option: value, training: {}}}")
+    recipes: list[Named] = Field([], min_length=1, description="a recipe's name, or {label: {base: name, path: value}}")
     seeds: Annotated[list[Seed], Field(min_length=1), BeforeValidator(_seeds)] = Field(
         [0, 1, 2], description="a count n (0 .. n-1), or a list"
     )
-    baseline: str = Field("bf16", description="the recipe every other one is compared with")
+    baseline: Annotated[list[Any], Field(min_length=1), BeforeValidator(_one_or_more)] = Field(
+        ["bf16"], description="what every cell is compared with: a recipe, {recipe: name, path: value}, or several"
+    )
     training: Options = Field({}, description="training settings of every task")
-    grid: Annotated[dict[str, Values], BeforeValidator(_nothing_is_empty)] = Field(
-        {}, description="axis: [values]; a numerics path, training.<setting> or task.<option>"
-    )
-    exclude: Annotated[list[Options], BeforeValidator(_nothing_is_no_list)] = Field(
-        [], description="partial cells to leave out, {axis: value}"
-    )
+    exclude: Rules = Field([], description="partial cells to leave out, {axis: value}")
+    search: Options = Field({}, description="how configurations are chosen from the axes")
 
 
 _EXPECTED = {
@@ -78,31 +138,36 @@ _EXPECTED = {
     "string_type": "text",
 }
 
+M = TypeVar("M", bound=BaseModel)
+
 
 def parse(source: Source) -> SweepFile:
     """The file's structure. Raises UserError for the first (by line) key or value that does not fit."""
+    return checked(SweepFile, source.data, At(source))
+
+
+def checked(model: type[M], data: Any, at: At, section: str = "") -> M:
+    """``data`` as a ``model``. Raises UserError for the first (by line) key or value that does not fit."""
     try:
-        return SweepFile.model_validate(source.data)
+        return model.model_validate(data)
     except ValidationError as failed:
         errors = failed.errors(include_url=False, include_context=True)
-        raise _first(source, errors) from None
+        first = min(errors, key=lambda e: at.source.line((*at.place, *e["loc"])))
+        raise _translate(model, first, at, section) from None
 
 
-def _first(source: Source, errors: list[ErrorDetails]) -> UserError:
-    """The first by line; a missing key last, since a misspelt one is often the reason."""
-    first = min(errors, key=lambda e: (e["type"] == "missing", source.line(tuple(e["loc"]))))
-    return _translate(source, first)
+def keys_of(model: type[BaseModel]) -> list[str]:
+    """The keys of a mapping as they are written in YAML."""
+    return [f.alias or name for name, f in model.model_fields.items()]
 
 
-def _translate(source: Source, error: ErrorDetails) -> UserError:
+def _translate(model: type[BaseModel], error: ErrorDetails, at: At, section: str) -> UserError:
     """One line for one of pydantic's errors."""
-    place: Place = tuple(error["loc"])
-    owner = ".".join(str(key) for key in place if not isinstance(key, int))
+    loc: Place = tuple(error["loc"])
+    owner = ".".join([section] * bool(section) + [str(key) for key in loc if not isinstance(key, int)])
     kind, value = error["type"], error["input"]
     if kind == "extra_forbidden":
-        text = f"unknown key {place[-1]!r}{nearest(place[-1], SweepFile.model_fields)}"
-    elif kind == "missing":
-        text = f"the key {place[-1]!r} is missing; a sweep needs at least tasks and recipes"
+        text = f"{section}: " * bool(section) + f"unknown key {loc[-1]!r}{nearest(loc[-1], keys_of(model))}"
     elif kind == "too_short":
         text = f"{owner}: the list is empty"
     elif kind == "string_pattern_mismatch":
@@ -115,7 +180,7 @@ def _translate(source: Source, error: ErrorDetails) -> UserError:
         text = f"{owner}: {error['msg']}"
     else:
         text = f"{owner}: {error['msg']}, found {_found(value)['found']}"
-    return source.error(place, text)
+    return At(at.source, (*at.place, *loc)).error(text)
 
 
 def _found(value: Any) -> dict[str, str]:

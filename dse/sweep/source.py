@@ -46,6 +46,25 @@ class Source:
         return _error(self.path, self.line(place), message)
 
 
+@dataclass(frozen=True, eq=False)
+class At:
+    """A place in one of a sweep's files: what an error points at. ``at / key`` is a place inside."""
+
+    source: Source
+    place: Place = ()
+
+    def __truediv__(self, key: str | int) -> At:
+        return At(self.source, (*self.place, key))
+
+    @property
+    def line(self) -> int:
+        return self.source.line(self.place)
+
+    def error(self, message: object) -> UserError:
+        """``file:line: message`` as one line."""
+        return self.source.error(self.place, message)
+
+
 def read_source(path: Path) -> Source:
     """Reads and parses a file. Raises UserError (one line, with file:line) for anything that is not plain YAML."""
     text = _read(path)

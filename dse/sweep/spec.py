@@ -1,201 +1,129 @@
-"""A sweep file, understood: tasks and recipes that exist, axes with checked names, each with its place in the file."""
+"""A sweep, understood: tasks and recipes that exist, axes with checked names, each with its place in the file."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dse.errors import UserError, nearest
-from dse.recipe import SELECTORS, Recipe, is_option_path
 from dse.recipes import RECIPES
-from dse.sweep.labels import HEAD, Label, label_of, text_of
-from dse.sweep.numerics import Unusable, apply, option_data
-from dse.sweep.schema import SweepFile, parse
-from dse.sweep.source import Place, Source, read_source
-from dse.sweep.values import checked_task, checked_training, task_value, training_value
-from tasks import TASKS
-from tasks.base import Task
-
-NUMERICS, TRAINING, TASK = "numerics", "training", "task"
-"""The three kinds of axes: what a path in `grid` may set."""
-
-
-@dataclass(frozen=True)
-class TaskEntry:
-    """An item of `tasks`: the task with its options, and training settings of its own."""
-
-    task: Task[Any]
-    training: Mapping[str, Any]
-    place: Place
+from dse.sweep.axes import Axis, Dimension, repeated
+from dse.sweep.baselines import Baseline, read_baselines
+from dse.sweep.blocks import Heads, Parts, dimensions_of
+from dse.sweep.entries import RecipeEntry, TaskEntry, read_recipes, read_tasks
+from dse.sweep.include import File, read_files, text_of_files
+from dse.sweep.ranges import Range
+from dse.sweep.search import Search, read_search
+from dse.sweep.source import At
+from dse.sweep.values import checked_training
 
 
-@dataclass(frozen=True)
-class RecipeEntry:
-    """An item of `recipes`; the recipe's name is its label."""
-
-    recipe: Recipe
-    place: Place
-
-
-@dataclass(frozen=True)
-class Axis:
-    """An item of `grid`. ``option`` is the path without its kind ('lr' of 'training.lr'); a numerics path whole."""
-
-    path: str
-    kind: str
-    option: str
-    values: tuple[Any, ...]
-    labels: tuple[Label, ...]
-    place: Place
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Spec:
-    """Everything a sweep file says. ``exclude`` is still raw: it speaks of labels, which expansion makes."""
+    """Everything a sweep says. ``exclude`` is still raw: it speaks of labels, which expansion makes.
+
+    ``at`` is the sweep's own file; ``text`` is of all its files. ``baselines``: the first is what gaps are taken to.
+    """
 
     name: str
-    source: Source
+    at: At
+    text: str
     tasks: tuple[TaskEntry, ...]
     recipes: tuple[RecipeEntry, ...]
-    baseline: RecipeEntry
+    baselines: tuple[Baseline, ...]
     seeds: tuple[int, ...]
     training: Mapping[str, Any]
-    axes: tuple[Axis, ...]
-    exclude: tuple[Mapping[str, Any], ...]
+    dimensions: tuple[Dimension, ...]
+    exclude: tuple[tuple[At, Mapping[str, Any]], ...]
+    search: Search
 
-    def of_kind(self, kind: str) -> list[Axis]:
-        return [axis for axis in self.axes if axis.kind == kind]
+    @property
+    def axes(self) -> Iterator[Axis]:
+        """Every axis in the file's order; a path may come several times, for different cells."""
+        return (axis for dimension in self.dimensions for axis in dimension.axes)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The path of every axis, once."""
+        return tuple(dict.fromkeys(axis.path for axis in self.axes))
+
+    @property
+    def fixed(self) -> str:
+        """The recipe that numerics axes leave as it is: the first baseline, if it is a plain recipe."""
+        return self.baselines[0].base if self.baselines[0].plain else ""
 
 
 def read_spec(path: Path) -> Spec:
-    """Reads and checks a sweep file. Raises UserError, one line that begins with file:line."""
-    source = read_source(path)
-    file = parse(source)
-    recipes = _recipes(source, file)
-    return Spec(
-        name=file.name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "sweep",
-        source=source,
-        tasks=tuple(_task(source, index, item) for index, item in enumerate(file.tasks)),
+    """Reads and checks a sweep file with its includes. Raises UserError, one line that begins with file:line."""
+    files = read_files(path)
+    root = At(files[-1].source)
+    recipes = read_recipes(_items(files, "recipes"))
+    known = {**RECIPES, **{entry.recipe.name: entry.recipe for entry in recipes}}
+    tasks, parts = read_tasks(_items(files, "tasks"))
+    for key, found in (("tasks", tasks), ("recipes", recipes)):
+        if not found:
+            raise root.error(f"the key {key!r} is missing; a sweep needs at least tasks and recipes")
+    baselines = read_baselines(_last(files, "baseline") or [(root, "bf16")], known)
+    common = Parts()
+    training: dict[str, Any] = {}
+    seeds = _seeds(files)
+    for file in files:
+        training |= checked_training(At(file.source) / "training", file.keys.training)
+        common.add(At(file.source), file.keys)
+    heads = Heads({entry.label: entry.task.name for entry in tasks}, [entry.recipe.name for entry in recipes])
+    searching = [file for file in files if "search" in file.keys.model_fields_set]
+    searches = [read_search(At(file.source) / "search", file.keys.search) for file in searching]
+    spec = Spec(
+        name=files[-1].keys.name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "sweep",
+        at=root,
+        text=text_of_files(files),
+        tasks=tasks,
         recipes=recipes,
-        baseline=_baseline(source, file, recipes),
-        seeds=_seeds(source, file),
-        training=checked_training(source, ("training",), file.training),
-        axes=tuple(_axis(source, path, values) for path, values in file.grid.items()),
-        exclude=tuple(file.exclude),
+        baselines=baselines,
+        seeds=seeds,
+        training=training,
+        dimensions=dimensions_of(common, parts, heads),
+        exclude=tuple(_items(files, "exclude")),
+        search=searches[-1] if searches else Search(),
     )
+    _check_ranges(spec, told=bool(searches))
+    return spec
 
 
-def _seeds(source: Source, file: SweepFile) -> tuple[int, ...]:
-    if (index := _repeated(file.seeds)) is not None:
-        raise source.error(("seeds", index), f"seeds: {file.seeds[index]} is listed twice")
-    return tuple(file.seeds)
+def _items(files: Sequence[File], key: str) -> list[tuple[At, Any]]:
+    """The items of a list, of all files, each with its place. What two files both say counts once."""
+    found: list[tuple[At, Any]] = []
+    for file in files:
+        before = [item for at, item in found if at.source is not file.source]
+        at = At(file.source) / key
+        found += [(at / i, item) for i, item in enumerate(getattr(file.keys, key)) if item not in before]
+    return found
 
 
-def _task(source: Source, index: int, item: Mapping[str, Mapping[str, Any]]) -> TaskEntry:
-    (name, settings), place = next(iter(item.items())), ("tasks", index)
-    inside = (*place, name)
-    if name not in TASKS:
-        raise source.error(place, f"tasks: unknown task {name!r}{nearest(name, TASKS)}")
-    options = {key: value for key, value in settings.items() if key != "training"}
-    training = settings.get("training") or {}
-    if not isinstance(training, Mapping):
-        raise source.error((*inside, "training"), f"tasks: training: expected a mapping, found {training!r}")
-    task = checked_task(source, inside, name, options)
-    return TaskEntry(task, checked_training(source, (*inside, "training"), training), place)
+def _last(files: Sequence[File], key: str) -> list[tuple[At, Any]]:
+    """The items of a key of which the last file counts that has it."""
+    for file in reversed(files):
+        if key in file.keys.model_fields_set:
+            at, items = At(file.source) / key, getattr(file.keys, key)
+            return [(at / i if (*at.place, i) in file.source.lines else at, item) for i, item in enumerate(items)]
+    return []
 
 
-def _recipes(source: Source, file: SweepFile) -> tuple[RecipeEntry, ...]:
-    found: dict[str, RecipeEntry] = {}
-    for index, item in enumerate(file.recipes):
-        (label, settings), place = next(iter(item.items())), ("recipes", index)
-        if label in found:
-            raise source.error(place, f"recipes: {label!r} is listed twice")
-        known = {**RECIPES, **{name: entry.recipe for name, entry in found.items()}}
-        if not settings:
-            if label not in known:
-                raise source.error(place, f"recipes: unknown recipe {label!r}{nearest(label, known)}")
-            found[label] = RecipeEntry(known[label], place)
+def _seeds(files: Sequence[File]) -> tuple[int, ...]:
+    seeds = tuple(seed for _, seed in _last(files, "seeds")) or (0, 1, 2)
+    if (index := repeated(seeds)) is not None:
+        raise _last(files, "seeds")[index][0].error(f"seeds: {seeds[index]} is listed twice")
+    return seeds
+
+
+def _check_ranges(spec: Spec, told: bool) -> None:
+    """A range needs a search that knows which of its values to take."""
+    for axis in spec.axes:
+        if not isinstance(axis.values, Range):
             continue
-        if label in RECIPES:
-            raise source.error(place, f"recipes: {label!r} is in the gallery; a changed recipe needs a name of its own")
-        found[label] = RecipeEntry(_inline(source, (*place, label), label, settings, known), place)
-    return tuple(found.values())
-
-
-def _inline(
-    source: Source, place: Place, label: str, settings: Mapping[str, Any], known: Mapping[str, Recipe]
-) -> Recipe:
-    """The recipe {label: {base: name, path: value, ...}}."""
-    base = settings.get("base")
-    if base is None:
-        raise source.error(place, f"recipes: {label!r} needs a base; write {{{label}: {{base: nvfp4, ...}}}}")
-    if not label or label != label.strip() or not label.isprintable():
-        raise source.error(place, f"recipes: {label!r} is no name")
-    if not isinstance(base, str) or base not in known:
-        raise source.error((*place, "base"), f"recipes: unknown recipe {base!r}{nearest(base, known)}")
-    overrides = [(path, option_data(value)) for path, value in settings.items() if path != "base"]
-    for path, _ in overrides:
-        if not is_option_path(path):
-            raise source.error((*place, path), f"recipes: {_no_point(path, ())}")
-    try:
-        recipe = apply(known[base], overrides)
-    except Unusable as error:
-        path = overrides[next(iter(error.failures))][0]
-        raise source.error((*place, path), f"recipes: {error}") from None
-    changes = " ".join(f"{path}={text_of(value)}" for path, value in overrides)
-    return replace(recipe, name=label, summary=f"{base} with {changes}" if changes else f"the same as {base}")
-
-
-def _baseline(source: Source, file: SweepFile, recipes: tuple[RecipeEntry, ...]) -> RecipeEntry:
-    for entry in recipes:
-        if entry.recipe.name == file.baseline:
-            return entry
-    if file.baseline not in RECIPES:
-        known = [*RECIPES, *(entry.recipe.name for entry in recipes)]
-        raise source.error(("baseline",), f"baseline: unknown recipe {file.baseline!r}{nearest(file.baseline, known)}")
-    return RecipeEntry(RECIPES[file.baseline], ("baseline",))
-
-
-def _axis(source: Source, path: str, raw: list[Any]) -> Axis:
-    place = ("grid", path)
-    kind, _, option = path.partition(".")
-    if kind in (TRAINING, TASK) and option:
-        values = [_axis_value(source, (*place, index), kind, option, value) for index, value in enumerate(raw)]
-    elif is_option_path(path):
-        kind, option, values = NUMERICS, path, [option_data(value) for value in raw]
-    elif path in HEAD:
-        raise source.error(place, f"grid: {path}s have a list of their own; write them under {path}s:")
-    else:
-        raise source.error(place, f"grid: {_no_point(path, (TRAINING, TASK))}")
-    labels = tuple(label_of(value) for value in values)
-    if (index := _repeated(labels)) is not None:
-        raise source.error((*place, index), f"grid: {path} lists {labels[index]!r} twice")
-    return Axis(path, kind, option, tuple(values), labels, place)
-
-
-def _axis_value(source: Source, place: Place, kind: str, option: str, value: Any) -> Any:
-    try:
-        return training_value(option, value) if kind == TRAINING else task_value(option, value)
-    except UserError as error:
-        raise source.error(place, f"grid: {error}") from None
-
-
-def _repeated(items: Sequence[Label]) -> int | None:
-    """The index of the first item that was there before, if any was."""
-    seen: set[Label] = set()
-    for index, item in enumerate(items):
-        if item in seen:
-            return index
-        seen.add(item)
-    return None
-
-
-def _no_point(path: str, others: tuple[str, ...]) -> str:
-    """Why a path names no quantization point, nor one of the ``others`` that may stand first."""
-    head = path.split(".")[0]
-    if head in others:
-        return f"{path!r} names no option; write for example {'training.lr' if head == TRAINING else 'task.size'}"
-    return f"{path}: no quantization point {head!r}{nearest(head, [*SELECTORS, *others])}"
+        if not told:
+            raise axis.at.error(f"{axis.path} is a range, so the sweep needs search: {{method: random, trials: 100}}")
+        if spec.search.method == "grid" and not axis.values.points():
+            raise axis.at.error(f"{axis.path}: a grid search of this range needs its levels, the number of values")

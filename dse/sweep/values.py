@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, get_origin, get_type_hints
 
 from dse.errors import UserError, nearest
-from dse.sweep.source import Place, Source
+from dse.sweep.source import At
 from dse.techniques.loss_scaling import LOSS_SCALINGS
 from dse.techniques.optimizers import OPTIMIZERS
 from dse.trial import make_task
@@ -44,29 +44,29 @@ def task_value(option: str, value: Any, cls: type | None = None) -> Any:
     return _typed(_hints(owners[0]).get(option), value) if owners else value
 
 
-def checked_training(source: Source, place: Place, settings: Mapping[str, Any]) -> dict[str, Any]:
+def checked_training(at: At, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Training settings with their types. Raises UserError with the line of the setting."""
     checked = {}
     for name, value in settings.items():
         try:
             checked[name] = training_value(name, value)
         except UserError as error:
-            raise source.error((*place, name), error) from None
+            raise (at / name).error(error) from None
     return checked
 
 
-def checked_task(source: Source, place: Place, name: str, options: Mapping[str, Any]) -> Task[Any]:
+def checked_task(at: At, name: str, options: Mapping[str, Any]) -> Task[Any]:
     """The task with these options. Each is tried alone, so that an error has its line."""
     typed = {option: task_value(option, value, TASKS[name]) for option, value in options.items()}
     for option, value in typed.items():
         try:
             make_task(name, {option: value})
         except UserError as error:
-            raise source.error((*place, option), f"tasks: {error}") from None
+            raise (at / option).error(f"tasks: {error}") from None
     try:
         return make_task(name, typed)
     except UserError as error:
-        raise source.error(place, f"tasks: {error}") from None
+        raise at.error(f"tasks: {error}") from None
 
 
 def _typed(kind: Any, value: Any) -> Any:

@@ -1,80 +1,97 @@
-"""The variants that a sweep crosses with its tasks: each recipe with each combination of the grid's numerics."""
+"""The variants that a sweep crosses with its tasks: each recipe with each combination of numerics options."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dse.errors import OptionError
 from dse.recipe import Recipe
-from dse.registry import to_data
+from dse.sweep.axes import NUMERICS, Dimension
+from dse.sweep.baselines import Baseline
+from dse.sweep.content import Contents
+from dse.sweep.entries import RecipeEntry
 from dse.sweep.labels import Label
-from dse.sweep.numerics import Unusable, combinations, quantized_points
-from dse.sweep.settings import axis_labels
-from dse.sweep.spec import NUMERICS, Axis, Spec
+from dse.sweep.numerics import Combinations, Unusable, quantized_points
+from dse.sweep.ranges import Range
+from dse.sweep.settings import Pick
+from dse.sweep.spec import Spec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Variant:
-    """A recipe with its values on the grid's axes; ``data`` is its canonical form.
+    """A recipe with its values on the axes; ``data`` is its canonical form, ``text`` that as canonical JSON.
 
-    ``reason``: why it cannot exist, or empty. The baseline has no values (None) on numerics axes.
+    ``name`` is its label on the axis of recipes. ``reason``: why it cannot exist, or empty.
     """
 
+    name: str
     recipe: Recipe
     labels: Mapping[str, Label]
     data: Any = None
+    text: str = ""
     reason: str = ""
 
 
-class _Fits:
-    """Which (axis, value) some recipe could take, and the most telling error of those that none could."""
+class Variants:
+    """Makes each variant once, and remembers which values some recipe could take."""
 
-    def __init__(self) -> None:
-        self.taken: set[tuple[int, int]] = set()
-        self.errors: dict[tuple[int, int], tuple[int, OptionError]] = {}
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self._made: dict[tuple[Any, ...], Variant] = {}
+        self._combinations: dict[RecipeEntry, Combinations] = {}
+        self._contents = Contents()
+        self._taken: set[tuple[str, Label]] = set()
+        self._errors: dict[tuple[str, Label], tuple[int, OptionError]] = {}
 
-    def note(self, recipe: Recipe, indices: tuple[int, ...], failures: Mapping[int, OptionError]) -> None:
-        for key in enumerate(indices):
-            if key[0] not in failures:
-                self.taken.add(key)
-            elif key not in self.taken:  # the recipe with the most quantizers knows best what is wrong
-                rank = quantized_points(recipe)
-                if key not in self.errors or self.errors[key][0] < rank:
-                    self.errors[key] = rank, failures[key[0]]
+    def get(self, entry: RecipeEntry, picks: Sequence[Pick]) -> Variant:
+        """The recipe with the values of numerics axes."""
+        keys = [(pick.path, pick.label) for pick in picks]
+        made = self._made.get((entry, *keys))
+        if made is None:
+            made = self._made[(entry, *keys)] = self._make(entry, picks, keys)
+        return made
 
+    def of(self, baseline: Baseline) -> Variant:
+        """A baseline. It has the label of its recipe where all that it changes stands on an axis, else its own name."""
+        shown = {path: label for path, label in baseline.labels.items() if path in self._spec.paths}
+        name = baseline.base if len(shown) == len(baseline.labels) else baseline.name
+        labels = {path: label for path, label in shown.items() if not path.startswith("training.")}
+        return Variant(name, baseline.recipe, labels, *self._contents.of(baseline.recipe))
 
-def variants_of(spec: Spec) -> tuple[Variant, list[Variant]]:
-    """The baseline, and every other recipe with every combination of numerics axes.
+    def refuse_useless(self, dimensions: Sequence[Dimension]) -> None:
+        """Raises UserError (file:line) for a numerics path or a value that had no meaning for any recipe."""
+        for dimension in dimensions:
+            for axis in dimension.axes:
+                if axis.kind != NUMERICS:
+                    continue
+                labels = (axis.values.low, axis.values.high) if isinstance(axis.values, Range) else axis.labels
+                for index, label in enumerate(labels):
+                    key = axis.path, label
+                    if key in self._taken:
+                        continue
+                    if key in self._errors:
+                        raise axis.place(index).error(f"{dimension.section}: {self._errors[key][1]}")
+                    text = f"{axis.path} varies no recipe"
+                    if self._spec.fixed:
+                        text += f": the baseline {self._spec.fixed!r} stays as it is"
+                    raise axis.at.error(f"{dimension.section}: {text}")
 
-    Raises UserError (file:line) for a path or a value that has no meaning for any recipe.
-    """
-    axes, fits = spec.of_kind(NUMERICS), _Fits()
-    found = []
-    for entry in spec.recipes:
-        if entry is spec.baseline:
-            continue
-        for indices, outcome in combinations(entry.recipe, [(axis.path, axis.values) for axis in axes]):
-            labels = axis_labels(axes, indices)
-            if isinstance(outcome, Unusable):
-                fits.note(entry.recipe, indices, outcome.failures)
-                found.append(Variant(entry.recipe, labels, reason=str(outcome)))
-            else:
-                fits.note(entry.recipe, indices, {})
-                found.append(Variant(outcome, labels, to_data(outcome)))
-    for position, axis in enumerate(axes):
-        _refuse_useless(spec, fits, position, axis)
-    baseline = spec.baseline.recipe
-    return Variant(baseline, {axis.path: None for axis in axes}, to_data(baseline)), found
-
-
-def _refuse_useless(spec: Spec, fits: _Fits, position: int, axis: Axis) -> None:
-    for index in range(len(axis.values)):
-        key = position, index
-        if key in fits.taken:
-            continue
-        if key in fits.errors:
-            raise spec.source.error((*axis.place, index), f"grid: {fits.errors[key][1]}")
-        text = f"grid: {axis.path} varies no recipe: the baseline {spec.baseline.recipe.name!r} stays as it is"
-        raise spec.source.error(axis.place, text)
+    def _make(self, entry: RecipeEntry, picks: Sequence[Pick], keys: Sequence[tuple[str, Label]]) -> Variant:
+        if entry not in self._combinations:
+            self._combinations[entry] = Combinations(entry.recipe)
+        labels, name = dict(keys), entry.recipe.name
+        try:
+            recipe = self._combinations[entry].get({key: (p.path, p.value) for key, p in zip(keys, picks, strict=True)})
+        except Unusable as unusable:
+            for key in keys:
+                if key not in unusable.failures:
+                    self._taken.add(key)
+                elif key not in self._taken:  # the recipe with the most quantizers knows best what is wrong
+                    rank = quantized_points(entry.recipe)
+                    if key not in self._errors or self._errors[key][0] < rank:
+                        self._errors[key] = rank, unusable.failures[key]
+            return Variant(name, entry.recipe, labels, reason=str(unusable))
+        self._taken.update(keys)
+        return Variant(name, recipe, labels, *self._contents.of(recipe))

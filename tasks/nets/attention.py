@@ -22,13 +22,14 @@ _FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend
 """Without cuDNN, which plans anew for every shape."""
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, mask: Tensor | None = None) -> Tensor:
     """softmax(q kᵀ / √D) v over q, k, v [B, H, T, D]; with `causal`, token i sees the tokens up to itself.
 
-    On a GPU operands are rounded to BF16, products are summed in FP32, and the result has the dtype of q.
+    On a GPU operands are rounded to BF16, products are summed in FP32, and the result has the dtype of q; but with a
+    `mask` [B, H, T, T], which multiplies the weights (dropout), everything is in the dtype of q on any device.
     """
-    if q.device.type == "cpu":
-        y: Tensor = _Products.apply(q, k, v, causal)[0]  # type: ignore[no-untyped-call]
+    if q.device.type == "cpu" or mask is not None:
+        y: Tensor = _Products.apply(q, k, v, causal, mask)[0]  # type: ignore[no-untyped-call]
     else:
         y = _Fused.apply(q, k, v, causal)  # type: ignore[no-untyped-call]
     return y
@@ -38,30 +39,38 @@ class _Products(Function):
     """The explicit form over [B, H, T, D], or [E, B, H, T, D]: P = softmax(q kᵀ / √D) is kept for the backward pass."""
 
     @staticmethod
-    def forward(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
+    def forward(q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         scores = _product(q, k.mT).mul_(1 / math.sqrt(q.shape[-1]))
         if causal:
             tokens = scores.shape[-1]
             scores.masked_fill_(torch.ones(tokens, tokens, dtype=torch.bool, device=q.device).triu(1), -math.inf)
         p = scores.softmax(-1)
-        return _product(p, v), p
+        return _product(p if mask is None else p * mask, v), p
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(*inputs[:3], output[1])
+        mask = inputs[4]
+        ctx.save_for_backward(*inputs[:3], output[1], *([] if mask is None else [mask]))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (q, k, v, p), g = ctx.saved_tensors, grads[0]
+        (q, k, v, p, *mask), g = ctx.saved_tensors, grads[0]
         ds = _product(g, v.mT)
+        if mask:
+            ds.mul_(mask[0])
         ds.sub_((ds * p).sum(-1, keepdim=True)).mul_(p).mul_(1 / math.sqrt(q.shape[-1]))
-        return _product(ds, k), _product(ds.mT, q), _product(p.mT, g), None
+        seen = p * mask[0] if mask else p
+        return _product(ds, k), _product(ds.mT, q), _product(seen.mT, g), None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Any:
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None
+    ) -> Any:
         q, k, v = lead(info, in_dims, q, k, v)
-        return _Products.apply(q, k, v, causal), (0, 0)  # type: ignore[no-untyped-call]
+        if mask is not None:
+            (mask,) = lead(info, in_dims[4:], mask)
+        return _Products.apply(q, k, v, causal, mask), (0, 0)  # type: ignore[no-untyped-call]
 
 
 class _Fused(Function):

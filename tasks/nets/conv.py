@@ -130,22 +130,24 @@ class UNet(nn.Module):
     """Images and noise levels [B] (of order 1) -> such images, 0 at initialization; convolutions alone (DDPM's shape).
 
     Widths are `width` times each of `factors`; between them the side is halved by a strided convolution, and doubled by
-    repetition and a convolution. The paper's is width 128, factors (1, 2, 4), 256 numbers for the noise level.
+    repetition and a convolution. The paper's is width 128, factors (1, 2, 4), 256 numbers for the noise level. `patch`:
+    squares of so many pixels a side are channels, which makes larger images as cheap as smaller ones.
     """
 
     frequency: Tensor
 
-    def __init__(self, channels: int, width: int, factors: Sequence[int], time: int) -> None:
+    def __init__(self, channels: int, width: int, factors: Sequence[int], time: int, patch: int = 1) -> None:
         super().__init__()
+        self.patch, channels = patch, channels * patch**2
         widths = [width * factor for factor in factors]
         self.register_buffer("frequency", torch.randn(time // 2) * 2.0)
         self.level = nn.Linear(time, time)
         self.stem = nn.Conv2d(channels, width, 3, padding=1)
         steps = list(zip(widths, widths[1:], strict=False))
         self.down = nn.ModuleList(Noisy(w, w, time) for w in widths[:-1])
-        self.halve = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in steps)
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in steps)
         self.middle = Noisy(widths[-1], widths[-1], time)
-        self.double = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in reversed(steps))
+        self.grow = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in reversed(steps))
         self.up = nn.ModuleList(Noisy(2 * w, w, time) for w in reversed(widths[:-1]))
         self.norm = GroupNorm(width)
         self.head = nn.Conv2d(width, channels, 3, padding=1)
@@ -155,15 +157,15 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         angle = level.unsqueeze(-1) * self.frequency
         c = silu(self.level(torch.cat([angle.cos(), angle.sin()], dim=-1)))
-        y, kept = self.stem(colored(x)), []
-        for block, halve in zip(self.down, self.halve, strict=True):
+        y, kept = self.stem(F.pixel_unshuffle(colored(x), self.patch)), []
+        for block, shrink in zip(self.down, self.shrink, strict=True):
             y = block(y, c)
             kept.append(y)
-            y = halve(y)
+            y = shrink(y)
         y = self.middle(y, c)
-        for double, block in zip(self.double, self.up, strict=True):
-            y = block(torch.cat([double(doubled(y)), kept.pop()], dim=1), c)
-        out: Tensor = self.head(silu(self.norm(y)))
+        for grow, block in zip(self.grow, self.up, strict=True):
+            y = block(torch.cat([grow(doubled(y)), kept.pop()], dim=1), c)
+        out = F.pixel_shuffle(self.head(silu(self.norm(y))), self.patch)
         return out if x.dim() == 4 else out.squeeze(1)
 
 

@@ -76,4 +76,5 @@ def stacked(q: Tensor, k: Tensor, v: Tensor, rotary: Tensor | None, heads: int, 
         q, k = turn(q, k, rotary, torch.bfloat16)
     q, k, v = (x.flatten(0, 1).unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     y = kernel(q.bfloat16(), k.bfloat16(), v.bfloat16(), causal)
-    return y.transpose(1, 2).to(dtype).flatten(-2).unflatten(0, members)
+    out: Tensor = y.transpose(1, 2).to(dtype).flatten(-2).unflatten(0, members)
+    return out

@@ -14,11 +14,13 @@ class Llama(nn.Module):
 
     rotary: Tensor
 
-    def __init__(self, vocabulary: int, context: int, width: int, depth: int, heads: int, hidden: int) -> None:
+    def __init__(
+        self, vocabulary: int, context: int, width: int, depth: int, heads: int, hidden: int, qk_norm: bool = False
+    ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocabulary, width)
         self.register_buffer("rotary", rotary_table(context, width // heads), persistent=False)
-        self.blocks = nn.ModuleList(Block(width, heads, hidden, causal=True) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, heads, hidden, causal=True, qk_norm=qk_norm) for _ in range(depth))
         self.norm = RMSNorm(width)
         self.head = nn.Linear(width, vocabulary, bias=False)
         initialize(self, depth)

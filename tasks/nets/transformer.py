@@ -16,18 +16,26 @@ from tasks.nets.norm import RMSNorm
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention [B, T, C] -> [B, T, C], with rotary positions where a table is given."""
+    """Multi-head self-attention [B, T, C] -> [B, T, C], with rotary positions where a table is given.
 
-    def __init__(self, width: int, heads: int, causal: bool = False) -> None:
+    `qk_norm`: queries and keys pass an RMSNorm of their own, before they are rotated (arXiv 2302.05442).
+    """
+
+    def __init__(self, width: int, heads: int, causal: bool = False, qk_norm: bool = False) -> None:
         super().__init__()
         self.heads, self.causal = heads, causal
         self.q = nn.Linear(width, width, bias=False)
         self.k = nn.Linear(width, width, bias=False)
         self.v = nn.Linear(width, width, bias=False)
         self.o = nn.Linear(width, width, bias=False)
+        self.q_norm = RMSNorm(width // heads) if qk_norm else None
+        self.k_norm = RMSNorm(width // heads) if qk_norm else None
 
     def forward(self, x: Tensor, rotary: Tensor | None = None) -> Tensor:
-        y: Tensor = self.o(multihead(self.q(x), self.k(x), self.v(x), self.heads, rotary, self.causal))
+        q, k = self.q(x), self.k(x)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = (n(y.unflatten(-1, (self.heads, -1))).flatten(-2) for n, y in ((self.q_norm, q), (self.k_norm, k)))
+        y: Tensor = self.o(multihead(q, k, self.v(x), self.heads, rotary, self.causal))
         return y
 
 
@@ -48,16 +56,17 @@ class SwiGLU(nn.Module):
 class Block(nn.Module):
     """x + attention(norm x), then x + mlp(norm x)."""
 
-    def __init__(self, width: int, heads: int, hidden: int, causal: bool = False) -> None:
+    def __init__(self, width: int, heads: int, hidden: int, causal: bool = False, qk_norm: bool = False) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(width)
-        self.attention = Attention(width, heads, causal)
+        self.attention = Attention(width, heads, causal, qk_norm)
         self.mlp_norm = RMSNorm(width)
         self.mlp = SwiGLU(width, hidden)
 
     def forward(self, x: Tensor, rotary: Tensor | None = None) -> Tensor:
         x, y = self.mlp_norm.add(x, self.attention(self.attention_norm(x), rotary))
-        return x + self.mlp(y)
+        x = x + self.mlp(y)
+        return x
 
 
 def initialize(model: nn.Module, depth: int) -> None:

@@ -1,4 +1,6 @@
-"""A driver for the crash tests, run as a script: runs a sweep file through Ray into a results folder.
+"""What the crash tests kill: drivers, and a process that writes and compacts as fast as it can.
+
+As a script, a driver that runs a sweep through Ray:
 
 usage: driver.py SWEEP RESULTS [UID ...]        the trials named by UID kill the worker that runs them
 """
@@ -6,16 +8,22 @@ usage: driver.py SWEEP RESULTS [UID ...]        the trials named by UID kill the
 from __future__ import annotations
 
 import os
+import random
+import resource
 import signal
 import sys
+import traceback
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from dse.run import width
 from dse.run.engine import run_sweep
 from dse.run.executors.base import LIMITS
+from dse.run.record import OK, Record
 from dse.run.store import Store
-from dse.sweep import Cell, load_sweep
+from dse.sweep import Cell, Sweep, load_sweep
 from dse.trial import Trial
 
 
@@ -33,6 +41,38 @@ def die() -> None:
 def deadly(cell: Cell) -> Cell:
     trial = cell.trial
     return replace(cell, trial=Deadly(trial.task, trial.training, trial.recipe, trial.seed))
+
+
+def drive(sweep: Sweep, folder: Path, log: Path, room: int = 0) -> None:
+    """A driver in this process, with many small packs. ``room``: bytes that a file may have, 0: as many as it likes."""
+    with log.open("w", buffering=1) as out:
+        sys.stdout = sys.stderr = out
+        LIMITS["cpu"] = 3
+        width.measured_width = lambda trials, *_: len(trials)  # type: ignore[assignment]
+        if room:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+        try:
+            print(run_sweep(sweep, Store(folder), "local", track=False, progress=False, compact=False))
+        except BaseException:
+            traceback.print_exc(file=out)
+            os._exit(1)
+
+
+def hammer(folder: Path, seed: int, told: Connection) -> None:
+    """Appends packs of made-up records and compacts now and then, for ever; tells of every uid that is stored."""
+    chance, store, count = random.Random(seed), Store(folder), 0
+    while True:
+        size = chance.randint(1, 4)
+        uids = [f"{seed}-{count + i}" for i in range(size)]
+        count += size
+        store.append(*(made_up(uid, chance) for uid in uids))
+        told.send(uids)
+        if chance.random() < 0.3:
+            store.compact()
+
+
+def made_up(uid: str, chance: random.Random) -> Record:
+    return Record(uid, "b", OK, "regression", "mxfp4", "mxfp4", 0, {"lr": chance.random()}, metric=chance.random())
 
 
 def main() -> None:

@@ -82,7 +82,7 @@ def test_failed_trials_run_again_only_when_asked(
         patch.setattr(train, "Program", lambda *_a: 1 / 0)
         summary = run_sweep(replace(sweep, cells=(cell,)), store, "local", track=False)
     assert (summary.ran, summary.ok, summary.failed) == (1, 0, 1)
-    assert "failed: regression mxfp4 *.block=32 seed 1 ZeroDivisionError: division by zero" in capsys.readouterr().out
+    assert "crashed: regression mxfp4 *.block=32 seed 1 ZeroDivisionError: division by zero" in capsys.readouterr().out
     quiet = {"track": False, "progress": False}
     assert run_sweep(sweep, store, "local", **quiet).failed == 1
     assert store.done()[cell.uid] == FAILED
@@ -138,7 +138,6 @@ def test_a_finished_sweep_needs_nothing_heavy(sweep: Sweep, store: Store) -> Non
     code = f"""
 import sys
 from pathlib import Path
-from typing import Any
 from dse.run.engine import run_sweep
 from dse.run.store import Store
 from dse.sweep import load_sweep

@@ -87,7 +87,7 @@ def play(monkeypatch: pytest.MonkeyPatch, sweep: Sweep) -> Callable[..., Any]:
             if any(record.error == "stop" for _, record in pack):
                 stop.set()
 
-        pool = executor._Pool(Options(), Queue(sweep.cells * times, 32, workers=2), 2, on_records, stop)
+        pool = executor._Pool(Options(), Queue(sweep.cells * times, 32, workers=2), 2, on_records, stop, executor.Actor)
         try:
             pool.run(lambda busy, under_way: None)
         finally:

@@ -98,8 +98,8 @@ def test_a_trial_that_has_not_run_and_one_that_is_not_there(
 
 def test_differences() -> None:
     assert list(differences({"a": {"b": 1}, "c": [2]}, {"a": {"b": 1, "d": 4}, "c": [3]})) == [
-        ("c", [2], [3]),
         ("a.d", None, 4),
+        ("c", [2], [3]),
     ]
 
 

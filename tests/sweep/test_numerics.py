@@ -1,11 +1,18 @@
 """Several options at once: which one wins, and which combinations exist."""
 
+from collections.abc import Callable, Hashable
+from itertools import product
+from typing import Any
+
 import pytest
 
+from dse.block import BlockQuantizer
 from dse.errors import OptionError
-from dse.recipe import override
+from dse.gemm import Gemm
+from dse.quantizer import BFloat16
+from dse.recipe import Recipe, override
 from dse.recipes import RECIPES
-from dse.sweep.numerics import Unusable, apply, combinations
+from dse.sweep.numerics import Combinations, Unusable, apply
 from dse.techniques.rounding import Stochastic
 
 MXFP4, FP32 = RECIPES["mxfp4"], RECIPES["fp32"]
@@ -40,12 +47,47 @@ def test_failures_are_named_by_position() -> None:
     assert list(caught.value.failures) == [1]
 
 
-def test_combinations_are_those_of_the_product() -> None:
+def test_combinations_are_as_if_applied_one_by_one() -> None:
     axes = [("G.rounding", ["nearest_even", "stochastic"]), ("*.block", [8, 16, -1]), ("G.rounding.bits", [4])]
-    found = dict(combinations(MXFP4, axes))
-    assert list(found) == [(i, j, 0) for i in range(2) for j in range(3)]
-    assert {key for key, recipe in found.items() if isinstance(recipe, Unusable)} == {
-        (0, 0, 0), (0, 1, 0), (0, 2, 0), (1, 2, 0),
-    }  # fmt: skip
-    assert found[1, 1, 0] == apply(MXFP4, [("G.rounding", {"stochastic": {"bits": 4}}), ("*.block", 16)])
-    assert found[1, 0, 0].dgrad.lhs.rounding == Stochastic(4)
+    combinations = Combinations(MXFP4)
+    refused = set()
+    for key in product(range(2), range(3), range(1)):
+        settings = [(path, values[i]) for (path, values), i in zip(axes, key, strict=True)]
+        found, failures = outcome(lambda settings=settings: combinations.get(keyed(settings)))
+        expected, positions = outcome(lambda settings=settings: apply(MXFP4, settings))
+        assert (found, failures) == (expected, [list(keyed(settings))[position] for position in positions])
+        if found is None:
+            refused.add(key)
+    assert refused == {(0, 0, 0), (0, 1, 0), (0, 2, 0), (1, 2, 0)}
+    settings = [("G.rounding", "stochastic"), ("*.block", 8), ("G.rounding.bits", 4)]
+    assert combinations.get(keyed(settings)).dgrad.lhs.rounding == Stochastic(4)
+
+
+def test_the_same_beginning_with_other_settings_before_it() -> None:
+    """Keys, not positions, tell which setting failed: what comes before it may differ."""
+    combinations = Combinations(MXFP4)
+    bad = ("dgrad.lhs.constant", "mine")
+    for others in ([], [("*.block", 16)], [("*.block", 16), ("wgrad.rotation.size", 16)]):
+        with pytest.raises(Unusable) as caught:
+            combinations.get(keyed([*others, bad]))
+        assert keyed([bad]).keys() <= caught.value.failures.keys()
+
+
+def outcome(make: Callable[[], Recipe]) -> tuple[Recipe | None, list[Any]]:
+    """The recipe, or what failed."""
+    try:
+        return make(), []
+    except Unusable as unusable:
+        return None, list(unusable.failures)
+
+
+def keyed(settings: list[tuple[str, Any]]) -> dict[Hashable, tuple[str, Any]]:
+    return {(path, str(value)): (path, value) for path, value in settings}
+
+
+def test_a_selector_alone_stands_for_its_quantizers() -> None:
+    recipe = apply(MXFP4, [("*", "bf16"), ("G", "block"), ("wgrad.lhs.block", 8)])
+    assert recipe.fprop == Gemm(BFloat16(), BFloat16())
+    assert (recipe.dgrad.lhs, recipe.wgrad.lhs) == (BlockQuantizer(), BlockQuantizer(block=8))
+    with pytest.raises(OptionError, match="backward: unknown quantizer 'bf61'; did you mean 'bf16'"):
+        apply(MXFP4, [("backward", "bf61")])

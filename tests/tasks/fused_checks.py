@@ -84,7 +84,9 @@ def cases(shape: tuple[int, int, int, int], device: str) -> dict[str, Case]:
 def gradients(y: Any, operands: Sequence[Tensor]) -> list[Tensor]:
     """Outputs and gradients of a fixed function of them."""
     outputs = [y] if isinstance(y, Tensor) else list(y)
-    total = sum((o * torch.linspace(-1, 2, o.numel(), dtype=o.dtype, device=o.device).view_as(o)).sum() for o in outputs)
+    total = sum(
+        (o * torch.linspace(-1, 2, o.numel(), dtype=o.dtype, device=o.device).view_as(o)).sum() for o in outputs
+    )
     assert isinstance(total, Tensor)
     return [*(o.detach() for o in outputs), *torch.autograd.grad(total, operands)]
 

@@ -117,8 +117,8 @@ def quantize_kernel(
             row = first_k + (i % (RK // INNER2)) * INNER2
             if (row < K) & (group * 16 < padded2):
                 quantize_tile(
-                    source, target2 + e * target2_e, row, group, K, R, source_k, source_r, target2_r, target2_k, padded2,
-                    ints2, floats2, signs2 + e * SIGN_WORDS, level2, key2,
+                    source, target2 + e * target2_e, row, group, K, R, source_k, source_r, target2_r, target2_k,
+                    padded2, ints2, floats2, signs2 + e * SIGN_WORDS, level2, key2,
                     True, RUN, STORE, P2, INNER2, ROTATES2, STAGES2, BLOCKS2, TILES2, ENCODE2,
                     RANDOM2, WIDE2, THRESHOLD2, SCALE_RANDOM2, INTERPRET,
                 )  # fmt: skip

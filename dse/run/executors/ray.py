@@ -34,8 +34,9 @@ _WATCH = "watch"
 class RayExecutor:
     """See ``Executor``; ``workers`` actors, by default one per processor or GPU of the cluster."""
 
-    def __init__(self, options: Options) -> None:
-        self._options = options
+    def __init__(self, options: Options, actor: type[Actor] | None = None, limit: int | None = None) -> None:
+        """``actor``, ``limit``: another kind of worker, and another widest pack."""
+        self._options, self._actor, self._limit = options, actor or Actor, limit
 
     @property
     def workers(self) -> int:
@@ -43,12 +44,12 @@ class RayExecutor:
 
     @property
     def limit(self) -> int:
-        return widest(self._options.device)
+        return self._limit or widest(self._options.device)
 
     def run(self, supply: Supply, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None:
         with cluster(self._options) as slots:
             supply.share(slots)
-            pool = _Pool(self._options, supply, slots, on_records, stop)
+            pool = _Pool(self._options, supply, slots, on_records, stop, self._actor)
             try:
                 pool.run(on_progress)
             finally:
@@ -91,7 +92,10 @@ class _Flight:
 class _Pool:
     """The actors, and what is in flight."""
 
-    def __init__(self, options: Options, supply: Supply, slots: int, on_records: OnRecords, stop: Stop) -> None:
+    def __init__(
+        self, options: Options, supply: Supply, slots: int, on_records: OnRecords, stop: Stop, kind: type[Actor]
+    ) -> None:
+        self._kind = kind
         # a worker sees the GPU that Ray gives it as the only one
         self._options = replace(options, device="cuda") if on_gpu(options) else options
         self._supply, self._slots, self._on_records, self._stop = supply, slots, on_records, stop
@@ -145,7 +149,7 @@ class _Pool:
         import ray
 
         gpus = 1 if on_gpu(self._options) else 0
-        make: Any = ray.remote(concurrency_groups={_WATCH: 1})(Actor)  # type: ignore[call-overload]
+        make: Any = ray.remote(concurrency_groups={_WATCH: 1})(self._kind)  # type: ignore[call-overload]
         handle: Any = make.options(num_cpus=1, num_gpus=gpus, max_restarts=0).remote(self._options)
         self._flights[handle.ready.remote()] = _Flight(handle)
 

@@ -10,9 +10,9 @@ from torch.autograd import Function
 
 from tasks.nets.members import lead
 
-WIDEST = 8192
+WIDEST = 4096
 """Columns that a program can hold."""
-_TILE, _LOOP = 2048, 8
+_TILE, _LOOP = 2048, 4
 """Elements of a tile; tiles of a program of the backward pass, which leaves one partial dw for all of them."""
 
 
@@ -42,7 +42,8 @@ class _Norm(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return *_backward(grads[0], None, *ctx.saved_tensors, ctx.eps), None
+        x, weight = ctx.saved_tensors
+        return *_backward(grads[0], None, x, weight, ctx.eps), None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, weight: Tensor | None, eps: float) -> Any:
@@ -66,7 +67,8 @@ class _AddNorm(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        dx, dw = _backward(grads[1], grads[0], *ctx.saved_tensors, ctx.eps)
+        total, weight = ctx.saved_tensors
+        dx, dw = _backward(grads[1], grads[0], total, weight, ctx.eps)
         return dx, dx, dw, None
 
     @staticmethod
@@ -93,7 +95,7 @@ def _forward(x: Tensor, y: Tensor | None, weight: Tensor | None, eps: float) -> 
     if out.numel():
         device.norm_kernel[(e * tiles,)](
             rows, *rows.stride(), other, *other.stride(), total, w, *w.stride(), out, r, c, eps, tiles,
-            BR=height, BC=width, ADD=y is not None, WEIGHT=weight is not None, num_warps=4,
+            BR=height, BC=width, ADD=y is not None, WEIGHT=weight is not None, num_warps=max(height * width // 512, 4),
         )  # fmt: skip
     return total.view(x.shape), out.view(x.shape)
 
@@ -115,7 +117,7 @@ def _backward(
         device.norm_backward_kernel[(e * chunks,)](
             gradient, *gradient.stride(), other, *other.stride(), rows, *rows.stride(), w, *w.stride(),
             dx, partial, r, c, eps, chunks, LOOP=_LOOP, BR=height, BC=width,
-            ADD=also is not None, WEIGHT=weight is not None, num_warps=4,
+            ADD=also is not None, WEIGHT=weight is not None, num_warps=max(height * width // 512, 4),
         )  # fmt: skip
     dw = None if weight is None else partial.sum(1).to(weight.dtype).view(weight.shape)
     return dx.view(x.shape), dw

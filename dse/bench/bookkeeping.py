@@ -1,0 +1,138 @@
+"""What a sweep costs beside the training: storing, resuming, asking, memory, and dispatch through Ray.
+
+usage: python -m dse.bench.bookkeeping [--quick]
+
+Nothing is trained. Figures of two shared cores vary by half from run to run.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest import mock
+
+import dse
+from dse.bench.idle import IdleActor, IdleExecutor, made_up, sweep_of
+from dse.bench.table import Row
+from dse.run import engine
+from dse.run.executors.base import Options
+from dse.run.executors.ray import RayExecutor
+from dse.run.store import Store
+from dse.run.summary import Summary
+from dse.sweep import Sweep
+
+
+def measure(quick: bool = False) -> Iterator[Row]:
+    """One row per figure of the bookkeeping table, as they are measured."""
+    many, some = (1000, 200) if quick else (10_000, 2000)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        start = time.perf_counter()
+        sweep = sweep_of(many, folder)
+        yield _row("expand", f"{len(sweep.cells):,} cells", time.perf_counter() - start, "s")
+        yield from _append(sweep, folder)
+        yield from _driver(sweep, folder / "results")
+        yield from _commands(sweep, folder / "results")
+        for limit in (1, 32):
+            yield _ray(sweep_of(some, folder), folder / f"ray-{limit}", limit)
+
+
+def _append(sweep: Sweep, folder: Path) -> Iterator[Row]:
+    records = [made_up(cell.trial, cell.config) for cell in sweep.cells[:320]]
+    size = sum(len(record.line()) for record in records) / len(records)
+    for width in (1, 32):
+        store = Store(folder / f"append-{width}")
+        start = time.perf_counter()
+        for i in range(0, len(records), width):
+            store.append(*records[i : i + width])
+        seconds = time.perf_counter() - start
+        note = f"{size / 1000:.1f} kB a record, one write and fsync per pack"
+        yield _row("store a record", f"packs of {width}", 1e3 * seconds / len(records), "ms", 2.0, note)
+
+
+def _driver(sweep: Sweep, results: Path) -> Iterator[Row]:
+    """A whole sweep of trials that do nothing, in this process, which counts its own memory."""
+    memory = list[tuple[int, float]]()
+    append = Store.append
+
+    def watched(self: Store, *records: object) -> None:
+        append(self, *records)  # type: ignore[arg-type]
+        memory.append((memory[-1][0] + len(records) if memory else len(records), _resident()))
+
+    executor = IdleExecutor(32)
+    with mock.patch.object(Store, "append", watched):
+        summary = _run(sweep, results, lambda: executor)
+    assert summary.ran == len(sweep.cells)
+    each = 1e3 * (summary.seconds - executor.seconds) / summary.ran
+    yield _row("driver", f"{summary.ran:,} trials in this process", each, "ms a trial", None, "claims, store, display")
+    (first, before), (last, after) = memory[len(memory) // 5], memory[-1]
+    growth = (after - before) / (last - first)
+    yield _row("memory growth", f"trials {first:,} to {last:,}", growth / 1000, "kB a trial", 10.0)
+
+
+def _commands(sweep: Sweep, results: Path) -> Iterator[Row]:
+    """Each in a process of its own, its start included; the results as shards, then as Parquet."""
+    for form in ("shards", "Parquet"):
+        if form == "Parquet":
+            start = time.perf_counter()
+            Store(results).compact()
+            yield _row("compact", f"{len(sweep.cells):,} trials", time.perf_counter() - start, "s")
+        for verb, target in (("status", 5.0), ("run", 10.0)):
+            seconds, said = _command(verb, str(sweep.path), "--results", str(results))
+            yield _row(f"dse {verb}", f"{len(sweep.cells):,} done, {form}", seconds, "s", target, said)
+
+
+def _ray(sweep: Sweep, results: Path, limit: int) -> Row:
+    executor = RayExecutor(Options(workers=2), IdleActor, limit)
+    began = list[float]()
+    append = Store.append
+
+    def watched(self: Store, *records: object) -> None:
+        began.append(time.perf_counter())
+        append(self, *records)  # type: ignore[arg-type]
+
+    with mock.patch.object(Store, "append", watched):
+        summary = _run(sweep, results, lambda: executor)
+    steady = (began[-1] - began[0]) / (summary.ran - limit)
+    note = f"{summary.seconds:.1f} s with Ray's start and end"
+    return _row("Ray, idle trials", f"{summary.ran:,} in packs of {limit}", 1e3 * steady, "ms a trial", 10.0, note)
+
+
+def _run(sweep: Sweep, results: Path, executor: Callable[[], object]) -> Summary:
+    with mock.patch.object(engine, "make_executor", lambda *_: executor()):
+        return engine.run_sweep(sweep, Store(results), track=False, progress=False, compact=False)
+
+
+def _command(*words: str) -> tuple[float, str]:
+    environment = os.environ | {"PYTHONPATH": str(Path(dse.__file__).parents[1])}
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "dse.cli", *words], capture_output=True, text=True, check=True, env=environment
+    )
+    return time.perf_counter() - start, done.stdout.splitlines()[0][:60]
+
+
+def _resident() -> float:
+    """Bytes of this process in memory."""
+    with Path("/proc/self/statm").open() as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _row(figure: str, variant: str, value: float, unit: str, target: float | None = None, note: str = "") -> Row:
+    ratio = None if target is None else value / target
+    return Row(figure, variant, value, unit, target, ratio, note, None if target is None else 1.0, "lower")
+
+
+def main() -> None:
+    """Prints the table."""
+    for row in measure("--quick" in sys.argv):
+        print(row.line(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Trials that do nothing: what a sweep costs beside the training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dse.run.executors.base import OnProgress, OnRecords, Stop
+from dse.run.executors.ray import Actor
+from dse.run.packing import Supply
+from dse.run.record import OK, Record
+from dse.sweep import Sweep, load_sweep
+from dse.trial import Trial
+
+if TYPE_CHECKING:
+    from dse.run.train import OnStep
+
+POINTS = 100
+"""Of the made-up curve: as many as a real one keeps."""
+_AXES = 25  # values of the axis beside recipes and seeds
+
+_SWEEP = """
+name: bookkeeping
+tasks:
+  - regression: {{training: {{steps: 100}}}}
+recipes: [bf16, mxfp4, nvfp4, ue5m3]
+seeds: {seeds}
+grid:
+  training.lr: [{rates}]
+"""
+
+
+def made_up(trial: Trial, config: str) -> Record:
+    """A record of the size that a real one has."""
+    curve: list[list[float | None]] = [[step, 1.0 / (step + trial.seed + 1.37)] for step in range(POINTS)]
+    return Record(
+        uid=trial.uid,
+        baseline_uid=trial.baseline().uid,
+        status=OK,
+        task=trial.task.name,
+        recipe=trial.recipe.name,
+        config=config,
+        seed=trial.seed,
+        trial=trial.spec,
+        metric=0.1 + trial.seed / 1000,
+        metric_initial=1.0,
+        metrics={"loss": 0.1},
+        curve=curve,
+        evals=[[0, 1.0], [POINTS, 0.1]],
+        seconds=0.001,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        device="cpu",
+        host="here",
+        versions={"dse": "0", "torch": "0", "python": "3"},
+        pack={"width": 1, "kernels": False, "graph": False, "position": 0},
+    )
+
+
+def sweep_of(trials: int, folder: Path) -> Sweep:
+    """A sweep of about so many trials, a multiple of 100, with its file in a folder."""
+    path = folder / f"bookkeeping-{trials}.yaml"
+    rates = ", ".join(f"{0.001 * (1 + i):g}" for i in range(_AXES))
+    path.write_text(_SWEEP.format(seeds=max(1, trials // (4 * _AXES)), rates=rates))
+    return load_sweep(path)
+
+
+class IdleActor(Actor):
+    """A Ray worker that only makes records up."""
+
+    def run(
+        self, trials: Sequence[Trial], configs: Sequence[str], width: int | None, on_step: OnStep | None = None
+    ) -> list[Record]:
+        return [made_up(trial, config) for trial, config in zip(trials, configs, strict=True)]
+
+
+class IdleExecutor:
+    """In this process; ``seconds``: spent on making records up, which is none of the bookkeeping's."""
+
+    workers = 1
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.seconds = limit, 0.0
+
+    def run(self, supply: Supply, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None:
+        """See ``Executor``."""
+        while not supply.over():
+            if load := supply.take():
+                start = time.perf_counter()
+                records = [(cell, made_up(cell.trial, cell.config)) for cell in load.cells]
+                self.seconds += time.perf_counter() - start
+                on_progress(len(records), 0.0)
+                on_records(records)
+                supply.finished(load, len(records))

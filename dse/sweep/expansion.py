@@ -1,0 +1,175 @@
+"""From a sweep file to its cells: every trial it asks for, each once, with the baselines they are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+
+from dse.sweep.axes import Dimension
+from dse.sweep.cells import Cell, Excluded, Sweep
+from dse.sweep.draw import drawn, every
+from dse.sweep.labels import Label
+from dse.sweep.maker import Pair, cell_of
+from dse.sweep.reachable import check_reachable
+from dse.sweep.settings import Setting
+from dse.sweep.space import Space
+from dse.sweep.spec import Spec, read_spec
+from dse.trial import Trial
+
+MOST_CELLS = 1_000_000
+
+Groups = dict[Setting, list[Pair]]
+"""Setting -> the pairs that share it, and so their baselines."""
+
+
+def load_sweep(path: Path | str) -> Sweep:
+    """Reads, checks and expands a sweep file. Raises UserError: one line that begins with file:line."""
+    return expand(read_spec(Path(path)))
+
+
+def expand(spec: Spec) -> Sweep:
+    """Every cell of a sweep; none while its search needs results to choose them.
+
+    Raises UserError when nothing is left to run, or there is far too much.
+    """
+    _refuse_too_many(spec)
+    space = Space(spec)
+    listed: set[Setting] = set()
+    if spec.search.needs_results:
+        check_reachable(space)
+        return _sweep(spec, space, {}, (), ())
+    groups = _grid(space, listed) if spec.search.method == "grid" else _drawn(space)
+    collector = _Collector(space)
+    for seed in spec.seeds:
+        for setting, pairs in groups.items():
+            collector.add(setting, pairs, seed, setting in listed)
+    if spec.search.method == "grid":
+        space.exclusion.refuse_idle()
+    cells, excluded = tuple(collector.cells()), tuple(collector.excluded)
+    if not cells:
+        text = f"nothing to run: all {len(excluded)} cells are excluded, the first because: {excluded[0].reason}"
+        raise spec.at.error(text)
+    return _sweep(spec, space, groups, cells, excluded)
+
+
+def _sweep(spec: Spec, space: Space, groups: Groups, cells: tuple[Cell, ...], excluded: tuple[Excluded, ...]) -> Sweep:
+    axes = space.labels()
+    if groups:
+        axes["task"] = list(dict.fromkeys(setting.label for setting in groups))
+    for dimension in space.axes:
+        if dimension.range:
+            path = dimension.axes[0].path
+            found = {pair.labels[path] for pairs in groups.values() for pair in pairs} - {None, *axes[path]}
+            axes[path] += sorted(found)  # type: ignore[type-var]
+    frozen = {axis: tuple(labels) for axis, labels in axes.items()}
+    return Sweep(spec.name, spec.at.source.path, spec.text, cells, excluded, frozen, spec.search, space)
+
+
+def _refuse_too_many(spec: Spec) -> None:
+    """Before anything is expanded: the cells of the axes without conditions, or those that are asked for."""
+    per_task = len(spec.recipes) * prod(len(d.listed().rows) for d in spec.dimensions if not d.condition)
+    if spec.search.trials:
+        per_task = spec.search.trials
+    count = len(spec.tasks) * per_task * len(spec.seeds)
+    if count > MOST_CELLS:
+        at = spec.at / ("search" if spec.search.trials else "grid")
+        raise at.error(f"the sweep has {count:,} cells; at most {MOST_CELLS:,} fit")
+
+
+def _grid(space: Space, listed: set[Setting]) -> Groups:
+    """Every combination. Adds to ``listed`` the settings of the recipe that numerics axes leave as it is."""
+    spec, groups, met = space.spec, Groups(), set[Dimension]()
+    left = MOST_CELLS // len(spec.seeds)
+    for task in spec.tasks:
+        for entry in spec.recipes:
+            fixed = entry.recipe.name == spec.fixed
+            for picks in every(space, task, entry, met, left):
+                left -= 1
+                if fixed:
+                    setting = space.maker.settings.get(task, picks)
+                    listed.add(setting)
+                    groups.setdefault(setting, [])
+                else:
+                    pair = space.join(task, entry, picks)
+                    groups.setdefault(pair.setting, []).append(pair)
+            if left < 0:
+                raise (spec.at / "grid").error(f"the sweep has more than {MOST_CELLS:,} cells")
+    for dimension in space.axes:
+        if dimension not in met:
+            raise dimension.at.error(f"{dimension.section}: no cell meets the condition of {dimension.name}")
+    space.maker.variants.refuse_useless(space.axes)
+    return groups
+
+
+def _drawn(space: Space) -> Groups:
+    """As many configurations of each task as the search tries, not counting those that mean nothing."""
+    check_reachable(space)
+    groups: Groups = {}
+    for task in space.tasks:
+        left = space.spec.search.trials or 0
+        for assignment in drawn(space, task):
+            pair = space.pair(assignment)
+            groups.setdefault(pair.setting, []).append(pair)
+            why = pair.setting.reason or pair.variant.reason
+            left -= not why and any(not space.exclusion.reason(pair.at(seed)) for seed in space.spec.seeds)
+            if left <= 0:
+                break
+    return groups
+
+
+class _Collector:
+    """Gathers cells: baselines apart from the rest, equal trials once."""
+
+    def __init__(self, space: Space) -> None:
+        self.excluded: list[Excluded] = []
+        self._exclusion = space.exclusion
+        self._maker = space.maker
+        self._references: dict[Setting, dict[str, Pair]] = {}
+        self._baselines: dict[str, Cell] = {}
+        self._others: dict[str, Cell] = {}
+        self._cells: dict[str, Cell] = {}
+        self._also: dict[str, list[Mapping[str, Label]]] = {}
+
+    def add(self, setting: Setting, pairs: list[Pair], seed: int, listed: bool) -> None:
+        """All cells of one task, training and seed; with their baselines if any is kept, or the first one is listed."""
+        if setting not in self._references:
+            self._references[setting] = self._maker.references(setting)
+        references = self._references[setting]
+        trials = {name: pair.trial(seed) for name, pair in references.items()}
+        uids = {name: trial.uid for name, trial in trials.items()}
+        own = set(uids.values())
+        labels = next(iter(references.values())).at(seed)
+        reason = self._exclusion.reason(labels) if listed else ""
+        kept = [self._offer(pair, seed, uids, own) for pair in pairs]
+        if any(kept) or (listed and not reason and not setting.reason):
+            into = self._baselines
+            for name, pair in references.items():
+                into.setdefault(trials[name].uid, cell_of(pair, trials[name], uids))
+                into = self._others
+        elif listed:
+            self.excluded.append(Excluded(labels, reason or setting.reason))
+
+    def cells(self) -> Iterator[Cell]:
+        """The first baseline's, those of other baselines, the rest."""
+        found = dict(self._baselines)
+        for cells in (self._others, self._cells):
+            found |= {uid: cell for uid, cell in cells.items() if uid not in self._baselines}
+        for uid, cell in found.items():
+            also = [labels for labels in self._also.get(uid, ()) if labels != cell.labels]
+            yield replace(cell, also=tuple(also)) if also else cell
+
+    def _offer(self, pair: Pair, seed: int, uids: Mapping[str, str], references: set[str]) -> bool:
+        """Keeps the cell unless something excludes it; whether it was kept."""
+        reason = self._exclusion.rules and self._exclusion.reason(pair.at(seed))
+        reason = reason or pair.setting.reason or pair.variant.reason
+        if reason:
+            self.excluded.append(Excluded(pair.at(seed), reason))
+            return False
+        trial: Trial = pair.trial(seed)
+        if trial.uid in references or trial.uid in self._cells:
+            self._also.setdefault(trial.uid, []).append(pair.at(seed))
+        else:
+            self._cells[trial.uid] = cell_of(pair, trial, uids)
+        return True

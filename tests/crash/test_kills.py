@@ -1,0 +1,179 @@
+"""Real processes and real kill -9 at random moments: nothing is lost, nothing runs twice, and numbers do not change.
+
+Drivers are forked from a server that has imported everything, so that a life and its death cost milliseconds.
+`make test` spends about half a minute here, `make test-crash` several minutes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections import Counter
+from dataclasses import asdict
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dse.run.claims import at_work
+from dse.run.engine import run_sweep
+from dse.run.record import Record
+from dse.run.shards import read_shard, shard_paths
+from dse.run.store import Store
+from dse.sweep import Sweep, load_sweep
+from tests.crash import driver
+
+pytestmark = pytest.mark.crash
+
+SWEEP = """
+name: kills
+tasks:
+  - regression: {training: {steps: 12, batch: 32}}
+recipes: [bf16, mxfp4, nvfp4]
+seeds: 10
+"""
+PATIENCE = 120.0  # seconds for anything to happen
+_SERVER = multiprocessing.get_context("forkserver")
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    _SERVER.set_forkserver_preload(["tests.crash.driver", "dse.run.train", "dse.run.executors.local", "polars"])
+    path = tmp_path_factory.mktemp("kills") / "kills.yaml"
+    path.write_text(SWEEP)
+    return load_sweep(path)
+
+
+@pytest.fixture(scope="module")
+def expected(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The numbers of an undisturbed run."""
+    store = Store(tmp_path_factory.mktemp("undisturbed"))
+    run_sweep(sweep, store, "local", track=False, progress=False, compact=False)
+    return {record.uid: numbers(record) for record in store.records()}
+
+
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 9))])
+def test_killed_drivers_lose_nothing_and_repeat_nothing(
+    sweep: Sweep, expected: dict[str, Any], tmp_path: Path, seed: int
+) -> None:
+    """Up to three drivers at a time on one folder; each is killed at a random moment, until they are done."""
+    chance, log, kills = random.Random(seed), tmp_path / "log", 0
+    running = list[tuple[BaseProcess, float]]()
+    end, longest = time.monotonic() + PATIENCE, 0.6
+    while len(Store(tmp_path).done()) < len(sweep.cells):
+        assert time.monotonic() < end, f"seed {seed}, {kills} kills:\n{log.read_text()}"
+        while len(running) < chance.randint(1, 3):
+            running.append((start(driver.drive, sweep, tmp_path, log), time.monotonic() + chance.uniform(0, longest)))
+            longest *= 1.04  # a life must some day be long enough for a pack
+        time.sleep(0.002)
+        for process, death in list(running):
+            if time.monotonic() > death:
+                kills += process.is_alive()
+                process.kill()
+                process.join()
+                running.remove((process, death))
+    for process, _ in running:
+        process.join(PATIENCE)
+    print(f"seed {seed}: {kills} drivers killed, {len(list(shard_paths(tmp_path / 'shards')))} shards")
+    assert kills >= 5
+    summary = run_sweep(sweep, Store(tmp_path), "local", track=False, progress=False, compact=False)
+    assert (summary.ran, summary.ok) == (0, len(sweep.cells))
+    records = written(tmp_path)
+    assert Counter(record.uid for record in records) == Counter(expected.keys()), f"seed {seed}"
+    assert {record.uid: numbers(record) for record in records} == expected, f"seed {seed}"
+    assert at_work(tmp_path) == []
+
+
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))])
+def test_what_was_stored_survives_kills_in_writing_and_compaction(tmp_path: Path, seed: int) -> None:
+    chance, promised, kills = random.Random(seed), set[str](), 0
+    end = time.monotonic() + (6 if seed == 1 else 20)
+    while time.monotonic() < end:
+        mine, theirs = _SERVER.Pipe(duplex=False)
+        process = start(driver.hammer, tmp_path, 1000 * seed + kills, theirs)
+        theirs.close()
+        time.sleep(chance.uniform(0.02, 0.5))
+        process.kill()
+        process.join()
+        kills += 1
+        with mine:
+            while mine.poll():
+                try:
+                    promised |= set(mine.recv())
+                except EOFError:
+                    break
+    store = Store(tmp_path)
+    found = Counter(record.uid for record in store.records())
+    print(f"seed {seed}: {kills} kills, {len(promised)} records promised, {len(found)} found")
+    assert promised
+    assert promised <= found.keys(), f"seed {seed}"
+    assert set(found.values()) == {1}
+    store.compact()
+    assert {record.uid for record in store.records()} == found.keys()
+    assert store.damage.corrupt == 0
+
+
+def test_a_full_disk_ends_the_run_in_one_line_and_costs_a_pack(
+    sweep: Sweep, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    process = start(driver.drive, sweep, tmp_path / "results", log, 20_000)
+    process.join(PATIENCE)
+    assert process.exitcode == 1
+    assert "dse.errors.UserError: a result could not be written to " in log.read_text()
+    first = written(tmp_path / "results")
+    assert 3 <= len(first) < len(sweep.cells)
+    run_sweep(sweep, Store(tmp_path / "results"), "local", track=False, progress=False, compact=False)
+    records = written(tmp_path / "results")
+    assert Counter(record.uid for record in records) == Counter(expected.keys())
+    assert {record.uid: numbers(record) for record in records} == expected
+
+
+def test_ctrl_c_once_finishes_the_pack_and_twice_stops_now(
+    sweep: Sweep, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    folder, log = tmp_path / "results", tmp_path / "log"
+    for twice in (False, True):
+        before = len(written(folder))
+        process = start(driver.drive, sweep, folder, log)
+        wait_for(lambda: len(written(folder)) > before, process, log)  # noqa: B023
+        os.kill(process.pid or 0, signal.SIGINT)
+        if twice:
+            os.kill(process.pid or 0, signal.SIGTERM)
+        process.join(PATIENCE)
+        assert process.exitcode == int(twice), log.read_text()
+        assert ("KeyboardInterrupt" if twice else "stopped=True") in log.read_text()
+    assert len(written(folder)) < len(sweep.cells)
+    assert run_sweep(sweep, Store(folder), "local", track=False, progress=False, compact=False).left == 0
+    records = written(folder)
+    assert Counter(record.uid for record in records) == Counter(expected.keys())
+    assert {record.uid: numbers(record) for record in records} == expected
+
+
+def numbers(record: Record) -> dict[str, Any]:
+    """What must not depend on where, when and with whom a trial ran."""
+    return {key: value for key, value in asdict(record).items() if key not in ("seconds", "started", "pack")}
+
+
+def written(results: Path) -> list[Record]:
+    """Every record in the shards, duplicates and all."""
+    shards = [read_shard(path) for path in shard_paths(results / "shards")]
+    return [record for shard in shards if shard for record in shard.records]
+
+
+def start(target: Any, *args: Any) -> BaseProcess:
+    process = _SERVER.Process(target=target, args=args, daemon=True)
+    process.start()
+    return process
+
+
+def wait_for(what: Any, process: BaseProcess, log: Path) -> None:
+    end = time.monotonic() + PATIENCE
+    while not what():
+        assert process.is_alive(), log.read_text()
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.005)

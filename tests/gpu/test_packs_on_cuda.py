@@ -1,0 +1,129 @@
+"""Packs on a GPU: a member against its solo run, the graph against plain calls, NaN stays where it is.
+
+Also a script that prints what it measures: python tests/gpu/test_packs_on_cuda.py
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from dse.pack.lineup import ordered, use_kernels
+from dse.recipes import RECIPES
+from dse.run.graph import Stepper
+from dse.run.program import Program
+from dse.run.train import load, run_pack
+from dse.trial import Trial
+from tasks import TASKS
+
+try:
+    import pytest
+
+    pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+except ModuleNotFoundError:  # a bare GPU machine runs this file as a script
+    pass
+
+MIX = ("bf16", "mxfp4", "mxfp4_rht_sr", "nvfp4", "nvfp4_plain", "ue5m3", "mxfp8", "quartet")
+CASES: dict[str, Any] = {
+    "regression": TASKS["regression"](),
+    "lm": TASKS["lm"](),
+    "diffusion": TASKS["diffusion"](),
+    "image": TASKS["image"](),
+    "vit": TASKS["image"](net="vit"),
+}
+SHARE = 0.1
+"""Of the deviation between seeds, that a member may differ by from its solo run."""
+
+
+def lineup(task: Any, steps: int, seeds: int, names: tuple[str, ...] = MIX) -> list[Trial]:
+    training = replace(task.training(), steps=steps)
+    trials = [Trial(task, training, RECIPES[name], seed) for seed in range(seeds) for name in names]
+    return [trials[i] for i in ordered(trials, use_kernels("cuda"))]
+
+
+def trained(trials: list[Trial], data: Any, graph: bool) -> Program:
+    program = Program(trials, data, "cuda", use_kernels("cuda"))
+    stepper = Stepper(program.step, program.pack.device, graph)
+    for _ in range(program.steps):
+        stepper()
+    assert stepper.captured == graph, stepper.refused
+    return program
+
+
+def graph_equals_plain_calls(name: str) -> bool:
+    task = CASES[name]
+    trials = lineup(task, 12, 2)
+    data, _ = load(task, None, "cuda")
+    plain, replayed = (trained(trials, data, graph) for graph in (False, True))
+    return torch.equal(plain.pack.flat, replayed.pack.flat) and torch.equal(plain.log, replayed.log)
+
+
+def nan_stays(name: str) -> bool:
+    task = CASES[name]
+    trials = lineup(task, 6, 1)
+    data, _ = load(task, None, "cuda")
+    whole, hurt = (Program(trials, data, "cuda", use_kernels("cuda")) for _ in range(2))
+    for step in range(6):
+        if step == 2:
+            hurt.pack.flat[3].fill_(torch.nan)
+        whole.step()
+        hurt.step()
+    others = [i for i in range(len(trials)) if i != 3]
+    return torch.equal(whole.pack.flat[others], hurt.pack.flat[others]) and int(hurt.died[3]) == 2
+
+
+def against_solo(name: str, steps: int, seeds: int) -> tuple[float, float, int, int]:
+    """Largest difference of the final metric to the solo run, deviation between seeds, bit-equal members, compared."""
+    trials = lineup(CASES[name], steps, seeds, ("bf16", "nvfp4", "mxfp4_rht_sr"))
+    together = run_pack(trials, device="cuda")
+    spread = statistics.stdev(r.metric for r in together if r.recipe == "bf16" and r.metric is not None)
+    some = [i for i in range(len(trials)) if trials[i].seed == 1]
+    alone = [run_pack([trials[i]], device="cuda")[0] for i in some]
+    pairs = [(together[i].metric, one.metric) for i, one in zip(some, alone, strict=True)]
+    same = sum(together[i].curve == one.curve for i, one in zip(some, alone, strict=True))
+    return max(abs((a or 0) - (b or 0)) for a, b in pairs), spread, same, len(some)
+
+
+def test_the_graph_is_the_plain_step() -> None:
+    assert graph_equals_plain_calls("regression")
+    assert graph_equals_plain_calls("lm")
+
+
+def test_nan_stays_with_its_member() -> None:
+    assert nan_stays("lm")
+
+
+def test_a_member_is_its_solo_run() -> None:
+    difference, spread, _, _ = against_solo("lm", 40, 4)
+    assert difference <= SHARE * spread
+
+
+def main() -> None:
+    for name in sys.argv[1:] or CASES:
+        start = time.perf_counter()
+        try:
+            print(
+                f"{name}: graph = plain calls: {graph_equals_plain_calls(name)}; NaN stays: {nan_stays(name)}",
+                flush=True,
+            )
+            difference, spread, same, count = against_solo(name, 100, 6)
+            print(
+                f"    member - solo run: at most {difference:.2e} in the final metric, {difference / spread:.3f} of the"
+                f" deviation between seeds ({spread:.2e}); bit-equal curves: {same} of {count};"
+                f" {time.perf_counter() - start:.1f} s",
+                flush=True,
+            )
+        except Exception as error:  # noqa: BLE001 - the others are worth running
+            print(f"{name}: {type(error).__name__}: {error}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

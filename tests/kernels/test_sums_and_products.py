@@ -1,0 +1,60 @@
+"""Products, norms and column sums of the kernels, in Triton's interpreter: right, and the same alone and in a stack."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import torch
+from dse.flat import Layout
+from dse.kernels import column_sums, contract, norms
+from dse.quantizer import Quantized
+
+g = torch.Generator().manual_seed(4)
+for e, m, n, k, turned in ((2, 33, 50, 70, False), (2, 64, 40, 2100, True), (3, 1, 20, 32, False), (1, 130, 1, 5, True)):
+    a, b = (torch.randn(e, r, k, generator=g) for r in (m, n))
+    if turned:
+        a, b = a.mT.contiguous().mT, b.mT.contiguous().mT
+    alphas = [None, torch.rand(e, 1, 1, generator=g) + 0.5]
+    for first in alphas:
+        for second in alphas:
+            y = contract(Quantized(a, first), Quantized(b, second))
+            exact = a.double() @ b.double().mT
+            for alpha in (first, second):
+                exact = exact if alpha is None else exact * alpha
+            bound = a.double().abs() @ b.double().abs().mT * 2  # alphas are below 1.5
+            assert ((y - exact).abs() <= 2**-20 * bound + 1e-30).all()
+            alone = [
+                contract(*(Quantized(v[i:i+1], None if s is None else s[i:i+1]) for v, s in ((a, first), (b, second))))
+                for i in range(e)
+            ]
+            assert torch.equal(torch.cat(alone), y)
+
+layout = Layout.of((f"p{i}", torch.empty(s)) for i, s in enumerate(((130, 70), (5,), (3, 3), (1,), (64, 64))))
+flat = torch.randn(3, layout.size, generator=g)
+flat[1, 7] = torch.nan
+found, expected = norms(layout, flat), layout.norms(flat)
+torch.testing.assert_close(found, expected, rtol=1e-6, atol=0, equal_nan=True)
+assert torch.equal(norms(layout, flat[2:]), found[2:])
+
+for e, m, n in ((2, 33, 50), (3, 700, 65), (1, 1, 7), (2, 0, 3)):
+    x = torch.randn(e, m, n, generator=g)
+    total = column_sums(x)
+    torch.testing.assert_close(total.double(), x.double().sum(1), rtol=1e-5, atol=1e-5)
+    assert torch.equal(column_sums(x[:1]), total[:1])
+    assert torch.equal(column_sums(x.mT.contiguous().mT), total)
+print("done")
+"""
+
+
+def test_in_the_interpreter() -> None:
+    pytest.importorskip("triton")
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "done", done.stderr[-2000:]
