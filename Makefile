@@ -11,7 +11,7 @@ INPUTS := pyproject.toml tools/setup_env.sh $(wildcard constraints/*.txt)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow lint types format env clean distclean
+.PHONY: help demo test test-slow test-crash lint types format env clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,9 @@ test: lint types ## set up with the test tools, then lint, types and tests (all 
 
 test-slow: $(VENV)/.installed-test ## the slow tests only
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m slow $(PYTEST_ARGS)
+
+test-crash: $(VENV)/.installed-test ## everything that kills processes, in full: several minutes
+	@$(BIN)/pytest -m crash $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-test ## ruff: lint and format check
 	$(BIN)/ruff check .

@@ -125,11 +125,14 @@ def dashboard(
     results: Results = RESULTS,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the web page")] = 5000,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Delete the MLflow database and rebuild it first")] = False,
+    optuna: Annotated[
+        Path | None, typer.Option("--optuna", help="Show this sweep's search in optuna-dashboard instead")
+    ] = None,
 ) -> None:
     """Open MLflow's web page on the results (stop it with Ctrl-C)."""
     from dse.commands import sweeps
 
-    sweeps.dashboard(results, port, rebuild)
+    sweeps.dashboard(results, port, rebuild, optuna)
 
 
 @app.command(epilog="Examples: dse recipes | dse recipes nvfp4 | dse recipes --options")

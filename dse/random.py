@@ -98,6 +98,8 @@ class Key:
         calls = GROUP * lane // 128
         groups = -(-columns // GROUP)
         clock = self.clock
+        if clock.is_cuda and (words := _kernel(self, rows * groups * calls, lane)) is not None:
+            return self._unpacked(words, rows, columns, n, lane)
         index = torch.arange(rows * groups * calls, device=clock.device).expand(*clock.shape[:-1], -1)
         seed, step = clock[..., 0, None], clock[..., 1, None]
         c02 = torch.stack([index, torch.full_like(index, self.layer)])
@@ -105,11 +107,27 @@ class Key:
         c13 = torch.stack([torch.full_like(index, purpose), (step & _MASK).expand_as(index)])
         even, odd = philox(c02, c13, seed & _MASK, seed >> 32 & _MASK)
         words = torch.stack([even[0], odd[0], even[1], odd[1]], -1).to(torch.int32)
+        return self._unpacked(words, rows, columns, n, lane)
+
+    def _unpacked(self, words: Tensor, rows: int, columns: int, n: int, lane: int) -> Tensor:
+        """The lanes of int32 ``words`` [..., calls, 4], the first n bits of each."""
+        groups = -(-columns // GROUP)
         kind = {8: torch.uint8, 16: torch.int16, 32: torch.int32}[lane]
-        lanes = words.view(kind).reshape(*clock.shape[:-1], rows, groups * GROUP)[..., :columns]
+        lanes = words.view(kind).reshape(*self.clock.shape[:-1], rows, groups * GROUP)[..., :columns]
         if n == 8:
             return lanes
         return (lanes.to(torch.int64) & (1 << lane) - 1) >> (lane - n)
+
+
+def _kernel(key: Key, count: int, lane: int) -> Tensor | None:
+    """Philox words int32 [..., count, 4] by one kernel, or None without Triton."""
+    from dse.kernels.coverage import available
+
+    if not available():
+        return None
+    from dse.kernels.words import words
+
+    return words(key.clock, count, key.layer, key.point | key.draw << 8 | lane << 16)
 
 
 def key(seed: int = 0, step: int = 0, layer: int = 0, point: int = 0) -> Key:

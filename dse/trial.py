@@ -66,7 +66,10 @@ class Trial:
 
 
 def make_task(name: str, options: Mapping[str, Any]) -> Task[Any]:
-    """A task by its name in ``tasks.TASKS`` with some options set. Raises UserError for an unknown name or option."""
+    """A task by its name in ``tasks.TASKS``, or its import path, with some options set.
+
+    Raises UserError for an unknown name or option, and for a path that leads to no task.
+    """
     if name not in TASKS:
         raise UserError(f"unknown task {name!r}{nearest(name, TASKS)}")
     known = [f.name for f in fields(TASKS[name])]

@@ -118,6 +118,18 @@ class Task(ABC, Generic[D]):
     def measure(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         """Scalar metrics of one held-out batch, each a mean over its items; works under vmap over models."""
 
+    def prompts(self, data: D) -> Batch | None:
+        """The fixed inputs that `samples` are made from once training is over; None: the task makes none."""
+        return None
+
+    def samples(self, model: Model, batch: Batch) -> Tensor:
+        """What one member's trained model makes of `prompts`; works under vmap over models."""
+        raise NotImplementedError
+
+    def grade(self, data: D, samples: Tensor) -> dict[str, float]:
+        """Metrics of one member's samples, added to its last held-out ones."""
+        return {}
+
     @abstractmethod
     def exempt(self) -> tuple[str, ...]:
         """`fnmatch` patterns of the linears that current practice keeps in high precision."""

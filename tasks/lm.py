@@ -10,9 +10,9 @@ Held-out loss by learning rate (mean of 2 seeds, float32). A default is half the
 
 `nanogpt-cpu` and `nanogpt-gpu` are nanoGPT's two published settings for tinyshakespeare, as anchors: it reports a
 held-out loss of 1.88 and (the best on the way) 1.4697. Known differences: its weight decay spares the scales of norms,
-ours does not; its batches come from another generator; it estimates the loss on random windows, ours are the whole held-out text
-in windows side by side. Dropout is as published (embeddings, attention weights, both residual branches), with masks
-from Philox: each member of a pack has its own, the same alone.
+ours does not; its batches come from another generator; it estimates the loss on random windows, ours are the whole
+held-out text in windows side by side. Dropout is as published (embeddings, attention weights, both residual branches),
+with masks from Philox: each member of a pack has its own, the same alone.
 """
 
 from __future__ import annotations

@@ -1,12 +1,15 @@
 """Diffusion processes: how an image is noised, and what the network is asked for.
 
 x0 are images of mean 0 and deviation 1 [B, S, S] or [B, C, S, S], e standard Gaussian noise of the same shape, u in
-(0, 1) [B] says how noisy each is: uniform u gives the process's training distribution, so evenly spaced u is an exact quadrature of it.
+(0, 1) [B] says how noisy each is: uniform u gives the process's training distribution, so evenly spaced u is an exact
+quadrature of it.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -23,6 +26,9 @@ class Process(Protocol):
 
     def losses(self, model: Model, x0: Tensor, e: Tensor, level: Tensor) -> Tensor:
         """The denoising error of each image [B]."""
+
+    def sample(self, model: Model, e: Tensor, steps: int, low: Tensor, high: Tensor) -> Tensor:
+        """Images from noise e [B, ...], without further randomness; `low`, `high` []: the range of real pixels."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,25 @@ class Edm:
         target = (sigma * x0 - e) / total  # (x0 - c_skip x) / c_out, of variance 1
         return _mean((model((x0 + sigma * e) / total, level / 4) - target).square())
 
+    def sample(self, model: Model, e: Tensor, steps: int, low: Tensor, high: Tensor) -> Tensor:
+        """Heun's method from σ = 160 down to .004 along σ^(1/7), then 0 (EDM, algorithm 1, sigma_data = 1)."""
+        ladder = torch.linspace(160 ** (1 / 7), 0.004 ** (1 / 7), steps, dtype=torch.float64) ** 7
+        sigmas: list[float] = [*ladder.tolist(), 0.0]
+
+        def slope(x: Tensor, sigma: float) -> Tensor:
+            total = math.sqrt(1 + sigma**2)
+            level = torch.full((len(x),), math.log(sigma) / 4, device=x.device)
+            clean = x * (1 / total**2) + model(x * (1 / total), level) * (sigma / total)
+            toward: Tensor = (x - clean.clamp(low, high)) * (1 / sigma)
+            return toward
+
+        x = e * sigmas[0]
+        for now, then in pairwise(sigmas):
+            first = slope(x, now)
+            moved = x + first * (then - now)
+            x = moved if then == 0 else x + (first + slope(moved, then)) * ((then - now) / 2)
+        return x
+
 
 @dataclass(frozen=True)
 class Ddpm:
@@ -67,6 +92,20 @@ class Ddpm:
         kept = _over((1 - beta).cumprod(0).float()[level.long()], x0)
         x = kept.sqrt() * x0 + (1 - kept).sqrt() * e
         return _mean((model(x, level * (2 / self.steps) - 1) - e).square())
+
+    def sample(self, model: Model, e: Tensor, steps: int, low: Tensor, high: Tensor) -> Tensor:
+        """DDIM without noise (arXiv 2010.02502) over evenly spaced steps, the estimate of x0 clipped to the range."""
+        beta = torch.linspace(self.first, self.last, self.steps, dtype=torch.float64)
+        kept = (1 - beta).cumprod(0).tolist()
+        times = [round(i * (self.steps - 1) / (steps - 1)) for i in range(steps - 1, -1, -1)]
+        x = e
+        for now, then in pairwise([*times, -1]):
+            a, b = kept[now], kept[then] if then >= 0 else 1.0
+            level = torch.full((len(x),), now * (2 / self.steps) - 1, device=x.device)
+            clean = ((x - model(x, level) * math.sqrt(1 - a)) * (1 / math.sqrt(a))).clamp(low, high)
+            noise = (x - clean * math.sqrt(a)) * (1 / math.sqrt(1 - a))
+            x = clean * math.sqrt(b) + noise * math.sqrt(1 - b)
+        return x
 
 
 def _over(level: Tensor, images: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ Held-out loss by learning rate (mean of 2 seeds, float32). A default is half the
     gaussian, mlp, tiny   .001 .0103 | .002 .0052 | .004 .0025 | .008 .0013 | .016 .0010 | .032 .0014
     gaussian, mlp, small  .002 .0005 | .004 .0002 | .008 .0002 (1 seed); paper: not scanned, tiny times 128 / 1024
     gaussian, linear      .001 .249 | .002 .014 | .004, .008, .016 below .0001 | .032 .0001
+    flights, mlp          .0005 .178 | .001 .165 | .002 .156 | .004 .155 | .008 .154 (1 seed, BF16)
     diabetes, mlp         .001 .5225 | .002 .5200 | .004 .5195 | .008 .5355 | .016 .5631
 """
 
@@ -81,7 +82,7 @@ class Regression(Task[Table]):
         if self.source == "diabetes":  # 354 rows: more steps only learn them by heart
             return replace(usual, steps=60, batch=64, lr=2e-3)
         if self.source == "flights":
-            return replace(usual, lr=usual.lr / 4)
+            return replace(usual, lr=usual.lr / 2)
         return replace(usual, lr=4e-3) if self.net == "linear" else usual
 
     def load(self, data_dir: Path | None = None) -> Table:

@@ -99,3 +99,22 @@ def test_the_options_of_every_axis_are_listed(
         for name in family:
             assert f"\n  {name}" in out
     assert all(name in out for name in OPTIMIZERS)
+
+
+def test_only_one_trial_and_a_command_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    sweep, results, told = tmp_path / "sweep.yaml", str(tmp_path / "results"), tmp_path / "told"
+    sweep.write_text(SWEEP)
+    words = ["run", str(sweep), "--results", results, "--executor", "local", "--no-track"]
+    then = f'echo "$DSE_SWEEP $DSE_RESULTS $DSE_RAN $DSE_OK $DSE_FAILED" > {told}'
+    assert call(monkeypatch, *words, "--only", "mxfp4@0", "--then", then) == 0
+    assert "1 trials run" in capfd.readouterr().out
+    assert told.read_text() == f"{sweep} {results} 1 1 0\n"
+    assert call(monkeypatch, *words, "--then", "exit 3") == 2
+    assert "--then 'exit 3' ended with exit code 3; the sweep itself is complete" in capfd.readouterr().err
+    assert call(monkeypatch, "why", "mxfp4@0", "--results", results) == 0
+    assert "rerun     dse run " in capfd.readouterr().out
+    assert call(monkeypatch, "why", "zebra@0", "--results", results) == 2
+    assert call(monkeypatch, "status", "--results", results) == 0
+    assert "regression  2 ok" in capfd.readouterr().out

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -66,7 +66,7 @@ def _driver(sweep: Sweep, results: Path) -> Iterator[Row]:
 
     executor = IdleExecutor(32)
     with mock.patch.object(Store, "append", watched):
-        summary = _run(sweep, results, lambda: executor)
+        summary = _run(sweep, results, executor)
     assert summary.ran == len(sweep.cells)
     each = 1e3 * (summary.seconds - executor.seconds) / summary.ran
     yield _row("driver", f"{summary.ran:,} trials in this process", each, "ms a trial", None, "claims, store, display")
@@ -97,14 +97,14 @@ def _ray(sweep: Sweep, results: Path, limit: int) -> Row:
         append(self, *records)  # type: ignore[arg-type]
 
     with mock.patch.object(Store, "append", watched):
-        summary = _run(sweep, results, lambda: executor)
+        summary = _run(sweep, results, executor)
     steady = (began[-1] - began[0]) / (summary.ran - limit)
     note = f"{summary.seconds:.1f} s with Ray's start and end"
     return _row("Ray, idle trials", f"{summary.ran:,} in packs of {limit}", 1e3 * steady, "ms a trial", 10.0, note)
 
 
-def _run(sweep: Sweep, results: Path, executor: Callable[[], object]) -> Summary:
-    with mock.patch.object(engine, "make_executor", lambda *_: executor()):
+def _run(sweep: Sweep, results: Path, executor: object) -> Summary:
+    with mock.patch.object(engine, "make_executor", return_value=executor):
         return engine.run_sweep(sweep, Store(results), track=False, progress=False, compact=False)
 
 

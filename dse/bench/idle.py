@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.run.executors.base import OnProgress, OnRecords, Stop
-from dse.run.executors.ray import Actor
+from dse.run.executors.pool import Actor
 from dse.run.packing import Supply
 from dse.run.record import OK, Record
 from dse.sweep import Sweep, load_sweep

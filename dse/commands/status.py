@@ -13,6 +13,7 @@ from dse.run.news import News
 from dse.run.outcome import OUTCOMES, outcome, reason
 from dse.run.pick import called
 from dse.run.record import OK, Record
+from dse.run.search import progress, so_far
 from dse.run.standing import Standing, duration
 from dse.run.store import Store, resolve
 
@@ -30,7 +31,8 @@ def status(file: Path | None, results: Path, watch: bool = False, every: float =
     store = Store(results)
     sweep = load_sweep(file) if file else None
     if not watch:
-        print(*_lines(store, sweep, store.records(_uids(sweep))), sep="\n")
+        sweep = so_far(sweep, results) if sweep else None
+        print(*_lines(store, sweep, store.records(_uids(sweep), brief=True)), sep="\n")
         return
     _watch(store, sweep, every)
 
@@ -42,7 +44,7 @@ def _watch(store: Store, sweep: Sweep | None, every: float) -> None:
     from rich.text import Text
 
     news = News(store.shards, store.parquet)
-    records = resolve(store.records(_uids(sweep)))
+    records = resolve(store.records(_uids(sweep), brief=True))
     console = Console()
     shown = ""
     with Live(console=console, auto_refresh=False, transient=False) as live:
@@ -64,16 +66,18 @@ def _uids(sweep: Sweep | None) -> set[str] | None:
 
 
 def _lines(store: Store, sweep: Sweep | None, records: Sequence[Record]) -> Iterator[str]:
-    yield from _everything(store, records) if sweep is None else _one(sweep, records)
+    yield from _everything(store, records) if sweep is None else _one(store, sweep, records)
     for who, uids in at_work(store.folder):
         left = len(uids - {record.uid for record in records})
         yield f"  at work: {who}, {left} trials in its hands"
 
 
-def _one(sweep: Sweep, found: Sequence[Record]) -> Iterator[str]:
+def _one(store: Store, sweep: Sweep, found: Sequence[Record]) -> Iterator[str]:
     uids = {cell.uid: cell for cell in sweep.cells}
     records = {record.uid: record for record in found if record.uid in uids}
     yield f"{sweep.name}: {len(records)} of {len(sweep.cells)} trials done" + _counts(list(records.values()))
+    if asked := progress(sweep, store.folder):
+        yield f"  search: {asked}"
     standing = Standing(sweep.cells, records.values(), 1)
     for task, (config, percent) in standing.best().items():
         yield f"  best on {task}: {config}, {percent:+.2f} % from the baseline"

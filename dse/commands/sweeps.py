@@ -14,15 +14,18 @@ if TYPE_CHECKING:
 
 
 def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None) -> None:
+    from dse.run.search import ahead, progress
     from dse.run.store import Store
     from dse.sweep import estimate, load_sweep, make_plan, plan_text, probe_missing
 
-    sweep, store = load_sweep(file), Store(results)
-    done = store.done()
+    store = Store(results)
+    sweep, done = ahead(load_sweep(file), store), store.done()
     todo = [cell for cell in sweep.cells if cell.uid not in done]
     timings = estimate(todo, store.records()) if todo else {}
     timings |= probe_missing(todo, timings, data_dir)
     print(plan_text(make_plan(sweep, done, timings), workers or os.cpu_count() or 1))
+    if asked := progress(sweep, results):
+        print(f"\n  {asked}; the trials above are theirs, and those of the next batch")
 
 
 def run(
@@ -85,16 +88,22 @@ def _then(command: str, summary: Summary, file: Path, results: Path) -> None:
 
 def report(file: Path, results: Path, out: Path) -> None:
     from dse.report import write_report
+    from dse.run.search import so_far
     from dse.run.store import Store
     from dse.sweep import load_sweep
 
-    sweep = load_sweep(file)
+    sweep = so_far(load_sweep(file), results)
+    if not sweep.cells:
+        raise UserError(f"the search of {sweep.name} has asked for nothing yet; run: dse run {file}")
     records = Store(results).records({cell.uid for cell in sweep.cells})
     path = write_report(sweep, records, out)
     print(f"{len(records)} of {len(sweep.cells)} trials in {path}")
 
 
-def dashboard(results: Path, port: int, rebuild: bool) -> None:
+def dashboard(results: Path, port: int, rebuild: bool, optuna: Path | None = None) -> None:
+    if optuna:
+        _optuna(optuna, results, port)
+        return
     from dse.run import tracking
     from dse.run.store import Store
 
@@ -108,6 +117,26 @@ def dashboard(results: Path, port: int, rebuild: bool) -> None:
     code = subprocess.run(command, check=False).returncode
     if code not in (0, 130, -2, -15):
         raise UserError(f"MLflow stopped with exit code {code}; is port {port} in use? try: dse dashboard --port 5001")
+
+
+def _optuna(file: Path, results: Path, port: int) -> None:
+    """Writes a sweep's studies, and opens optuna-dashboard on them where it is installed."""
+    from shutil import which
+
+    from dse.run.search.export import export
+    from dse.run.store import Store
+    from dse.sweep import load_sweep
+
+    path, count = export(load_sweep(file), Store(results))
+    print(f"{count} configurations in {path}")
+    command = ["optuna-dashboard", str(path), "--port", str(port)]
+    if which(command[0]) is None:
+        print(f"to open it: pip install optuna-dashboard, then: {' '.join(command)}")
+        return
+    print(f"Optuna: http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
+    code = subprocess.run(command, check=False).returncode
+    if code not in (0, 130, -2, -15):
+        raise UserError(f"optuna-dashboard stopped with exit code {code}; is port {port} in use? try: --port 5001")
 
 
 def _device(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +14,8 @@ from dse.quantizer import Quantized
 from dse.random import Key
 
 _ROTATION_POINT = 64
+_AXIS = 65535
+"""Programs on the second and third axis of a grid."""
 
 
 @dataclass(frozen=True)
@@ -22,16 +24,17 @@ class Shape:
 
     ``along``: groups side by side in a tile along the contraction axis; ``across``: rows side by side in one across it;
     ``store``: elements of one write along the axis, 16: exchanged between threads first; ``repeat``: tiles of a
-    program.
+    program; ``registers``: of a thread at most, None: as many as the compiler likes.
     """
 
-    positions: int = 256
+    positions: int = 128
     along: int = 32
-    across_positions: int = 512
-    across: int = 512
+    across_positions: int = 256
+    across: int = 256
     warps: int = 4
     store: int = 8
     repeat: int = 1
+    registers: int | None = None
 
 
 DEFAULT = Shape()
@@ -91,7 +94,10 @@ def _run(
     out2 = _empty(x, two.padded(rows), dtype, transposed=True) if across else None
     if x.numel() == 0:
         return (None if out is None else Quantized(out.zero_())), (None if out2 is None else Quantized(out2.mT.zero_()))
-    tile, tile2 = _along(one, columns, shape), _across(two, rows, columns, shape)
+    tile2 = _across(two, rows, columns, shape)
+    if along and across:  # the same region
+        shape = replace(shape, positions=tile2.positions, along=max(tile2.inner // 16, 1))
+    tile = _along(one, columns, shape)
     warps = max(shape.warps, max(tile.positions if along else 0, tile2.positions // 2 if across else 0) // 128)
     region = _region(tile if along else None, tile2 if across else None, shape)
     prepared = _prepare(x, one, first[1], tile, region, False, warps) if along else None
@@ -107,16 +113,17 @@ def _run(
     width2 = two.padded(rows) if across else 0
     grid_r, grid_k = -(-max(rows, width2) // region[0]), -(-max(columns, width) // region[1])
     clock = first[1].clock
-    kernels.quantize_kernel[(members * grid_r * grid_k,)](
+    both, chunks = 2 if along and across else 1, -(-grid_r // _AXIS)
+    kernels.quantize_kernel[(both * chunks * grid_k, min(grid_r, _AXIS), members)](
         x, *x.stride(), rows, columns, clock, *clock.stride(), first[1].layer,
         o, *o.stride(), width, one.ints, one.floats, p.signs, p.levels, first[1].point,
         o2, *_transposed(o2), width2, two.ints, two.floats, p2.signs, p2.levels, second[1].point,
-        grid_r, grid_k, RR=region[0], RK=region[1], ALONG=along is not None, ACROSS=across is not None,
+        grid_k, RR=region[0], RK=region[1], MANY=chunks > 1, ALONG=along is not None, ACROSS=across is not None,
         RUN=8 if x.dtype == torch.bfloat16 else 4,
         STORE=shape.store if dtype == torch.bfloat16 else 4,
         P=tile.positions, INNER=tile.inner, **_flags(one, ""),
         P2=tile2.positions, INNER2=tile2.inner, **_flags(two, "2"),
-        INTERPRET=interpreted(), num_warps=warps, enable_fp_fusion=False,
+        INTERPRET=interpreted(), num_warps=warps, enable_fp_fusion=False, maxnreg=shape.registers,
     )  # fmt: skip
     return (
         None if out is None or prepared is None else Quantized(out, prepared.alpha),

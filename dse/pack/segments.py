@@ -88,15 +88,19 @@ class Reference(Segment):
 class Kernel(Segment):
     """Members with any mix of recipes that the kernels cover: one launch quantizes an operand of all of them.
 
-    ``tables``: the six quantization points, in order; ``dtype``: of the quantized operands.
+    ``tables``: the six quantization points, in order; ``dtype``: of the quantized operands; ``copies``: the backward
+    GEMMs quantize the forward copies of X and W, not X and W.
     """
 
     tables: tuple[Table, ...]
     dtype: torch.dtype
+    copies: bool = False
 
     def forward(self, x: Tensor, w: Tensor, site: Site, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
-        a, at = self._both(x, 0, 5, site.key, needs[1])
-        b, bt = self._both(w, 1, 3, site.key, needs[0])
+        a, at = self._both(x, 0, 5, site.key, needs[1] and not self.copies)
+        b, bt = self._both(w, 1, 3, site.key, needs[0] and not self.copies)
+        if self.copies:
+            at, bt = a if needs[1] else None, b if needs[0] else None
         kept = [_pair(q) for q in (at, bt) if q is not None]
         return contract(a, b), Held(tuple(t for pair in kept for t in pair), x.shape[-1])
 
@@ -104,6 +108,9 @@ class Kernel(Segment):
         self, held: Held, g: Tensor, site: Site, needs: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         kept = [Quantized(v, a if a.numel() else None) for v, a in zip(*[iter(held.tensors)] * 2, strict=True)]
+        if self.copies:
+            points = [point for point, need in ((5, needs[1]), (3, needs[0])) if need]
+            kept = [self._one(_decoded(q).mT, p, site.key) for q, p in zip(kept, points, strict=True)]
         dx = dw = None
         if all(needs):
             rows, columns = self._both(g, 2, 4, site.key, True)
@@ -127,6 +134,11 @@ class Kernel(Segment):
         )
 
 
+def _decoded(q: Quantized) -> Tensor:
+    """f(X): BF16 where that is exact."""
+    return q.values if q.alpha is None else q.values.float() * q.alpha
+
+
 def _pair(q: Quantized) -> tuple[Tensor, Tensor]:
     return q.values, q.values.new_empty(0) if q.alpha is None else q.alpha
 
@@ -142,8 +154,8 @@ def uncovered(recipe: Recipe) -> str:
     """Why the kernels cannot compute a recipe; '' when they can."""
     if recipe.weights is not None:
         return f"weight rule {type(recipe.weights).__name__}"
-    if recipe.backward_source != "original":
-        return "backward from forward copies"
+    if recipe.backward_source != "original" and recipe.fprop.rotation is not None:
+        return "backward from rotated forward copies"
     if recipe.schedule is not None and recipe.schedule.watches:
         return "a precision schedule that watches gradients"
     gemms = (recipe.fprop, recipe.dgrad, recipe.wgrad)
@@ -162,12 +174,15 @@ def uses(recipe: Recipe) -> list[Use]:
 
 
 def backend(recipe: Recipe, use_kernels: bool) -> tuple[str, str]:
-    """What computes a recipe, and why not the kernels: ('bf16' or 'float32' kernels, or 'reference', reason)."""
+    """What computes a recipe, and why not the kernels: 'reference' and a reason, or the kernels' operands.
+
+    These are 'bf16' or 'float32', from the original X and W or from their 'forward' copies.
+    """
     if not use_kernels or all(isinstance(recipe.quantizer(p), Identity) for p in POINTS):
         return "reference", ""
     if reason := uncovered(recipe):
         return "reference", reason
-    return ("bf16" if all(map(kernels.exact_in_bf16, uses(recipe))) else "float32"), ""
+    return f"{'bf16' if all(map(kernels.exact_in_bf16, uses(recipe))) else 'float32'} {recipe.backward_source}", ""
 
 
 def partition(
@@ -187,8 +202,9 @@ def partition(
             segments.append(Reference(start, stop, recipe))
             continue
         points = zip(*(uses(recipes[i]) for i in members), strict=True)
-        dtype = torch.bfloat16 if name == "bf16" else torch.float32
-        segments.append(Kernel(start, stop, tuple(kernels.table(list(p), device) for p in points), dtype))
+        dtype = torch.bfloat16 if name.startswith("bf16") else torch.float32
+        tables = tuple(kernels.table(list(p), device) for p in points)
+        segments.append(Kernel(start, stop, tables, dtype, name.endswith("forward")))
     return tuple(segments)
 
 

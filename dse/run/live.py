@@ -40,6 +40,12 @@ class Tracker:
         if self._thread.ident is None:
             self._thread.start()
 
+    def grow(self, manifest: Manifest, known: Iterable[Record]) -> None:
+        """The sweep has more cells by now; ``known``: the results that there are of them."""
+        self._entries.update((entry.uid, entry) for entry in manifest.entries)
+        for record in known:
+            self._offer(record)
+
     def close(self, seconds: float) -> str:
         """Waits for what is queued, at most so long; returns the warning to show, or nothing."""
         self._queue.put(None)

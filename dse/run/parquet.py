@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _COLUMNS = {f.name: str(f.type).removesuffix(" | None") for f in fields(Record)}
 """Field -> its type's name; whatever is not a plain type is stored as JSON text."""
+BRIEF = tuple(name for name in _COLUMNS if name not in ("curve", "evals"))
+"""All but the fields that fill most of the space."""
 _PLAIN = {"str": "String", "int": "Int64", "float": "Float64"}
 
 
@@ -43,7 +45,7 @@ def from_frame(frame: pl.DataFrame) -> list[Record]:
     ]
 
 
-def read(path: Path, uids: Collection[str] | None = None, columns: list[str] | None = None) -> pl.DataFrame | None:
+def read(path: Path, uids: Collection[str] | None = None, columns: Sequence[str] | None = None) -> pl.DataFrame | None:
     """The compacted rows (of some uids, some columns); None when nothing has been compacted yet."""
     if not path.exists():
         return None
@@ -52,7 +54,7 @@ def read(path: Path, uids: Collection[str] | None = None, columns: list[str] | N
     except ImportError:
         raise UserError(f"{path} can only be read with polars; install it: pip install polars") from None
     try:
-        frame = pl.read_parquet(path, columns=columns, memory_map=False)
+        frame = pl.read_parquet(path, columns=list(columns) if columns else None, memory_map=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
     return frame if uids is None else frame.filter(pl.col("uid").is_in(list(uids)))

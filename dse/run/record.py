@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 OK, DIVERGED, FAILED = "ok", "diverged", "failed"
@@ -51,7 +51,11 @@ class Record:
 
     def line(self) -> str:
         """One line of JSON without its newline; what is not finite becomes null."""
-        return json.dumps(_finite(asdict(self)), separators=(",", ":"), allow_nan=False)
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        try:
+            return json.dumps(own, separators=(",", ":"), allow_nan=False)
+        except ValueError:
+            return json.dumps(_finite(own), separators=(",", ":"), allow_nan=False)
 
     @classmethod
     def parse(cls, line: str) -> Record:

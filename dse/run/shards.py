@@ -12,7 +12,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -95,8 +95,11 @@ def shard_paths(folder: Path) -> list[Path]:
     return sorted(folder.glob("*" + SUFFIX))
 
 
-def read_shard(path: Path) -> Shard | None:
-    """Reads one shard; None when a compaction has removed it (its records are in the Parquet file then)."""
+def read_shard(path: Path, brief: bool = False) -> Shard | None:
+    """Reads one shard; None when a compaction has removed it (its records are in the Parquet file then).
+
+    ``brief``: records without their curves.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -107,10 +110,19 @@ def read_shard(path: Path) -> Shard | None:
     records, corrupt = [], 0
     for line in lines:
         try:
-            records.append(Record.parse(line.decode()))
+            records.append(_brief(line) if brief else Record.parse(line.decode()))
         except ValueError:
             corrupt += 1
     return Shard(path, records, bool(tail), len(content), corrupt)
+
+
+def _brief(line: bytes) -> Record:
+    """A record without curve and evals, which are cut out of the text: most of the time goes into their numbers."""
+    start, end = line.find(b'"curve":['), line.find(b',"diverged_at":')
+    if 0 <= start < end:
+        with suppress(ValueError):  # another order of the keys
+            return Record.parse((line[:start] + b'"curve":[],"evals":[]' + line[end:]).decode())
+    return replace(Record.parse(line.decode()), curve=[], evals=[])
 
 
 @contextmanager

@@ -55,6 +55,12 @@ class SharedQueue:
     def share(self, workers: int) -> None:
         self._queue.share(workers)
 
+    def put(self, cells: Iterable[Cell]) -> None:
+        """More cells to run."""
+        new = {cell.uid: cell for cell in cells}
+        self._open |= new
+        self._queue.put(new.values())
+
     def take(self) -> Load | None:
         while load := self._queue.take():
             mine = self._claim(load.cells)

@@ -31,20 +31,27 @@ class Standing:
 
     def __init__(self, cells: Sequence[Cell], known: Iterable[Record], workers: int) -> None:
         self._groups: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
-        for cell in cells:
-            if not cell.is_baseline:
-                self._groups[str(cell.labels["task"]), cell.config].append((cell.uid, cell.baseline_uid))
         self._marks: dict[str, _Mark] = {}
         self._workers = workers
         self._seconds: dict[str, list[float]] = defaultdict(list)
-        for record in known:
-            self._note(record)
-        self._waiting = Counter(c.trial.task.name for c in cells if c.uid not in self._marks)
-        self.total = sum(self._waiting.values())
+        self._waiting: Counter[str] = Counter()
+        self.total = 0
+        self.grow(cells, known)
         self.counts: Counter[str] = Counter()  # by status, of this run
         self.others = 0
         self.busy, self.under_way = 0, 0.0
         self._since: float | None = None
+
+    def grow(self, cells: Sequence[Cell], known: Iterable[Record]) -> None:
+        """Further cells, and the results that there are of them."""
+        for cell in cells:
+            if not cell.is_baseline:
+                self._groups[str(cell.labels["task"]), cell.config].append((cell.uid, cell.baseline_uid))
+        for record in known:
+            self._note(record)
+        new = Counter(c.trial.task.name for c in cells if c.uid not in self._marks)
+        self._waiting += new
+        self.total += new.total()
 
     @property
     def done(self) -> int:

@@ -57,18 +57,21 @@ class Store:
         """Stores finished trials durably, all or none. Raises UserError when the folder cannot be written."""
         self._writer.append(*(record.line() for record in records))
 
-    def records(self, uids: Collection[str] | None = None) -> list[Record]:
-        """The records of some trials, or of all, in a stable order (by task, config, seed, uid)."""
+    def records(self, uids: Collection[str] | None = None, brief: bool = False) -> list[Record]:
+        """The records of some trials, or of all, in a stable order (by task, config, seed, uid).
+
+        ``brief``: without their curves, which is several times as fast.
+        """
         wanted = None if uids is None else frozenset(uids)
-        loose = self._loose()  # before the Parquet file: a compaction meanwhile only moves records towards it
-        frame = parquet.read(self.parquet, wanted)
+        loose = self._loose(brief)  # before the Parquet file: a compaction meanwhile only moves records towards it
+        frame = parquet.read(self.parquet, wanted, parquet.BRIEF if brief else None)
         packed = [] if frame is None else parquet.from_frame(frame)
         found = resolve([*packed, *(r for r in loose if wanted is None or r.uid in wanted)])
         return sorted(found.values(), key=lambda r: (r.task, r.config, r.seed, r.uid))
 
     def done(self) -> dict[str, str]:
         """uid -> status of every trial with a result."""
-        loose = self._loose()
+        loose = self._loose(brief=True)
         frame = parquet.read(self.parquet, columns=["uid", "status"])
         found = {} if frame is None else dict(frame.iter_rows())
         for record in resolve(loose).values():
@@ -123,8 +126,8 @@ class Store:
         """Ends this process's shard."""
         self._writer.close()
 
-    def _loose(self) -> list[Record]:
-        shards = [shard for path in shard_paths(self.shards) if (shard := read_shard(path))]
+    def _loose(self, brief: bool = False) -> list[Record]:
+        shards = [shard for path in shard_paths(self.shards) if (shard := read_shard(path, brief))]
         self.damage = Damage(sum(s.torn for s in shards), sum(s.corrupt for s in shards))
         return [record for shard in shards for record in shard.records]
 

@@ -140,6 +140,8 @@ def _train(trials: Sequence[Trial], data: Any, device: str, on_step: OnStep | No
     _bury(program, histories)
     if any(history.stop is None for history in histories):
         _evaluate(program, histories, t.steps)
+        for history, more in zip(histories, program.pack.grades(data), strict=True):
+            history.metrics |= more if history.stop is None else {}
     losses = program.log.cpu()
     shared = provenance(program, stepper)
     results: list[dict[str, Any]] = [{} for _ in trials]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from dse.gemm import Gemm
-from dse.recipe import GEMMS, Recipe
+from dse.recipe import GEMMS, RECIPE_OPTIONS, Recipe
 from dse.registry import to_data
 
 _PLAIN = Gemm()
@@ -25,31 +25,31 @@ class Contents:
     """`to_data` of recipes, with its JSON. Parts are known by identity first, since most are shared, then by value."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, tuple[object, Content]] = {}
-        self._known: dict[Gemm | Recipe, Content] = {}
+        self._seen: dict[int, tuple[Gemm, Content]] = {}
+        self._gemms: dict[Gemm, Content] = {}
+        self._rest: dict[tuple[Any, ...], dict[str, Content]] = {}
 
     def of(self, recipe: Recipe) -> Content:
         """The data that `to_data` gives, and its canonical JSON (a test holds both)."""
-        found: dict[str, Content] = {}
-        for name in GEMMS:
-            gemm: Gemm = getattr(recipe, name)
-            data, text = self._part(gemm)
-            if data or gemm != _PLAIN:
-                found[name] = data, text
-        rest, _ = self._value(replace(recipe, name="", summary="", source="", fprop=_PLAIN, dgrad=_PLAIN, wgrad=_PLAIN))
-        found |= {key: (value, canonical(value)) for key, value in rest.items()}
+        found = {name: self._gemm(getattr(recipe, name)) for name in GEMMS if getattr(recipe, name) != _PLAIN}
+        found |= self._options(recipe)
         text = ",".join(f'"{key}":{found[key][1]}' for key in sorted(found))
         return {key: data for key, (data, _) in found.items()}, f"{{{text}}}"
 
-    def _part(self, gemm: Gemm) -> Content:
+    def _gemm(self, gemm: Gemm) -> Content:
         seen = self._seen.get(id(gemm))
         if seen is None:
-            seen = self._seen[id(gemm)] = gemm, self._value(gemm)  # holds the object, so that its id stays its own
+            known = self._gemms.get(gemm)
+            if known is None:
+                data = to_data(gemm)
+                known = self._gemms[gemm] = data, canonical(data)
+            seen = self._seen[id(gemm)] = gemm, known  # holds the object, so that its id stays its own
         return seen[1]
 
-    def _value(self, part: Gemm | Recipe) -> Content:
-        known = self._known.get(part)
-        if known is None:
-            data = to_data(part)
-            known = self._known[part] = data, canonical(data)
-        return known
+    def _options(self, recipe: Recipe) -> dict[str, Content]:
+        """What is not of a GEMM."""
+        key = tuple(getattr(recipe, name) for name in RECIPE_OPTIONS)
+        if key not in self._rest:
+            data = to_data(replace(recipe, fprop=_PLAIN, dgrad=_PLAIN, wgrad=_PLAIN))
+            self._rest[key] = {name: (value, canonical(value)) for name, value in data.items()}
+        return self._rest[key]

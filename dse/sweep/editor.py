@@ -61,7 +61,7 @@ def _file() -> dict[str, Schema]:
     return {
         "include": either(_TEXT, listed(_TEXT, 0), _NOTHING),
         "name": either({**_TEXT, "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"}, _NOTHING),
-        "tasks": listed(either({"enum": list(TASKS)}, *map(_task, TASKS))),
+        "tasks": listed(either({"enum": list(TASKS)}, {**_TEXT, "pattern": ":"}, *map(_task, TASKS), _own_task())),
         "recipes": listed(either({"enum": list(RECIPES)}, one_entry(reference("recipe")))),
         "seeds": either({"type": "integer", "minimum": 1, "maximum": 1_000_000}, listed(seed)),
         "baseline": either(baseline, listed(baseline)),
@@ -74,9 +74,18 @@ def _file() -> dict[str, Schema]:
 
 def _task(name: str) -> Schema:
     """{name: {option: value, training: {...}, grid: {...}}}"""
-    own = {key: reference(key) for key in ("training", "grid", "zip", "when")}
-    settings = closed({**task_options(TASKS[name]), **_described(TaskBlock, own)})
+    settings = closed({**task_options(TASKS[name]), **_task_block()})
     return {**closed({name: either(settings, _NOTHING)}), "minProperties": 1}
+
+
+def _own_task() -> Schema:
+    """The same for a task of one's own, by its import path: its options are not known here."""
+    settings = {"type": "object", "properties": _task_block()}
+    return {**closed({}, {":": either(settings, _NOTHING)}), "minProperties": 1, "maxProperties": 1}
+
+
+def _task_block() -> dict[str, Schema]:
+    return _described(TaskBlock, {key: reference(key) for key in TaskBlock.model_fields})
 
 
 def _when() -> dict[str, Schema]:

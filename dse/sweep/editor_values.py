@@ -13,7 +13,7 @@ from dse.errors import UserError
 from dse.formats import ELEMENTS, SCALES, Format
 from dse.gemm import Gemm
 from dse.quantizer import Quantizer
-from dse.recipe import RECIPE_OPTIONS, SELECTORS, Recipe
+from dse.recipe import GEMMS, RECIPE_OPTIONS, SELECTORS, Recipe
 from dse.registry import FAMILIES, words
 from dse.techniques.loss_scaling import LOSS_SCALINGS
 from dse.techniques.optimizers import OPTIMIZERS
@@ -87,7 +87,7 @@ def option_paths(*, numerics: bool = False) -> tuple[dict[str, Schema], dict[str
         for owner in (BlockQuantizer, Gemm):
             found |= {f"{selector}.{path}": schema for path, schema in _options(owner)}
     found |= {path: schema for path, schema in _options(Recipe) if path.split(".")[0] in RECIPE_OPTIONS}
-    inner = "|".join(re.escape(selector) for selector in SELECTORS)
+    inner = "|".join(re.escape(selector) for selector in SELECTORS if selector not in GEMMS)
     patterns: dict[str, Schema] = {rf"^({inner})\.(lhs|rhs)\.": {}}
     if not numerics:
         found |= {f"training.{name}": schema for name, schema in training_settings().items()}

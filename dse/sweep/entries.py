@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from dse.errors import nearest
+from dse.errors import UserError, nearest
 from dse.recipe import Recipe, is_option_path
 from dse.recipes import RECIPES
 from dse.registry import to_data
@@ -19,6 +19,7 @@ from dse.sweep.source import At
 from dse.sweep.values import checked_task, checked_training
 from tasks import TASKS
 from tasks.base import Task
+from tasks.own import find, is_path
 
 Items = Sequence[tuple[At, Any]]
 """The items of a list of the file, each with its place."""
@@ -75,9 +76,19 @@ def read_tasks(items: Items) -> tuple[tuple[TaskEntry, ...], dict[str, Parts]]:
 def _task(at: At, item: Mapping[str, Mapping[str, Any]]) -> TaskEntry:
     name, settings = next(iter(item.items()))
     inside = at / name
-    if name not in TASKS:
+    if is_path(name):
+        try:
+            find(name, at.source.path.parent)
+        except UserError as error:
+            raise at.error(f"tasks: {error}") from None
+    elif name not in TASKS:
         raise at.error(f"tasks: unknown task {name!r}{nearest(name, TASKS)}")
     options = {key: value for key, value in settings.items() if key not in TaskBlock.model_fields}
+    known = [f.name for f in fields(TASKS[name])]
+    for option in options:
+        if option not in known:
+            near = nearest(option, [*known, *TaskBlock.model_fields])
+            raise (inside / option).error(f"tasks: task {name} has no option {option!r}{near}")
     training = settings.get("training") or {}
     if not isinstance(training, Mapping):
         raise (inside / "training").error(f"tasks: training: expected a mapping, found {training!r}")

@@ -14,9 +14,13 @@ from typing import Any, Protocol
 from dse.errors import UserError
 from dse.sweep.cells import Cell
 from dse.sweep.probe import Probe, probe_seconds
+from tasks.base import Training
 
 MEASURED, SIMILAR, PROBED = "measured", "similar", "probed"
 """The same trial with any seed; the same task and training with other recipes; a few steps timed just now."""
+
+
+_Key = tuple[str, ...]
 
 
 class Measured(Protocol):
@@ -40,18 +44,21 @@ class Timing:
 
 def estimate(cells: Iterable[Cell], history: Iterable[Measured]) -> dict[str, Timing]:
     """uid -> timing, for every cell that history can tell about. Only trials that ran to their end count."""
-    same: dict[str, list[float]] = defaultdict(list)
-    similar: dict[str, list[float]] = defaultdict(list)
+    same: dict[_Key, list[float]] = defaultdict(list)
+    similar: dict[_Key, list[float]] = defaultdict(list)
+    past = _Texts()
     for record in history:
         if record.status == "ok" and record.seconds > 0:
-            same[_key(record.trial, "recipe")].append(record.seconds)
-            similar[_key(record.trial)].append(record.seconds)
-    found = {}
-    for cell in cells:
-        if exact := same.get(_key(cell.trial.spec, "recipe")):
-            found[cell.uid] = Timing(fmean(exact), MEASURED)
-        elif near := similar.get(_key(cell.trial.spec)):
-            found[cell.uid] = Timing(fmean(near), SIMILAR)
+            same[past.of(record.trial, "task", "options", "training", "recipe")].append(record.seconds)
+            similar[past.of(record.trial, "task", "options", "training")].append(record.seconds)
+    exactly = {key: Timing(fmean(seconds), MEASURED) for key, seconds in same.items()}
+    nearly = {key: Timing(fmean(seconds), SIMILAR) for key, seconds in similar.items()}
+    texts, found = _Texts(), {}
+    for cell in cells if similar else ():
+        near = texts.of(cell.trial.spec, "task", "options", "training")
+        if near in nearly:
+            exact = texts.of(cell.trial.spec, "task", "options", "training", "recipe")
+            found[cell.uid] = exactly.get(exact) or nearly[near]
     return found
 
 
@@ -67,12 +74,14 @@ def probe_missing(
     Probing stops after about ``budget`` seconds, having gone round the tasks: what is left takes the mean of its
     task's probes, or nothing when there is none. Raises UserError when a task's data are missing.
     """
-    groups: dict[str, dict[str, list[Cell]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[_Key, dict[_Key, list[Cell]]] = defaultdict(lambda: defaultdict(list))
+    texts = _Texts()
     for cell in cells:
         if cell.uid not in known:
-            groups[_workload(cell)][json.dumps(cell.trial.spec["recipe"], sort_keys=True)].append(cell)
+            workload = (*texts.of(cell.trial.spec, "task", "options"), str(cell.trial.training.batch))
+            groups[workload][texts.of(cell.trial.spec, "recipe")].append(cell)
     end = time.perf_counter() + budget
-    probes: dict[str, dict[str, Probe]] = defaultdict(dict)
+    probes: dict[_Key, dict[_Key, Probe]] = defaultdict(dict)
     turns = _round_robin(groups)
     for turn, (workload, recipe) in enumerate(turns):
         left = end - time.perf_counter()
@@ -88,9 +97,12 @@ def probe_missing(
         known_probes = list(probes[workload].values())
         for recipe, members in recipes.items():
             use = [probes[workload][recipe]] if recipe in probes[workload] else known_probes
-            for cell in members:
-                if use:
-                    found[cell.uid] = Timing(fmean(p.seconds(cell.trial.training) for p in use), PROBED)
+            expected: dict[Training, Timing] = {}
+            for cell in members if use else ():
+                training = cell.trial.training
+                if training not in expected:
+                    expected[training] = Timing(fmean(p.seconds(training) for p in use), PROBED)
+                found[cell.uid] = expected[training]
     return found
 
 
@@ -103,16 +115,23 @@ def _try_probe(cell: Cell, data_dir: Path | None, limit: float) -> Probe | None:
         return None
 
 
-def _round_robin(groups: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+def _round_robin(groups: Mapping[_Key, Mapping[_Key, Any]]) -> list[tuple[_Key, _Key]]:
     """(workload, recipe) pairs, so that every workload comes once before any comes twice."""
     turns = [(turn, workload, recipe) for workload, r in groups.items() for turn, recipe in enumerate(r)]
     return [(workload, recipe) for _, workload, recipe in sorted(turns, key=lambda t: t[0])]
 
 
-def _workload(cell: Cell) -> str:
-    spec = cell.trial.spec
-    return json.dumps([spec["task"], spec["options"], cell.trial.training.batch], sort_keys=True)
+class _Texts:
+    """Parts of canonical content as text. Cells of a sweep share these objects, so each is translated once."""
 
+    def __init__(self) -> None:
+        self._made: dict[int, tuple[Any, str]] = {}
 
-def _key(spec: Mapping[str, Any], *more: str) -> str:
-    return json.dumps([spec.get(part) for part in ("task", "options", "training", *more)], sort_keys=True)
+    def of(self, spec: Mapping[str, Any], *parts: str) -> _Key:
+        return tuple(self._text(spec.get(part)) for part in parts)
+
+    def _text(self, part: Any) -> str:
+        made = self._made.get(id(part))
+        if made is None:
+            made = self._made[id(part)] = part, json.dumps(part, sort_keys=True)  # holds it, so that its id stays
+        return made[1]

@@ -32,9 +32,11 @@ def read_files(path: Path) -> list[File]:
 
 
 def text_of_files(files: Sequence[File]) -> str:
-    """The text of a sweep: its file's own, then those of what it includes."""
+    """The text of a sweep: its file's own, then those of what it includes, with their paths from there."""
     *others, main = files
-    return "".join([main.source.text, *(f"\n# included: {f.source.path}\n{f.source.text}" for f in others)])
+    folder = main.source.path.parent
+    parts = [f"\n# included: {os.path.relpath(f.source.path, folder)}\n{f.source.text}" for f in others]
+    return "".join([main.source.text, *parts])
 
 
 def _read(path: Path, above: list[Path], found: dict[Path, File]) -> None:

@@ -8,13 +8,14 @@ again after the others.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, get_type_hints
 
 from dse.block import BlockQuantizer
 from dse.errors import OptionError
 from dse.formats import Format
+from dse.gemm import Gemm
 from dse.meaning import check
 from dse.recipe import POINTS, SELECTORS, Recipe, override
 
@@ -49,10 +50,16 @@ def apply(recipe: Recipe, settings: Sequence[Setting]) -> Recipe:
 
 
 class Combinations:
-    """A recipe with any settings; those with the same beginning, in the order of precedence, share the work."""
+    """A recipe with any settings; what they have in common is done once.
+
+    Settings with the same beginning, in the order of precedence, share that beginning. An option at quantization points
+    changes the GEMMs of these points, whatever the others are: the same GEMMs with the same option become the same
+    objects.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         self._root = _Node(_State(recipe))
+        self._changed: dict[Hashable, tuple[dict[str, Gemm], dict[str, Gemm]]] = {}
 
     def get(self, settings: Mapping[Hashable, Setting]) -> Recipe:
         """As `apply`; the same key is the same setting in every call. Raises Unusable with the keys that do not fit."""
@@ -60,9 +67,30 @@ class Combinations:
         node = self._root
         for key in order:
             if key not in node.next:
-                node.next[key] = _Node(node.state.take(key, settings[key]))
+                node.next[key] = _Node(self._take(node.state, key, settings[key]))
             node = node.next[key]
         return node.state.settled([(key, settings[key]) for key in order])
+
+    def _take(self, state: _State, key: Hashable, setting: Setting) -> _State:
+        before = {name: getattr(state.recipe, name) for name in _gemms(setting[0])}
+        known = key, *map(id, before.values())
+        if known in self._changed:
+            return replace(state, recipe=replace(state.recipe, **self._changed[known][1]))  # type: ignore[arg-type]
+        after = state.take(key, setting)
+        if before and len(after.waiting) == len(state.waiting):
+            # holds what was before, so that its ids stay its own
+            self._changed[known] = before, {name: getattr(after.recipe, name) for name in before}
+        return after
+
+
+@cache
+def _gemms(path: str) -> tuple[str, ...]:
+    """The GEMMs that an option at quantization points changes; none for an option of the recipe."""
+    parts = path.split(".")
+    for n in (2, 1):
+        if points := SELECTORS.get(".".join(parts[:n])):
+            return tuple(dict.fromkeys(point.split(".")[0] for point in points))
+    return ()
 
 
 def quantized_points(recipe: Recipe) -> int:

@@ -20,6 +20,8 @@ def _lines(plan: Plan, workers: int, most: int) -> Iterator[str]:
     if plan.done:
         yield "  done: " + ", ".join(f"{number} {status}" for status, number in sorted(plan.done.items()))
     yield f"  time: {plan.duration(workers)}"
+    if search := _search(plan):
+        yield f"  search: {search}"
     rows = [(axis, text_of(label), c) for axis, labels in plan.by_axis.items() for label, c in labels.items()]
     wide, long = max(len("axis"), *(len(row[0]) for row in rows)), max(len("value"), *(len(row[1]) for row in rows))
     yield ""
@@ -39,6 +41,14 @@ def _lines(plan: Plan, workers: int, most: int) -> Iterator[str]:
             yield f"  {number:7}  {reason}"
         if len(plan.excluded) > most:
             yield f"           ... and {len(plan.excluded) - most} more reasons"
+
+
+def _search(plan: Plan) -> str:
+    search, tasks = plan.sweep.search, len(plan.sweep.space.tasks) if plan.sweep.space else 1
+    if search.trials is None:
+        return ""
+    many = f"{search.method}, {search.trials} configurations" + (f" on each of {tasks} tasks" if tasks > 1 else "")
+    return many + (f", chosen in batches of {search.batch} as results come" if search.needs_results else "")
 
 
 def _numbers(c: Count) -> str:

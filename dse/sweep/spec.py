@@ -112,9 +112,11 @@ def _last(files: Sequence[File], key: str) -> list[tuple[At, Any]]:
 
 
 def _seeds(files: Sequence[File]) -> tuple[int, ...]:
-    seeds = tuple(seed for _, seed in _last(files, "seeds")) or (0, 1, 2)
+    """Those of the last file that has some; 0, 1, 2 without."""
+    told = [file for file in files if "seeds" in file.keys.model_fields_set] or [files[-1]]
+    seeds = tuple(told[-1].keys.seeds)
     if (index := repeated(seeds)) is not None:
-        raise _last(files, "seeds")[index][0].error(f"seeds: {seeds[index]} is listed twice")
+        raise (At(told[-1].source) / "seeds" / index).error(f"seeds: {seeds[index]} is listed twice")
     return seeds
 
 

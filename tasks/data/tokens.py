@@ -30,9 +30,11 @@ def _bytes(documents: Sequence[str]) -> Tensor:
 
 def _pairs(vocabulary: int, documents: Sequence[str]) -> tuple[Encode, int]:
     try:
-        import tokenizers
+        import tokenizers  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
-        raise UserError("lm: tokens 'bpe' needs the package tokenizers (pip install tokenizers); 'bytes' does not") from None
+        raise UserError(
+            "lm: tokens 'bpe' needs the package tokenizers (pip install tokenizers); 'bytes' does not"
+        ) from None
     learned: Any = tokenizers.Tokenizer(tokenizers.models.BPE())
     learned.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     every = tokenizers.pre_tokenizers.ByteLevel.alphabet()  # all bytes, so that no text is unknown

@@ -6,6 +6,7 @@ Nothing in them keeps statistics of a batch, so they run under `torch.func.vmap`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -48,18 +49,22 @@ class Cnn(nn.Module):
         self.conv = nn.Conv2d(width, 2 * width, 3, padding=1)
         features = [2 * width * (side // 4) ** 2, *hidden]
         self.norm = nn.LayerNorm(features[0]) if norm else nn.Identity()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(features, features[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(features))
         self.head = nn.Linear(features[-1], classes)
         initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(self.features(x))
+        return y
+
+    def features(self, x: Tensor) -> Tensor:
+        """What `head` sees: [B, hidden[-1]]."""
         for conv in (self.stem, self.conv):
             x = F.max_pool2d(conv(colored(x)).relu(), 2)
         x = self.norm(x.flatten(1))
         for layer in self.layers:
             x = layer(x).relu()
-        y: Tensor = self.head(x)
-        return y
+        return x
 
 
 class Basic(nn.Module):
@@ -77,7 +82,8 @@ class Basic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm2(self.conv2(self.norm1(self.conv1(x)).relu()))
-        return (y + self.norm3(self.shortcut(x))).relu()
+        total: Tensor = y + self.norm3(self.shortcut(x))
+        return total.relu()
 
 
 class ResNet(nn.Module):
@@ -143,7 +149,7 @@ class UNet(nn.Module):
         self.register_buffer("frequency", torch.randn(time // 2) * 2.0)
         self.level = nn.Linear(time, time)
         self.stem = nn.Conv2d(channels, width, 3, padding=1)
-        steps = list(zip(widths, widths[1:], strict=False))
+        steps = list(pairwise(widths))
         self.down = nn.ModuleList(Noisy(w, w, time) for w in widths[:-1])
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in steps)
         self.middle = Noisy(widths[-1], widths[-1], time)

@@ -38,7 +38,8 @@ class _Mask(Function):
     @staticmethod
     def forward(clock: Tensor, p: float, place: int, rows: int, columns: int) -> Tensor:
         bits = Key(clock, LAYER - 1 - place, DROPOUT).bits(rows, columns, BITS)
-        return (bits >= round(p * 2**BITS)).float() * (1 / (1 - p))
+        kept: Tensor = (bits >= round(p * 2**BITS)).float() * (1 / (1 - p))
+        return kept
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

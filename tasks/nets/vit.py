@@ -11,7 +11,7 @@ from tasks.nets.transformer import Block, initialize
 
 
 class Vit(nn.Module):
-    """Images [B, S, S], or [B, channels, S, S], -> class scores [B, classes]: patches, blocks, the mean over tokens, `head`."""
+    """Images [B, (channels,) S, S] -> class scores [B, classes]: patches, blocks, the mean over tokens, `head`."""
 
     def __init__(
         self, side: int, patch: int, width: int, depth: int, heads: int, hidden: int, classes: int, channels: int = 1

@@ -53,7 +53,7 @@ def drive(sweep: Sweep, folder: Path, log: Path, room: int = 0) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
         try:
             print(run_sweep(sweep, Store(folder), "local", track=False, progress=False, compact=False))
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - for the log
             traceback.print_exc(file=out)
             os._exit(1)
 

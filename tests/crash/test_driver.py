@@ -32,9 +32,9 @@ pytestmark = pytest.mark.crash
 SWEEP = """
 name: crash
 tasks:
-  - regression: {training: {steps: 60}}
+  - regression: {training: {steps: 20, batch: 32}}
 recipes: [bf16, mxfp4]
-seeds: 16
+seeds: 12
 """
 PATIENCE = 180.0  # seconds for anything to happen; usual are 5 to 10, most of it Ray's start
 
@@ -76,6 +76,35 @@ def test_killed_and_interrupted_every_trial_is_there_once(sweep_file: Path, tmp_
     assert Counter(r.uid for r in records if r != lost) == Counter(cell.uid for cell in sweep.cells)
     assert {r.uid: numbers(r) for r in records if r.status == OK} == expected
     assert {r.uid: numbers(r) for r in Store(results).records()} == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["ray::Actor", "raylet", "gcs_server"])
+def test_ray_itself_is_killed(sweep_file: Path, tmp_path: Path, victim: str) -> None:
+    """A worker that is killed is replaced; without its head the driver ends, and the same command goes on."""
+    sweep, results = load_sweep(sweep_file), tmp_path / "results"
+    undisturbed = Store(tmp_path / "undisturbed")
+    run_sweep(sweep, undisturbed, "local", track=False, progress=False)
+    expected = {record.uid: numbers(record) for record in undisturbed.records()}
+    with driver(sweep_file, results) as (process, log):
+        wait_for(results, 2, process, log)
+        pids = [pid for pid in session(process.pid) if program(pid).startswith(victim)]
+        assert pids, "no such process"
+        os.kill(pids[0], signal.SIGKILL)
+        process.wait(PATIENCE)
+        print(victim, process.returncode, log.read_text()[-1500:])
+    run_sweep(sweep, Store(results), "local", track=False, progress=False, compact=False)
+    records = written(results)
+    assert Counter(r.uid for r in records) == Counter(cell.uid for cell in sweep.cells)
+    assert [r.error for r in records if r.status == FAILED] == []
+    assert {r.uid: numbers(r) for r in records} == expected
+
+
+def program(pid: int) -> str:
+    """What a process calls itself, without its folder."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode().rpartition("/")[2]
+    return ""
 
 
 def numbers(record: Record) -> dict[str, Any]:

@@ -31,7 +31,7 @@ try:
 except ModuleNotFoundError:  # a bare GPU machine runs this file as a script
     pass
 
-MIX = ("bf16", "mxfp4", "mxfp4_rht_sr", "nvfp4", "nvfp4_plain", "ue5m3", "mxfp8", "quartet")
+MIX = ("bf16", "mxfp4", "mxfp4_rht_sr", "nvfp4", "nvfp4_plain", "ue5m3", "mxfp8", "tetrajet")
 CASES: dict[str, Any] = {
     "regression": TASKS["regression"](),
     "lm": TASKS["lm"](),

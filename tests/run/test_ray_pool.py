@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dse.errors import UserError
-from dse.run.executors import ray as executor
+from dse.run.executors import pool as executor
 from dse.run.executors.base import Options
 from dse.run.packing import Queue
 from dse.run.record import FAILED, OK, Record
@@ -87,7 +87,7 @@ def play(monkeypatch: pytest.MonkeyPatch, sweep: Sweep) -> Callable[..., Any]:
             if any(record.error == "stop" for _, record in pack):
                 stop.set()
 
-        pool = executor._Pool(Options(), Queue(sweep.cells * times, 32, workers=2), 2, on_records, stop, executor.Actor)
+        pool = executor.Pool(Options(), Queue(sweep.cells * times, 32, workers=2), 2, on_records, stop, executor.Actor)
         try:
             pool.run(lambda busy, under_way: None)
         finally:

@@ -1,14 +1,17 @@
 """The JSON Schema: what an editor would complete, and what it would mark."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
+from dse.recipe import is_option_path
 from dse.recipes import RECIPES
 from dse.registry import FAMILIES
 from dse.sweep import schema_json
+from dse.sweep.editor_values import option_paths
 from dse.sweep.schema import SweepFile, keys_of
 from tests.sweep.test_errors import MISTAKES
 
@@ -36,6 +39,14 @@ def test_every_key_and_every_registry_is_in_it() -> None:
     assert {"*.block", "wgrad.rhs.rounding.bits", "G", "training.lr", "task.size", "schedule.share"} <= set(grid)
 
 
+def test_every_listed_path_is_one_that_the_loader_knows() -> None:
+    explicit, patterns = option_paths(numerics=True)
+    assert len(explicit) > 800
+    for path in explicit:
+        assert is_option_path(path)
+        assert not any(re.search(pattern, path) for pattern in patterns)
+
+
 def test_most_mistakes_are_marked(validator: Any) -> None:
     """An editor marks structure and words; what depends on several values only the loader can tell."""
     marked, told = 0, []
@@ -54,6 +65,16 @@ def test_most_mistakes_are_marked(validator: Any) -> None:
     assert words.isdisjoint(told)
 
 
+def test_tasks_by_import_path(validator: Any) -> None:
+    for task, valid in (
+        ("./mine.py:Sums", True),
+        ({"./mine.py:Sums": {"width": 3, "grid": {"training.lr": [1]}}}, True),
+        ({"./mine.py:Sums": {"width": 3, "grid": {"training.lrr": [1]}}}, False),
+        ({"mine": {"width": 3}}, False),
+    ):
+        assert validator.is_valid({"tasks": [task], "recipes": ["bf16"]}) == valid
+
+
 @pytest.mark.parametrize(
     ("text", "bad"),
     [
@@ -61,6 +82,8 @@ def test_most_mistakes_are_marked(validator: Any) -> None:
         ("grid: {G.rounding: [{stochastic: {bits: 4}}]}", False),
         ("grid: {G.rounding: [{stochastic: {bit: 4}}]}", True),
         ("grid: {G.round: [up]}", True),
+        ("grid: {fprop.lhs.blok: [8]}", True),
+        ("grid: {forward.lhs.block: [8]}", False),
         ("grid: {wgrad.rotation.size: {log_int: [8, 64]}}", False),
         ("grid: {wgrad.rotation.size: {log_in: [8, 64]}}", True),
         ("grid: {task.size: [huge]}", True),

@@ -109,6 +109,22 @@ def test_text(sweep: Load) -> None:
 
 
 @pytest.mark.parametrize(
+    ("search", "text"),
+    [
+        ("{method: random, trials: 3}", "16 trials, 4 of them baselines: 0 done, 16 to run"),
+        ("{method: random, trials: 3}", "search: random, 3 configurations on each of 2 tasks\n"),
+        (
+            "{method: tpe, trials: 30, batch: 8}",
+            "30 configurations on each of 2 tasks, chosen in batches of 8 as results",
+        ),
+    ],
+)
+def test_text_of_a_search(sweep: Load, search: str, text: str) -> None:
+    file = FILE.replace("seeds: 2", f"seeds: 2\nsearch: {search}").replace("[8, 32]", "{int: [8, 32]}")
+    assert text in plan_text(make_plan(sweep(file[: file.index("exclude")]), {})) + "\n"
+
+
+@pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.1, "1 s"), (59.4, "59 s"), (59.6, "1 min"), (200, "3 min 20 s"), (7300, "2 h 1 min"), (200_000, "2 d 7 h")],
 )

@@ -1,13 +1,14 @@
 """Ranges, `search`, and the space that a search chooses from."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
 from dse.errors import UserError
-from dse.sweep import Cell, Dimension, Excluded, Label, Range, Space, Sweep, baselines_at, cell_at
+from dse.sweep import Cell, Dimension, Excluded, Label, Range, Space, Sweep, baselines_at, cell_at, load_sweep
 from dse.sweep.draw import drawn
 from dse.sweep.space import Assignment
 
@@ -205,3 +206,40 @@ def test_levels_hold_both_ends() -> None:
     assert Range("log_int", 8, 128, levels=5).points() == (8, 16, 32, 64, 128)
     assert Range("log", 1e-4, 1e-2, levels=1).points() == (1e-3,)
     assert Range("uniform", 0.0, 1.0).points() == ()
+
+
+@pytest.mark.parametrize("name", ["conditions", "baselines", "included", "ranges"])
+def test_asking_for_everything_gives_the_cells_of_the_grid(name: str) -> None:
+    """Two ways to the same cells: combinations made all at once, and choices made one after the other."""
+    found = load_sweep(Path(__file__).parent / "corpus" / f"{name}.yaml")
+    assert found.space is not None
+    fixed = {uid for cell in found.cells for uid in cell.baselines.values()}
+    seed, uids = found.axes["seed"][0], set()
+    for assignment in everything(found.space):
+        cell = cell_at(found.space, assignment, int(seed or 0))
+        if isinstance(cell, Cell):
+            assert cell.uid not in uids
+            uids.add(cell.uid)
+    own = {cell.uid for cell in found.cells if cell.labels["seed"] == seed}
+    assert uids <= own <= uids | fixed
+
+
+def everything(space: Space) -> Iterator[Assignment]:
+    """Every assignment: the last choice that has another value left takes it, those after it begin anew."""
+    for task in space.tasks:
+        path: list[int] = []
+        while True:
+            asked: list[int] = []
+
+            def suggest(dimension: Dimension, path: list[int] = path, asked: list[int] = asked) -> Label:
+                asked.append(len(dimension.choices))
+                if len(path) < len(asked):
+                    path.append(0)
+                return dimension.choices[path[len(asked) - 1]]
+
+            yield space.ask(task, suggest)
+            while path and path[-1] == asked[len(path) - 1] - 1:
+                path.pop()
+            if not path:
+                break
+            path[-1] += 1

@@ -64,6 +64,12 @@ def load_floats(at):
 
 
 @triton.jit
+def spread(value, like):
+    """A scalar in the shape of ``like``; like * 0 + value would be NaN beside an infinity."""
+    return tl.full(like.shape, value, tl.float32)
+
+
+@triton.jit
 def scales(z, row, group, width, ints, floats, level, key, ENCODE: tl.constexpr, SCALE_RANDOM: tl.constexpr):
     """Encode and decode factors of each position from the maxima of its block."""
     kind, rotation, block, tile, emode, emin, eman, ebits, smode, smin, sman, sbits, convention = ints
@@ -75,10 +81,10 @@ def scales(z, row, group, width, ints, floats, level, key, ENCODE: tl.constexpr,
     s = z * multiplier
     if ENCODE:
         if encodes != 0:
-            s = smaller(tl.div_rn(z * 0.0 + c, tl.where(z == 0, 1.0, z)) * alpha, LARGEST)
+            s = smaller(tl.div_rn(spread(c, z), tl.where(z == 0, 1.0, z)) * alpha, LARGEST)
     v, lattice = scale_lattice(s, slow, smax, smin, sman)
     if SCALE_RANDOM:
-        threshold = v * 0.0 + sthreshold
+        threshold = spread(sthreshold, v)
         if smode == 2:
             extent = tl.minimum(block, width)
             number = group * 16 // extent
@@ -95,13 +101,12 @@ def scales(z, row, group, width, ints, floats, level, key, ENCODE: tl.constexpr,
     decode = s_q
     if ENCODE:
         if encodes != 0:
-            encode = tl.div_rn(used, used * 0.0 + alpha)
-            decode = tl.div_rn(s_q * 0.0 + 1.0, s_q)
+            encode = tl.div_rn(used, spread(alpha, used))
+            decode = tl.div_rn(spread(1.0, s_q), s_q)
         else:
-            encode = tl.div_rn(used * 0.0 + 1.0, used * alpha)
+            encode = tl.div_rn(spread(1.0, used), used * alpha)
     else:
-        step_size = used * alpha
-        encode = tl.div_rn(tl.full(step_size.shape, 1.0, tl.float32), step_size)
+        encode = tl.div_rn(spread(1.0, used), used * alpha)
     return smaller(smaller(encode, LARGEST) * gain, LARGEST), decode
 
 
@@ -122,8 +127,8 @@ def block_values(
     for i in tl.static_range(16):
         m = m + (smaller(tl.abs(x[i]) * encode, emax),)
     if RANDOM or WIDE:
-        extent = tl.minimum(block, width)
-        index = row * (((width + extent - 1) // extent * extent + 15) // 16) + group
+        extent = tl.where(block <= width, (width + block - 1) & -block, width)  # of a row, whole blocks
+        index = row * ((extent + 15) // 16) + group
     q = m
     if RANDOM:
         if emode == 1:

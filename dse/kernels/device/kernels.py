@@ -21,7 +21,7 @@ def turned(at, row, group, R, K, stride_r, stride_k, size, factor, signs, ACROSS
     x = load_groups(at, row, group, R, K, stride_r, stride_k, ACROSS, RUN)
     if ROTATES:
         if size > 1:
-            mask = tl.load(signs + group % tl.maximum(size // 16, 1))
+            mask = tl.load(signs + (group & ((size - 1) >> 4)))  # sizes are powers of two
             x = rotate(x, size, factor, mask, GROUP, STAGES)
     return x
 
@@ -44,7 +44,7 @@ def quantize_tile(
     x = turned(
         source, row, group, R, K, source_r, source_k, size, floats[9], signs, ACROSS, RUN, GROUP, ROTATES, STAGES
     )
-    width = (K + size - 1) // size * size
+    width = (K + size - 1) & -size
     y = x
     if kind == 2:
         y = block_values(
@@ -62,12 +62,12 @@ def quantize_tile(
     store_groups(target, y, row, group, R, padded, target_r, target_k, ACROSS, STORE)
 
 
-@triton.jit(do_not_specialize=["layer", "point", "point2"])
+@triton.jit(do_not_specialize=["layer", "point", "point2", "clock_e", "clock_i", "regions_k"])
 def quantize_kernel(
     source, source_e, source_r, source_k, R, K, clock, clock_e, clock_i, layer,
     target, target_e, target_r, target_k, padded, int_table, float_table, signs, levels, point,
     target2, target2_e, target2_r, target2_k, padded2, int_table2, float_table2, signs2, levels2, point2,
-    regions_r, regions_k, RR: tl.constexpr, RK: tl.constexpr,
+    regions_k, RR: tl.constexpr, RK: tl.constexpr, MANY: tl.constexpr,
     ALONG: tl.constexpr, ACROSS: tl.constexpr, RUN: tl.constexpr, STORE: tl.constexpr,
     P: tl.constexpr, INNER: tl.constexpr,
     ROTATES: tl.constexpr, STAGES: tl.constexpr, BLOCKS: tl.constexpr, TILES: tl.constexpr, ENCODE: tl.constexpr,
@@ -79,18 +79,24 @@ def quantize_kernel(
 ):  # fmt: skip
     """Quantizes regions of RR x RK elements of source [E, R, K]: ALONG K to target, ACROSS (along R) to target2.
 
-    ACROSS, the operand is source transposed, [K, R]. Both read the region one after the other, the second time from
-    the cache.
+    ACROSS, the operand is source transposed, [K, R]. For both, neighboring programs read the same region at the same
+    time, one of them from the cache; one program for both would need the registers of both.
     """
-    pid = tl.program_id(0)
-    e = (pid // (regions_r * regions_k)).to(tl.int64)
-    region = pid % (regions_r * regions_k)
-    first_r = (region // regions_k) * RR
-    first_k = (region % regions_k) * RK
+    at_k, at_r = tl.program_id(0), tl.program_id(1)
+    e = tl.program_id(2).to(tl.int64)
+    which = 2
+    if ALONG and ACROSS:
+        which = at_k % 2
+        at_k = at_k // 2
+    if MANY:  # rows beyond what the second axis of a grid holds
+        at_r += at_k // regions_k * tl.num_programs(1)
+        at_k = at_k % regions_k
+    first_r = at_r * RR
+    first_k = at_k * RK
     seed = tl.load(clock + e * clock_e)
     step = tl.load(clock + e * clock_e + clock_i)
     source += e * source_e
-    if ALONG:
+    if ALONG and which != 1:
         ints = load_ints(int_table + e * INTS)
         floats = load_floats(float_table + e * FLOATS)
         level = (tl.load(levels + e * 2), tl.load(levels + e * 2 + 1))
@@ -106,7 +112,7 @@ def quantize_kernel(
                     False, RUN, STORE, P, INNER, ROTATES, STAGES, BLOCKS, TILES, ENCODE,
                     RANDOM, WIDE, THRESHOLD, SCALE_RANDOM, INTERPRET,
                 )  # fmt: skip
-    if ACROSS:
+    if ACROSS and which != 0:
         ints2 = load_ints(int_table2 + e * INTS)
         floats2 = load_floats(float_table2 + e * FLOATS)
         level2 = (tl.load(levels2 + e * 2), tl.load(levels2 + e * 2 + 1))

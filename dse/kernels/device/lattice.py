@@ -40,28 +40,21 @@ def smaller(a, b):
 
 
 @triton.jit
-def add_toward_zero(a, b, INTERPRET: tl.constexpr):
-    """a + b, b the larger, both not negative, rounded toward zero."""
+def fma_toward_zero(a, b, c, INTERPRET: tl.constexpr):
+    """a b + c rounded toward zero; a b exact, not negative and not below c."""
     if INTERPRET:
-        w = a + b
-        return float_of(bits_of(w) - ((w - b) > a).to(tl.int32))
+        w = a * b + c
+        return float_of(bits_of(w) - ((w - a * b) > c).to(tl.int32))
     else:
-        return tl.inline_asm_elementwise("add.rz.f32 $0, $1, $2;", "=f,f,f", [a, b], tl.float32, True, 1)
+        return tl.inline_asm_elementwise("fma.rz.f32 $0, $1, $2, $3;", "=f,f,f,f", [a, b, c], tl.float32, True, 1)
 
 
 @triton.jit
 def nearest_even(m, emin, man):
     """``m`` within the format's range; ``emin``: bits of 2^emin; ``man``: mantissa bits << 23."""
-    lift = float_of(tl.maximum(bits_of(m) & EXPONENT, emin) + ((23 << 23) - man))
-    return (m + lift) - lift
-
-
-@triton.jit
-def stochastic_8(m, emin, man, random, INTERPRET: tl.constexpr):
-    """``random``: (2 r + 1) << (8 - n), r in [0, 2^n)."""
-    lift = float_of(tl.maximum(bits_of(m) & EXPONENT, emin) + ((14 << 23) - man))
-    w = bits_of(add_toward_zero(m, lift, INTERPRET)) + random
-    return float_of(w & -512) - lift
+    e = tl.maximum(bits_of(m) & EXPONENT, emin)
+    lift = float_of((150 << 23) - man)
+    return tl.fma(float_of(e), -lift, tl.fma(float_of(e), lift, m))  # the products are exact: m + step 2^23 - step 2^23
 
 
 @triton.jit
@@ -107,20 +100,38 @@ def nearest_even_16(m, emin, man):
 
 
 @triton.jit
+def byte(word, at: tl.constexpr, INTERPRET: tl.constexpr):
+    """One byte of a word as int32, in one instruction."""
+    if INTERPRET:
+        return ((word >> (8 * at)) & 255).to(tl.int32)
+    elif at == 0:
+        return tl.inline_asm_elementwise("prmt.b32 $0, $1, 0, 0x4440;", "=r,r", [word], tl.int32, True, 1)
+    elif at == 1:
+        return tl.inline_asm_elementwise("prmt.b32 $0, $1, 0, 0x4441;", "=r,r", [word], tl.int32, True, 1)
+    elif at == 2:
+        return tl.inline_asm_elementwise("prmt.b32 $0, $1, 0, 0x4442;", "=r,r", [word], tl.int32, True, 1)
+    else:
+        return tl.inline_asm_elementwise("prmt.b32 $0, $1, 0, 0x4443;", "=r,r", [word], tl.int32, True, 1)
+
+
+@triton.jit
 def stochastic_16(m, emin, man, n, index, purpose, layer, seed, step, INTERPRET: tl.constexpr):
-    """n <= 8: one call serves the 16 elements."""
+    """n <= 8: one call serves the 16 elements.
+
+    A magnitude with nine fractional bits, truncated, plus (2 r + 1) << (8 - n) of them, floored; the odd part is in the
+    number that is added first.
+    """
     words = draw(index, purpose | (8 << 16), layer, seed, step)
-    keep = ((255 >> (8 - n)) << (8 - n)) << 1
-    half = 1 << (8 - n)
+    keep = (((255 >> (8 - n)) << (8 - n)) * 0x01010101).to(tl.uint32, bitcast=True)
+    words = (words[0] & keep, words[1] & keep, words[2] & keep, words[3] & keep)
+    lift = float_of((141 << 23) - man)
+    lift_half = float_of((141 << 23) - man + (1 << (8 - n)))
     q = ()
     for i in tl.static_range(16):
-        word = words[i // 4]
-        if i % 4 == 0:
-            shifted = word << 1
-        else:
-            shifted = word >> (8 * (i % 4) - 1)
-        random = (shifted.to(tl.int32, bitcast=True) & keep) | half
-        q = q + (stochastic_8(m[i], emin, man, random, INTERPRET),)
+        e = float_of(tl.maximum(bits_of(m[i]) & EXPONENT, emin))
+        random = byte(words[i // 4], i % 4, INTERPRET) * 2
+        w = bits_of(fma_toward_zero(e, lift_half, m[i], INTERPRET)) + random
+        q = q + (tl.fma(e, -lift, float_of(w & -512)),)
     return q
 
 

@@ -42,7 +42,7 @@ class Encode(Convention):
             scale, alpha = divide(c, z), None
         else:
             g = torch.where((level.g == 0) | level.g.isinf(), 1.0, level.g)
-            alpha = g / (c * level.target) if self.divisor else g
+            alpha = g / torch.full_like(g, c * level.target) if self.divisor else g  # CUDA multiplies by 1 / number
             alpha = torch.where(alpha == 0, 1.0, alpha)  # a g too small to divide counts as none
             scale = divide(c, z) * alpha
         scale = scale.clamp_max(largest)

@@ -20,26 +20,59 @@ TE_MINUS = sum(1 << i for i, sign in enumerate(_TE_SIGNS) if sign < 0)
 _SIGNS = ("none", "fixed", "random")
 
 
-def transform(x: Tensor) -> Tensor:
-    """X H on the last axis (a power of two), H Sylvester's matrix of ones: the fast Walsh-Hadamard transform.
+_CHUNK = 1 << 16
+"""Elements that a CPU transforms at once: they stay in its cache."""
 
-    Butterflies (a, b) -> (a + b, a - b) of elements 1, 2, 4 ... apart, in this order, so that every device and kernel
-    adds in the same order. The axis goes first meanwhile, for long runs of memory.
+
+def transform(x: Tensor, size: int, signs: Tensor | None = None) -> Tensor:
+    """X diag(signs) H / sqrt(size) on every ``size`` elements (a power of two) of the last axis, H Sylvester's matrix of ones.
+
+    The fast Walsh-Hadamard transform: butterflies (a, b) -> (a + b, a - b) of elements 1, 2, 4 ... apart, in this
+    order, so that every device and kernel adds in the same order; last one multiplication by fp32(1 / sqrt(size)).
     """
-    y = x.movedim(-1, 0).clone(memory_format=torch.contiguous_format)  # not x itself: it is written to
-    stages = [1 << i for i in range(x.shape[-1].bit_length() - 1)]
     if x.requires_grad and torch.is_grad_enabled():
-        for h in stages:
-            a, b = y.unflatten(0, (-1, 2, h)).unbind(1)
-            y = torch.stack((a + b, a - b), 1).flatten(0, 2)
-        return y.movedim(0, -1)
-    other = torch.empty_like(y)  # two buffers by turns: fresh ones cost three times as much
-    for h in stages:
-        a, b = y.unflatten(0, (-1, 2, h)).unbind(1)
-        torch.add(a, b, out=other.unflatten(0, (-1, 2, h)).select(1, 0))
-        torch.sub(a, b, out=other.unflatten(0, (-1, 2, h)).select(1, 1))
+        x = x if signs is None else _signed(x, signs)
+        y = x.unflatten(-1, (-1, size))
+        for h in _steps(size):
+            a, b = y.unflatten(-1, (-1, 2, h)).unbind(-2)
+            y = torch.stack((a + b, a - b), -2).flatten(-3)
+        return (y * (1 / math.sqrt(size))).flatten(-2)
+    if x.numel() == 0:
+        return x.clone()
+    if signs is not None and signs.dim() > 1:
+        x, signs = _signed(x, signs), None
+    rows = x.reshape(-1, size)
+    out = torch.empty(rows.shape, dtype=x.dtype, device=x.device)
+    chunk = max(1, min(len(rows), _CHUNK // size if x.device.type == "cpu" else len(rows)))
+    buffers = torch.empty(2, size * chunk, dtype=x.dtype, device=x.device)
+    for part, target in zip(rows.split(chunk), out.split(chunk), strict=True):
+        _transform(part, signs, target, *(buffer[: part.numel()].view(size, len(part)) for buffer in buffers))
+    return out.view(x.shape)
+
+
+def _transform(x: Tensor, signs: Tensor | None, out: Tensor, y: Tensor, other: Tensor) -> None:
+    """Rows x [M, size] to ``out``. In the buffers [size, M] their axis goes first, for long runs of memory."""
+    size, count = y.shape
+    y.copy_(x.t())
+    if signs is not None:
+        y.mul_(signs.unsqueeze(-1))
+    for h in _steps(size):
+        a, b = y.view(-1, 2, h * count).unbind(1)
+        total, difference = other.view(-1, 2, h * count).unbind(1)
+        torch.add(a, b, out=total)
+        torch.sub(a, b, out=difference)
         y, other = other, y
-    return y.movedim(0, -1)
+    torch.mul(y.t(), 1 / math.sqrt(size), out=out)
+
+
+def _signed(x: Tensor, signs: Tensor) -> Tensor:
+    """x [..., R, K] times ``signs`` [size] or [..., size]."""
+    whole = signs.unsqueeze(-2).expand(*signs.shape[:-1], x.shape[-1] // signs.shape[-1], -1).flatten(-2)
+    return x * whole.unsqueeze(-2)  # one long row: a broadcast in the middle would be slow
+
+
+def _steps(size: int) -> list[int]:
+    return [1 << i for i in range(size.bit_length() - 1)]
 
 
 @dataclass(frozen=True)
@@ -76,12 +109,10 @@ class Hadamard(Rotation):
         return 1 - 2 * minus.to(like.dtype)
 
     def turn(self, x: Tensor, basis: Tensor) -> Tensor:
-        parts = x.unflatten(-1, (-1, self.size)) * basis[..., None, None, :]
-        return transform(parts).mul(1 / math.sqrt(self.size)).flatten(-2)
+        return transform(x, self.size, basis)
 
     def back(self, x: Tensor, basis: Tensor) -> Tensor:
-        parts = transform(x.unflatten(-1, (-1, self.size))).mul(1 / math.sqrt(self.size))
-        return (parts * basis[..., None, None, :]).flatten(-2)
+        return _signed(transform(x, self.size), basis)
 
     def ops(self) -> Ops:
         steps = int(math.log2(self.size))

@@ -1,0 +1,142 @@
+"""What ``dse.bench.kernels`` times: operands, tile shapes, and other programs that do the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dse.block import BlockQuantizer
+from dse.formats import E2M1, E8M0, UE4M3
+from dse.gemm import Gemm
+from dse.kernels import Use, quantize, quantize_both, table
+from dse.kernels.launch import DEFAULT, Shape
+from dse.random import Key
+from dse.techniques.rotations import Hadamard
+from dse.techniques.rounding import Stochastic, TowardZero
+from dse.techniques.tensor_scales import Current
+
+SHAPES = {
+    "default": DEFAULT,
+    "exchange": Shape(store=16),
+    "two groups": Shape(positions=256, across_positions=512, across=256),
+    "80 registers": Shape(registers=80),
+    "narrow": Shape(along=8, across_positions=256, across=64),
+    "repeat": Shape(repeat=4),
+    "eight warps": Shape(positions=256, across_positions=512, across=256, warps=8),
+}
+"""Tile shapes to choose from."""
+
+_NEAREST = BlockQuantizer(E2M1, UE4M3, 16)
+_RANDOM = replace(_NEAREST, rounding=Stochastic(8))
+_TURN = Hadamard(16, "random")
+_CURRENT = replace(_NEAREST, tensor_scale=Current())
+
+
+class Figure(NamedTuple):
+    """An operand; ``axes``: 1, 2 (both from one read) or -1 (along the rows of memory); ``target``: times a copy."""
+
+    use: Use
+    target: float | None = None
+    axes: int = 1
+    dtype: torch.dtype = torch.bfloat16
+
+
+FIVE = {
+    "nearest": Figure(Use(_NEAREST, None), 1.10),
+    "Hadamard 16": Figure(Use(_NEAREST, _TURN), 1.15),
+    "stochastic 8": Figure(Use(_RANDOM, None), 1.12),
+    "stochastic 8, Hadamard 16": Figure(Use(_RANDOM, _TURN), 1.20),
+    "both axes": Figure(Use(_NEAREST, None), 1.75, 2),
+}
+"""The issue's figures."""
+MORE = {
+    "transposed": Figure(Use(_NEAREST, None), None, -1),
+    "mxfp4": Figure(Use(BlockQuantizer(E2M1, E8M0, 32, constant=4.0, scale_rounding=TowardZero()), None)),
+    "nvfp4 X": Figure(Use(_CURRENT, None)),
+    "nvfp4 X, both axes": Figure(Use(_CURRENT, None), None, 2),
+    "nvfp4 W, tile 16": Figure(Use(replace(_CURRENT, tile=16), None)),
+    "nvfp4 wgrad G": Figure(Use(replace(_CURRENT, rounding=Stochastic(8)), Hadamard(16, "fixed")), None, -1),
+    "FP32 in": Figure(Use(_NEAREST, None), dtype=torch.float32),
+    "FP32 in, both axes": Figure(Use(_NEAREST, None), None, 2, torch.float32),
+    "both axes, stochastic 8, Hadamard 16": Figure(Use(_RANDOM, _TURN), None, 2),
+    "Hadamard 128": Figure(Use(_NEAREST, Hadamard(128))),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row: ``call`` is timed on each operand in turn."""
+
+    figure: str
+    variant: str
+    call: Callable[[Tensor], object]
+    dtype: torch.dtype = torch.bfloat16
+    target: float | None = None
+
+
+def key(device: str) -> Key:
+    """Of a pack of one."""
+    return Key(torch.tensor([[1, 2]], device=device), 3, 2)
+
+
+def kernel_jobs(device: str, quick: bool) -> Iterator[Job]:
+    """The five figures with the default tile first, then with the others, then more operands."""
+    for label, shape in SHAPES.items():
+        for name, figure in FIVE.items():
+            yield _kernel(name, label, figure, shape, device)
+    for name in list(MORE)[: 6 if quick else None]:
+        yield _kernel(name, "default", MORE[name], DEFAULT, device)
+
+
+def reference_jobs(device: str, quick: bool) -> Iterator[Job]:
+    """The plain-torch quantizers, their compilation, and peers where they can be imported."""
+    names = ["nearest", "stochastic 8, Hadamard 16"] if quick else [*FIVE, *MORE]
+    for name in names:
+        figure = (FIVE | MORE)[name]
+        if figure.axes == 1:
+            yield Job(name, "eager reference", partial(_refer, figure.use, key(device)), figure.dtype)
+    if not quick:
+        compiled = torch.compile(lambda v: _NEAREST(v.float()).values.bfloat16())
+        yield Job("nearest", "compiled reference", lambda x: compiled(x[0]))
+    yield from _peers()
+
+
+def _kernel(name: str, label: str, figure: Figure, shape: Shape, device: str) -> Job:
+    t, k = table([figure.use], device), key(device)
+
+    def call(x: Tensor) -> object:
+        if figure.axes == 2:
+            return quantize_both(x, t, k, t, k.at(3), torch.bfloat16, shape)
+        return quantize(x if figure.axes == 1 else x.mT, t, k, torch.bfloat16, shape)
+
+    return Job(name, label, call, figure.dtype, figure.target)
+
+
+def _refer(use: Use, k: Key, x: Tensor) -> object:
+    gemm = Gemm(use.quantizer, use.quantizer, use.rotation)
+    y = x.float()
+    return use.quantizer(gemm.turn(y, gemm.basis(y, k)), k).values.bfloat16()
+
+
+def _peers() -> Iterator[Job]:
+    """Other emulations of MXFP4."""
+    try:
+        from torchao.prototype.mx_formats.mx_tensor import MXTensor
+    except ImportError:
+        pass
+    else:
+        yield Job(
+            "mxfp4", "torchao", lambda x: MXTensor.to_mx(x[0], torch.float4_e2m1fn_x2, 32).dequantize(torch.bfloat16)
+        )
+    try:
+        from mx.mx_ops import quantize_mx_op
+        from mx.specs import apply_mx_specs
+    except ImportError:
+        return
+    specs = apply_mx_specs({"w_elem_format": "fp4_e2m1", "a_elem_format": "fp4_e2m1", "block_size": 32, "bfloat": 16})
+    yield Job("mxfp4", "microxcaling", lambda x: quantize_mx_op(x[0], specs, "fp4_e2m1", 32, [-1]))

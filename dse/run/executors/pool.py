@@ -1,0 +1,201 @@
+"""A pool of long-lived Ray actors, each given the next pack when it is idle.
+
+No Ray object is made per trial, and per pack but one method call (1 to 3 ms). A pack whose actor dies is tried again in
+halves, until the trial that kills its worker is alone; that one is tried once more, then recorded as failed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from dse.errors import UserError
+from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, lost
+from dse.run.executors.cluster import on_gpu
+from dse.run.executors.worker import Worker
+from dse.run.packing import ATTEMPTS, Load, Supply
+from dse.run.record import Record
+
+if TYPE_CHECKING:
+    from dse.trial import Trial
+
+START_TIMEOUT = 180.0
+"""Seconds after which actors that do not come up are an error: resources others hold make Ray wait for ever."""
+GRACE = 120.0
+"""Seconds beyond its time limit after which a pack's actor is killed: something hangs that no limit inside reaches."""
+_DEATHS = 12
+"""Of each worker, in a row: a pack of 512 dies ten times before its poison is alone, and twice then."""
+_BEAT = 0.5
+_WATCH = "watch"
+
+
+class Actor(Worker):
+    """A worker in its own process. A UserError comes back as a value: Ray would wrap it in a traceback."""
+
+    def ready(self) -> None:
+        """Answers once the process is up and torch is imported."""
+
+    def attempt(self, trials: Sequence[Trial], configs: Sequence[str], width: int | None) -> list[Record] | str:
+        try:
+            return self.run(trials, configs, width)
+        except UserError as error:
+            return str(error)
+
+    def progress(self) -> tuple[int, float]:
+        """``running`` and ``done``, asked beside a running ``attempt``."""
+        return self.running, self.done
+
+
+@dataclass
+class _Flight:
+    """What an actor is busy with: a load of cells, or (None) starting up.
+
+    ``asked``: the question for its progress that is not answered yet; ``running``, ``done``: the last answer.
+    """
+
+    actor: Any
+    load: Load | None = None
+    since: float = field(default_factory=time.monotonic)
+    asked: Any = None
+    running: int = 0
+    done: float = 0.0
+    late: bool = False
+
+
+class Pool:
+    """The actors, and what is in flight."""
+
+    def __init__(
+        self, options: Options, supply: Supply, slots: int, on_records: OnRecords, stop: Stop, kind: type[Actor]
+    ) -> None:
+        self._kind = kind
+        # a worker sees the GPU that Ray gives it as the only one
+        self._options = replace(options, device="cuda") if on_gpu(options) else options
+        self._supply, self._slots, self._on_records, self._stop = supply, slots, on_records, stop
+        self._flights: dict[Any, _Flight] = {}
+        self._idle: list[Any] = []
+        self._deaths = 0  # in a row
+        self._moved = time.monotonic()
+
+    def run(self, on_progress: OnProgress) -> None:
+        import ray
+
+        while True:
+            self._dispatch()
+            if not self._flights and (self._stop.is_set() or self._supply.over()):
+                return
+            if self._flights:
+                landed, _ = ray.wait(list(self._flights), num_returns=1, timeout=_BEAT)
+            else:
+                landed = []
+                time.sleep(_BEAT)
+            for ref in landed:
+                self._land(ref, self._flights.pop(ref))
+                self._moved = time.monotonic()
+            self._watch()
+            flights = self._flights.values()
+            on_progress(sum(flight.running for flight in flights), sum(flight.done for flight in flights))
+            self._check_start()
+
+    def close(self) -> None:
+        """Ends every actor, whatever it does."""
+        for actor in [*self._idle, *(flight.actor for flight in self._flights.values())]:
+            _end(actor)
+        self._idle.clear()
+        self._flights.clear()
+
+    def _dispatch(self) -> None:
+        """Loads for the idle actors, and actors for the loads that wait."""
+        while self._idle and not self._stop.is_set() and (load := self._supply.take()):
+            actor = self._idle.pop()
+            trials, configs = [cell.trial for cell in load.cells], [cell.config for cell in load.cells]
+            self._flights[actor.attempt.remote(trials, configs, load.width)] = _Flight(
+                actor, load, running=len(load.cells)
+            )
+        starting = sum(flight.load is None for flight in self._flights.values())
+        room = self._slots - len(self._flights) - len(self._idle)
+        if not self._stop.is_set() and not self._idle:
+            for _ in range(min(room, len(self._supply) - starting)):
+                self._hire()
+
+    def _hire(self) -> None:
+        import ray
+
+        gpus = 1 if on_gpu(self._options) else 0
+        make: Any = ray.remote(concurrency_groups={_WATCH: 1})(self._kind)  # type: ignore[call-overload]
+        handle: Any = make.options(num_cpus=1, num_gpus=gpus, max_restarts=0).remote(self._options)
+        self._flights[handle.ready.remote()] = _Flight(handle)
+
+    def _land(self, ref: Any, flight: _Flight) -> None:
+        import ray
+
+        try:
+            outcome = ray.get(ref)
+        except ray.exceptions.RayError as error:
+            self._lose(flight, error)
+            return
+        if isinstance(outcome, str):
+            _end(flight.actor)
+            raise UserError(outcome)
+        if flight.load is not None:
+            self._deaths = 0
+            self._on_records(list(zip(flight.load.cells, outcome, strict=False)))
+            self._supply.finished(flight.load, len(outcome))
+        self._idle.append(flight.actor)
+
+    def _lose(self, flight: _Flight, error: Exception) -> None:
+        """An actor died, or could not even run its method."""
+        for actor in (flight.actor, *self._idle):  # a trial is blamed only after an actor that had just answered died
+            _end(actor)
+        self._idle.clear()
+        self._deaths += 1
+        guilty = None if flight.load is None else self._supply.died(flight.load)
+        if guilty is not None:
+            seconds = time.monotonic() - flight.since
+            reason = f"the worker died {ATTEMPTS} times while it ran this trial:\n{error}"
+            if flight.late:
+                reason = f"timed out: no answer in {seconds:.0f} s, {self._options.timeout:g} s are allowed"
+            self._on_records([(guilty, lost(guilty.trial, guilty.config, reason, self._options.device, seconds))])
+        if self._deaths > (self._slots if flight.load is None else _DEATHS * (self._slots + 1)):
+            raise UserError(f"{self._deaths} Ray workers died one after the other; the last: {_short(error)}")
+
+    def _watch(self) -> None:
+        """How far the packs are, as the actors answered; and an end to those that hang."""
+        import ray
+
+        now, timeout = time.monotonic(), self._options.timeout
+        for flight in self._flights.values():
+            if flight.load is None:
+                continue
+            if flight.asked is not None and ray.wait([flight.asked], num_returns=1, timeout=0)[0]:
+                try:
+                    flight.running, flight.done = ray.get(flight.asked)
+                except ray.exceptions.RayError:  # it died: its flight will tell
+                    continue
+                flight.asked = None
+            if flight.asked is None and now - flight.since > _BEAT:
+                flight.asked = flight.actor.progress.options(concurrency_group=_WATCH).remote()
+            if timeout and not flight.late and now - flight.since > timeout * len(flight.load.cells) + GRACE:
+                flight.late = True
+                _end(flight.actor)
+
+    def _check_start(self) -> None:
+        starting = self._flights and all(flight.load is None for flight in self._flights.values())
+        if starting and time.monotonic() - self._moved > START_TIMEOUT:
+            raise UserError(
+                f"no Ray worker has started in {START_TIMEOUT:.0f} s; something else may hold the processors or GPUs"
+                " (`ray status` shows it)"
+            )
+
+
+def _end(actor: Any) -> None:
+    import ray
+
+    ray.kill(actor, no_restart=True)
+
+
+def _short(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,70 @@
+"""A sweep as Optuna studies in a file that optuna-dashboard opens: a projection, made anew from the results each time.
+
+One study per task, ``NAME/TASK``, whatever way the configurations were chosen.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dse.errors import UserError
+from dse.run.search import so_far
+from dse.run.search.journal import key_of
+from dse.run.search.objectives import OBJECTIVES, Mark, values
+from dse.run.search.study import Told, rebuild
+from dse.run.store import Store
+
+if TYPE_CHECKING:
+    from dse.sweep import Assignment, Cell, Sweep
+
+FILE = "optuna.log"
+
+
+def export(sweep: Sweep, store: Store) -> tuple[Path, int]:
+    """Writes ``optuna.log`` into the results folder, in one step; returns it and how many configurations it holds.
+
+    A configuration is in it once all its seeds and their baselines have results. Raises UserError when there is none
+    yet, or the folder cannot be written.
+    """
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    assert sweep.space is not None
+    told = _told(so_far(sweep, store.folder), store)
+    count = sum(map(len, told.values()))
+    if not count:
+        raise UserError(f"{sweep.name} has no whole configuration with results in {store.folder} yet; dse run it first")
+    final = store.folder / FILE
+    fresh = final.with_name(f"{FILE}.{os.getpid()}.tmp")
+    try:
+        fresh.unlink(missing_ok=True)
+        storage = JournalStorage(JournalFileBackend(str(fresh)))
+        for task, items in told.items():
+            name = f"{sweep.name}/{task}"
+            study = rebuild(sweep.space, sweep.search, items, storage=storage, study_name=name)
+            study.set_user_attr("objectives", list(sweep.search.objectives or OBJECTIVES))
+        os.replace(fresh, final)  # noqa: PTH105
+    except OSError as error:
+        raise UserError(f"results folder {store.folder} is not writable: {error.strerror or error}") from None
+    finally:
+        fresh.unlink(missing_ok=True)
+    return final, count
+
+
+def _told(sweep: Sweep, store: Store) -> dict[str, list[Told]]:
+    """Task -> its configurations with their objectives, in the order of the cells."""
+    assert sweep.space is not None
+    marks = {r.uid: Mark.of(r) for r in store.records({cell.uid for cell in sweep.cells}, brief=True)}
+    groups: dict[object, tuple[Assignment, list[Cell]]] = {}
+    for cell in sweep.cells:
+        if cell.uid not in cell.baselines.values():
+            assignment = sweep.space.assignment(cell.labels)
+            groups.setdefault(key_of(assignment), (assignment, []))[1].append(cell)
+    names = sweep.search.objectives or tuple(OBJECTIVES)
+    found: dict[str, list[Told]] = {}
+    for assignment, cells in groups.values():
+        if all(cell.uid in marks and cell.baseline_uid in marks for cell in cells):
+            found.setdefault(str(assignment["task"]), []).append(Told(assignment, values(cells, marks, names)))
+    return found

@@ -1,0 +1,154 @@
+"""The loop of a search: it hears every result, and asks for the next batch of a task once it knows all of the last one.
+
+Results count in the order of asking, whatever the order of arriving: for a fixed seed the configurations are the same
+with any executor and any number of workers. While one task waits for its last results, the others fill the packs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dse.run.record import Record
+from dse.run.search import journal
+from dse.run.search.objectives import Mark, values
+from dse.run.search.samplers import first_batch
+from dse.run.search.study import Told, ask
+from dse.sweep import Cell, cell_at, with_cells
+
+if TYPE_CHECKING:
+    from dse.run.store import Store
+    from dse.sweep import Assignment, Sweep
+
+
+def so_far(sweep: Sweep, results: Path) -> Sweep:
+    """The sweep with the cells that its search has asked for; any other sweep as it is."""
+    if not sweep.search.needs_results or sweep.space is None:
+        return sweep
+    found = journal.asked(results, sweep.name, sweep.space)
+    return with_cells(sweep, _round(found.values()))
+
+
+def ahead(sweep: Sweep, store: Store) -> Sweep:
+    """The sweep with the cells that its search has asked for, and those that it would ask for next; nothing is written."""
+    if not sweep.search.needs_results:
+        return sweep
+    search = SearchLoop(sweep, store.folder, dry=True)
+    search.catch_up(lambda uids: store.records(uids, brief=True))
+    return search.sweep
+
+
+def progress(sweep: Sweep, results: Path) -> str:
+    """How far a search is, in words; nothing for other sweeps."""
+    if not sweep.search.needs_results or sweep.space is None:
+        return ""
+    count = sum(map(len, journal.asked(results, sweep.name, sweep.space).values()))
+    return f"{count} of {(sweep.search.trials or 0) * len(sweep.space.tasks)} configurations asked for so far"
+
+
+class SearchLoop:
+    """The search of a sweep whose configurations depend on results. ``sweep`` has the cells asked for so far.
+
+    ``dry``: nothing is written down.
+    """
+
+    def __init__(self, sweep: Sweep, results: Path, dry: bool = False) -> None:
+        assert sweep.space is not None
+        assert sweep.search.needs_results
+        self._space, self._settings = sweep.space, sweep.search
+        self._results, self._dry = results, dry
+        self._marks: dict[str, Mark] = {}
+        self._cells: dict[tuple[tuple[str, object], ...], list[Cell]] = {}  # configuration -> its cells, one per seed
+        self._trials: dict[str, dict[str, None]] = {task: {} for task in self._space.tasks}  # first cells' uids
+        self._asked = journal.asked(results, sweep.name, self._space)
+        self._over: set[str] = set()  # tasks for which nothing is left to ask
+        for task, assignments in self._asked.items():
+            self._trials[task].update(dict.fromkeys(map(self._uid, assignments)))
+        self.sweep = with_cells(sweep, _round(self._asked.values()))
+
+    @property
+    def asked(self) -> int:
+        """Configurations asked for so far, over all tasks."""
+        return sum(map(len, self._asked.values()))
+
+    @property
+    def open(self) -> bool:
+        """Whether anything may be asked for yet."""
+        return len(self._over) < len(self._asked)
+
+    def hear(self, records: Iterable[Record]) -> None:
+        """Results of any cells, baselines among them."""
+        self._marks.update((record.uid, Mark.of(record)) for record in records)
+
+    def catch_up(self, records: Callable[[set[str]], Iterable[Record]]) -> None:
+        """Asks until results are missing, or nothing is left to ask for; ``records`` are those that there are."""
+        new: Sequence[Cell] | None = self.sweep.cells
+        while new is not None:
+            self.hear(records({cell.uid for cell in new}))
+            new = self.more()
+
+    def more(self) -> Sequence[Cell] | None:
+        """Asks wherever all results are known; the cells that are new, in the order in which to run them. None where
+        results are waited for, or the search is over."""
+        before = {cell.uid for cell in self.sweep.cells}
+        grown = [task for task in self._asked if self._ask(task)]
+        if not grown:
+            return None
+        self.sweep = with_cells(self.sweep, _round(self._asked.values()))
+        return [cell for cell in self.sweep.cells if cell.uid not in before]
+
+    def told(self, task: str) -> list[Told]:
+        """The task's configurations whose results are known, in the order of asking."""
+        names = self._settings.objectives or ()
+        found = [(assignment, self._of(assignment)) for assignment in self._asked[task]]
+        return [
+            Told(a, values(cells, self._marks, names) if cells else None) for a, cells in found if self._known(cells)
+        ]
+
+    def _ask(self, task: str) -> bool:
+        """Whether anything new has been asked for on a task."""
+        assignments, search = self._asked[task], self._settings
+        if task in self._over or not all(self._known(self._of(assignment)) for assignment in assignments):
+            return False
+        done = len(assignments)
+        count = min((search.trials or 0) - done, max(search.batch or 1, first_batch(search) - done))
+        batch: list[Assignment] = []
+        if count > 0:
+            seen = {journal.key_of(assignment) for assignment in assignments}
+            batch = ask(self._space, search, task, self.told(task), seen, count, lambda a: self._accept(task, a))
+        if batch and not self._dry:
+            batch = journal.ask(self._results, self.sweep.name, self._space, task, done, batch)
+        if not batch:
+            self._over.add(task)
+        assignments += batch
+        self._trials[task].update(dict.fromkeys(map(self._uid, batch)))  # another driver's batch, too
+        return bool(batch)
+
+    def _accept(self, task: str, assignment: Assignment) -> bool:
+        """Not what has no meaning, nor what is excluded, a baseline, or the same trials as another configuration."""
+        cells = self._of(assignment)
+        uid = self._uid(assignment)
+        if not cells or uid in self._trials[task] or any(c.uid in c.baselines.values() for c in cells):
+            return False
+        self._trials[task][uid] = None
+        return True
+
+    def _of(self, assignment: Assignment) -> list[Cell]:
+        key = journal.key_of(assignment)
+        if key not in self._cells:
+            found = [cell_at(self._space, assignment, seed) for seed in self._space.spec.seeds]
+            self._cells[key] = [cell for cell in found if isinstance(cell, Cell)]
+        return self._cells[key]
+
+    def _uid(self, assignment: Assignment) -> str:
+        cells = self._of(assignment)
+        return cells[0].uid if cells else ""
+
+    def _known(self, cells: Sequence[Cell]) -> bool:
+        return all(cell.uid in self._marks and cell.baseline_uid in self._marks for cell in cells)
+
+
+def _round(tasks: Iterable[Sequence[Assignment]]) -> list[Assignment]:
+    """Task by task, in the order of asking."""
+    return [assignment for assignments in tasks for assignment in assignments]

@@ -1,0 +1,72 @@
+"""What a search is told about a configuration.
+
+- ``gap``: held-out metric minus that of the paired baseline, in the metric's unit, mean over the seeds;
+- ``overhead``: ``dse.cost.excess``, percent of time beside three bare FP4 GEMMs. Among FP4 recipes it is their
+  ``overhead``; a wider recipe pays for its slower GEMMs, which would look free otherwise.
+
+A seed that diverged counts as a model that has learned nothing (the baseline's metric before training): the search is
+to keep away from there. One that failed (crashed, out of memory, timed out) says nothing about accuracy, and is left
+out; so is one whose baseline has no metric. With no seed left the configuration is told as failed: without values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from statistics import fmean
+from typing import TYPE_CHECKING, NamedTuple
+
+from dse.run.record import DIVERGED, Record
+
+if TYPE_CHECKING:
+    from dse.recipe import Recipe
+    from dse.sweep import Cell
+
+
+class Mark(NamedTuple):
+    """What is kept of a record: a search may have very many."""
+
+    status: str
+    metric: float | None
+    initial: float | None
+
+    @classmethod
+    def of(cls, record: Record) -> Mark:
+        return cls(record.status, record.metric, record.metric_initial)
+
+
+Marks = Mapping[str, Mark]
+
+
+def values(cells: Sequence[Cell], marks: Marks, objectives: Sequence[str]) -> tuple[float, ...] | None:
+    """The objectives of a configuration from the results of its cells, one per seed; None when there are none."""
+    found = [OBJECTIVES[name](cells, marks) for name in objectives]
+    known = [value for value in found if value is not None]
+    return tuple(known) if len(known) == len(found) and _gap(cells, marks) is not None else None
+
+
+def _gap(cells: Sequence[Cell], marks: Marks) -> float | None:
+    gaps = [gap for cell in cells if (gap := _of_seed(marks[cell.uid], marks.get(cell.baseline_uid))) is not None]
+    return fmean(gaps) if gaps else None
+
+
+def _of_seed(own: Mark, base: Mark | None) -> float | None:
+    if base is None or base.metric is None:
+        return None
+    metric = base.initial if own.status == DIVERGED else own.metric
+    return None if metric is None else metric - base.metric
+
+
+def _overhead(cells: Sequence[Cell], _: Marks) -> float | None:
+    return _cost(cells[0].trial.recipe)
+
+
+@cache
+def _cost(recipe: Recipe) -> float:
+    from dse.cost import excess
+
+    return excess(recipe)
+
+
+OBJECTIVES: dict[str, Callable[[Sequence[Cell], Marks], float | None]] = {"gap": _gap, "overhead": _overhead}
+"""Name in the sweep language -> its value; all are minimized."""

@@ -1,0 +1,145 @@
+"""A search as an Optuna study: rebuilt from what was told, asked for more, or written to a file."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from dse.run.search.journal import key_of
+from dse.run.search.objectives import OBJECTIVES
+from dse.run.search.samplers import GENERATION, sampler
+from dse.sweep import Assignment, Dimension, Label, Search, Space
+from dse.sweep.labels import text_of
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+_PATIENCE = 200
+"""Configurations in vain (asked for before, or without a meaning) after which the sampler's are replaced by random
+ones, and after which random ones seem to be used up."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """A configuration and its objectives; None: it failed, and nothing is known."""
+
+    assignment: Assignment
+    values: tuple[float, ...] | None
+
+
+class Parameters:
+    """The dimensions of a space as Optuna's parameters: their names are unique, their choices text."""
+
+    def __init__(self, space: Space) -> None:
+        names = [d.name for d in space.dimensions]
+        self.names = {
+            d: d.name if names.count(d.name) == 1 else f"{d.name} ({number})"
+            for number, d in enumerate(space.dimensions)
+        }
+        self._texts = {d: _texts(d) for d in space.dimensions if d.range is None}
+
+    def suggest(self, trial: Trial, dimension: Dimension) -> Label:
+        """What the trial's sampler chooses."""
+        name, own = self.names[dimension], dimension.range
+        if own is None:
+            texts = self._texts[dimension]
+            return dimension.choices[texts.index(trial.suggest_categorical(name, texts))]
+        if own.whole:
+            step = int(own.step) or 1
+            return trial.suggest_int(name, int(own.low), int(own.settle(own.high)), step=step, log=own.log)
+        return trial.suggest_float(name, own.low, own.settle(own.high), step=own.step or None, log=own.log)
+
+    def value(self, dimension: Dimension, label: Label) -> Any:
+        """A label as Optuna's value of the parameter."""
+        return label if dimension.range else self._texts[dimension][dimension.choices.index(label)]
+
+    def distribution(self, dimension: Dimension) -> BaseDistribution:
+        """Equal to the one of ``suggest``."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        own = dimension.range
+        if own is None:
+            return CategoricalDistribution(self._texts[dimension])
+        if own.whole:
+            return IntDistribution(int(own.low), int(own.settle(own.high)), own.log, int(own.step) or 1)
+        return FloatDistribution(own.low, own.settle(own.high), own.log, own.step or None)
+
+
+def ask(
+    space: Space,
+    search: Search,
+    task: str,
+    told: Sequence[Told],
+    seen: Collection[tuple[tuple[str, object], ...]],
+    count: int,
+    accept: Callable[[Assignment], bool],
+) -> list[Assignment]:
+    """The next ``count`` configurations of a task, fewer when the space seems to be used up.
+
+    ``seen``: keys of those asked for before; ``accept``: is asked for each new one whether it means something.
+    A function of its arguments alone.
+    """
+    from optuna.trial import TrialState
+
+    own = sampler(search, len(told))
+    study, parameters = rebuild(space, search, told, own), Parameters(space)
+    found: list[Assignment] = []
+    tried = set(seen)
+
+    def offer(assignment: Assignment) -> bool:
+        key = key_of(assignment)
+        new = key not in tried and accept(assignment)
+        tried.add(key)
+        if new:
+            found.append(assignment)
+        return new
+
+    misses = 0
+    while len(found) < count and misses < _PATIENCE:
+        trial = study.ask()
+        if not offer(space.ask(task, partial(parameters.suggest, trial))):
+            study.tell(trial, state=TrialState.FAIL)
+            misses += 1
+    generator, misses = random.Random(f"{search.seed}/{len(told)}"), 0
+    while len(found) < count and misses < _PATIENCE:
+        misses = 0 if offer(space.at(task, [generator.random() for _ in space.dimensions])) else misses + 1
+    return found
+
+
+def rebuild(space: Space, search: Search, told: Sequence[Told], own: Any = None, **where: Any) -> Study:
+    """A study that was told all this; ``where``: its name and storage, in memory without."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    directions = [optuna.study.StudyDirection.MINIMIZE] * len(search.objectives or OBJECTIVES)
+    study = optuna.create_study(directions=directions, sampler=own, **where)
+    parameters = Parameters(space)
+    complete = 0
+    for item in told:
+        study.add_trial(_frozen(space, parameters, item, complete // (search.population or 1)))
+        complete += item.values is not None
+    return study
+
+
+def _frozen(space: Space, parameters: Parameters, item: Told, generation: int) -> FrozenTrial:
+    from optuna.trial import TrialState, create_trial
+
+    labels = space.told(item.assignment)
+    return create_trial(
+        state=TrialState.FAIL if item.values is None else TrialState.COMPLETE,
+        values=item.values,
+        params={parameters.names[d]: parameters.value(d, label) for d, label in labels.items()},
+        distributions={parameters.names[d]: parameters.distribution(d) for d in labels},
+        system_attrs={GENERATION: generation},
+    )
+
+
+def _texts(dimension: Dimension) -> tuple[str, ...]:
+    """A dimension's choices as distinct texts."""
+    texts = tuple(map(text_of, dimension.choices))
+    return texts if len(set(texts)) == len(texts) else tuple(f"{i}: {text}" for i, text in enumerate(texts))

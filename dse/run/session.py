@@ -1,0 +1,161 @@
+"""One driver at work on a sweep: what it runs, stores, shares with other drivers, shows and projects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from dse.run.claims import Claims
+from dse.run.executors import Executor
+from dse.run.interrupt import graceful
+from dse.run.lock import InUse
+from dse.run.manifest import Manifest
+from dse.run.news import News
+from dse.run.packing import Queue
+from dse.run.progress import Progress, make_progress
+from dse.run.record import Record
+from dse.run.search import SearchLoop
+from dse.run.search.supply import Growing
+from dse.run.sharing import SharedQueue
+from dse.run.standing import Standing
+from dse.run.store import Store
+from dse.run.tracking import BEHIND
+
+if TYPE_CHECKING:
+    from dse.run.live import Tracker
+    from dse.sweep import Cell, Sweep
+
+_FLUSH = 60.0  # seconds to wait for MLflow at the end of a sweep
+_FLUSH_ABORTED = 5.0  # after an error or a second Ctrl-C
+
+
+class Session:
+    """``pending``: the cells to run, of all ``cells``; ``news``: since the results were looked at that decided so.
+
+    ``standing``: what has been done; ``notes``: warnings for the user.
+    """
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        store: Store,
+        cells: Sequence[Cell],
+        pending: Sequence[Cell],
+        runner: Executor,
+        news: News,
+        track: bool,
+        search: SearchLoop | None = None,
+    ) -> None:
+        self._sweep, self._store, self._pending, self._runner = sweep, store, pending, runner
+        self.notes = _damage(store)
+        again = {cell.uid for cell in pending}
+        found = store.records({cell.uid for cell in cells}, brief=not track)
+        self._known = [record for record in found if record.uid not in again]
+        before = {record.uid: record.started for record in found if record.uid in again}
+        self._manifest = Manifest.of(sweep)
+        self._manifest.write(store.folder)
+        self._claims = Claims(store.folder)
+        self.standing = Standing(cells, self._known, runner.workers)
+        queue = Queue(pending, runner.limit)
+        self._search, self._brief = search, not track
+        self._shared = SharedQueue(queue, self._claims, news, pending, before, lambda: store.own, self._hear)
+        self._tracker: Tracker | None = None
+        self._display: Progress = make_progress(self.standing, False)
+
+    def go(self, progress: bool, track: bool) -> bool:
+        """Runs what is pending; whether it was stopped before the last one."""
+        self._display = make_progress(self.standing, progress)
+        self._display.say(f"{self._sweep.name}: {len(self._pending)} trials to run, {len(self._known)} done before")
+        patience = _FLUSH_ABORTED
+        with ExitStack() as stack:
+            stack.callback(self._claims.close)
+            projects = track and self._may_project(stack)
+            if projects:
+                from dse.run.live import Tracker
+
+                self._tracker = Tracker(self._store.folder, self._manifest, self._known)
+            self._known = []  # there may be very many, with all their curves
+            try:
+                stopped = self._run()
+                patience = _FLUSH
+            finally:
+                self._display.close()
+                self._store.close()
+                warning = self._tracker.close(patience) if self._tracker else ""
+                self.notes += [warning] if warning else []
+                if track and not projects:
+                    (self._store.folder / BEHIND).touch()
+        return stopped
+
+    def _run(self) -> bool:
+        told = set[str]()
+
+        def say_once(line: str) -> None:
+            if line not in told:
+                told.add(line)
+                self._display.say(line)
+
+        def on_progress(busy: int, under_way: float) -> None:
+            self.standing.move(busy, under_way)
+            if stop.is_set():
+                say_once("stopping: the running packs finish first; Ctrl-C again stops now")
+            elif not busy and self._shared.elsewhere:
+                say_once(f"waiting for {_who(self._shared.elsewhere)}")
+            self._display.beat()
+
+        with graceful() as stop:
+            supply = Growing(self._shared, self._grow) if self._search else self._shared
+            self._runner.run(supply, self._finish, on_progress, stop)
+        return stop.is_set() and (self.standing.left > 0 or bool(self._search and self._search.open))
+
+    def _grow(self) -> None:
+        """Whatever the search asks for next, as far as the results go."""
+        while self._search and (new := self._search.more()) is not None:
+            known = self._store.records({cell.uid for cell in new}, self._brief)
+            done = {record.uid for record in known}
+            self._shared.put(cell for cell in new if cell.uid not in done)
+            self._search.hear(known)
+            self.standing.grow(new, known)
+            self._manifest = Manifest.of(self._search.sweep)
+            self._manifest.write(self._store.folder)
+            if self._tracker:
+                self._tracker.grow(self._manifest, known)
+
+    def _finish(self, pack: Sequence[tuple[Cell, Record]]) -> None:
+        """What a pack of this driver left behind."""
+        self._store.append(*(record for _, record in pack))  # before anybody else hears of it
+        self.standing.move(0, 0.0)
+        self._tell(pack, mine=True)
+
+    def _hear(self, found: Sequence[tuple[Cell, Record]]) -> None:
+        """What other drivers have done meanwhile."""
+        self._tell(found, mine=False)
+
+    def _tell(self, found: Sequence[tuple[Cell, Record]], mine: bool) -> None:
+        if self._search:
+            self._search.hear(record for _, record in found)
+        for cell, record in found:
+            self.standing.add(record, mine)
+            if self._tracker:
+                self._tracker.put(record)
+            self._display.finished(cell, record)
+
+    def _may_project(self, stack: ExitStack) -> bool:
+        """One driver at a time writes to MLflow; what the others have run, the next `dse dashboard` adds."""
+        try:
+            stack.enter_context(self._store.lock())
+        except InUse:
+            return False
+        return True
+
+
+def _who(elsewhere: Mapping[str, str]) -> str:
+    """Who runs the cells that are waited for, and how many."""
+    return ", ".join(f"{list(elsewhere.values()).count(who)} trials of {who}" for who in sorted({*elsewhere.values()}))
+
+
+def _damage(store: Store) -> list[str]:
+    if not str(store.damage):
+        return []
+    return [f"skipped {store.damage} lines in {store.shards}: those trials have no result and run again"]

@@ -1,0 +1,29 @@
+"""What cells share is translated once, and comes out as if each had been translated alone."""
+
+import pytest
+
+from dse.errors import OptionError
+from dse.recipes import RECIPES
+from dse.registry import to_data
+from dse.sweep.content import Contents, canonical
+from dse.sweep.numerics import apply
+
+
+def test_recipes_in_any_order() -> None:
+    contents = Contents()
+    recipes = list(RECIPES.values())
+    for recipe in [*recipes, *recipes[::-1]]:
+        data = to_data(recipe)
+        assert contents.of(recipe) == (data, canonical(data))
+        assert list(contents.of(recipe)[0]) == list(data)
+
+
+@pytest.mark.parametrize("name", ["mxfp4", "nvfp4", "tetrajet_q_ema", "zhou_modulewise"])
+def test_options(name: str) -> None:
+    contents = Contents()
+    for settings in ([("G.rounding", "up")], [("backward", "bf16")], [("*", "bf16")], [("exempt", {"first": 1})]):
+        try:
+            recipe = apply(RECIPES[name], settings)
+        except OptionError:  # not every recipe takes every option
+            continue
+        assert contents.of(recipe) == (to_data(recipe), canonical(to_data(recipe)))

@@ -1,0 +1,39 @@
+"""The YAML blocks of docs/sweeps.md are sweeps, alone or with what a short block leaves out."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dse.sweep import load_sweep, schema_json
+from dse.sweep.include import read_files
+from dse.sweep.schema import SweepFile, keys_of
+from dse.sweep.search import METHODS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text()
+BLOCKS = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+HEAD = {"tasks": "tasks: [lm, image]\n", "recipes": "recipes: [mxfp4, nvfp4]\n"}
+
+
+@pytest.fixture(scope="module")
+def validator() -> Any:
+    return pytest.importorskip("jsonschema").Draft7Validator(schema_json())
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split("\n")[0][:40])
+def test_a_block(block: str, validator: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for other in BLOCKS:
+        if name := re.match(r"# (\w+\.yaml)\n", other):
+            Path(name[1]).write_text(other)
+    missing = [line for key, line in HEAD.items() if not re.search(rf"^{key}:", block, re.MULTILINE)]
+    Path("x.yaml").write_text("".join([*missing, block]))
+    assert load_sweep("x.yaml").cells
+    for file in read_files(Path("x.yaml")):
+        assert [error.message for error in validator.iter_errors(file.source.data)] == []
+
+
+def test_every_key_and_method_has_its_line() -> None:
+    for word in [*keys_of(SweepFile), *METHODS]:
+        assert f"| `{word}` |" in PAGE
