@@ -178,6 +178,54 @@ def doctor(results: Results = RESULTS) -> None:
     machine.doctor(results)
 
 
+@app.command(epilog="Example: dse schema > sweep.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of sweep files, with which editors complete and check them."""
+    from dse.commands import gallery
+
+    gallery.schema()
+
+
+bench = typer.Typer(help="Measure this machine: each figure beside its floor and its peers.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one")]
+Out = Annotated[Path | None, typer.Option("--out", help="JSON file for the table", metavar="FILE")]
+Quick = Annotated[bool, typer.Option("--quick", help="Small sizes and hardly any time: does it run?")]
+
+
+@bench.command("kernels", epilog="Example: dse bench kernels --out kernels.json")
+def bench_kernels(device: Device = "auto", out: Out = None, quick: Quick = False, size: int | None = None) -> None:
+    """Time the quantizers on a square operand against a copy of it."""
+    from dse.commands import bench as command
+
+    command.kernels(device, out, quick, size)
+
+
+@bench.command("packs", epilog="Example: dse bench packs --models gpt128 --models mlp --budget 90")
+def bench_packs(
+    device: Device = "auto",
+    out: Out = None,
+    quick: Quick = False,
+    models: Annotated[list[str] | None, typer.Option(help="mlp, gpt128, gpt256, dit, vit, image_mlp")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Variants: pack, bf16, eager, processes, ...")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Trials in a pack (default 64)")] = None,
+    budget: Annotated[float, typer.Option(help="Seconds after which nothing more is begun")] = 150.0,
+    peer: Annotated[list[str] | None, typer.Option(help="PACKAGE=FOLDER of torchao or microxcaling")] = None,
+) -> None:
+    """Time packs against eager trials, plain BF16 and other simulators."""
+    from dse.commands import bench as command
+
+    command.packs(device, out, quick, models or (), only or (), width, budget, peer or ())
+
+
+@bench.command("sweep", epilog="Example: dse bench sweep --trials 1000")
+def bench_sweep(device: Device = "auto", out: Out = None, quick: Quick = False, trials: int = 1000) -> None:
+    """Time a sweep of small trials against the sum of its packs."""
+    from dse.commands import bench as command
+
+    command.sweep(device, out, quick, trials)
+
+
 def main() -> None:
     """Entry point: a mistake of the user's is one line on stderr and exit code 2, never a traceback."""
     try:

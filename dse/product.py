@@ -24,7 +24,8 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         if kernels.available():  # a library chooses its algorithm, and with it the bits, by the number of members
             return kernels.contract(Quantized(a), Quantized(b))
     if a.device.type != "cpu" or a.dim() == 2:
-        return torch.matmul(a, b.mT)
+        y: Tensor = a @ b.mT
+        return y
     lead = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     pairs = zip(
         a.expand(*lead, *a.shape[-2:]).flatten(0, -3), b.expand(*lead, *b.shape[-2:]).flatten(0, -3), strict=True

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from dse.errors import OptionError, nearest
+from dse.formats import Format
 from dse.gemm import Gemm
 from dse.quantizer import Quantizer
 from dse.registry import from_data
@@ -160,6 +161,8 @@ def _set(obj: Any, option: list[str], data: Any, path: str) -> Any:
     head, *rest = option
     if obj is None:
         raise OptionError(f"{path}: the recipe has none there, so {head!r} has no meaning; set the whole object first")
+    if isinstance(obj, Format):  # a format is known by its name alone: another mantissa is another format
+        raise OptionError(f"{path}: a format is chosen as a whole, by its name, not by its {head!r}")
     if not _has(obj, head):
         raise OptionError(f"{path}: {type(obj).__name__} has no option {head!r}{nearest(head, _names(obj))}")
     if rest:

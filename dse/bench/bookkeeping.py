@@ -8,6 +8,7 @@ Nothing is trained. Figures of two shared cores vary by half from run to run.
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -110,11 +111,13 @@ def _run(sweep: Sweep, results: Path, executor: object) -> Summary:
 
 def _command(*words: str) -> tuple[float, str]:
     environment = os.environ | {"PYTHONPATH": str(Path(dse.__file__).parents[1])}
-    start = time.perf_counter()
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-m", "dse.cli", *words], capture_output=True, text=True, check=True, env=environment
     )
-    return time.perf_counter() - start, done.stdout.splitlines()[0][:60]
+    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds, f"{cpu:.1f} s of one processor; {done.stdout.splitlines()[0][:40]}"
 
 
 def _resident() -> float:

@@ -103,7 +103,7 @@ def _between(run: Callable[[], object]) -> float:
     run()
     end.record()
     torch.cuda.synchronize()
-    return start.elapsed_time(end) / 1e3
+    return float(start.elapsed_time(end)) / 1e3
 
 
 def _host(call: Callable[[Tensor], object], x: Tensor) -> float:

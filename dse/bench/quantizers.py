@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from typing import NamedTuple
 
 import torch
@@ -134,9 +135,10 @@ def _peers() -> Iterator[Job]:
             "mxfp4", "torchao", lambda x: MXTensor.to_mx(x[0], torch.float4_e2m1fn_x2, 32).dequantize(torch.bfloat16)
         )
     try:
-        from mx.mx_ops import quantize_mx_op
-        from mx.specs import apply_mx_specs
+        operations, settings = import_module("mx.mx_ops"), import_module("mx.specs")
     except ImportError:
         return
-    specs = apply_mx_specs({"w_elem_format": "fp4_e2m1", "a_elem_format": "fp4_e2m1", "block_size": 32, "bfloat": 16})
-    yield Job("mxfp4", "microxcaling", lambda x: quantize_mx_op(x[0], specs, "fp4_e2m1", 32, [-1]))
+    specs = settings.apply_mx_specs(
+        {"w_elem_format": "fp4_e2m1", "a_elem_format": "fp4_e2m1", "block_size": 32, "bfloat": 16}
+    )
+    yield Job("mxfp4", "microxcaling", lambda x: operations.quantize_mx_op(x[0], specs, "fp4_e2m1", 32, [-1]))

@@ -142,3 +142,12 @@ def _value(text: str) -> Any:
     from ruamel.yaml import YAML
 
     return YAML(typ="safe", pure=True).load(text)
+
+
+def schema() -> None:
+    """Prints the JSON Schema of sweep files."""
+    import json
+
+    from dse.sweep import schema_json
+
+    print(json.dumps(schema_json(), indent=1))

@@ -12,8 +12,8 @@ from dse.run.claims import at_work
 from dse.run.news import News
 from dse.run.outcome import OUTCOMES, outcome, reason
 from dse.run.pick import called
-from dse.run.record import OK, Record
-from dse.run.search import progress, so_far
+from dse.run.record import OK, STOPPED, Record
+from dse.run.search import all_asked, progress, so_far
 from dse.run.standing import Standing, duration
 from dse.run.store import Store, resolve
 
@@ -44,21 +44,23 @@ def _watch(store: Store, sweep: Sweep | None, every: float) -> None:
     from rich.text import Text
 
     news = News(store.shards, store.parquet)
-    records = resolve(store.records(_uids(sweep), brief=True))
+    uids = None if sweep and sweep.search.needs_results else _uids(sweep)  # of a search all: nobody knows which come
+    records = resolve(store.records(uids, brief=True))
     console = Console()
     shown = ""
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:
-            text = "\n".join(_lines(store, sweep, list(records.values())))
+            now = so_far(sweep, store.folder) if sweep else None
+            text = "\n".join(_lines(store, now, list(records.values())))
             if console.is_terminal:
                 live.update(Text(text), refresh=True)
             elif text != shown:
                 print(text, flush=True)
             shown = text
-            if sweep and all(cell.uid in records for cell in sweep.cells):
+            if now and all_asked(now, store.folder) and all(cell.uid in records for cell in now.cells):
                 return
             time.sleep(every)
-            records = resolve([*records.values(), *news.fresh(_uids(sweep))])
+            records = resolve([*records.values(), *news.fresh(uids)])
 
 
 def _uids(sweep: Sweep | None) -> set[str] | None:
@@ -84,7 +86,9 @@ def _one(store: Store, sweep: Sweep, found: Sequence[Record]) -> Iterator[str]:
     left = standing.seconds_left()
     if standing.total and left is not None:
         yield f"  left: {standing.total} trials, {duration(left)} on one worker"
-    unusual = [record for cell in sweep.cells if (record := records.get(cell.uid)) and record.status != OK]
+    unusual = [
+        record for cell in sweep.cells if (record := records.get(cell.uid)) and record.status not in (OK, STOPPED)
+    ]
     for record in unusual[:_SHOWN]:
         name = called(uids[record.uid].config, record.seed)
         yield f"  {outcome(record)}: {record.uid} {record.task}, {name}: {reason(record)}"

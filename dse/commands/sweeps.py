@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
 
 def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None) -> None:
+    from dse.run.halving import counted
     from dse.run.search import ahead, progress
     from dse.run.store import Store
     from dse.sweep import estimate, load_sweep, make_plan, plan_text, probe_missing
 
     store = Store(results)
-    sweep, done = ahead(load_sweep(file), store), store.done()
+    sweep = ahead(load_sweep(file), store)
+    done = counted(sweep, store.done())
     todo = [cell for cell in sweep.cells if cell.uid not in done]
     timings = estimate(todo, store.records()) if todo else {}
     timings |= probe_missing(todo, timings, data_dir)
@@ -61,6 +63,7 @@ def run(
     for note in summary.notes:
         print(f"note: {note}")
     counts = f"{summary.ok} ok, {summary.diverged} diverged, {summary.failed} failed"
+    counts += f", {summary.halved} stopped at a rung" if summary.halved else ""
     others = f" and {summary.elsewhere} by other drivers" if summary.elsewhere else ""
     if summary.stopped:
         print(f"{sweep.name}: stopped after {summary.ran} trials, {summary.left} left; run the same command to go on")

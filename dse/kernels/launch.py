@@ -101,7 +101,8 @@ def _run(
     warps = max(shape.warps, max(tile.positions if along else 0, tile2.positions // 2 if across else 0) // 128)
     region = _region(tile if along else None, tile2 if across else None, shape)
     prepared = _prepare(x, one, first[1], tile, region, False, warps) if along else None
-    prepared2 = _prepare(x, two, second[1], tile2, region, True, warps) if across else None
+    shared = prepared.partial if prepared and _same_peaks(one, two) else None
+    prepared2 = _prepare(x, two, second[1], tile2, region, True, warps, shared) if across else None
     p, p2 = prepared or prepared2, prepared2 or prepared
     assert p is not None
     assert p2 is not None
@@ -183,11 +184,18 @@ class _Prepared(NamedTuple):
     signs: Tensor
     levels: Tensor
     alpha: Tensor | None
+    partial: Tensor | None
+
+
+def _same_peaks(one: Table, two: Table) -> bool:
+    """Whether both operands of a tensor need the same maxima: unrotated, measured now for the same members."""
+    return one.modes == two.modes and 2 not in one.modes and not (one.statics.rotates or two.statics.rotates)
 
 
 def _prepare(
-    x: Tensor, table: Table, key: Key, tile: Tile, region: tuple[int, int], across: bool, warps: int
-) -> _Prepared:
+    x: Tensor, table: Table, key: Key, tile: Tile, region: tuple[int, int], across: bool, warps: int,
+    partial: Tensor | None = None,
+) -> _Prepared:  # fmt: skip
     """Random signs, and tensor scales with the pass over x that they need; x [E, R, K] (across: operands [K, R])."""
     from dse.kernels.device import kernels
 
@@ -203,21 +211,22 @@ def _prepare(
         held = key.memory is not None
         memory = levels if key.memory is None else key.memory.select(-1, key.point)
         grid_r, grid_k = -(-rows // region[0]), -(-columns // region[1])
-        partial = torch.empty(members * grid_r * grid_k, dtype=torch.int32, device=x.device)
-        kernels.peak_kernel[(partial.numel(),)](
-            x, *x.stride(), rows, columns, clock, *clock.stride(), partial, table.ints, table.floats, signs,
-            table.level_ints, memory, memory.stride(0), grid_r, grid_k, RR=region[0], RK=region[1],
-            ACROSS=across, RUN=8 if x.dtype == torch.bfloat16 else 4, P=tile.positions, INNER=tile.inner,
-            ROTATES=table.statics.rotates, STAGES=table.statics.stages, SAMPLING=key.sampling, HELD=held,
-            num_warps=warps, enable_fp_fusion=False,
-        )  # fmt: skip
+        if partial is None:
+            partial = torch.empty(members * grid_r * grid_k, dtype=torch.int32, device=x.device)
+            kernels.peak_kernel[(partial.numel(),)](
+                x, *x.stride(), rows, columns, clock, *clock.stride(), partial, table.ints, table.floats, signs,
+                table.level_ints, memory, memory.stride(0), grid_r, grid_k, RR=region[0], RK=region[1],
+                ACROSS=across, RUN=8 if x.dtype == torch.bfloat16 else 4, P=tile.positions, INNER=tile.inner,
+                ROTATES=table.statics.rotates, STAGES=table.statics.stages, SAMPLING=key.sampling, HELD=held,
+                num_warps=warps, enable_fp_fusion=False,
+            )  # fmt: skip
         count = grid_r * grid_k
-        wide = min(1024, _power(count))
+        wide = 128 if count <= 128 else 4096
         levels = torch.empty_like(table.levels)
         alpha = torch.empty(members, 1, 1, device=x.device)
         kernels.level_kernel[(members,)](
             partial, count, clock, *clock.stride(), table.level_ints, table.level_floats, memory,
             memory.stride(0), levels, alpha, N=wide, LOOPS=_power(-(-count // wide)), SAMPLING=key.sampling, HELD=held,
-            enable_fp_fusion=False,
+            num_warps=4 if wide == 128 else 16, enable_fp_fusion=False,
         )  # fmt: skip
-    return _Prepared(signs, levels, alpha)
+    return _Prepared(signs, levels, alpha, partial)

@@ -57,11 +57,13 @@ class Table:
     ``ints`` int32 [E, 16], ``floats`` float32 [E, 16]: INT_FIELDS, FLOAT_FIELDS; ``signs`` int32 [E, 64]: 16 sign bits
     for each group of a rotation; ``drawn`` int32 [E]: 1 where signs are random; ``level_ints``, ``level_floats``
     [E, 4]: see device.kernels.level_kernel; ``levels`` float32 [E, 2]: the multiplier of Z, and alpha, without a tensor
-    scale; ``alpha`` [E, 1, 1]: of the gain alone, or None. ``rotations``: the sizes there are.
+    scale; ``alpha`` [E, 1, 1]: of the gain alone, or None. ``rotations``: the sizes there are; ``modes``: of the tensor
+    scales, member by member.
     """
 
     statics: Statics
     rotations: tuple[int, ...]
+    modes: tuple[int, ...]
     draws_signs: bool
     scaled: bool
     ints: Tensor
@@ -106,6 +108,7 @@ def table(uses: Sequence[Use], device: torch.device | str) -> Table:
     return Table(
         _statics(rows),
         rotations,
+        tuple(row.level_ints[0] for row in rows),
         any(row.drawn for row in rows),
         scaled,
         ints([_pad([row.ints[name] for name in INT_FIELDS], _WIDTH) for row in rows]),

@@ -10,12 +10,12 @@ from dse.report.numbers import listing, plural
 from dse.report.pareto import front
 from dse.report.stats import NOTHING, Estimate, combine, estimate
 from dse.report.table import MISSING, Table, dicts
-from dse.run.record import DIVERGED, FAILED, OK
+from dse.run.record import DIVERGED, FAILED, OK, STOPPED
 
 if TYPE_CHECKING:
     import pandas as pd
 
-STATUSES = (OK, DIVERGED, FAILED, MISSING)
+STATUSES = (OK, DIVERGED, STOPPED, FAILED, MISSING)
 ALL = "all tasks"
 
 

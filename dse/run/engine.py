@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from dse.errors import UserError
 from dse.run.executors import DEFAULT, make_executor
+from dse.run.halving import counted, rule
 from dse.run.lock import InUse
 from dse.run.manifest import Manifest, read_manifests
 from dse.run.news import News
@@ -59,8 +60,8 @@ def run_sweep(
     Ctrl-C. Whatever was finished by then is stored.
     """
     clock = time.monotonic()
-    runner = make_executor(executor, workers, data_dir, device, timeout)
-    news, done = News(store.shards, store.parquet), store.done()  # in this order: nothing falls between
+    runner = make_executor(executor, workers, data_dir, device, timeout, rule(sweep))
+    news, done = News(store.shards, store.parquet), counted(sweep, store.done())  # in this order: nothing falls between
     search = _search(sweep, store, retry) if sweep.search.needs_results and not only else None
     sweep = search.sweep if search else so_far(sweep, store.folder)
     cells = _only(sweep.cells, only)
@@ -72,7 +73,7 @@ def run_sweep(
     stopped = run.go(progress, track)
     notes = [*run.notes, *(_compact(store) if compact else [])]
     cells = search.sweep.cells if search else cells
-    return summarize(cells, store.done(), clock, run.standing.done, run.standing.others, stopped, notes)
+    return summarize(cells, counted(sweep, store.done()), clock, run.standing.done, run.standing.others, stopped, notes)
 
 
 def _only(cells: Sequence[Cell], words: Collection[str]) -> Sequence[Cell]:

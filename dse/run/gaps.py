@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +28,11 @@ class Gap:
     absolute: float
     percent: float | None
     lost: float | None
+
+
+def metric_at(evals: Sequence[Sequence[float | None]], step: int) -> float | None:
+    """The held-out metric that a trial had at a step, for comparisons at equal budget; None where it was not taken."""
+    return next((value for at, value in evals if at == step), None)
 
 
 def gap(record: Measured | None, baseline: Measured | None) -> Gap | None:

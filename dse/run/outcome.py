@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dse.run.record import DIVERGED, FAILED, OK, Record
+from dse.run.record import DIVERGED, FAILED, OK, STOPPED, Record
 
 MEMORY, TIME, DIED, CRASHED = "out of memory", "timed out", "worker died", "crashed"
-OUTCOMES = (OK, DIVERGED, MEMORY, TIME, DIED, CRASHED)
+OUTCOMES = (OK, DIVERGED, STOPPED, MEMORY, TIME, DIED, CRASHED)
 
 _SIGNS = {
     MEMORY: ("outofmemoryerror", "out of memory", "memoryerror", "can't allocate memory", "running low on memory"),
@@ -30,5 +30,8 @@ def reason(record: Record) -> str:
         return ""
     if record.status == DIVERGED:
         return f"at step {record.diverged_at}: {record.diverged_where}"
+    if record.status == STOPPED:
+        at = record.stopped
+        return f"at rung {at.get('rung')}, step {at.get('step')}, with {at.get('metric'):.6g}"
     lines = (record.error or "").strip().splitlines()
     return lines[-1].strip() if lines else "no reason known"

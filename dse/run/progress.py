@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from dse.run.outcome import outcome, reason
-from dse.run.record import DIVERGED, FAILED, OK, Record
+from dse.run.record import DIVERGED, FAILED, OK, STOPPED, Record
 from dse.run.standing import Standing, duration
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ class Lines:
         self._shown, self._unusual = 0, 0
 
     def finished(self, cell: Cell, record: Record) -> None:
-        self._unusual += record.status != OK
-        if record.status != OK and self._unusual <= _SHOWN:
+        self._unusual += record.status not in (OK, STOPPED)
+        if record.status not in (OK, STOPPED) and self._unusual <= _SHOWN:
             self.say(unusual(cell, record))
         self.beat()
 
@@ -99,8 +99,8 @@ class Bar:
         self._live.start()
 
     def finished(self, cell: Cell, record: Record) -> None:
-        self._unusual += record.status != OK
-        if record.status != OK and self._unusual <= _SHOWN:
+        self._unusual += record.status not in (OK, STOPPED)
+        if record.status not in (OK, STOPPED) and self._unusual <= _SHOWN:
             self.say(unusual(cell, record))
         if time.monotonic() - self._drawn > _DETAILS or not self._standing.left:
             self._details, self._drawn = details(self._standing), time.monotonic()
@@ -136,7 +136,9 @@ class Bar:
 
 def details(standing: Standing) -> tuple[str, str, str]:
     """Time left, counts by status, and the best configuration per task; parts of which nothing is known are empty."""
-    counts = [f"{status} {standing.counts[status]}" for status in (OK, DIVERGED, FAILED) if standing.counts[status]]
+    counts = [
+        f"{status} {standing.counts[status]}" for status in (OK, DIVERGED, STOPPED, FAILED) if standing.counts[status]
+    ]
     counts += [f"other drivers {standing.others}"] if standing.others else []
     best = [f"{task} {config} {percent:+.2g} %" for task, (config, percent) in standing.best().items()]
     return (

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-OK, DIVERGED, FAILED = "ok", "diverged", "failed"
+OK, DIVERGED, FAILED, STOPPED = "ok", "diverged", "failed", "stopped"
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Record:
     - ``curve``: [step, training loss] pairs; ``evals``: [step, primary held-out metric] pairs;
     - ``diverged_at``, ``diverged_where``: the step, and the first tensor (loss, gradient, parameter) that was not
       finite or out of bounds; ``error``: a traceback;
+    - ``stopped``: of a trial that lost against others of its pack: the rung, the step, and the held-out metric there;
     - ``config``: the recipe's display name and its overrides; it takes no part in the identity ``uid``;
     - ``seconds``: wall clock of training and evaluation, the trial's share of its pack; ``data``: fingerprint of it;
     - ``pack``: how it was computed (width of the pack, position, kernels, CUDA graph): provenance, never identity.
@@ -41,6 +42,7 @@ class Record:
     diverged_at: int | None = None
     diverged_where: str | None = None
     error: str | None = None
+    stopped: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     started: str = ""
     device: str = ""

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 from dse.run import parquet
 from dse.run.lock import folder_lock
-from dse.run.record import DIVERGED, OK, Record
+from dse.run.record import DIVERGED, OK, STOPPED, Record
 from dse.run.shards import Shard, ShardWriter, read_shard, remove_shard, shard_lock, shard_paths
 
 if TYPE_CHECKING:
     import polars as pl
 
 _COMPACT = ".compact"
-_RANK = {OK: 2, DIVERGED: 1}
+_RANK = {OK: 3, DIVERGED: 2, STOPPED: 1}
 
 
 @dataclass(frozen=True)

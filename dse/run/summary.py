@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dse.run.record import DIVERGED, FAILED, OK
+from dse.run.record import DIVERGED, FAILED, OK, STOPPED
 
 if TYPE_CHECKING:
     from dse.sweep import Cell
@@ -21,7 +21,8 @@ class Summary:
     - ``total`` cells, of which ``before`` were done already, ``ran`` were run now, in ``seconds``, and ``elsewhere``
       by other drivers meanwhile;
     - ``ok``, ``diverged``, ``failed``: results of the whole sweep by status, as it stands;
-    - ``stopped``: by Ctrl-C, with cells left; ``notes``: warnings for the user, one line each.
+    - ``halved``: trials that lost at a rung; ``stopped``: by Ctrl-C, with cells left;
+    - ``notes``: warnings for the user, one line each.
     """
 
     total: int
@@ -33,12 +34,13 @@ class Summary:
     seconds: float
     elsewhere: int = 0
     stopped: bool = False
+    halved: int = 0
     notes: tuple[str, ...] = ()
 
     @property
     def left(self) -> int:
         """Cells without a result."""
-        return self.total - self.ok - self.diverged - self.failed
+        return self.total - self.ok - self.diverged - self.failed - self.halved
 
 
 def summarize(
@@ -59,6 +61,7 @@ def summarize(
         ok=counts[OK],
         diverged=counts[DIVERGED],
         failed=counts[FAILED],
+        halved=counts[STOPPED],
         seconds=round(time.monotonic() - clock, 3),
         elsewhere=elsewhere,
         stopped=stopped,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -20,9 +20,10 @@ import torch
 from dse.errors import UserError
 from dse.pack.lineup import ordered, use_kernels
 from dse.run.graph import Stepper
+from dse.run.halving import Rule, survivors
 from dse.run.program import Program
 from dse.run.provenance import device_name, host, provenance, versions
-from dse.run.record import DIVERGED, FAILED, OK, Record
+from dse.run.record import DIVERGED, FAILED, OK, STOPPED, Record
 from dse.trial import Trial
 from tasks.base import Task, to_device
 
@@ -36,11 +37,12 @@ OnStep = Callable[[int, int], None]
 
 @dataclass
 class _History:
-    """What a member has to show so far; ``stop``: where and why it diverged."""
+    """What a member has to show so far; ``stop``: where and why it diverged; ``halted``: where it lost."""
 
     evals: list[list[float | None]] = field(default_factory=list)
     metrics: dict[str, float | None] = field(default_factory=dict)
     stop: tuple[int, str] | None = None
+    halted: dict[str, Any] = field(default_factory=dict)
 
 
 def run_trial(
@@ -60,6 +62,7 @@ def run_pack(
     data_dir: Path | None = None,
     device: str = "cpu",
     on_step: OnStep | None = None,
+    halving: Rule | None = None,
 ) -> list[Record]:
     """Trains and evaluates trials of one signature (``dse.pack.lineup``) together; one record each, in their order.
 
@@ -74,7 +77,7 @@ def run_pack(
     fingerprint, error = "", ""
     try:
         data, fingerprint = load(trials[0].task, data_dir, device)
-        extras = _train(trials, data, device, on_step)
+        extras = _train(trials, data, device, on_step, halving)
     except UserError:
         raise
     except Exception:  # noqa: BLE001 - a trial's failure is data, kept whole
@@ -85,7 +88,7 @@ def run_pack(
         if len(trials) > 1:
             half = len(trials) // 2
             parts = (slice(None, half), slice(half, None))
-            return [r for p in parts for r in run_pack(trials[p], names[p], data_dir, device, on_step)]
+            return [r for p in parts for r in run_pack(trials[p], names[p], data_dir, device, on_step, halving)]
         extras = [{"status": FAILED, "error": error}]
     seconds = round((time.perf_counter() - clock) / len(trials), 6)
     return [
@@ -116,7 +119,9 @@ def load(task: Task[Any], data_dir: Path | None, device: str) -> tuple[Any, str]
     return to_device(data, device), task.data_fingerprint(data)
 
 
-def _train(trials: Sequence[Trial], data: Any, device: str, on_step: OnStep | None) -> list[dict[str, Any]]:
+def _train(
+    trials: Sequence[Trial], data: Any, device: str, on_step: OnStep | None, halving: Rule | None = None
+) -> list[dict[str, Any]]:
     """Trains the pack; per trial, in the given order, the fields of its record that training decides."""
     kernels = use_kernels(device)
     order = ordered(trials, kernels)
@@ -125,6 +130,8 @@ def _train(trials: Sequence[Trial], data: Any, device: str, on_step: OnStep | No
     stepper = Stepper(program.step, program.pack.device)
     histories = [_History() for _ in lineup]
     t = lineup[0].training
+    rungs = halving.at(t.steps) if halving else {}
+    results: list[dict[str, Any]] = [{} for _ in trials]
     look = _LOOK if program.pack.device.type == "cuda" else 1
     _evaluate(program, histories, 0)
     for step in range(t.steps):
@@ -135,34 +142,64 @@ def _train(trials: Sequence[Trial], data: Any, device: str, on_step: OnStep | No
         stepper()
         if (step + 1) % look == 0 and not program.alive.any():
             break
-        if t.eval_every and (step + 1) % t.eval_every == 0 and step + 1 < t.steps:
+        due = bool(t.eval_every) and (step + 1) % t.eval_every == 0 and step + 1 < t.steps
+        if due or step + 1 in rungs:
             _evaluate(program, histories, step + 1)
+        if halving and step + 1 in rungs:
+            gone = _halt(program, histories, halving, rungs[step + 1], step + 1)
+            keep = [member for member in range(len(histories)) if member not in gone]
+            if gone and keep:
+                _write_down(program, stepper, histories, order, results, gone)
+                program = survivors(program, keep)
+                stepper = Stepper(program.step, program.pack.device)
+                order, histories = [order[member] for member in keep], [histories[member] for member in keep]
     _bury(program, histories)
     if any(history.stop is None for history in histories):
         _evaluate(program, histories, t.steps)
         for history, more in zip(histories, program.pack.grades(data), strict=True):
             history.metrics |= more if history.stop is None else {}
-    losses = program.log.cpu()
-    shared = provenance(program, stepper)
-    results: list[dict[str, Any]] = [{} for _ in trials]
-    for member, (place, history) in enumerate(zip(order, histories, strict=True)):
-        mine = shared | {"position": member}
-        results[place] = _outcome(history, losses[:, member].tolist(), lineup[member]) | {"pack": mine}
+    _write_down(program, stepper, histories, order, results, range(len(histories)))
     return results
+
+
+def _halt(program: Program, histories: Sequence[_History], halving: Rule, rung: int, step: int) -> set[int]:
+    """Who leaves the pack at a rung, where all were evaluated: those that lost, and those that have diverged."""
+    metrics = [history.evals[-1][1] if history.stop is None else None for history in histories]
+    lost = halving.losers(program.pack.trials, metrics)
+    for member in lost:
+        histories[member].halted = {"rung": rung, "step": step, "metric": metrics[member]}
+    return {*lost, *(member for member, metric in enumerate(metrics) if metric is None)}
+
+
+def _write_down(
+    program: Program,
+    stepper: Stepper,
+    histories: Sequence[_History],
+    order: Sequence[int],
+    results: list[dict[str, Any]],
+    members: Iterable[int],
+) -> None:
+    """What training decided about some members; ``order``: where in ``results`` each belongs."""
+    losses, shared = program.log.cpu(), provenance(program, stepper)
+    for member in members:
+        own = _outcome(histories[member], losses[:, member].tolist(), program.pack.trials[member])
+        results[order[member]] = own | {"pack": shared | {"position": member}}
 
 
 def _outcome(history: _History, losses: Sequence[float], trial: Trial) -> dict[str, Any]:
     steps = trial.training.steps
-    last = steps - 1 if history.stop is None else min(history.stop[0], steps - 1)
+    last = min(history.stop[0] if history.stop else history.halted.get("step", steps) - 1, steps - 1)
     every = max(1, steps // _POINTS)
     curve = [[step, losses[step]] for step in range(last + 1) if step % every == 0 or step == steps - 1]
+    status = DIVERGED if history.stop else STOPPED if history.halted else OK
     fields = {
-        "status": OK if history.stop is None else DIVERGED,
-        "metric": history.evals[-1][1] if history.stop is None else None,
+        "status": status,
+        "metric": history.evals[-1][1] if status == OK else None,
         "metric_initial": history.evals[0][1] if history.evals else None,
         "metrics": history.metrics,
         "curve": curve,
         "evals": history.evals,
+        "stopped": history.halted,
     }
     if history.stop is not None:
         fields |= {"diverged_at": history.stop[0], "diverged_where": history.stop[1]}

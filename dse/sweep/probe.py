@@ -10,7 +10,6 @@ from statistics import fmean
 from dse.trial import Trial
 from tasks.base import Training
 
-
 _WIDTH = 4
 """Members of the probed pack: trials of a sweep train in packs, where each costs less than alone."""
 

@@ -108,6 +108,7 @@ class SearchFile(BaseModel):
     startup: int = Field(0, description="configurations chosen before any result counts")
     population: int = Field(0, description="configurations in a generation")
     objectives: Listed = Field([], description="what is minimized")
+    halving: Any = Field(None, description="who stops early: {eta: 3, rungs: [0.1, 0.3]}")
 
 
 class SweepFile(TaskBlock):

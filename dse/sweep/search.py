@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dse.errors import nearest
+from dse.sweep.halving import METHODS as HALVED
+from dse.sweep.halving import Halving, read_halving
 from dse.sweep.schema import SearchFile, checked
 from dse.sweep.source import At
 
@@ -32,7 +34,7 @@ class Search:
     - ``trials``: configurations to try on each task; each runs with every seed of the sweep;
     - ``seed``: of the choice; ``batch``: configurations asked for at once;
     - ``startup`` (tpe): configurations chosen before any result counts; ``population`` (nsga2): in a generation;
-    - ``objectives``: what is minimized, of OBJECTIVES.
+    - ``objectives``: what is minimized, of OBJECTIVES; ``halving``: who stops early (grid, random, qmc).
     """
 
     method: str = "grid"
@@ -42,6 +44,7 @@ class Search:
     startup: int | None = None
     population: int | None = None
     objectives: tuple[str, ...] | None = None
+    halving: Halving | None = None
 
     @property
     def needs_results(self) -> bool:
@@ -57,10 +60,15 @@ def read_search(at: At, raw: Mapping[str, Any]) -> Search:
     if file.method not in METHODS:
         raise (at / "method").error(f"search: unknown method {file.method!r}{nearest(file.method, METHODS)}")
     known = METHODS[file.method]
+    halving = None
+    if "halving" in raw:
+        if file.method not in HALVED:
+            raise (at / "halving").error(f"search: halving goes with the methods {', '.join(HALVED)}")
+        halving = read_halving(at / "halving", raw["halving"])
     for key in raw:
-        if key != "method" and key not in known:
+        if key not in ("method", "halving") and key not in known:
             raise (at / key).error(f"search: {key} has no meaning for method {file.method}{nearest(key, known)}")
-    values: dict[str, Any] = {"method": file.method, **known}
+    values: dict[str, Any] = {"method": file.method, "halving": halving, **known}
     for key in known:
         if key in raw:
             values[key] = _objectives(at / key, raw[key]) if key == "objectives" else _count(at / key, key, raw[key])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,20 @@ def test_packs_are_shown_and_written(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert [row["variant"] for row in rows] == ["pack of 4", "pack of 4, bf16", "pack of 4 / bf16"]
 
 
-def test_rows_of_the_kernels_get_the_common_columns() -> None:
-    row = bench._kernel({"name": "nearest", "shape": "default", "ms": 0.11, "ratio": 1.1, "target": 1.1, "error": None})
-    assert row["floor"] == pytest.approx(0.1)
+def test_kernels_are_held_against_a_copy(tmp_path: Path) -> None:
+    """On a CPU the reference alone (kernels where Triton interprets them), at a small size."""
+    out = tmp_path / "kernels.json"
+    bench.kernels("cpu", out, quick=True, size=64)
+    rows = json.loads(out.read_text())["rows"]
+    assert rows[0]["figure"] == "copy"
+    found = {row["figure"]: row for row in rows if row["variant"] == "eager reference"}
+    assert {"nearest", "stochastic 8, Hadamard 16"} <= found.keys()
+    for row in found.values():
+        assert row["ratio"] == pytest.approx(row["value"] / rows[0]["value"])
+
+
+def test_targets_say_whether_they_are_reached() -> None:
+    row = asdict(Row("nearest", "default", 0.11, "ms", 0.1, 1.1, target=1.1, better="lower"))
     assert target(row) == "target <= 1.1 reached"
     assert target(row | {"ratio": 1.2}) == "target <= 1.1 MISSED"
 

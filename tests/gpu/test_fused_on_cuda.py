@@ -132,7 +132,9 @@ def measure(name: str, of: Timing) -> str:
     for v, u in zip(y, z, strict=True):
         assert v.dtype == u.dtype
     laid = [v.reshape(u.shape) if v.shape == u.shape else u for v, u in zip(y, z, strict=True)]
-    off = max(float((v.float() - u.float()).detach().norm() / u.detach().float().norm()) for v, u in zip(laid, z, strict=True))
+    off = max(
+        float((v.float() - u.float()).detach().norm() / u.detach().float().norm()) for v, u in zip(laid, z, strict=True)
+    )
     theirs_grads = [d.view(u.shape) for d, u in zip(grads, z, strict=True)]
     del y, z, laid
     ours, theirs = passes(of.ours, operands, grads), passes(of.theirs, operands, theirs_grads)

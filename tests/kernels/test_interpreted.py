@@ -40,9 +40,11 @@ for kind in {kinds!r}:
         (["element=int8", "block=32 tile=2", "bf16"], 18, 48, ["bf16"], "torch.float32", 8),
         (["hadamard 32 random", "identity", "decode one quantized Current(target=448.0, through='ignore')"], 20, 40,
          ["special"], "torch.float32", 8),
+        (["decode flush unquantized None", "encode one unquantized True None", "encode smallest quantized False None"],
+         18, 34, ["special"], "torch.float32", 8),
         (["scale=e8m0", "stochastic 3"], 20, 34, ["normal"], "torch.bfloat16", 16),
     ],
-    ids=["roundings", "blocks", "rotations", "bf16"],
+    ids=["roundings", "blocks", "rotations", "infinite blocks", "bf16"],
 )  # fmt: skip
 def test_kernels_give_the_references_bits(
     names: list[str], rows: int, columns: int, kinds: list[str], dtype: str, store: int

@@ -33,7 +33,8 @@ def assert_pack_equals_solo(trials: list[Trial], solo: list[Record] | None = Non
     together = run_pack(trials)
     solo = solo or [run_trial(trial) for trial in trials]
     for trial, a, b in zip(trials, together, solo, strict=True):
-        assert a.error is None and b.error is None
+        assert a.error is None
+        assert b.error is None
         assert content(a) == content(b), f"{trial.recipe.name} seed {trial.seed} differs in the pack"
     return together
 
@@ -119,7 +120,9 @@ def test_a_member_that_diverges_leaves_the_others_alone() -> None:
     records = assert_pack_equals_solo(trials)
     assert [record.status for record in records] == [OK, DIVERGED, OK]
     gone = records[1]
-    assert gone.metric is None and gone.diverged_at is not None and gone.diverged_where
+    assert gone.metric is None
+    assert gone.diverged_at is not None
+    assert gone.diverged_where
     assert gone.curve[-1][0] == gone.diverged_at
 
 

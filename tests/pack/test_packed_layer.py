@@ -33,7 +33,8 @@ def alone(recipe: Recipe, x: Tensor, w: Tensor, g: Tensor, seed: int) -> tuple[T
     x = x.clone().requires_grad_()
     y = model(x)
     y.backward(g)
-    assert x.grad is not None and linear.weight.grad is not None
+    assert x.grad is not None
+    assert linear.weight.grad is not None
     return y.detach(), x.grad, linear.weight.grad
 
 
@@ -49,6 +50,7 @@ def test_same_bits(name: str) -> None:
     y.backward(g)
     for i, seed in enumerate(SEEDS):
         expected = alone(recipe, x.detach()[i], w.detach()[i], g[i], seed)
-        assert x.grad is not None and w.grad is not None
+        assert x.grad is not None
+        assert w.grad is not None
         for what, mine, theirs in zip(("Y", "dX", "dW"), (y[i], x.grad[i], w.grad[i]), expected, strict=True):
             assert torch.equal(mine, theirs), what

@@ -25,7 +25,7 @@ from tasks.own import find
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-task.md"
 CODE = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)[0]
-NAME = "my_task.py:Sums"
+NAME = "my_task.py:Larger"
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_the_file_says_its_name() -> None:
 def test_from_a_sweep_to_results(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = folder / "sweep.yaml"
     sweep.write_text(
-        "tasks:\n  - ./my_task.py:Sums\n  - ./my_task.py:Sums: {width: 32, training: {steps: 3}}\n"
+        "tasks:\n  - ./my_task.py:Larger\n  - ./my_task.py:Larger: {width: 32, training: {steps: 3}}\n"
         "recipes: [bf16, nvfp4]\nseeds: 1\ntraining: {steps: 6, batch: 8}\n"
     )
     monkeypatch.chdir(folder.parent)  # the path counts from the sweep's folder
@@ -62,12 +62,12 @@ def test_from_a_sweep_to_results(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_version_and_the_path_are_the_identity(folder: Path) -> None:
-    task = find("./my_task.py:Sums", folder)()
+    task = find("./my_task.py:Larger", folder)()
     trial = Trial(task, task.training(), RECIPES["bf16"], 0)
     (folder / "sub").mkdir()
     (folder / "sub" / "my_task.py").write_text(CODE.replace("version: ClassVar[int] = 1", "version: ClassVar[int] = 2"))
-    other = find("./my_task.py:Sums", folder / "sub")()
-    elsewhere = find("sub/my_task.py:Sums", folder)()
+    other = find("./my_task.py:Larger", folder / "sub")()
+    elsewhere = find("sub/my_task.py:Larger", folder)()
     uids = {replace(trial, task=each).uid for each in (task, other, elsewhere)}
     assert len(uids) == 3
     assert replace(trial, task=find(NAME, folder)()).uid == trial.uid
@@ -76,18 +76,18 @@ def test_the_version_and_the_path_are_the_identity(folder: Path) -> None:
 def test_a_module(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "own_package").mkdir()
     (folder / "own_package" / "__init__.py").write_text("")
-    (folder / "own_package" / "sums.py").write_text(CODE)
+    (folder / "own_package" / "larger.py").write_text(CODE)
     monkeypatch.chdir(folder)
-    task = make_task("own_package.sums:Sums", {"width": 16})
-    assert task.name == "own_package.sums:Sums"
-    assert "own_package.sums:Sums" in TASKS
-    assert "sums" not in TASKS
+    task = make_task("own_package.larger:Larger", {"width": 16})
+    assert task.name == "own_package.larger:Larger"
+    assert "own_package.larger:Larger" in TASKS
+    assert "larger" not in TASKS
     with pytest.raises(KeyError):
-        TASKS["sums"]
+        TASKS["larger"]
 
 
 def test_copies_and_other_processes(folder: Path) -> None:
-    task = find("./my_task.py:Sums", folder)(width=16)
+    task = find("./my_task.py:Larger", folder)(width=16)
     for again in (copy.deepcopy(task), pickle.loads(pickle.dumps(task))):
         assert again == task
     (folder / "task.pickle").write_bytes(pickle.dumps(task))
@@ -101,15 +101,15 @@ def test_copies_and_other_processes(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "name", "words"),
     [
-        ("", "./my_tusk.py:Sums", "no file './my_tusk.py' (looked for"),
-        ("", "./my_task.py:Sum", "has no 'Sum'; did you mean 'Sums'?"),
-        ("", "no_such_module:Sums", "ModuleNotFoundError: No module named 'no_such_module'"),
-        ("1 / 0\n", "./my_task.py:Sums", f"my_task.py, line {len(CODE.splitlines()) + 1}: ZeroDivisionError"),
+        ("", "./my_tusk.py:Larger", "no file './my_tusk.py' (looked for"),
+        ("", "./my_task.py:Large", "has no 'Large'; did you mean 'Larger'?"),
+        ("", "no_such_module:Larger", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("1 / 0\n", "./my_task.py:Larger", f"my_task.py, line {len(CODE.splitlines()) + 1}: ZeroDivisionError"),
         ("", "./my_task.py:Pairs", "no class derived from tasks.Task"),
-        ("def held_out→def held", "./my_task.py:Sums", "does not define held_out"),
-        ("(frozen=True)→", "./my_task.py:Sums", "frozen dataclass"),
-        ("modulus: int = 31→modulus: int", "./my_task.py:Sums", "all have defaults"),
-        ("    version: ClassVar[int] = 1→    _v: ClassVar[int] = 1", "./my_task.py:Sums", "whole number `version`"),
+        ("def held_out→def held", "./my_task.py:Larger", "does not define held_out"),
+        ("(frozen=True)→", "./my_task.py:Larger", "frozen dataclass"),
+        ("numbers: int = 31→numbers: int", "./my_task.py:Larger", "all have defaults"),
+        ("    version: ClassVar[int] = 1→    _v: ClassVar[int] = 1", "./my_task.py:Larger", "whole number `version`"),
     ],
 )
 def test_mistakes_are_one_line(folder: Path, change: str, name: str, words: str) -> None:

@@ -57,6 +57,12 @@ def butterfly(x, H: tl.constexpr):
 
 
 @triton.jit
+def add(a, b):
+    """Plain addition: ``tl.sum`` may start from +0, which loses the sign of a sum of -0."""
+    return a + b
+
+
+@triton.jit
 def butterfly_across(x, D: tl.constexpr):
     """The same between groups whose positions are D apart."""
     P: tl.constexpr = x[0].shape[0]
@@ -64,9 +70,10 @@ def butterfly_across(x, D: tl.constexpr):
     y = ()
     for i in tl.static_range(16):
         plus = tl.reshape(x[i], (P // (2 * D), 2, D))
-        minus = tl.reshape(tl.where(upper, -x[i], x[i]), (P // (2 * D), 2, D))
-        total = tl.broadcast_to(tl.sum(plus, 1, keep_dims=True), (P // (2 * D), 2, D))
-        difference = tl.broadcast_to(tl.sum(minus, 1, keep_dims=True), (P // (2 * D), 2, D))
+        negated = float_of(bits_of(x[i]) ^ -2147483648)  # Triton's own minus is 0 - x, which loses the sign of zero
+        minus = tl.reshape(tl.where(upper, negated, x[i]), (P // (2 * D), 2, D))
+        total = tl.broadcast_to(tl.reduce(plus, 1, add, keep_dims=True), (P // (2 * D), 2, D))
+        difference = tl.broadcast_to(tl.reduce(minus, 1, add, keep_dims=True), (P // (2 * D), 2, D))
         y = y + (tl.where(upper, tl.reshape(difference, (P,)), tl.reshape(total, (P,))),)
     return y
 

@@ -145,7 +145,7 @@ def is_due(table, memory, memory_e, clock, clock_e, clock_i, e, SAMPLING: tl.con
     return due, held
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["clock_e", "clock_i", "memory_e", "regions_r", "regions_k"])
 def peak_kernel(
     source, source_e, source_r, source_k, R, K, clock, clock_e, clock_i, partial, int_table, float_table, signs,
     level_table, memory, memory_e, regions_r, regions_k, RR: tl.constexpr, RK: tl.constexpr,
@@ -184,7 +184,7 @@ def peak_kernel(
         tl.store(partial + pid, tl.max(largest, 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "clock_e", "clock_i", "memory_e"])
 def level_kernel(
     partial, count, clock, clock_e, clock_i, level_table, constants, memory, memory_e, levels, alphas,
     N: tl.constexpr, LOOPS: tl.constexpr, SAMPLING: tl.constexpr, HELD: tl.constexpr,
@@ -228,7 +228,7 @@ def level_kernel(
     tl.store(alphas + e, alpha * tl.load(constants + e * 4 + 2))
 
 
-@triton.jit(do_not_specialize=["layer", "point"])
+@triton.jit(do_not_specialize=["layer", "point", "clock_e", "clock_i"])
 def signs_kernel(fixed, signs, size_table, random_table, clock, clock_e, clock_i, layer, point, WORDS: tl.constexpr):
     """Sign bits of each member's rotation [E, 64]: drawn, or a copy of the fixed ones."""
     e = tl.program_id(0).to(tl.int64)

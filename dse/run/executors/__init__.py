@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dse.errors import UserError, nearest
 from dse.run.executors.base import Executor, Options
+from dse.run.halving import Rule
 
 
 def _local(options: Options) -> Executor:
@@ -28,7 +29,12 @@ DEFAULT = "ray"
 
 
 def make_executor(
-    name: str, workers: int | None, data_dir: Path | None, device: str, timeout: float | None = None
+    name: str,
+    workers: int | None,
+    data_dir: Path | None,
+    device: str,
+    timeout: float | None = None,
+    halving: Rule | None = None,
 ) -> Executor:
     """Raises UserError for an unknown name, a number of workers below 1, or a timeout that is not positive."""
     if name not in EXECUTORS:
@@ -37,7 +43,7 @@ def make_executor(
         raise UserError(f"workers must be at least 1, not {workers}")
     if timeout is not None and not timeout > 0:
         raise UserError(f"timeout must be more than 0 seconds, not {timeout:g}")
-    return EXECUTORS[name](Options(workers, data_dir.resolve() if data_dir else None, device, timeout))
+    return EXECUTORS[name](Options(workers, data_dir.resolve() if data_dir else None, device, timeout, halving))
 
 
 __all__ = ["DEFAULT", "EXECUTORS", "Executor", "Options", "make_executor"]

@@ -15,6 +15,7 @@ from dse.run.packing import Supply
 from dse.run.record import FAILED, Record
 
 if TYPE_CHECKING:
+    from dse.run.halving import Rule
     from dse.sweep import Cell
     from dse.trial import Trial
 
@@ -59,12 +60,14 @@ class Options:
     """``workers``: packs at a time, None for one per processor (or GPU); ``device``: of torch, cpu or cuda.
 
     ``timeout``: seconds that a trial may train (its share of the pack's time), None for as long as it takes.
+    ``halving``: which trials of a pack stop early; none without.
     """
 
     workers: int | None = None
     data_dir: Path | None = None
     device: str = "cpu"
     timeout: float | None = None
+    halving: Rule | None = None
 
 
 LIMITS = {"cpu": 32, "cuda": 512}

@@ -64,7 +64,8 @@ class Worker:
                 on_step(step, steps)
 
         try:
-            return run_pack(trials, configs, self._options.data_dir, self._options.device, watch)
+            own = self._options
+            return run_pack(trials, configs, own.data_dir, own.device, watch, own.halving)
         except TimedOut:
             seconds = time.monotonic() - start
         if len(trials) == 1:

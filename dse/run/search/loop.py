@@ -31,7 +31,7 @@ def so_far(sweep: Sweep, results: Path) -> Sweep:
 
 
 def ahead(sweep: Sweep, store: Store) -> Sweep:
-    """The sweep with the cells that its search has asked for, and those that it would ask for next; nothing is written."""
+    """The sweep with the cells that its search has asked for, and those it would ask for next. Nothing is written."""
     if not sweep.search.needs_results:
         return sweep
     search = SearchLoop(sweep, store.folder, dry=True)
@@ -41,10 +41,23 @@ def ahead(sweep: Sweep, store: Store) -> Sweep:
 
 def progress(sweep: Sweep, results: Path) -> str:
     """How far a search is, in words; nothing for other sweeps."""
-    if not sweep.search.needs_results or sweep.space is None:
+    if not sweep.search.needs_results:
         return ""
-    count = sum(map(len, journal.asked(results, sweep.name, sweep.space).values()))
-    return f"{count} of {(sweep.search.trials or 0) * len(sweep.space.tasks)} configurations asked for so far"
+    done, total = _count(sweep, results)
+    return f"{done} of {total} configurations asked for so far"
+
+
+def all_asked(sweep: Sweep, results: Path) -> bool:
+    """Whether no further cells are to come."""
+    done, total = _count(sweep, results)
+    return done >= total
+
+
+def _count(sweep: Sweep, results: Path) -> tuple[int, int]:
+    if not sweep.search.needs_results or sweep.space is None:
+        return 0, 0
+    done = sum(map(len, journal.asked(results, sweep.name, sweep.space).values()))
+    return done, (sweep.search.trials or 0) * len(sweep.space.tasks)
 
 
 class SearchLoop:

@@ -25,7 +25,7 @@ _CHUNK = 1 << 16
 
 
 def transform(x: Tensor, size: int, signs: Tensor | None = None) -> Tensor:
-    """X diag(signs) H / sqrt(size) on every ``size`` elements (a power of two) of the last axis, H Sylvester's matrix of ones.
+    """X diag(signs) H / sqrt(size) on every ``size`` elements of the last axis, H Sylvester's matrix of ones.
 
     The fast Walsh-Hadamard transform: butterflies (a, b) -> (a + b, a - b) of elements 1, 2, 4 ... apart, in this
     order, so that every device and kernel adds in the same order; last one multiplication by fp32(1 / sqrt(size)).
@@ -36,7 +36,8 @@ def transform(x: Tensor, size: int, signs: Tensor | None = None) -> Tensor:
         for h in _steps(size):
             a, b = y.unflatten(-1, (-1, 2, h)).unbind(-2)
             y = torch.stack((a + b, a - b), -2).flatten(-3)
-        return (y * (1 / math.sqrt(size))).flatten(-2)
+        turned: Tensor = (y * (1 / math.sqrt(size))).flatten(-2)
+        return turned
     if x.numel() == 0:
         return x.clone()
     if signs is not None and signs.dim() > 1:

@@ -1,0 +1,112 @@
+"""Successive halving inside a pack: at each rung the worse configurations stop, and the others go on without them.
+
+Who is compared: the configurations of one pack, which share task, steps and batch. A configuration counts with the mean
+of its members' held-out metrics; one of which a member has diverged comes last. The best 1/eta go on. Survivors are
+bit-identical (on the CPU) to trials that were never in such a pack.
+
+Source: Jamieson and Talwalkar, arXiv 1502.07943.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from dse.run.record import STOPPED
+
+if TYPE_CHECKING:
+    from dse.pack.layer import Layer
+    from dse.run.program import Program
+    from dse.sweep import Sweep
+    from dse.trial import Trial
+
+_MEMBERS_LAST = ("log",)
+"""Tensors of a program whose members stand on the second axis; on the first one elsewhere."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``eta``: one of so many goes on; ``rungs``: shares of the steps, rising; ``spared``: uids that never stop."""
+
+    eta: int
+    rungs: tuple[float, ...]
+    spared: frozenset[str] = frozenset()
+
+    def at(self, steps: int) -> dict[int, int]:
+        """Step of a trial of so many steps -> its rung, from 1 on. None of them is the last step."""
+        found = {max(1, round(share * steps)): number for number, share in enumerate(self.rungs, 1)}
+        return {step: number for step, number in found.items() if step < steps}
+
+    def losers(self, trials: Sequence[Trial], metrics: Sequence[float | None]) -> list[int]:
+        """The members that stop now; ``metrics``: at this rung, lower is better, None of those that have diverged."""
+        groups: dict[str, list[int]] = {}
+        for member, trial in enumerate(trials):
+            if trial.uid not in self.spared:
+                groups.setdefault(_configuration(trial), []).append(member)
+
+        def worth(members: Sequence[int]) -> float:
+            known = [metric for member in members if (metric := metrics[member]) is not None]
+            return fmean(known) if len(known) == len(members) else math.inf
+
+        ranked = sorted(groups.values(), key=worth)
+        kept = math.ceil(len(ranked) / self.eta)
+        return sorted(m for group in ranked[kept:] for m in group if metrics[m] is not None)
+
+
+def rule(sweep: Sweep) -> Rule | None:
+    """The rule of a sweep; its baselines never stop."""
+    halving = sweep.search.halving
+    if halving is None:
+        return None
+    spared = frozenset(uid for cell in sweep.cells for uid in cell.baselines.values())
+    return Rule(halving.eta, halving.rungs, spared)
+
+
+def counted(sweep: Sweep, done: Mapping[str, str]) -> Mapping[str, str]:
+    """uid -> status of what counts as a result: to a sweep that stops nobody, a stopped trial has not run."""
+    return done if sweep.search.halving else {uid: status for uid, status in done.items() if status != STOPPED}
+
+
+def survivors(program: Program, keep: Sequence[int]) -> Program:
+    """A program of some members that goes on where theirs is, bit for bit."""
+    import torch
+
+    from dse.run.program import Program
+
+    trials = [program.pack.trials[member] for member in keep]
+    narrow = Program(trials, program.data, program.pack.device, program.use_kernels)
+    rows = torch.tensor(list(keep), device=program.pack.device)
+    old = program.tensors()
+    for name, tensor in narrow.tensors().items():
+        if not name.startswith("layer."):
+            tensor.copy_(old[name].index_select(1 if name in _MEMBERS_LAST else 0, rows))
+    for name, layer in narrow.pack.layers.items():
+        _take_over(layer, program.pack.layers[name], keep)
+    return narrow
+
+
+def _take_over(layer: Layer, old: Layer, keep: Sequence[int]) -> None:
+    """A layer's state: of the layer [E, ...], and of its runs, which are its members with one recipe each."""
+    layer.phases[:] = [old.phases[member] for member in keep]
+    layer.arrange()
+    before, now = old.tensors(), layer.tensors()
+    spans = [(run.start, run.stop) for run in old.runs]
+    for name, tensor in now.items():
+        number, _, rest = name.partition(".")
+        if not rest:
+            for place, member in enumerate(keep):
+                tensor[place].copy_(before[name][member])
+            continue
+        run = layer.runs[int(number)]
+        for place in range(run.start, run.stop):
+            source = next(i for i, (start, stop) in enumerate(spans) if start <= keep[place] < stop)
+            tensor[place - run.start].copy_(before[f"{source}.{rest}"][keep[place] - spans[source][0]])
+
+
+def _configuration(trial: Trial) -> str:
+    """What trials have in common that differ by their seed alone."""
+    return json.dumps({name: part for name, part in trial.spec.items() if name != "seed"}, sort_keys=True)
