@@ -30,4 +30,5 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     pairs = zip(
         a.expand(*lead, *a.shape[-2:]).flatten(0, -3), b.expand(*lead, *b.shape[-2:]).flatten(0, -3), strict=True
     )
-    return torch.stack([torch.mm(x, y.mT) for x, y in pairs]).unflatten(0, lead)
+    rows: Tensor = torch.stack([torch.mm(x, y.mT) for x, y in pairs]).unflatten(0, lead)
+    return rows

@@ -17,7 +17,8 @@ from dse.kernels import column_sums, contract, norms
 from dse.quantizer import Quantized
 
 g = torch.Generator().manual_seed(4)
-for e, m, n, k, turned in ((2, 33, 50, 70, False), (2, 64, 40, 2100, True), (3, 1, 20, 32, False), (1, 130, 1, 5, True)):
+cases = ((2, 33, 50, 70, False), (2, 64, 40, 2100, True), (3, 1, 20, 32, False), (1, 130, 1, 5, True))
+for e, m, n, k, turned in cases:
     a, b = (torch.randn(e, r, k, generator=g) for r in (m, n))
     if turned:
         a, b = a.mT.contiguous().mT, b.mT.contiguous().mT

@@ -35,7 +35,8 @@ for names in (("nvfp4", "bf16"), ("tetrajet2_base", "tetrajet"), ("fp32", "mxfp4
         y = _Stacked.apply(a, b, layer)
         results.append((y, *torch.autograd.grad(y, (a, b), dy)))
     for what, one, two in zip(("Y", "dX", "dW"), *results):
-        assert torch.allclose(one, two, rtol=1e-5, atol=1e-5 * float(one.abs().max())), (names, what, (one - two).abs().max())
+        off = float((one - two).abs().max() / one.abs().max())
+        assert off < 1e-5, (names, what, off)
 print("done")
 """
 
