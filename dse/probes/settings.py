@@ -1,0 +1,33 @@
+"""When and where probes look. No part of a trial's identity: a training is bit-identical with and without them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from dse.errors import UserError
+
+Row = list[Any]
+"""[step, layer, point, {name: value}]: a point of POINTS (operand), or 'dgrad', 'wgrad' (the gradient itself)."""
+
+
+@dataclass(frozen=True)
+class Probes:
+    """``every``: steps between two looks, the first before step 0; ``layers``: a pattern of layer names (``blocks.0.*``).
+
+    Raises UserError unless ``every`` is at least 1.
+    """
+
+    every: int = 50
+    layers: str = "*"
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise UserError(f"probes: every must be at least 1 step, not {self.every}")
+
+    def due(self, step: int) -> bool:
+        return step % self.every == 0
+
+    def wants(self, layer: str) -> bool:
+        return fnmatchcase(layer, self.layers)
