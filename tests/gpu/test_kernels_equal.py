@@ -147,3 +147,4 @@ if __name__ == "__main__":
                 flush=True,
             )
     print(f"{total} quantized operands on {device}: {wrong} mismatches, {time.time() - begin:.0f} s")
+    sys.exit(wrong > 0)

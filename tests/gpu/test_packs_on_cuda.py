@@ -107,13 +107,12 @@ def test_a_member_is_its_solo_run() -> None:
 
 
 def main() -> None:
+    good = True
     for name in sys.argv[1:] or CASES:
         start = time.perf_counter()
         try:
-            print(
-                f"{name}: graph = plain calls: {graph_equals_plain_calls(name)}; NaN stays: {nan_stays(name)}",
-                flush=True,
-            )
+            same_graph, apart = graph_equals_plain_calls(name), nan_stays(name)
+            print(f"{name}: graph = plain calls: {same_graph}; NaN stays: {apart}", flush=True)
             difference, spread, same, count = against_solo(name, 100, 6)
             print(
                 f"    member - solo run: at most {difference:.2e} in the final metric, {difference / spread:.3f} of the"
@@ -121,8 +120,11 @@ def main() -> None:
                 f" {time.perf_counter() - start:.1f} s",
                 flush=True,
             )
+            good &= same_graph and apart and difference <= SHARE * spread
         except Exception as error:  # noqa: BLE001 - the others are worth running
+            good = False
             print(f"{name}: {type(error).__name__}: {error}", flush=True)
+    sys.exit(not good)
 
 
 if __name__ == "__main__":
