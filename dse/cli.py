@@ -120,6 +120,18 @@ def report(
     sweeps.report(file, results, out)
 
 
+@app.command(epilog="Example: dse power sweeps/quickstart.yaml --gap 0.01")
+def power(
+    file: File,
+    results: Results = RESULTS,
+    gap: Annotated[list[float] | None, typer.Option(help="Gap in the held-out metric to see; repeatable")] = None,
+) -> None:
+    """Say how many seeds a comparison needs to see a given gap, from the noise that the sweep has measured."""
+    from dse.commands import power as command
+
+    command.power(file, results, gap or ())
+
+
 @app.command(epilog="Example: dse dashboard --port 5000")
 def dashboard(
     results: Results = RESULTS,

@@ -9,7 +9,7 @@ import pytest
 
 from dse import cli
 
-VERBS = {"plan", "run", "status", "why", "report", "dashboard", "recipes", "cost", "schema", "data", "doctor"}
+VERBS = {"plan", "run", "status", "why", "report", "dashboard", "recipes", "cost", "schema", "power", "data", "doctor"}
 SWEEP = """
 name: tiny
 tasks: [{regression: {training: {steps: 3}}}]

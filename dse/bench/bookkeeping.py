@@ -18,6 +18,7 @@ from pathlib import Path
 from unittest import mock
 
 import dse
+from dse.bench import reporting
 from dse.bench.idle import IdleActor, IdleExecutor, made_up, sweep_of
 from dse.bench.table import Row
 from dse.run import engine
@@ -39,6 +40,7 @@ def measure(quick: bool = False) -> Iterator[Row]:
         yield from _append(sweep, folder)
         yield from _driver(sweep, folder / "results")
         yield from _commands(sweep, folder / "results")
+        yield from reporting.measure(quick)
         for limit in (1, 32):
             yield _ray(sweep_of(some, folder), folder / f"ray-{limit}", limit)
 

@@ -99,7 +99,7 @@ def report(file: Path, results: Path, out: Path) -> None:
     if not sweep.cells:
         raise UserError(f"the search of {sweep.name} has asked for nothing yet; run: dse run {file}")
     records = Store(results).records({cell.uid for cell in sweep.cells})
-    path = write_report(sweep, records, out)
+    path = write_report(sweep, records, out, results)
     print(f"{len(records)} of {len(sweep.cells)} trials in {path}")
 
 

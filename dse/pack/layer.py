@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -11,10 +11,13 @@ from torch import Tensor
 
 from dse import products
 from dse.linear import in_phase
-from dse.pack.segments import PLAIN, Segment, Site, partition
+from dse.pack.segments import PLAIN, Reference, Segment, Site, partition
 from dse.random import Key
 from dse.recipe import POINTS, Recipe
 from dse.techniques.schedules.base import FULL, OFF, Watch
+
+Tap = Callable[[Tensor, Tensor, Tensor, tuple[bool, bool]], None]
+"""Sees a layer's X [E, M, K], W [E, N, K] and G [E, M, N] in the backward pass, and which gradients are computed."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +60,27 @@ class Layer:
         remembers = any(r is not None and any(r.quantizer(p).remembers for p in POINTS) for r in recipes)
         self._memory = torch.zeros(len(recipes), len(POINTS), device=w.device) if remembers else None
         self.training = True
+        self.tap: Tap | None = None
         self.segments: tuple[Segment, ...] = ()
         self.arrange()
 
     def arrange(self) -> None:
         """Cuts the members into segments, as their phases stand."""
+        self.segments = self._partition(self._use_kernels)
+
+    def references(self) -> tuple[Reference, ...]:
+        """The members that do not compute plainly, in runs of one recipe, as their phases stand."""
+        parts = self._partition(use_kernels=False)
+        return tuple(part for part in parts if isinstance(part, Reference) and part.recipe is not PLAIN)
+
+    def _partition(self, use_kernels: bool) -> tuple[Segment, ...]:
         effective = [PLAIN] * len(self.phases)
         owners: list[int | None] = [None] * len(self.phases)
         for number, run in enumerate(self.runs):
             for i in range(run.start, run.stop):
                 effective[i] = PLAIN if run.recipe is None else in_phase(run.recipe, self.phases[i])
                 owners[i] = number if run.keeps else None
-        self.segments = partition(effective, owners, self.w.device, self._use_kernels)
+        return partition(effective, owners, self.w.device, use_kernels)
 
     def reschedule(self, step: int, steps: int) -> bool:
         """Lets precision schedules set the phases of ``step``; whether any has changed."""

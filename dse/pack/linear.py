@@ -28,12 +28,16 @@ class _Stacked(torch.autograd.Function):
             held.append(keep)
         ctx.layer, ctx.segments, ctx.columns = layer, layer.segments, [h.columns for h in held]
         ctx.counts = [len(h.tensors) for h in held]
+        ctx.seen = (layer.tap, x.detach(), w.detach()) if layer.tap else None
         ctx.save_for_backward(*(t for h in held for t in h.tensors))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (g,), saved, needs = grads, list(ctx.saved_tensors), tuple(ctx.needs_input_grad[:2])
+        if ctx.seen is not None:
+            tap, x, w = ctx.seen
+            tap(x, w, g.detach(), needs)
         dx, dw = [], []
         for segment, count, columns in zip(ctx.segments, ctx.counts, ctx.columns, strict=True):
             held, saved = Held(tuple(saved[:count]), columns), saved[count:]

@@ -59,20 +59,25 @@ class Pack:
         """int64 [], the same for all members."""
         return self.clock[0, 1]
 
-    def losses(self, batch: Batch) -> Tensor:
-        """The training losses [E] of stacked batches, with gradients to ``leaves``."""
+    def losses(self, batch: Batch, sampling: bool = True) -> Tensor:
+        """The training losses [E] of stacked batches, with gradients to ``leaves``.
+
+        Without ``sampling``, what layers keep between steps is read and left alone, in the backward pass too.
+        """
         self._train(True)
+        for layer in self.layers.values():
+            layer.training = sampling
         losses: Tensor = self._map(self.task.loss, self.leaves(), batch, 0)
         return losses
 
     def leaves(self) -> dict[str, Tensor]:
         """The parameters as leaves of a new graph; they share the buffer's memory."""
-        self._leaves = {name: view.detach().requires_grad_() for name, view in self.views.items()}
-        return self._leaves
+        self.taken = {name: view.detach().requires_grad_() for name, view in self.views.items()}
+        return self.taken
 
     def backward(self, loss: Tensor) -> None:
         """Fills ``grad`` with the gradient of ``loss`` [], the sum over members, at the last ``losses``."""
-        gradients: Sequence[Tensor | None] = torch.autograd.grad(loss, list(self._leaves.values()), allow_unused=True)
+        gradients: Sequence[Tensor | None] = torch.autograd.grad(loss, list(self.taken.values()), allow_unused=True)
         found = zip(gradients, self.gradient_views.values(), strict=True)
         self.layout.join([torch.zeros_like(view) if g is None else g for g, view in found], out=self.grad)
 

@@ -1,6 +1,5 @@
 """Probes: what quantization does inside of a training, layer by layer, looked at now and then without disturbing it."""
 
-from dse.probes.prober import Prober
 from dse.probes.settings import Probes, Row
 
-__all__ = ["Prober", "Probes", "Row"]
+__all__ = ["Probes", "Row"]

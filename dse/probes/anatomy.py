@@ -89,6 +89,11 @@ def _taken_apart(quantizer: BlockQuantizer, x: Tensor, key: Key) -> _Part:
         error = block_error(other.values, target, quantizer.choice.error)
         better = error < least
         least = where(better, error, least)
-        mixed = (where(better, a, b) for a, b in zip(other[:4], best[:4], strict=True))
-        best = _Part(*mixed, best.alpha)
+        best = _Part(
+            where(better, other.values, best.values),
+            where(better, other.elements, best.elements),
+            where(better, other.decode, best.decode),
+            where(better, other.saturated, best.saturated),
+            best.alpha,
+        )
     return best

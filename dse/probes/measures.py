@@ -61,9 +61,7 @@ def histogram(scales: Tensor) -> list[dict[str, int]]:
     counts = torch.zeros(len(scales), _BINS, dtype=torch.int64, device=scales.device)
     counts.scatter_add_(1, index, torch.ones_like(index))
     names = {_ZERO: "zero", _NOT_FINITE: "not finite"}
-    return [
-        {names.get(i, str(i - _ORIGIN)): count for i, count in enumerate(row) if count} for row in counts.tolist()
-    ]
+    return [{names.get(i, str(i - _ORIGIN)): count for i, count in enumerate(row) if count} for row in counts.tolist()]
 
 
 def plain(value: float) -> float | None:

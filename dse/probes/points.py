@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, where
 
 from dse import products
 from dse.gemm import Gemm
@@ -38,6 +38,9 @@ class Look(NamedTuple):
 
 def looks(recipe: Recipe, seen: Seen, site: Site) -> Iterator[Look]:
     """All points where ``recipe`` quantizes, then the gradients; ``site.key`` must not be sampling."""
+    gemms = (recipe.fprop, recipe.dgrad, recipe.wgrad)
+    if all(isinstance(recipe.quantizer(p), Identity) for p in POINTS) and not any(g.accumulation for g in gemms):
+        return
     x, w, g, needs = seen
     saved = products.Saved(x, w)
     if recipe.backward_source == "forward":
@@ -74,16 +77,18 @@ def _weight(recipe: Recipe, w: Tensor, site: Site) -> Iterator[Look]:
     gemm, key = recipe.fprop, site.key.at(products.FPROP)
     if isinstance(gemm.rhs, Identity):
         return
-    turned, own = gemm.turn(w, gemm.basis(w, key)), key.at(products.FPROP + 1)
+    basis, own = gemm.basis(w, key), key.at(products.FPROP + 1)
+    turned = gemm.turn(w, basis)
     anatomy = dissect(gemm.rhs, turned, own)
     if recipe.weights is not None:
         quantized = recipe.weights.quantize(gemm.rhs, turned, dict(site.state), own)
         elements = quantized.values
-        if anatomy.decode is not None:
-            elements = (elements / anatomy.decode).nan_to_num()  # a block of zeros
+        if anatomy.decode is not None and anatomy.elements is not None:  # in the same blocks, with the same scales
+            kept = elements == anatomy.quantized.values
+            elements = where(kept, anatomy.elements, elements / anatomy.decode)
         anatomy = anatomy._replace(quantized=quantized, elements=elements)
     look = _summary(POINTS[products.FPROP + 1], turned, anatomy)
-    if _turns_at_random(gemm):  # another basis at each step: nothing to compare
+    if basis is not None and basis.dim() > 1:  # drawn anew at each step: nothing to compare
         yield look
         return
     yield look._replace(elements=anatomy.quantized.values if anatomy.elements is None else anatomy.elements)
@@ -96,8 +101,3 @@ def _look(point: str, quantizer: Quantizer, x: Tensor, key: Key) -> Look:
 def _summary(point: str, x: Tensor, anatomy: Anatomy) -> Look:
     scales = None if anatomy.scales is None else measures.histogram(anatomy.scales)
     return Look(point, measures.operand(x, anatomy), scales)
-
-
-def _turns_at_random(gemm: Gemm) -> bool:
-    rotation: Any = gemm.rotation
-    return rotation is not None and getattr(rotation, "signs", "") == "RANDOM"

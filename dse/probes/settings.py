@@ -14,7 +14,7 @@ Row = list[Any]
 
 @dataclass(frozen=True)
 class Probes:
-    """``every``: steps between two looks, the first before step 0; ``layers``: a pattern of layer names (``blocks.0.*``).
+    """``every``: steps between two looks, the first before step 0; ``layers``: a pattern of names (``blocks.0.*``).
 
     Raises UserError unless ``every`` is at least 1.
     """

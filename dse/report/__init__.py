@@ -15,15 +15,17 @@ if TYPE_CHECKING:
     from dse.sweep import Sweep
 
 
-def write_report(sweep: Sweep, records: Iterable[Record], folder: Path) -> Path:
+def write_report(sweep: Sweep, records: Iterable[Record], folder: Path, results: Path | None = None) -> Path:
     """Writes ``folder/NAME.html`` and the CSV files in ``folder/NAME/``; returns the page's path.
+
+    ``results``: the folder that knows in which order a search has asked; without it the page does not show that.
 
     ``records`` may hold more than the sweep's; of several with one uid the last 'ok' one counts. Raises UserError
     where the folder is not writable.
     """
     from dse.report.write import write
 
-    return write(sweep, records, folder)
+    return write(sweep, records, folder, results)
 
 
 __all__ = ["write_report"]

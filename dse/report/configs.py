@@ -23,12 +23,13 @@ def aggregate(table: Table) -> pd.DataFrame:
     """One row per (task, config), then one per config with task = 'all tasks'.
 
     Columns: task, config, recipe, is_baseline, named, bits, overhead, relative_time, seeds (with a gap), counts ok,
-    diverged, failed, missing; metric_mean, metric_sd (over seeds), gap_mean, gap_half, lost_mean, lost_half (half
-    widths of 95 % intervals over seeds, paired with the baseline by seed); estimate (of lost); why (something is
-    unknown); narrow (of the narrowest operands in the sweep, 4 bits or less); eligible (narrow, known, no seed
-    diverged); front (of overhead and lost, among the eligible); front_time (of relative_time and lost, among all
-    widths and the baseline). Over all tasks, ``lost`` is the unweighted mean over tasks and unknown unless it is known
-    on each of them.
+    diverged, stopped, failed, missing; metric_mean, metric_sd (over seeds), gap_mean, gap_half, lost_mean, lost_half
+    (half widths of 95 % intervals over seeds, paired with the baseline by seed), all of trials with the full budget
+    alone; gap_mean[NAME] and gap_half[NAME] to every further baseline; estimate (of lost); why (something is unknown);
+    narrow (of the narrowest operands in the sweep, 4 bits or less); eligible (narrow, known, no seed diverged or
+    stopped: seeds that went on without the others are the luckier ones); front (of overhead and lost, among the
+    eligible); front_time (of relative_time and lost, among all widths and the baseline). Over all tasks, ``lost`` is
+    the unweighted mean over tasks and unknown unless it is known on each of them.
     """
     import pandas as pd
 
@@ -37,7 +38,7 @@ def aggregate(table: Table) -> pd.DataFrame:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for cell in dicts(table.frame):
         groups.setdefault((cell["task"], cell["config"]), []).append(cell)
-    per_task = [_per_task(task, config, cells) for (task, config), cells in groups.items()]
+    per_task = [_per_task(task, config, cells, table.others) for (task, config), cells in groups.items()]
     by_config: dict[str, list[dict[str, Any]]] = {}
     for row in per_task:
         by_config.setdefault(row["config"], []).append(row)
@@ -45,7 +46,7 @@ def aggregate(table: Table) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     others = frame.loc[~frame["is_baseline"], "bits"]
     frame["narrow"] = ~frame["is_baseline"] & (frame["bits"] <= max(4, others.min() if len(others) else 0))
-    sound = frame["lost_mean"].notna() & (frame[DIVERGED] == 0)
+    sound = frame["lost_mean"].notna() & (frame[DIVERGED] == 0) & (frame[STOPPED] == 0)
     frame["eligible"] = sound & frame["narrow"]
     frame["front"] = _fronts(frame[frame["eligible"]], "overhead", frame)
     frame["front_time"] = _fronts(frame[sound], "relative_time", frame)
@@ -58,11 +59,12 @@ def native_front(rows: pd.DataFrame) -> list[bool]:
     return front(list(rows["overhead"]), gaps)
 
 
-def _per_task(task: str, config: str, cells: list[dict[str, Any]]) -> dict[str, Any]:
+def _per_task(task: str, config: str, cells: list[dict[str, Any]], others: list[str]) -> dict[str, Any]:
     gap, lost, metric = (estimate(cell[name] for cell in cells) for name in ("gap", "lost", "metric"))
     if cells[0]["is_baseline"]:  # zero by definition, not by measurement
         gap, lost = (Estimate(e.mean, 0.0, math.nan, e.n) for e in (gap, lost))
     reasons = Counter(cell["why"] for cell in cells if cell["why"])
+    further = {name: estimate(cell[f"gap[{name}]"] for cell in cells) for name in others}
     extras = [name for name in cells[0] if name.startswith("metrics.")]
     return _row(cells[0], task, config, lost, dict(Counter(cell["status"] for cell in cells))) | {
         "metric_mean": metric.mean,
@@ -70,6 +72,8 @@ def _per_task(task: str, config: str, cells: list[dict[str, Any]]) -> dict[str, 
         "gap_mean": gap.mean,
         "gap_half": gap.half,
         "why": ", ".join(f"{reason} ({plural(n, 'seed')})" for reason, n in reasons.most_common()),
+        **{f"gap_mean[{name}]": known.mean for name, known in further.items()},
+        **{f"gap_half[{name}]": known.half for name, known in further.items()},
         **{name: estimate(cell[name] for cell in cells).mean for name in extras},
     }
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from dse.report.configs import ALL
-from dse.report.pairs import RECIPE, Pair, Wide, differences, wide_by_axis
+from dse.report.pairs import RECIPE, Pair, Wide, comparable, differences, wide_by_axis
 from dse.report.stats import Estimate, combine, estimate, holm
 from dse.report.table import Table
 
@@ -52,8 +52,9 @@ def effects(table: Table) -> list[Effect]:
     wide = wide_by_axis(table)
     found: list[Effect] = []
     for axis, values in table.axes.items():
-        for value in values[1:]:
-            pairs = differences(wide[axis], value, values[0])
+        mine = comparable(wide[axis])
+        for value in values[1:] if mine else ():
+            pairs = differences(mine, value, values[0])
             found += _summarize(pairs, OPTION, axis, value, values[0], per_recipe=len(table.recipes) > 2)
     found += _recipes(table, wide[RECIPE])
     return _adjust(found)
@@ -66,9 +67,15 @@ def recipe_pairs(found: list[Effect]) -> dict[tuple[str, str], Effect]:
 
 
 def _recipes(table: Table, wide: Wide) -> Iterator[Effect]:
-    names = [name for name in table.recipes if any(name in by for by in wide.values())]
-    for name in names:  # a cell's gap is its paired difference with the baseline
-        yield from _summarize([by[name] for by in wide.values() if name in by], BASELINE, RECIPE, name, table.baseline)
+    singles: dict[str, list[Pair]] = {}  # a cell's gap is its paired difference with the baseline
+    for by in wide.values():
+        for name, pair in by.items():
+            if not pair.baseline:
+                singles.setdefault(name, []).append(pair)
+    names = [name for name in table.recipes if name in singles]
+    for name in names:
+        yield from _summarize(singles[name], BASELINE, RECIPE, name, table.baseline)
+    wide = comparable(wide)
     for i, reference in enumerate(names):
         for value in names[i + 1 :]:
             yield from _summarize(differences(wide, value, reference), VERSUS, RECIPE, value, reference)

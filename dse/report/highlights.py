@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dse.report.configs import ALL
 from dse.report.table import Table
+from dse.run.record import STOPPED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,7 +15,8 @@ LIMIT = 12
 
 
 def highlights(table: Table, configs: pd.DataFrame) -> list[str]:
-    """Each recipe without overrides or, where it was only run with some, its best configuration over all tasks.
+    """Each recipe without overrides or, where it was only run with some, its best configuration over all tasks
+    (one without stopped seeds, if there is any).
 
     The baseline's first, then as the sweep names them; at most LIMIT.
     """
@@ -23,7 +25,10 @@ def highlights(table: Table, configs: pd.DataFrame) -> list[str]:
     overall = configs[configs["task"] == ALL]
     chosen = []
     for recipe in table.recipes:
-        rows = overall[overall["recipe"] == recipe].sort_values(["named", "lost_mean"], ascending=[False, True])
+        mine = overall[overall["recipe"] == recipe]
+        rows = mine.assign(partly=mine[STOPPED] > 0).sort_values(
+            ["named", "partly", "lost_mean"], ascending=[False, True, True]
+        )
         if len(rows):
             chosen.append(str(rows["config"].iloc[0]))
     return chosen[:LIMIT]

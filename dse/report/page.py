@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dse
-from dse.report import problems, views
+from dse.report import hunted, problems, views
 from dse.report.configs import ALL
 from dse.report.effects import BASELINE, OPTION, Effect
 from dse.report.findings import findings
+from dse.report.halving import ladders
 from dse.report.highlights import marks
 from dse.report.numbers import duration, plural
 from dse.report.provenance import provenance
+from dse.report.search import Hunt
 from dse.report.table import Table, dicts
 from dse.run.record import OK
 
@@ -42,13 +44,14 @@ class Study:
     chosen: list[str]
     points: pd.DataFrame
     slug: str
+    hunts: list[Hunt] = field(default_factory=list)
 
     @cached_property
     def figures(self) -> dict[str, str | None]:
         """Data URIs by name; None where there is nothing to show."""
         if not self.table.records:
-            return dict.fromkeys(("overall", "per_task", "forest", "curves"))
-        from dse.report.figures import curves, forest, pareto
+            return dict.fromkeys(("overall", "per_task", "forest", "curves", "search"))
+        from dse.report.figures import curves, forest, pareto, search
         from dse.report.figures.style import styles
 
         look = styles(self.table.recipes, self.table.baseline)
@@ -58,6 +61,7 @@ class Study:
             "per_task": pareto.per_task(self.table, self.configs, look, numbers),
             "forest": forest.forest(self.effects, self.table.tasks),
             "curves": curves.training(self.table, self.points, look),
+            "search": search.search(self.table, self.hunts, look) if self.hunts else None,
         }
 
 
@@ -77,14 +81,18 @@ def page(study: Study) -> str:
         "members": views.front_members(configs, marks(configs)),
         "overview": views.overview(table, configs, study.chosen),
         "extras": shown,
-        "configurations": {task: views.configurations(configs, task, shown[task]) for task in tasks},
+        "configurations": {task: views.configurations(configs, task, shown[task], table.others) for task in tasks},
         "effects": views.effect_rows(study.effects),
         "has_options": any(e.kind == OPTION for e in study.effects),
         "has_interval": any(e.lost.df > 0 for e in study.effects),
         "versus": views.versus(study.effects, table.recipes),
         "baselines": 0 if configs.empty else configs.loc[configs["is_baseline"], "config"].nunique(),
         "untied": _untied(configs),
+        "hunts": [(hunt, hunted.found(hunt, configs), hunted.shares(hunt)) for hunt in study.hunts],
+        "ladders": ladders(study.sweep, table),
+        "first_baseline": next((name for cell in study.sweep.cells for name in cell.baselines), table.baseline),
         "divergences": problems.divergences(table),
+        "stops": problems.stops(table),
         "failures": problems.failures(table),
         "missing": problems.missing(table),
         "merged": problems.merged(study.sweep),

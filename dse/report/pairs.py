@@ -26,6 +26,7 @@ class Pair:
     gap: float
     diverged: bool
     spared: bool = False
+    baseline: bool = False
 
 
 Wide = dict[tuple[str, ...], dict[str, Pair]]
@@ -35,16 +36,14 @@ Wide = dict[tuple[str, ...], dict[str, Pair]]
 def wide_by_axis(table: Table) -> dict[str, Wide]:
     """For the recipe and each grid axis. A cell stands under every set of labels that it is the trial of.
 
-    Baselines are left out: their gaps are zero by definition.
+    Baselines are there too: the gap of what differs from one in a single option is that option's effect.
     """
     axes = [RECIPE, *table.axes]
     wide: dict[str, Wide] = {axis: {} for axis in axes}
     columns = ["uid", "task", "seed", "recipe", "lost", "gap", "status"]
     for uid, task, seed, recipe, lost, gap, status in table.frame[columns].itertuples(index=False, name=None):
         cell = table.cells[uid]
-        if cell.is_baseline:
-            continue
-        single = Pair(uid, task, seed, recipe, lost, gap, status == DIVERGED)
+        single = Pair(uid, task, seed, recipe, lost, gap, status == DIVERGED, baseline=cell.is_baseline)
         for labels in (cell.labels, *cell.also):
             texts = [text(labels.get(axis)) for axis in axes]
             for i, axis in enumerate(axes):
@@ -54,10 +53,18 @@ def wide_by_axis(table: Table) -> dict[str, Wide]:
     return wide
 
 
+def comparable(wide: Wide) -> Wide:
+    """Only where there is something to compare: a search of ranges leaves next to nothing."""
+    return {others: by for others, by in wide.items() if len(by) > 1}
+
+
 def differences(wide: Wide, value: str, reference: str) -> list[Pair]:
-    """``value`` minus ``reference``, once for each two trials that are both there and not the very same."""
+    """``value`` minus ``reference``, once for each two trials that are both there and not the very same.
+
+    Two baselines make no pair: both gaps are zero by definition.
+    """
     both = [(by[value], by[reference]) for by in wide.values() if value in by and reference in by]
-    distinct = {(a.uid, b.uid): (a, b) for a, b in both if a.uid != b.uid}
+    distinct = {(a.uid, b.uid): (a, b) for a, b in both if a.uid != b.uid and not (a.baseline and b.baseline)}
     return [
         replace(
             a,

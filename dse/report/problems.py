@@ -1,4 +1,4 @@
-"""What diverged, what failed, what was not run and what was excluded, grouped for reading."""
+"""What diverged, stopped, failed, was not run and was excluded, grouped for reading."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dse.report.numbers import UNKNOWN
+from dse.report.numbers import UNKNOWN, number
 from dse.report.table import MISSING, Table, dicts, text
-from dse.run.record import DIVERGED, FAILED
+from dse.run.outcome import OUTCOMES, outcome, reason
+from dse.run.record import DIVERGED, FAILED, STOPPED
 
 if TYPE_CHECKING:
     from dse.sweep import Excluded, Sweep
@@ -20,21 +21,45 @@ MOST = 200
 
 @dataclass(frozen=True)
 class Divergence:
-    """The diverged seeds of a task and configuration: 'step (seed)' each, and the tensors where it was first seen."""
+    """The diverged seeds of a task and configuration: 'step (seed)' each, and the tensors where it was first seen;
+    ``why``: the command that tells all about the first."""
 
     task: str
     config: str
     steps: str
     where: str
     seeds: str  # 'k of n'
+    why: str
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The seeds of a task and configuration that successive halving stopped at one rung, and their metric there."""
+
+    task: str
+    config: str
+    rung: int
+    step: int
+    seeds: str  # 'k of n: which'
+    metric: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A trial that failed, in words, and the command that tells all about it."""
+
+    cell: str
+    why: str
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Trials that failed with the same last line of their traceback; ``traceback`` is the first one's."""
+    """Trials of one kind of failure (`dse.run.outcome`) with the same last line; ``traceback`` is the first one's."""
 
+    kind: str
     error: str
-    cells: list[str]
+    cells: list[Failed]
     traceback: str
 
 
@@ -49,34 +74,42 @@ class Exclusion:
 
 def divergences(table: Table) -> list[Divergence]:
     """One per task and configuration with a diverged seed, in the table's order."""
-    if table.frame.empty:
-        return []
-    seeds = Counter(zip(table.frame["task"], table.frame["config"], strict=True))
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for cell in dicts(table.frame[table.frame["status"] == DIVERGED]):
-        groups.setdefault((cell["task"], cell["config"]), []).append(cell)
+    seeds = _seeds(table)
     found = []
-    for key, cells in groups.items():
+    for key, cells in _groups(table, DIVERGED).items():
         steps = [f"{_step(cell['diverged_at'])} (seed {cell['seed']})" for cell in cells]
         where = dict.fromkeys(cell["diverged_where"] for cell in cells if cell["diverged_where"])
-        found.append(Divergence(*key, ", ".join(steps), ", ".join(where), f"{len(cells)} of {seeds[key]}"))
+        of = f"{len(cells)} of {seeds[key]}"
+        found.append(Divergence(*key, ", ".join(steps), ", ".join(where), of, _why(cells[0]["uid"])))
     return found
 
 
-def _step(at: float) -> str:
-    return UNKNOWN if math.isnan(at) else f"{at:,.0f}"
+def stops(table: Table) -> list[Stop]:
+    """One per task, configuration and rung at which some of its seeds stopped; early rungs first."""
+    seeds = _seeds(table)
+    found = []
+    for (task, config), cells in _groups(table, STOPPED).items():
+        by_place: dict[tuple[float, float], list[dict[str, Any]]] = {}
+        for cell in cells:
+            by_place.setdefault((cell["stopped_rung"], cell["stopped_at"]), []).append(cell)
+        for (rung, step), mine in by_place.items():
+            which = f"{len(mine)} of {seeds[task, config]}: {', '.join(cell['seed'] for cell in mine)}"
+            metric = ", ".join(number(cell["stopped_metric"]) for cell in mine)
+            place = [0 if math.isnan(x) else int(x) for x in (rung, step)]
+            found.append(Stop(task, config, place[0], place[1], which, metric, _why(mine[0]["uid"])))
+    return sorted(found, key=lambda stop: (stop.rung, stop.step))
 
 
 def failures(table: Table) -> list[Failure]:
-    """Grouped by the last line of the traceback, most frequent first."""
-    groups: dict[str, list[tuple[str, str]]] = {}
+    """Grouped by kind and by the last line of the error, in the order of ``OUTCOMES``, most frequent first."""
+    groups: dict[tuple[str, str], list[tuple[Failed, str]]] = {}
     for record in table.records.values():
         if record.status == FAILED:
             trace = (record.error or "no traceback was recorded").strip()
-            cell = f"{record.task}, {record.config}, seed {record.seed}"
-            groups.setdefault(trace.splitlines()[-1], []).append((cell, trace))
-    ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
-    return [Failure(last, [cell for cell, _ in cells], cells[0][1]) for last, cells in ordered]
+            cell = Failed(f"{record.task}, {record.config}, seed {record.seed}", _why(record.uid))
+            groups.setdefault((outcome(record), reason(record)), []).append((cell, trace))
+    ordered = sorted(groups.items(), key=lambda item: (OUTCOMES.index(item[0][0]), -len(item[1])))
+    return [Failure(*kind, [cell for cell, _ in cells], cells[0][1]) for kind, cells in ordered]
 
 
 def missing(table: Table) -> dict[str, int]:
@@ -102,3 +135,25 @@ def exclusions(excluded: Iterable[Excluded]) -> list[Exclusion]:
         groups.setdefault(cell.reason, []).append(shown)
     ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
     return [Exclusion(reason, len(cells), cells[:MOST]) for reason, cells in ordered]
+
+
+def _groups(table: Table, status: str) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """(task, config) -> its cells with a status, in the table's order."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    if not table.frame.empty:
+        for cell in dicts(table.frame[table.frame["status"] == status]):
+            groups.setdefault((cell["task"], cell["config"]), []).append(cell)
+    return groups
+
+
+def _seeds(table: Table) -> Counter[tuple[str, str]]:
+    """(task, config) -> its cells."""
+    return Counter() if table.frame.empty else Counter(zip(table.frame["task"], table.frame["config"], strict=True))
+
+
+def _step(at: float) -> str:
+    return UNKNOWN if math.isnan(at) else f"{at:,.0f}"
+
+
+def _why(uid: str) -> str:
+    return f"dse why {uid}"

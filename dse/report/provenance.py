@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from dse.report.numbers import duration, plural
 from dse.report.table import Table
+
+_WIDTHS = 12
+"""Widths of packs that are listed one by one."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,7 @@ class Provenance:
     hosts: list[tuple[str, int]]
     versions: list[tuple[str, int]]
     data: list[tuple[str, str, int]]  # task, fingerprint, trials
+    packs: list[tuple[str, str, int]]  # what of a pack, in words; of its trials
     seconds: float
     when: str
     span: str
@@ -36,11 +41,30 @@ def provenance(table: Table) -> Provenance:
         hosts=Counter(r.host for r in records).most_common(),
         versions=versions.most_common(),
         data=[(task, print_, n) for (task, print_), n in data.most_common()],
+        packs=_packs([r.pack for r in records]),
         seconds=sum(r.seconds for r in records),
         when=_when(first, last) if first and last else "",
         span=duration((last - first).total_seconds()) if first and last else "",
         warnings=_warnings(table),
     )
+
+
+def _packs(packs: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
+    """Widths, kernels, CUDA graphs, and the reasons where there was none."""
+    told = [pack for pack in packs if pack]
+    found = [("pack of", f"{width:,}", n) for width, n in Counter(int(p.get("width", 1)) for p in told).most_common()]
+    if len(found) > _WIDTHS:
+        rest = found[_WIDTHS:]
+        found[_WIDTHS:] = [("pack of", f"{plural(len(rest), 'other width')}", sum(n for *_, n in rest))]
+    for key, name in (("kernels", "kernels"), ("graph", "CUDA graph")):
+        counts = Counter("yes" if pack.get(key) else "no" for pack in told)
+        found += [(name, value, n) for value, n in counts.most_common()]
+    reasons = Counter(str(why) for pack in told for why in pack.get("reference_because", ()))
+    found += [("reference because", why, n) for why, n in reasons.most_common()]
+    refused = Counter(str(pack["no_graph_because"]) for pack in told if pack.get("no_graph_because"))
+    found += [("no graph because", why, n) for why, n in refused.most_common()]
+    untold = len(packs) - len(told)
+    return found + ([("pack of", "not recorded", untold)] if untold else [])
 
 
 def _warnings(table: Table) -> list[str]:

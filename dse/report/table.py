@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from dse.run.record import DIVERGED, FAILED, OK, Record
+from dse.run.record import DIVERGED, FAILED, OK, STOPPED, Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,11 +26,13 @@ class Table:
     """The sweep's cells as a frame, and what its columns mean.
 
     Columns of ``frame``: uid, task, recipe, config, seed (text), one per grid axis (text), is_baseline, named (no
-    overrides), status (ok, diverged, failed, missing), metric, metric_initial, base_metric, base_initial, gap, lost,
-    why (why there is no gap), bits (of the widest operand), overhead and
+    overrides), status (ok, diverged, stopped, failed, missing), metric, metric_initial, base_metric, base_initial,
+    gap, lost, why (why there is no gap), bits (of the widest operand), overhead and
     relative_time (``dse.cost``), seconds and the record's provenance; ``metrics.NAME`` for every held-out
-    metric. ``gap`` = metric - base_metric in the metric's unit; ``lost`` = gap / (base_initial - base_metric).
-    ``cells``: uid -> its cell in the sweep.
+    metric; ``gap[NAME]`` and ``lost[NAME]`` for every further baseline; stopped_rung, stopped_at (step) and
+    stopped_metric of trials that successive halving stopped, whose metric and gap are unknown.
+    ``gap`` = metric - base_metric in the metric's unit; ``lost`` = gap / (base_initial - base_metric).
+    ``cells``: uid -> its cell in the sweep; ``others``: names of the baselines beside the first.
     """
 
     frame: pd.DataFrame
@@ -41,19 +43,26 @@ class Table:
     metric: dict[str, str]  # task -> name of its primary metric
     records: dict[str, Record]
     cells: dict[str, Cell]
+    others: list[str] = field(default_factory=list)
 
 
 def tabulate(sweep: Sweep, records: Iterable[Record]) -> Table:
-    """Joins cells with their records and those with their baselines' records; nothing is dropped."""
+    """Joins cells with their records and those with their baselines' records; nothing is dropped.
+
+    To a sweep without halving a stopped trial has not run.
+    """
     import pandas as pd
 
-    wanted = {cell.uid for cell in sweep.cells} | {cell.baseline_uid for cell in sweep.cells}
+    wanted = {uid for cell in sweep.cells for uid in (cell.uid, cell.baseline_uid, *cell.baselines.values())}
+    others = list(dict.fromkeys(name for cell in sweep.cells for name in list(cell.baselines)[1:]))
     known: dict[str, Record] = {}
     for record in records:
+        if record.status == STOPPED and not sweep.search.halving:
+            continue
         if record.uid in wanted and not (record.uid in known and known[record.uid].status == OK != record.status):
             known[record.uid] = record
     grid = [axis for axis in sweep.axes if axis not in _LABELS]
-    rows = [_row(c, known.get(c.uid), known.get(c.baseline_uid), grid) for c in sweep.cells]
+    rows = [_row(cell, known, grid) | _further(cell, known, others) for cell in sweep.cells]
     frame = pd.DataFrame(rows, columns=None if rows else ["uid", *_LABELS])
     baselines = [str(cell.labels["recipe"]) for cell in sweep.cells if cell.is_baseline]
     return Table(
@@ -65,6 +74,7 @@ def tabulate(sweep: Sweep, records: Iterable[Record]) -> Table:
         metric={text(cell.labels["task"]): cell.trial.task.metric for cell in sweep.cells},
         records={uid: known[uid] for uid in dict.fromkeys(cell.uid for cell in sweep.cells) if uid in known},
         cells={cell.uid: cell for cell in sweep.cells},
+        others=others,
     )
 
 
@@ -103,7 +113,8 @@ def _values(sweep: Sweep, axis: str) -> list[str]:
     return [value for value in dict.fromkeys(text(label) for label in sweep.axes.get(axis, ())) if value in borne]
 
 
-def _row(cell: Cell, own: Record | None, base: Record | None, grid: list[str]) -> dict[str, Any]:
+def _row(cell: Cell, known: dict[str, Record], grid: list[str]) -> dict[str, Any]:
+    own, base = known.get(cell.uid), known.get(cell.baseline_uid)
     gap, lost, why = _compare(own, base)
     recipe, cost = text(cell.labels["recipe"]), _cost(cell.trial.recipe)
     return {
@@ -127,6 +138,7 @@ def _row(cell: Cell, own: Record | None, base: Record | None, grid: list[str]) -
         "relative_time": cost.relative_time,
         "mixed": bool(own and base and (own.device, own.versions) != (base.device, base.versions)),
         **({f"metrics.{k}": _float(v) for k, v in own.metrics.items()} if own and own.status == OK else {}),
+        **_stop(own),
         "diverged_at": _float(own.diverged_at if own else None),
         "diverged_where": (own.diverged_where or "") if own else "",
         "seconds": own.seconds if own else math.nan,
@@ -137,11 +149,26 @@ def _row(cell: Cell, own: Record | None, base: Record | None, grid: list[str]) -
     }
 
 
+def _further(cell: Cell, known: dict[str, Record], others: list[str]) -> dict[str, float]:
+    """Gaps to the baselines beside the first; unknown to those that are not the cell's."""
+    found: dict[str, float] = {}
+    for name in others:
+        gap, lost, _ = _compare(known.get(cell.uid), known.get(cell.baselines.get(name, "")))
+        found |= {f"gap[{name}]": gap, f"lost[{name}]": lost}
+    return found
+
+
+def _stop(own: Record | None) -> dict[str, float]:
+    at = own.stopped if own and own.status == STOPPED else {}
+    names = {"stopped_rung": "rung", "stopped_at": "step", "stopped_metric": "metric"}
+    return {column: _float(at.get(key)) for column, key in names.items()}
+
+
 def _compare(own: Record | None, base: Record | None) -> tuple[float, float, str]:
     """(gap, lost, why one of them is unknown)."""
     if own is None:
         return math.nan, math.nan, "not run yet"
-    if own.status in (DIVERGED, FAILED) or own.metric is None:
+    if own.status in (DIVERGED, FAILED, STOPPED) or own.metric is None:
         return math.nan, math.nan, own.status if own.status != OK else "no finite metric"
     if base is None:
         return math.nan, math.nan, "baseline not run yet"

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 3000
 _EXTRAS = 2
-_SHORT = {"diverged": "diverged", "failed": "failed", "not run": "not run", "baseline": "no baseline", "not part": "–"}
+_SHORT = {
+    "diverged": "diverged",
+    "failed": "failed",
+    "stopped": "stopped",
+    "not run": "not run",
+    "baseline": "no baseline",
+    "not part": "–",
+}
 """How a reason for a missing gap begins -> what a table cell says."""
 
 
@@ -54,7 +61,7 @@ def overview(table: Table, configs: pd.DataFrame, chosen: Sequence[str]) -> list
     for config in chosen:
         head = by[ALL, config]
         lost = [_lost_cell(by.get((scope, config)), tint=True) for scope in scopes]
-        cells = [_count(head["bits"]), _number(head["overhead"]), _number(head["relative_time"]), *lost]
+        cells = [count(head["bits"]), _number(head["overhead"]), _number(head["relative_time"]), *lost]
         rows.append(_row(head, cells))
     return sorted(rows, key=lambda row: (not row.baseline, row.cells[3].value))
 
@@ -94,20 +101,22 @@ def extras(configs: pd.DataFrame, task: str, primary: str) -> list[str]:
     return [name.removeprefix("metrics.") for name in names if name != f"metrics.{primary}"][:_EXTRAS]
 
 
-def configurations(configs: pd.DataFrame, task: str, shown: Sequence[str]) -> list[Row]:
-    """Every configuration of a task, least lost first; columns as in the page's table."""
+def configurations(configs: pd.DataFrame, task: str, shown: Sequence[str], others: Sequence[str] = ()) -> list[Row]:
+    """Every configuration of a task, least lost first; columns as in the page's table. ``others``: baselines beside
+    the first."""
     rows = []
     for row in dicts(configs[configs["task"] == task]):
         mean, half = row["gap_mean"], row["gap_half"]
         cells = [
             _lost_cell(row),
-            Cell(interval(mean, half, sign=True), _last(mean)),
-            Cell(interval(row["metric_mean"], row["metric_sd"]), _last(row["metric_mean"])),
+            Cell(interval(mean, half, sign=True), last(mean)),
+            *(_gap_to(row, name) for name in others),
+            Cell(interval(row["metric_mean"], row["metric_sd"]), last(row["metric_mean"])),
             *(_number(row[f"metrics.{name}"]) for name in shown),
-            _count(row["bits"]),
+            count(row["bits"]),
             _number(row["overhead"]),
             _number(row["relative_time"]),
-            _count(row["seeds"]),
+            count(row["seeds"]),
             Cell(", ".join(f"{row[s]} {s}" for s in STATUSES if row[s]), sum(row[s] for s in STATUSES if s != OK)),
         ]
         rows.append(_row(row, cells))
@@ -120,16 +129,16 @@ def effect_rows(found: Sequence[Effect]) -> list[tuple[Effect, list[Cell]]]:
     for e in found:
         if e.kind == VERSUS:
             continue
-        gap = Cell(interval(e.gap.mean, e.gap.half, sign=True), _last(e.gap.mean)) if e.gap else Cell(UNKNOWN)
-        lost = Cell(interval(e.lost.mean, e.lost.half, scale=100, limit=2, sign=True), _last(e.lost.mean))
+        gap = Cell(interval(e.gap.mean, e.gap.half, sign=True), last(e.gap.mean)) if e.gap else Cell(UNKNOWN)
+        lost = Cell(interval(e.lost.mean, e.lost.half, scale=100, limit=2, sign=True), last(e.lost.mean))
         diverged = f"{e.diverged} / {e.spared}" if e.diverged or e.spared else "0"
         cells = [
             lost,
             gap,
             Cell(f"{e.better} of {e.pairs}", e.better / e.pairs if e.pairs else math.inf),
-            _count(e.lost.n),
+            count(e.lost.n),
             Cell(diverged, e.diverged - e.spared),
-            Cell(p_value(e.p_holm).removeprefix(f"p{SPACE}").removeprefix(f"={SPACE}"), _last(e.p_holm)),
+            Cell(p_value(e.p_holm).removeprefix(f"p{SPACE}").removeprefix(f"={SPACE}"), last(e.p_holm)),
         ]
         rows.append((e, cells))
     return rows
@@ -163,6 +172,11 @@ def _row(row: dict[str, Any], cells: list[Cell]) -> Row:
     return Row(row["recipe"], overrides, row["front"], row["is_baseline"], cells, row["why"])
 
 
+def _gap_to(row: dict[str, Any], name: str) -> Cell:
+    mean, half = row[f"gap_mean[{name}]"], row[f"gap_half[{name}]"]
+    return Cell(interval(mean, half, sign=True), last(mean))
+
+
 def _lost_cell(row: dict[str, Any] | None, tint: bool = False) -> Cell:
     if row is None:
         return Cell(UNKNOWN, title="not part of the sweep")
@@ -173,18 +187,18 @@ def _lost_cell(row: dict[str, Any] | None, tint: bool = False) -> Cell:
     if row["is_baseline"]:
         return Cell("0 (reference)", -math.inf, title=row["why"])
     strength = min(1.0, math.log1p(max(0.0, mean) * 100) / math.log1p(100)) if tint else 0.0
-    some = " †" if row["diverged"] and tint else ""
+    some = (" †" * bool(row["diverged"]) + " ‡" * bool(row["stopped"])) if tint else ""
     title = f"n = {row['seeds']}" + (f"; {row['why']}" if row["why"] else "")
     return Cell(percent(mean, half) + some, mean, round(strength, 3), title)
 
 
 def _number(value: float) -> Cell:
-    return Cell(number(value), _last(value))
+    return Cell(number(value), last(value))
 
 
-def _count(value: int) -> Cell:
+def count(value: int) -> Cell:
     return Cell(f"{value:,}", value)
 
 
-def _last(value: float) -> float:
+def last(value: float) -> float:
     return math.inf if math.isnan(value) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from dse.report.curves import curves
 from dse.report.effects import Effect, effects
 from dse.report.highlights import highlights
 from dse.report.page import Study, page
+from dse.report.search import Hunt, hunts
 from dse.report.table import tabulate
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from dse.sweep import Sweep
 
 
-def write(sweep: Sweep, records: Iterable[Record], folder: Path) -> Path:
+def write(sweep: Sweep, records: Iterable[Record], folder: Path, results: Path | None = None) -> Path:
     """See ``dse.report.write_report``."""
     table = tabulate(sweep, records)
     configs = aggregate(table)
@@ -30,7 +31,7 @@ def write(sweep: Sweep, records: Iterable[Record], folder: Path) -> Path:
     chosen = highlights(table, configs)
     points = curves(table, chosen)
     name = slug(sweep.name)
-    study = Study(sweep, table, configs, found, chosen, points, name)
+    study = Study(sweep, table, configs, found, chosen, points, name, hunts(sweep, table, results))
     html = page(study)
     path, data = folder / f"{name}.html", folder / name
     try:
@@ -40,6 +41,7 @@ def write(sweep: Sweep, records: Iterable[Record], folder: Path) -> Path:
             (configs.drop(columns="estimate", errors="ignore"), "configs.csv"),
             (effects_frame(found), "effects.csv"),
             (points, "curves.csv"),
+            *([(search_frame(study.hunts), "search.csv")] if study.hunts else []),
         ):
             frame.to_csv(data / file, index=False)
         path.write_text(html, encoding="utf-8")
@@ -55,6 +57,19 @@ def slug(name: str) -> str:
     'my-sweep-α-1'
     """
     return re.sub(r"[^\w.]+", "-", name).strip("-.") or "sweep"
+
+
+def search_frame(found: Sequence[Hunt]) -> pd.DataFrame:
+    """One row per configuration of a search, in the order of asking."""
+    import pandas as pd
+
+    names = ("number", "config", "recipe", "gap", "overhead", "state", "front")
+    rows = [
+        {"task": hunt.task, **{name: getattr(choice, name) for name in names}, "best_so_far": best}
+        for hunt in found
+        for choice, best in zip(hunt.choices, hunt.best, strict=True)
+    ]
+    return pd.DataFrame(rows)
 
 
 def effects_frame(found: list[Effect]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.errors import UserError
+from dse.run.checkpoint import clean
 from dse.run.executors import DEFAULT, make_executor
 from dse.run.halving import counted, rule
 from dse.run.lock import InUse
@@ -60,13 +61,14 @@ def run_sweep(
     Ctrl-C. Whatever was finished by then is stored.
     """
     clock = time.monotonic()
-    runner = make_executor(executor, workers, data_dir, device, timeout, rule(sweep))
+    runner = make_executor(executor, workers, data_dir, device, timeout, rule(sweep), sweep.probes, store.folder)
     news, done = News(store.shards, store.parquet), counted(sweep, store.done())  # in this order: nothing falls between
     search = _search(sweep, store, retry) if sweep.search.needs_results and not only else None
     sweep = search.sweep if search else so_far(sweep, store.folder)
     cells = _only(sweep.cells, only)
     pending = _pending(cells, done, retry)
     if not pending:
+        clean(store.folder, done.keys())
         _remember(sweep, store)
         return summarize(cells, done, clock)
     run = Session(sweep, store, cells, pending, runner, news, track, search)

@@ -19,13 +19,9 @@ from typing import TYPE_CHECKING
 from dse.run.record import STOPPED
 
 if TYPE_CHECKING:
-    from dse.pack.layer import Layer
     from dse.run.program import Program
     from dse.sweep import Sweep
     from dse.trial import Trial
-
-_MEMBERS_LAST = ("log",)
-"""Tensors of a program whose members stand on the second axis; on the first one elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -73,38 +69,13 @@ def counted(sweep: Sweep, done: Mapping[str, str]) -> Mapping[str, str]:
 
 def survivors(program: Program, keep: Sequence[int]) -> Program:
     """A program of some members that goes on where theirs is, bit for bit."""
-    import torch
-
     from dse.run.program import Program
+    from dse.run.state import state, take_over
 
     trials = [program.pack.trials[member] for member in keep]
     narrow = Program(trials, program.data, program.pack.device, program.use_kernels)
-    rows = torch.tensor(list(keep), device=program.pack.device)
-    old = program.tensors()
-    for name, tensor in narrow.tensors().items():
-        if not name.startswith("layer."):
-            tensor.copy_(old[name].index_select(1 if name in _MEMBERS_LAST else 0, rows))
-    for name, layer in narrow.pack.layers.items():
-        _take_over(layer, program.pack.layers[name], keep)
+    take_over(narrow, state(program), keep)
     return narrow
-
-
-def _take_over(layer: Layer, old: Layer, keep: Sequence[int]) -> None:
-    """A layer's state: of the layer [E, ...], and of its runs, which are its members with one recipe each."""
-    layer.phases[:] = [old.phases[member] for member in keep]
-    layer.arrange()
-    before, now = old.tensors(), layer.tensors()
-    spans = [(run.start, run.stop) for run in old.runs]
-    for name, tensor in now.items():
-        number, _, rest = name.partition(".")
-        if not rest:
-            for place, member in enumerate(keep):
-                tensor[place].copy_(before[name][member])
-            continue
-        run = layer.runs[int(number)]
-        for place in range(run.start, run.stop):
-            source = next(i for i, (start, stop) in enumerate(spans) if start <= keep[place] < stop)
-            tensor[place - run.start].copy_(before[f"{source}.{rest}"][keep[place] - spans[source][0]])
 
 
 def _configuration(trial: Trial) -> str:

@@ -90,7 +90,7 @@ class Queue:
     def finished(self, load: Load, count: int) -> None:
         self._out -= len(load.cells)
         name = _signature(load.cells[0])
-        if load.width is None and len(load.cells) > 1:
+        if load.width is None and len(load.cells) > 1 and count:
             self._widths[name] = count
             self._packs.pop(name, None)
         if count < len(load.cells):

@@ -68,9 +68,8 @@ class Program:
     def step(self) -> None:
         """One training step: batch, losses, gradients, clipping, weight rules, optimizer; then the clock moves on."""
         pack, now = self.pack, self.pack.step
-        losses = pack.losses(self.task.batch(self.data, pack.seeds, now, self.batch))
-        factor = self._scaling.factor(self._scaling_state) if self._scaling else None
-        pack.backward((losses if factor is None else losses * factor).sum())
+        losses, factor, objective = self.objective()
+        pack.backward(objective)
         with torch.no_grad():
             losses, g = losses.detach(), pack.grad
             ok = self.alive
@@ -92,6 +91,13 @@ class Program:
                 self._scaling.update(self._scaling_state, ok)
             self.log.index_copy_(0, now.unsqueeze(0), losses.unsqueeze(0))
             pack.clock[:, 1].add_(1)
+
+    def objective(self, sampling: bool = True) -> tuple[Tensor, Tensor | None, Tensor]:
+        """This step's training losses [E], their scaling [E] or None, and the sum [] that is differentiated."""
+        batch = self.task.batch(self.data, self.pack.seeds, self.pack.step, self.batch)
+        losses = self.pack.losses(batch, sampling)
+        factor = self._scaling.factor(self._scaling_state) if self._scaling else None
+        return losses, factor, (losses if factor is None else losses * factor).sum()
 
     def evaluate(self) -> dict[str, list[float]]:
         """Every held-out metric of every member, averaged over the held-out items; not finite where one diverged."""

@@ -23,6 +23,7 @@ class Record:
     - ``stopped``: of a trial that lost against others of its pack: the rung, the step, and the held-out metric there;
     - ``config``: the recipe's display name and its overrides; it takes no part in the identity ``uid``;
     - ``seconds``: wall clock of training and evaluation, the trial's share of its pack; ``data``: fingerprint of it;
+    - ``probes``: what probes saw (``dse.probes.Row``), empty without any: provenance too;
     - ``pack``: how it was computed (width of the pack, position, kernels, CUDA graph): provenance, never identity.
     """
 
@@ -50,6 +51,7 @@ class Record:
     data: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     pack: dict[str, Any] = field(default_factory=dict)
+    probes: list[list[Any]] = field(default_factory=list)
 
     def line(self) -> str:
         """One line of JSON without its newline; what is not finite becomes null."""

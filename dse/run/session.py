@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from dse.run.checkpoint import clean
 from dse.run.claims import Claims
 from dse.run.executors import Executor
 from dse.run.interrupt import graceful
@@ -53,6 +54,8 @@ class Session:
         found = store.records({cell.uid for cell in cells}, brief=not track)
         self._known = [record for record in found if record.uid not in again]
         before = {record.uid: record.started for record in found if record.uid in again}
+        self._settled = {record.uid for record in self._known}
+        clean(store.folder, self._settled)
         self._manifest = Manifest.of(sweep)
         self._manifest.write(store.folder)
         self._claims = Claims(store.folder)
@@ -99,7 +102,7 @@ class Session:
         def on_progress(busy: int, under_way: float) -> None:
             self.standing.move(busy, under_way)
             if stop.is_set():
-                say_once("stopping: the running packs finish first; Ctrl-C again stops now")
+                say_once("stopping: the running packs finish, or leave a checkpoint; Ctrl-C again stops now")
             elif not busy and self._shared.elsewhere:
                 say_once(f"waiting for {_who(self._shared.elsewhere)}")
             self._display.beat()
@@ -135,6 +138,8 @@ class Session:
     def _tell(self, found: Sequence[tuple[Cell, Record]], mine: bool) -> None:
         if self._search:
             self._search.hear(record for _, record in found)
+        self._settled.update(record.uid for _, record in found)
+        clean(self._store.folder, self._settled)
         for cell, record in found:
             self.standing.add(record, mine)
             if self._tracker:

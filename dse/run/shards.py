@@ -117,12 +117,13 @@ def read_shard(path: Path, brief: bool = False) -> Shard | None:
 
 
 def _brief(line: bytes) -> Record:
-    """A record without curve and evals, which are cut out of the text: most of the time goes into their numbers."""
+    """A record without probes, curve and evals; these are cut out of the text: most of the time goes into numbers."""
     start, end = line.find(b'"curve":['), line.find(b',"diverged_at":')
     if 0 <= start < end:
         with suppress(ValueError):  # another order of the keys
-            return Record.parse((line[:start] + b'"curve":[],"evals":[]' + line[end:]).decode())
-    return replace(Record.parse(line.decode()), curve=[], evals=[])
+            record = Record.parse((line[:start] + b'"curve":[],"evals":[]' + line[end:]).decode())
+            return replace(record, probes=[]) if record.probes else record
+    return replace(Record.parse(line.decode()), curve=[], evals=[], probes=[])
 
 
 @contextmanager

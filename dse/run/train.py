@@ -5,11 +5,9 @@ Imports torch and the mathematics only, so it runs on a bare GPU machine.
 
 from __future__ import annotations
 
-import math
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -18,31 +16,21 @@ from typing import Any
 import torch
 
 from dse.errors import UserError
-from dse.pack.lineup import ordered, use_kernels
-from dse.run.graph import Stepper
-from dse.run.halving import Rule, survivors
-from dse.run.program import Program
-from dse.run.provenance import device_name, host, provenance, versions
-from dse.run.record import DIVERGED, FAILED, OK, STOPPED, Record
+from dse.probes import Probes
+from dse.probes.prober import Prober
+from dse.run.checkpoint import Checkpoints
+from dse.run.course import Course
+from dse.run.halving import Rule
+from dse.run.provenance import device_name, host, versions
+from dse.run.record import FAILED, Record
+from dse.run.trail import Trail, setting
 from dse.trial import Trial
 from tasks.base import Task, to_device
 
-_POINTS = 100
-"""Training losses kept per curve, at most about twice as many."""
 _LOOK = 50
 """Steps between looks at the members on a GPU, which wait for it; on the CPU every step is looked at."""
 
 OnStep = Callable[[int, int], None]
-
-
-@dataclass
-class _History:
-    """What a member has to show so far; ``stop``: where and why it diverged; ``halted``: where it lost."""
-
-    evals: list[list[float | None]] = field(default_factory=list)
-    metrics: dict[str, float | None] = field(default_factory=dict)
-    stop: tuple[int, str] | None = None
-    halted: dict[str, Any] = field(default_factory=dict)
 
 
 def run_trial(
@@ -63,21 +51,51 @@ def run_pack(
     device: str = "cpu",
     on_step: OnStep | None = None,
     halving: Rule | None = None,
+    probes: Probes | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> list[Record]:
     """Trains and evaluates trials of one signature (``dse.pack.lineup``) together; one record each, in their order.
 
     ``on_step(step, steps)`` is called before each step. Divergence is a result (``diverged``) and leaves the other
     members as they are. An exception of the model or the numerics, or too little memory, splits the pack in halves that
     start anew; alone, it is a result too (``failed``, with its traceback). UserError (missing data, say) is raised: it
-    concerns the sweep, not the trial.
+    concerns the sweep, not the trial. ``probes`` change nothing but the records' field of this name.
+
+    With ``checkpoints`` it writes some, and goes on from what is there: trials that share their newest one train
+    together, the others on their own. Raises ``Left`` when it was asked to leave.
     """
     names = list(configs) or [trial.recipe.name for trial in trials]
+    common = (data_dir, device, on_step, halving, probes, checkpoints)
+    if checkpoints is None:
+        return _run_part(trials, names, None, *common)
+    records: dict[int, Record] = {}
+    for part in checkpoints.parts([trial.uid for trial in trials], together=halving is not None):
+        own, own_names = [trials[i] for i in part.places], [names[i] for i in part.places]
+        records |= zip(part.places, _run_part(own, own_names, part.path, *common), strict=True)
+    return [records[i] for i in range(len(trials))]
+
+
+def _run_part(
+    trials: Sequence[Trial],
+    names: Sequence[str],
+    path: Path | None,
+    data_dir: Path | None,
+    device: str,
+    on_step: OnStep | None,
+    halving: Rule | None,
+    probes: Probes | None,
+    checkpoints: Checkpoints | None,
+) -> list[Record]:
+    """Trials that train together, from the checkpoint at ``path`` if there is one."""
+    prober = Prober(probes) if probes else None
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     extras: list[dict[str, Any]]
-    fingerprint, error = "", ""
+    fingerprint, error, before = "", "", 0.0
     try:
         data, fingerprint = load(trials[0].task, data_dir, device)
-        extras = _train(trials, data, device, on_step, halving)
+        trail = Trail(checkpoints, path, setting(trials, device, fingerprint, halving, probes), prober)
+        extras = _train(trials, data, device, on_step, halving, prober, trail)
+        before = trail.seconds
     except UserError:
         raise
     except Exception:  # noqa: BLE001 - a trial's failure is data, kept whole
@@ -88,9 +106,10 @@ def run_pack(
         if len(trials) > 1:
             half = len(trials) // 2
             parts = (slice(None, half), slice(half, None))
-            return [r for p in parts for r in run_pack(trials[p], names[p], data_dir, device, on_step, halving)]
+            rest = (data_dir, device, on_step, halving, probes, checkpoints)
+            return [record for part in parts for record in run_pack(trials[part], names[part], *rest)]
         extras = [{"status": FAILED, "error": error}]
-    seconds = round((time.perf_counter() - clock) / len(trials), 6)
+    seconds = round(before + (time.perf_counter() - clock) / len(trials), 6)
     return [
         Record(
             uid=trial.uid,
@@ -106,6 +125,7 @@ def run_pack(
             host=host(),
             data=fingerprint,
             versions=versions(),
+            probes=prober.rows.get(trial.uid, []) if prober else [],
             **extra,
         )
         for trial, name, extra in zip(trials, names, extras, strict=True)
@@ -120,113 +140,42 @@ def load(task: Task[Any], data_dir: Path | None, device: str) -> tuple[Any, str]
 
 
 def _train(
-    trials: Sequence[Trial], data: Any, device: str, on_step: OnStep | None, halving: Rule | None = None
+    trials: Sequence[Trial],
+    data: Any,
+    device: str,
+    on_step: OnStep | None,
+    halving: Rule | None,
+    prober: Prober | None,
+    trail: Trail,
 ) -> list[dict[str, Any]]:
     """Trains the pack; per trial, in the given order, the fields of its record that training decides."""
-    kernels = use_kernels(device)
-    order = ordered(trials, kernels)
-    lineup = [trials[i] for i in order]
-    program = Program(lineup, data, device, kernels)
-    stepper = Stepper(program.step, program.pack.device)
-    histories = [_History() for _ in lineup]
-    t = lineup[0].training
+    course = Course(trials, data, device)
+    trail.restore(course)
+    t = trials[0].training
     rungs = halving.at(t.steps) if halving else {}
-    results: list[dict[str, Any]] = [{} for _ in trials]
-    look = _LOOK if program.pack.device.type == "cuda" else 1
-    _evaluate(program, histories, 0)
-    for step in range(t.steps):
+    look = _LOOK if course.program.pack.device.type == "cuda" else 1
+    if not course.step:
+        course.evaluate()
+    for step in range(course.step, t.steps):
+        program = course.program
         if on_step:
             on_step(step, t.steps)
         if program.pack.scheduled and program.pack.reschedule(step, t.steps):
-            stepper.reset()
-        stepper()
-        if (step + 1) % look == 0 and not program.alive.any():
+            course.stepper.reset()
+        if prober:
+            prober(program, step)
+        course.stepper()
+        course.step = step + 1
+        if course.step % look == 0 and not program.alive.any():
             break
-        due = bool(t.eval_every) and (step + 1) % t.eval_every == 0 and step + 1 < t.steps
-        if due or step + 1 in rungs:
-            _evaluate(program, histories, step + 1)
-        if halving and step + 1 in rungs:
-            gone = _halt(program, histories, halving, rungs[step + 1], step + 1)
-            keep = [member for member in range(len(histories)) if member not in gone]
-            if gone and keep:
-                _write_down(program, stepper, histories, order, results, gone)
-                program = survivors(program, keep)
-                stepper = Stepper(program.step, program.pack.device)
-                order, histories = [order[member] for member in keep], [histories[member] for member in keep]
-    _bury(program, histories)
-    if any(history.stop is None for history in histories):
-        _evaluate(program, histories, t.steps)
-        for history, more in zip(histories, program.pack.grades(data), strict=True):
-            history.metrics |= more if history.stop is None else {}
-    _write_down(program, stepper, histories, order, results, range(len(histories)))
-    return results
-
-
-def _halt(program: Program, histories: Sequence[_History], halving: Rule, rung: int, step: int) -> set[int]:
-    """Who leaves the pack at a rung, where all were evaluated: those that lost, and those that have diverged."""
-    metrics = [history.evals[-1][1] if history.stop is None else None for history in histories]
-    lost = halving.losers(program.pack.trials, metrics)
-    for member in lost:
-        histories[member].halted = {"rung": rung, "step": step, "metric": metrics[member]}
-    return {*lost, *(member for member, metric in enumerate(metrics) if metric is None)}
-
-
-def _write_down(
-    program: Program,
-    stepper: Stepper,
-    histories: Sequence[_History],
-    order: Sequence[int],
-    results: list[dict[str, Any]],
-    members: Iterable[int],
-) -> None:
-    """What training decided about some members; ``order``: where in ``results`` each belongs."""
-    losses, shared = program.log.cpu(), provenance(program, stepper)
-    for member in members:
-        own = _outcome(histories[member], losses[:, member].tolist(), program.pack.trials[member])
-        results[order[member]] = own | {"pack": shared | {"position": member}}
-
-
-def _outcome(history: _History, losses: Sequence[float], trial: Trial) -> dict[str, Any]:
-    steps = trial.training.steps
-    last = min(history.stop[0] if history.stop else history.halted.get("step", steps) - 1, steps - 1)
-    every = max(1, steps // _POINTS)
-    curve = [[step, losses[step]] for step in range(last + 1) if step % every == 0 or step == steps - 1]
-    status = DIVERGED if history.stop else STOPPED if history.halted else OK
-    fields = {
-        "status": status,
-        "metric": history.evals[-1][1] if status == OK else None,
-        "metric_initial": history.evals[0][1] if history.evals else None,
-        "metrics": history.metrics,
-        "curve": curve,
-        "evals": history.evals,
-        "stopped": history.halted,
-    }
-    if history.stop is not None:
-        fields |= {"diverged_at": history.stop[0], "diverged_where": history.stop[1]}
-    return fields
-
-
-def _bury(program: Program, histories: Sequence[_History]) -> None:
-    """Writes down who has diverged in training since the last time."""
-    for member, (step, history) in enumerate(zip(program.died.tolist(), histories, strict=True)):
-        if step >= 0 and history.stop is None:
-            history.stop = (step, program.first_bad(member))
-
-
-def _evaluate(program: Program, histories: Sequence[_History], step: int) -> None:
-    """Held-out metrics of the members that live; one that is not finite ends its member."""
-    _bury(program, histories)
-    metrics: Mapping[str, Sequence[float]] = program.evaluate()
-    primary = program.task.metric
-    for member, history in enumerate(histories):
-        if history.stop is not None:
-            continue
-        history.metrics = {name: values[member] for name, values in metrics.items()}
-        value = metrics[primary][member]
-        history.evals.append([step, value])
-        if not math.isfinite(value):
-            history.stop = (step, f"held-out {primary} is {value}")
-            program.kill(member)
+        due = bool(t.eval_every) and course.step % t.eval_every == 0 and course.step < t.steps
+        if due or course.step in rungs:
+            course.evaluate()
+        if halving and course.step in rungs:
+            course.halve(halving, rungs[course.step])
+        trail.keep(course)
+    course.finish()
+    return [own | {"pack": own["pack"] | trail.facts} for own in course.results]
 
 
 __all__ = ["load", "run_pack", "run_trial", "versions"]

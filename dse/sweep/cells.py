@@ -12,6 +12,7 @@ from dse.sweep.search import Search
 from dse.trial import Trial
 
 if TYPE_CHECKING:
+    from dse.probes import Probes
     from dse.sweep.space import Space
 
 
@@ -57,7 +58,7 @@ class Sweep:
     Cells have distinct trials; the baselines come first, then the rest seed by seed, so that an interrupted sweep has
     whole comparisons to show. ``axes``: every label of every axis, whether or not a cell is left there; of a range,
     those that were drawn. ``search`` tells how configurations are chosen; while it needs results to choose (tpe,
-    nsga2), there are no cells yet, and ``space`` makes them, see `dse.sweep.cell_at`.
+    nsga2), there are no cells yet, and ``space`` makes them, see `dse.sweep.cell_at`. ``probes`` change no trial.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Sweep:
     axes: Mapping[str, tuple[Label, ...]] = field(default_factory=dict)
     search: Search = field(default_factory=Search)
     space: Space | None = field(default=None, repr=False, compare=False)
+    probes: Probes | None = None
 
     @property
     def merged(self) -> int:

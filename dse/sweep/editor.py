@@ -70,6 +70,7 @@ def _file() -> dict[str, Schema]:
         **{key: reference(key) for key in ("grid", "zip", "when")},
         "exclude": either(listed(reference("rule"), 0), _NOTHING),
         "search": either(*map(_search, METHODS)),
+        "probes": either(closed({"every": {"type": "integer", "minimum": 1}, "layers": _TEXT}), _NOTHING),
     }
 
 

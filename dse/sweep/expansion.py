@@ -80,7 +80,7 @@ def _sweep(spec: Spec, space: Space, groups: Groups, cells: tuple[Cell, ...], ex
             found = {pair.labels[path] for pairs in groups.values() for pair in pairs} - {None, *axes[path]}
             axes[path] += sorted(found)  # type: ignore[type-var]
     frozen = {axis: tuple(labels) for axis, labels in axes.items()}
-    return Sweep(spec.name, spec.at.source.path, spec.text, cells, excluded, frozen, spec.search, space)
+    return Sweep(spec.name, spec.at.source.path, spec.text, cells, excluded, frozen, spec.search, space, spec.probes)
 
 
 def _refuse_too_many(spec: Spec) -> None:

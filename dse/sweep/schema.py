@@ -129,6 +129,7 @@ class SweepFile(TaskBlock):
     training: Options = Field({}, description="training settings of every task")
     exclude: Rules = Field([], description="partial cells to leave out, {axis: value}")
     search: Options = Field({}, description="how configurations are chosen from the axes")
+    probes: Options = Field({}, description="when and where trainings are looked into: {every: 50, layers: '*'}")
 
 
 _EXPECTED = {

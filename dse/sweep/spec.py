@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dse.probes.settings import Probes
 from dse.recipes import RECIPES
 from dse.sweep.axes import Axis, Dimension, repeated
 from dse.sweep.baselines import Baseline, read_baselines
 from dse.sweep.blocks import Heads, Parts, dimensions_of
 from dse.sweep.entries import RecipeEntry, TaskEntry, read_recipes, read_tasks
 from dse.sweep.include import File, read_files, text_of_files
+from dse.sweep.probing import read_probes
 from dse.sweep.ranges import Range
 from dse.sweep.search import Search, read_search
 from dse.sweep.source import At
@@ -38,6 +40,7 @@ class Spec:
     dimensions: tuple[Dimension, ...]
     exclude: tuple[tuple[At, Mapping[str, Any]], ...]
     search: Search
+    probes: Probes | None = None
 
     @property
     def axes(self) -> Iterator[Axis]:
@@ -75,6 +78,8 @@ def read_spec(path: Path) -> Spec:
     heads = Heads({entry.label: entry.task.name for entry in tasks}, [entry.recipe.name for entry in recipes])
     searching = [file for file in files if "search" in file.keys.model_fields_set]
     searches = [read_search(At(file.source) / "search", file.keys.search) for file in searching]
+    probing = [file for file in files if "probes" in file.keys.model_fields_set]
+    probes = [read_probes(At(file.source) / "probes", file.keys.probes) for file in probing]
     spec = Spec(
         name=files[-1].keys.name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "sweep",
         at=root,
@@ -87,6 +92,7 @@ def read_spec(path: Path) -> Spec:
         dimensions=dimensions_of(common, parts, heads),
         exclude=tuple(_items(files, "exclude")),
         search=searches[-1] if searches else Search(),
+        probes=probes[-1] if probes else None,
     )
     _check_ranges(spec, told=bool(searches))
     return spec

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dse.errors import UserError
-from dse.run import train
+from dse.run import course
 from dse.run.engine import run_sweep
 from dse.run.executors.base import Options
 from dse.run.executors.worker import Worker
@@ -59,7 +59,7 @@ def test_out_of_memory_halves_the_pack_until_it_fits(sweep: Sweep, monkeypatch: 
             raise MemoryError("DefaultCPUAllocator: can't allocate memory")
         return Program(trials, *args)
 
-    monkeypatch.setattr(train, "Program", greedy)
+    monkeypatch.setattr(course, "Program", greedy)
     cells = sweep.cells
     records = Worker(Options()).run([c.trial for c in cells], [c.config for c in cells], len(cells))
     assert [record.uid for record in records] == [cell.uid for cell in cells]

@@ -25,7 +25,7 @@ def points(rows: pd.DataFrame, x: str, y: str, scale: float, front: str = "front
 
 
 def draw(axes: Axes, rows: pd.DataFrame, look: dict[str, Style]) -> None:
-    """Everything but the labels; sets the axes' final limits. Diverged configurations have open markers."""
+    """Everything but the labels; sets the axes' final limits. With a diverged or stopped seed the marker is open."""
     import seaborn as sns
 
     many = len(rows) > _MANY
@@ -35,7 +35,7 @@ def draw(axes: Axes, rows: pd.DataFrame, look: dict[str, Style]) -> None:
         axes.errorbar(row["x"], row["y"], row["half"], **bar)
     for recipe, group in rows.groupby("recipe", sort=False):
         style = look[str(recipe)]
-        for diverged, part in group.groupby(group["diverged"] > 0):
+        for diverged, part in group.groupby((group["diverged"] > 0) | (group["stopped"] > 0)):
             shape: dict[str, Any] = {"marker": style.marker, "s": 22 if many else 46, "alpha": 0.35 if many else 1.0}
             if diverged:
                 shape |= {"facecolor": "white", "edgecolor": style.color, "linewidth": 1.4}

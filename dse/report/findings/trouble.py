@@ -7,15 +7,16 @@ from collections import Counter
 from dse.report.findings.finding import Finding
 from dse.report.numbers import listing, plural
 from dse.report.table import MISSING, Table
-from dse.run.record import DIVERGED, FAILED
+from dse.run.record import DIVERGED, FAILED, STOPPED
 
 
 def trouble(table: Table) -> Finding | None:
     """Counts of what diverged, failed or is still to run; the worst of the diverged."""
     frame = table.frame
     counts = frame["status"].value_counts()
-    diverged, failed, missing = (int(counts.get(s, 0)) for s in (DIVERGED, FAILED, MISSING))
+    diverged, failed, stopped, missing = (int(counts.get(s, 0)) for s in (DIVERGED, FAILED, STOPPED, MISSING))
     parts = [f"{diverged} diverged"] * bool(diverged) + [f"{failed} failed"] * bool(failed)
+    parts += [f"{stopped} stopped early"] * bool(stopped)
     parts += [f"{missing} not run yet"] * bool(missing)
     if not parts:
         return None

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dse.errors import UserError, nearest
 from dse.run.executors.base import Executor, Options
 from dse.run.halving import Rule
+
+if TYPE_CHECKING:
+    from dse.probes import Probes
 
 
 def _local(options: Options) -> Executor:
@@ -35,6 +39,8 @@ def make_executor(
     device: str,
     timeout: float | None = None,
     halving: Rule | None = None,
+    probes: Probes | None = None,
+    results: Path | None = None,
 ) -> Executor:
     """Raises UserError for an unknown name, a number of workers below 1, or a timeout that is not positive."""
     if name not in EXECUTORS:
@@ -43,7 +49,10 @@ def make_executor(
         raise UserError(f"workers must be at least 1, not {workers}")
     if timeout is not None and not timeout > 0:
         raise UserError(f"timeout must be more than 0 seconds, not {timeout:g}")
-    return EXECUTORS[name](Options(workers, data_dir.resolve() if data_dir else None, device, timeout, halving))
+    folder = data_dir.resolve() if data_dir else None
+    return EXECUTORS[name](
+        Options(workers, folder, device, timeout, halving, probes, results.resolve() if results else None)
+    )
 
 
 __all__ = ["DEFAULT", "EXECUTORS", "Executor", "Options", "make_executor"]

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from dse.errors import UserError
+from dse.run.checkpoint import EVERY
 from dse.run.packing import Supply
 from dse.run.record import FAILED, Record
 
 if TYPE_CHECKING:
+    from dse.probes import Probes
     from dse.run.halving import Rule
     from dse.sweep import Cell
     from dse.trial import Trial
@@ -60,7 +62,9 @@ class Options:
     """``workers``: packs at a time, None for one per processor (or GPU); ``device``: of torch, cpu or cuda.
 
     ``timeout``: seconds that a trial may train (its share of the pack's time), None for as long as it takes.
-    ``halving``: which trials of a pack stop early; none without.
+    ``halving``: which trials of a pack stop early; ``probes``: when trainings are looked into; none without.
+    ``results``: the folder where checkpoints are kept, as a worker can reach it; none are without. They are written
+    every ``checkpoint`` seconds.
     """
 
     workers: int | None = None
@@ -68,6 +72,9 @@ class Options:
     device: str = "cpu"
     timeout: float | None = None
     halving: Rule | None = None
+    probes: Probes | None = None
+    results: Path | None = None
+    checkpoint: float = EVERY
 
 
 LIMITS = {"cpu": 32, "cuda": 512}

@@ -41,13 +41,20 @@ class LocalExecutor:
                     time.sleep(_NAP)
                     continue
                 cells = load.cells
+
+                def beat(step: int, steps: int) -> None:
+                    on_progress(worker.running, worker.done)
+                    if stop.is_set():
+                        worker.stop()
+
                 records = worker.run(
                     [cell.trial for cell in cells],
                     [cell.config for cell in cells],
                     load.width,
-                    lambda step, steps: on_progress(worker.running, worker.done),
+                    beat,
                 )
-                on_records(list(zip(cells, records, strict=False)))
+                if records:
+                    on_records(list(zip(cells, records, strict=False)))
                 supply.finished(load, len(records))
         finally:
             torch.set_num_threads(threads)

@@ -43,8 +43,10 @@ class Actor(Worker):
         except UserError as error:
             return str(error)
 
-    def progress(self) -> tuple[int, float]:
-        """``running`` and ``done``, asked beside a running ``attempt``."""
+    def progress(self, stopping: bool) -> tuple[int, float]:
+        """``running`` and ``done``, asked beside a running ``attempt``; ``stopping``: see ``stop``."""
+        if stopping:
+            self.stop()
         return self.running, self.done
 
 
@@ -141,7 +143,8 @@ class Pool:
             raise UserError(outcome)
         if flight.load is not None:
             self._deaths = 0
-            self._on_records(list(zip(flight.load.cells, outcome, strict=False)))
+            if outcome:
+                self._on_records(list(zip(flight.load.cells, outcome, strict=False)))
             self._supply.finished(flight.load, len(outcome))
         self._idle.append(flight.actor)
 
@@ -176,7 +179,7 @@ class Pool:
                     continue
                 flight.asked = None
             if flight.asked is None and now - flight.since > _BEAT:
-                flight.asked = flight.actor.progress.options(concurrency_group=_WATCH).remote()
+                flight.asked = flight.actor.progress.options(concurrency_group=_WATCH).remote(self._stop.is_set())
             if timeout and not flight.late and now - flight.since > timeout * len(flight.load.cells) + GRACE:
                 flight.late = True
                 _end(flight.actor)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dse.run.checkpoint import Checkpoints, Left
 from dse.run.executors.base import Options, lost
 from dse.run.record import Record
 
@@ -27,6 +28,17 @@ class Worker:
     def __init__(self, options: Options) -> None:
         self._options = options
         self.running, self.done = 0, 0.0
+        self._stopping = self._leaving = False
+        self._checkpoints = None
+        if options.results:
+            self._checkpoints = Checkpoints(options.results, options.checkpoint, lambda: self._leaving)
+
+    def stop(self) -> None:
+        """Asks a pack that would take longer yet than the time between checkpoints to leave one and end.
+
+        May be called from another thread, or from ``on_step``.
+        """
+        self._stopping = True
 
     def run(
         self, trials: Sequence[Trial], configs: Sequence[str], width: int | None, on_step: OnStep | None = None
@@ -34,12 +46,14 @@ class Worker:
         """Records of the first ``width`` trials, which can share a pack; None: of as many as a measurement finds best.
 
         A pack that takes longer than its trials may is split in halves that start anew; a trial that does so alone is
-        a result (``failed``). The process's number of torch threads is 1 from then on.
+        a result (``failed``). The process's number of torch threads is 1 from then on. After ``stop`` there may be
+        fewer records, or none: those trials go on from their checkpoint when they are run again.
         """
         import torch
 
         torch.set_num_threads(1)  # one and two threads are not bit-equal; the setting is the calling thread's own
         self.running, self.done = len(trials), 0.0
+        self._stopping = self._leaving = False
         if width is None and len(trials) > 1:
             from dse.run.train import load
             from dse.run.width import measured_width
@@ -51,26 +65,41 @@ class Worker:
     def _run(self, trials: Sequence[Trial], configs: Sequence[str], on_step: OnStep | None) -> list[Record]:
         from dse.run.train import run_pack
 
-        start, timeout = time.monotonic(), self._options.timeout
+        start, first, timeout = time.monotonic(), -1, self._options.timeout
 
         def watch(step: int, steps: int) -> None:
-            nonlocal start
-            if step == 0:
-                start = time.monotonic()
-            elif timeout and time.monotonic() - start > timeout * len(trials):
+            nonlocal start, first
+            if first < 0 or step < first:  # not 0 where it goes on from a checkpoint
+                start, first = time.monotonic(), step
+            elapsed = time.monotonic() - start
+            if timeout and step > first and elapsed > timeout * len(trials):
                 raise TimedOut
             self.running, self.done = len(trials), len(trials) * step / steps
             if on_step:
                 on_step(step, steps)
+            if self._stopping and step > first:
+                self._leaving = elapsed / (step - first) * (steps - step) > self._options.checkpoint
 
+        own = self._options
         try:
-            own = self._options
-            return run_pack(trials, configs, own.data_dir, own.device, watch, own.halving)
+            return run_pack(
+                trials, configs, own.data_dir, own.device, watch, own.halving, own.probes, self._checkpoints
+            )
+        except Left:
+            return []
         except TimedOut:
             seconds = time.monotonic() - start
+            if self._checkpoints:
+                self._checkpoints.forget([trial.uid for trial in trials])
         if len(trials) == 1:
             reason = f"timed out: {seconds:.1f} s of training, {timeout:g} s are allowed"
             return [lost(trials[0], configs[0], reason, self._options.device, round(seconds, 3))]
         half = len(trials) // 2
         parts = (slice(None, half), slice(half, None))
-        return [record for part in parts for record in self._run(trials[part], configs[part], on_step)]
+        records: list[Record] = []
+        for part in parts:
+            own_records = self._run(trials[part], configs[part], on_step)
+            records += own_records
+            if len(own_records) < len(trials[part]):  # it has left: what comes back are the first trials
+                break
+        return records

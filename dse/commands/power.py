@@ -1,0 +1,62 @@
+"""The verb `power`: the noise of a sweep's tasks over seeds, and how many seeds a given gap takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from dse.errors import UserError
+from dse.report.power import ALPHA, MOST_SEEDS, POWER, Noise, noise
+from dse.report.table import tabulate
+from dse.run.search import so_far
+from dse.run.store import Store
+
+SHARES = (0.001, 0.003, 0.01, 0.03, 0.1)
+"""Gaps that are asked about without any given: shares of the baseline's metric."""
+
+
+def power(file: Path, results: Path, gaps: Sequence[float] = ()) -> None:
+    """Prints a table; ``gaps``: in the metric's unit, by default shares of the baseline's metric.
+
+    Raises UserError for a gap that is not positive, a broken sweep file, or a sweep without results.
+    """
+    from dse.sweep import load_sweep
+
+    if wrong := [gap for gap in gaps if not (gap > 0 and math.isfinite(gap))]:
+        raise UserError(f"a gap must be a positive number, in the metric's unit, not {wrong[0]:g}")
+    sweep = so_far(load_sweep(file), results)
+    table = tabulate(sweep, Store(results).records(brief=True))
+    if not table.records:
+        raise UserError(f"{sweep.name} has no results in {results} yet; run it first: dse run {file}")
+    heads = ["task", "metric", "seeds", "baseline", "sd", "paired sd", "shows", *_asked(gaps)]
+    rows = [heads, *(_row(one, gaps) for one in noise(table))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    print(f"Seeds for a gap to show: two-sided paired t-test, {POWER:.0%} power at {ALPHA:.0%}.")
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print("sd: of the metric over seeds; paired sd: of the gap to the baseline of the same seed, pooled over")
+    print(
+        "configurations; shows: the smallest gap that the seeds of this sweep show; then: seeds for a gap of so much."
+    )
+
+
+def _asked(gaps: Sequence[float]) -> list[str]:
+    return [f"{gap:g}" for gap in gaps] or [f"{share:.1%}" for share in SHARES]
+
+
+def _row(one: Noise, gaps: Sequence[float]) -> list[str]:
+    sizes = list(gaps) or [share * abs(one.baseline) for share in SHARES]
+    numbers = [_number(value) for value in (one.baseline, one.sd, one.paired, one.visible)]
+    return [one.task, one.metric, str(one.seeds), *numbers, *(_seeds(one, size) for size in sizes)]
+
+
+def _seeds(one: Noise, gap: float) -> str:
+    if math.isnan(one.paired) or math.isnan(gap):
+        return "?"
+    needed = one.needed(gap)
+    return f"> {MOST_SEEDS}" if needed is None else str(needed)
+
+
+def _number(value: float) -> str:
+    return "?" if math.isnan(value) else f"{value:.4g}"

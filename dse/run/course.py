@@ -1,0 +1,156 @@
+"""A pack on its way: the program, what its members have to show, and who has left; a checkpoint holds all of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from dse.pack.lineup import ordered, use_kernels
+from dse.run.graph import Stepper
+from dse.run.halving import Rule, survivors
+from dse.run.program import Program
+from dse.run.provenance import provenance
+from dse.run.record import DIVERGED, OK, STOPPED
+from dse.run.state import State, state, take_over
+from dse.trial import Trial
+
+_POINTS = 100
+"""Training losses kept per curve, at most about twice as many."""
+
+
+@dataclass
+class History:
+    """What a member has to show so far; ``stop``: where and why it diverged; ``halted``: where it lost."""
+
+    evals: list[list[float | None]] = field(default_factory=list)
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    stop: tuple[int, str] | None = None
+    halted: dict[str, Any] = field(default_factory=dict)
+
+
+class Course:
+    """``trials`` of one signature; ``results``: per trial, in their order, what training decides about its record.
+
+    ``step``: steps that have been made. ``program`` and ``stepper`` are others after members have left.
+    """
+
+    def __init__(self, trials: Sequence[Trial], data: Any, device: str) -> None:
+        self.trials = trials
+        self.step = 0
+        self.results: list[dict[str, Any]] = [{} for _ in trials]
+        kernels = use_kernels(device)
+        self._enter(ordered(trials, kernels), data, device, kernels)
+
+    def save(self) -> dict[str, Any]:
+        """Tensors and plain data, from which ``restore`` goes on."""
+        uids = [trial.uid for trial in self.trials]
+        return state(self.program).plain() | {
+            "step": self.step,
+            "members": [uids[place] for place in self._order],
+            "histories": [asdict(history) for history in self._histories],
+            "results": {uid: result for uid, result in zip(uids, self.results, strict=True) if result},
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Goes on where a saved course was that had these trials, and perhaps others: before the first step only.
+
+        Raises Misfit, KeyError, ValueError or TypeError, and is as good as new then, when it is none of theirs.
+        """
+        uids, members = [trial.uid for trial in self.trials], list(saved["members"])
+        order = [place for place in self._order if uids[place] in members]
+        rows = [members.index(uids[place]) for place in order]
+        histories = [History(**saved["histories"][row]) for row in rows]
+        results = [{} if uid in members else dict(saved["results"][uid]) for uid in uids]
+        program = self.program
+        if len(order) < len(self._order):
+            keep = [place for place, at in enumerate(self._order) if at in order]
+            program = survivors(program, keep)
+        step = int(saved["step"])
+        take_over(program, State.of(saved), rows)
+        self._go_on_with(program, order, histories)
+        self.results, self.step = results, step
+
+    def bury(self) -> None:
+        """Writes down who has diverged in training since the last time."""
+        for member, (step, history) in enumerate(zip(self.program.died.tolist(), self._histories, strict=True)):
+            if step >= 0 and history.stop is None:
+                history.stop = (step, self.program.first_bad(member))
+
+    def evaluate(self) -> None:
+        """Held-out metrics of the members that live; one that is not finite ends its member."""
+        self.bury()
+        metrics: Mapping[str, Sequence[float]] = self.program.evaluate()
+        primary = self.program.task.metric
+        for member, history in enumerate(self._histories):
+            if history.stop is not None:
+                continue
+            history.metrics = {name: values[member] for name, values in metrics.items()}
+            value = metrics[primary][member]
+            history.evals.append([self.step, value])
+            if not math.isfinite(value):
+                history.stop = (self.step, f"held-out {primary} is {value}")
+                self.program.kill(member)
+
+    def halve(self, halving: Rule, rung: int) -> None:
+        """Lets those leave that lost at a rung, where all were evaluated, and those that have diverged."""
+        metrics = [history.evals[-1][1] if history.stop is None else None for history in self._histories]
+        lost = halving.losers(self.program.pack.trials, metrics)
+        for member in lost:
+            self._histories[member].halted = {"rung": rung, "step": self.step, "metric": metrics[member]}
+        gone = {*lost, *(member for member, metric in enumerate(metrics) if metric is None)}
+        keep = [member for member in range(len(self._histories)) if member not in gone]
+        if gone and keep:
+            self._write_down(gone)
+            order, histories = ([own[member] for member in keep] for own in (self._order, self._histories))
+            self._go_on_with(survivors(self.program, keep), order, histories)  # type: ignore[arg-type]
+
+    def finish(self) -> None:
+        """The last evaluation, and everybody's result."""
+        self.bury()
+        if any(history.stop is None for history in self._histories):
+            self.step = self.program.steps
+            self.evaluate()
+            for history, more in zip(self._histories, self.program.pack.grades(self.program.data), strict=True):
+                history.metrics |= more if history.stop is None else {}
+        self._write_down(range(len(self._histories)))
+
+    def _enter(self, order: list[int], data: Any, device: str, kernels: bool) -> None:
+        program = Program([self.trials[place] for place in order], data, device, kernels)
+        self._go_on_with(program, order, [History() for _ in order])
+
+    def _go_on_with(self, program: Program, order: list[int], histories: list[History]) -> None:
+        """``order``: where among the trials each member belongs. A CUDA graph is of one program only."""
+        self.program, self.stepper = program, Stepper(program.step, program.pack.device)
+        self._order, self._histories = order, histories
+
+    def _write_down(self, members: Iterable[int]) -> None:
+        """What training decided about some members."""
+        losses, shared = self.program.log.cpu(), provenance(self.program, self.stepper)
+        for member in members:
+            own = _outcome(self._histories[member], losses[:, member].tolist(), self.program.pack.trials[member])
+            self.results[self._order[member]] = own | {"pack": shared | {"position": member}}
+
+
+def _outcome(history: History, losses: Sequence[float], trial: Trial) -> dict[str, Any]:
+    steps = trial.training.steps
+    last = min(history.stop[0] if history.stop else history.halted.get("step", steps) - 1, steps - 1)
+    every = max(1, steps // _POINTS)
+    curve = [[step, losses[step]] for step in range(last + 1) if step % every == 0 or step == steps - 1]
+    status = DIVERGED if history.stop else STOPPED if history.halted else OK
+    fields = {
+        "status": status,
+        "metric": history.evals[-1][1] if status == OK else None,
+        "metric_initial": history.evals[0][1] if history.evals else None,
+        "metrics": history.metrics,
+        "curve": curve,
+        "evals": history.evals,
+        "stopped": history.halted,
+    }
+    if history.stop is not None:
+        fields |= {"diverged_at": history.stop[0], "diverged_where": history.stop[1]}
+    return fields
+
+
+__all__ = ["Course", "History"]
