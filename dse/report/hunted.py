@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def found(hunt: Hunt, configs: pd.DataFrame) -> list[tuple[Choice, str, str, str]]:
-    """The front that a search has found: the choice, its overhead, its gap with the interval over seeds, and its place in
-    the order of asking."""
+    """The front that a search has found: the choice, its overhead, its gap with the interval over seeds, and its
+    place in the order of asking."""
     task = str(hunt.choices[0].assignment["task"]) if hunt.choices else ""
     known = {row["config"]: row for row in dicts(configs[configs["task"] == task])} if len(configs) else {}
     rows = []
