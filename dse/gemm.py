@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 from torch.nn.functional import pad
 
-from dse.product import product
+from dse.product import contract, scaled
 from dse.quantizer import Identity, Quantized, Quantizer
 from dse.random import Key
 from dse.techniques.accumulations import Accumulation
@@ -66,8 +66,6 @@ class Gemm:
 
     def contract(self, a: Quantized, b: Quantized) -> Tensor:
         """[..., M, K] x [..., N, K] -> [..., M, N] with FP32 accumulation; tensor scales in the epilogue."""
-        y = product(a.values, b.values) if self.accumulation is None else self.accumulation.product(a.values, b.values)
-        if a.alpha is not None and b.alpha is not None:
-            return y * (a.alpha * b.alpha)
-        alpha = b.alpha if a.alpha is None else a.alpha
-        return y if alpha is None else y * alpha
+        if self.accumulation is None:
+            return contract(a, b)
+        return scaled(self.accumulation.product(a.values, b.values), a, b)

@@ -5,24 +5,41 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dse.quantizer import Quantized
+
+
+def contract(a: Quantized, b: Quantized) -> Tensor:
+    """a [..., M, K], b [..., N, K] -> a b^T [..., M, N], the tensor scales in the epilogue: (sum) (alpha_a alpha_b).
+
+    On a GPU a kernel of our own takes stacked operands: a library chooses its algorithm, and with it the bits, by the
+    number of members.
+    """
+    x, y = a.values, b.values
+    if x.is_cuda and x.dim() == y.dim() == 3 and len(x) == len(y) and x.dtype != torch.float64:
+        from dse import kernels
+
+        if kernels.available():
+            return kernels.contract(a, b)
+    return scaled(product(x, y), a, b)
+
+
+def scaled(y: Tensor, a: Quantized, b: Quantized) -> Tensor:
+    """The product ``y`` [..., M, N] of the values, times the tensor scales of both operands."""
+    if a.alpha is not None and b.alpha is not None:
+        return y * (a.alpha * b.alpha)
+    alpha = b.alpha if a.alpha is None else a.alpha
+    return y if alpha is None else y * alpha
+
 
 def product(a: Tensor, b: Tensor) -> Tensor:
     """a [..., M, K], b [..., N, K] -> [..., M, N] in FP32 (FP64 for double operands).
 
     On the CPU each member is multiplied by itself, as a plain linear would be: a batched product of matrices with one
     row or column takes another route when the batch has one member. BF16 operands (exact ones: see ``dse.kernels``) are
-    multiplied as such on a GPU, into an FP32 result; without one they are widened first.
+    widened first.
     """
     if a.dtype == torch.bfloat16:
-        if a.is_cuda and a.dim() == 3:
-            return torch.bmm(a, b.mT, out_dtype=torch.float32)
         a, b = a.float(), b.float()
-    if a.is_cuda and a.dim() == b.dim() == 3 and a.dtype == torch.float32 and len(a) == len(b):
-        from dse import kernels
-        from dse.quantizer import Quantized
-
-        if kernels.available():  # a library chooses its algorithm, and with it the bits, by the number of members
-            return kernels.contract(Quantized(a), Quantized(b))
     if a.device.type != "cpu" or a.dim() == 2:
         y: Tensor = a @ b.mT
         return y

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dse.gemm import rotation_key
 from dse.kernels.coverage import interpreted
 from dse.kernels.table import Table
 from dse.quantizer import Quantized
 from dse.random import Key
 
-_ROTATION_POINT = 64
 _AXIS = 65535
 """Programs on the second and third axis of a grid."""
 
@@ -203,7 +203,7 @@ def _prepare(
     clock, signs, levels, alpha = key.clock, table.signs, table.levels, table.alpha
     if table.draws_signs:
         signs = torch.empty_like(table.signs)
-        point = _ROTATION_POINT + (key.point & ~1)  # of the GEMM's left operand
+        point = rotation_key(key.at(key.point & ~1)).point  # by the GEMM's left operand
         kernels.signs_kernel[(members,)](
             table.signs, signs, table.ints, table.drawn, clock, *clock.stride(), key.layer, point, WORDS=64
         )

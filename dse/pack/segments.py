@@ -17,8 +17,7 @@ from torch import Tensor
 
 from dse import kernels, products
 from dse.kernels import Table, Use
-from dse.kernels.epilogue import scale_
-from dse.product import product
+from dse.product import contract
 from dse.quantizer import Identity, Quantized
 from dse.random import Key
 from dse.recipe import POINTS, Recipe
@@ -141,13 +140,6 @@ def _decoded(q: Quantized) -> Tensor:
 
 def _pair(q: Quantized) -> tuple[Tensor, Tensor]:
     return q.values, q.values.new_empty(0) if q.alpha is None else q.alpha
-
-
-def contract(a: Quantized, b: Quantized) -> Tensor:
-    """a b^T in FP32, tensor scales in the epilogue, in the reference's order."""
-    if a.values.is_cuda and a.values.dtype == torch.bfloat16:
-        return kernels.contract(a, b)
-    return scale_(product(a.values, b.values), a.alpha, b.alpha)
 
 
 def uncovered(recipe: Recipe) -> str:

@@ -20,7 +20,6 @@ from torch import Tensor
 if __name__ == "__main__":  # a bare machine has no installed package
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from dse.kernels.epilogue import scale_
 from tasks.nets import fused
 from tasks.nets.attention import attention
 from tasks.nets.fused.gate import gate
@@ -147,12 +146,6 @@ def measure(name: str, of: Timing) -> str:
     return f"{name:14s} differs by {off:.1e}; {'; '.join(parts)}"
 
 
-def epilogue() -> str:
-    y, a, b = torch.randn(E, B * T, C, device="cuda"), *torch.rand(2, E, 1, 1, device="cuda").unbind(0)
-    ours, theirs = replayed(lambda: scale_(y, a, b)), replayed(lambda: y.mul_(a * b))
-    return f"{'y *= a b':14s} {ours:.3f} ms (torch {theirs:.3f}; a copy {replayed(y.clone):.3f})"
-
-
 if "pytest" in sys.modules:
 
     @pytest.mark.parametrize("name", CHECKS)
@@ -170,7 +163,6 @@ if __name__ == "__main__":
     print(torch.cuda.get_device_name(), torch.__version__)
     jobs: dict[str, Callable[[], object]] = {name: lambda name=name: CHECKS[name]("cuda") for name in CHECKS}
     jobs |= {f"time of {name}": lambda name=name, t=t: measure(name, t) for name, t in timings().items()}
-    jobs["time of the epilogue"] = epilogue
     for title, job in jobs.items():
         try:
             print(f"{title}: {job()}", flush=True)

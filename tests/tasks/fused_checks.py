@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dse.kernels.epilogue import scale_by_kernel_
 from tasks.nets.attention import attention
 from tasks.nets.fused.gate import gate
 from tasks.nets.fused.norm import add_norm, rms_norm
@@ -191,22 +190,6 @@ def check_heads(device: str) -> float:
     return worst
 
 
-def check_epilogue(device: str) -> str:
-    """Bit for bit y.mul_(a * b), also of slices of a stack and where nothing is to be multiplied."""
-    g = torch.Generator().manual_seed(2)
-    for e, m, n in ((3, 5, 7), (2, 64, 64), (1, 1, 1)):
-        y, a, b = tensors(g, device, (e + 1, m, n), (e, 1, 1), (e, 1, 1))
-        a[0] = b[0] = 1.0
-        for left, right in ((a, b), (a, None), (None, b), (None, None)):
-            ours, theirs = y.clone()[1:], y.clone()[1:]
-            scales = [s for s in (left, right) if s is not None]
-            if scales:
-                theirs.mul_(scales[0] * scales[1] if len(scales) == 2 else scales[0])
-            scale_by_kernel_(ours, left, right)
-            assert torch.equal(ours, theirs)
-    return "the same bits"
-
-
 def check_extremes(device: str) -> str:
     """NaN, infinities, and gates far from 0."""
     a = torch.tensor([-1e4, -100.0, -88.5, -20.0, 0.0, 20.0, 100.0, 1e4, torch.nan], device=device).requires_grad_()
@@ -230,7 +213,6 @@ CHECKS: dict[str, Callable[[str], object]] = {
     "without vmap": check_solo_gradients,
     "rotary": check_turn,
     "attention": check_heads,
-    "epilogue": check_epilogue,
     "extremes": check_extremes,
 }
 
