@@ -27,7 +27,7 @@ def test_results_that_differ_are_named() -> None:
     with pytest.raises(RuntimeError, match="for one: v"):
         compare(one, [one[0], replace(one[1], status=FAILED)])
     near = [one[0], replace(one[1], metric=2.01)]
-    with pytest.raises(RuntimeError, match="differ by up to 0.005"):
+    with pytest.raises(RuntimeError, match=r"differ by up to 0\.005"):
         compare(one, near)
     on_gpu = [[replace(record, device="NVIDIA") for record in records] for records in (one, near)]
     assert compare(*on_gpu) == "1 of 2 records equal bit for bit, metrics within 0.005"
