@@ -22,7 +22,7 @@ from dse.pack.lineup import ordered, use_kernels
 from dse.recipes import RECIPES
 from dse.run.graph import Stepper
 from dse.run.program import Program
-from dse.run.train import load, run_pack
+from dse.run.train import Setup, load, run_pack
 from dse.trial import Trial
 from tasks import TASKS
 
@@ -85,10 +85,10 @@ def nan_stays(name: str) -> bool:
 def against_solo(name: str, steps: int, seeds: int) -> tuple[float, float, int, int]:
     """Largest difference of the final metric to the solo run, deviation between seeds, bit-equal members, compared."""
     trials = lineup(CASES[name], steps, seeds, ("bf16", "nvfp4", "mxfp4_rht_sr"))
-    together = run_pack(trials, device="cuda")
+    together = run_pack(trials, Setup(device="cuda"))
     spread = statistics.stdev(r.metric for r in together if r.recipe == "bf16" and r.metric is not None)
     some = [i for i in range(len(trials)) if trials[i].seed == 1]
-    alone = [run_pack([trials[i]], device="cuda")[0] for i in some]
+    alone = [run_pack([trials[i]], Setup(device="cuda"))[0] for i in some]
     pairs = [(together[i].metric, one.metric) for i, one in zip(some, alone, strict=True)]
     same = sum(together[i].curve == one.curve for i, one in zip(some, alone, strict=True))
     return max(abs((a or 0) - (b or 0)) for a, b in pairs), spread, same, len(some)
