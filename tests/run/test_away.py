@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from dse.errors import UserError
 from dse.run import away
+from dse.run import warm as warm_module
 from dse.run.executors.base import Options
 from dse.run.parcel import read_parcel, write_parcel
 from dse.run.shards import shard_paths
@@ -152,3 +154,16 @@ def test_nothing_to_plan(file: Path, tmp_path: Path) -> None:
         away.plan([file], tmp_path / "p.json", tmp_path / "none", ["*nowhere*"])
     write_parcel([], tmp_path / "empty.json")
     assert read_parcel(tmp_path / "empty.json") == []
+
+
+def test_every_configuration_is_tried_before(file: Path, tmp_path: Path) -> None:
+    (trials, *_) = [
+        [item.trial for item in job.items] for job in away.plan([file], tmp_path / "p.json", tmp_path / "n")
+    ]
+    few = warm_module._one_of_each(trials)
+    assert [trial.recipe.name for trial in sorted(few, key=lambda t: t.recipe.name)] == ["bf16", "mxfp4", "nvfp4"]
+    assert {trial.training.batch for trial in few} == {1}
+    assert warm_module.step(few, "cpu", None)
+    assert not warm_module.step([replace(few[0], training=replace(few[0].training, optimizer="none"))], "cpu", None)
+    assert len(warm_module._one_of_each(trials[:1] * 2)) == 2
+    assert warm_module.warm([trials], "cpu", None, 1) > 0
