@@ -29,7 +29,8 @@ from dse.trial import Trial
 
 @dataclass
 class Group:
-    """The records of one task under one training: ``metrics`` of the baseline by seed, ``gaps`` of each configuration, by device.
+    """The records of one task under one training: ``metrics`` of the baseline by seed, ``gaps`` by device and
+    configuration.
 
     ``seconds``: of a trial, its share of its pack, by device; ``widths``: of these packs.
     """
