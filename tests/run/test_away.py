@@ -109,19 +109,19 @@ def test_nothing_is_begun_after_the_time(file: Path, tmp_path: Path) -> None:
 def test_a_pack_that_takes_too_long_leaves_what_it_has(tmp_path: Path) -> None:
     path = tmp_path / "long.yaml"
     path.write_text(
-        "tasks: [regression]\nrecipes: [bf16]\nseeds: 1\ntraining: {steps: 100000, batch: 4, eval_every: 5}\n"
+        "tasks: [regression]\nrecipes: [bf16]\nseeds: 1\ntraining: {steps: 100000, batch: 4, eval_every: 1}\n"
     )
     jobs = away.plan([path], tmp_path / "p.json", tmp_path / "none")
     out = tmp_path / "out"
     out.mkdir()
     start = time.monotonic()
     assert away.run(jobs, out, Options(results=out), away.Limits(seconds=2, grace=0.5), lambda line: None) == 1
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 60
     (line,) = (out / away.LEFT).read_text().splitlines()
     told = json.loads(line)
     assert told["uid"] == jobs[0].items[0].uid
-    assert told["step"] >= 5
-    assert [step for step, _ in told["evals"]][:2] == [0, 5]
+    assert told["step"] >= 2
+    assert [step for step, _ in told["evals"]][:2] == [0, 1]
     assert not Store(out).done()
 
 
