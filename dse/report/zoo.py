@@ -116,10 +116,10 @@ def correlations(path: Path) -> dict[str, str]:
             rows = list(csv.DictReader(stream))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    return {
+    mine = [row for row in rows if row.get("kind") == "reference"]
+    return {row["against"]: "(reference)" for row in mine} | {
         row["task"]: f"{float(row['spearman']):.2f} ({row['spearman_low'][:5]} to {row['spearman_high'][:5]})"
-        for row in rows
-        if row.get("kind") == "reference"
+        for row in mine
     }
 
 

@@ -28,9 +28,11 @@ def test_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder, changes in (("cpu", {}), ("gpu", {"device": "NVIDIA H100", "seconds": 0.25, "pack": {"width": 64}})):
         Store(tmp_path / folder).append(*(replace(one, **changes) for one in records))  # type: ignore[arg-type]
     with (tmp_path / "agreement.csv").open("w") as stream:
-        writer = csv.DictWriter(stream, ["task", "kind", "spearman", "spearman_low", "spearman_high"])
+        writer = csv.DictWriter(stream, ["task", "against", "kind", "spearman", "spearman_low", "spearman_high"])
         writer.writeheader()
-        writer.writerow(dict(zip(writer.fieldnames, ("lm", "reference", "0.91", "0.8", "0.95555"), strict=True)))
+        writer.writerow(
+            dict(zip(writer.fieldnames, ("lm", "image(net=vit)", "reference", "0.91", "0.8", "0.95555"), strict=True))
+        )
     assert zoo.main([str(tmp_path / "cpu"), str(tmp_path / "gpu"), "--agreement", str(tmp_path / "agreement.csv")]) == 0
     head, _, *rows = map(cells, capsys.readouterr().out.splitlines())
     by = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
@@ -41,7 +43,7 @@ def test_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert float(lm["paired sd"]) == pytest.approx(0.01, rel=0.1)
     assert (lm["s/trial CPU"], lm["s/trial GPU"]) == ("4.00 (in 6)", "0.250 (in 64)")
     assert lm["rank correlation"] == "0.91 (0.8 to 0.955)"
-    assert by["image(net=vit)"]["rank correlation"] == "–"
+    assert by["image(net=vit)"]["rank correlation"] == "(reference)"
 
 
 def test_rates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
