@@ -20,11 +20,6 @@ from tests.techniques.scalar_mx import (
 )
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> None:
-    torch.set_num_threads(1)
-
-
 @dataclass
 class ScalarAdam:
     """Adam with decoupled weight decay for one number."""

@@ -40,11 +40,6 @@ RULES: dict[str, WeightRule] = {
 each = pytest.mark.parametrize("name", list(RULES))
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> None:
-    torch.set_num_threads(1)
-
-
 def test_every_rule_is_tried() -> None:
     assert list(RULES) == list(WEIGHT_RULES)
 

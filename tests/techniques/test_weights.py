@@ -28,11 +28,6 @@ from tests.techniques.scalar_mx import (
 )
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> None:
-    torch.set_num_threads(1)
-
-
 def scalar_q_ema(row: list[float], ema: list[float], size: int = 8) -> list[float]:
     out: list[float] = []
     for i in range(0, len(row), size):
