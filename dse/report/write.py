@@ -12,7 +12,9 @@ from dse.report.configs import aggregate
 from dse.report.curves import curves
 from dse.report.effects import Effect, effects
 from dse.report.highlights import highlights
+from dse.report.inside import inside_frame, scenes
 from dse.report.page import Study, page
+from dse.report.samples import samples_frame
 from dse.report.search import Hunt, hunts
 from dse.report.table import tabulate
 
@@ -31,8 +33,10 @@ def write(sweep: Sweep, records: Iterable[Record], folder: Path, results: Path |
     chosen = highlights(table, configs)
     points = curves(table, chosen)
     name = slug(sweep.name)
-    study = Study(sweep, table, configs, found, chosen, points, name, hunts(sweep, table, results))
+    seen = [] if configs.empty else scenes(table, configs, results)
+    study = Study(sweep, table, configs, found, chosen, points, name, hunts(sweep, table, results), seen)
     html = page(study)
+    made = samples_frame(table)
     path, data = folder / f"{name}.html", folder / name
     try:
         data.mkdir(parents=True, exist_ok=True)
@@ -42,6 +46,8 @@ def write(sweep: Sweep, records: Iterable[Record], folder: Path, results: Path |
             (effects_frame(found), "effects.csv"),
             (points, "curves.csv"),
             *([(search_frame(study.hunts), "search.csv")] if study.hunts else []),
+            *([(made, "samples.csv")] if len(made) else []),
+            *([(inside_frame(seen), "inside.csv")] if seen else []),
         ):
             frame.to_csv(data / file, index=False)
         path.write_text(html, encoding="utf-8")

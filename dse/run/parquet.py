@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dse.errors import UserError
-from dse.run.record import LARGE, Record
+from dse.run.record import Record
 from dse.run.shards import sync_folder
 
 if TYPE_CHECKING:

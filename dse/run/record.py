@@ -20,8 +20,8 @@ class Record:
     - ``metric``: the final held-out value of the task's primary metric, lower is better; None unless status is ok;
     - ``metric_initial``: the same before the first step; ``metrics``: every held-out metric at the end;
     - ``curve``: [step, training loss] pairs; ``evals``: [step, primary held-out metric] pairs;
-    - ``samples``: pictures (``tasks.pictures``) that the model has 'made' from the task's fixed noise, of an unquantized
-      trial also 'real' ones; empty unless the task makes some and training came to its end;
+    - ``samples``: pictures (``tasks.pictures``) that the model has 'made' from the task's fixed noise, and of an
+      unquantized trial 'real' ones; empty unless the task makes some and training came to its end;
     - ``probes``: what probes saw (``dse.probes.Row``), empty without any: provenance;
     - ``diverged_at``, ``diverged_where``: the step, and the first tensor (loss, gradient, parameter) that was not
       finite or out of bounds; ``error``: a traceback;
