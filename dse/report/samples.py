@@ -13,6 +13,7 @@ from dse.report.stats import Estimate, estimate
 from dse.report.table import MISSING, Table, dicts
 from dse.report.views import Cell, last
 from dse.run.record import DIVERGED, OK
+from dse.run.samples import REAL, distance, pictures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,31 +75,6 @@ def samples_frame(table: Table) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def distance(record: Record, baseline: Record | None) -> float:
-    """How far the pictures of two models from the same noise are apart (``tasks.frechet.apart``); NaN if unknown."""
-    own, base = made(record), made(baseline) if baseline else None
-    if (
-        own is None
-        or base is None
-        or own.pixels.shape != base.pixels.shape
-        or (baseline and record.data != baseline.data)
-    ):
-        return math.nan
-    from tasks.frechet import apart
-
-    return apart(own.values(), base.values())
-
-
-def made(record: Record | None, kind: str = "made") -> Pictures | None:
-    """The pictures of a record."""
-    from tasks.pictures import Pictures
-
-    try:
-        return Pictures.parse(record.samples[kind]) if record and kind in record.samples else None
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
 def grids(table: Table, configs: pd.DataFrame, chosen: Sequence[str]) -> list[Grid]:
     """One per task whose models make pictures, the configuration with the smallest gap first; ``chosen`` ones are
     shown in any case."""
@@ -122,8 +98,8 @@ def _grid(table: Table, task: str, cells: list[dict[str, Any]], chosen: Sequence
     kept.sort(key=lambda config: (config not in base, rank.get(config, len(rank))))
     records = [table.records[cell["uid"]] for cell in cells if cell["uid"] in table.records]
     seed = next(c["seed"] for c in cells if (r := table.records.get(c["uid"])) and r.samples)
-    first = next(pictures for record in records if (pictures := made(record)))
-    real = next((pictures for record in records if (pictures := made(record, "real"))), None)
+    first = next(found for record in records if (found := pictures(record)))
+    real = next((found for record in records if (found := pictures(record, REAL))), None)
     noise = list(dict.fromkeys(name for record in records for name in record.metrics if name.startswith(_BY_NOISE)))
     graded = any(_FRECHET in record.metrics for record in records)
     columns = [f"distance to {table.baseline}", *(["Fréchet distance"] if graded else [])]
@@ -144,7 +120,7 @@ def _grid(table: Table, task: str, cells: list[dict[str, Any]], chosen: Sequence
 
 def _strip(table: Table, cells: list[dict[str, Any]], seed: str, noise: Sequence[str], graded: bool) -> Strip:
     own = next((cell for cell in cells if cell["seed"] == seed), cells[0])
-    pictures = made(table.records.get(own["uid"]))
+    own_pictures = pictures(table.records.get(own["uid"]))
     pairs = [(table.records.get(c["uid"]), table.records.get(c["baseline_uid"])) for c in cells]
     whole = [(record, base) for record, base in pairs if record and record.status == OK]
     baseline = bool(own["is_baseline"])
@@ -160,7 +136,7 @@ def _strip(table: Table, cells: list[dict[str, Any]], seed: str, noise: Sequence
             gap = estimate(_number(record, name) / (_number(base, name) or math.nan) - 1 for record, base in whole)
             numbers.append(Cell(percent(gap.mean, gap.half, sign=True), last(gap.mean), title=plural(gap.n, "seed")))
     recipe, config = own["recipe"], own["config"]
-    return Strip(recipe, config.removeprefix(recipe).strip(), baseline, _uri(pictures), _why(own), numbers)
+    return Strip(recipe, config.removeprefix(recipe).strip(), baseline, _uri(own_pictures), _why(own), numbers)
 
 
 def _why(cell: dict[str, Any]) -> str:
@@ -179,8 +155,8 @@ def _number(record: Record | None, name: str) -> float:
     return math.nan if value is None else float(value)
 
 
-def _uri(pictures: Pictures | None) -> str | None:
-    return f"data:image/png;base64,{base64.b64encode(pictures.strip()).decode()}" if pictures else None
+def _uri(some: Pictures | None) -> str | None:
+    return f"data:image/png;base64,{base64.b64encode(some.strip()).decode()}" if some else None
 
 
-__all__ = ["MOST", "Grid", "Strip", "distance", "grids", "made", "samples_frame"]
+__all__ = ["MOST", "Grid", "Strip", "grids", "samples_frame"]

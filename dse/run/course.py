@@ -13,6 +13,7 @@ from dse.run.halving import Rule, survivors
 from dse.run.program import Program
 from dse.run.provenance import provenance
 from dse.run.record import DIVERGED, OK, STOPPED
+from dse.run.samples import MADE, REAL
 from dse.run.state import State, state, take_over
 from dse.trial import Trial
 
@@ -126,7 +127,7 @@ class Course:
             if history.stop is None:
                 history.metrics |= task.grade(data, own)
                 unquantized = trial.uid == trial.baseline().uid
-                found = {"made": task.show(data, own), "real": task.real(data) if unquantized else None}
+                found = {MADE: task.show(data, own), REAL: task.real(data) if unquantized else None}
                 history.samples = {name: pictures.plain() for name, pictures in found.items() if pictures}
 
     def _enter(self, order: list[int], data: Any, device: str, kernels: bool) -> None:

@@ -109,7 +109,7 @@ def _legend(axes: Axes, scene: Scene, look: dict[str, Style]) -> None:
 
     handles: list[Any] = []
     for subject in scene.subjects:
-        marker = {"marker": "X", "ms": 7, "mec": "white"} if subject.ended is not None else {}
+        marker: Any = {"marker": "X", "ms": 7, "mec": "white"} if subject.ended is not None else {}
         label = f"{_short(subject.config)}: {subject.role}, seed {subject.seed}"
         style: Any = {"color": look[subject.recipe].color, "lw": 2.2, "ls": _dash(scene, subject)}
         handles.append(Line2D([], [], label=label, **style, **marker))
@@ -126,7 +126,7 @@ def _heat(figure: Figure, axes: Axes, values: pd.DataFrame, title: str) -> None:
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     axes.grid(visible=False)
-    figure.colorbar(mesh, ax=axes, pad=0.02, aspect=28).outline.set_visible(False)  # type: ignore[operator]
+    figure.colorbar(mesh, ax=axes, pad=0.02, aspect=28).outline.set_visible(False)
 
 
 def _histogram(figure: Figure, axes: Axes, layer: str, looks: dict[int, dict[int, float]], odd: float) -> None:
@@ -140,9 +140,9 @@ def _histogram(figure: Figure, axes: Axes, layer: str, looks: dict[int, dict[int
     mesh = axes.pcolormesh(_edges(steps), [p - 0.5 for p in (*powers, powers[-1] + 1)], shares, cmap="Blues", vmin=0)
     axes.set_ylabel("log2 of the block scale")
     axes.grid(visible=False)
-    figure.colorbar(mesh, ax=axes, pad=0.02, aspect=28, label="% of blocks").outline.set_visible(False)  # type: ignore[operator]
-    if odd:
-        text = f"not shown: all-zero blocks, up to {odd:.2g} %"
+    figure.colorbar(mesh, ax=axes, pad=0.02, aspect=28, label="% of blocks").outline.set_visible(False)
+    if odd >= 0.5:
+        text = f"not shown: all-zero blocks, up to {odd:.0f} %"
         axes.text(0.02, 0.02, text, transform=axes.transAxes, fontsize=7.8, color=MUTED)
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _LEAST = 1e-3
 """Changes of a share or an error below this are not spoken of."""
 _GREW = 1.5
+_BIAS = 0.05
+_SHRINK = next(m for m in MEASURES if m.quantity == "shrink")
 
 
 class Extreme(NamedTuple):
@@ -29,7 +31,7 @@ class Extreme(NamedTuple):
 
 
 def story(scene: Scene) -> list[str]:
-    """At most four sentences about the scene's suspect."""
+    """At most five sentences about the scene's suspect."""
     suspect, other = scene.suspect, scene.of(BEST) or scene.of(BASELINE)
     if suspect.looks.empty:
         return []
@@ -46,6 +48,7 @@ def story(scene: Scene) -> list[str]:
         elsewhere = _at(other, gradient.measure, gradient.layer, last) if other else math.nan
         line += f"; {other.config} has {number(elsewhere)} there" if other and math.isfinite(elsewhere) else ""
         lines.append(line + ".")
+    lines += _bias(suspect, other)
     steady = [e for e in found.values() if e.measure.quantity != "bias"]  # whose sign changes from look to look
     grown = [e for e in steady if _growth(e) >= _GREW and abs(e.last - e.measure.good) > _LEAST]
     if grown and last > first:
@@ -70,14 +73,28 @@ def _opening(scene: Scene, last: int) -> str:
     suspect = scene.suspect
     if suspect.ended is not None:
         why = f": {suspect.where}" if suspect.where else ""
-        return (
-            f"{suspect.config}, seed {suspect.seed}, diverged at step {suspect.ended:,}{why}. Last look: step {last:,}."
-        )
+        fate = f"diverged at step {suspect.ended:,}{why}. {suspect.besides}"
+        return f"{suspect.config}, seed {suspect.seed}, {fate} Last look: step {last:,}."
     sign = "+" if suspect.gap > 0 else ""
     best = scene.of(BEST)
     than = f", {best.config} {'+' if best.gap > 0 else ''}{number(best.gap)}" if best else ""
     largest = f"has the largest gap ({sign}{number(suspect.gap)}{than})"
     return f"{suspect.config}, seed {suspect.seed}, {largest}. Last look: step {last:,}."
+
+
+def _bias(suspect: Subject, other: Subject | None) -> list[str]:
+    """Whether dW is systematically too long or too short, in the median layer at the last look."""
+    own, theirs = (_middle(one) if one else math.nan for one in (suspect, other))
+    if not abs(own) >= _BIAS:
+        return []
+    than = f" ({other.config}: {percent(theirs, sign=True)})" if other and math.isfinite(theirs) else ""
+    length = f"{percent(abs(own))} too {'long' if own > 0 else 'short'}"
+    return [f"In the median layer, dW is {length} along the exact one{than}."]
+
+
+def _middle(subject: Subject) -> float:
+    values = select(subject.looks, _SHRINK)
+    return math.nan if values.empty else float(values.iloc[-1].median())
 
 
 def _extreme(subject: Subject, measure: Measure) -> Extreme | None:
@@ -92,7 +109,9 @@ def _extreme(subject: Subject, measure: Measure) -> Extreme | None:
 def _at(subject: Subject, measure: Measure, layer: str, step: int) -> float:
     """The value in a layer at the last look that is not later."""
     values = select(subject.looks, measure)
-    own = values.loc[values.index <= step, layer].dropna() if layer in values else []
+    if layer not in values:
+        return math.nan
+    own: pd.Series[float] = values.loc[values.index <= step, layer].dropna()
     return float(own.iloc[-1]) if len(own) else math.nan
 
 
