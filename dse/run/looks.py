@@ -26,11 +26,12 @@ Point = tuple[str, float, int]
 
 
 def series(rows: Sequence[Sequence[Any]]) -> list[Point]:
-    """``probe/median/POINT/QUANTITY`` and ``probe/worst/...`` over the layers, then ``probe/LAYER/POINT/QUANTITY`` of
-    a few, layer by layer as long as there is room; at most POINTS values.
+    """``probe/POINT/QUANTITY/median`` and ``.../worst`` over the layers, then ``.../LAYER`` of two quantities, layer by
+    layer as long as there is room; at most POINTS values. MLflow's page has a section for what stands before the last
+    slash, so the layers of a quantity stand side by side.
 
     >>> series([[0, "a", "wgrad", {"cosine": 0.75}], [0, "b", "wgrad", {"cosine": 0.5}]])[:2]
-    [('probe/median/wgrad/cosine', 0.625, 0), ('probe/worst/wgrad/cosine', 0.5, 0)]
+    [('probe/wgrad/cosine/median', 0.625, 0), ('probe/wgrad/cosine/worst', 0.5, 0)]
     """
     steps = _some(sorted({int(row[0]) for row in rows}))
     by: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
@@ -42,7 +43,7 @@ def series(rows: Sequence[Sequence[Any]]) -> list[Point]:
     found = list(_summaries(by))
     for layer in dict.fromkeys(row[1] for row in rows):
         own = [
-            (f"probe/{layer}/{point}/{name}", looks[layer], step)
+            (f"probe/{point}/{name}/{layer}", looks[layer], step)
             for point, name in _EVERYWHERE
             for step, looks in by.get((point, name), {}).items()
             if layer in looks
@@ -60,7 +61,7 @@ def _summaries(by: dict[tuple[str, str], dict[int, dict[str, float]]]) -> Iterat
             own = list(values.values())
             worst = max(own, key=lambda value: abs(value - good))
             for kind, value in zip(_SUMMARY, (median(own), worst), strict=True):
-                yield f"probe/{kind}/{point}/{name}", value, step
+                yield f"probe/{point}/{name}/{kind}", value, step
 
 
 def _some(steps: Sequence[int]) -> set[int]:

@@ -22,11 +22,11 @@ def rows(steps: range, layers: int) -> list[list[object]]:
 def test_median_and_worst_over_the_layers() -> None:
     found = {(name, step): value for name, value, step in series(rows(range(3), 4))}
     values = [(layer + 1) * (-1) ** layer * 2 / 1e3 for layer in range(4)]
-    assert found["probe/median/wgrad/error", 1] == median(values)
-    assert found["probe/worst/wgrad/error", 1] == min(values)  # -8, the largest by size
-    assert found["probe/worst/wgrad/cosine", 1] == min(values)  # farthest from 1
-    assert found["probe/l2/wgrad/cosine", 1] == values[2]
-    assert found["probe/l3/dgrad.lhs/error", 2] == -4 * 3 / 1e3
+    assert found["probe/wgrad/error/median", 1] == median(values)
+    assert found["probe/wgrad/error/worst", 1] == min(values)  # -8, the largest by size
+    assert found["probe/wgrad/cosine/worst", 1] == min(values)  # farthest from 1
+    assert found["probe/wgrad/cosine/l2", 1] == values[2]
+    assert found["probe/dgrad.lhs/error/l3", 2] == -4 * 3 / 1e3
     assert not any("qsnr" in name for name, _ in found)
 
 
@@ -36,8 +36,8 @@ def test_never_more_than_fit() -> None:
     steps = sorted({step for _, _, step in many})
     assert (steps[0], steps[-1], len(steps)) == (0, 499, 12)
     names = {name for name, _, _ in many}
-    assert len([name for name in names if "/median/" in name]) == 10
-    assert {"probe/l0/wgrad/cosine", "probe/worst/fprop.rhs/changed"} <= names
+    assert len([name for name in names if name.endswith("/median")]) == 10
+    assert {"probe/wgrad/cosine/l0", "probe/fprop.rhs/changed/worst"} <= names
     assert len(many) == len({(name, step) for name, _, step in many})
 
 

@@ -140,9 +140,9 @@ def test_pictures_and_probes(store: Store, manifest: Manifest, records: list[Rec
     assert found["u1"].data.metrics["sample_distance"] == pytest.approx(0.5)
     assert "sample_distance" not in found["u2"].data.metrics
     client = MlflowClient(tracking_uri=f"sqlite:///{store.folder / tracking.DATABASE}")
-    looks = client.get_metric_history(found["u1"].info.run_id, "probe/worst/wgrad/cosine")
+    looks = client.get_metric_history(found["u1"].info.run_id, "probe/wgrad/cosine/worst")
     assert sorted((m.step, m.value) for m in looks) == [(0, 0.9), (2, pytest.approx(-1.1))]
-    assert found["u1"].data.metrics["probe/b/wgrad/cosine"] == 0.9
+    assert found["u1"].data.metrics["probe/wgrad/cosine/b"] == 0.9
     assert [file.path for file in client.list_artifacts(found["u1"].info.run_id)] == ["samples.png"]
     kept = sorted((store.folder / "mlartifacts").glob("*/artifacts/*"))
     assert len(kept) == 2  # nothing is left of the first database

@@ -19,6 +19,8 @@ _LAYERS = 24
 """Layers in a heat map; where there are more, those that were worst."""
 _SMALLEST = -127
 """E8M0's lowest code, which blocks of zeros have."""
+_RARE = 1.0
+"""Percent of the blocks that a scale code has at some look, to be shown."""
 _MAP = "YlOrRd"
 _ERRORS = (("wgrad", "error"), ("dgrad.lhs", "error"))
 
@@ -130,11 +132,12 @@ def _heat(figure: Figure, axes: Axes, values: pd.DataFrame, title: str) -> None:
 
 
 def _histogram(figure: Figure, axes: Axes, layer: str, looks: dict[int, dict[int, float]], odd: float) -> None:
-    """Per step the share of blocks by log2 of their scale, in percent; ``odd``: the largest share left out."""
+    """Per step the share of blocks by log2 of their scale, in percent; ``odd``: the largest share that is left out."""
     import numpy as np
 
     steps = sorted(looks)
-    powers = range(min(p for one in looks.values() for p in one), max(p for one in looks.values() for p in one) + 1)
+    seen = [power for one in looks.values() for power in one]
+    powers = range(min(seen), max(seen) + 1)
     shares = np.array([[looks[step].get(power, math.nan) for step in steps] for power in powers])
     axes.set_title(f"scales of G in {layer}", fontsize=9.3)
     mesh = axes.pcolormesh(_edges(steps), [p - 0.5 for p in (*powers, powers[-1] + 1)], shares, cmap="Blues", vmin=0)
@@ -142,7 +145,7 @@ def _histogram(figure: Figure, axes: Axes, layer: str, looks: dict[int, dict[int
     axes.grid(visible=False)
     figure.colorbar(mesh, ax=axes, pad=0.02, aspect=28, label="% of blocks").outline.set_visible(False)
     if odd >= 0.5:
-        text = f"not shown: all-zero blocks, up to {odd:.0f} %"
+        text = f"not shown: up to {odd:.0f} % of blocks (rare codes, zeros)"
         axes.text(0.02, 0.02, text, transform=axes.transAxes, fontsize=7.8, color=MUTED)
 
 
@@ -157,10 +160,13 @@ def _codes(suspect: Subject) -> tuple[str, dict[int, dict[int, float]], float] |
             total = sum(counts.values())
             powers = {int(k): 100 * n / total for k, n in counts.items() if k.lstrip("-").isdigit()}
             powers = {power: share for power, share in powers.items() if power > _SMALLEST}
-            odd = max(odd, 100 - sum(powers.values()))
             if powers:
                 found[step] = powers
-    return (layer, found, odd) if layer and found else None
+            odd = max(odd, 100 - sum(powers.values()))
+    common = {power for powers in found.values() for power, share in powers.items() if share >= _RARE}
+    found = {step: {p: share for p, share in powers.items() if p in common} for step, powers in found.items()}
+    odd = max([odd, *(100 - sum(powers.values()) for powers in found.values())])
+    return (layer, found, odd) if layer and common else None
 
 
 def _worst(values: pd.DataFrame, measure: Measure) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dse.report.inside.frame import MEASURES, Measure, select, worst_layer
 from dse.report.inside.subjects import BASELINE, BEST, Scene, Subject
-from dse.report.numbers import number, percent
+from dse.report.numbers import SPACE, number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,8 +55,8 @@ def story(scene: Scene) -> list[str]:
         most = max(grown, key=_growth)
         name = most.measure.name
         lines.append(
-            f"What moved most between the looks at steps {first:,} and {last:,}: {name} in {most.layer}, from "
-            f"{_shown(most.measure, most.first)} to {_shown(most.measure, most.last)}."
+            f"What moved most from the first to the last look (steps {first:,} to {last:,}): {name} in {most.layer}, "
+            f"from {_shown(most.measure, most.first)} to {_shown(most.measure, most.last)}."
         )
     elif last > first:
         lines.append(f"No quantity grew by half or more in its worst layer between steps {first:,} and {last:,}.")
@@ -64,7 +64,7 @@ def story(scene: Scene) -> list[str]:
         e for key in (("dgrad.lhs", "flushed"), ("fprop.lhs", "saturated")) if (e := found.get(key)) and e.last > _LEAST
     ]
     if lost:
-        parts = [f"{e.measure.name} is {percent(e.last)} in {e.layer}" for e in lost]
+        parts = [f"{e.measure.name} is {_percent(e.last)} in {e.layer}" for e in lost]
         lines.append(f"At the last look {' and '.join(parts)}.")
     return lines
 
@@ -87,8 +87,8 @@ def _bias(suspect: Subject, other: Subject | None) -> list[str]:
     own, theirs = (_middle(one) if one else math.nan for one in (suspect, other))
     if not abs(own) >= _BIAS:
         return []
-    than = f" ({other.config}: {percent(theirs, sign=True)})" if other and math.isfinite(theirs) else ""
-    length = f"{percent(abs(own))} too {'long' if own > 0 else 'short'}"
+    than = f" ({other.config}: {_percent(theirs)})" if other and math.isfinite(theirs) else ""
+    length = f"{_percent(abs(own))} too {'long' if own > 0 else 'short'}"
     return [f"In the median layer, dW is {length} along the exact one{than}."]
 
 
@@ -122,7 +122,11 @@ def _growth(e: Extreme) -> float:
 
 
 def _shown(measure: Measure, value: float) -> str:
-    return percent(value) if measure.share else number(value)
+    return _percent(value) if measure.share else number(value)
+
+
+def _percent(share: float) -> str:
+    return f"{number(100 * share)}{SPACE}%"
 
 
 __all__ = ["story"]
