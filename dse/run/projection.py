@@ -76,7 +76,7 @@ class Projection:
         if made:
             with TemporaryDirectory() as folder:
                 path = Path(folder) / PICTURES
-                path.write_bytes(made.strip(scale=_ENLARGED, gap=_ENLARGED))
+                path.write_bytes(made.strip(scale=_ENLARGED))
                 self._client.log_artifact(run_id, str(path))
 
     def close(self) -> None:
