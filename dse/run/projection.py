@@ -28,7 +28,6 @@ _BATCH = 1000  # entities in a call to MLflow, its limit
 _PARAMS = 100  # parameters in a call, its limit
 _TEXT = 6000  # characters of a parameter, its limit
 _ENLARGED = 6  # screen pixels of a picture's pixel
-_KIND = {"mlflow.experimentKind": "custom_model_development"}  # opens as training runs, not as traces
 PICTURES, ARTIFACTS = "samples.png", "mlartifacts"
 
 
@@ -87,7 +86,7 @@ class Projection:
     def _open(self, artifacts: Path) -> str:
         found = self._client.get_experiment_by_name(self._name)
         if found is None:
-            return str(self._client.create_experiment(self._name, artifact_location=artifacts.as_uri(), tags=_KIND))
+            return str(self._client.create_experiment(self._name, artifact_location=artifacts.as_uri()))
         if found.lifecycle_stage == "deleted":  # by somebody in the dashboard
             self._client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)

@@ -121,6 +121,16 @@ def test_looks_are_read_from_the_results_for_those_that_are_shown(tmp_path: Path
         assert one.histograms == other.histograms
 
 
+def test_gradients_that_are_zero_at_first_have_no_shares(tmp_path: Path) -> None:
+    sweep, records = study(tmp_path)
+    for record in records:
+        for row in record.probes:
+            if row[0] == 0 and row[2] == "dgrad.lhs":
+                row[3] |= {"error": None, "flushed": 0.0}
+    (scene,) = of(sweep, records)
+    assert "flushed to zero in blocks.1.mlp, from 4.00\u00a0% to 36.0\u00a0%" in " ".join(story(scene))
+
+
 def test_without_probes_no_section(tmp_path: Path) -> None:
     sweep, records = study(tmp_path)
     bare = [replace(record, probes=[]) for record in records]

@@ -50,17 +50,23 @@ MEASURES = (
 
 
 def look_frame(rows: Iterable[Sequence[Any]]) -> tuple[pd.DataFrame, Histograms]:
-    """The numbers of probe rows (``dse.probes.Row``) as COLUMNS, and their scale histograms."""
+    """The numbers of probe rows (``dse.probes.Row``) as COLUMNS, and their scale histograms.
+
+    Where nothing was there to be quantized (before the first step the gradients of many layers are zero, and the error
+    has no value) no share means anything.
+    """
     import pandas as pd
 
     table: list[list[Any]] = []
     histograms: Histograms = {}
     for step, layer, point, values in rows:
+        empty = "error" in values and values["error"] is None
         for name, value in values.items():
             if name == "scales":
                 histograms[int(step), layer, point] = value
             else:
-                table.append([int(step), layer, point, name, math.nan if value is None else float(value)])
+                unknown = value is None or (empty and name != "changed")
+                table.append([int(step), layer, point, name, math.nan if unknown else float(value)])
     return pd.DataFrame(table, columns=COLUMNS), histograms
 
 
