@@ -47,7 +47,6 @@ class Pack:
         seeds = torch.tensor([trial.seed for trial in trials], dtype=torch.int64, device=self.device)
         self.clock = torch.stack([seeds, torch.zeros_like(seeds)], -1)
         self.template, self.layers = self._template(models[0], use_kernels)
-        self.generated: Tensor | None = None
 
     @property
     def seeds(self) -> Tensor:
@@ -88,19 +87,15 @@ class Pack:
             measures: dict[str, Tensor] = self._map(self.task.measure, self.views, batch, None)
         return measures
 
-    def grades(self, data: Any) -> list[dict[str, float]]:
-        """Metrics of what each trained member makes of the task's fixed prompts; empty where the task makes nothing.
-
-        What they made stays in ``generated`` [E, ...].
-        """
+    def samples(self, data: Any) -> Tensor | None:
+        """What each trained member makes of the task's fixed prompts, [E, ...]; None where the task makes nothing."""
         prompts = self.task.prompts(data)
         if prompts is None:
-            return [{} for _ in self.trials]
+            return None
         self._train(False)
         with torch.no_grad():
             samples: Tensor = self._map(self.task.samples, self.views, prompts, None)
-        self.generated = samples
-        return [self.task.grade(data, one) for one in samples]
+        return samples
 
     def reschedule(self, step: int, steps: int) -> bool:
         """Lets precision schedules set the phases of ``step``; whether any has changed."""

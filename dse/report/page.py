@@ -18,8 +18,10 @@ from dse.report.effects import BASELINE, OPTION, Effect
 from dse.report.findings import findings
 from dse.report.halving import ladders
 from dse.report.highlights import marks
+from dse.report.inside import Scene, story
 from dse.report.numbers import duration, plural
 from dse.report.provenance import provenance
+from dse.report.samples import grids
 from dse.report.search import Hunt
 from dse.report.table import Table, dicts
 from dse.run.record import OK
@@ -46,6 +48,7 @@ class Study:
     points: pd.DataFrame
     slug: str
     hunts: list[Hunt] = field(default_factory=list)
+    scenes: list[Scene] = field(default_factory=list)
     rankings: Rankings | None = None
 
     @cached_property
@@ -65,6 +68,15 @@ class Study:
             "curves": curves.training(self.table, self.points, look),
             "search": search.search(self.table, self.hunts, look) if self.hunts else None,
         }
+
+    @cached_property
+    def inside(self) -> list[tuple[Scene, list[str], str | None, str | None]]:
+        """Of every task that probes looked into: the trials, sentences, and the data URIs of two figures."""
+        from dse.report.figures import inside
+        from dse.report.figures.style import styles
+
+        look = styles(self.table.recipes, self.table.baseline)
+        return [(one, story(one), inside.multiples(one, look), inside.layers(one)) for one in self.scenes]
 
 
 def page(study: Study) -> str:
@@ -93,6 +105,8 @@ def page(study: Study) -> str:
         "hunts": [(hunt, hunted.found(hunt, configs), hunted.shares(hunt)) for hunt in study.hunts],
         "rankings": agreed.shown(study.rankings) if study.rankings else None,
         "ladders": ladders(study.sweep, table),
+        "inside": study.inside,
+        "grids": [] if configs.empty else grids(table, configs, study.chosen),
         "first_baseline": next((name for cell in study.sweep.cells for name in cell.baselines), table.baseline),
         "divergences": problems.divergences(table),
         "stops": problems.stops(table),

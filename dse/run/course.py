@@ -13,6 +13,7 @@ from dse.run.halving import Rule, survivors
 from dse.run.program import Program
 from dse.run.provenance import provenance
 from dse.run.record import DIVERGED, OK, STOPPED
+from dse.run.samples import MADE, REAL
 from dse.run.state import State, state, take_over
 from dse.trial import Trial
 
@@ -28,6 +29,7 @@ class History:
     metrics: dict[str, float | None] = field(default_factory=dict)
     stop: tuple[int, str] | None = None
     halted: dict[str, Any] = field(default_factory=dict)
+    samples: dict[str, Any] = field(default_factory=dict)
 
 
 class Course:
@@ -112,9 +114,21 @@ class Course:
         if any(history.stop is None for history in self._histories):
             self.step = self.program.steps
             self.evaluate()
-            for history, more in zip(self._histories, self.program.pack.grades(self.program.data), strict=True):
-                history.metrics |= more if history.stop is None else {}
+            self._look_at_samples()
         self._write_down(range(len(self._histories)))
+
+    def _look_at_samples(self) -> None:
+        """What the members that live make of the task's prompts: graded, and a little of it kept."""
+        pack, data, task = self.program.pack, self.program.data, self.program.task
+        samples = pack.samples(data)
+        if samples is None:
+            return
+        for history, trial, own in zip(self._histories, pack.trials, samples, strict=True):
+            if history.stop is None:
+                history.metrics |= task.grade(data, own)
+                unquantized = trial.uid == trial.baseline().uid
+                found = {MADE: task.show(data, own), REAL: task.real(data) if unquantized else None}
+                history.samples = {name: pictures.plain() for name, pictures in found.items() if pictures}
 
     def _enter(self, order: list[int], data: Any, device: str, kernels: bool) -> None:
         program = Program([self.trials[place] for place in order], data, device, kernels)
@@ -147,6 +161,7 @@ def _outcome(history: History, losses: Sequence[float], trial: Trial) -> dict[st
         "curve": curve,
         "evals": history.evals,
         "stopped": history.halted,
+        "samples": history.samples,
     }
     if history.stop is not None:
         fields |= {"diverged_at": history.stop[0], "diverged_where": history.stop[1]}

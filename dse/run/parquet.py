@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 _COLUMNS = {f.name: str(f.type).removesuffix(" | None") for f in fields(Record)}
 """Field -> its type's name; whatever is not a plain type is stored as JSON text."""
-BRIEF = tuple(name for name in _COLUMNS if name not in ("curve", "evals", "probes"))
-"""All but the fields that fill most of the space."""
 _PLAIN = {"str": "String", "int": "Int64", "float": "Float64"}
 
 
@@ -43,6 +41,11 @@ def from_frame(frame: pl.DataFrame) -> list[Record]:
         Record(**{name: value if kinds[name] in _PLAIN else json.loads(value) for name, value in row.items()})
         for row in frame.select(list(kinds)).iter_rows(named=True)
     ]
+
+
+def without(names: Collection[str]) -> list[str]:
+    """All columns but some."""
+    return [name for name in _COLUMNS if name not in names]
 
 
 def read(path: Path, uids: Collection[str] | None = None, columns: Sequence[str] | None = None) -> pl.DataFrame | None:

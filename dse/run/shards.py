@@ -10,7 +10,7 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from dse.errors import UserError
 from dse.run.lock import try_lock, unwritable
-from dse.run.record import Record
+from dse.run.record import LARGE, Record
 
 SUFFIX = ".jsonl"
 
@@ -95,10 +95,10 @@ def shard_paths(folder: Path) -> list[Path]:
     return sorted(folder.glob("*" + SUFFIX))
 
 
-def read_shard(path: Path, brief: bool = False) -> Shard | None:
+def read_shard(path: Path, without: Sequence[str] = ()) -> Shard | None:
     """Reads one shard; None when a compaction has removed it (its records are in the Parquet file then).
 
-    ``brief``: records without their curves.
+    ``without``: names of LARGE fields that are not wanted.
     """
     try:
         content = path.read_bytes()
@@ -110,20 +110,27 @@ def read_shard(path: Path, brief: bool = False) -> Shard | None:
     records, corrupt = [], 0
     for line in lines:
         try:
-            records.append(_brief(line) if brief else Record.parse(line.decode()))
+            records.append(_parse(line, without))
         except ValueError:
             corrupt += 1
     return Shard(path, records, bool(tail), len(content), corrupt)
 
 
-def _brief(line: bytes) -> Record:
-    """A record without probes, curve and evals; these are cut out of the text: most of the time goes into numbers."""
-    start, end = line.find(b'"curve":['), line.find(b',"diverged_at":')
-    if 0 <= start < end:
-        with suppress(ValueError):  # another order of the keys
-            record = Record.parse((line[:start] + b'"curve":[],"evals":[]' + line[end:]).decode())
-            return replace(record, probes=[]) if record.probes else record
-    return replace(Record.parse(line.decode()), curve=[], evals=[], probes=[])
+def _parse(line: bytes, without: Sequence[str]) -> Record:
+    """A record without some large fields, which are cut out of the text: most of the time goes into their numbers."""
+    if without:
+        first = next(name for name in LARGE if name in without)
+        start, end = line.find(f',"{first}":'.encode()), line.find(b',"diverged_at":')
+        rest = list(LARGE)[list(LARGE).index(first) :]
+        if 0 <= start < end and set(rest) <= set(without):
+            with suppress(ValueError):  # another order of the keys
+                return _bare(Record.parse((line[:start] + line[end:]).decode()), without)
+    return _bare(Record.parse(line.decode()), without)
+
+
+def _bare(record: Record, without: Sequence[str]) -> Record:
+    """Lines of an earlier version have their keys in another order."""
+    return replace(record, **{name: LARGE[name]() for name in without if getattr(record, name)})
 
 
 @contextmanager
