@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from dse.flat import Layout
+from dse.pack.attention import Heads, PackedAttention
 from dse.pack.layer import Layer
 from dse.pack.linear import packed
-from dse.pack.lineup import at_layers
-from dse.select import linears, swap
+from dse.pack.lineup import at_attentions, at_layers
+from dse.select import attentions, linears, swap
 from dse.trial import Trial
 from tasks.base import Batch
 
@@ -28,7 +29,7 @@ class Pack:
     """``trials`` of one signature, already in their order, on ``device``.
 
     ``flat`` [E, P]: the parameters; ``grad`` [E, P]: their gradients; ``clock`` int64 [E, 2]: (seed, step);
-    ``layers``: the linear layers, by the template's names. Raises UserError when the task's model has no linear.
+    ``layers``: the linear layers, by the template's names; ``heads``: the attentions with quantized products. Raises UserError when the task's model has no linear.
     """
 
     def __init__(self, trials: Sequence[Trial], data: Any, device: torch.device | str, use_kernels: bool) -> None:
@@ -46,6 +47,7 @@ class Pack:
         self.buffers, self._buffer_dims = _stacked_buffers(models, self.device)
         seeds = torch.tensor([trial.seed for trial in trials], dtype=torch.int64, device=self.device)
         self.clock = torch.stack([seeds, torch.zeros_like(seeds)], -1)
+        self.heads = self._attentions(models[0])
         self.template, self.layers = self._template(models[0], use_kernels)
         self.generated: Tensor | None = None
 
@@ -65,8 +67,8 @@ class Pack:
         Without ``sampling``, what layers keep between steps is read and left alone, in the backward pass too.
         """
         self._train(True)
-        for layer in self.layers.values():
-            layer.training = sampling
+        for place in self.places.values():
+            place.training = sampling
         losses: Tensor = self._map(self.task.loss, self.leaves(), batch, 0)
         return losses
 
@@ -104,8 +106,13 @@ class Pack:
 
     def reschedule(self, step: int, steps: int) -> bool:
         """Lets precision schedules set the phases of ``step``; whether any has changed."""
-        changed = [layer.reschedule(step, steps) for layer in self.layers.values()]
+        changed = [place.reschedule(step, steps) for place in self.places.values()]
         return any(changed)
+
+    @property
+    def places(self) -> dict[str, Layer | Heads]:
+        """Everything that has phases and runs of members, by the template's names."""
+        return {**self.layers, **self.heads}
 
     @property
     def scheduled(self) -> bool:
@@ -120,8 +127,15 @@ class Pack:
 
     def _train(self, training: bool) -> None:
         self.template.train(training)
-        for layer in self.layers.values():
-            layer.training = training
+        for place in self.places.values():
+            place.training = training
+
+    def _attentions(self, model: nn.Module) -> dict[str, Heads]:
+        recipes, order, heads = at_attentions(self.trials, model), attentions(model), {}
+        for name, module in [(n, m) for n, m in model.named_modules() if m in recipes]:
+            heads[name] = Heads(module, recipes[module], self.clock, order[module])
+        swap(model, {own.plain: PackedAttention(own) for own in heads.values()})
+        return heads
 
     def _template(self, model: nn.Module, use_kernels: bool) -> tuple[nn.Module, dict[str, Layer]]:
         recipes, order = at_layers(self.trials, model), linears(model)
