@@ -34,7 +34,7 @@ def attend(
     Leading axes are samples and heads, after the members' where the key's clock has one. ``mask`` [..., T, T]
     multiplies the weights (dropout). FP32 inside, and in the dtype of q outside.
     """
-    lead, wide = q.shape[:-2], torch.promote_types(q.dtype, torch.float32)
+    lead, dtype, wide = q.shape[:-2], q.dtype, torch.promote_types(q.dtype, torch.float32)
     members = key.clock.shape[:-1].numel()
     key = replace(key, matrices=lead.numel() // members)
     q, k, v = (x.to(wide).flatten(0, -3) for x in (q, k, v))
@@ -50,7 +50,7 @@ def attend(
         if mask is not None:
             p = p * mask.flatten(0, -3)
         y = linear(p, v.mT, Site(_recipe(numerics.outputs), replace(key, layer=key.layer + 1), {}))
-    return y.unflatten(0, lead).to(q.dtype)
+    return y.unflatten(0, lead).to(dtype)
 
 
 def at_work(recipe: Recipe | None, phase: str) -> Attention | None:
