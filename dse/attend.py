@@ -41,7 +41,7 @@ def attend(
     if numerics.smooth_keys:
         k = k - k.mean(-2, keepdim=True)
     with products.plain(q):
-        scores = linear(q, k, Site(_recipe(numerics.scores), key, {})) * (1 / math.sqrt(q.shape[-1]))
+        scores = linear(q, k, Site(as_linear(numerics.scores), key, {})) * (1 / math.sqrt(q.shape[-1]))
         if causal:
             tokens = scores.shape[-1]
             hidden = torch.ones(tokens, tokens, dtype=torch.bool, device=q.device).triu(1)
@@ -49,7 +49,7 @@ def attend(
         p = scores.softmax(-1)
         if mask is not None:
             p = p * mask.flatten(0, -3)
-        y = linear(p, v.mT, Site(_recipe(numerics.outputs), replace(key, layer=key.layer + 1), {}))
+        y = linear(p, v.mT, Site(as_linear(numerics.outputs), replace(key, layer=key.layer + 1), {}))
     return y.unflatten(0, lead).to(dtype)
 
 
@@ -65,8 +65,8 @@ def at_work(recipe: Recipe | None, phase: str) -> Attention | None:
 
 
 @lru_cache(maxsize=1024)
-def _recipe(product: Product) -> Recipe:
-    """A product as a linear."""
+def as_linear(product: Product) -> Recipe:
+    """A product of attention as a linear's recipe."""
     return Recipe(
         fprop=product.fprop, dgrad=product.dgrad, wgrad=product.wgrad, backward_source=product.backward_source
     )
@@ -110,4 +110,4 @@ class QuantizedAttention(nn.Module):
         return f"recipe={self.recipe.name!r}"
 
 
-__all__ = ["QuantizedAttention", "at_work", "attend", "stream"]
+__all__ = ["QuantizedAttention", "as_linear", "at_work", "attend", "stream"]

@@ -33,7 +33,7 @@ def recipes(name: str | None, options: bool) -> None:
 def cost(name: str, shape: str | None, settings: list[str]) -> None:
     from rich.console import Console
 
-    from dse.cost import breakdown, overhead, relative_time, render
+    from dse.cost import attention, breakdown, overhead, relative_time, render
     from dse.cost.shapes import LLAMA3_8B, parse_shape
 
     recipe = get(name)
@@ -47,6 +47,8 @@ def cost(name: str, shape: str | None, settings: list[str]) -> None:
     console = Console()
     for layer in layers:
         console.print(render(breakdown(recipe, layer), layer))
+    for product, layer in attention(recipe, layers):
+        console.print(render(breakdown(product, layer), layer))
     title = " ".join([name, *settings])
     print(
         f"{title}: vector operations take {overhead(recipe, layers):.1f} % of the GEMM time if nothing overlaps; "
