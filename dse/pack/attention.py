@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
@@ -28,7 +29,7 @@ class Heads:
         self.plain, self._recipes, self._clock, self._index = plain, tuple(recipes), clock, index
         self.phases = [FULL] * len(recipes)
         self.runs = (Run(0, len(recipes), None, {}, None),)  # nothing is kept but the phases
-        self.training, self.in_bf16 = True, False
+        self.training = True
         self.parts: list[tuple[slice, Attention | None]] = []
         self.arrange()
 
@@ -39,6 +40,15 @@ class Heads:
         for own, group in groupby(range(len(numerics)), lambda i: numerics[i]):
             members = list(group)
             self.parts.append((slice(members[0], members[-1] + 1), own))
+
+    @contextmanager
+    def as_baseline(self) -> Iterator[None]:
+        """Inside, every member computes as the baseline does: in high precision."""
+        own, self.parts = self.parts, [(slice(0, len(self.phases)), None)]
+        try:
+            yield
+        finally:
+            self.parts = own
 
     def reschedule(self, step: int, steps: int) -> bool:
         """Lets precision schedules set the phases of ``step``; whether any has changed."""
@@ -57,8 +67,7 @@ class Heads:
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None) -> Tensor:
         """q, k, v [E, B, H, T, D] -> [E, B, H, T, D]."""
-        whole = [(slice(0, len(self.phases)), None)] if self.in_bf16 else self.parts
-        outputs = [self._part(own, members, q, k, v, causal, mask) for members, own in whole]
+        outputs = [self._part(own, members, q, k, v, causal, mask) for members, own in self.parts]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def _part(

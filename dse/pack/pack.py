@@ -8,7 +8,8 @@ of the losses has no cross terms.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -20,7 +21,9 @@ from dse.pack.attention import Heads, PackedAttention
 from dse.pack.layer import Layer
 from dse.pack.linear import packed
 from dse.pack.lineup import at_attentions, at_layers
-from dse.select import attentions, linears, swap
+from dse.pack.segments import PLAIN
+from dse.recipes.bf16 import BF16
+from dse.select import attentions, chosen, linears, swap
 from dse.trial import Trial
 from tasks.base import Batch
 
@@ -104,6 +107,18 @@ class Pack:
         self.generated = samples
         return [self.task.grade(data, one) for one in samples]
 
+    @contextmanager
+    def as_baseline(self) -> Iterator[None]:
+        """Inside, every member computes as it would under the baseline recipe ``bf16``."""
+        generated = self.generated
+        with ExitStack() as stack:
+            for place in self.places.values():
+                stack.enter_context(place.as_baseline())
+            try:
+                yield
+            finally:
+                self.generated = generated
+
     def reschedule(self, step: int, steps: int) -> bool:
         """Lets precision schedules set the phases of ``step``; whether any has changed."""
         changed = [place.reschedule(step, steps) for place in self.places.values()]
@@ -139,12 +154,14 @@ class Pack:
 
     def _template(self, model: nn.Module, use_kernels: bool) -> tuple[nn.Module, dict[str, Layer]]:
         recipes, order = at_layers(self.trials, model), linears(model)
+        rounded = chosen(model, BF16, exempt=self.task.exempt())
         self.gradient_views = self.layout.views(self.grad)
         names = {id(p): name for name, p in model.named_parameters()}
         made, layers = {}, {}
         for name, linear in [(n, m) for n, m in model.named_modules() if m in order]:
             weight = names[id(linear.weight)]
-            layer = Layer(recipes[linear], self.views[weight].flatten(2), self.clock, order[linear], use_kernels)
+            w, baseline = self.views[weight].flatten(2), BF16 if linear in rounded else PLAIN
+            layer = Layer(recipes[linear], w, self.clock, order[linear], use_kernels, baseline)
             layer.grad = self.gradient_views[weight].flatten(2)
             made[linear] = packed(linear)
             made[linear].layer = layers[name] = layer
