@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dse
-from dse.report import hunted, problems, views
+from dse.report import agreed, hunted, problems, views
+from dse.report.agreement import Rankings
 from dse.report.configs import ALL
 from dse.report.effects import BASELINE, OPTION, Effect
 from dse.report.findings import findings
@@ -45,6 +46,7 @@ class Study:
     points: pd.DataFrame
     slug: str
     hunts: list[Hunt] = field(default_factory=list)
+    rankings: Rankings | None = None
 
     @cached_property
     def figures(self) -> dict[str, str | None]:
@@ -90,6 +92,7 @@ def page(study: Study) -> str:
         "baselines": 0 if configs.empty else configs.loc[configs["is_baseline"], "config"].nunique(),
         "untied": _untied(configs),
         "hunts": [(hunt, hunted.found(hunt, configs), hunted.shares(hunt)) for hunt in study.hunts],
+        "rankings": agreed.shown(study.rankings) if study.rankings else None,
         "ladders": ladders(study.sweep, table),
         "first_baseline": next((name for cell in study.sweep.cells for name in cell.baselines), table.baseline),
         "divergences": problems.divergences(table),

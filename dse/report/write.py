@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.errors import UserError
+from dse.report.agreed import agreement_frame
+from dse.report.agreement import rankings
 from dse.report.configs import aggregate
 from dse.report.curves import curves
 from dse.report.effects import Effect, effects
@@ -31,7 +33,7 @@ def write(sweep: Sweep, records: Iterable[Record], folder: Path, results: Path |
     chosen = highlights(table, configs)
     points = curves(table, chosen)
     name = slug(sweep.name)
-    study = Study(sweep, table, configs, found, chosen, points, name, hunts(sweep, table, results))
+    study = Study(sweep, table, configs, found, chosen, points, name, hunts(sweep, table, results), rankings(table))
     html = page(study)
     path, data = folder / f"{name}.html", folder / name
     try:
@@ -42,6 +44,7 @@ def write(sweep: Sweep, records: Iterable[Record], folder: Path, results: Path |
             (effects_frame(found), "effects.csv"),
             (points, "curves.csv"),
             *([(search_frame(study.hunts), "search.csv")] if study.hunts else []),
+            *([(agreement_frame(study.rankings), "agreement.csv")] if study.rankings else []),
         ):
             frame.to_csv(data / file, index=False)
         path.write_text(html, encoding="utf-8")

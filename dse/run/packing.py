@@ -57,11 +57,12 @@ class Supply(Protocol):
 class Queue:
     """A supply of ``cells`` in the sweep's order; those that can share a pack are handed out together.
 
-    ``limit``: the widest pack to hand out. The workers share a group evenly.
+    ``limit``: the widest pack to hand out; ``width``: how many of them fit a pack, where that is known. The workers
+    share a group evenly.
     """
 
-    def __init__(self, cells: Iterable[Cell], limit: int, workers: int = 1) -> None:
-        self._workers, self._limit = max(1, workers), limit
+    def __init__(self, cells: Iterable[Cell], limit: int, workers: int = 1, width: int | None = None) -> None:
+        self._workers, self._limit, self._width = max(1, workers), limit, width
         self._groups: dict[str, deque[Cell]] = {}
         self._widths: dict[str, int] = {}
         self._packs: dict[str, int] = {}  # that a group's waiting cells are to make
@@ -123,7 +124,7 @@ class Queue:
             return self._again.popleft()
         for name, group in self._groups.items():
             if group:
-                width = self._widths.get(name)
+                width = self._widths.get(name, self._width)
                 packs = self._packs.get(name) or self._even(len(group), min(width or self._limit, self._limit))
                 self._packs[name] = packs - 1
                 count = -(-len(group) // packs)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -16,13 +16,11 @@ from typing import Any
 import torch
 
 from dse.errors import UserError
-from dse.probes import Probes
 from dse.probes.prober import Prober
-from dse.run.checkpoint import Checkpoints
 from dse.run.course import Course
-from dse.run.halving import Rule
 from dse.run.provenance import device_name, host, versions
 from dse.run.record import FAILED, Record
+from dse.run.setup import PLAIN, Setup
 from dse.run.trail import Trail, setting
 from dse.trial import Trial
 from tasks.base import Task, to_device
@@ -30,84 +28,56 @@ from tasks.base import Task, to_device
 _LOOK = 50
 """Steps between looks at the members on a GPU, which wait for it; on the CPU every step is looked at."""
 
-OnStep = Callable[[int, int], None]
 
-
-def run_trial(
-    trial: Trial,
-    config: str = "",
-    data_dir: Path | None = None,
-    device: str = "cpu",
-    on_step: OnStep | None = None,
-) -> Record:
+def run_trial(trial: Trial, setup: Setup = PLAIN, config: str = "") -> Record:
     """Trains and evaluates one trial; see ``run_pack``."""
-    return run_pack([trial], [config], data_dir, device, on_step)[0]
+    return run_pack([trial], setup, [config])[0]
 
 
-def run_pack(
-    trials: Sequence[Trial],
-    configs: Sequence[str] = (),
-    data_dir: Path | None = None,
-    device: str = "cpu",
-    on_step: OnStep | None = None,
-    halving: Rule | None = None,
-    probes: Probes | None = None,
-    checkpoints: Checkpoints | None = None,
-) -> list[Record]:
+def run_pack(trials: Sequence[Trial], setup: Setup = PLAIN, configs: Sequence[str] = ()) -> list[Record]:
     """Trains and evaluates trials of one signature (``dse.pack.lineup``) together; one record each, in their order.
 
-    ``on_step(step, steps)`` is called before each step. Divergence is a result (``diverged``) and leaves the other
-    members as they are. An exception of the model or the numerics, or too little memory, splits the pack in halves that
-    start anew; alone, it is a result too (``failed``, with its traceback). UserError (missing data, say) is raised: it
-    concerns the sweep, not the trial. ``probes`` change nothing but the records' field of this name.
+    ``configs``: the trials' names in their sweep, by default those of their recipes. Divergence is a result
+    (``diverged``) and leaves the other members as they are. An exception of the model or the numerics, or too little
+    memory, splits the pack in halves that start anew; alone, it is a result too (``failed``, with its traceback).
+    UserError (missing data, say) is raised: it concerns the sweep, not the trial. Probes change nothing but the
+    records' field of this name.
 
-    With ``checkpoints`` it writes some, and goes on from what is there: trials that share their newest one train
-    together, the others on their own. Raises ``Left`` when it was asked to leave.
+    With checkpoints, trials that share their newest one train together, the others on their own. Raises ``Left`` when
+    it was asked to leave.
     """
-    names = list(configs) or [trial.recipe.name for trial in trials]
-    common = (data_dir, device, on_step, halving, probes, checkpoints)
-    if checkpoints is None:
-        return _run_part(trials, names, None, *common)
+    names = [config or trial.recipe.name for config, trial in zip(configs or [""] * len(trials), trials, strict=True)]
+    if setup.checkpoints is None:
+        return _run_part(trials, names, None, setup)
     records: dict[int, Record] = {}
-    for part in checkpoints.parts([trial.uid for trial in trials], together=halving is not None):
+    for part in setup.checkpoints.parts([trial.uid for trial in trials], together=setup.halving is not None):
         own, own_names = [trials[i] for i in part.places], [names[i] for i in part.places]
-        records |= zip(part.places, _run_part(own, own_names, part.path, *common), strict=True)
+        records |= zip(part.places, _run_part(own, own_names, part.path, setup), strict=True)
     return [records[i] for i in range(len(trials))]
 
 
-def _run_part(
-    trials: Sequence[Trial],
-    names: Sequence[str],
-    path: Path | None,
-    data_dir: Path | None,
-    device: str,
-    on_step: OnStep | None,
-    halving: Rule | None,
-    probes: Probes | None,
-    checkpoints: Checkpoints | None,
-) -> list[Record]:
+def _run_part(trials: Sequence[Trial], names: Sequence[str], path: Path | None, setup: Setup) -> list[Record]:
     """Trials that train together, from the checkpoint at ``path`` if there is one."""
-    prober = Prober(probes) if probes else None
+    prober = Prober(setup.probes) if setup.probes else None
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     extras: list[dict[str, Any]]
     fingerprint, error, before = "", "", 0.0
     try:
-        data, fingerprint = load(trials[0].task, data_dir, device)
-        trail = Trail(checkpoints, path, setting(trials, device, fingerprint, halving, probes), prober)
-        extras = _train(trials, data, device, on_step, halving, prober, trail)
+        data, fingerprint = load(trials[0].task, setup.data_dir, setup.device)
+        trail = Trail(setup.checkpoints, path, setting(trials, setup, fingerprint), prober)
+        extras = _train(Course(trials, data, setup.device), setup, prober, trail)
         before = trail.seconds
     except UserError:
         raise
     except Exception:  # noqa: BLE001 - a trial's failure is data, kept whole
         error = traceback.format_exc()
     if error:
-        if device.startswith("cuda"):
+        if setup.device.startswith("cuda"):
             torch.cuda.empty_cache()
         if len(trials) > 1:
             half = len(trials) // 2
             parts = (slice(None, half), slice(half, None))
-            rest = (data_dir, device, on_step, halving, probes, checkpoints)
-            return [record for part in parts for record in run_pack(trials[part], names[part], *rest)]
+            return [record for part in parts for record in run_pack(trials[part], setup, names[part])]
         extras = [{"status": FAILED, "error": error}]
     seconds = round(before + (time.perf_counter() - clock) / len(trials), 6)
     return [
@@ -116,12 +86,12 @@ def _run_part(
             baseline_uid=trial.baseline().uid,
             task=trial.task.name,
             recipe=trial.recipe.name,
-            config=name or trial.recipe.name,
+            config=name,
             seed=trial.seed,
             trial=trial.spec,
             seconds=seconds,
             started=started,
-            device=device_name(device),
+            device=device_name(setup.device),
             host=host(),
             data=fingerprint,
             versions=versions(),
@@ -139,27 +109,18 @@ def load(task: Task[Any], data_dir: Path | None, device: str) -> tuple[Any, str]
     return to_device(data, device), task.data_fingerprint(data)
 
 
-def _train(
-    trials: Sequence[Trial],
-    data: Any,
-    device: str,
-    on_step: OnStep | None,
-    halving: Rule | None,
-    prober: Prober | None,
-    trail: Trail,
-) -> list[dict[str, Any]]:
+def _train(course: Course, setup: Setup, prober: Prober | None, trail: Trail) -> list[dict[str, Any]]:
     """Trains the pack; per trial, in the given order, the fields of its record that training decides."""
-    course = Course(trials, data, device)
     trail.restore(course)
-    t = trials[0].training
-    rungs = halving.at(t.steps) if halving else {}
+    t = course.trials[0].training
+    rungs = setup.halving.at(t.steps) if setup.halving else {}
     look = _LOOK if course.program.pack.device.type == "cuda" else 1
     if not course.step:
         course.evaluate()
     for step in range(course.step, t.steps):
         program = course.program
-        if on_step:
-            on_step(step, t.steps)
+        if setup.on_step:
+            setup.on_step(step, t.steps)
         if program.pack.scheduled and program.pack.reschedule(step, t.steps):
             course.stepper.reset()
         if prober:
@@ -171,11 +132,11 @@ def _train(
         due = bool(t.eval_every) and course.step % t.eval_every == 0 and course.step < t.steps
         if due or course.step in rungs:
             course.evaluate()
-        if halving and course.step in rungs:
-            course.halve(halving, rungs[course.step])
+        if setup.halving and course.step in rungs:
+            course.halve(setup.halving, rungs[course.step])
         trail.keep(course)
     course.finish()
     return [own | {"pack": own["pack"] | trail.facts} for own in course.results]
 
 
-__all__ = ["load", "run_pack", "run_trial", "versions"]
+__all__ = ["PLAIN", "Setup", "load", "run_pack", "run_trial", "versions"]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tasks.nets.activations import gelu
 from tasks.nets.attention import Core
 from tasks.nets.dropout import dropout, mask
+from tasks.nets.embedding import Embedding
 
 
 class GptBlock(nn.Module):
@@ -54,7 +55,7 @@ class Gpt(nn.Module):
     def __init__(self, vocabulary: int, context: int, width: int, depth: int, heads: int, p: float = 0.0) -> None:
         super().__init__()
         self.p = p
-        self.embed = nn.Embedding(vocabulary, width)
+        self.embed = Embedding(vocabulary, width)
         self.position = nn.Parameter(0.02 * torch.randn(context, width))
         self.blocks = nn.ModuleList(GptBlock(width, heads, p, 1 + 3 * i) for i in range(depth))
         self.norm = nn.LayerNorm(width, bias=False)

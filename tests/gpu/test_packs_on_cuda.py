@@ -8,7 +8,9 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from dse.pack.lineup import ordered, use_kernels
 from dse.recipes import RECIPES
 from dse.run.graph import Stepper
 from dse.run.program import Program
-from dse.run.train import load, run_pack
+from dse.run.train import Setup, load, run_pack
 from dse.trial import Trial
 from tasks import TASKS
 
@@ -83,10 +85,10 @@ def nan_stays(name: str) -> bool:
 def against_solo(name: str, steps: int, seeds: int) -> tuple[float, float, int, int]:
     """Largest difference of the final metric to the solo run, deviation between seeds, bit-equal members, compared."""
     trials = lineup(CASES[name], steps, seeds, ("bf16", "nvfp4", "mxfp4_rht_sr"))
-    together = run_pack(trials, device="cuda")
+    together = run_pack(trials, Setup(device="cuda"))
     spread = statistics.stdev(r.metric for r in together if r.recipe == "bf16" and r.metric is not None)
     some = [i for i in range(len(trials)) if trials[i].seed == 1]
-    alone = [run_pack([trials[i]], device="cuda")[0] for i in some]
+    alone = [run_pack([trials[i]], Setup(device="cuda"))[0] for i in some]
     pairs = [(together[i].metric, one.metric) for i, one in zip(some, alone, strict=True)]
     same = sum(together[i].curve == one.curve for i, one in zip(some, alone, strict=True))
     return max(abs((a or 0) - (b or 0)) for a, b in pairs), spread, same, len(some)
@@ -106,24 +108,29 @@ def test_a_member_is_its_solo_run() -> None:
     assert difference <= SHARE * spread
 
 
+def report(name: str) -> tuple[bool, str]:
+    """Everything about one case, in a process of its own: compilation takes most of the time."""
+    start = time.perf_counter()
+    torch.set_num_threads(1)
+    try:
+        same_graph, apart = graph_equals_plain_calls(name), nan_stays(name)
+        difference, spread, same, count = against_solo(name, 100, 6)
+    except Exception as error:  # noqa: BLE001 - the others are worth running
+        return False, f"{name}: {type(error).__name__}: {error}"
+    text = (
+        f"{name}: graph = plain calls: {same_graph}; NaN stays: {apart}; member - solo run: at most {difference:.2e} in"
+        f" the final metric, {difference / spread:.3f} of the deviation between seeds ({spread:.2e}); bit-equal curves:"
+        f" {same} of {count}; {time.perf_counter() - start:.1f} s"
+    )
+    return same_graph and apart and difference <= SHARE * spread, text
+
+
 def main() -> None:
     good = True
-    for name in sys.argv[1:] or CASES:
-        start = time.perf_counter()
-        try:
-            same_graph, apart = graph_equals_plain_calls(name), nan_stays(name)
-            print(f"{name}: graph = plain calls: {same_graph}; NaN stays: {apart}", flush=True)
-            difference, spread, same, count = against_solo(name, 100, 6)
-            print(
-                f"    member - solo run: at most {difference:.2e} in the final metric, {difference / spread:.3f} of the"
-                f" deviation between seeds ({spread:.2e}); bit-equal curves: {same} of {count};"
-                f" {time.perf_counter() - start:.1f} s",
-                flush=True,
-            )
-            good &= same_graph and apart and difference <= SHARE * spread
-        except Exception as error:  # noqa: BLE001 - the others are worth running
-            good = False
-            print(f"{name}: {type(error).__name__}: {error}", flush=True)
+    with ProcessPoolExecutor(len(CASES), get_context("spawn")) as pool:
+        for fine, text in pool.map(report, sys.argv[1:] or CASES):
+            print(text, flush=True)
+            good &= fine
     sys.exit(not good)
 
 
