@@ -26,9 +26,7 @@ def stream(index: int) -> int:
     return _STREAM + 2 * index
 
 
-def attend(
-    numerics: Attention, q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None, key: Key
-) -> Tensor:
+def attend(numerics: Attention, q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None, key: Key) -> Tensor:
     """softmax(q k^T / sqrt(D)) v, over q, k, v [..., T, D]; with ``causal``, token i sees the tokens up to itself.
 
     Leading axes are samples and heads, after the members' where the key's clock has one. ``mask`` [..., T, T]
@@ -50,7 +48,8 @@ def attend(
         if mask is not None:
             p = p * mask.flatten(0, -3)
         y = linear(p, v.mT, Site(as_linear(numerics.outputs), replace(key, layer=key.layer + 1), {}))
-    return y.unflatten(0, lead).to(dtype)
+    whole: Tensor = y.unflatten(0, lead).to(dtype)
+    return whole
 
 
 def at_work(recipe: Recipe | None, phase: str) -> Attention | None:
@@ -60,8 +59,8 @@ def at_work(recipe: Recipe | None, phase: str) -> Attention | None:
         return None
     if phase == FULL:
         return own
-    forward = {"dgrad": BF16.dgrad, "wgrad": BF16.wgrad}
-    return replace(own, scores=replace(own.scores, **forward), outputs=replace(own.outputs, **forward))
+    scores, outputs = (replace(x, dgrad=BF16.dgrad, wgrad=BF16.wgrad) for x in (own.scores, own.outputs))
+    return replace(own, scores=scores, outputs=outputs)
 
 
 @lru_cache(maxsize=1024)

@@ -12,8 +12,8 @@ outputs    P (V^T)^T                  dP = dO V^T                 dV^T = dO^T (P
 So X, W and G are Q, K and dS of the scores, P, V^T and dO of the outputs. dS is the gradient of Q K^T itself: the
 factor 1 / sqrt(D) and the mask come after the product, in FP32, as do the softmax and its derivative. P is quantized
 after the softmax (and after dropout), so what a causal mask hides is exactly zero in either direction. Blocks of V^T
-run along the keys, as the hardware needs them: under a causal mask their scales, and with them the rounding of a token's
-V, depend on up to block - 1 later tokens.
+run along the keys, as the hardware needs them: under a causal mask their scales, and with them the rounding of a
+token's V, depend on up to block - 1 later tokens.
 """
 
 from __future__ import annotations

@@ -101,7 +101,8 @@ class Key:
         """
         if self.matrices:
             drawn = replace(self, matrices=0).bits(self.matrices * rows, columns, n)
-            return drawn.unflatten(-2, (self.matrices, rows)).flatten(0, -3)
+            stacked: Tensor = drawn.unflatten(-2, (self.matrices, rows)).flatten(0, -3)
+            return stacked
         lane = 8 if n <= 8 else 16 if n <= 16 else 32
         calls = GROUP * lane // 128
         groups = -(-columns // GROUP)

@@ -152,11 +152,11 @@ def _attention(recipe: Recipe, parts: list[str], data: Any, path: str) -> Attent
         for name, value in each.items():
             new = replace(new, attention=_attention(new, str(name).split("."), value, f"{path}.{name}"))
         return new.attention
-    own, names, inner = recipe.attention or Attention(), PRODUCTS, parts
+    own, names, inner = recipe.attention or Attention(), list(PRODUCTS), parts
     if parts[0] in PRODUCTS:
-        names, inner = (parts[0],), parts[1:]
+        names, inner = [parts[0]], parts[1:]
         if not inner:
-            return replace(own, **{parts[0]: _product(recipe, data, path)})
+            return replace(own, **{parts[0]: _product(recipe, data, path)})  # type: ignore[arg-type]
     elif parts[0] not in SELECTORS:
         return _set(own, parts, data, path)  # type: ignore[no-any-return]
     made, errors = {}, []
@@ -167,13 +167,13 @@ def _attention(recipe: Recipe, parts: list[str], data: Any, path: str) -> Attent
             errors.append(error)
     if not made:
         raise errors[0]
-    return replace(own, **made)
+    return replace(own, **made)  # type: ignore[arg-type]
 
 
 def _product(recipe: Recipe, data: Any, path: str) -> Product:
     if data == SAME:
         return Product(recipe.fprop, recipe.dgrad, recipe.wgrad, recipe.backward_source)
-    return Product() if data in (None, "none") else from_data(Attention, "scores", data, path)  # type: ignore[no-any-return]
+    return Product() if data in (None, "none") else from_data(Attention, "scores", data, path)
 
 
 def _inside(product: Product, parts: list[str], data: Any, path: str) -> Product:

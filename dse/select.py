@@ -87,7 +87,9 @@ def swap(model: nn.Module, made: Mapping[Any, nn.Module]) -> None:
 
 def _attentions(model: nn.Module) -> dict[str, nn.Module]:
     return {
-        name: m for name, m in model.named_modules(remove_duplicate=False) if getattr(type(m), "attends", False) and name
+        name: m
+        for name, m in model.named_modules(remove_duplicate=False)
+        if getattr(type(m), "attends", False) and name
     }
 
 

@@ -141,9 +141,7 @@ def attention(recipe: Recipe, layers: Sequence[Layer]) -> list[tuple[Recipe, Lay
     """The products of attention that a recipe quantizes, as linears: their numerics and their shapes in a model."""
     if recipe.attention is None:
         return []
-    return [
-        (as_linear(getattr(recipe.attention, name)), layer) for name, layer in products(tuple(layers)).items()
-    ]
+    return [(as_linear(getattr(recipe.attention, name)), layer) for name, layer in products(tuple(layers)).items()]
 
 
 def _row(

@@ -32,7 +32,8 @@ class Pack:
     """``trials`` of one signature, already in their order, on ``device``.
 
     ``flat`` [E, P]: the parameters; ``grad`` [E, P]: their gradients; ``clock`` int64 [E, 2]: (seed, step);
-    ``layers``: the linear layers, by the template's names; ``heads``: the attentions with quantized products. Raises UserError when the task's model has no linear.
+    ``layers``: the linear layers, by the template's names; ``heads``: the attentions with quantized products.
+    Raises UserError when the task's model has no linear.
     """
 
     def __init__(self, trials: Sequence[Trial], data: Any, device: torch.device | str, use_kernels: bool) -> None:

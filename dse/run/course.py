@@ -135,8 +135,8 @@ class Course:
                 metrics, grades = program.evaluate(), program.pack.grades(program.data)
         for member, history in enumerate(self._histories):
             if lives[member]:
-                found = {name: values[member] for name, values in metrics.items()} | dict(grades[member])
-                history.baseline = dict(history.metrics) if known[member] else found
+                found = {name: values[member] for name, values in metrics.items()}
+                history.baseline = dict(history.metrics) if known[member] else {**found, **grades[member]}
 
     def _enter(self, order: list[int], data: Any, device: str, kernels: bool) -> None:
         program = Program([self.trials[place] for place in order], data, device, kernels)

@@ -182,8 +182,8 @@ def _precedence(path: str) -> tuple[int, int]:
     if parts[0] == "attention":
         named = parts[1:2] != [] and parts[1] in PRODUCTS
         inner = parts[1 + named :]
-        depth, points = _precedence(".".join(inner)) if inner else (-1, 0)
-        return _LAST + 2 * depth + named, points
+        depth, few = _precedence(".".join(inner)) if inner else (-1, 0)
+        return _LAST + 2 * depth + named, few
     if path in SELECTORS:  # whole quantizers
         return 0, -len(SELECTORS[path])
     for n in (2, 1):

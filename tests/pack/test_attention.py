@@ -63,7 +63,12 @@ def small_lm(monkeypatch: pytest.MonkeyPatch, steps: int = 8) -> list[Trial]:
     """Trials of a small decoder, some of whose schedules switch attention off or to its forward products."""
     own = task("gpt", monkeypatch)
     training = replace(own.training(), steps=steps, batch=2, eval_every=0)
-    schedules = ({"last_stage": {"share": 0.5}}, {"forward_only": {"share": 0.5}}, "none", {"last_stage": {"share": 0.25}})
+    schedules = (
+        {"last_stage": {"share": 0.5}},
+        {"forward_only": {"share": 0.5}},
+        "none",
+        {"last_stage": {"share": 0.25}},
+    )
     recipes = [numerics("nvfp4_plain", schedule=schedule) for schedule in schedules]
     return [Trial(own, training, recipe, 3) for recipe in recipes]
 

@@ -39,7 +39,12 @@ def records(make_record: Make) -> list[Record]:
     training = {"task": "regression", "training": {"steps": 3, "batch": 8, "lr": 0.1}, "recipe": {}}
     return [
         make_record("b0", recipe="bf16", config="bf16", metric=0.2, trial=training),
-        make_record("u1", metric=0.25, metrics_bf16={"loss": 0.24, "accuracy": None}, curve=[[i, 1.0 / (i + 1)] for i in range(1200)]),
+        make_record(
+            "u1",
+            metric=0.25,
+            metrics_bf16={"loss": 0.24, "accuracy": None},
+            curve=[[i, 1.0 / (i + 1)] for i in range(1200)],
+        ),
         make_record("u2", DIVERGED, metric=None, diverged_at=3, diverged_where="training loss inf"),
     ]
 
