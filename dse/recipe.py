@@ -173,7 +173,7 @@ def _attention(recipe: Recipe, parts: list[str], data: Any, path: str) -> Attent
 def _product(recipe: Recipe, data: Any, path: str) -> Product:
     if data == SAME:
         return Product(recipe.fprop, recipe.dgrad, recipe.wgrad, recipe.backward_source)
-    return Product() if data in (None, "none") else from_data(Attention, "scores", data, path)
+    return Product() if data in (None, "none", "off") else from_data(Attention, "scores", data, path)
 
 
 def _inside(product: Product, parts: list[str], data: Any, path: str) -> Product:

@@ -131,7 +131,7 @@ def _kind(kind: Any, name: str) -> Schema:
     if get_origin(kind) is tuple:
         return listed(_kind(get_args(kind)[0], name), 0)
     if kind in (Attention, Product):
-        return either({"type": "object"}, {"enum": [SAME]})
+        return either({"type": "object"}, {"enum": [SAME, "none", "off", None]})
     if is_dataclass(kind):
         return _parameters(kind)  # type: ignore[arg-type]
     return _SCALARS.get(kind, {})

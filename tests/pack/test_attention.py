@@ -11,7 +11,7 @@ from dse.recipe import Recipe, override
 from dse.recipes import RECIPES
 from dse.run.halving import Rule
 from dse.run.record import OK, STOPPED, Record
-from dse.run.train import run_pack, run_trial
+from dse.run.train import Setup, run_pack, run_trial
 from dse.trial import Trial
 from tasks import TASKS
 from tasks.base import Task
@@ -80,7 +80,7 @@ def test_schedules_switch_members_one_by_one(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_survivors_go_on_where_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     trials = small_lm(monkeypatch)
-    records = run_pack(trials, halving=Rule(eta=2, rungs=(0.75,)))
+    records = run_pack(trials, Setup(halving=Rule(eta=2, rungs=(0.75,))))
     assert [record.status for record in records].count(STOPPED) == 2
     for trial, record in zip(trials, records, strict=True):
         if record.status == OK:

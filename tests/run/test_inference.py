@@ -21,7 +21,7 @@ from dse.run.halving import Rule
 from dse.run.program import Program
 from dse.run.record import DIVERGED, OK, STOPPED, Record
 from dse.run.store import Store
-from dse.run.train import run_pack, run_trial
+from dse.run.train import Setup, run_pack, run_trial
 from dse.trial import Trial
 from tasks import TASKS
 from tasks.base import Task
@@ -107,7 +107,9 @@ def test_what_is_trained_in_bf16_is_evaluated_once(monkeypatch: pytest.MonkeyPat
 def test_who_does_not_finish_has_none() -> None:
     calm, other, wild = trials(TASKS["regression"](), *[RECIPES["mxfp4"]] * 3)
     wild = replace(wild, training=replace(wild.training, lr=1e6, clip=0.0, warmup=0.0))
-    records = run_pack([calm, wild, replace(other, training=replace(other.training, lr=0.0))], halving=Rule(3, (0.5,)))
+    records = run_pack(
+        [calm, wild, replace(other, training=replace(other.training, lr=0.0))], Setup(halving=Rule(3, (0.5,)))
+    )
     assert [r.status for r in records] == [OK, DIVERGED, STOPPED]
     assert [bool(r.metrics_bf16) for r in records] == [True, False, False]
 
