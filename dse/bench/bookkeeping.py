@@ -21,7 +21,7 @@ import dse
 from dse.bench import reporting
 from dse.bench.idle import IdleActor, IdleExecutor, made_up, sweep_of
 from dse.bench.table import Row
-from dse.run import engine
+from dse.run import engine, tracking
 from dse.run.executors.base import Options
 from dse.run.executors.ray import RayExecutor
 from dse.run.store import Store
@@ -56,6 +56,7 @@ def measure(quick: bool = False) -> Iterator[Row]:
         yield from _driver(sweep, folder / "results")
         yield from _commands(sweep, folder / "results")
         yield from reporting.measure(quick)
+        yield _mlflow(sweep_of(some, folder), folder / "mlflow")
         for limit in (1, 32):
             yield _ray(sweep_of(some, folder), folder / f"ray-{limit}", limit)
 
@@ -104,6 +105,14 @@ def _commands(sweep: Sweep, results: Path) -> Iterator[Row]:
         for verb, target in (("status", 5.0), ("run", 10.0)):
             seconds, said = _command(verb, str(sweep.path), "--results", str(results))
             yield _row(f"dse {verb}", f"{len(sweep.cells):,} done, {form}", seconds, "s", target, said)
+
+
+def _mlflow(sweep: Sweep, results: Path) -> Row:
+    """A database of all runs, from the stored results."""
+    _run(sweep, results, IdleExecutor(32))
+    clock = _Clock()
+    runs = tracking.rebuild(Store(results))
+    return _row("MLflow's database", f"{runs:,} runs", clock.wall, "s", 180.0, clock.note())
 
 
 def _ray(sweep: Sweep, results: Path, limit: int) -> Row:

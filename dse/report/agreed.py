@@ -21,13 +21,13 @@ _REVERSALS = 3
 @dataclass(frozen=True)
 class Shown:
     """``rows``: per task, against the reference; ``matrix``: rho between tasks, by their numbers; ``published``: per
-    ranking its name, source and unit, and per task what it says; ``warnings``: sentences about reversed pairs."""
+    ranking its name, source and unit, and per task what it says; ``warnings``: task and what it reverses."""
 
     reference: str
     rows: list[tuple[str, list[Cell]]]
     matrix: list[tuple[str, list[Cell | None]]]
     published: list[tuple[str, str, str, list[tuple[str, list[Cell]]]]]
-    warnings: list[str]
+    warnings: list[tuple[str, str]]
     devices: list[str]
 
 
@@ -49,7 +49,7 @@ def shown(found: Rankings) -> Shown:
             (name, mine[0].published.source, mine[0].published.unit, [(one.task, _compared(one)) for one in mine])
             for name, mine in published.items()
         ],
-        warnings=[_warning(one, found.reference) for one in found.agreements if one.reversals],
+        warnings=[(one.task, _reversed(one)) for one in found.agreements if one.reversals],
         devices=sorted({one.device for one in found.tasks}),
     )
 
@@ -114,13 +114,13 @@ def _signed(x: float) -> str:
     return f"{x:.2f}".replace("-", "−")
 
 
-def _warning(one: Agreement, reference: str) -> str:
+def _reversed(one: Agreement) -> str:
     pairs = [
-        f"{r.worse} before {r.better} ({number(-r.here)} better here, {number(r.there)} worse there)"
+        f"{r.worse} before {r.better} (by {number(-r.here)}, where the reference has it {number(r.there)} behind)"
         for r in one.reversals[:_REVERSALS]
     ]
     more = f", and {len(one.reversals) - len(pairs)} more" if len(one.reversals) > len(pairs) else ""
-    return f"{one.task} misleads about {reference}: it puts {'; '.join(pairs)}{more}."
+    return "; ".join(pairs) + more
 
 
 __all__ = ["Shown", "agreement_frame", "shown"]

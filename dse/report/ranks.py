@@ -33,14 +33,16 @@ def _ranks(values: Values) -> Values:
 
 
 def _centered(ranks: Values) -> Values:
-    return ranks - ranks.mean(-1, keepdims=True)
+    centered: Values = ranks - ranks.mean(-1, keepdims=True)
+    return centered
 
 
 def _signs(ranks: Values) -> Values:
     import numpy as np
 
     i, j = np.triu_indices(ranks.shape[-1], 1)
-    return np.sign(ranks[..., i] - ranks[..., j])
+    signs: Values = np.sign(ranks[..., i] - ranks[..., j])
+    return signs
 
 
 def _cosine(a: Values, b: Values) -> Values:

@@ -30,6 +30,7 @@ from dse.run.parcel import Item, Job, jobs_of, read_parcel, write_parcel
 from dse.run.record import Record
 from dse.run.store import Store
 from dse.run.told import begun, job_line, pack_line
+from dse.run.warm import warm
 
 if TYPE_CHECKING:
     from dse.sweep import Cell
@@ -150,8 +151,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.out.mkdir(parents=True, exist_ok=True)
         options = Options(None, given.data_dir, given.device, results=place)
         limits = Limits(given.seconds, given.each, given.grace, tuple(given.width))
-        start = time.monotonic()
-        left = run(read_parcel(given.parcel), given.out, options, limits, lambda line: print(line, flush=True))
+        start, jobs = time.monotonic(), read_parcel(given.parcel)
+        if given.ahead:
+            packs = [[item.trial for item in job.items] for job in jobs if job.items]
+            print(f"kernels: {warm(packs, given.device, given.data_dir, given.ahead):.0f} s", flush=True)
+            limits = replace(limits, seconds=limits.seconds - (time.monotonic() - start))
+        left = run(jobs, given.out, options, limits, lambda line: print(line, flush=True))
         print(f"{left} trials left after {time.monotonic() - start:.0f} s; results in {given.out / 'shards'}")
         return int(left > 0)
     except UserError as error:
@@ -177,6 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     there.add_argument("--seconds", type=float, default=inf, help="for everything")
     there.add_argument("--each", type=float, default=inf, help="seconds for a job")
     there.add_argument("--grace", type=float, default=20.0, help="seconds that a running pack may go on after that")
+    there.add_argument("--ahead", type=int, default=0, metavar="N", help="compile kernels first, in N processes")
     there.add_argument(
         "--width",
         type=_width,

@@ -33,8 +33,8 @@ def job_line(records: Sequence[Record]) -> str:
         elif base is not None:
             gaps.setdefault(record.config, []).append(math.inf if own is None else own - base)
     means = sorted((math.fsum(values) / len(values), config) for config, values in gaps.items())
-    base = f"baseline {math.fsum(bases) / len(bases):.4f} (n = {len(bases)})" if bases else "no baseline"
-    return ", ".join([base, *(f"{config} {mean:+.4f}" for mean, config in means)])
+    head = f"baseline {math.fsum(bases) / len(bases):.4f} (n = {len(bases)})" if bases else "no baseline"
+    return ", ".join([head, *(f"{config} {mean:+.4f}" for mean, config in means)])
 
 
 def begun(results: Path) -> Iterator[str]:

@@ -44,6 +44,8 @@ def rebuild(store: Store, sweeps: Sequence[Sweep] | None = None) -> int:
         fresh = final.with_name(f"{DATABASE}.{os.getpid()}-{next(_serial)}.tmp")
         try:
             count = _project(store, fresh, _manifests(store, sweeps))
+            with fresh.open("rb+") as file:
+                os.fsync(file.fileno())
             os.replace(fresh, final)  # noqa: PTH105
         finally:
             fresh.unlink(missing_ok=True)

@@ -164,8 +164,8 @@ def test_the_page_says_who_misleads(tmp_path: Path) -> None:
     path = write_report(sweep, records, tmp_path / "out")
     html = path.read_text()
     assert "Which tasks rank alike" in html
-    assert "image misleads about lm" in html
-    assert "regression misleads" not in html
+    assert "<b>image</b> puts mxfp4 before mxfp8 (by" in html
+    assert "<b>regression</b> puts" not in html
     rows = list(csv.DictReader((tmp_path / "out" / "x" / "agreement.csv").open()))
     row = next(r for r in rows if r["kind"] == "reference" and r["task"] == "image")
     assert (row["against"], float(row["spearman"])) == ("lm", pytest.approx(-1))
