@@ -95,6 +95,7 @@ def page(study: Study) -> str:
         "members": views.front_members(configs, marks(configs)),
         "overview": views.overview(table, configs, study.chosen),
         "extras": shown,
+        "in_bf16": {task: views.in_bf16(configs, task) for task in tasks},
         "configurations": {task: views.configurations(configs, task, shown[task], table.others) for task in tasks},
         "effects": views.effect_rows(study.effects),
         "has_options": any(e.kind == OPTION for e in study.effects),

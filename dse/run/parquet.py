@@ -57,6 +57,9 @@ def read(path: Path, uids: Collection[str] | None = None, columns: Sequence[str]
     except ImportError:
         raise UserError(f"{path} can only be read with polars; install it: pip install polars") from None
     try:
+        if columns:  # a file from before a field was added lacks its column
+            known = pl.read_parquet_schema(path)
+            columns = [name for name in columns if name in known]
         frame = pl.read_parquet(path, columns=list(columns) if columns else None, memory_map=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None

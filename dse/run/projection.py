@@ -165,7 +165,8 @@ def _metrics(record: Record, baseline: Record | None, time: int) -> list[Metric]
     from mlflow.entities import Metric
 
     difference = gap(record, baseline)
-    final = {**record.metrics, "metric": record.metric, "metric_initial": record.metric_initial}
+    final = {**record.metrics, **{f"bf16/{name}": value for name, value in record.metrics_bf16.items()}}
+    final |= {"metric": record.metric, "metric_initial": record.metric_initial}
     final |= {"seconds": record.seconds, "diverged_at": record.diverged_at}
     final |= {"sample_distance": distance(record, baseline)}
     if difference:

@@ -19,6 +19,8 @@ class Record:
     - ``baseline_uid``: the same trial under ``bf16`` (a sweep may name another baseline: its cells tell);
     - ``metric``: the final held-out value of the task's primary metric, lower is better; None unless status is ok;
     - ``metric_initial``: the same before the first step; ``metrics``: every held-out metric at the end;
+    - ``metrics_bf16``: the same with the trained weights in BF16 arithmetic, as under the recipe ``bf16``; empty unless
+      status is ok, and in records from before it was taken;
     - ``curve``: [step, training loss] pairs; ``evals``: [step, primary held-out metric] pairs;
     - ``samples``: pictures (``tasks.pictures``) that the model has 'made' from the task's fixed noise, and of an
       unquantized trial 'real' ones; empty unless the task makes some and training came to its end;
@@ -42,6 +44,7 @@ class Record:
     metric: float | None = None
     metric_initial: float | None = None
     metrics: dict[str, float | None] = field(default_factory=dict)
+    metrics_bf16: dict[str, float | None] = field(default_factory=dict)
     curve: list[list[float | None]] = field(default_factory=list)
     evals: list[list[float | None]] = field(default_factory=list)
     samples: dict[str, Any] = field(default_factory=dict)

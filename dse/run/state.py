@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from dse.pack.attention import Heads
     from dse.pack.layer import Layer
     from dse.run.program import Program
 
@@ -25,7 +26,7 @@ class Misfit(ValueError):
 
 
 class LayerState(NamedTuple):
-    """``tensors`` of a layer, of which ``number.name`` belong to one of its runs of members.
+    """``tensors`` of a layer (or an attention), of which ``number.name`` belong to one of its runs of members.
 
     ``spans``: [start, stop] of the runs; ``phases`` [E] of the precision schedules.
     """
@@ -70,7 +71,7 @@ class State(NamedTuple):
 def state(program: Program) -> State:
     """What a program changes, in place."""
     own = {name: tensor for name, tensor in program.tensors().items() if not name.startswith(_LAYER)}
-    return State(own, {name: _layer(layer) for name, layer in program.pack.layers.items()})
+    return State(own, {name: _layer(layer) for name, layer in program.pack.places.items()})
 
 
 def take_over(program: Program, source: State, rows: Sequence[int]) -> None:
@@ -80,7 +81,7 @@ def take_over(program: Program, source: State, rows: Sequence[int]) -> None:
     """
     try:
         pairs = list(_pairs(state(program), source, rows))
-        phases = {name: [source.layers[name].phases[row] for row in rows] for name in program.pack.layers}
+        phases = {name: [source.layers[name].phases[row] for row in rows] for name in program.pack.places}
     except (KeyError, IndexError, StopIteration) as error:
         raise Misfit(f"{type(error).__name__}: {error}") from None
     for name, now, then in pairs:
@@ -88,7 +89,7 @@ def take_over(program: Program, source: State, rows: Sequence[int]) -> None:
             raise Misfit(f"{name}: {tuple(then.shape)} {then.dtype} for {tuple(now.shape)} {now.dtype}")
     for _, now, then in pairs:
         now.copy_(then)
-    for name, layer in program.pack.layers.items():
+    for name, layer in program.pack.places.items():
         layer.phases[:] = phases[name]
         layer.arrange()
 
@@ -114,7 +115,7 @@ def _all_there(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
         raise Misfit(f"without {', '.join(sorted(missing))}")
 
 
-def _layer(layer: Layer) -> LayerState:
+def _layer(layer: Layer | Heads) -> LayerState:
     return LayerState(layer.tensors(), [(run.start, run.stop) for run in layer.runs], layer.phases)
 
 

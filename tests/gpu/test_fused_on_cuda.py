@@ -21,7 +21,7 @@ if __name__ == "__main__":  # a bare machine has no installed package
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tasks.nets import fused
-from tasks.nets.attention import attention
+from tasks.nets.attention import Core, attention
 from tasks.nets.fused.gate import gate
 from tasks.nets.fused.norm import add_norm, rms_norm
 from tasks.nets.fused.turn import turn
@@ -81,7 +81,9 @@ def timings() -> dict[str, Timing]:
         "add, RMSNorm": Timing(mapped(lambda x, y, w: add_norm(x, y, w, EPS)), mapped(added), (x, x, w), 4, 8),
         "SwiGLU": Timing(mapped(gate), mapped(lambda a, b: F.silu(a) * b), (h, h), 3, 8),
         "rotary": Timing(lambda q, k: turn(q, k, everybody, torch.bfloat16), mapped(turned), (x, x), 3, 6),
-        "heads": Timing(mapped(lambda q, k, v: multihead(q, k, v, HEADS, table, True)), mapped(heads), (x,) * 3, 8, 18),
+        "heads": Timing(
+            mapped(lambda q, k, v: multihead(Core(), q, k, v, HEADS, table, True)), mapped(heads), (x,) * 3, 8, 18
+        ),
     }
 
 

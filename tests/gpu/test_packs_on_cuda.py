@@ -19,6 +19,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from dse.pack.lineup import ordered, use_kernels
+from dse.recipe import override
 from dse.recipes import RECIPES
 from dse.run.graph import Stepper
 from dse.run.program import Program
@@ -40,14 +41,20 @@ CASES: dict[str, Any] = {
     "diffusion": TASKS["diffusion"](),
     "image": TASKS["image"](),
     "vit": TASKS["image"](net="vit"),
+    "attention": TASKS["lm"](),
 }
+ATTENDING = ("mxfp4", "mxfp4_rht_sr", "nvfp4", "nvfp4_plain", "mxfp8")
+"""In the case of this name, recipes that quantize attention's products too, beside others that do not."""
 SHARE = 0.1
 """Of the deviation between seeds, that a member may differ by from its solo run."""
 
 
-def lineup(task: Any, steps: int, seeds: int, names: tuple[str, ...] = MIX) -> list[Trial]:
+def lineup(case: str, steps: int, seeds: int, names: tuple[str, ...] = MIX) -> list[Trial]:
+    task, recipes = CASES[case], {name: RECIPES[name] for name in names}
+    if case == "attention":
+        recipes |= {name: override(recipes[name], "attention", "same") for name in names if name in ATTENDING}
     training = replace(task.training(), steps=steps)
-    trials = [Trial(task, training, RECIPES[name], seed) for seed in range(seeds) for name in names]
+    trials = [Trial(task, training, recipes[name], seed) for seed in range(seeds) for name in names]
     return [trials[i] for i in ordered(trials, use_kernels("cuda"))]
 
 
@@ -61,17 +68,15 @@ def trained(trials: list[Trial], data: Any, graph: bool) -> Program:
 
 
 def graph_equals_plain_calls(name: str) -> bool:
-    task = CASES[name]
-    trials = lineup(task, 12, 2)
-    data, _ = load(task, None, "cuda")
+    trials = lineup(name, 12, 2)
+    data, _ = load(CASES[name], None, "cuda")
     plain, replayed = (trained(trials, data, graph) for graph in (False, True))
     return torch.equal(plain.pack.flat, replayed.pack.flat) and torch.equal(plain.log, replayed.log)
 
 
 def nan_stays(name: str) -> bool:
-    task = CASES[name]
-    trials = lineup(task, 6, 1)
-    data, _ = load(task, None, "cuda")
+    trials = lineup(name, 6, 1)
+    data, _ = load(CASES[name], None, "cuda")
     whole, hurt = (Program(trials, data, "cuda", use_kernels("cuda")) for _ in range(2))
     for step in range(6):
         if step == 2:
@@ -84,7 +89,7 @@ def nan_stays(name: str) -> bool:
 
 def against_solo(name: str, steps: int, seeds: int) -> tuple[float, float, int, int]:
     """Largest difference of the final metric to the solo run, deviation between seeds, bit-equal members, compared."""
-    trials = lineup(CASES[name], steps, seeds, ("bf16", "nvfp4", "mxfp4_rht_sr"))
+    trials = lineup(name, steps, seeds, ("bf16", "nvfp4", "mxfp4_rht_sr"))
     together = run_pack(trials, Setup(device="cuda"))
     spread = statistics.stdev(r.metric for r in together if r.recipe == "bf16" and r.metric is not None)
     some = [i for i in range(len(trials)) if trials[i].seed == 1]
@@ -97,6 +102,7 @@ def against_solo(name: str, steps: int, seeds: int) -> tuple[float, float, int, 
 def test_the_graph_is_the_plain_step() -> None:
     assert graph_equals_plain_calls("regression")
     assert graph_equals_plain_calls("lm")
+    assert graph_equals_plain_calls("attention")
 
 
 def test_nan_stays_with_its_member() -> None:
@@ -104,8 +110,9 @@ def test_nan_stays_with_its_member() -> None:
 
 
 def test_a_member_is_its_solo_run() -> None:
-    difference, spread, _, _ = against_solo("lm", 40, 4)
-    assert difference <= SHARE * spread
+    for name in ("lm", "attention"):
+        difference, spread, _, _ = against_solo(name, 40, 4)
+        assert difference <= SHARE * spread
 
 
 def report(name: str) -> tuple[bool, str]:

@@ -41,7 +41,12 @@ def records(make_record: Make) -> list[Record]:
     training = {"task": "regression", "training": {"steps": 3, "batch": 8, "lr": 0.1}, "recipe": {}}
     return [
         make_record("b0", recipe="bf16", config="bf16", metric=0.2, trial=training),
-        make_record("u1", metric=0.25, curve=[[i, 1.0 / (i + 1)] for i in range(1200)]),
+        make_record(
+            "u1",
+            metric=0.25,
+            metrics_bf16={"loss": 0.24, "accuracy": None},
+            curve=[[i, 1.0 / (i + 1)] for i in range(1200)],
+        ),
         make_record("u2", DIVERGED, metric=None, diverged_at=3, diverged_where="training loss inf"),
     ]
 
@@ -85,7 +90,9 @@ def test_live_projection_and_rebuild(
     assert data.metrics["gap_percent"] == pytest.approx(25)
     assert data.metrics["gap_lost"] == pytest.approx(0.05 / 0.8)
     assert (data.metrics["metric"], data.metrics["metric_initial"], data.metrics["seconds"]) == (0.25, 1.0, 1.25)
-    assert "accuracy" not in data.metrics  # null
+    assert data.metrics["bf16/loss"] == 0.24
+    assert not {"accuracy", "bf16/accuracy"} & data.metrics.keys()  # null
+    assert not any(name.startswith("bf16/") for name in found["b0"].data.metrics)  # a record from before
     info = found["u1"].info
     assert (info.status, info.run_name, info.end_time - info.start_time) == (
         "FINISHED",
