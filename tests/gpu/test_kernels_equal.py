@@ -1,6 +1,6 @@
 """The kernels give the reference's bits on a GPU, over a grid of options, shapes, strides and special values.
 
-Also a script that prints a summary: python tests/gpu/test_kernels_equal.py [JOBS]
+Also a script that prints a summary: python tests/gpu/test_kernels_equal.py [JOBS [CASE ...]]
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ if __name__ == "__main__":
     jobs = int(sys.argv[1]) if len(sys.argv) > 1 else 8
     begin, total, wrong = time.time(), 0, 0
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        for future in [pool.submit(summary, name, device) for name in cases()]:
+        for future in [pool.submit(summary, name, device) for name in sys.argv[2:] or cases()]:
             name, count, lines, seconds = future.result()
             total, wrong = total + count, wrong + len(lines)
             print(
