@@ -23,8 +23,8 @@ and before that on a CPU:
     digits, edm, unet         .002 .645 | .004 .566 | .008 .527 (1 seed, BF16)
     emoji32, ddpm             .002 .184 | .004 .141 | .008 .124 (1 seed, BF16)
 
-Not scanned, the rate of tiny times 64 / width: digits small and base, the U-Net small (ddpm) and base, ddpm base, CIFAR-10
-and other colored pictures.
+Not scanned, the rate of tiny times 64 / width: digits small and base, the U-Net small (ddpm) and base, ddpm base,
+CIFAR-10 and other colored pictures.
 """
 
 from __future__ import annotations

@@ -22,10 +22,10 @@ ours does not; its batches come from another generator; it estimates the loss on
 held-out text in windows side by side. Dropout is as published (embeddings, attention weights, both residual branches),
 with masks from Philox: each member of a pack has its own, the same alone.
 
-`nanogpt-gpu` reached 1.4623 (BF16, the best on the way). `nanogpt-cpu` ends at 1.918 (FP32, mean of 4 seeds), .04 above the
-published figure, which is the estimate of one run from 20 random batches. A plain torch program of that setting, written
-for comparison, reached 1.903 (FP32, one seed) on the whole held-out text; estimates from 20 random batches have a deviation
-of .013 there (30 of them, the lowest 1.885).
+`nanogpt-gpu` reached 1.4623 (BF16, the best on the way). `nanogpt-cpu` ends at 1.918 (FP32, mean of 4 seeds, deviation
+.007), .04 above the published figure, which is the estimate of one run from 20 random batches. A plain torch program of
+that setting, written for comparison, reached 1.903 (FP32, one seed) on the whole held-out text; estimates from 20
+random batches have a deviation of .013 there (30 of them, the lowest 1.885).
 """
 
 from __future__ import annotations

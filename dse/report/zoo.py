@@ -3,9 +3,9 @@
     python -m dse.report.zoo results gpu-results --agreement reports/x/agreement.csv
     python -m dse.report.zoo results --rates          baselines by learning rate, where there are several
 
-A task is listed once: at the training that recipes were compared at, or at its default one; the name says what differs from
-the default. Seconds are a trial's share of its pack, with the widest pack that was seen. `--agreement` adds the rank
-correlations of a report's agreement.csv.
+A task is listed once: at the training that recipes were compared at, or at its default one; the name says what differs
+from the default. Seconds are a trial's share of its pack, with the widest pack that was seen. `--agreement` adds the
+rank correlations of a report's agreement.csv.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Group:
     """The records of one task under one training: ``metrics`` of the baseline by seed, ``gaps`` by device and
     configuration.
 
-    ``task``: its name with its options, ``label``: also with what differs from its default training, as sweeps write it;
+    ``task``: its name with its options, ``label``: also with what differs from its default training, as in sweeps;
     ``seconds``: of a trial, its share of its pack, by device; ``widths``: of these packs.
     """
 
@@ -95,19 +95,8 @@ def _worth(group: Group) -> tuple[int, bool, int]:
 
 def table(found: Sequence[Group], correlations: dict[str, str]) -> Iterator[str]:
     """Markdown. ``correlations``: task -> what is known of its ranking."""
-    heads = [
-        "task",
-        "data",
-        "steps",
-        "baseline",
-        "seeds",
-        "sd",
-        "paired sd",
-        "s/trial CPU",
-        "s/trial GPU",
-        "rank correlation",
-    ]
-    yield from _markdown(heads, (_row(group, correlations) for group in once(found)))
+    heads = "task, data, steps, baseline, seeds, sd, paired sd, s/trial CPU, s/trial GPU, rank correlation"
+    yield from _markdown(heads.split(", "), (_row(group, correlations) for group in once(found)))
 
 
 def rates(found: Sequence[Group]) -> Iterator[str]:
