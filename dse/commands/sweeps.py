@@ -21,7 +21,7 @@ def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None) 
 
     store = Store(results)
     sweep = ahead(load_sweep(file), store)
-    done = counted(sweep, store.done())
+    done = counted(sweep, sweep.cells, store)
     todo = [cell for cell in sweep.cells if cell.uid not in done]
     timings = estimate(todo, store.records()) if todo else {}
     timings |= probe_missing(todo, timings, data_dir)

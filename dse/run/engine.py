@@ -21,6 +21,7 @@ from dse.run.manifest import Manifest, read_manifests
 from dse.run.news import News
 from dse.run.pick import called, pick
 from dse.run.record import FAILED, Record
+from dse.run.rungs import Rungs
 from dse.run.search import SearchLoop, so_far
 from dse.run.session import Session
 from dse.run.store import Store
@@ -62,20 +63,22 @@ def run_sweep(
     """
     clock = time.monotonic()
     runner = make_executor(executor, workers, data_dir, device, timeout, rule(sweep), sweep.probes, store.folder)
-    news, done = News(store.shards, store.parquet), counted(sweep, store.done())  # in this order: nothing falls between
+    news = News(store.shards, store.parquet)  # before one looks at the results: nothing falls between
     search = _search(sweep, store, retry) if sweep.search.needs_results and not only else None
     sweep = search.sweep if search else so_far(sweep, store.folder)
     cells = _only(sweep.cells, only)
+    done = counted(sweep, cells, store)
     pending = _pending(cells, done, retry)
     if not pending:
         clean(store.folder, done.keys())
         _remember(sweep, store)
         return summarize(cells, done, clock)
-    run = Session(sweep, store, cells, pending, runner, news, track, search)
+    rungs = None if runner.judges else _rungs(sweep, cells, store, retry)
+    run = Session(sweep, store, cells, pending, runner, news, track, search, rungs)
     stopped = run.go(progress, track)
     notes = [*run.notes, *(_compact(store) if compact else [])]
     cells = search.sweep.cells if search else cells
-    return summarize(cells, counted(sweep, store.done()), clock, run.standing.done, run.standing.others, stopped, notes)
+    return summarize(cells, counted(sweep, cells, store), clock, run.standing.done, run.standing.others, stopped, notes)
 
 
 def _only(cells: Sequence[Cell], words: Collection[str]) -> Sequence[Cell]:
@@ -90,6 +93,15 @@ def _pending(cells: Sequence[Cell], done: Mapping[str, str], retry: str) -> list
         raise UserError(f"unknown retry {retry!r}; valid: {', '.join(RETRY)}")
     again = RETRY[retry]
     return [cell for cell in cells if cell.uid not in done or again is None or done[cell.uid] in again]
+
+
+def _rungs(sweep: Sweep, cells: Sequence[Cell], store: Store, retry: str) -> Rungs | None:
+    """Who is compared at the rungs, with all results that stay."""
+    own, again = rule(sweep), RETRY[retry]
+    if own is None:
+        return None
+    records = store.records({cell.uid for cell in cells}) if again is not None else []
+    return Rungs(own, cells, (record for record in records if record.status not in (again or ())))
 
 
 def _search(sweep: Sweep, store: Store, retry: str) -> SearchLoop:

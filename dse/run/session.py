@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.run.checkpoint import clean
@@ -24,7 +25,9 @@ from dse.run.store import Store
 from dse.run.tracking import BEHIND
 
 if TYPE_CHECKING:
+    from dse.run.halving import Leg
     from dse.run.live import Tracker
+    from dse.run.rungs import Rungs
     from dse.sweep import Cell, Sweep
 
 _FLUSH = 60.0  # seconds to wait for MLflow at the end of a sweep
@@ -34,7 +37,8 @@ _FLUSH_ABORTED = 5.0  # after an error or a second Ctrl-C
 class Session:
     """``pending``: the cells to run, of all ``cells``; ``news``: since the results were looked at that decided so.
 
-    ``standing``: what has been done; ``notes``: warnings for the user.
+    ``rungs``: judges who goes on at a rung, where the workers do not; ``standing``: what has been done; ``notes``:
+    warnings for the user.
     """
 
     def __init__(
@@ -47,10 +51,12 @@ class Session:
         news: News,
         track: bool,
         search: SearchLoop | None = None,
+        rungs: Rungs | None = None,
     ) -> None:
         self._sweep, self._store, self._pending, self._runner = sweep, store, pending, runner
         self.notes = _damage(store)
         again = {cell.uid for cell in pending}
+        self._cells = {cell.uid: cell for cell in pending}
         found = store.records({cell.uid for cell in cells}, brief=not track)
         self._known = [record for record in found if record.uid not in again]
         before = {record.uid: record.started for record in found if record.uid in again}
@@ -60,9 +66,12 @@ class Session:
         self._manifest.write(store.folder)
         self._claims = Claims(store.folder)
         self.standing = Standing(cells, self._known, runner.workers)
-        queue = Queue(pending, runner.limit)
-        self._search, self._brief = search, not track
-        self._shared = SharedQueue(queue, self._claims, news, pending, before, lambda: store.own, self._hear)
+        queue = Queue([] if rungs else pending, runner.limit)
+        self._search, self._brief, self._rungs = search, not track, rungs
+        self._sent: dict[str, Leg] = {}
+        self._halted: dict[str, tuple[Cell, Record, bool]] = {}  # whose trials may go on yet
+        own: Callable[[], Path | None] = lambda: store.own  # noqa: E731
+        self._shared = SharedQueue(queue, self._claims, news, pending, before, own, self._hear, self._wanted)
         self._tracker: Tracker | None = None
         self._display: Progress = make_progress(self.standing, False)
 
@@ -108,12 +117,19 @@ class Session:
             self._display.beat()
 
         with graceful() as stop:
-            supply = Growing(self._shared, self._grow) if self._search else self._shared
+            supply = Growing(self._shared, self._grow) if self._search or self._rungs else self._shared
+            self._grow()
             self._runner.run(supply, self._finish, on_progress, stop)
         return stop.is_set() and (self.standing.left > 0 or bool(self._search and self._search.open))
 
     def _grow(self) -> None:
-        """Whatever the search asks for next, as far as the results go."""
+        """Whatever may run next, as far as the results go: what passes a rung, and what the search asks for."""
+        legs = {} if self._rungs is None else self._rungs.legs
+        if new_legs := {
+            uid: leg for uid, leg in legs.items() if uid not in self._sent or self._sent[uid].rung != leg.rung
+        }:
+            self._sent |= new_legs
+            self._shared.put((self._cells[uid] for uid in new_legs), new_legs)
         while self._search and (new := self._search.more()) is not None:
             known = self._store.records({cell.uid for cell in new}, self._brief)
             done = {record.uid for record in known}
@@ -135,16 +151,33 @@ class Session:
         """What other drivers have done meanwhile."""
         self._tell(found, mine=False)
 
+    def _wanted(self, uid: str, leg: Leg | None) -> bool:
+        """Whether a trial is still to run a leg: another driver may have brought it there."""
+        if self._rungs is None or leg is None:
+            return True
+        now = self._rungs.leg(uid)
+        return now is not None and now.rung == leg.rung
+
     def _tell(self, found: Sequence[tuple[Cell, Record]], mine: bool) -> None:
         if self._search:
             self._search.hear(record for _, record in found)
-        self._settled.update(record.uid for _, record in found)
+        final = self._final([(cell, record, mine) for cell, record in found])
+        self._settled.update(cell.uid for cell, _, _ in final)
         clean(self._store.folder, self._settled)
-        for cell, record in found:
-            self.standing.add(record, mine)
+        for cell, record, own in final:
+            self.standing.add(record, own)
             if self._tracker:
                 self._tracker.put(record)
             self._display.finished(cell, record)
+
+    def _final(self, found: Sequence[tuple[Cell, Record, bool]]) -> Sequence[tuple[Cell, Record, bool]]:
+        """What is final now: these results, and those of trials that have waited at a rung and lost there."""
+        if self._rungs is None:
+            return found
+        self._rungs.hear(record for _, record, _ in found)
+        self._halted |= {cell.uid: (cell, record, own) for cell, record, own in found}
+        going_on = self._rungs.open
+        return [self._halted.pop(uid) for uid in list(self._halted) if uid not in going_on]
 
     def _may_project(self, stack: ExitStack) -> bool:
         """One driver at a time writes to MLflow; what the others have run, the next `dse dashboard` adds."""

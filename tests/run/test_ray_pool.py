@@ -43,7 +43,7 @@ class FakeRay:
         ready = types.SimpleNamespace(remote=lambda: Call(None if self.starts else DIES))
         return types.SimpleNamespace(ready=ready, attempt=types.SimpleNamespace(remote=self._attempt))
 
-    def _attempt(self, trials: Any, _configs: Any, width: int | None) -> Any:
+    def _attempt(self, trials: Any, _configs: Any, width: int | None, _leg: Any) -> Any:
         trials = trials[: width or self.fits]
         self.packs.append([trial.uid for trial in trials])
         outcomes = []

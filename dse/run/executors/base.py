@@ -45,6 +45,11 @@ class Executor(Protocol):
     """
 
     @property
+    def judges(self) -> bool:
+        """Whether it decides itself who stops at a rung, instead of running legs."""
+        ...
+
+    @property
     def workers(self) -> int:
         """Packs at a time, as far as is known before the start."""
         ...

@@ -18,6 +18,10 @@ class LocalExecutor:
         self._options = options
 
     @property
+    def judges(self) -> bool:
+        return False
+
+    @property
     def workers(self) -> int:
         return 1
 
@@ -52,6 +56,7 @@ class LocalExecutor:
                     [cell.config for cell in cells],
                     load.width,
                     beat,
+                    load.leg,
                 )
                 if records:
                     on_records(list(zip(cells, records, strict=False)))

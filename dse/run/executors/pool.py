@@ -19,6 +19,7 @@ from dse.run.packing import ATTEMPTS, Load, Supply
 from dse.run.record import Record
 
 if TYPE_CHECKING:
+    from dse.run.halving import Leg
     from dse.trial import Trial
 
 START_TIMEOUT = 180.0
@@ -37,9 +38,11 @@ class Actor(Worker):
     def ready(self) -> None:
         """Answers once the process is up and torch is imported."""
 
-    def attempt(self, trials: Sequence[Trial], configs: Sequence[str], width: int | None) -> list[Record] | str:
+    def attempt(
+        self, trials: Sequence[Trial], configs: Sequence[str], width: int | None, leg: Leg | None
+    ) -> list[Record] | str:
         try:
-            return self.run(trials, configs, width)
+            return self.run(trials, configs, width, leg=leg)
         except UserError as error:
             return str(error)
 
@@ -113,9 +116,8 @@ class Pool:
         while self._idle and not self._stop.is_set() and (load := self._supply.take()):
             actor = self._idle.pop()
             trials, configs = [cell.trial for cell in load.cells], [cell.config for cell in load.cells]
-            self._flights[actor.attempt.remote(trials, configs, load.width)] = _Flight(
-                actor, load, running=len(load.cells)
-            )
+            attempt = actor.attempt.remote(trials, configs, load.width, load.leg)
+            self._flights[attempt] = _Flight(actor, load, running=len(load.cells))
         starting = sum(flight.load is None for flight in self._flights.values())
         room = self._slots - len(self._flights) - len(self._idle)
         if not self._stop.is_set() and not self._idle:

@@ -16,6 +16,10 @@ class RayExecutor:
         self._options, self._actor, self._limit = options, actor or Actor, limit
 
     @property
+    def judges(self) -> bool:
+        return False
+
+    @property
     def workers(self) -> int:
         return self._options.workers or processors()
 

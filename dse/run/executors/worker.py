@@ -11,6 +11,7 @@ from dse.run.executors.base import Options, lost
 from dse.run.record import Record
 
 if TYPE_CHECKING:
+    from dse.run.halving import Leg
     from dse.run.train import OnStep
     from dse.trial import Trial
 
@@ -41,7 +42,12 @@ class Worker:
         self._stopping = True
 
     def run(
-        self, trials: Sequence[Trial], configs: Sequence[str], width: int | None, on_step: OnStep | None = None
+        self,
+        trials: Sequence[Trial],
+        configs: Sequence[str],
+        width: int | None,
+        on_step: OnStep | None = None,
+        leg: Leg | None = None,
     ) -> list[Record]:
         """Records of the first ``width`` trials, which can share a pack; None: of as many as a measurement finds best.
 
@@ -60,9 +66,11 @@ class Worker:
 
             device = self._options.device
             width = measured_width(trials, load(trials[0].task, self._options.data_dir, device)[0], device)
-        return self._run(trials[:width], configs[:width], on_step)
+        return self._run(trials[:width], configs[:width], on_step, leg)
 
-    def _run(self, trials: Sequence[Trial], configs: Sequence[str], on_step: OnStep | None) -> list[Record]:
+    def _run(
+        self, trials: Sequence[Trial], configs: Sequence[str], on_step: OnStep | None, leg: Leg | None
+    ) -> list[Record]:
         from dse.run.train import run_pack
 
         start, first, timeout = time.monotonic(), -1, self._options.timeout
@@ -83,7 +91,7 @@ class Worker:
         own = self._options
         try:
             return run_pack(
-                trials, configs, own.data_dir, own.device, watch, own.halving, own.probes, self._checkpoints
+                trials, configs, own.data_dir, own.device, watch, own.halving, own.probes, self._checkpoints, leg
             )
         except Left:
             return []
@@ -98,7 +106,7 @@ class Worker:
         parts = (slice(None, half), slice(half, None))
         records: list[Record] = []
         for part in parts:
-            own_records = self._run(trials[part], configs[part], on_step)
+            own_records = self._run(trials[part], configs[part], on_step, leg)
             records += own_records
             if len(own_records) < len(trials[part]):  # it has left: what comes back are the first trials
                 break
