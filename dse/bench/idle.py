@@ -16,6 +16,7 @@ from dse.sweep import Sweep, load_sweep
 from dse.trial import Trial
 
 if TYPE_CHECKING:
+    from dse.run.halving import Leg
     from dse.run.train import OnStep
 
 POINTS = 100
@@ -71,7 +72,12 @@ class IdleActor(Actor):
     """A Ray worker that only makes records up."""
 
     def run(
-        self, trials: Sequence[Trial], configs: Sequence[str], width: int | None, on_step: OnStep | None = None
+        self,
+        trials: Sequence[Trial],
+        configs: Sequence[str],
+        width: int | None,
+        on_step: OnStep | None = None,
+        leg: Leg | None = None,
     ) -> list[Record]:
         return [made_up(trial, config) for trial, config in zip(trials, configs, strict=True)]
 
@@ -79,6 +85,7 @@ class IdleActor(Actor):
 class IdleExecutor:
     """In this process; ``seconds``: spent on making records up, which is none of the bookkeeping's."""
 
+    judges = False
     workers = 1
 
     def __init__(self, limit: int) -> None:

@@ -111,7 +111,7 @@ class Course:
             self._go_on_with(survivors(self.program, keep), order, histories)  # type: ignore[arg-type]
 
     def wait(self, rung: int) -> None:
-        """Everybody's result as that of a trial that stops at a rung, where all were evaluated: they may go on later."""
+        """Everybody's result as that of a trial that stops at a rung, where all were evaluated; it may go on later."""
         for history in self._histories:
             if history.stop is None:
                 history.halted = {"rung": rung, "step": self.step, "metric": history.evals[-1][1]}

@@ -1,8 +1,8 @@
 """Successive halving: at each rung the worse configurations stop, and the others go on without them.
 
 Who is compared: the configurations of a sweep that share task, steps and batch (``dse.run.rungs``). A configuration
-counts with the mean of its trials' held-out metrics; one of which a trial has diverged comes last. The best 1/eta go on.
-Survivors are bit-identical (on the CPU) to trials that were never compared.
+counts with the mean of its trials' held-out metrics; one of which a trial has diverged comes last. The best 1/eta go
+on. Survivors are bit-identical (on the CPU) to trials that were never compared.
 
 Source: Jamieson and Talwalkar, arXiv 1502.07943.
 """
@@ -56,7 +56,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Leg:
-    """How far a pack trains: to ``rung``, where its trials wait for those that they are compared with; None: to the end.
+    """How far a pack trains: to ``rung``, where its trials wait for those they are compared with; None: to the end.
 
     A pack of all ``group`` trials that are compared does not wait: from that rung on it judges itself.
     """

@@ -61,7 +61,7 @@ _Group = tuple[str, "Leg | None"]
 
 
 class Queue:
-    """A supply of ``cells`` in the sweep's order; those that can share a pack, for the same leg, are handed out together.
+    """A supply of ``cells`` in the sweep's order; those that can share a pack and a leg are handed out together.
 
     ``limit``: the widest pack to hand out. The workers share a group evenly.
     """

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 OK, DIVERGED, FAILED, STOPPED = "ok", "diverged", "failed", "stopped"
+BY = "by"
+"""In ``stopped``: who stopped a trial for good, where it was not compared with all others at once."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class Record:
     - ``curve``: [step, training loss] pairs; ``evals``: [step, primary held-out metric] pairs;
     - ``diverged_at``, ``diverged_where``: the step, and the first tensor (loss, gradient, parameter) that was not
       finite or out of bounds; ``error``: a traceback;
-    - ``stopped``: of a trial that lost against others of its pack: the rung, the step, and the held-out metric there;
+    - ``stopped``: of a trial that came to a rung and lost there, or may go on yet: the rung, the step, and the held-out
+      metric there;
     - ``config``: the recipe's display name and its overrides; it takes no part in the identity ``uid``;
     - ``seconds``: wall clock of training and evaluation, the trial's share of its pack; ``data``: fingerprint of it;
     - ``probes``: what probes saw (``dse.probes.Row``), empty without any: provenance too;

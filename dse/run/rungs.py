@@ -1,8 +1,8 @@
 """Halving over a whole sweep: which trials may run how far, from the results at the rungs alone.
 
 The trials of one signature (task, model, data, steps, batch) are compared with each other, in however many packs, on
-however many workers and by however many drivers they run. Nobody passes a rung before all have got there, so who goes on
-is a function of the sweep and of the metrics at the rungs: one that was interrupted, or changed, goes on accordingly.
+however many workers and by however many drivers they run. Nobody passes a rung before all have got there, so who goes
+on is a function of the sweep and of the metrics at the rungs, also after an interruption or a change of the file.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dse.pack.lineup import signature
 from dse.run.halving import Leg, Rule
-from dse.run.record import OK, STOPPED, Record
+from dse.run.record import BY, OK, STOPPED, Record
 
 if TYPE_CHECKING:
     from dse.sweep import Cell
 
 
 class _Mark(NamedTuple):
-    """What is kept of a record. ``metrics``: step -> held-out metric; ``ended``: it will not run any further."""
+    """What is kept of a record. ``metrics``: rung's step -> held-out metric; ``ended``: it will not run any further;
+    ``step``: where it has stopped."""
 
     metrics: dict[int, float | None]
     ended: bool
     status: str
+    step: int
 
 
 class _Verdict(NamedTuple):
@@ -55,8 +57,9 @@ class Rungs:
             name = self._home.get(record.uid)
             if name is None:
                 continue
-            found = {step: metric for step, metric in record.evals if step in self._steps[name]}
-            own = _Mark(found, record.status != STOPPED or "by" in record.stopped, record.status)  # type: ignore[arg-type]
+            found = {step: metric for at, metric in record.evals if (step := int(at or 0)) in self._steps[name]}
+            ended = record.status != STOPPED or BY in record.stopped
+            own = _Mark(found, ended, record.status, record.stopped.get("step", 0))
             before = self._marks.get(record.uid)
             if own.ended or before is None or len(before.metrics) <= len(found):
                 self._marks[record.uid] = own
@@ -96,7 +99,8 @@ class Rungs:
         return _Verdict(left, frozenset(left))
 
     def _go_on(self, alive: Sequence[Cell], step: int) -> list[Cell]:
-        """Those that pass a rung. A trial that was never evaluated there, but has ended well, is not compared."""
+        """Those that pass a rung. A trial that went further without being evaluated there is not compared: it ran, or
+        was stopped, for a file with other rungs, and stays as it is."""
         marks = [self._marks[cell.uid] for cell in alive]
         compared = [
             (cell, mark.metrics.get(step))
@@ -108,7 +112,7 @@ class Rungs:
 
     def _was_at(self, cell: Cell, step: int) -> bool:
         mark = self._marks.get(cell.uid)
-        return mark is not None and (mark.ended or step in mark.metrics)
+        return mark is not None and (mark.ended or step in mark.metrics or mark.step > step)
 
     def _runs(self, cell: Cell) -> bool:
         mark = self._marks.get(cell.uid)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dse.run.checkpoint import clean
 from dse.run.claims import Claims
 from dse.run.executors import Executor
+from dse.run.halving import Leg
 from dse.run.interrupt import graceful
 from dse.run.lock import InUse
 from dse.run.manifest import Manifest
@@ -25,11 +26,11 @@ from dse.run.store import Store
 from dse.run.tracking import BEHIND
 
 if TYPE_CHECKING:
-    from dse.run.halving import Leg
     from dse.run.live import Tracker
     from dse.run.rungs import Rungs
     from dse.sweep import Cell, Sweep
 
+_NOWHERE = Leg(rung=0)
 _FLUSH = 60.0  # seconds to wait for MLflow at the end of a sweep
 _FLUSH_ABORTED = 5.0  # after an error or a second Ctrl-C
 
@@ -125,11 +126,9 @@ class Session:
     def _grow(self) -> None:
         """Whatever may run next, as far as the results go: what passes a rung, and what the search asks for."""
         legs = {} if self._rungs is None else self._rungs.legs
-        if new_legs := {
-            uid: leg for uid, leg in legs.items() if uid not in self._sent or self._sent[uid].rung != leg.rung
-        }:
-            self._sent |= new_legs
-            self._shared.put((self._cells[uid] for uid in new_legs), new_legs)
+        if passed := {uid: leg for uid, leg in legs.items() if self._sent.get(uid, _NOWHERE).rung != leg.rung}:
+            self._sent |= passed
+            self._shared.put((self._cells[uid] for uid in passed), passed)
         while self._search and (new := self._search.more()) is not None:
             known = self._store.records({cell.uid for cell in new}, self._brief)
             done = {record.uid for record in known}

@@ -25,7 +25,7 @@ _LOOK = 1.0
 
 
 class SharedQueue:
-    """See ``Supply``. Cells that have run to a rung may be run on, here or elsewhere: ``wanted`` tells whether a cell is
+    """See ``Supply``. Cells that have run to a rung may be run on, here or elsewhere: ``wanted`` tells whether one is
     still to run a leg. ``before``: uid -> when the trial was started whose result is to be replaced; ``own``: the shard
     of this process; ``on_others`` hears of every cell that another driver has run meanwhile."""
 

@@ -141,9 +141,8 @@ def test_another_file_compares_anew(sweep: Sweep, tmp_path: Path) -> None:
     mild = tmp_path / "mild.yaml"
     mild.write_text(TEXT.replace("eta: 2", "eta: 3").replace("0.25, 0.5", "0.5"))
     first = ended(store)
-    assert ended(run(load_sweep(mild), store.folder, limit=8)) == first | ended(
-        run(load_sweep(mild), tmp_path / "fresh")
-    )
+    fresh = ended(run(load_sweep(mild), tmp_path / "fresh"))
+    assert ended(run(load_sweep(mild), store.folder, limit=8)) == first | fresh
     assert len(ended(store)) > len(first)
     assert run_sweep(sweep, store, "local", track=False, progress=False).ran == 0  # it knows all that it asks for
 
@@ -175,10 +174,11 @@ def test_judgement(sweep: Sweep) -> None:
     assert rungs.open == frozenset()
     assert Rungs(own, cells, [mark(d, {}, FAILED)]).legs == dict.fromkeys((a, b, c), Leg(1))
     # one that ran without halving is not compared; one that stopped under other rungs has not been at ours
-    rungs = Rungs(own, cells[:3], [mark(a, {12: 1.0}), mark(b, {3: 1.0, 6: 1.0, 12: 1.0}), mark(c, {4: 9.0}, STOPPED)])
+    rungs = Rungs(own, cells[:3], [mark(a, {12: 1.0}), mark(b, {3: 1.0, 6: 1.0, 12: 1.0}), mark(c, {2: 9.0}, STOPPED)])
     assert rungs.legs == {c: Leg(1)}
     rungs.hear([mark(c, {3: 0.5}, STOPPED)])
     assert rungs.legs == {c: Leg(2, 1)}  # alone: there is nobody to wait for
+    assert Rungs(own, cells[2:3], [mark(c, {4: 9.0}, STOPPED)]).open == frozenset()  # it went further than our rung
     # stopped by a scheduler that does not wait for others: it stays so
     assert Rungs(own, cells[:1], [mark(a, {3: 1.0}, STOPPED, by="asha")]).open == frozenset()
 

@@ -17,9 +17,7 @@ class LocalExecutor:
     def __init__(self, options: Options) -> None:
         self._options = options
 
-    @property
-    def judges(self) -> bool:
-        return False
+    judges = False
 
     @property
     def workers(self) -> int:

@@ -15,9 +15,7 @@ class RayExecutor:
         """``actor``, ``limit``: another kind of worker, and another widest pack."""
         self._options, self._actor, self._limit = options, actor or Actor, limit
 
-    @property
-    def judges(self) -> bool:
-        return False
+    judges = False
 
     @property
     def workers(self) -> int:
