@@ -85,7 +85,6 @@ class IdleActor(Actor):
 class IdleExecutor:
     """In this process; ``seconds``: spent on making records up, which is none of the bookkeeping's."""
 
-    judges = False
     workers = 1
 
     def __init__(self, limit: int) -> None:

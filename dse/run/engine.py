@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dse.errors import UserError
 from dse.run.checkpoint import clean
-from dse.run.executors import DEFAULT, make_executor
+from dse.run.executors import DEFAULT, Judge, make_executor
 from dse.run.halving import counted, rule
 from dse.run.lock import InUse
 from dse.run.manifest import Manifest, read_manifests
@@ -49,20 +49,21 @@ def run_sweep(
     progress: bool = True,
     track: bool = True,
     compact: bool = True,
+    gpus: float = 1.0,
 ) -> Summary:
     """Runs the cells that have no result yet.
 
     - ``executor``: a name of ``executors.EXECUTORS``; ``workers``: packs at a time, by default one per processor (GPU);
     - ``only``: the trials that count, as ``pick`` understands them; all without any;
     - ``retry``: which of those with a result are run again, a name of ``RETRY``; diverged is a result like any other;
-    - ``timeout``: seconds that a trial may train.
+    - ``timeout``: seconds that a trial may train; ``gpus``: the share of a GPU that a worker takes.
 
     With nothing to do it imports nothing heavy and writes no result. What another driver is running is waited for.
     Raises UserError for bad options, missing data, or a folder that cannot be written; KeyboardInterrupt on the second
     Ctrl-C. Whatever was finished by then is stored.
     """
     clock = time.monotonic()
-    runner = make_executor(executor, workers, data_dir, device, timeout, rule(sweep), sweep.probes, store.folder)
+    runner = make_executor(executor, workers, data_dir, device, timeout, rule(sweep), sweep.probes, store.folder, gpus)
     news = News(store.shards, store.parquet)  # before one looks at the results: nothing falls between
     search = _search(sweep, store, retry) if sweep.search.needs_results and not only else None
     sweep = search.sweep if search else so_far(sweep, store.folder)
@@ -73,7 +74,11 @@ def run_sweep(
         clean(store.folder, done.keys())
         _remember(sweep, store)
         return summarize(cells, done, clock)
-    rungs = None if runner.judges else _rungs(sweep, cells, store, retry)
+    rungs = None
+    if isinstance(runner, Judge):
+        runner.recall(cells, _staying(cells, store, retry))
+    elif own := rule(sweep):
+        rungs = Rungs(own, cells, _staying(cells, store, retry))
     run = Session(sweep, store, cells, pending, runner, news, track, search, rungs)
     stopped = run.go(progress, track)
     notes = [*run.notes, *(_compact(store) if compact else [])]
@@ -95,13 +100,12 @@ def _pending(cells: Sequence[Cell], done: Mapping[str, str], retry: str) -> list
     return [cell for cell in cells if cell.uid not in done or again is None or done[cell.uid] in again]
 
 
-def _rungs(sweep: Sweep, cells: Sequence[Cell], store: Store, retry: str) -> Rungs | None:
-    """Who is compared at the rungs, with all results that stay."""
-    own, again = rule(sweep), RETRY[retry]
-    if own is None:
-        return None
-    records = store.records({cell.uid for cell in cells}) if again is not None else []
-    return Rungs(own, cells, (record for record in records if record.status not in (again or ())))
+def _staying(cells: Sequence[Cell], store: Store, retry: str) -> list[Record]:
+    """The results that are not to be replaced."""
+    again = RETRY[retry]
+    if again is None:
+        return []
+    return [record for record in store.records({cell.uid for cell in cells}) if record.status not in again]
 
 
 def _search(sweep: Sweep, store: Store, retry: str) -> SearchLoop:

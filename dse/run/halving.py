@@ -43,7 +43,7 @@ class Rule:
         groups: dict[str, list[int]] = {}
         for member, trial in enumerate(trials):
             if trial.uid not in self.spared:
-                groups.setdefault(_configuration(trial), []).append(member)
+                groups.setdefault(configuration(trial), []).append(member)
 
         def worth(members: Sequence[int]) -> float:
             known = [metric for member in members if (metric := metrics[member]) is not None]
@@ -100,6 +100,6 @@ def survivors(program: Program, keep: Sequence[int]) -> Program:
     return narrow
 
 
-def _configuration(trial: Trial) -> str:
+def configuration(trial: Trial) -> str:
     """What trials have in common that differ by their seed alone."""
     return json.dumps({name: part for name, part in trial.spec.items() if name != "seed"}, sort_keys=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -63,11 +63,14 @@ _Group = tuple[str, "Leg | None"]
 class Queue:
     """A supply of ``cells`` in the sweep's order; those that can share a pack and a leg are handed out together.
 
-    ``limit``: the widest pack to hand out. The workers share a group evenly.
+    ``limit``: the widest pack to hand out. The workers share a group evenly. ``name``: what cells have in common that are
+    handed out together, all that a pack needs without it.
     """
 
-    def __init__(self, cells: Iterable[Cell], limit: int, workers: int = 1) -> None:
-        self._workers, self._limit = max(1, workers), limit
+    def __init__(
+        self, cells: Iterable[Cell], limit: int, workers: int = 1, name: Callable[[Cell], str] | None = None
+    ) -> None:
+        self._workers, self._limit, self._name = max(1, workers), limit, name or _signature
         self._groups: dict[_Group, deque[Cell]] = {}
         self._widths: dict[str, int] = {}
         self._packs: dict[_Group, int] = {}  # that a group's waiting cells are to make
@@ -86,7 +89,7 @@ class Queue:
         """More cells to run; ``legs`` by uid are remembered for cells that come back."""
         self._legs |= legs or {}
         for cell in cells:
-            name = _signature(cell), self._legs.get(cell.uid)
+            name = self._name(cell), self._legs.get(cell.uid)
             self._groups.setdefault(name, deque()).append(cell)
             self._packs.pop(name, None)
 
@@ -97,7 +100,7 @@ class Queue:
 
     def finished(self, load: Load, count: int) -> None:
         self._out -= len(load.cells)
-        name = _signature(load.cells[0]), load.leg
+        name = self._name(load.cells[0]), load.leg
         if load.width is None and len(load.cells) > 1 and count:
             self._widths[name[0]] = count
             self._packs.pop(name, None)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from dse.run.checkpoint import clean
 from dse.run.claims import Claims
-from dse.run.executors import Executor
-from dse.run.halving import Leg
+from dse.run.executors import Executor, Judge
+from dse.run.halving import Leg, configuration
 from dse.run.interrupt import graceful
 from dse.run.lock import InUse
 from dse.run.manifest import Manifest
@@ -67,7 +67,8 @@ class Session:
         self._manifest.write(store.folder)
         self._claims = Claims(store.folder)
         self.standing = Standing(cells, self._known, runner.workers)
-        queue = Queue([] if rungs else pending, runner.limit)
+        name = _configuration if isinstance(runner, Judge) else None
+        queue = Queue([] if rungs else pending, runner.limit, name=name)
         self._search, self._brief, self._rungs = search, not track, rungs
         self._sent: dict[str, Leg] = {}
         self._halted: dict[str, tuple[Cell, Record, bool]] = {}  # whose trials may go on yet
@@ -185,6 +186,10 @@ class Session:
         except InUse:
             return False
         return True
+
+
+def _configuration(cell: Cell) -> str:
+    return configuration(cell.trial)
 
 
 def _who(elsewhere: Mapping[str, str]) -> str:

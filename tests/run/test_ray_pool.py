@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dse.errors import UserError
+from dse.run.executors import cluster
 from dse.run.executors import pool as executor
 from dse.run.executors.base import Options
 from dse.run.packing import Queue
@@ -152,6 +153,6 @@ def test_waiting_for_workers_has_an_end(
     play: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, make_record: Make
 ) -> None:
     monkeypatch.setattr(FakeRay, "wait", lambda self, refs, num_returns, timeout: ([], refs))
-    monkeypatch.setattr(executor, "START_TIMEOUT", 0.0)
+    monkeypatch.setattr(cluster, "START_TIMEOUT", 0.0)
     with pytest.raises(UserError, match="no Ray worker has started"):
         play(lambda uid, attempt: make_record(uid))

@@ -17,8 +17,6 @@ class LocalExecutor:
     def __init__(self, options: Options) -> None:
         self._options = options
 
-    judges = False
-
     @property
     def workers(self) -> int:
         return 1

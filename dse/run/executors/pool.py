@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dse.errors import UserError
 from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, lost
-from dse.run.executors.cluster import on_gpu
+from dse.run.executors.cluster import check_started, on_gpu
 from dse.run.executors.worker import Worker
 from dse.run.packing import ATTEMPTS, Load, Supply
 from dse.run.record import Record
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from dse.run.halving import Leg
     from dse.trial import Trial
 
-START_TIMEOUT = 180.0
-"""Seconds after which actors that do not come up are an error: resources others hold make Ray wait for ever."""
 GRACE = 120.0
 """Seconds beyond its time limit after which a pack's actor is killed: something hangs that no limit inside reaches."""
 _DEATHS = 12
@@ -127,7 +125,7 @@ class Pool:
     def _hire(self) -> None:
         import ray
 
-        gpus = 1 if on_gpu(self._options) else 0
+        gpus = self._options.gpus if on_gpu(self._options) else 0
         make: Any = ray.remote(concurrency_groups={_WATCH: 1})(self._kind)  # type: ignore[call-overload]
         handle: Any = make.options(num_cpus=1, num_gpus=gpus, max_restarts=0).remote(self._options)
         self._flights[handle.ready.remote()] = _Flight(handle)
@@ -188,11 +186,8 @@ class Pool:
 
     def _check_start(self) -> None:
         starting = self._flights and all(flight.load is None for flight in self._flights.values())
-        if starting and time.monotonic() - self._moved > START_TIMEOUT:
-            raise UserError(
-                f"no Ray worker has started in {START_TIMEOUT:.0f} s; something else may hold the processors or GPUs"
-                " (`ray status` shows it)"
-            )
+        if starting:
+            check_started(self._moved)
 
 
 def _end(actor: Any) -> None:

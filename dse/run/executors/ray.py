@@ -15,8 +15,6 @@ class RayExecutor:
         """``actor``, ``limit``: another kind of worker, and another widest pack."""
         self._options, self._actor, self._limit = options, actor or Actor, limit
 
-    judges = False
-
     @property
     def workers(self) -> int:
         return self._options.workers or processors()
