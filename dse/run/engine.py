@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dse.errors import UserError
 from dse.run.checkpoint import clean
-from dse.run.executors import DEFAULT, Judge, make_executor
+from dse.run.executors import DEFAULT, Executor, Judge, make_executor
 from dse.run.halving import counted, rule
 from dse.run.lock import InUse
 from dse.run.manifest import Manifest, read_manifests
@@ -65,7 +65,7 @@ def run_sweep(
     clock = time.monotonic()
     runner = make_executor(executor, workers, data_dir, device, timeout, rule(sweep), sweep.probes, store.folder, gpus)
     news = News(store.shards, store.parquet)  # before one looks at the results: nothing falls between
-    search = _search(sweep, store, retry) if sweep.search.needs_results and not only else None
+    search = _search(sweep, store, retry, runner) if sweep.search.needs_results and not only else None
     sweep = search.sweep if search else so_far(sweep, store.folder)
     cells = _only(sweep.cells, only)
     done = counted(sweep, cells, store)
@@ -108,13 +108,24 @@ def _staying(cells: Sequence[Cell], store: Store, retry: str) -> list[Record]:
     return [record for record in store.records({cell.uid for cell in cells}) if record.status not in again]
 
 
-def _search(sweep: Sweep, store: Store, retry: str) -> SearchLoop:
-    """The search, with whatever it asks for first; results that are to be replaced do not count for it."""
-    search = SearchLoop(sweep, store.folder)
+def _search(sweep: Sweep, store: Store, retry: str, runner: Executor) -> SearchLoop:
+    """The search, with whatever it asks for first; results that are to be replaced do not count for it.
+
+    Where nobody waits for others at a rung, nobody waits for a batch either.
+    """
+    asker, halving = None, sweep.search.halving
+    if isinstance(runner, Judge):
+        from dse.run.search.eager import OneByOne
+
+        asker = OneByOne(sweep, runner.workers)
+    elif halving:
+        raise UserError(f"search: halving with the method {sweep.search.method} needs --executor tune")
+    search = SearchLoop(sweep, store.folder, asker=asker)
     again = RETRY.get(retry)
 
     def records(uids: set[str]) -> list[Record]:
-        return [r for r in store.records(uids, brief=True) if again is not None and r.status not in again]
+        found = store.records(uids, brief=halving is None)
+        return [r for r in found if again is not None and r.status not in again]
 
     search.catch_up(records)
     return search

@@ -63,8 +63,8 @@ _Group = tuple[str, "Leg | None"]
 class Queue:
     """A supply of ``cells`` in the sweep's order; those that can share a pack and a leg are handed out together.
 
-    ``limit``: the widest pack to hand out. The workers share a group evenly. ``name``: what cells have in common that are
-    handed out together, all that a pack needs without it.
+    ``limit``: the widest pack to hand out. The workers share a group evenly. ``name``: what cells have in common that
+    are handed out together, all that a pack needs without it.
     """
 
     def __init__(

@@ -22,11 +22,11 @@ Past = Sequence[tuple[str, int, float]]
 """Group, rung and metric of configurations that were there."""
 
 
-class Apart(FIFOScheduler):  # type: ignore[misc]
+class Apart(FIFOScheduler):
     """Configurations of different tasks, steps or batches are none of each other's business; baselines never stop."""
 
     def __init__(self, rule: Rule | None, past: Past) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._rule, self._groups = rule, dict[str, Any]()
         for number, (group, rung, metric) in enumerate(past):
             one = SimpleNamespace(trial_id=f"past {number}")  # the public methods look at no more

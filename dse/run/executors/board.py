@@ -1,4 +1,4 @@
-"""Where workers that nobody can ask write how far they are, and read whether they are to stop: a Ray actor of its own."""
+"""Where workers that nobody can ask write how far they are, and read whether to stop: a Ray actor."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Board:
 
 
 def beats(board: Any, name: str, worker: Worker) -> Callable[[int, int], None]:
-    """What a worker does before every step: now and then it writes to the ``board`` (a handle), and stops if asked to."""
+    """What a worker does before every step: now and then it writes to the ``board``, and stops if asked to."""
     import ray
 
     asked: Any = None

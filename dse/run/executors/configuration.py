@@ -44,10 +44,10 @@ class Work:
         return self.load.cells[0].uid  # Tune puts it in names
 
 
-class Configuration(tune.Trainable):  # type: ignore[misc]
+class Configuration(tune.Trainable):
     """See above. Its actor lives on for the next configuration (``reset_config``)."""
 
-    def setup(self, config: dict[str, Any], options: Options, board: Any) -> None:
+    def setup(self, config: dict[str, Any], options: Options, board: Any) -> None:  # type: ignore[override]
         self._worker = Worker(options)
         self._beat = beats(board, self.trial_id, self._worker)
         self._board, self._name = board, self.trial_id

@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 from dse.errors import UserError
 from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, lost
 from dse.run.executors.board import Board
-from dse.run.executors.cluster import START_TIMEOUT, check_started, on_gpu
+from dse.run.executors.cluster import check_started, on_gpu
 from dse.run.executors.configuration import ERROR, RECORDS, Work
 from dse.run.packing import ATTEMPTS, Supply
 from dse.run.record import BY, STOPPED, Record
@@ -49,7 +49,7 @@ class Desk:
     ) -> None:
         import ray
 
-        self.board: Any = ray.remote(num_cpus=0)(Board).remote()  # type: ignore[call-overload]
+        self.board: Any = ray.remote(num_cpus=0)(Board).remote()
         self.for_workers = replace(options, device="cuda") if on_gpu(options) else options
         self._options, self._supply, self._slots = options, supply, slots
         self._on_records, self._on_progress, self._stop = on_records, on_progress, stop
@@ -125,7 +125,7 @@ class Desk:
         self._on_progress(*ray.get(self.board.read.remote(self._stop.is_set())))
 
 
-class Loads(Searcher):  # type: ignore[misc]
+class Loads(Searcher):
     """The supply, as Tune asks for configurations. What it has asked for is in the results folder, not here."""
 
     def __init__(self, desk: Desk) -> None:
@@ -145,7 +145,7 @@ class Loads(Searcher):  # type: ignore[misc]
         """Nothing: see above."""
 
 
-class Watch(Callback):  # type: ignore[misc]
+class Watch(Callback):
     """What happens in Tune, told to the desk."""
 
     def __init__(self, desk: Desk) -> None:
