@@ -12,8 +12,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ tasks:
 recipes: [bf16, mxfp4]
 seeds: 12
 """
+Command = AbstractContextManager[tuple[subprocess.Popen[bytes], Path]]
 PATIENCE = 180.0  # seconds for anything to happen; usual are 5 to 10, most of it Ray's start
 
 
@@ -126,15 +127,21 @@ def wait_for(results: Path, count: int, process: subprocess.Popen[bytes], log: P
         time.sleep(0.02)
 
 
+def driver(sweep_file: Path, results: Path, *poison: str) -> Command:
+    """A driver with many small packs; see ``running``."""
+    return running([str(Path(__file__).with_name("driver.py")), str(sweep_file), str(results), *poison], results)
+
+
 @contextmanager
-def driver(sweep_file: Path, results: Path, *poison: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """A driver in a session of its own; whatever it leaves behind, Ray's processes above all, is killed at the end."""
+def running(arguments: Sequence[str], results: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Python in a session of its own; whatever it leaves behind, Ray's processes above all, is killed at the end."""
     log = results.with_suffix(".log")
     environment = os.environ | {"PYTHONPATH": str(Path(dse.__file__).parents[1])}
     environment.pop("RAY_ADDRESS", None)
-    command = [sys.executable, str(Path(__file__).with_name("driver.py")), str(sweep_file), str(results), *poison]
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, *arguments], stdout=out, stderr=out, env=environment, start_new_session=True
+        )
     try:
         yield process, log
     finally:

@@ -70,6 +70,11 @@ class Apart(FIFOScheduler):
         return self._groups[name]
 
 
+def spared(rule: Rule, cell: Cell) -> bool:
+    """Whether it is a baseline; those of a search are not known before it has asked for what they are compared with."""
+    return cell.uid in rule.spared or cell.uid in cell.baselines.values()
+
+
 def past(rule: Rule | None, cells: Sequence[Cell], known: Sequence[Record]) -> list[tuple[str, int, float]]:
     """What ASHA is to know of configurations all of whose seeds have results: the worst metric where one has ended."""
     if rule is None:
@@ -77,7 +82,7 @@ def past(rule: Rule | None, cells: Sequence[Cell], known: Sequence[Record]) -> l
     results = {record.uid: record for record in known}
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
-        if cell.uid not in rule.spared:
+        if not spared(rule, cell):
             groups.setdefault(configuration(cell.trial), []).append(cell)
     found = []
     for own in groups.values():

@@ -11,6 +11,7 @@ from ray.tune import Callback
 from ray.tune.search import Searcher
 
 from dse.errors import UserError
+from dse.run.executors.asha import spared
 from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, lost
 from dse.run.executors.board import Board
 from dse.run.executors.cluster import check_started, on_gpu
@@ -76,7 +77,7 @@ class Desk:
         self._out[name] = _Out(load)
         self._moved = time.monotonic()
         rule = self._options.halving
-        if rule is None or all(cell.uid in rule.spared for cell in load.cells):
+        if rule is None or all(spared(rule, cell) for cell in load.cells):
             return {"work": Work(load)}
         rungs = rule.at(load.cells[0].trial.training.steps)
         return {"work": Work(load, tuple(rungs[step] for step in sorted(rungs)), rule.eta)}

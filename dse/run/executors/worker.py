@@ -65,7 +65,8 @@ class Worker:
             from dse.run.width import measured_width
 
             device = self._options.device
-            width = measured_width(trials, load(trials[0].task, self._options.data_dir, device)[0], device)
+            data = load(trials[0].task, self._options.data_dir, device)[0]
+            width = measured_width(trials, data, device, self._options.gpus)
         return self._run(trials[:width], configs[:width], on_step, leg)
 
     def _run(
