@@ -42,7 +42,10 @@ class FakeRay:
     def _actor(self, *_args: object) -> Any:
         self.hired += 1
         ready = types.SimpleNamespace(remote=lambda: Call(None if self.starts else DIES))
-        return types.SimpleNamespace(ready=ready, attempt=types.SimpleNamespace(remote=self._attempt))
+        asked = types.SimpleNamespace(remote=lambda _stopping: Call((0, 0.0, [])))
+        progress = types.SimpleNamespace(options=lambda **_: asked)
+        attempt = types.SimpleNamespace(remote=self._attempt)
+        return types.SimpleNamespace(ready=ready, attempt=attempt, progress=progress)
 
     def _attempt(self, trials: Any, _configs: Any, width: int | None, _leg: Any) -> Any:
         trials = trials[: width or self.fits]

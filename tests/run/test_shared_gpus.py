@@ -1,4 +1,4 @@
-"""Several workers on one GPU: what they ask Ray for, played with GPUs that Ray is only told of."""
+"""Several workers on one GPU: what they ask Ray for, played with a GPU that Ray is only told of; and what they print."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from dse.run.executors.base import Options
 from dse.run.executors.cluster import SETTINGS, _slots
 from dse.run.executors.pool import Actor
 from dse.run.executors.ray import RayExecutor
+from dse.run.executors.said import FILE
 from dse.run.packing import Queue
 from dse.run.record import OK, Record
 from dse.sweep import Cell, Sweep
@@ -28,7 +30,9 @@ class Slow(Actor):
         import ray
 
         start = datetime.now(UTC).isoformat()
+        print("begins", trials[0].uid)
         time.sleep(1.0)
+        print("ends", trials[0].uid)
         facts = {"gpus": ray.get_runtime_context().get_accelerator_ids()["GPU"], "end": datetime.now(UTC).isoformat()}
         return [
             Record(t.uid, "b", OK, "t", "r", name, t.seed, {}, started=start, pack=facts)
@@ -57,15 +61,18 @@ def _one_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_one_gpu")
-def test_two_workers_share_a_gpu(sweep: Sweep) -> None:
+def test_two_workers_share_a_gpu(sweep: Sweep, tmp_path: Path) -> None:
     found: list[tuple[Cell, Record]] = []
-    executor = RayExecutor(Options(device="cuda", gpus=0.5), actor=Slow, limit=1)
+    executor = RayExecutor(Options(device="cuda", gpus=0.5, results=tmp_path), actor=Slow, limit=1)
     executor.run(Queue(sweep.cells, 1), found.extend, lambda *_: None, threading.Event())
     assert sorted(record.uid for _, record in found) == sorted(cell.uid for cell in sweep.cells)
     assert {tuple(record.pack["gpus"]) for _, record in found} == {("0",)}
     spans = sorted((record.started, record.pack["end"]) for _, record in found)
     at_once = [sum(start <= moment <= end for start, end in spans) for moment, _ in spans]
     assert max(at_once) == 2, "two at a time on the one GPU, and not three"
+    text = (tmp_path / FILE).read_text()  # what they have printed is here, too
+    for cell in sweep.cells:
+        assert text.count(f": begins {cell.uid}\n") == text.count(f": ends {cell.uid}\n") == 1
 
 
 def test_how_many_workers_fit() -> None:
@@ -74,5 +81,5 @@ def test_how_many_workers_fit() -> None:
     assert _slots(Options(device="cuda", gpus=0.1), {"CPU": 6.0, "GPU": 2.0}) == 6  # a processor each
     assert _slots(Options(device="cpu", gpus=0.5), two) == 64
     assert _slots(Options(device="cuda", gpus=0.5, workers=3), two) == 3
-    with pytest.raises(UserError, match="Ray has 2 GPUs, too few for 5 workers on cuda, 0.5 of one each"):
+    with pytest.raises(UserError, match=r"Ray has 2 GPUs, too few for 5 workers on cuda, 0\.5 of one each"):
         _slots(Options(device="cuda", gpus=0.5, workers=5), two)

@@ -15,6 +15,7 @@ from ray import tune
 
 from dse.errors import UserError
 from dse.run.executors.board import beats
+from dse.run.executors.said import Said
 from dse.run.executors.worker import Worker
 from dse.run.halving import Leg
 from dse.run.record import STOPPED, Record
@@ -49,7 +50,9 @@ class Configuration(tune.Trainable):
 
     def setup(self, config: dict[str, Any], options: Options, board: Any) -> None:  # type: ignore[override]
         self._worker = Worker(options)
-        self._beat = beats(board, self.trial_id, self._worker)
+        self._said = Said()
+        self._said.listen()
+        self._beat = beats(board, self.trial_id, self._worker, self._said)
         self._board, self._name = board, self.trial_id
         self.reset_config(config)
 
@@ -71,7 +74,7 @@ class Configuration(tune.Trainable):
         except UserError as error:
             return {ERROR: str(error), "done": True}
         finally:
-            self._board.write.remote(self._name, 0, 0.0)
+            self._board.write.remote(self._name, 0, 0.0, self._said.take())
         self._records |= {record.uid: record for record in found}
         if len(found) < len(going):  # it was asked to leave, and left checkpoints
             ended = [r for r in self._records.values() if r.status != STOPPED]

@@ -16,6 +16,7 @@ from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, lost
 from dse.run.executors.board import Board
 from dse.run.executors.cluster import check_started, on_gpu
 from dse.run.executors.configuration import ERROR, RECORDS, Work
+from dse.run.executors.said import write_down
 from dse.run.packing import ATTEMPTS, Supply
 from dse.run.record import BY, STOPPED, Record
 
@@ -65,6 +66,7 @@ class Desk:
     def close(self) -> None:
         import ray
 
+        write_down(self._options.results, ray.get(self.board.read.remote(True))[2])
         ray.kill(self.board)
 
     def next(self, name: str) -> dict[str, Any] | str | None:
@@ -123,7 +125,9 @@ class Desk:
             check_started(self._moved)
         elif running:
             self._moved = self._beat
-        self._on_progress(*ray.get(self.board.read.remote(self._stop.is_set())))
+        running, done, lines = ray.get(self.board.read.remote(self._stop.is_set()))
+        write_down(self._options.results, lines)
+        self._on_progress(running, done)
 
 
 class Loads(Searcher):

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from dse.errors import UserError
 from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, lost
 from dse.run.executors.cluster import check_started, on_gpu
+from dse.run.executors.said import Said, write_down
 from dse.run.executors.worker import Worker
 from dse.run.packing import ATTEMPTS, Load, Supply
 from dse.run.record import Record
@@ -27,11 +29,17 @@ GRACE = 120.0
 _DEATHS = 12
 """Of each worker, in a row: a pack of 512 dies ten times before its poison is alone, and twice then."""
 _BEAT = 0.5
+_LAST_WORDS = 3.0  # seconds for the idle ones to say at the end what they have printed
 _WATCH = "watch"
 
 
 class Actor(Worker):
     """A worker in its own process. A UserError comes back as a value: Ray would wrap it in a traceback."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self._said = Said()
+        self._said.listen()
 
     def ready(self) -> None:
         """Answers once the process is up and torch is imported."""
@@ -44,11 +52,11 @@ class Actor(Worker):
         except UserError as error:
             return str(error)
 
-    def progress(self, stopping: bool) -> tuple[int, float]:
-        """``running`` and ``done``, asked beside a running ``attempt``; ``stopping``: see ``stop``."""
+    def progress(self, stopping: bool) -> tuple[int, float, list[str]]:
+        """``running``, ``done`` and what was printed, asked beside an ``attempt``; ``stopping``: see ``stop``."""
         if stopping:
             self.stop()
-        return self.running, self.done
+        return self.running, self.done, self._said.take()
 
 
 @dataclass
@@ -103,11 +111,21 @@ class Pool:
             self._check_start()
 
     def close(self) -> None:
-        """Ends every actor, whatever it does."""
+        """Ends every actor, whatever it does; the idle ones may have something to say yet."""
+        self._hear_out()
         for actor in [*self._idle, *(flight.actor for flight in self._flights.values())]:
             _end(actor)
         self._idle.clear()
         self._flights.clear()
+
+    def _hear_out(self) -> None:
+        import ray
+
+        asked = [actor.progress.options(concurrency_group=_WATCH).remote(False) for actor in self._idle]
+        answers = ray.wait(asked, num_returns=len(asked), timeout=_LAST_WORDS)[0] if asked else []
+        for answer in answers:
+            with suppress(ray.exceptions.RayError):
+                write_down(self._options.results, ray.get(answer)[2])
 
     def _dispatch(self) -> None:
         """Loads for the idle actors, and actors for the loads that wait."""
@@ -174,7 +192,8 @@ class Pool:
                 continue
             if flight.asked is not None and ray.wait([flight.asked], num_returns=1, timeout=0)[0]:
                 try:
-                    flight.running, flight.done = ray.get(flight.asked)
+                    flight.running, flight.done, lines = ray.get(flight.asked)
+                    write_down(self._options.results, lines)
                 except ray.exceptions.RayError:  # it died: its flight will tell
                     continue
                 flight.asked = None
