@@ -105,7 +105,7 @@ def _staying(cells: Sequence[Cell], store: Store, retry: str) -> list[Record]:
     again = RETRY[retry]
     if again is None:
         return []
-    return [record for record in store.records({cell.uid for cell in cells}) if record.status not in again]
+    return [record for record in store.records({cell.uid for cell in cells}, brief=True) if record.status not in again]
 
 
 def _search(sweep: Sweep, store: Store, retry: str, runner: Executor) -> SearchLoop:
@@ -113,19 +113,18 @@ def _search(sweep: Sweep, store: Store, retry: str, runner: Executor) -> SearchL
 
     Where nobody waits for others at a rung, nobody waits for a batch either.
     """
-    asker, halving = None, sweep.search.halving
+    asker = None
     if isinstance(runner, Judge):
         from dse.run.search.eager import OneByOne
 
         asker = OneByOne(sweep, runner.workers)
-    elif halving:
+    elif sweep.search.halving:
         raise UserError(f"search: halving with the method {sweep.search.method} needs --executor tune")
     search = SearchLoop(sweep, store.folder, asker=asker)
     again = RETRY.get(retry)
 
     def records(uids: set[str]) -> list[Record]:
-        found = store.records(uids, brief=halving is None)
-        return [r for r in found if again is not None and r.status not in again]
+        return [r for r in store.records(uids, brief=True) if again is not None and r.status not in again]
 
     search.catch_up(records)
     return search

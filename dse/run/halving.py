@@ -85,7 +85,7 @@ def counted(sweep: Sweep, cells: Collection[Cell], store: Store) -> Mapping[str,
         return {uid: status for uid, status in done.items() if uid not in halted}
     if halted.isdisjoint(cell.uid for cell in cells):
         return done
-    going_on = Rungs(own, cells, store.records({cell.uid for cell in cells})).open
+    going_on = Rungs(own, cells, store.records({cell.uid for cell in cells}, brief=True)).open
     return {uid: status for uid, status in done.items() if uid not in halted or uid not in going_on}
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = {f.name: str(f.type).removesuffix(" | None") for f in fields(Record)}
 """Field -> its type's name; whatever is not a plain type is stored as JSON text."""
-BRIEF = tuple(name for name in _COLUMNS if name not in ("curve", "evals", "probes"))
+BRIEF = tuple(name for name in _COLUMNS if name not in ("curve", "probes"))
 """All but the fields that fill most of the space."""
 _PLAIN = {"str": "String", "int": "Int64", "float": "Float64"}
 

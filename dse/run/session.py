@@ -69,8 +69,7 @@ class Session:
         self.standing = Standing(cells, self._known, runner.workers)
         name = _configuration if isinstance(runner, Judge) else None
         queue = Queue([] if rungs else pending, runner.limit, name=name)
-        self._search, self._rungs = search, rungs
-        self._brief = not track and sweep.search.halving is None
+        self._search, self._brief, self._rungs = search, not track, rungs
         self._sent: dict[str, Leg] = {}
         self._halted: dict[str, tuple[Cell, Record, bool]] = {}  # whose trials may go on yet
         own: Callable[[], Path | None] = lambda: store.own  # noqa: E731

@@ -117,13 +117,13 @@ def read_shard(path: Path, brief: bool = False) -> Shard | None:
 
 
 def _brief(line: bytes) -> Record:
-    """A record without probes, curve and evals; these are cut out of the text: most of the time goes into numbers."""
-    start, end = line.find(b'"curve":['), line.find(b',"diverged_at":')
+    """A record without probes and curve; the curve is cut out of the text: most of the time goes into numbers."""
+    start, end = line.find(b'"curve":['), line.find(b',"evals":')
     if 0 <= start < end:
         with suppress(ValueError):  # another order of the keys
-            record = Record.parse((line[:start] + b'"curve":[],"evals":[]' + line[end:]).decode())
+            record = Record.parse((line[:start] + b'"curve":[]' + line[end:]).decode())
             return replace(record, probes=[]) if record.probes else record
-    return replace(Record.parse(line.decode()), curve=[], evals=[], probes=[])
+    return replace(Record.parse(line.decode()), curve=[], probes=[])
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Several workers on one GPU: what they ask Ray for, played with a GPU that Ray is only told of; and what they print."""
+"""Several workers on one GPU: what they ask Ray for, played with a GPU that Ray is only told of; what they print."""
 
 from __future__ import annotations
 

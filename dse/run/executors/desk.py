@@ -14,7 +14,7 @@ from dse.errors import UserError
 from dse.run.executors.asha import spared
 from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, lost
 from dse.run.executors.board import Board
-from dse.run.executors.cluster import check_started, on_gpu
+from dse.run.executors.cluster import GRACE, check_started, on_gpu
 from dse.run.executors.configuration import ERROR, RECORDS, Work
 from dse.run.executors.said import write_down
 from dse.run.packing import ATTEMPTS, Supply
@@ -30,11 +30,12 @@ ASHA = "asha"
 
 @dataclass
 class _Out:
-    """A load that Tune has; ``started``: when its first step began."""
+    """A load that Tune has; ``since``: when it began to run; ``late``: it took too long, and its worker was killed."""
 
     load: Load
     since: float = field(default_factory=time.monotonic)
-    started: bool = False
+    running: bool = False
+    late: bool = False
 
 
 class Desk:
@@ -109,10 +110,24 @@ class Desk:
             if guilty:
                 seconds = time.monotonic() - out.since
                 reason = f"the worker died {ATTEMPTS} times while it ran this trial:\n{error}"
+                if out.late:
+                    reason = f"timed out: no answer in {seconds:.0f} s, {self._options.timeout:g} s are allowed"
                 record = lost(guilty.trial, guilty.config, reason, self._options.device, seconds)
                 self._on_records([(guilty, record)])
         if self._deaths > _DEATHS * (self._slots + 1):
             raise UserError(f"{self._deaths} Ray workers died one after the other; the last: {error}")
+
+    def overdue(self, name: str) -> bool:
+        """Whether a running configuration hangs where no time limit inside reaches; asked again and again."""
+        out, timeout = self._out.get(name), self._options.timeout
+        if out is None:
+            return False
+        if not out.running:
+            out.running, out.since = True, time.monotonic()
+        if not timeout or out.late or time.monotonic() - out.since < timeout * len(out.load.cells) + GRACE:
+            return False
+        out.late = True
+        return True
 
     def watch(self, running: int = 1) -> None:
         """The heartbeat. ``running``: trials that Tune has started."""
@@ -164,7 +179,13 @@ class Watch(Callback):
         self._desk.failed(trial.trial_id, str(error).strip())
 
     def on_step_end(self, iteration: int, trials: Sequence[Any], **_: Any) -> None:
-        self._desk.watch(sum(trial.status == "RUNNING" for trial in trials))
+        import ray
+
+        running = [trial for trial in trials if trial.status == "RUNNING"]
+        for trial in running:
+            if self._desk.overdue(trial.trial_id):
+                ray.kill(trial.temporary_state.ray_actor)
+        self._desk.watch(len(running))
 
 
 def _settled(record: Record) -> Record:

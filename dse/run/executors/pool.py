@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dse.errors import UserError
 from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, lost
-from dse.run.executors.cluster import check_started, on_gpu
+from dse.run.executors.cluster import GRACE, check_started, on_gpu
 from dse.run.executors.said import Said, write_down
 from dse.run.executors.worker import Worker
 from dse.run.packing import ATTEMPTS, Load, Supply
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from dse.run.halving import Leg
     from dse.trial import Trial
 
-GRACE = 120.0
-"""Seconds beyond its time limit after which a pack's actor is killed: something hangs that no limit inside reaches."""
 _DEATHS = 12
 """Of each worker, in a row: a pack of 512 dies ten times before its poison is alone, and twice then."""
 _BEAT = 0.5
@@ -87,6 +85,7 @@ class Pool:
         self._supply, self._slots, self._on_records, self._stop = supply, slots, on_records, stop
         self._flights: dict[Any, _Flight] = {}
         self._idle: list[Any] = []
+        self._late: list[Any] = []  # questions for progress that were not answered when their pack had ended
         self._deaths = 0  # in a row
         self._moved = time.monotonic()
 
@@ -112,7 +111,8 @@ class Pool:
 
     def close(self) -> None:
         """Ends every actor, whatever it does; the idle ones may have something to say yet."""
-        self._hear_out()
+        with suppress(Exception):  # Ray itself may be what has died
+            self._hear_out()
         for actor in [*self._idle, *(flight.actor for flight in self._flights.values())]:
             _end(actor)
         self._idle.clear()
@@ -122,7 +122,13 @@ class Pool:
         import ray
 
         asked = [actor.progress.options(concurrency_group=_WATCH).remote(False) for actor in self._idle]
+        asked += self._late
         answers = ray.wait(asked, num_returns=len(asked), timeout=_LAST_WORDS)[0] if asked else []
+        self._write_down(answers)
+
+    def _write_down(self, answers: Sequence[Any]) -> None:
+        import ray
+
         for answer in answers:
             with suppress(ray.exceptions.RayError):
                 write_down(self._options.results, ray.get(answer)[2])
@@ -160,6 +166,7 @@ class Pool:
             _end(flight.actor)
             raise UserError(outcome)
         if flight.load is not None:
+            self._late += [] if flight.asked is None else [flight.asked]
             self._deaths = 0
             if outcome:
                 self._on_records(list(zip(flight.load.cells, outcome, strict=False)))
@@ -187,6 +194,8 @@ class Pool:
         import ray
 
         now, timeout = time.monotonic(), self._options.timeout
+        answers, self._late = ray.wait(self._late, num_returns=len(self._late), timeout=0) if self._late else ([], [])
+        self._write_down(answers)
         for flight in self._flights.values():
             if flight.load is None:
                 continue

@@ -56,8 +56,7 @@ def export(sweep: Sweep, store: Store) -> tuple[Path, int]:
 def _told(sweep: Sweep, store: Store) -> dict[str, list[Told]]:
     """Task -> its configurations with their objectives, in the order of the cells."""
     assert sweep.space is not None
-    brief = sweep.search.halving is None  # the gap of one that has stopped is that at its rung
-    marks = {r.uid: Mark.of(r) for r in store.records({cell.uid for cell in sweep.cells}, brief)}
+    marks = {r.uid: Mark.of(r) for r in store.records({cell.uid for cell in sweep.cells}, brief=True)}
     groups: dict[object, tuple[Assignment, list[Cell]]] = {}
     for cell in sweep.cells:
         if cell.uid not in cell.baselines.values():

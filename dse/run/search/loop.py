@@ -38,7 +38,7 @@ def ahead(sweep: Sweep, store: Store) -> Sweep:
     if not sweep.search.needs_results:
         return sweep
     search = SearchLoop(sweep, store.folder, dry=True)
-    search.catch_up(lambda uids: store.records(uids, brief=sweep.search.halving is None))
+    search.catch_up(lambda uids: store.records(uids, brief=True))
     return search.sweep
 
 
