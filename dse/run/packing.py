@@ -89,7 +89,7 @@ class Queue:
         """More cells to run; ``legs`` by uid are remembered for cells that come back."""
         self._legs |= legs or {}
         for cell in cells:
-            name = self._name(cell), self._legs.get(cell.uid)
+            name = self._name(cell), self._legs.get(cell.uid) if self._legs else None
             self._groups.setdefault(name, deque()).append(cell)
             self._packs.pop(name, None)
 

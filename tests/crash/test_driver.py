@@ -22,7 +22,7 @@ import pytest
 
 import dse
 from dse.run.engine import run_sweep
-from dse.run.record import FAILED, OK, Record
+from dse.run.record import FAILED, OK, STOPPED, Record
 from dse.run.shards import read_shard, shard_paths
 from dse.run.store import Store
 from dse.sweep import load_sweep
@@ -160,3 +160,32 @@ def session(leader: int) -> list[int]:
             if os.getsid(int(entry.name)) == leader:
                 found.append(int(entry.name))
     return found
+
+
+HALVED = SWEEP.replace("name: crash", "name: halved").replace("seeds: 12", "seeds: 2") + (
+    "baseline: {recipe: bf16, training.lr: 1e-3}\n"
+    "search: {method: grid, halving: {eta: 2, rungs: [0.25, 0.5]}}\n"
+    "grid: {training.lr: [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]}\n"
+)
+
+
+@pytest.mark.slow
+def test_halving_across_packs_of_a_killed_driver(tmp_path: Path) -> None:
+    """Packs of three in two workers, killed and run again: who stops where is as in one pack that was undisturbed."""
+    sweep_file, results = tmp_path / "halved.yaml", tmp_path / "results"
+    sweep_file.write_text(HALVED)
+    sweep, undisturbed = load_sweep(sweep_file), Store(tmp_path / "undisturbed")
+    run_sweep(sweep, undisturbed, "local", track=False, progress=False)
+    expected = {record.uid: numbers(record) for record in undisturbed.records()}
+    assert {record["status"] for record in expected.values()} == {OK, STOPPED}
+    with driver(sweep_file, results) as (process, log):
+        wait_for(results, 12, process, log)
+        process.send_signal(signal.SIGKILL)
+        process.wait(PATIENCE)
+    first = written(results)
+    assert len({record.uid for record in first}) < len(sweep.cells), "the kill came too late to prove anything"
+    with driver(sweep_file, results) as (process, log):
+        assert process.wait(PATIENCE) == 0, log.read_text()
+    assert {record.uid: numbers(record) for record in Store(results).records()} == expected
+    legs = Counter((record.uid, str(record.stopped)) for record in written(results))
+    assert max(legs.values()) == 1, "no trial came to a rung twice"
