@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dse.run.checkpoint import clean
 from dse.run.claims import Claims
 from dse.run.executors import Executor, Judge
-from dse.run.halving import Leg, configuration
+from dse.run.halving import configuration
 from dse.run.interrupt import graceful
 from dse.run.lock import InUse
 from dse.run.manifest import Manifest
@@ -26,11 +26,11 @@ from dse.run.store import Store
 from dse.run.tracking import BEHIND
 
 if TYPE_CHECKING:
+    from dse.run.halving import Leg
     from dse.run.live import Tracker
     from dse.run.rungs import Rungs
     from dse.sweep import Cell, Sweep
 
-_NOWHERE = Leg(rung=0)
 _FLUSH = 60.0  # seconds to wait for MLflow at the end of a sweep
 _FLUSH_ABORTED = 5.0  # after an error or a second Ctrl-C
 
@@ -70,7 +70,6 @@ class Session:
         name = _configuration if isinstance(runner, Judge) else None
         queue = Queue([] if rungs else pending, runner.limit, name=name)
         self._search, self._brief, self._rungs = search, not track, rungs
-        self._sent: dict[str, Leg] = {}
         self._halted: dict[str, tuple[Cell, Record, bool]] = {}  # whose trials may go on yet
         own: Callable[[], Path | None] = lambda: store.own  # noqa: E731
         self._shared = SharedQueue(queue, self._claims, news, pending, before, own, self._hear, self._wanted)
@@ -126,10 +125,8 @@ class Session:
 
     def _grow(self) -> None:
         """Whatever may run next, as far as the results go: what passes a rung, and what the search asks for."""
-        legs = {} if self._rungs is None else self._rungs.legs
-        if passed := {uid: leg for uid, leg in legs.items() if self._sent.get(uid, _NOWHERE).rung != leg.rung}:
-            self._sent |= passed
-            self._shared.put((self._cells[uid] for uid in passed), passed)
+        if self._rungs and (legs := self._rungs.fresh()):
+            self._shared.put((self._cells[uid] for uid in legs), legs)
         while self._search and (new := self._search.more()) is not None:
             known = self._store.records({cell.uid for cell in new}, self._brief)
             done = {record.uid for record in known}
@@ -174,10 +171,10 @@ class Session:
         """What is final now: these results, and those of trials that have waited at a rung and lost there."""
         if self._rungs is None:
             return found
-        self._rungs.hear(record for _, record, _ in found)
+        passed = self._rungs.hear(record for _, record, _ in found)
         self._halted |= {cell.uid: (cell, record, own) for cell, record, own in found}
-        going_on = self._rungs.open
-        return [self._halted.pop(uid) for uid in list(self._halted) if uid not in going_on]
+        look = list(self._halted) if passed else [cell.uid for cell, _, _ in found]
+        return [self._halted.pop(uid) for uid in look if not self._rungs.is_open(uid)]
 
     def _may_project(self, stack: ExitStack) -> bool:
         """One driver at a time writes to MLflow; what the others have run, the next `dse dashboard` adds."""

@@ -160,14 +160,16 @@ def test_judgement(sweep: Sweep) -> None:
     rungs = Rungs(own, cells)
     assert rungs.legs == dict.fromkeys((a, b, c, d), Leg(1, 4))
     rungs.hear([mark(a, {3: 1.0}, STOPPED), mark(b, {3: 2.0}, STOPPED), mark(c, {3: 3.0}, STOPPED)])
-    assert rungs.legs == {d: Leg(1)}  # the others wait for it, and it is not judged alone
+    assert rungs.fresh() == dict.fromkeys((a, b, c, d), Leg(1, 4))
+    assert rungs.legs == {d: Leg(1, 4)}  # the others wait for it, and it is not judged alone
     assert rungs.open == {a, b, c, d}
     rungs.hear([mark(d, {}, DIVERGED)])
-    assert rungs.legs == dict.fromkeys((a, b), Leg(2, 2))
+    assert rungs.legs == rungs.fresh() == dict.fromkeys((a, b), Leg(2, 2))
+    assert rungs.fresh() == {}
     assert rungs.open == {a, b}
     assert rungs.leg(c) is None
     rungs.hear([mark(a, {3: 1.0}, STOPPED), mark(b, {3: 2.0, 6: 0.5}, STOPPED)])
-    assert rungs.legs == {a: Leg(2)}
+    assert rungs.legs == {a: Leg(2, 2)}
     rungs.hear([mark(a, {3: 1.0, 6: 0.6}, STOPPED)])
     assert (rungs.legs, rungs.open) == ({b: Leg()}, {b})
     rungs.hear([mark(b, {3: 2.0, 6: 0.5, 12: 0.1})])
