@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
@@ -14,7 +15,7 @@ from dse.run.engine import run_sweep
 from dse.run.record import OK, STOPPED
 from dse.run.store import Store
 from dse.sweep import load_sweep
-from tests.crash.test_driver import PATIENCE, running, wait_for, written
+from tests.crash.test_driver import PATIENCE, program, running, session, wait_for, written
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow]
 
@@ -66,3 +67,19 @@ def test_a_killed_driver_goes_on(tmp_path: Path, seed: int) -> None:
             assert record.curve == whole.curve[: record.stopped["step"]], f"seed {seed}"
             assert record.stopped["by"] == "asha"
     assert not list((results / "checkpoints").iterdir())
+
+
+def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
+    """Its configuration is tried again, seed by seed, and goes on from its checkpoints."""
+    file, results = tmp_path / "tuned.yaml", tmp_path / "results"
+    file.write_text(HALVED.replace("steps: 40", "steps: 400"))
+    command = ["-m", "dse", "run", str(file), "--results", str(results), "--executor", "tune", "--workers", "1"]
+    with running([*command, "--no-track", "--device", "cpu"], results) as (process, log):
+        wait_for(results, 2, process, log)
+        pids = [pid for pid in session(process.pid) if program(pid).startswith(("ray::Resource", "ray::Config"))]
+        assert pids, [program(pid) for pid in session(process.pid)]
+        os.kill(pids[0], signal.SIGKILL)
+        assert process.wait(PATIENCE) == 0, log.read_text()
+    records = Store(results).records()
+    assert {record.status for record in records} == {OK, STOPPED}
+    assert len(records) == len(load_sweep(file).cells)
