@@ -55,7 +55,7 @@ def plan(file: File, results: Results = RESULTS, data_dir: DataDir = None, worke
     sweeps.plan(file, results, data_dir, workers)
 
 
-@app.command(epilog="Example: dse run sweeps/quickstart.yaml --workers 2")
+@app.command(epilog="Examples: dse run sweeps/quickstart.yaml --workers 2 | dse run sweeps/mine.yaml --executor tune")
 def run(
     file: File,
     results: Results = RESULTS,
