@@ -20,6 +20,7 @@ from dse.run.record import STOPPED
 
 if TYPE_CHECKING:
     from dse.run.program import Program
+    from dse.run.record import Record
     from dse.run.store import Store
     from dse.sweep import Cell, Sweep
     from dse.trial import Trial
@@ -74,19 +75,26 @@ def rule(sweep: Sweep) -> Rule | None:
     return Rule(halving.eta, halving.rungs, spared)
 
 
-def counted(sweep: Sweep, cells: Collection[Cell], store: Store) -> Mapping[str, str]:
-    """uid -> status of what counts as a result. A trial that stopped at a rung where, among these cells, it has not
-    lost is still on its way; to a sweep that stops nobody none has lost."""
+def final(sweep: Sweep, cells: Collection[Cell], records: Collection[Record]) -> list[Record]:
+    """The records that are results. A trial that stopped at a rung where, among these cells, it has not lost is still
+    on its way; to a sweep that stops nobody none has lost."""
+    own, halted = rule(sweep), any(record.status == STOPPED for record in records)
+    if own is None or not halted:
+        return [record for record in records if record.status != STOPPED]
     from dse.run.rungs import Rungs
 
-    done, own = store.done(), rule(sweep)
+    going_on = Rungs(own, cells, records).open
+    return [record for record in records if record.status != STOPPED or record.uid not in going_on]
+
+
+def counted(sweep: Sweep, cells: Collection[Cell], store: Store) -> Mapping[str, str]:
+    """uid -> status of what counts as a result: see ``final``."""
+    done, uids = store.done(), {cell.uid for cell in cells}
     halted = {uid for uid, status in done.items() if status == STOPPED}
-    if own is None:
-        return {uid: status for uid, status in done.items() if uid not in halted}
-    if halted.isdisjoint(cell.uid for cell in cells):
-        return done
-    going_on = Rungs(own, cells, store.records({cell.uid for cell in cells}, brief=True)).open
-    return {uid: status for uid, status in done.items() if uid not in halted or uid not in going_on}
+    kept: set[str] = set()
+    if rule(sweep) is not None and not halted.isdisjoint(uids):
+        kept = {record.uid for record in final(sweep, cells, store.records(uids, brief=True))}
+    return {uid: status for uid, status in done.items() if uid not in halted or uid in kept}
 
 
 def survivors(program: Program, keep: Sequence[int]) -> Program:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dse.commands.status import status
 from dse.run import width
 from dse.run.engine import run_sweep
 from dse.run.executors.base import LIMITS
@@ -96,12 +97,18 @@ def test_any_number_of_packs_gives_the_same_results(sweep: Sweep, tmp_path: Path
         assert (record.metric == alone.metric) == (record.status == OK)
 
 
-def test_survivors_are_packed_together_and_nothing_is_trained_twice(sweep: Sweep, tmp_path: Path) -> None:
+def test_survivors_are_packed_together_and_nothing_is_trained_twice(
+    sweep: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(sweep, tmp_path, limit=8)
     written = lines(tmp_path)
     at = Counter(r.stopped["rung"] if r.status == STOPPED else 3 for r in written)
     assert at == {1: 32, 2: 18, 3: 10}  # 15, 8 and 4 configurations and a baseline, with two seeds
     assert max(Counter((r.uid, str(r.stopped)) for r in written).values()) == 1
+    part = Store(tmp_path / "part")  # what there was when all had come to the first rung
+    part.append(*(r for r in written if r.stopped.get("rung") == 1))
+    status(sweep.path, part.folder)
+    assert "rungs: 14 of 32 trials done" in capsys.readouterr().out
     last = [r for r in written if r.status == OK]
     assert Counter(r.pack["width"] for r in last) == {5: 10}  # from five packs, through three, to two of like size
     assert {r.pack["resumed_at"] for r in last} == {6}
