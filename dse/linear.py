@@ -3,57 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from dse import products
+from dse.attend import QuantizedAttention
 from dse.convolution import Window, images, patches
 from dse.random import Key
 from dse.recipe import POINTS, Recipe
 from dse.recipes.bf16 import BF16, replace_gemms
-from dse.select import Plain, Where, chosen, swap
+from dse.select import Plain, Where, attending, chosen, swap
+from dse.site import Site, linear
 from dse.techniques.schedules.base import FULL, OFF, PHASES, Watch
 from dse.techniques.weights import WeightRule
-
-
-class Site(NamedTuple):
-    """Where a linear is quantized: everything about a call but its operands.
-
-    ``state``: the weight rule's tensors; ``watch``: float32 [2] that the backward pass fills for the schedule, or None.
-    """
-
-    recipe: Recipe
-    key: Key
-    state: dict[str, Tensor]
-    watch: Tensor | None = None
-
-
-class _Linear(torch.autograd.Function):
-    """Y = X W^T under a recipe: forward fprop; backward dgrad and wgrad, then the quantizers' own derivatives."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, site: Site) -> Tensor:
-        with products.plain(x):
-            y, saved = products.forward(site.recipe, x, w, site.state, site.key)
-        ctx.site = site._replace(key=site.key.frozen())  # the clock moves on between forward and a later backward
-        ctx.save_for_backward(saved.x, saved.w, *saved.copies)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        (g,), (x, w, *copies), (recipe, key, _, watch) = grads, ctx.saved_tensors, ctx.site
-        saved = products.Saved(x, w, tuple(copies))
-        dx = dw = None
-        with products.plain(g):
-            if watch is not None:
-                watch.copy_(products.watched(recipe, g, key))
-            if ctx.needs_input_grad[0]:
-                dx = products.input_gradient(recipe, saved, g, key)
-            if ctx.needs_input_grad[1]:
-                dw = products.weight_gradient(recipe, saved, g, key)
-        return dx, dw, None
 
 
 def quantized_linear(x: Tensor, w: Tensor, bias: Tensor | None, site: Site) -> Tensor:
@@ -64,8 +27,7 @@ def quantized_linear(x: Tensor, w: Tensor, bias: Tensor | None, site: Site) -> T
     """
     rows = x.reshape(-1, x.shape[-1])
     wide = torch.promote_types(torch.promote_types(x.dtype, w.dtype), torch.float32)
-    y: Tensor = _Linear.apply(rows.to(wide), w.to(wide), site)  # type: ignore[no-untyped-call]
-    y = y.reshape(*x.shape[:-1], w.shape[0])
+    y = linear(rows.to(wide), w.to(wide), site).reshape(*x.shape[:-1], w.shape[0])
     return (y if bias is None else y + bias).to(x.dtype)
 
 
@@ -82,13 +44,13 @@ class QuantizedLinear(nn.Module):
     watch: Tensor | None
     phase_index: Tensor | None
 
-    def __init__(self, linear: Plain, recipe: Recipe, layer: int) -> None:
+    def __init__(self, plain: Plain, recipe: Recipe, layer: int) -> None:
         super().__init__()
-        self.weight, self.bias = linear.weight, linear.bias
+        self.weight, self.bias = plain.weight, plain.bias
         self.recipe, self.layer = recipe, layer
         if recipe.weights:
             recipe.weights.check(recipe.fprop.rhs, recipe.fprop.rotation is not None)
-        device = linear.weight.device
+        device = plain.weight.device
         self.register_buffer("clock", torch.zeros(2, dtype=torch.int64, device=device), persistent=False)
         remembers = any(recipe.quantizer(p).remembers for p in POINTS)
         self.register_buffer("memory", torch.zeros(len(POINTS), device=device) if remembers else None)
@@ -175,7 +137,7 @@ def quantize_(
 ) -> nn.Module:
     """Replaces, in place, each ``nn.Linear`` and ``nn.Conv2d`` of ``model`` by one that computes under ``recipe``.
 
-    Returns the model.
+    Returns the model. Where the recipe says so, the products of attention are replaced too (``dse.select.attentions``).
     ``where(name, linear)`` chooses the layers (default: all); ``exempt`` holds name patterns (``head``, ``blocks.0.*``)
     that stay as they are; the recipe's own ``exempt`` counts among what is left. Parameters keep their identity and
     names, so optimizers and checkpoints are unaffected. A layer's random stream is its index among all linears, whether
@@ -191,14 +153,16 @@ def quantize_(
       (0): QuantizedLinear(in_features=64, out_features=32, bias=True, recipe='nvfp4')
     )
     """
-    kept = chosen(model, recipe, where, exempt)
-    swap(model, {linear: _quantized(linear, recipe, index) for linear, index in kept.items()})
+    kept, heads = chosen(model, recipe, where, exempt), attending(model, recipe, where, exempt)
+    swap(model, {plain: _quantized(plain, recipe, index) for plain, index in kept.items()})
+    device = next(iter(kept)).weight.device if kept else None
+    swap(model, {plain: QuantizedAttention(plain, recipe, index).to(device) for plain, index in heads.items()})
     return model
 
 
-def _quantized(linear: Plain, recipe: Recipe, index: int) -> QuantizedLinear:
-    made = QuantizedConv2d if isinstance(linear, nn.Conv2d) else QuantizedLinear
-    return made(linear, recipe, index)  # type: ignore[arg-type]
+def _quantized(plain: Plain, recipe: Recipe, index: int) -> QuantizedLinear:
+    made = QuantizedConv2d if isinstance(plain, nn.Conv2d) else QuantizedLinear
+    return made(plain, recipe, index)  # type: ignore[arg-type]
 
 
 def quantized_layers(model: nn.Module) -> list[QuantizedLinear]:
@@ -217,6 +181,9 @@ def set_clock(model: nn.Module, seed: int, step: int, steps: int | None = None) 
         if schedule is not None and layer.phase_index is not None and steps is not None:
             watch = None if layer.watch is None or layer.watch.isnan().any() else Watch(layer.watch[0], layer.watch[1])
             layer.phase_index.fill_(PHASES.index(schedule.phase(step, steps, watch, layer.phase)))
+    for module in model.modules():
+        if isinstance(module, QuantizedAttention):
+            module.set_clock(seed, step, steps)
 
 
 def before_step(model: nn.Module) -> None:

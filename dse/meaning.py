@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dse.attention import PRODUCTS, Attention, Product
 from dse.block import BlockQuantizer
 from dse.errors import OptionError
 from dse.gemm import Gemm
+from dse.quantizer import Identity
 from dse.recipe import GEMMS, POINTS, SELECTORS, Exempt, Recipe
 from dse.techniques.choices import IF4, FourOverSix, ScaleSweep
 from dse.techniques.conventions import Encode
@@ -30,14 +32,25 @@ def check(recipe: Recipe) -> None:
 
 def reasons(recipe: Recipe) -> Iterator[str]:
     """Every combination in the recipe that has no meaning, as 'path: reason'."""
+    yield from _triple(recipe)
+    yield from _whole(recipe)
+    if recipe.attention is not None:
+        for name in PRODUCTS:
+            product = getattr(recipe.attention, name)
+            found = (*_triple(product), *_copies(product), *_at_attention(product))
+            yield from (f"attention.{name}.{reason}" for reason in found)
+        yield from _attention(recipe, recipe.attention)
+
+
+def _triple(owner: Recipe | Product) -> Iterator[str]:
+    """In the three GEMMs of the linears, or of a product of attention."""
     for point in POINTS:
-        q = recipe.quantizer(point)
+        q = owner.quantizer(point)
         if isinstance(q, BlockQuantizer):
             found = [reason for rule in _AT_A_POINT for reason in rule(q)]
-            derivatives = _differentiated(q) if point in SELECTORS["forward"] else _never_differentiated(q, recipe)
+            derivatives = _differentiated(q) if point in SELECTORS["forward"] else _never_differentiated(q, owner)
             yield from (f"{point}.{reason}" for reason in (*derivatives, *found))
-    yield from _gemms(recipe)
-    yield from _whole(recipe)
+    yield from _gemms(owner)
 
 
 def _differentiated(q: BlockQuantizer) -> Iterator[str]:
@@ -48,12 +61,12 @@ def _differentiated(q: BlockQuantizer) -> Iterator[str]:
         yield "statistic: hard_soft is absmax but for its gradient, and scale_gradient is 'constant'"
 
 
-def _never_differentiated(q: BlockQuantizer, recipe: Recipe) -> Iterator[str]:
+def _never_differentiated(q: BlockQuantizer, owner: Recipe | Product) -> Iterator[str]:
     """At the backward points: an option about derivatives is idle, and welcome only as a copy of one that is at work.
 
     ``*.slope: dge`` is such a copy at the backward points, ``G.slope: dge`` is not.
     """
-    forward = [f for point in SELECTORS["forward"] if isinstance(f := recipe.quantizer(point), BlockQuantizer)]
+    forward = [f for point in SELECTORS["forward"] if isinstance(f := owner.quantizer(point), BlockQuantizer)]
     for name, value, usual in (
         ("slope", lambda f: f.slope, STRAIGHT_THROUGH),
         ("scale_slope", lambda f: f.scale_slope, STRAIGHT_THROUGH),
@@ -125,19 +138,19 @@ def _choices(q: BlockQuantizer) -> Iterator[str]:
 _AT_A_POINT = (_scales, _conventions, _tensor_scales, _choices)
 
 
-def _gemms(recipe: Recipe) -> Iterator[str]:
+def _gemms(owner: Recipe | Product) -> Iterator[str]:
     """A rotation without quantization cancels."""
     for name in GEMMS:
-        if getattr(recipe, name).rotation is not None and not _quantized(getattr(recipe, name)):
+        if getattr(owner, name).rotation is not None and not _quantized(getattr(owner, name)):
             yield f"{name}.rotation: neither operand has a block quantizer, so it cancels"
 
 
 def _whole(recipe: Recipe) -> Iterator[str]:
     """Options of the recipe need something quantized to act on."""
-    backward = _quantized(recipe.dgrad) or _quantized(recipe.wgrad)
-    if recipe.backward_source == "forward" and not _quantized(recipe.fprop):
-        yield "backward_source: the forward GEMM quantizes nothing, so its copies are the originals"
-    if not _quantized(recipe.fprop) and not backward:
+    yield from _copies(recipe)
+    heads = [getattr(recipe.attention, name) for name in PRODUCTS] if recipe.attention else []
+    backward = any(_quantized(owner.dgrad) or _quantized(owner.wgrad) for owner in (recipe, *heads))
+    if not any(_quantized(owner.fprop) for owner in (recipe, *heads)) and not backward:
         for option, acts in (("schedule", recipe.schedule is not None), ("exempt", recipe.exempt != Exempt())):
             if acts:
                 yield f"{option}: the recipe quantizes nothing"
@@ -150,6 +163,30 @@ def _whole(recipe: Recipe) -> Iterator[str]:
             recipe.weights.check(recipe.fprop.rhs, rotated=recipe.fprop.rotation is not None)
         except OptionError as error:
             yield str(error)
+
+
+def _copies(owner: Recipe | Product) -> Iterator[str]:
+    """Forward copies are made where something is quantized."""
+    if owner.backward_source == "forward" and not _quantized(owner.fprop):
+        yield "backward_source: the forward GEMM quantizes nothing, so its copies are the originals"
+
+
+def _at_attention(product: Product) -> Iterator[str]:
+    """Samples and heads come and go, so nothing can be held for them."""
+    for point in POINTS:
+        if product.quantizer(point).remembers:
+            yield f"{point}.tensor_scale: each sample and head has its own, so none is held from step to step"
+
+
+def _attention(recipe: Recipe, attention: Attention) -> Iterator[str]:
+    """Attention in high precision is written 'none', and its gradients are watched by nobody."""
+    points = [getattr(attention, name).quantizer(point) for name in PRODUCTS for point in POINTS]
+    if all(isinstance(q, Identity) for q in points):
+        yield "attention: none of its products' operands is quantized; write 'none'"
+    elif attention.smooth_keys and not isinstance(attention.scores.fprop.rhs, BlockQuantizer):
+        yield "attention.smooth_keys: the keys have no block quantizer at attention.scores.fprop.rhs"
+    if isinstance(recipe.schedule, NoiseSwitch):
+        yield "schedule: noise_switch watches the gradients of linears, and attention's products would never switch"
 
 
 def _quantized(gemm: Gemm) -> bool:

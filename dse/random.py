@@ -68,6 +68,10 @@ class Key:
 
     - ``memory``: float32 ``[..., 6]``, one value per quantization point, 0 when empty, changed in place; or None;
     - ``sampling``: False in evaluation, which reads the memory and leaves it alone.
+
+    ``matrices``: where a trial has several operands at one point (samples and heads of attention), how many; operands
+    are then [members * matrices, rows, columns], and draw as one operand of all their rows would. 0: one, with the
+    clock's leading axes.
     """
 
     clock: Tensor
@@ -76,6 +80,7 @@ class Key:
     draw: int = 0
     memory: Tensor | None = None
     sampling: bool = True
+    matrices: int = 0
 
     def at(self, point: int) -> Key:
         """The same layer and step at another quantization point."""
@@ -94,6 +99,10 @@ class Key:
 
         Element (m, k) depends on (key, m, k) and the number of columns only.
         """
+        if self.matrices:
+            drawn = replace(self, matrices=0).bits(self.matrices * rows, columns, n)
+            stacked: Tensor = drawn.unflatten(-2, (self.matrices, rows)).flatten(0, -3)
+            return stacked
         lane = 8 if n <= 8 else 16 if n <= 16 else 32
         calls = GROUP * lane // 128
         groups = -(-columns // GROUP)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
+from dse.attention import PRODUCTS, Attention, Product
 from dse.errors import OptionError, nearest
 from dse.formats import Format
 from dse.gemm import Gemm
@@ -66,7 +67,10 @@ class Recipe:
     - ``backward_source``: what the backward GEMMs quantize as W and X: the 'original' tensors, or the 'forward' copies
       ('double quantization', in the forward GEMM's rotated space: the result is rotated back);
     - ``weights``: a rule about the weights (Q-EMA ...); ``schedule``: which precision at which step;
-    - ``exempt``: layers that stay in the baseline's precision. Raises OptionError for an unknown source.
+    - ``exempt``: layers that stay in the baseline's precision;
+    - ``attention``: numerics of the two products of softmax attention; none: high precision, fused where possible.
+
+    Raises OptionError for an unknown source.
     """
 
     name: str = field(default="", metadata={"label": True})
@@ -79,6 +83,7 @@ class Recipe:
     weights: WeightRule | None = None
     schedule: Schedule | None = None
     exempt: Exempt = field(default_factory=Exempt)
+    attention: Attention | None = None
 
     def __post_init__(self) -> None:
         if self.backward_source not in ("original", "forward"):
@@ -90,35 +95,95 @@ class Recipe:
         return getattr(getattr(self, gemm), side)  # type: ignore[no-any-return]
 
 
+_Owner = TypeVar("_Owner", Recipe, Product)
+
 RECIPE_OPTIONS = tuple(f.name for f in fields(Recipe) if f.name not in GEMMS and not f.metadata.get("label"))
 """Options of the recipe as a whole, written without a point."""
+
+
+SAME = "same"
+"""What ``attention`` and its products may say: the numerics of the recipe's linears, as they stand."""
 
 
 def override(recipe: Recipe, path: str, data: Any) -> Recipe:
     """The recipe with one option set: ``wgrad.rhs.rounding``, ``G.rounding``, ``*.block``, ``wgrad.rotation``.
 
-    ``data`` is what YAML holds: a registry name, a mapping ``{name: {parameter: value}}``, a number or none.
+    ``data`` is what YAML holds: a registry name, a mapping ``{name: {parameter: value}}``, a number or none. The same
+    options of attention's products stand behind ``attention.scores``, ``attention.outputs``, or ``attention`` for both:
+    ``attention.scores.G.rounding``; ``attention: same`` copies the numerics of the linears.
     Raises OptionError (one line: the path, what is wrong, the nearest valid choice) when a part of the path does not
     exist, the value does not fit, or the option has no meaning at any of the points because the recipe does not
     quantize them.
     """
-    if path.split(".")[0] in RECIPE_OPTIONS:
-        return _set(recipe, path.split("."), data, path)  # type: ignore[no-any-return]
-    selector, option = _split(path)
+    head, *rest = path.split(".")
+    if head == "attention":
+        return replace(recipe, attention=_attention(recipe, rest, data, path))
+    if head in RECIPE_OPTIONS:
+        return _set(recipe, [head, *rest], data, path)  # type: ignore[no-any-return]
+    return _at_points(recipe, path, data, path)
+
+
+def _at_points(owner: _Owner, option_path: str, data: Any, path: str) -> _Owner:
+    """``owner``, the recipe or a product of its attention, with an option set at some of its points."""
+    selector, option = _split(option_path, path)
     head, *rest = option
     if head in {f.name for f in fields(Gemm)}:
         gemms = dict.fromkeys(point.split(".")[0] for point in SELECTORS[selector])
         for gemm in gemms:
-            recipe = replace(recipe, **{gemm: _set(getattr(recipe, gemm), option, data, path)})
-        return recipe
-    touched = [p for p in SELECTORS[selector] if _reaches(recipe.quantizer(p), option)]
-    touched = touched or [p for p in SELECTORS[selector] if _has(recipe.quantizer(p), head)]  # ``_set`` says what lacks
+            owner = replace(owner, **{gemm: _set(getattr(owner, gemm), option, data, path)})
+        return owner
+    touched = [p for p in SELECTORS[selector] if _reaches(owner.quantizer(p), option)]
+    touched = touched or [p for p in SELECTORS[selector] if _has(owner.quantizer(p), head)]  # ``_set`` says what lacks
     if not touched:
-        raise OptionError(_no_meaning(recipe, selector, head, path))
+        raise OptionError(_no_meaning(owner, selector, head, path))
     for point in touched:
         gemm, side = point.split(".")
-        recipe = replace(recipe, **{gemm: _set(getattr(recipe, gemm), [side, head, *rest], data, path)})
-    return recipe
+        owner = replace(owner, **{gemm: _set(getattr(owner, gemm), [side, head, *rest], data, path)})
+    return owner
+
+
+def _attention(recipe: Recipe, parts: list[str], data: Any, path: str) -> Attention | None:
+    """What a recipe says about attention once ``path`` (its ``parts`` after 'attention') is set to ``data``."""
+    if not parts:
+        if not isinstance(data, Mapping) and data != SAME:
+            return from_data(Recipe, "attention", data, path)  # type: ignore[no-any-return]
+        each = dict.fromkeys(PRODUCTS, SAME) if data == SAME else data
+        new = replace(recipe, attention=Attention())
+        for name, value in each.items():
+            new = replace(new, attention=_attention(new, str(name).split("."), value, f"{path}.{name}"))
+        return new.attention
+    own, names, inner = recipe.attention or Attention(), list(PRODUCTS), parts
+    if parts[0] in PRODUCTS:
+        names, inner = [parts[0]], parts[1:]
+        if not inner:
+            return replace(own, **{parts[0]: _product(recipe, data, path)})  # type: ignore[arg-type]
+    elif parts[0] not in SELECTORS:
+        return _set(own, parts, data, path)  # type: ignore[no-any-return]
+    made, errors = {}, []
+    for name in names:
+        try:
+            made[name] = _inside(getattr(own, name), inner, data, path)
+        except OptionError as error:
+            errors.append(error)
+    if not made:
+        raise errors[0]
+    return replace(own, **made)  # type: ignore[arg-type]
+
+
+def _product(recipe: Recipe, data: Any, path: str) -> Product:
+    if data == SAME:
+        return Product(recipe.fprop, recipe.dgrad, recipe.wgrad, recipe.backward_source)
+    return Product() if data in (None, "none", "off") else from_data(Attention, "scores", data, path)
+
+
+def _inside(product: Product, parts: list[str], data: Any, path: str) -> Product:
+    """A product with one option set; a selector alone stands for the quantizers at its points."""
+    inner = ".".join(parts)
+    if parts[0] not in SELECTORS:
+        return _set(product, parts, data, path)  # type: ignore[no-any-return]
+    for point in SELECTORS.get(inner, (inner,)):
+        product = _at_points(product, point, data, path)
+    return product
 
 
 def is_option_path(path: str) -> bool:
@@ -126,20 +191,23 @@ def is_option_path(path: str) -> bool:
     return any(path == s or path.startswith(s + ".") for s in (*SELECTORS, *RECIPE_OPTIONS))
 
 
-def _split(path: str) -> tuple[str, list[str]]:
-    """'wgrad.rhs.rounding' -> ('wgrad.rhs', ['rounding']); the longest selector wins; a bare point is a quantizer."""
-    parts = path.split(".")
+def _split(option_path: str, path: str) -> tuple[str, list[str]]:
+    """'wgrad.rhs.rounding' -> ('wgrad.rhs', ['rounding']); the longest selector wins; a bare point is a quantizer.
+
+    ``path``: how messages call it.
+    """
+    parts = option_path.split(".")
     for n in (2, 1):
         selector = ".".join(parts[:n])
         if selector in SELECTORS and len(parts) > n:
             return selector, parts[n:]
-    if path in POINTS:
+    if option_path in POINTS:
         return parts[0], [parts[1]]
     if parts[0] not in SELECTORS:
         raise OptionError(
             f"{path}: no quantization point {parts[0]!r}{nearest(parts[0], [*SELECTORS, *RECIPE_OPTIONS])}"
         )
-    raise OptionError(f"{path}: names no option; write for example {parts[0]}.rounding")
+    raise OptionError(f"{path}: names no option; write for example {path}.rounding")
 
 
 def _has(obj: object, name: str) -> bool:
@@ -174,10 +242,11 @@ def _set(obj: Any, option: list[str], data: Any, path: str) -> Any:
         raise OptionError(f"{path}: {error}") from None
 
 
-def _no_meaning(recipe: Recipe, selector: str, option: str, path: str) -> str:
+def _no_meaning(owner: Recipe | Product, selector: str, option: str, path: str) -> str:
     from dse.block import BlockQuantizer
 
     known = [f.name for f in fields(BlockQuantizer)] + [f.name for f in fields(Gemm)]
     if option not in known:
         return f"{path}: no option {option!r}{nearest(option, known)}"
-    return f"{path}: recipe {recipe.name!r} has no block quantizer at {selector}, so {option!r} has no meaning there"
+    who = f"recipe {owner.name!r}" if isinstance(owner, Recipe) else "this product of attention"
+    return f"{path}: {who} has no block quantizer at {selector}, so {option!r} has no meaning there"

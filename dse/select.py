@@ -1,10 +1,10 @@
-"""Which linears (and convolutions, which are linears over patches) a recipe quantizes, and how they are replaced."""
+"""Which linears, convolutions (linears over patches) and attentions a recipe quantizes, and how they are replaced."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from torch import nn
 
@@ -49,12 +49,48 @@ def chosen(
     return kept
 
 
-def swap(model: nn.Module, made: Mapping[Plain, nn.Module]) -> None:
-    """Puts, in place, ``made[linear]`` wherever ``linear`` stood, under all of its names."""
-    for name, linear in _named(model).items():
-        if linear in made:
+def attentions(model: nn.Module) -> dict[nn.Module, int]:
+    """The model's attentions with their numbers in the model's order.
+
+    These are the modules, without parameters, whose class says ``attends = True``: ``module(q, k, v, causal, mask)`` is
+    softmax(q k^T / sqrt(D)) v over [B, H, T, D], each weight times ``mask`` if it is given.
+    """
+    return {module: i for i, module in enumerate(dict.fromkeys(_attentions(model).values()))}
+
+
+def attending(
+    model: nn.Module, recipe: Recipe, where: Where | None = None, exempt: Sequence[str] = ()
+) -> dict[nn.Module, int]:
+    """The attentions whose products ``recipe`` quantizes, with their numbers among all.
+
+    Left alone are those whose names match a pattern, and those beside linears (in the module that holds it, at any
+    depth) of which none is quantized.
+    """
+    if recipe.attention is None:
+        return {}
+    order, kept, names = attentions(model), chosen(model, recipe, where, exempt), _attentions(model)
+    patterns, left_out = (*exempt, *recipe.exempt.names), set()
+    for name, module in names.items():
+        beside = _named(model.get_submodule(name.rpartition(".")[0])).values()
+        if any(fnmatchcase(name, p) for p in patterns) or (beside and not any(linear in kept for linear in beside)):
+            left_out.add(module)
+    return {module: i for module, i in order.items() if module not in left_out}
+
+
+def swap(model: nn.Module, made: Mapping[Any, nn.Module]) -> None:
+    """Puts, in place, ``made[module]`` wherever ``module`` stood, under all of its names."""
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if module in made:
             parent, _, attribute = name.rpartition(".")
-            setattr(model.get_submodule(parent), attribute, made[linear])
+            setattr(model.get_submodule(parent), attribute, made[module])
+
+
+def _attentions(model: nn.Module) -> dict[str, nn.Module]:
+    return {
+        name: m
+        for name, m in model.named_modules(remove_duplicate=False)
+        if getattr(type(m), "attends", False) and name
+    }
 
 
 def _named(model: nn.Module) -> dict[str, Plain]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks import options
+from tasks.pictures import Pictures
 
 D = TypeVar("D")  # the task's data: a small frozen dataclass of tensors
 Model = Callable[..., Tensor]  # an nn.Module, or torch.func.functional_call bound to stacked parameters
@@ -129,6 +130,14 @@ class Task(ABC, Generic[D]):
     def grade(self, data: D, samples: Tensor) -> dict[str, float]:
         """Metrics of one member's samples, added to its last held-out ones."""
         return {}
+
+    def show(self, data: D, samples: Tensor) -> Pictures | None:
+        """The first few of one member's samples as its record keeps them; None: nothing to look at."""
+        return None
+
+    def real(self, data: D) -> Pictures | None:
+        """Real pictures to see the samples beside; kept by unquantized trials."""
+        return None
 
     @abstractmethod
     def exempt(self) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ from tasks.image import PATCH, SIZES
 from tasks.nets.conv import UNet
 from tasks.nets.dit import Dit
 from tasks.noise import PROCESSES
+from tasks.pictures import Pictures, count
 from tasks.streams import LEVEL, NOISE, generator, integers, normals, uniforms
 
 TINY = {
@@ -52,14 +53,16 @@ CONVOLVED = {"tiny": 60, "small": 240, "base": 360}  # by the U-Net, which costs
 @dataclass(frozen=True)
 class Diffusion(Task[Images]):
     """Options: `source` digits | fashion-mnist | cifar10 | emoji32 (or the path of an .npz file of pictures), `size`
-    tiny | small | base, `process` ddpm | edm, `net` dit | unet; `generate`: how many images to make and grade at the
-    end (0: none).
+    tiny | small | base, `process` ddpm | edm, `net` dit | unet; `generate`: how many images to grade at the end (0:
+    none).
 
     The loss is the process's denoising error, 1 for a network that answers 0, on fixed images with fixed noise at
     evenly spaced quantiles of the noise level; `loss_low`, `loss_mid`, `loss_high`: its thirds by rising noise.
 
-    `frechet`: the Fréchet distance between `generate` images, made from fixed noise by a deterministic sampler of
-    STEPS steps, and real ones, in the features of a classifier of the same data (`tasks.frechet`).
+    At the end every model makes images from the same fixed noise with a deterministic sampler of STEPS steps. The first
+    few are kept for the report (`tasks.pictures`); where `generate` is set, `frechet` is the Fréchet distance between
+    so many and real ones, in the features of a classifier of the same data (`tasks.frechet`). The few alone cost
+    STEPS forward passes of 8 images (edm: 2 STEPS - 1): 1 to 4 % of a training, see docs/add-a-task.md.
     """
 
     name: ClassVar[str] = "diffusion"
@@ -126,15 +129,25 @@ class Diffusion(Task[Images]):
         low, mid, high = losses.unflatten(0, (3, -1)).mean(-1)
         return {"loss": losses.mean(), "loss_low": low, "loss_mid": mid, "loss_high": high}
 
-    def prompts(self, data: Images) -> Batch | None:
-        """Noise [generate, (channels,) S, S], the lowest and the highest pixel []."""
-        if not self.generate:
-            return None
-        e = torch.randn(self.generate, *data.x.shape[1:], generator=generator("samples"))
-        return e.to(data.x.device), data.standard(data.x.min()), data.standard(data.x.max())
+    def prompts(self, data: Images) -> Batch:
+        """Noise [n, (channels,) S, S], the lowest and the highest pixel []."""
+        n = self.generate or count(data.x[0].numel())
+        e = torch.randn(n, *data.x.shape[1:], generator=generator("samples"))
+        return e.to(data.x.device), *_range(data)
 
     def samples(self, model: Model, batch: Batch) -> Tensor:
         return PROCESSES[self.process].sample(model, batch[0], STEPS, batch[1], batch[2])
 
     def grade(self, data: Images, samples: Tensor) -> dict[str, float]:
-        return {"frechet": judge(data).distance(samples)}
+        return {"frechet": judge(data).distance(samples)} if self.generate else {}
+
+    def show(self, data: Images, samples: Tensor) -> Pictures | None:
+        return Pictures.of(samples, *_range(data))
+
+    def real(self, data: Images) -> Pictures | None:
+        return Pictures.of(data.standard(data.test_x[: count(data.x[0].numel())]), *_range(data))
+
+
+def _range(data: Images) -> tuple[Tensor, Tensor]:
+    """The lowest and the highest pixel [], standardized."""
+    return data.standard(data.x.min()), data.standard(data.x.max())

@@ -35,6 +35,8 @@ def registries() -> Iterator[None]:
 
 def run(page: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The page as a module, so that its classes are pickled and hinted like those of a file."""
+    if "from transformers import" in page.read_text():
+        pytest.importorskip("transformers", reason="the page needs transformers: pip install 'fp4-dse[hf]'")
     module = ModuleType(page.stem.replace("-", "_"))
     monkeypatch.setitem(sys.modules, module.__name__, module)
     torch.manual_seed(0)

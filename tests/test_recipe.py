@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from dse.attention import Product
 from dse.block import BlockQuantizer
 from dse.errors import OptionError
 from dse.formats import E2M1, E4M3, E8M0, UE4M3, UE5M3
@@ -14,6 +15,7 @@ from dse.gemm import Gemm
 from dse.quantizer import BFloat16, Identity
 from dse.recipe import GEMMS, POINTS, SELECTORS, Recipe, is_option_path, override
 from dse.recipes import RECIPES
+from dse.registry import build, to_data
 from dse.techniques.rotations import Hadamard
 from dse.techniques.rounding import NEAREST_EVEN, Stochastic, TowardZero, Up
 from dse.techniques.tensor_scales import Current
@@ -113,6 +115,16 @@ def test_points_a_recipe_does_not_quantize_are_left_alone() -> None:
         ("bf16", "*.block", 16, "recipe 'bf16' has no block quantizer at *, so 'block' has no meaning there"),
         ("fp32", "G.rounding", "up", "'rounding' has no meaning there"),
         ("mxfp4", "fprop.lhs", "blok", "unknown quantizer 'blok'; did you mean 'block'?"),
+        ("mxfp4", "attention", "sam", "attention: expected a mapping, found 'sam'"),
+        ("mxfp4", "attention", {"score": "same"}, "Attention has no option 'score'; did you mean 'scores'?"),
+        ("mxfp4", "attention", {"scores": {"fprp": {}}}, "Product has no option 'fprp'; did you mean 'fprop'?"),
+        ("mxfp4", "attention.scores.G.rouding", "up", "no option 'rouding'; did you mean 'rounding'?"),
+        ("mxfp4", "attention.scores.fprp.lhs", "block", "Product has no option 'fprp'; did you mean 'fprop'?"),
+        ("mxfp4", "attention.Q.rounding", "up", "Attention has no option 'Q'"),
+        ("mxfp4", "attention.*.block", 16, "this product of attention has no block quantizer at *"),
+        ("mxfp4", "attention.scores.wgrad.rotation.size", 16, "the recipe has none there"),
+        ("mxfp4", "attention.smooth_keys", 1, "attention.smooth_keys: expected bool, found 1"),
+        ("mxfp4", "attention.outputs", "none of it", "expected a mapping, found 'none of it'"),
     ],
     ids=lambda x: x if isinstance(x, str) and "." in x and " " not in x else "",
 )
@@ -155,3 +167,35 @@ def test_the_gallery_is_what_its_sources_say() -> None:
         assert (recipe.fprop.rotation, recipe.dgrad.rotation) == (None, None)
     assert NVFP4.wgrad.rotation == Hadamard(16, "fixed")
     assert RECIPES["ue5m3_current"].wgrad.rotation is None
+
+
+def test_attention_is_set_by_the_paths_of_its_products() -> None:
+    mxfp4 = RECIPES["mxfp4"]
+    same = override(mxfp4, "attention", "same")
+    own = same.attention
+    assert own is not None
+    assert own.scores == own.outputs
+    assert (own.scores.fprop, own.scores.dgrad, own.scores.wgrad) == (mxfp4.fprop, mxfp4.dgrad, mxfp4.wgrad)
+    assert override(same, "attention", "none") == mxfp4
+    assert override(override(mxfp4, "attention.scores", "same"), "attention.outputs", "same") == same
+    assert override(mxfp4, "attention", {"scores": "same", "outputs": "same"}) == same
+    q = mxfp4.fprop.lhs
+    for path, points in (
+        (
+            "attention.G.rounding",
+            {("scores", "dgrad.lhs"), ("scores", "wgrad.lhs"), ("outputs", "dgrad.lhs"), ("outputs", "wgrad.lhs")},
+        ),
+        ("attention.outputs.fprop.lhs.rounding", {("outputs", "fprop.lhs")}),
+        ("attention.scores.X.rounding", {("scores", "fprop.lhs"), ("scores", "wgrad.rhs")}),
+    ):
+        changed = override(same, path, "stochastic").attention
+        assert changed is not None
+        found = {(n, p) for n in ("scores", "outputs") for p in POINTS if getattr(changed, n).quantizer(p) != q}
+        assert found == points
+    half = override(mxfp4, "attention.outputs.forward", "bf16").attention
+    assert half is not None
+    assert half.scores == Product()
+    assert half.outputs.fprop == RECIPES["bf16"].fprop
+    assert override(override(same, "attention.outputs", "none"), "attention.*.block", 16).attention is not None
+    assert to_data(override(mxfp4, "attention", "none")) == to_data(mxfp4)
+    assert build(Recipe, to_data(same), "recipe") == replace(same, name="", summary="", source="")

@@ -31,10 +31,16 @@ JOBS = (
     Job("optimizers", "tests/gpu/test_optimizers_on_cuda.py", 60, 12),
     Job("batches", "tests/tasks/test_packs_on_cuda.py", 60, 8),
     Job("fused", "tests/gpu/test_fused_on_cuda.py", 60, 12),
-    Job("packs", "tests/gpu/test_packs_on_cuda.py", 180, 12),
-    Job("bench-kernels", "-m dse.bench.kernels quick", 90, 12),
-    Job("bench-packs", "-m dse.bench.packs --device cuda --budget 170 --out {out}/packs.json", 200, 40),
+    Job("packs", "tests/gpu/test_packs_on_cuda.py", 240, 12),
+    Job("bench-kernels", "-m dse.bench.kernels quick", 90, 60),
     Job("bench-sweep", "-m dse.bench.sweep --device cuda --out {out}/sweep.json", 90, 4),
+    Job(
+        "bench-packs",
+        "-m dse.bench.packs --device cuda --budget 300 --seconds 1 --crowded mlp gpt128 gpt256 --crowds 4 16"
+        " --out {out}/packs.json",
+        330,
+        80,
+    ),
     Job("kernels", "tests/gpu/test_kernels_equal.py 14", 240, 12),
     Job("reference", "tests/gpu/test_reference_on_cuda.py", 90, 3),
 )

@@ -6,18 +6,15 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dse.run.executors.base import OnProgress, OnRecords, Stop
 from dse.run.executors.pool import Actor
+from dse.run.halving import Leg
 from dse.run.packing import Supply
 from dse.run.record import OK, Record
+from dse.run.setup import OnStep
 from dse.sweep import Sweep, load_sweep
 from dse.trial import Trial
-
-if TYPE_CHECKING:
-    from dse.run.halving import Leg
-    from dse.run.train import OnStep
 
 POINTS = 100
 """Of the made-up curve: as many as a real one keeps."""

@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ahead = (AHEAD if options.device.startswith("cuda") else 0) if options.ahead is None else options.ahead
     settings = Settings(seconds=options.seconds, crowded=tuple(options.crowded) or Settings.crowded, ahead=ahead)
     settings = replace(settings, widths=tuple(options.widths)) if options.widths else settings
+    settings = replace(settings, crowds=tuple(options.crowds)) if options.crowds else settings
     try:
         measure_packs(
             options.device,
@@ -92,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seconds", type=float, default=1.5, help="of measuring each variant")
     add("--width", type=int, help="of the packs that are compared (64)")
     add("--widths", type=int, nargs="*", default=[], help="further widths (1 16 256)")
+    add("--crowds", type=int, nargs="*", default=[], help="numbers of eager processes (2 4 8 16)")
     add("--crowded", nargs="*", default=[], help="models that eager processes are tried on (gpt128)")
     add("--ahead", type=int, help=f"processes that compile kernels first; 0: none ({AHEAD} on a GPU)")
     add("--peer", action="append", default=[], metavar="PACKAGE=PATH", help="microxcaling or torchao, and its folder")

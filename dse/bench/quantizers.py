@@ -15,22 +15,24 @@ from dse.block import BlockQuantizer
 from dse.formats import E2M1, E8M0, UE4M3
 from dse.gemm import Gemm
 from dse.kernels import Use, quantize, quantize_both, table
-from dse.kernels.launch import DEFAULT, Shape
+from dse.kernels.launch import Shape
 from dse.random import Key
 from dse.techniques.rotations import Hadamard
 from dse.techniques.rounding import Stochastic, TowardZero
 from dse.techniques.tensor_scales import Current
 
-SHAPES = {
-    "default": DEFAULT,
+SHAPES: dict[str, Shape | None] = {
+    "default": None,
+    "plain": Shape(),
     "exchange": Shape(store=16),
     "two groups": Shape(positions=256, across_positions=512, across=256),
     "80 registers": Shape(registers=80),
     "narrow": Shape(along=8, across_positions=256, across=64),
     "repeat": Shape(repeat=4),
+    "repeat 8": Shape(repeat=8),
     "eight warps": Shape(positions=256, across_positions=512, across=256, warps=8),
 }
-"""Tile shapes to choose from."""
+"""Tile shapes to choose from; by default the launcher does."""
 
 _NEAREST = BlockQuantizer(E2M1, UE4M3, 16)
 _RANDOM = replace(_NEAREST, rounding=Stochastic(8))
@@ -91,7 +93,7 @@ def kernel_jobs(device: str, quick: bool) -> Iterator[Job]:
         for name, figure in FIVE.items():
             yield _kernel(name, label, figure, shape, device)
     for name in list(MORE)[: 6 if quick else None]:
-        yield _kernel(name, "default", MORE[name], DEFAULT, device)
+        yield _kernel(name, "default", MORE[name], None, device)
 
 
 def reference_jobs(device: str, quick: bool) -> Iterator[Job]:
@@ -107,7 +109,7 @@ def reference_jobs(device: str, quick: bool) -> Iterator[Job]:
     yield from _peers()
 
 
-def _kernel(name: str, label: str, figure: Figure, shape: Shape, device: str) -> Job:
+def _kernel(name: str, label: str, figure: Figure, shape: Shape | None, device: str) -> Job:
     t, k = table([figure.use], device), key(device)
 
     def call(x: Tensor) -> object:

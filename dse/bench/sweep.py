@@ -60,7 +60,7 @@ def measure_sweep(device: str, quick: bool = False, trials: int = 1000, folder: 
         executor = LocalExecutor(Options(None, None, device))
         if device.startswith("cuda"):
             warm = [replace(cell.trial, training=replace(cell.trial.training, steps=8)) for cell in cells[: len(MIX)]]
-            train.run_pack(warm, device=device)
+            train.run_pack(warm, train.Setup(device=device))
         with _clocked(device) as packs:
             start = time.perf_counter()
 

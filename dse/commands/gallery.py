@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
+from dse.attention import PRODUCTS, Attention, Product
 from dse.errors import UserError, nearest
 from dse.formats import ELEMENTS, SCALES, Format
 from dse.gemm import Gemm
@@ -32,7 +33,7 @@ def recipes(name: str | None, options: bool) -> None:
 def cost(name: str, shape: str | None, settings: list[str]) -> None:
     from rich.console import Console
 
-    from dse.cost import breakdown, overhead, relative_time, render
+    from dse.cost import attention, breakdown, overhead, relative_time, render
     from dse.cost.shapes import LLAMA3_8B, parse_shape
 
     recipe = get(name)
@@ -46,6 +47,8 @@ def cost(name: str, shape: str | None, settings: list[str]) -> None:
     console = Console()
     for layer in layers:
         console.print(render(breakdown(recipe, layer), layer))
+    for product, layer in attention(recipe, layers):
+        console.print(render(breakdown(product, layer), layer))
     title = " ".join([name, *settings])
     print(
         f"{title}: vector operations take {overhead(recipe, layers):.1f} % of the GEMM time if nothing overlaps; "
@@ -71,13 +74,26 @@ def describe(recipe: Recipe, full: bool = False) -> Iterator[str]:
     ``full``: with every parameter, also those at their default.
     """
     data = resolved if full else to_data
+    yield from _points(recipe, data)
+    rest = {name: own for name, own in to_data(recipe).items() if name not in (*GEMMS, "attention")}
+    yield from (f"{name}: {short(own)}" for name, own in rest.items())
+    if recipe.attention is not None:
+        for name in PRODUCTS:
+            product = getattr(recipe.attention, name)
+            yield from (f"attention.{name}.{line}" for line in _points(product, data))
+            if product.backward_source != "original":
+                yield f"attention.{name}.backward_source: {product.backward_source}"
+        if recipe.attention.smooth_keys:
+            yield "attention.smooth_keys: True"
+
+
+def _points(owner: Recipe | Product, data: Callable[[Any], Any]) -> Iterator[str]:
     for point in POINTS:
-        yield f"{point:10} {short(data(recipe.quantizer(point)))}"
+        yield f"{point:10} {short(data(owner.quantizer(point)))}"
     for gemm in GEMMS:
         for name in ("rotation", "accumulation"):
-            if part := getattr(getattr(recipe, gemm), name, None):
+            if part := getattr(getattr(owner, gemm), name, None):
                 yield f"{gemm}.{name} {short(data(part))}"
-    yield from (f"{name}: {short(own)}" for name, own in to_data(recipe).items() if name not in GEMMS)
 
 
 def resolved(obj: Any) -> Any:
@@ -100,7 +116,10 @@ def _options() -> None:
     print("gemm (written GEMM.NAME, for example wgrad.rotation):")
     print(*(f"  {line}" for line in _parameters(Gemm)), "recipe (written without a point):", sep="\n")
     print(*(f"  {line}" for line in _parameters(Recipe) if line.split(":")[0] in RECIPE_OPTIONS), sep="\n")
-    print(*(f"    exempt.{line}" for line in _parameters(Exempt)), "", sep="\n")
+    print(*(f"    exempt.{line}" for line in _parameters(Exempt)), sep="\n")
+    print("    attention: same (as the linears), none, or for each of its products the options above, written")
+    print("    attention.PRODUCT.POINT.NAME, for example attention.scores.G.rounding (without PRODUCT: of both)")
+    print(*(f"    attention.{line}" for line in _parameters(Attention)), "", sep="\n")
     for base, family in FAMILIES.items():
         print(f"{words(base)}:")
         for name, cls in family.items():

@@ -100,7 +100,7 @@ def report(file: Path, results: Path, out: Path) -> None:
     sweep = so_far(load_sweep(file), results)
     if not sweep.cells:
         raise UserError(f"the search of {sweep.name} has asked for nothing yet; run: dse run {file}")
-    records = Store(results).records({cell.uid for cell in sweep.cells})
+    records = Store(results).records({cell.uid for cell in sweep.cells}, without=("probes",))
     path = write_report(sweep, records, out, results)
     print(f"{len(records)} of {len(sweep.cells)} trials in {path}")
 

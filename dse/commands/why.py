@@ -66,6 +66,9 @@ def _result(record: Record, baseline: Record | None) -> Iterator[str]:
         )
     if record.metrics:
         yield _row("metrics", ", ".join(f"{name} {_number(value)}" for name, value in record.metrics.items()))
+    if record.metrics_bf16:
+        said = ", ".join(f"{name} {_number(value)}" for name, value in record.metrics_bf16.items())
+        yield _row("", f"{said} with the weights in BF16 arithmetic")
 
 
 def _numerics(record: Record, baseline: Record | None) -> Iterator[str]:

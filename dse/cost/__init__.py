@@ -14,13 +14,18 @@ that mixes widths only ``relative_time`` is honest: it is what an hour of traini
 running at the FP8 rate and FP4 recipes for their stabilizers. ``excess`` is the same axis from FP4's end,
 ``400 * relative_time - 100`` where FP4 runs four times as fast as BF16.
 
+Attention's products, where a recipe quantizes them, are counted on top for the models of ``MODELS``: their extra
+operations, and what their GEMMs take less (or more) than in BF16; 100 percent stays the linears' GEMMs, so recipes with
+and without them stand on one axis. Not counted: that the scores of a kernel that is not fused pass through memory, and
+that a fused one computes them again in the backward pass, under any recipe.
+
 All are upper bounds of the arithmetic and lower bounds of the whole: nothing overlaps, every unit runs at its peak, and
 the memory traffic of quantizing (fused into a neighboring kernel or not) is left out, except that ``read_time`` shows
 the passes that cannot be fused. Source: design-space model after arXiv 2509.17791 (op ratio, no overlap).
 """
 
 from dse.cost.hardware import B200, HARDWARE, Hardware
-from dse.cost.overhead import Row, breakdown, excess, overhead, read_time, relative_time
+from dse.cost.overhead import Row, attention, breakdown, excess, overhead, read_time, relative_time
 from dse.cost.shapes import LLAMA3_8B, MODELS, Layer, parse_shape
 from dse.cost.table import render
 
@@ -32,6 +37,7 @@ __all__ = [
     "Hardware",
     "Layer",
     "Row",
+    "attention",
     "breakdown",
     "excess",
     "overhead",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from dse.attend import as_linear
 from dse.block import BlockQuantizer
 from dse.cost.hardware import B200, Hardware
 from dse.cost.parts import SYMBOLS, blocks, techniques
-from dse.cost.shapes import LLAMA3_8B, Layer
+from dse.cost.shapes import LLAMA3_8B, Layer, products
 from dse.cost.sharing import TENSORS, counted
 from dse.gemm import Gemm
 from dse.ops import Ops
@@ -96,39 +97,51 @@ def operand_bits(quantizer: Quantizer) -> int:
 
 @dataclass(frozen=True)
 class _Total:
-    """Seconds and bytes over all layers of a model."""
+    """Seconds and bytes over all layers of a model; attention's, where its products are quantized, come on top."""
 
     recipe: Recipe
     layers: Sequence[Layer]
     hardware: Hardware
 
     def gemm(self, rate: float) -> float:
-        """All three GEMMs of all layers at one rate."""
+        """All three GEMMs of all linears at one rate."""
         return sum(3 * layer.flop * layer.count for layer in self.layers) / rate
 
     @property
     def own_gemm(self) -> float:
-        """The GEMMs at the rate of the recipe's operands."""
-        gemms: list[Gemm] = [getattr(self.recipe, name) for name in GEMMS]
-        rates = [self.hardware.rate(max(operand_bits(g.lhs), operand_bits(g.rhs))) for g in gemms]
-        return sum(layer.flop * layer.count / rate for layer in self.layers for rate in rates)
+        """The GEMMs at the rate of the recipe's operands; of attention's, what they take longer than in BF16."""
+        linears = sum(layer.count * self._gemms(self.recipe, layer) for layer in self.layers)
+        slack = [
+            layer.count * (self._gemms(owner, layer) - 3 * layer.flop / self.hardware.bf16)
+            for owner, layer in attention(self.recipe, self.layers)
+        ]
+        return linears + sum(slack)
 
     @property
     def extra(self) -> float:
         hw = self.hardware
-        return sum(
-            layer.count * (row.vector / hw.vector + row.matrix / hw.bf16)
-            for layer in self.layers
-            for row in breakdown(self.recipe, layer, hw)
-        )
+        return sum(count * (row.vector / hw.vector + row.matrix / hw.bf16) for count, row in self._rows())
 
     @property
     def read_bytes(self) -> float:
-        return sum(
-            layer.count * row.read_bytes
-            for layer in self.layers
-            for row in breakdown(self.recipe, layer, self.hardware)
-        )
+        return sum(count * row.read_bytes for count, row in self._rows())
+
+    def _rows(self) -> Iterator[tuple[int, Row]]:
+        everywhere = [*((self.recipe, layer) for layer in self.layers), *attention(self.recipe, self.layers)]
+        for owner, layer in everywhere:
+            yield from ((layer.count, row) for row in breakdown(owner, layer, self.hardware))
+
+    def _gemms(self, recipe: Recipe, layer: Layer) -> float:
+        gemms: list[Gemm] = [getattr(recipe, name) for name in GEMMS]
+        widths = [max(operand_bits(g.lhs), operand_bits(g.rhs)) for g in gemms]
+        return sum(layer.flop / self.hardware.rate(bits) for bits in widths)
+
+
+def attention(recipe: Recipe, layers: Sequence[Layer]) -> list[tuple[Recipe, Layer]]:
+    """The products of attention that a recipe quantizes, as linears: their numerics and their shapes in a model."""
+    if recipe.attention is None:
+        return []
+    return [(as_linear(getattr(recipe.attention, name)), layer) for name, layer in products(tuple(layers)).items()]
 
 
 def _row(

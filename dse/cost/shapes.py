@@ -52,6 +52,25 @@ LLAMA3_8B = llama(hidden=4096, kv=1024, ffn=14336, blocks=32)
 LLAMA3_70B = llama(hidden=8192, kv=1024, ffn=28672, blocks=80)
 
 MODELS: dict[str, tuple[Layer, ...]] = {"llama3-8b": LLAMA3_8B, "llama3-70b": LLAMA3_70B}
+_HEADS = {LLAMA3_8B: 32 * 32, LLAMA3_70B: 64 * 80}
+"""Query heads of all layers, of 128 each (arXiv 2407.21783, Table 3)."""
+HEAD = 128
+
+
+def products(layers: tuple[Layer, ...]) -> dict[str, Layer]:
+    """The two products of attention in a model of ``MODELS``, each as a linear; {} for any other layers.
+
+    A query sees half of the sequence's tokens on average: a causal kernel skips what the mask hides. The scores are
+    X = Q, W = K, the outputs X = P, W = V^T (``dse.attention``). Keys and values, which several heads share, count
+    once per query head: they are small against the T x T / 2 scores.
+    """
+    if layers not in _HEADS:
+        return {}
+    tokens, seen, count = layers[0].tokens, layers[0].tokens // 2, _HEADS[layers]
+    return {
+        "scores": Layer("attention Q K^T, per head", tokens, HEAD, seen, count),
+        "outputs": Layer("attention P V, per head", tokens, seen, HEAD, count),
+    }
 
 
 def parse_shape(text: str) -> Layer:

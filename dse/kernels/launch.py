@@ -37,7 +37,8 @@ class Shape:
     registers: int | None = None
 
 
-DEFAULT = Shape()
+_PLENTY = 1024
+"""Programs that keep a GPU busy: with fewer, none takes several tiles."""
 
 
 class Tile(NamedTuple):
@@ -47,7 +48,7 @@ class Tile(NamedTuple):
     inner: int
 
 
-def quantize(x: Tensor, table: Table, key: Key, dtype: torch.dtype, shape: Shape = DEFAULT) -> Quantized:
+def quantize(x: Tensor, table: Table, key: Key, dtype: torch.dtype, shape: Shape | None = None) -> Quantized:
     """Every member's operand under its own options, after its GEMM's rotation.
 
     ``x`` [E, R, K] float32 or bfloat16, any strides. ``key``: at this operand's quantization point, clock [E, 2],
@@ -65,7 +66,13 @@ def quantize(x: Tensor, table: Table, key: Key, dtype: torch.dtype, shape: Shape
 
 
 def quantize_both(
-    x: Tensor, rows: Table, row_key: Key, columns: Table, column_key: Key, dtype: torch.dtype, shape: Shape = DEFAULT
+    x: Tensor,
+    rows: Table,
+    row_key: Key,
+    columns: Table,
+    column_key: Key,
+    dtype: torch.dtype,
+    shape: Shape | None = None,
 ) -> tuple[Quantized, Quantized]:
     """``x`` [E, R, C] as an operand [R, C], and its transpose as an operand [C, R], from one read of the memory.
 
@@ -81,7 +88,11 @@ def quantize_both(
 
 
 def _run(
-    x: Tensor, along: tuple[Table, Key] | None, across: tuple[Table, Key] | None, dtype: torch.dtype, shape: Shape
+    x: Tensor,
+    along: tuple[Table, Key] | None,
+    across: tuple[Table, Key] | None,
+    dtype: torch.dtype,
+    shape: Shape | None,
 ) -> tuple[Quantized | None, Quantized | None]:
     from dse.kernels.device import kernels
 
@@ -94,6 +105,7 @@ def _run(
     out2 = _empty(x, two.padded(rows), dtype, transposed=True) if across else None
     if x.numel() == 0:
         return (None if out is None else Quantized(out.zero_())), (None if out2 is None else Quantized(out2.mT.zero_()))
+    shape = shape or _shape(x, one, two, along is not None and across is not None)
     tile2 = _across(two, rows, columns, shape)
     if along and across:  # the same region
         shape = replace(shape, positions=tile2.positions, along=max(tile2.inner // 16, 1))
@@ -130,6 +142,14 @@ def _run(
         None if out is None or prepared is None else Quantized(out, prepared.alpha),
         None if out2 is None or prepared2 is None else Quantized(out2.mT, prepared2.alpha),
     )
+
+
+def _shape(x: Tensor, one: Table, two: Table, both: bool) -> Shape:
+    """Several tiles a program where both axes are quantized and little is computed: measured, see Shape's figures."""
+    plain = not any(s.rotates or s.random or s.wide for s in (one.statics, two.statics))
+    repeated = Shape(repeat=4)
+    per_program = repeated.repeat * 16 * repeated.across_positions
+    return repeated if both and plain and 2 * x.numel() >= _PLENTY * per_program else Shape()
 
 
 def _empty(x: Tensor, width: int, dtype: torch.dtype, transposed: bool) -> Tensor:

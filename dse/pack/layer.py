@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -47,13 +48,21 @@ class Layer:
     """One linear layer of E members: their recipes, phases, memory, and the segments that compute it.
 
     ``recipes`` [E]: None where a member's recipe (or the task) leaves the layer in full precision; ``w`` [E, N, K];
-    ``clock`` int64 [E, 2], shared by all layers; ``index``: of the layer's random stream.
+    ``clock`` int64 [E, 2], shared by all layers; ``index``: of the layer's random stream; ``baseline``: what the
+    baseline does here.
     """
 
     def __init__(
-        self, recipes: Sequence[Recipe | None], w: Tensor, clock: Tensor, index: int, use_kernels: bool
+        self,
+        recipes: Sequence[Recipe | None],
+        w: Tensor,
+        clock: Tensor,
+        index: int,
+        use_kernels: bool,
+        baseline: Recipe = PLAIN,
     ) -> None:
         self.w, self._clock, self._index, self._use_kernels = w, clock, index, use_kernels
+        self._baseline = baseline
         self.grad: Tensor | None = None
         self.runs = tuple(_runs(recipes, w))
         self.phases = [FULL] * len(recipes)
@@ -67,6 +76,16 @@ class Layer:
     def arrange(self) -> None:
         """Cuts the members into segments, as their phases stand."""
         self.segments = self._partition(self._use_kernels)
+
+    @contextmanager
+    def as_baseline(self) -> Iterator[None]:
+        """Inside, every member computes as the baseline does."""
+        own, members = self.segments, len(self.phases)
+        self.segments = partition([self._baseline] * members, [None] * members, self.w.device, self._use_kernels)
+        try:
+            yield
+        finally:
+            self.segments = own
 
     def references(self) -> tuple[Reference, ...]:
         """The members that do not compute plainly, in runs of one recipe, as their phases stand."""

@@ -13,7 +13,7 @@ from torch import nn
 from dse.pack.segments import backend
 from dse.recipe import Recipe
 from dse.registry import to_data
-from dse.select import Plain, chosen, linears
+from dse.select import Plain, attending, attentions, chosen, linears
 from dse.trial import Trial
 
 _LOCKSTEP = ("steps", "batch", "optimizer", "loss_scaling", "eval_every")
@@ -50,6 +50,17 @@ def at_layers(trials: Sequence[Trial], model: nn.Module) -> dict[Plain, list[Rec
         linear: [recipe if linear in column else None for recipe, column in zip(bare, columns, strict=True)]
         for linear in linears(model)
     }
+
+
+def at_attentions(trials: Sequence[Trial], model: nn.Module) -> dict[nn.Module, list[Recipe | None]]:
+    """The same for each attention that some member's recipe quantizes."""
+    bare = [unlabeled(trial.recipe) for trial in trials]
+    columns = [attending(model, recipe, exempt=trials[0].task.exempt()) for recipe in bare]
+    found = {
+        module: [recipe if module in column else None for recipe, column in zip(bare, columns, strict=True)]
+        for module in attentions(model)
+    }
+    return {module: recipes for module, recipes in found.items() if any(recipes)}
 
 
 def use_kernels(device: torch.device | str) -> bool:

@@ -8,7 +8,8 @@ of the losses has no cross terms.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -16,10 +17,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from dse.flat import Layout
+from dse.pack.attention import Heads, PackedAttention
 from dse.pack.layer import Layer
 from dse.pack.linear import packed
-from dse.pack.lineup import at_layers
-from dse.select import linears, swap
+from dse.pack.lineup import at_attentions, at_layers
+from dse.pack.segments import PLAIN
+from dse.recipes.bf16 import BF16
+from dse.select import attentions, chosen, linears, swap
 from dse.trial import Trial
 from tasks.base import Batch
 
@@ -28,7 +32,8 @@ class Pack:
     """``trials`` of one signature, already in their order, on ``device``.
 
     ``flat`` [E, P]: the parameters; ``grad`` [E, P]: their gradients; ``clock`` int64 [E, 2]: (seed, step);
-    ``layers``: the linear layers, by the template's names. Raises UserError when the task's model has no linear.
+    ``layers``: the linear layers, by the template's names; ``heads``: the attentions with quantized products.
+    Raises UserError when the task's model has no linear.
     """
 
     def __init__(self, trials: Sequence[Trial], data: Any, device: torch.device | str, use_kernels: bool) -> None:
@@ -46,8 +51,8 @@ class Pack:
         self.buffers, self._buffer_dims = _stacked_buffers(models, self.device)
         seeds = torch.tensor([trial.seed for trial in trials], dtype=torch.int64, device=self.device)
         self.clock = torch.stack([seeds, torch.zeros_like(seeds)], -1)
+        self.heads = self._attentions(models[0])
         self.template, self.layers = self._template(models[0], use_kernels)
-        self.generated: Tensor | None = None
 
     @property
     def seeds(self) -> Tensor:
@@ -65,8 +70,8 @@ class Pack:
         Without ``sampling``, what layers keep between steps is read and left alone, in the backward pass too.
         """
         self._train(True)
-        for layer in self.layers.values():
-            layer.training = sampling
+        for place in self.places.values():
+            place.training = sampling
         losses: Tensor = self._map(self.task.loss, self.leaves(), batch, 0)
         return losses
 
@@ -88,24 +93,33 @@ class Pack:
             measures: dict[str, Tensor] = self._map(self.task.measure, self.views, batch, None)
         return measures
 
-    def grades(self, data: Any) -> list[dict[str, float]]:
-        """Metrics of what each trained member makes of the task's fixed prompts; empty where the task makes nothing.
-
-        What they made stays in ``generated`` [E, ...].
-        """
+    def samples(self, data: Any) -> Tensor | None:
+        """What each trained member makes of the task's fixed prompts, [E, ...]; None where the task makes nothing."""
         prompts = self.task.prompts(data)
         if prompts is None:
-            return [{} for _ in self.trials]
+            return None
         self._train(False)
         with torch.no_grad():
             samples: Tensor = self._map(self.task.samples, self.views, prompts, None)
-        self.generated = samples
-        return [self.task.grade(data, one) for one in samples]
+        return samples
+
+    @contextmanager
+    def as_baseline(self) -> Iterator[None]:
+        """Inside, every member computes as it would under the baseline recipe ``bf16``."""
+        with ExitStack() as stack:
+            for place in self.places.values():
+                stack.enter_context(place.as_baseline())
+            yield
 
     def reschedule(self, step: int, steps: int) -> bool:
         """Lets precision schedules set the phases of ``step``; whether any has changed."""
-        changed = [layer.reschedule(step, steps) for layer in self.layers.values()]
+        changed = [place.reschedule(step, steps) for place in self.places.values()]
         return any(changed)
+
+    @property
+    def places(self) -> dict[str, Layer | Heads]:
+        """Everything that has phases and runs of members, by the template's names."""
+        return {**self.layers, **self.heads}
 
     @property
     def scheduled(self) -> bool:
@@ -120,17 +134,26 @@ class Pack:
 
     def _train(self, training: bool) -> None:
         self.template.train(training)
-        for layer in self.layers.values():
-            layer.training = training
+        for place in self.places.values():
+            place.training = training
+
+    def _attentions(self, model: nn.Module) -> dict[str, Heads]:
+        recipes, order, heads = at_attentions(self.trials, model), attentions(model), {}
+        for name, module in [(n, m) for n, m in model.named_modules() if m in recipes]:
+            heads[name] = Heads(module, recipes[module], self.clock, order[module])
+        swap(model, {own.plain: PackedAttention(own) for own in heads.values()})
+        return heads
 
     def _template(self, model: nn.Module, use_kernels: bool) -> tuple[nn.Module, dict[str, Layer]]:
         recipes, order = at_layers(self.trials, model), linears(model)
+        rounded = chosen(model, BF16, exempt=self.task.exempt())
         self.gradient_views = self.layout.views(self.grad)
         names = {id(p): name for name, p in model.named_parameters()}
         made, layers = {}, {}
         for name, linear in [(n, m) for n, m in model.named_modules() if m in order]:
             weight = names[id(linear.weight)]
-            layer = Layer(recipes[linear], self.views[weight].flatten(2), self.clock, order[linear], use_kernels)
+            w, baseline = self.views[weight].flatten(2), BF16 if linear in rounded else PLAIN
+            layer = Layer(recipes[linear], w, self.clock, order[linear], use_kernels, baseline)
             layer.grad = self.gradient_views[weight].flatten(2)
             made[linear] = packed(linear)
             made[linear].layer = layers[name] = layer

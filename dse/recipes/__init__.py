@@ -3,6 +3,7 @@
 from dse.recipe import Recipe
 from dse.recipes import (
     amd,
+    attention,
     bf16,
     four_over_six,
     fp4_all_the_way,
@@ -66,6 +67,9 @@ RECIPES: dict[str, Recipe] = {
         fusion.FUSION_MXFP4,
         fusion.FUSION_MXFP4_H32,
         fusion.FUSION_NVFP4,
+        attention.SAGEBWD,
+        attention.ATTN_QAT,
+        attention.FULL_STACK_ATTENTION,
     )
 }
 

@@ -4,6 +4,9 @@ s = 2^(floor(log2 amax) - emax) per block of 32 along the contraction axis; q = 
 (the library's default in training), saturating; f(X) = q s. X, W and G are all quantized straight from BF16, W and X
 anew for the backward GEMMs. emax is 2 for E2M1 and E2M3, 4 for E3M2, 8 for E4M3, 6 for INT8 (in units of its last
 place).
+
+The library's matrix products of two activations do the same: a model that calls them in its attention is
+``attention: same`` on top of these recipes, which say nothing about attention.
 """
 
 from dataclasses import replace

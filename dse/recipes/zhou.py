@@ -5,8 +5,8 @@ with real-valued scales, f(X) = Q(X c/a) a/c. Gradients are FP8 because those of
 of the training runs in 16 bits (target precision schedule).
 
 One recipe has one set of formats, so the attention's projections, FP8 in the paper because FP4 flattens attention
-scores, stay in BF16 here. No code is public: block size (128), FP8 formats (E4M3, gradients E5M2) and the share of
-the last stage (a tenth) are ours.
+scores, stay in BF16 here; the attention itself is in 16 bits in the paper too. No code is public: block size (128), FP8
+formats (E4M3, gradients E5M2) and the share of the last stage (a tenth) are ours.
 """
 
 from dse.block import BlockQuantizer

@@ -60,9 +60,10 @@ def native_front(rows: pd.DataFrame) -> list[bool]:
 
 
 def _per_task(task: str, config: str, cells: list[dict[str, Any]], others: list[str]) -> dict[str, Any]:
-    gap, lost, metric = (estimate(cell[name] for cell in cells) for name in ("gap", "lost", "metric"))
+    names = ("gap", "lost", "gap_bf16", "metric")
+    gap, lost, in_bf16, metric = (estimate(cell[name] for cell in cells) for name in names)
     if cells[0]["is_baseline"]:  # zero by definition, not by measurement
-        gap, lost = (Estimate(e.mean, 0.0, math.nan, e.n) for e in (gap, lost))
+        gap, lost, in_bf16 = (Estimate(e.mean, 0.0, math.nan, e.n) for e in (gap, lost, in_bf16))
     reasons = Counter(cell["why"] for cell in cells if cell["why"])
     further = {name: estimate(cell[f"gap[{name}]"] for cell in cells) for name in others}
     extras = [name for name in cells[0] if name.startswith("metrics.")]
@@ -71,6 +72,8 @@ def _per_task(task: str, config: str, cells: list[dict[str, Any]], others: list[
         "metric_sd": metric.se * math.sqrt(metric.n),
         "gap_mean": gap.mean,
         "gap_half": gap.half,
+        "gap_bf16_mean": in_bf16.mean,
+        "gap_bf16_half": in_bf16.half,
         "why": ", ".join(f"{reason} ({plural(n, 'seed')})" for reason, n in reasons.most_common()),
         **{f"gap_mean[{name}]": known.mean for name, known in further.items()},
         **{f"gap_half[{name}]": known.half for name, known in further.items()},

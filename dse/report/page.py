@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dse
-from dse.report import hunted, problems, views
+from dse.report import agreed, hunted, problems, views
+from dse.report.agreement import Rankings
 from dse.report.configs import ALL
 from dse.report.effects import BASELINE, OPTION, Effect
 from dse.report.findings import findings
 from dse.report.halving import ladders
 from dse.report.highlights import marks
+from dse.report.inside import Scene, story
 from dse.report.numbers import duration, plural
 from dse.report.provenance import provenance
+from dse.report.samples import grids
 from dse.report.search import Hunt
 from dse.report.table import Table, dicts
 from dse.run.record import OK
@@ -45,6 +48,8 @@ class Study:
     points: pd.DataFrame
     slug: str
     hunts: list[Hunt] = field(default_factory=list)
+    scenes: list[Scene] = field(default_factory=list)
+    rankings: Rankings | None = None
 
     @cached_property
     def figures(self) -> dict[str, str | None]:
@@ -64,6 +69,15 @@ class Study:
             "search": search.search(self.table, self.hunts, look) if self.hunts else None,
         }
 
+    @cached_property
+    def inside(self) -> list[tuple[Scene, list[str], str | None, str | None]]:
+        """Of every task that probes looked into: the trials, sentences, and the data URIs of two figures."""
+        from dse.report.figures import inside
+        from dse.report.figures.style import styles
+
+        look = styles(self.table.recipes, self.table.baseline)
+        return [(one, story(one), inside.multiples(one, look), inside.layers(one)) for one in self.scenes]
+
 
 def page(study: Study) -> str:
     """The whole page. Everything that comes from outside is escaped by the template engine."""
@@ -81,6 +95,7 @@ def page(study: Study) -> str:
         "members": views.front_members(configs, marks(configs)),
         "overview": views.overview(table, configs, study.chosen),
         "extras": shown,
+        "in_bf16": {task: views.in_bf16(configs, task) for task in tasks},
         "configurations": {task: views.configurations(configs, task, shown[task], table.others) for task in tasks},
         "effects": views.effect_rows(study.effects),
         "has_options": any(e.kind == OPTION for e in study.effects),
@@ -89,7 +104,10 @@ def page(study: Study) -> str:
         "baselines": 0 if configs.empty else configs.loc[configs["is_baseline"], "config"].nunique(),
         "untied": _untied(configs),
         "hunts": [(hunt, hunted.found(hunt, configs), hunted.shares(hunt)) for hunt in study.hunts],
+        "rankings": agreed.shown(study.rankings) if study.rankings else None,
         "ladders": ladders(study.sweep, table),
+        "inside": study.inside,
+        "grids": [] if configs.empty else grids(table, configs, study.chosen),
         "first_baseline": next((name for cell in study.sweep.cells for name in cell.baselines), table.baseline),
         "divergences": problems.divergences(table),
         "stops": problems.stops(table),

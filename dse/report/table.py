@@ -29,7 +29,8 @@ class Table:
     overrides), status (ok, diverged, stopped, failed, missing), metric, metric_initial, base_metric, base_initial,
     gap, lost, why (why there is no gap), bits (of the widest operand), overhead and
     relative_time (``dse.cost``), seconds and the record's provenance; ``metrics.NAME`` for every held-out
-    metric; ``gap[NAME]`` and ``lost[NAME]`` for every further baseline; stopped_rung, stopped_at (step) and
+    metric; metric_bf16, the primary metric with the trained weights in BF16 arithmetic, and gap_bf16, its gap to the
+    baseline's; ``gap[NAME]`` and ``lost[NAME]`` for every further baseline; stopped_rung, stopped_at (step) and
     stopped_metric of trials that successive halving stopped, whose metric and gap are unknown.
     ``gap`` = metric - base_metric in the metric's unit; ``lost`` = gap / (base_initial - base_metric).
     ``cells``: uid -> its cell in the sweep; ``others``: names of the baselines beside the first.
@@ -138,6 +139,7 @@ def _row(cell: Cell, known: dict[str, Record], grid: list[str]) -> dict[str, Any
         "relative_time": cost.relative_time,
         "mixed": bool(own and base and (own.device, own.versions) != (base.device, base.versions)),
         **({f"metrics.{k}": _float(v) for k, v in own.metrics.items()} if own and own.status == OK else {}),
+        **_in_bf16(cell, own, base),
         **_stop(own),
         "diverged_at": _float(own.diverged_at if own else None),
         "diverged_where": (own.diverged_where or "") if own else "",
@@ -156,6 +158,14 @@ def _further(cell: Cell, known: dict[str, Record], others: list[str]) -> dict[st
         gap, lost, _ = _compare(known.get(cell.uid), known.get(cell.baselines.get(name, "")))
         found |= {f"gap[{name}]": gap, f"lost[{name}]": lost}
     return found
+
+
+def _in_bf16(cell: Cell, own: Record | None, base: Record | None) -> dict[str, float]:
+    """Unknown of trials that have no final metric, or were recorded before it was taken."""
+    primary = cell.trial.task.metric
+    mine, theirs = (_float(r.metrics_bf16.get(primary)) if r and r.status == OK else math.nan for r in (own, base))
+    known = own is not None and base is not None and own.data == base.data
+    return {"metric_bf16": mine, "gap_bf16": mine - theirs if known else math.nan}
 
 
 def _stop(own: Record | None) -> dict[str, float]:

@@ -101,16 +101,21 @@ def extras(configs: pd.DataFrame, task: str, primary: str) -> list[str]:
     return [name.removeprefix("metrics.") for name in names if name != f"metrics.{primary}"][:_EXTRAS]
 
 
+def in_bf16(configs: pd.DataFrame, task: str) -> bool:
+    """Whether a task's weights were evaluated in BF16 arithmetic too."""
+    return bool(configs.loc[configs["task"] == task, "gap_bf16_mean"].notna().any())
+
+
 def configurations(configs: pd.DataFrame, task: str, shown: Sequence[str], others: Sequence[str] = ()) -> list[Row]:
     """Every configuration of a task, least lost first; columns as in the page's table. ``others``: baselines beside
     the first."""
-    rows = []
+    rows, twice = [], in_bf16(configs, task)
     for row in dicts(configs[configs["task"] == task]):
-        mean, half = row["gap_mean"], row["gap_half"]
         cells = [
             _lost_cell(row),
-            Cell(interval(mean, half, sign=True), last(mean)),
-            *(_gap_to(row, name) for name in others),
+            _gap(row, "gap_mean", "gap_half"),
+            *(_gap(row, f"gap_mean[{name}]", f"gap_half[{name}]") for name in others),
+            *([_gap(row, "gap_bf16_mean", "gap_bf16_half")] if twice else []),
             Cell(interval(row["metric_mean"], row["metric_sd"]), last(row["metric_mean"])),
             *(_number(row[f"metrics.{name}"]) for name in shown),
             count(row["bits"]),
@@ -172,9 +177,8 @@ def _row(row: dict[str, Any], cells: list[Cell]) -> Row:
     return Row(row["recipe"], overrides, row["front"], row["is_baseline"], cells, row["why"])
 
 
-def _gap_to(row: dict[str, Any], name: str) -> Cell:
-    mean, half = row[f"gap_mean[{name}]"], row[f"gap_half[{name}]"]
-    return Cell(interval(mean, half, sign=True), last(mean))
+def _gap(row: dict[str, Any], mean: str, half: str) -> Cell:
+    return Cell(interval(row[mean], row[half], sign=True), last(row[mean]))
 
 
 def _lost_cell(row: dict[str, Any] | None, tint: bool = False) -> Cell:

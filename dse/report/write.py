@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.errors import UserError
+from dse.report.agreed import agreement_frame
+from dse.report.agreement import rankings
 from dse.report.configs import aggregate
 from dse.report.curves import curves
 from dse.report.effects import Effect, effects
 from dse.report.highlights import highlights
+from dse.report.inside import inside_frame, scenes
 from dse.report.page import Study, page
+from dse.report.samples import samples_frame
 from dse.report.search import Hunt, hunts
 from dse.report.table import tabulate
 
@@ -31,8 +35,11 @@ def write(sweep: Sweep, records: Iterable[Record], folder: Path, results: Path |
     chosen = highlights(table, configs)
     points = curves(table, chosen)
     name = slug(sweep.name)
-    study = Study(sweep, table, configs, found, chosen, points, name, hunts(sweep, table, results))
+    seen = [] if configs.empty else scenes(table, configs, results)
+    asked, ranked = hunts(sweep, table, results), rankings(table)
+    study = Study(sweep, table, configs, found, chosen, points, name, asked, seen, ranked)
     html = page(study)
+    made = samples_frame(table)
     path, data = folder / f"{name}.html", folder / name
     try:
         data.mkdir(parents=True, exist_ok=True)
@@ -41,7 +48,10 @@ def write(sweep: Sweep, records: Iterable[Record], folder: Path, results: Path |
             (configs.drop(columns="estimate", errors="ignore"), "configs.csv"),
             (effects_frame(found), "effects.csv"),
             (points, "curves.csv"),
-            *([(search_frame(study.hunts), "search.csv")] if study.hunts else []),
+            *([(search_frame(asked), "search.csv")] if asked else []),
+            *([(made, "samples.csv")] if len(made) else []),
+            *([(inside_frame(seen), "inside.csv")] if seen else []),
+            *([(agreement_frame(ranked), "agreement.csv")] if ranked else []),
         ):
             frame.to_csv(data / file, index=False)
         path.write_text(html, encoding="utf-8")

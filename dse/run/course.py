@@ -8,11 +8,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dse.pack.lineup import ordered, use_kernels
+from dse.recipes.bf16 import BF16
+from dse.registry import to_data
 from dse.run.graph import Stepper
 from dse.run.halving import Rule, survivors
 from dse.run.program import Program
 from dse.run.provenance import provenance
 from dse.run.record import DIVERGED, OK, STOPPED
+from dse.run.samples import MADE, REAL
 from dse.run.state import Piece, State, state, take_over
 from dse.trial import Trial
 
@@ -22,12 +25,17 @@ _POINTS = 100
 
 @dataclass
 class History:
-    """What a member has to show so far; ``stop``: where and why it diverged; ``halted``: where it lost."""
+    """What a member has to show so far; ``stop``: where and why it diverged; ``halted``: where it lost.
+
+    ``baseline``: the last metrics with the weights in BF16 arithmetic.
+    """
 
     evals: list[list[float | None]] = field(default_factory=list)
     metrics: dict[str, float | None] = field(default_factory=dict)
+    baseline: dict[str, float | None] = field(default_factory=dict)
     stop: tuple[int, str] | None = None
     halted: dict[str, Any] = field(default_factory=dict)
+    samples: dict[str, Any] = field(default_factory=dict)
 
 
 class Course:
@@ -123,9 +131,39 @@ class Course:
         if any(history.stop is None for history in self._histories):
             self.step = self.program.steps
             self.evaluate()
-            for history, more in zip(self._histories, self.program.pack.grades(self.program.data), strict=True):
-                history.metrics |= more if history.stop is None else {}
+            self._look_at_samples()
+            self._infer_in_bf16()
         self._write_down(range(len(self._histories)))
+
+    def _look_at_samples(self) -> None:
+        """What the members that live make of the task's prompts: graded, and a little of it kept."""
+        pack, data, task = self.program.pack, self.program.data, self.program.task
+        samples = pack.samples(data)
+        if samples is None:
+            return
+        for history, trial, own in zip(self._histories, pack.trials, samples, strict=True):
+            if history.stop is None:
+                history.metrics |= task.grade(data, own)
+                unquantized = trial.uid == trial.baseline().uid
+                found = {MADE: task.show(data, own), REAL: task.real(data) if unquantized else None}
+                history.samples = {name: pictures.plain() for name, pictures in found.items() if pictures}
+
+    def _infer_in_bf16(self) -> None:
+        """The last metrics once more, with the weights in BF16 arithmetic; what is trained in it has them already."""
+        program, trials = self.program, self.program.pack.trials
+        lives = [history.stop is None for history in self._histories]
+        known = [to_data(trial.recipe) == to_data(BF16) for trial in trials]
+        metrics: Mapping[str, Sequence[float]] = {}
+        grades: Sequence[Mapping[str, float]] = [{} for _ in trials]
+        if any(alive and not own for alive, own in zip(lives, known, strict=True)):
+            with program.pack.as_baseline():
+                metrics, samples = program.evaluate(), program.pack.samples(program.data)
+            if samples is not None:
+                grades = [program.task.grade(program.data, own) for own in samples]
+        for member, history in enumerate(self._histories):
+            if lives[member]:
+                found = {name: values[member] for name, values in metrics.items()}
+                history.baseline = dict(history.metrics) if known[member] else {**found, **grades[member]}
 
     def _enter(self, order: list[int], data: Any, device: str, kernels: bool) -> None:
         program = Program([self.trials[place] for place in order], data, device, kernels)
@@ -155,9 +193,11 @@ def _outcome(history: History, losses: Sequence[float], trial: Trial) -> dict[st
         "metric": history.evals[-1][1] if status == OK else None,
         "metric_initial": history.evals[0][1] if history.evals else None,
         "metrics": history.metrics,
+        "metrics_bf16": history.baseline,
         "curve": curve,
         "evals": history.evals,
         "stopped": history.halted,
+        "samples": history.samples,
     }
     if history.stop is not None:
         fields |= {"diverged_at": history.stop[0], "diverged_where": history.stop[1]}

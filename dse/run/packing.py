@@ -63,14 +63,20 @@ _Group = tuple[str, "Leg | None"]
 class Queue:
     """A supply of ``cells`` in the sweep's order; those that can share a pack and a leg are handed out together.
 
-    ``limit``: the widest pack to hand out. The workers share a group evenly. ``name``: what cells have in common that
+    ``limit``: the widest pack to hand out; ``width``: how many of them fit a pack, where that is known. The workers
+    share a group evenly. ``name``: what cells have in common that
     are handed out together, all that a pack needs without it.
     """
 
     def __init__(
-        self, cells: Iterable[Cell], limit: int, workers: int = 1, name: Callable[[Cell], str] | None = None
+        self,
+        cells: Iterable[Cell],
+        limit: int,
+        workers: int = 1,
+        width: int | None = None,
+        name: Callable[[Cell], str] | None = None,
     ) -> None:
-        self._workers, self._limit, self._name = max(1, workers), limit, name or _signature
+        self._workers, self._limit, self._width, self._name = max(1, workers), limit, width, name or _signature
         self._groups: dict[_Group, deque[Cell]] = {}
         self._widths: dict[str, int] = {}
         self._packs: dict[_Group, int] = {}  # that a group's waiting cells are to make
@@ -135,7 +141,7 @@ class Queue:
             return self._again.popleft()
         for name, group in self._groups.items():
             if group:
-                width = self._widths.get(name[0])
+                width = self._widths.get(name[0], self._width)
                 packs = self._packs.get(name) or self._even(len(group), min(width or self._limit, self._limit))
                 self._packs[name] = packs - 1
                 count = -(-len(group) // packs)

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 _COLUMNS = {f.name: str(f.type).removesuffix(" | None") for f in fields(Record)}
 """Field -> its type's name; whatever is not a plain type is stored as JSON text."""
-BRIEF = tuple(name for name in _COLUMNS if name not in ("curve", "probes"))
-"""All but the fields that fill most of the space."""
 _PLAIN = {"str": "String", "int": "Int64", "float": "Float64"}
 
 
@@ -45,6 +43,11 @@ def from_frame(frame: pl.DataFrame) -> list[Record]:
     ]
 
 
+def without(names: Collection[str]) -> list[str]:
+    """All columns but some."""
+    return [name for name in _COLUMNS if name not in names]
+
+
 def read(path: Path, uids: Collection[str] | None = None, columns: Sequence[str] | None = None) -> pl.DataFrame | None:
     """The compacted rows (of some uids, some columns); None when nothing has been compacted yet."""
     if not path.exists():
@@ -54,6 +57,9 @@ def read(path: Path, uids: Collection[str] | None = None, columns: Sequence[str]
     except ImportError:
         raise UserError(f"{path} can only be read with polars; install it: pip install polars") from None
     try:
+        if columns:  # a file from before a field was added lacks its column
+            known = pl.read_parquet_schema(path)
+            columns = [name for name in columns if name in known]
         frame = pl.read_parquet(path, columns=list(columns) if columns else None, memory_map=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None

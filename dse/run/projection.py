@@ -12,18 +12,24 @@ from contextlib import closing, suppress
 from dataclasses import MISSING, fields
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from dse.run.gaps import gap
+from dse.run.looks import series
 from dse.run.manifest import Entry
 from dse.run.record import FAILED, Record
+from dse.run.samples import distance, pictures
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Metric, Param, RunInfo
 
 _BATCH = 1000  # entities in a call to MLflow, its limit
 _PARAMS = 100  # parameters in a call, its limit
 _TEXT = 6000  # characters of a parameter, its limit
+_ENLARGED = 6  # screen pixels of a picture's pixel
+PICTURES, ARTIFACTS = "samples.png", "mlartifacts"
 
 
 class Projection:
@@ -37,8 +43,9 @@ class Projection:
         for noisy in ("alembic", "mlflow"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         self._client = MlflowClient(tracking_uri=f"sqlite:///{database.resolve()}")
+        _hurry(self._client)
         self._name = name
-        self._experiment = self._open(database.resolve().parent / "mlartifacts")
+        self._experiment = self._open(database.resolve().parent / ARTIFACTS)
         self._runs = self._complete()
 
     def add(self, entry: Entry, record: Record, baseline: Record | None) -> bool:
@@ -58,10 +65,20 @@ class Projection:
             metrics = metrics[room:]
         for rest in _chunks(metrics, _BATCH):
             self._client.log_batch(run.info.run_id, metrics=rest)
+        self._keep_pictures(run.info.run_id, record)
         status = "FAILED" if record.status == FAILED else "FINISHED"
         self._client.set_terminated(run.info.run_id, status, start + round(record.seconds * 1000))
         self._runs[entry.uid] = run.info
         return True
+
+    def _keep_pictures(self, run_id: str, record: Record) -> None:
+        """What the model made, as the artifact PICTURES."""
+        made = pictures(record)
+        if made:
+            with TemporaryDirectory() as folder:
+                path = Path(folder) / PICTURES
+                path.write_bytes(made.strip(scale=_ENLARGED))
+                self._client.log_artifact(run_id, str(path))
 
     def close(self) -> None:
         """Lets go of the database file; MLflow keeps connections for as long as the process lives."""
@@ -100,6 +117,21 @@ class Projection:
         return tags
 
 
+def _hurry(client: MlflowClient) -> None:
+    """Commits do not wait for the disk, which takes a third of the time: a killed process loses nothing by that, and
+    what a machine that goes down damages can be rebuilt.
+    """
+    from sqlalchemy import event
+
+    def connected(connection: sqlite3.Connection, _: Any) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+
+    with suppress(AttributeError):  # MLflow's own rooms
+        engine = client._tracking_client.store.engine
+        engine.dispose()
+        event.listen(engine, "connect", connected)
+
+
 def _probe(database: Path) -> None:
     """Raises sqlite3.Error at once for a file that cannot be written: MLflow would try for two minutes."""
     with closing(sqlite3.connect(database, timeout=20)) as connection:
@@ -133,13 +165,16 @@ def _metrics(record: Record, baseline: Record | None, time: int) -> list[Metric]
     from mlflow.entities import Metric
 
     difference = gap(record, baseline)
-    final = {**record.metrics, "metric": record.metric, "metric_initial": record.metric_initial}
+    final = {**record.metrics, **{f"bf16/{name}": value for name, value in record.metrics_bf16.items()}}
+    final |= {"metric": record.metric, "metric_initial": record.metric_initial}
     final |= {"seconds": record.seconds, "diverged_at": record.diverged_at}
+    final |= {"sample_distance": distance(record, baseline)}
     if difference:
         final |= {"gap": difference.absolute, "gap_percent": difference.percent, "gap_lost": difference.lost}
     points = [(name, value, 0) for name, value in final.items()]
     points += [("train_loss", loss, int(step or 0)) for step, loss in record.curve]
     points += [("eval_metric", value, int(step or 0)) for step, value in record.evals]
+    points += series(record.probes)
     return [Metric(_key(n), float(v), time, step) for n, v, step in points if v is not None and math.isfinite(v)]
 
 

@@ -10,6 +10,10 @@ from typing import Any
 OK, DIVERGED, FAILED, STOPPED = "ok", "diverged", "failed", "stopped"
 BY = "by"
 """In ``stopped``: who stopped a trial for good, where it was not compared with all others at once."""
+LARGE = {"curve": list, "evals": list, "samples": dict, "probes": list}
+"""The fields that fill most of the space, and what makes an empty one; they stand together in a record's line."""
+BRIEF = tuple(name for name in LARGE if name != "evals")
+"""Those that a brief record is without; held-out metrics are few, and tell who passed a rung."""
 
 
 @dataclass(frozen=True)
@@ -19,14 +23,18 @@ class Record:
     - ``baseline_uid``: the same trial under ``bf16`` (a sweep may name another baseline: its cells tell);
     - ``metric``: the final held-out value of the task's primary metric, lower is better; None unless status is ok;
     - ``metric_initial``: the same before the first step; ``metrics``: every held-out metric at the end;
+    - ``metrics_bf16``: the same with the trained weights in BF16 arithmetic, as under the recipe ``bf16``; empty unless
+      status is ok, and in records from before it was taken;
     - ``curve``: [step, training loss] pairs; ``evals``: [step, primary held-out metric] pairs;
+    - ``samples``: pictures (``tasks.pictures``) that the model has 'made' from the task's fixed noise, and of an
+      unquantized trial 'real' ones; empty unless the task makes some and training came to its end;
+    - ``probes``: what probes saw (``dse.probes.Row``), empty without any: provenance;
     - ``diverged_at``, ``diverged_where``: the step, and the first tensor (loss, gradient, parameter) that was not
       finite or out of bounds; ``error``: a traceback;
     - ``stopped``: of a trial that came to a rung and lost there, or may go on yet: the rung, the step, and the held-out
       metric there;
     - ``config``: the recipe's display name and its overrides; it takes no part in the identity ``uid``;
     - ``seconds``: wall clock of training and evaluation, the trial's share of its pack; ``data``: fingerprint of it;
-    - ``probes``: what probes saw (``dse.probes.Row``), empty without any: provenance too;
     - ``pack``: how it was computed (width of the pack, position, kernels, CUDA graph): provenance, never identity.
     """
 
@@ -41,8 +49,11 @@ class Record:
     metric: float | None = None
     metric_initial: float | None = None
     metrics: dict[str, float | None] = field(default_factory=dict)
+    metrics_bf16: dict[str, float | None] = field(default_factory=dict)
     curve: list[list[float | None]] = field(default_factory=list)
     evals: list[list[float | None]] = field(default_factory=list)
+    samples: dict[str, Any] = field(default_factory=dict)
+    probes: list[list[Any]] = field(default_factory=list)
     diverged_at: int | None = None
     diverged_where: str | None = None
     error: str | None = None
@@ -54,7 +65,6 @@ class Record:
     data: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     pack: dict[str, Any] = field(default_factory=dict)
-    probes: list[list[Any]] = field(default_factory=list)
 
     def line(self) -> str:
         """One line of JSON without its newline; what is not finite becomes null."""

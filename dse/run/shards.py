@@ -10,15 +10,16 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 from dse.errors import UserError
 from dse.run.lock import try_lock, unwritable
-from dse.run.record import Record
+from dse.run.record import LARGE, Record
 
 SUFFIX = ".jsonl"
 
@@ -95,10 +96,10 @@ def shard_paths(folder: Path) -> list[Path]:
     return sorted(folder.glob("*" + SUFFIX))
 
 
-def read_shard(path: Path, brief: bool = False) -> Shard | None:
+def read_shard(path: Path, without: Sequence[str] = ()) -> Shard | None:
     """Reads one shard; None when a compaction has removed it (its records are in the Parquet file then).
 
-    ``brief``: records without their curves.
+    ``without``: names of LARGE fields that are not wanted.
     """
     try:
         content = path.read_bytes()
@@ -110,20 +111,28 @@ def read_shard(path: Path, brief: bool = False) -> Shard | None:
     records, corrupt = [], 0
     for line in lines:
         try:
-            records.append(_brief(line) if brief else Record.parse(line.decode()))
+            records.append(_parse(line, without))
         except ValueError:
             corrupt += 1
     return Shard(path, records, bool(tail), len(content), corrupt)
 
 
-def _brief(line: bytes) -> Record:
-    """A record without probes and curve; the curve is cut out of the text: most of the time goes into numbers."""
-    start, end = line.find(b'"curve":['), line.find(b',"evals":')
-    if 0 <= start < end:
+def _parse(line: bytes, without: Sequence[str]) -> Record:
+    """A record without some large fields, which are cut out of the text: most of the time goes into their numbers."""
+    if without:
+        short = line
+        for name, after in pairwise([*LARGE, "diverged_at"]):
+            start, end = short.find(f',"{name}":'.encode()), short.find(f',"{after}":'.encode())
+            if name in without and 0 <= start < end:
+                short = short[:start] + short[end:]
         with suppress(ValueError):  # another order of the keys
-            record = Record.parse((line[:start] + b'"curve":[]' + line[end:]).decode())
-            return replace(record, probes=[]) if record.probes else record
-    return replace(Record.parse(line.decode()), curve=[], probes=[])
+            return _bare(Record.parse(short.decode()), without)
+    return _bare(Record.parse(line.decode()), without)
+
+
+def _bare(record: Record, without: Sequence[str]) -> Record:
+    """Lines of an earlier version have their keys in another order."""
+    return replace(record, **{name: LARGE[name]() for name in without if getattr(record, name)})
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from dse.pack.attention import Heads
     from dse.pack.layer import Layer
     from dse.run.program import Program
 
@@ -24,7 +25,7 @@ class Misfit(ValueError):
 
 
 class LayerState(NamedTuple):
-    """``tensors`` of a layer, of which ``number.name`` belong to one of its runs of members.
+    """``tensors`` of a layer (or an attention), of which ``number.name`` belong to one of its runs of members.
 
     ``spans``: [start, stop] of the runs; ``phases`` [E] of the precision schedules.
     """
@@ -69,7 +70,7 @@ class State(NamedTuple):
 def state(program: Program) -> State:
     """What a program changes, in place."""
     own = {name: tensor for name, tensor in program.tensors().items() if not name.startswith(_LAYER)}
-    return State(own, {name: _layer(layer) for name, layer in program.pack.layers.items()})
+    return State(own, {name: _layer(layer) for name, layer in program.pack.places.items()})
 
 
 class Piece(NamedTuple):
@@ -89,7 +90,7 @@ def take_over(program: Program, *pieces: Piece) -> None:
         pairs = [pair for piece in pieces for pair in _pairs(now, piece)]
         phases = [
             (layer, place, piece.source.layers[name].phases[row])
-            for name, layer in program.pack.layers.items()
+            for name, layer in program.pack.places.items()
             for piece in pieces
             for place, row in piece.rows.items()
         ]
@@ -102,7 +103,7 @@ def take_over(program: Program, *pieces: Piece) -> None:
         new.copy_(old)
     for layer, place, phase in phases:
         layer.phases[place] = phase
-    for layer in program.pack.layers.values():
+    for layer in program.pack.places.values():
         layer.arrange()
 
 
@@ -128,7 +129,7 @@ def _all_there(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
         raise Misfit(f"without {', '.join(sorted(missing))}")
 
 
-def _layer(layer: Layer) -> LayerState:
+def _layer(layer: Layer | Heads) -> LayerState:
     return LayerState(layer.tensors(), [(run.start, run.stop) for run in layer.runs], layer.phases)
 
 

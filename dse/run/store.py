@@ -6,7 +6,7 @@ read at any time.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from dse.run import parquet
 from dse.run.lock import folder_lock
-from dse.run.record import DIVERGED, OK, STOPPED, Record
+from dse.run.record import BRIEF, DIVERGED, OK, STOPPED, Record
 from dse.run.shards import Shard, ShardWriter, read_shard, remove_shard, shard_lock, shard_paths
 
 if TYPE_CHECKING:
@@ -57,21 +57,25 @@ class Store:
         """Stores finished trials durably, all or none. Raises UserError when the folder cannot be written."""
         self._writer.append(*(record.line() for record in records))
 
-    def records(self, uids: Collection[str] | None = None, brief: bool = False) -> list[Record]:
+    def records(
+        self, uids: Collection[str] | None = None, brief: bool = False, without: Sequence[str] = ()
+    ) -> list[Record]:
         """The records of some trials, or of all, in a stable order (by task, config, seed, uid).
 
-        ``brief``: without their curves, which is several times as fast.
+        ``without``: names of LARGE fields that are not wanted; ``brief``: of all but ``evals``, which is several times
+        as fast.
         """
+        without = BRIEF if brief else without
         wanted = None if uids is None else frozenset(uids)
-        loose = self._loose(brief)  # before the Parquet file: a compaction meanwhile only moves records towards it
-        frame = parquet.read(self.parquet, wanted, parquet.BRIEF if brief else None)
+        loose = self._loose(without)  # before the Parquet file: a compaction meanwhile only moves records towards it
+        frame = parquet.read(self.parquet, wanted, parquet.without(without) if without else None)
         packed = [] if frame is None else parquet.from_frame(frame)
         found = resolve([*packed, *(r for r in loose if wanted is None or r.uid in wanted)])
         return sorted(found.values(), key=lambda r: (r.task, r.config, r.seed, r.uid))
 
     def done(self) -> dict[str, str]:
         """uid -> status of every trial with a result."""
-        loose = self._loose(brief=True)
+        loose = self._loose(BRIEF)
         frame = parquet.read(self.parquet, columns=["uid", "status"])
         found = {} if frame is None else dict(frame.iter_rows())
         for record in resolve(loose).values():
@@ -126,8 +130,8 @@ class Store:
         """Ends this process's shard."""
         self._writer.close()
 
-    def _loose(self, brief: bool = False) -> list[Record]:
-        shards = [shard for path in shard_paths(self.shards) if (shard := read_shard(path, brief))]
+    def _loose(self, without: Sequence[str] = ()) -> list[Record]:
+        shards = [shard for path in shard_paths(self.shards) if (shard := read_shard(path, without))]
         self.damage = Damage(sum(s.torn for s in shards), sum(s.corrupt for s in shards))
         return [record for shard in shards for record in shard.records]
 

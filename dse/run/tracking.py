@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
+import sqlite3
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +46,10 @@ def rebuild(store: Store, sweeps: Sequence[Sweep] | None = None) -> int:
         fresh = final.with_name(f"{DATABASE}.{os.getpid()}-{next(_serial)}.tmp")
         try:
             count = _project(store, fresh, _manifests(store, sweeps))
+            with fresh.open("rb+") as file:
+                os.fsync(file.fileno())
             os.replace(fresh, final)  # noqa: PTH105
+            _tidy(final)
         finally:
             fresh.unlink(missing_ok=True)
         _forget(final)
@@ -94,6 +99,17 @@ def _manifests(store: Store, sweeps: Sequence[Sweep] | None) -> Sequence[Manifes
     if not found:
         raise UserError(f"no sweep has been run into {store.folder} yet")
     return found
+
+
+def _tidy(database: Path) -> None:
+    """Removes the artifacts of runs that are no more."""
+    from dse.run.projection import ARTIFACTS
+
+    with closing(sqlite3.connect(database)) as connection:
+        known = {row[0] for row in connection.execute("SELECT run_uuid FROM runs")}
+    for folder in (database.parent / ARTIFACTS).glob("*/"):
+        if folder.name not in known:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _forget(database: Path) -> None:

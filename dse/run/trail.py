@@ -11,12 +11,11 @@ from typing import Any
 import torch
 
 from dse.pack.lineup import use_kernels
-from dse.probes import Probes
 from dse.probes.prober import Prober
 from dse.run.checkpoint import Checkpoints, Left, Setting, read
 from dse.run.course import Course
-from dse.run.halving import Rule
 from dse.run.provenance import versions
+from dse.run.setup import Setup
 from dse.trial import ARITHMETIC, Trial
 
 
@@ -74,25 +73,19 @@ class Trail:
             raise Left
 
 
-def setting(
-    trials: Sequence[Trial],
-    device: str,
-    fingerprint: str,
-    halving: Rule | None,
-    probes: Probes | None,
-    judged: bool = False,
-) -> dict[str, Any]:
+def setting(trials: Sequence[Trial], setup: Setup, fingerprint: str, judged: bool = False) -> dict[str, Any]:
     """Everything besides the members that a checkpoint depends on, as plain data; ``fingerprint``: of the data."""
+    halving = setup.halving
     spared = sorted(halving.spared.intersection(trial.uid for trial in trials)) if halving else []
     return {
         "arithmetic": ARITHMETIC,
         "versions": {name: str(version) for name, version in versions().items()},  # torch's own is no plain str
-        "device": torch.device(device).type,
-        "kernels": use_kernels(device),
+        "device": torch.device(setup.device).type,
+        "kernels": use_kernels(setup.device),
         "data": fingerprint,
         "rungs": list(halving.rungs) if halving else [],
         "judged": [halving.eta, *spared] if halving and judged else [],
-        "probes": repr(probes),
+        "probes": repr(setup.probes),
     }
 
 

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from dse.attention import Attention, Product
 from dse.block import BlockQuantizer
 from dse.errors import UserError
 from dse.formats import ELEMENTS, SCALES, Format
 from dse.gemm import Gemm
 from dse.quantizer import Quantizer
-from dse.recipe import GEMMS, RECIPE_OPTIONS, SELECTORS, Recipe
+from dse.recipe import GEMMS, RECIPE_OPTIONS, SAME, SELECTORS, Recipe
 from dse.registry import FAMILIES, words
 from dse.techniques.loss_scaling import LOSS_SCALINGS
 from dse.techniques.optimizers import OPTIMIZERS
@@ -88,7 +89,11 @@ def option_paths(*, numerics: bool = False) -> tuple[dict[str, Schema], dict[str
             found |= {f"{selector}.{path}": schema for path, schema in _options(owner)}
     found |= {path: schema for path, schema in _options(Recipe) if path.split(".")[0] in RECIPE_OPTIONS}
     inner = "|".join(re.escape(selector) for selector in SELECTORS if selector not in GEMMS)
-    patterns: dict[str, Schema] = {rf"^({inner})\.(lhs|rhs)\.": {}}
+    anywhere = "|".join(re.escape(selector) for selector in SELECTORS)
+    patterns: dict[str, Schema] = {
+        rf"^({inner})\.(lhs|rhs)\.": {},
+        rf"^attention\.((scores|outputs)\.)?({anywhere})(\.|$)": {},
+    }
     if not numerics:
         found |= {f"training.{name}": schema for name, schema in training_settings().items()}
         options = [(name, schema) for cls in TASKS.values() for name, schema in task_options(cls).items()]
@@ -125,6 +130,8 @@ def _kind(kind: Any, name: str) -> Schema:
         return reference(_name(kind))
     if get_origin(kind) is tuple:
         return listed(_kind(get_args(kind)[0], name), 0)
+    if kind in (Attention, Product):
+        return either({"type": "object"}, {"enum": [SAME, "none", "off", None]})
     if is_dataclass(kind):
         return _parameters(kind)  # type: ignore[arg-type]
     return _SCALARS.get(kind, {})

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, get_type_hints
 
+from dse.attention import PRODUCTS
 from dse.block import BlockQuantizer
 from dse.errors import OptionError
 from dse.formats import Format
@@ -167,10 +168,22 @@ def _meaningful(recipe: Recipe, settings: Sequence[tuple[Hashable, Setting]]) ->
     return recipe
 
 
+_LAST = 100
+"""Above any depth."""
+
+
 @cache
 def _precedence(path: str) -> tuple[int, int]:
-    """Depth of the option, then minus the number of points: sorts the general before the specific."""
+    """Depth of the option, then minus the number of points: sorts the general before the specific.
+
+    Attention's options come last, since 'same' copies what the linears have then.
+    """
     parts = path.split(".")
+    if parts[0] == "attention":
+        named = parts[1:2] != [] and parts[1] in PRODUCTS
+        inner = parts[1 + named :]
+        depth, few = _precedence(".".join(inner)) if inner else (-1, 0)
+        return _LAST + 2 * depth + named, few
     if path in SELECTORS:  # whole quantizers
         return 0, -len(SELECTORS[path])
     for n in (2, 1):

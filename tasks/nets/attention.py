@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -33,6 +33,15 @@ def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, mask: Tenso
     else:
         y = _Fused.apply(q, k, v, causal)  # type: ignore[no-untyped-call]
     return y
+
+
+class Core(nn.Module):
+    """`attention` as a module, in which a recipe's numerics can take its place (`attends` says so to `quantize_`)."""
+
+    attends = True
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, causal: bool = False, mask: Tensor | None = None) -> Tensor:
+        return attention(q, k, v, causal, mask)
 
 
 class _Products(Function):

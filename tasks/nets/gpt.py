@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from tasks.nets.activations import gelu
-from tasks.nets.attention import attention
+from tasks.nets.attention import Core
 from tasks.nets.dropout import dropout, mask
+from tasks.nets.embedding import Embedding
 
 
 class GptBlock(nn.Module):
@@ -27,6 +28,7 @@ class GptBlock(nn.Module):
         self.k = nn.Linear(width, width, bias=False)
         self.v = nn.Linear(width, width, bias=False)
         self.o = nn.Linear(width, width, bias=False)
+        self.core = Core()
         self.mlp_norm = nn.LayerNorm(width, bias=False)
         self.up = nn.Linear(width, 4 * width, bias=False)
         self.down = nn.Linear(4 * width, width, bias=False)
@@ -37,7 +39,7 @@ class GptBlock(nn.Module):
         kept = None
         if clock is not None and self.p:
             kept = mask(clock, self.p, self.place, (*q.shape[:-1], k.shape[-2]))
-        y = attention(q, k, v, True, kept).transpose(-3, -2).flatten(-2)
+        y = self.core(q, k, v, True, kept).transpose(-3, -2).flatten(-2)
         x = x + dropout(self.o(y), self.p, clock, self.place + 1)
         y = self.down(gelu(self.up(self.mlp_norm(x))))
         return x + dropout(y, self.p, clock, self.place + 2)
@@ -53,7 +55,7 @@ class Gpt(nn.Module):
     def __init__(self, vocabulary: int, context: int, width: int, depth: int, heads: int, p: float = 0.0) -> None:
         super().__init__()
         self.p = p
-        self.embed = nn.Embedding(vocabulary, width)
+        self.embed = Embedding(vocabulary, width)
         self.position = nn.Parameter(0.02 * torch.randn(context, width))
         self.blocks = nn.ModuleList(GptBlock(width, heads, p, 1 + 3 * i) for i in range(depth))
         self.norm = nn.LayerNorm(width, bias=False)

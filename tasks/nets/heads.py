@@ -9,30 +9,32 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 
 from tasks.nets import fused
-from tasks.nets.attention import attention, kernel
+from tasks.nets.attention import Core, kernel
 from tasks.nets.fused.turn import turn
 from tasks.nets.members import lead
 from tasks.nets.rotary import rotate
 
 
 def multihead(
-    q: Tensor, k: Tensor, v: Tensor, heads: int, rotary: Tensor | None = None, causal: bool = False
+    core: nn.Module, q: Tensor, k: Tensor, v: Tensor, heads: int, rotary: Tensor | None = None, causal: bool = False
 ) -> Tensor:
     """Softmax attention of ``heads`` heads over q, k, v [B, T, C] -> [B, T, C].
 
-    ``rotary``: the table [2, T, C / heads / 2] that turns queries and keys. Precision: see ``attention``.
+    ``core``: a ``Core``, or what a recipe has put in its place. ``rotary``: the table [2, T, C / heads / 2] that turns
+    queries and keys. Precision: see ``attention``.
     """
-    if fused.usable(q, k, v):
+    if type(core) is Core and fused.usable(q, k, v):
         out: Tensor = _Heads.apply(q, k, v, rotary, heads, causal)  # type: ignore[no-untyped-call]
         return out
     q, k, v = (y.unflatten(-1, (heads, -1)).transpose(-3, -2) for y in (q, k, v))
     if rotary is not None:
         q, k = rotate(q, rotary), rotate(k, rotary)
-    return attention(q, k, v, causal).transpose(-3, -2).flatten(-2)
+    y: Tensor = core(q, k, v, causal)
+    return y.transpose(-3, -2).flatten(-2)
 
 
 class _Heads(Function):

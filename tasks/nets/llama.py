@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from tasks.nets.embedding import Embedding
 from tasks.nets.norm import RMSNorm
 from tasks.nets.rotary import rotary_table
 from tasks.nets.transformer import Block, initialize
@@ -18,7 +19,7 @@ class Llama(nn.Module):
         self, vocabulary: int, context: int, width: int, depth: int, heads: int, hidden: int, qk_norm: bool = False
     ) -> None:
         super().__init__()
-        self.embed = nn.Embedding(vocabulary, width)
+        self.embed = Embedding(vocabulary, width)
         self.register_buffer("rotary", rotary_table(context, width // heads), persistent=False)
         self.blocks = nn.ModuleList(Block(width, heads, hidden, causal=True, qk_norm=qk_norm) for _ in range(depth))
         self.norm = RMSNorm(width)

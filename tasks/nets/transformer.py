@@ -11,6 +11,7 @@ import math
 from torch import Tensor, nn
 
 from tasks.nets.activations import gated
+from tasks.nets.attention import Core
 from tasks.nets.heads import multihead
 from tasks.nets.norm import RMSNorm
 
@@ -28,6 +29,7 @@ class Attention(nn.Module):
         self.k = nn.Linear(width, width, bias=False)
         self.v = nn.Linear(width, width, bias=False)
         self.o = nn.Linear(width, width, bias=False)
+        self.core = Core()
         self.q_norm = RMSNorm(width // heads) if qk_norm else None
         self.k_norm = RMSNorm(width // heads) if qk_norm else None
 
@@ -35,7 +37,7 @@ class Attention(nn.Module):
         q, k = self.q(x), self.k(x)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = (n(y.unflatten(-1, (self.heads, -1))).flatten(-2) for n, y in ((self.q_norm, q), (self.k_norm, k)))
-        y: Tensor = self.o(multihead(q, k, self.v(x), self.heads, rotary, self.causal))
+        y: Tensor = self.o(multihead(self.core, q, k, self.v(x), self.heads, rotary, self.causal))
         return y
 
 

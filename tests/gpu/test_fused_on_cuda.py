@@ -21,7 +21,7 @@ if __name__ == "__main__":  # a bare machine has no installed package
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tasks.nets import fused
-from tasks.nets.attention import attention
+from tasks.nets.attention import Core, attention
 from tasks.nets.fused.gate import gate
 from tasks.nets.fused.norm import add_norm, rms_norm
 from tasks.nets.fused.turn import turn
@@ -81,7 +81,9 @@ def timings() -> dict[str, Timing]:
         "add, RMSNorm": Timing(mapped(lambda x, y, w: add_norm(x, y, w, EPS)), mapped(added), (x, x, w), 4, 8),
         "SwiGLU": Timing(mapped(gate), mapped(lambda a, b: F.silu(a) * b), (h, h), 3, 8),
         "rotary": Timing(lambda q, k: turn(q, k, everybody, torch.bfloat16), mapped(turned), (x, x), 3, 6),
-        "heads": Timing(mapped(lambda q, k, v: multihead(q, k, v, HEADS, table, True)), mapped(heads), (x,) * 3, 8, 18),
+        "heads": Timing(
+            mapped(lambda q, k, v: multihead(Core(), q, k, v, HEADS, table, True)), mapped(heads), (x,) * 3, 8, 18
+        ),
     }
 
 
@@ -128,8 +130,7 @@ def measure(name: str, of: Timing) -> str:
     y, z = (f(*operands) for f in (of.ours, of.theirs))
     y, z = ([v] if isinstance(v, Tensor) else list(v) for v in (y, z))
     grads = [torch.randn(v.shape, device="cuda", generator=g).to(v.dtype) for v in y]
-    for v, u in zip(y, z, strict=True):
-        assert v.dtype == u.dtype
+    assert [v.dtype for v in y] == [u.dtype for u in z]
     laid = [v.reshape(u.shape) if v.shape == u.shape else u for v, u in zip(y, z, strict=True)]
     off = max(
         float((v.float() - u.float()).detach().norm() / u.detach().float().norm()) for v, u in zip(laid, z, strict=True)
@@ -163,9 +164,12 @@ if __name__ == "__main__":
     print(torch.cuda.get_device_name(), torch.__version__)
     jobs: dict[str, Callable[[], object]] = {name: lambda name=name: CHECKS[name]("cuda") for name in CHECKS}
     jobs |= {f"time of {name}": lambda name=name, t=t: measure(name, t) for name, t in timings().items()}
+    failed = 0
     for title, job in jobs.items():
         try:
             print(f"{title}: {job()}", flush=True)
         except Exception:  # noqa: BLE001 - the summary shows all of them
+            failed += 1
             print(f"{title}: FAILED\n{traceback.format_exc(limit=-3)}", flush=True)
-    print(f"{time.perf_counter() - began:.0f} s")
+    print(f"{failed} failed, {time.perf_counter() - began:.0f} s")
+    sys.exit(failed > 0)

@@ -1,6 +1,6 @@
 """The kernels give the reference's bits on a GPU, over a grid of options, shapes, strides and special values.
 
-Also a script that prints a summary: python tests/gpu/test_kernels_equal.py [JOBS]
+Also a script that prints a summary: python tests/gpu/test_kernels_equal.py [JOBS [CASE ...]]
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from dse.kernels import Use, available, exact_in_bf16, quantize, quantize_both, table
+from dse.kernels.launch import Shape
 from dse.random import Key
 from tests.kernels.cases import clock, differences, operands, options, recipes, reference
 
@@ -43,6 +44,7 @@ class Case(NamedTuple):
     rows: int
     columns: int
     dtype: torch.dtype = torch.float32
+    shape: Shape | None = None
 
 
 def cases() -> dict[str, Case]:
@@ -58,6 +60,7 @@ def cases() -> dict[str, Case]:
         Case("everything", every, 37, 50),
         Case("everything, BF16", exact, 64, 160, torch.bfloat16),
         Case("nearest", nearest, 48, 80, torch.bfloat16),
+        Case("nearest, repeated tiles", nearest, 150, 272, torch.bfloat16, Shape(repeat=4)),
         Case("elements", some("element=", "stochastic "), 33, 272, torch.bfloat16),
         Case("recipes", tuple(recipes()), 128, 64),
         Case("rotations", some("hadamard 2", "hadamard 4", "hadamard 8", "hadamard 16"), 48, 64, torch.bfloat16),
@@ -84,10 +87,10 @@ def check(case: Case, device: str, limit: int = 9) -> Iterator[tuple[int, list[s
         count, lines = 0, []
         for layout, y in layouts.items():
             own = [replace(k, clock=k.clock.to(device), memory=start.to(device)) for k in keys]
-            got = quantize(y, one, own[0], case.dtype)
+            got = quantize(y, one, own[0], case.dtype, case.shape)
             lines += list(compared(f"{kind} {layout}", names, differences(got, wanted), keys[0], own[0]))
             own = [replace(k, memory=start.to(device)) for k in own]
-            first, second = quantize_both(y, one, own[0], other, own[1], case.dtype)
+            first, second = quantize_both(y, one, own[0], other, own[1], case.dtype, case.shape)
             lines += list(compared(f"{kind} {layout} both", names, differences(first, wanted), keys[0], own[0]))
             bad = differences(second, turned)
             lines += list(compared(f"{kind} {layout} both, second", names[::-1], bad, keys[1], own[1]))
@@ -137,7 +140,7 @@ if __name__ == "__main__":
     jobs = int(sys.argv[1]) if len(sys.argv) > 1 else 8
     begin, total, wrong = time.time(), 0, 0
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        for future in [pool.submit(summary, name, device) for name in cases()]:
+        for future in [pool.submit(summary, name, device) for name in sys.argv[2:] or cases()]:
             name, count, lines, seconds = future.result()
             total, wrong = total + count, wrong + len(lines)
             print(

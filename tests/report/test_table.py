@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dse.report import views
 from dse.report.configs import ALL, aggregate
 from dse.report.effects import effects, recipe_pairs
 from dse.report.problems import merged
@@ -118,3 +119,32 @@ def test_a_recipe_whose_every_cell_is_another_recipes_is_named(tmp_path: Path) -
     assert table.recipes == ["bf16", "mxfp4", "mine"]
     assert merged(sweep) == {"mine": "mxfp4"}
     assert not recipe_pairs(effects(table))  # a trial is not compared with itself
+
+
+def test_the_gap_with_inference_in_bf16(tmp_path: Path) -> None:
+    """Paired by seed with the baseline's own; unknown where either record is from before, or has no end."""
+    sweep = sweep_of(tmp_path, SMALL)
+    primary = {"lm": "loss", "regression": "loss"}
+    records = [
+        replace(r, metrics_bf16={primary[r.task]: r.metric - 0.04 * (r.recipe == "mxfp4")})
+        for r in records_of(sweep, rule)
+    ]
+    table = tabulate(sweep, records)
+    frame = table.frame.set_index(["task", "recipe", "seed"])
+    for seed in "012":
+        row = frame.loc[("lm", "mxfp4", seed)]
+        assert row["gap_bf16"] == pytest.approx(row["gap"] - 0.04)
+        assert frame.loc[("lm", "nvfp4", seed), "gap_bf16"] == pytest.approx(frame.loc[("lm", "nvfp4", seed), "gap"])
+    configs = aggregate(table).set_index(["task", "config"])
+    row = configs.loc[("regression", "mxfp4")]
+    assert row["gap_bf16_mean"] == pytest.approx(row["gap_mean"] - 0.04)
+    assert row["gap_bf16_half"] == pytest.approx(row["gap_half"])
+    assert configs.loc[("lm", "bf16"), "gap_bf16_mean"] == 0
+
+    old = [replace(r, metrics_bf16={}) if r.task == "lm" and r.recipe in ("bf16", "mxfp8") else r for r in records]
+    table = tabulate(sweep, old)
+    assert table.frame.set_index("task")["gap_bf16"].groupby("task").count().to_dict() == {"lm": 0, "regression": 12}
+    configs = aggregate(table)
+    assert [views.in_bf16(configs, task) for task in ("lm", "regression")] == [False, True]
+    widths = [len(views.configurations(configs, task, [])[0].cells) for task in ("lm", "regression")]
+    assert widths[1] == widths[0] + 1

@@ -10,7 +10,7 @@ from dse.run.record import OK, Record
 from dse.trial import Trial
 
 
-def fake_pack(trials: Sequence[Trial], configs: Sequence[str] = (), *_: Any, **__: Any) -> list[Record]:
+def fake_pack(trials: Sequence[Trial], _: Any = None, configs: Sequence[str] = ()) -> list[Record]:
     names = configs or [trial.recipe.name for trial in trials]
     return [
         Record(

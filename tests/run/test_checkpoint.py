@@ -25,7 +25,7 @@ from dse.run.executors.worker import Worker
 from dse.run.halving import Rule
 from dse.run.record import DIVERGED, OK, Record
 from dse.run.store import Store
-from dse.run.train import run_pack
+from dse.run.train import Setup, run_pack
 from dse.sweep import load_sweep
 from dse.trial import Trial
 from tasks import TASKS
@@ -63,7 +63,8 @@ def killed_at(step: int) -> Callable[[int, int], None]:
 
 def run(trials: Sequence[Trial], folder: Path, stop: int = -1, halving: Rule | None = None) -> list[Record]:
     """With a checkpoint after every step, killed before the step ``stop``."""
-    return run_pack(trials, on_step=killed_at(stop), halving=halving, checkpoints=Checkpoints(folder, every=0.0))
+    setup = Setup(on_step=killed_at(stop), halving=halving, checkpoints=Checkpoints(folder, every=0.0))
+    return run_pack(trials, setup)
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +143,7 @@ def test_other_company(optimizer: str, tmp_path: Path) -> None:
 def test_halving(stop: int, tmp_path: Path) -> None:
     trials = [trial(r, 0, lr=lr) for r in ("nvfp4", "tetrajet") for lr in (1e-4, 1e-3, 1e-2)]
     rule = Rule(2, (0.25, 0.5))
-    undisturbed = [content(record) for record in run_pack(trials, halving=rule)]
+    undisturbed = [content(record) for record in run_pack(trials, Setup(halving=rule))]
     with pytest.raises(Killed):
         run(trials, tmp_path, stop, rule)
     records = run(trials, tmp_path, halving=rule)
@@ -176,7 +177,8 @@ def test_a_torn_newest_file(damage: str, tmp_path: Path) -> None:
     (only(tmp_path) / ".step-7.pt.1").write_bytes(b"torn")
     start = 0 if damage == "none is whole" else 5
     seen: list[int] = []
-    records = run_pack(trials, on_step=lambda step, _: seen.append(step), checkpoints=Checkpoints(tmp_path, 0.0))
+    setup = Setup(on_step=lambda step, _: seen.append(step), checkpoints=Checkpoints(tmp_path, 0.0))
+    records = run_pack(trials, setup)
     assert [content(record) for record in records] == undisturbed
     assert seen == list(range(start, STEPS))
     assert steps(tmp_path) == ["members", f"step-{STEPS - 1}.pt", f"step-{STEPS}.pt"]
@@ -189,25 +191,25 @@ def test_of_another_torch_or_data_it_means_nothing(tmp_path: Path, monkeypatch: 
     for name, value in (("versions", {"torch": "1.0"}), ("use_kernels", True)):
         with monkeypatch.context() as patch:
             patch.setattr(f"dse.run.trail.{name}", lambda *_, value=value: value)
-            assert "resumed_at" not in run_pack(trials, checkpoints=Checkpoints(tmp_path))[0].pack
-    assert run_pack(trials, checkpoints=Checkpoints(tmp_path))[0].pack["resumed_at"] == 6
+            assert "resumed_at" not in run_pack(trials, Setup(checkpoints=Checkpoints(tmp_path)))[0].pack
+    assert run_pack(trials, Setup(checkpoints=Checkpoints(tmp_path)))[0].pack["resumed_at"] == 6
     torch.save({"setting": {}, "course": 1}, only(tmp_path) / "step-8.pt")
-    assert "resumed_at" not in run_pack(trials, checkpoints=Checkpoints(tmp_path))[0].pack
+    assert "resumed_at" not in run_pack(trials, Setup(checkpoints=Checkpoints(tmp_path)))[0].pack
 
 
 def test_short_trainings_write_nothing(tmp_path: Path) -> None:
-    run_pack([trial("mxfp4", 0)], checkpoints=Checkpoints(tmp_path))
+    run_pack([trial("mxfp4", 0)], Setup(checkpoints=Checkpoints(tmp_path)))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_out_of_reach(tmp_path: Path) -> None:
     own, gone = [trial("mxfp4", 0)], Checkpoints(tmp_path / "elsewhere", 0.0)
-    (record,) = run_pack(own, checkpoints=gone)
+    (record,) = run_pack(own, Setup(checkpoints=gone))
     assert record.status == OK
     assert record.pack["no_checkpoint_because"] == "the results folder is not reachable from here"
     assert not list(tmp_path.iterdir())
     (tmp_path / "checkpoints").write_text("in the way")
-    (record,) = run_pack(own, checkpoints=Checkpoints(tmp_path, 0.0))
+    (record,) = run_pack(own, Setup(checkpoints=Checkpoints(tmp_path, 0.0)))
     assert record.pack["no_checkpoint_because"] == "Not a directory"
 
 
@@ -224,7 +226,7 @@ def test_asked_to_leave(tmp_path: Path) -> None:
     assert records[0].pack["resumed_at"] == 6
     assert len(Worker(replace(folder, checkpoint=60.0)).run(trials, names, 2, lambda *_: worker.stop())) == 2
     with pytest.raises(Left):
-        run_pack([trial("mxfp4", 9)], checkpoints=Checkpoints(tmp_path, 0.0, leaving=lambda: True))
+        run_pack([trial("mxfp4", 9)], Setup(checkpoints=Checkpoints(tmp_path, 0.0, leaving=lambda: True)))
 
 
 def test_cleaning(tmp_path: Path) -> None:

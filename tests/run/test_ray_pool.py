@@ -22,7 +22,10 @@ from dse.run.record import FAILED, OK, Record
 from dse.sweep import Cell, Sweep
 
 Make = Callable[..., Record]
-DIES = object()
+DIES = "The actor died unexpectedly.\nworker exit: killed by signal 9"
+NODE_DIES = "The actor died because its node has died. Node Id: 1234"
+RAY_DIES = "The actor is dead because its owner has died.\nWorker exit detail: Owner's node has crashed."
+DEATHS = (DIES, NODE_DIES, RAY_DIES)
 
 
 class FakeRay:
@@ -61,8 +64,8 @@ class FakeRay:
         return refs[:num_returns], refs[num_returns:]
 
     def get(self, call: Any) -> Any:
-        if call.outcome is DIES:
-            raise self.exceptions.RayError("The actor died unexpectedly.\nworker exit: killed by signal 9")
+        if call.outcome in DEATHS:
+            raise self.exceptions.RayError(call.outcome)
         return call.outcome
 
     def kill(self, _actor: Any, no_restart: bool) -> None:
@@ -130,6 +133,21 @@ def test_poison_is_found_by_halves_and_gets_a_second_attempt(
     assert "killed by signal 9" in lost.error
     assert (lost.config, lost.trial) == (sweep.cells[1].config, sweep.cells[1].trial.spec)
     assert fake.hired == fake.killed
+
+
+def test_a_node_that_dies_is_no_attempt_of_its_trials(
+    play: Callable[..., Any], sweep: Sweep, make_record: Make
+) -> None:
+    """Every trial's node dies more often than a trial may die alone."""
+    fake, found = play(lambda uid, attempt: make_record(uid) if attempt > 3 else NODE_DIES)
+    assert sorted(r.uid for _, r in found) == sorted(cell.uid for cell in sweep.cells)
+    assert {record.status for _, record in found} == {OK}
+    assert all(len(pack) == 2 for pack in fake.packs[:2])  # and no pack is halved for it
+
+
+def test_without_ray_here_the_sweep_ends_at_once(play: Callable[..., Any], make_record: Make) -> None:
+    with pytest.raises(UserError, match=r"Ray has died on this machine; .*: Worker exit detail: Owner's node has"):
+        play(lambda uid, attempt: RAY_DIES)
 
 
 def test_a_user_error_stops_the_sweep(play: Callable[..., Any]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,29 @@ def test_a_folder_without_results_is_empty_and_stays_untouched(tmp_path: Path) -
     assert store.records() == []
     assert store.done() == {}
     assert not store.folder.exists()
+
+
+def test_large_fields_that_are_not_wanted(tmp_path: Path, make_record: Make) -> None:
+    record = make_record(samples={"made": {"pixels": "x"}}, probes=[[0, '"curve":[', "wgrad", {"error": 0.5}]])
+    store = Store(tmp_path)
+    store.append(record)
+    (shard,) = shards(store)
+    earlier = json.loads(record.line())
+    earlier = {k: v for k, v in earlier.items() if k != "probes"} | {"probes": earlier["probes"]}
+
+    def check() -> None:
+        assert store.records() == [record]
+        assert store.records(without=("probes",)) == [replace(record, probes=[])]
+        assert store.records(without=("samples",)) == [replace(record, samples={})]
+        assert store.records(without=("curve", "probes")) == [replace(record, curve=[], probes=[])]
+        assert store.records(brief=True) == [replace(record, curve=[], samples={}, probes=[])]
+
+    check()
+    store.close()
+    shard.write_text(json.dumps(earlier, separators=(",", ":")) + "\n")  # probes stood last, once
+    check()
+    assert store.compact() == 1
+    check()
 
 
 @pytest.mark.parametrize("cut", [1, 40])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dse.errors import UserError
@@ -15,6 +16,7 @@ from dse.run.live import Tracker
 from dse.run.manifest import Entry, Manifest, read_manifests
 from dse.run.record import DIVERGED, Record
 from dse.run.store import Store
+from tasks.pictures import Pictures
 
 Make = Callable[..., Record]
 
@@ -39,7 +41,12 @@ def records(make_record: Make) -> list[Record]:
     training = {"task": "regression", "training": {"steps": 3, "batch": 8, "lr": 0.1}, "recipe": {}}
     return [
         make_record("b0", recipe="bf16", config="bf16", metric=0.2, trial=training),
-        make_record("u1", metric=0.25, curve=[[i, 1.0 / (i + 1)] for i in range(1200)]),
+        make_record(
+            "u1",
+            metric=0.25,
+            metrics_bf16={"loss": 0.24, "accuracy": None},
+            curve=[[i, 1.0 / (i + 1)] for i in range(1200)],
+        ),
         make_record("u2", DIVERGED, metric=None, diverged_at=3, diverged_where="training loss inf"),
     ]
 
@@ -83,7 +90,9 @@ def test_live_projection_and_rebuild(
     assert data.metrics["gap_percent"] == pytest.approx(25)
     assert data.metrics["gap_lost"] == pytest.approx(0.05 / 0.8)
     assert (data.metrics["metric"], data.metrics["metric_initial"], data.metrics["seconds"]) == (0.25, 1.0, 1.25)
-    assert "accuracy" not in data.metrics  # null
+    assert data.metrics["bf16/loss"] == 0.24
+    assert not {"accuracy", "bf16/accuracy"} & data.metrics.keys()  # null
+    assert not any(name.startswith("bf16/") for name in found["b0"].data.metrics)  # a record from before
     info = found["u1"].info
     assert (info.status, info.run_name, info.end_time - info.start_time) == (
         "FINISHED",
@@ -118,6 +127,33 @@ def test_live_projection_and_rebuild(
         uid: run.data.metrics for uid, run in found.items()
     }
     assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "mlflow.db", "shards", "sweeps"]
+
+
+def test_pictures_and_probes(store: Store, manifest: Manifest, records: list[Record]) -> None:
+    from matplotlib.image import imread
+    from mlflow import MlflowClient
+
+    manifest.write(store.folder)
+    base, own, _ = records
+    made = [Pictures(np.full((8, 8, 8), level, np.uint8), 0.01).plain() for level in (10, 60)]
+    rows = [[step, layer, "wgrad", {"cosine": 0.9 - step}] for step in (0, 2) for layer in ("a", "b")]
+    rows[-1][3] = {"cosine": None}
+    store.append(dataclasses.replace(base, samples={"made": made[0], "real": made[0]}))
+    store.append(dataclasses.replace(own, samples={"made": made[1]}, probes=rows))
+    store.append(records[2])
+    for _ in range(2):
+        assert tracking.rebuild(store) == 3
+    found = runs(store.folder)
+    assert found["u1"].data.metrics["sample_distance"] == pytest.approx(0.5)
+    assert "sample_distance" not in found["u2"].data.metrics
+    client = MlflowClient(tracking_uri=f"sqlite:///{store.folder / tracking.DATABASE}")
+    looks = client.get_metric_history(found["u1"].info.run_id, "probe/wgrad/cosine/worst")
+    assert sorted((m.step, m.value) for m in looks) == [(0, 0.9), (2, pytest.approx(-1.1))]
+    assert found["u1"].data.metrics["probe/wgrad/cosine/b"] == 0.9
+    assert [file.path for file in client.list_artifacts(found["u1"].info.run_id)] == ["samples.png"]
+    kept = sorted((store.folder / "mlartifacts").glob("*/artifacts/*"))
+    assert len(kept) == 2  # nothing is left of the first database
+    assert imread(kept[0]).shape == (48, 8 * 48 + 7 * 6)
 
 
 def test_a_broken_database_is_one_warning(store: Store, manifest: Manifest, records: list[Record]) -> None:

@@ -101,3 +101,22 @@ def test_tasks_by_import_path(validator: Any) -> None:
 def test_the_language(validator: Any, text: str, bad: bool) -> None:
     data = YAML(typ="safe", pure=True).load("{tasks: [lm], recipes: [mxfp4]}") | YAML(typ="safe", pure=True).load(text)
     assert validator.is_valid(data) != bad
+
+
+@pytest.mark.parametrize(
+    ("axis", "good"),
+    [
+        ({"attention": ["none", "same", {"scores": "same"}]}, True),
+        ({"attention.scores": ["same", "none"]}, True),
+        ({"attention.scores.G.rounding": ["stochastic"]}, True),
+        ({"attention.*.block": [16, 32]}, True),
+        ({"attention.outputs.fprop": ["bf16"]}, True),
+        ({"attention.smooth_keys": [True, False]}, True),
+        ({"attention": ["sane", "none"]}, False),
+        ({"attention.scors": ["same", "none"]}, False),
+        ({"attention.scores.H.rounding": ["stochastic"]}, False),
+    ],
+    ids=str,
+)
+def test_attention(validator: Any, axis: dict[str, Any], good: bool) -> None:
+    assert validator.is_valid({"tasks": ["lm"], "recipes": ["mxfp4"], "grid": axis}) == good

@@ -110,15 +110,15 @@ def fuzz(count: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Counter[s
     return outcomes
 
 
-def test_two_hundred_mutants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    outcomes = fuzz(200, tmp_path, monkeypatch)
-    assert min(outcomes["accepted"], outcomes["refused"]) > 20
+def test_two_thousand_mutants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes = fuzz(2000, tmp_path, monkeypatch)
+    assert min(outcomes["accepted"], outcomes["refused"]) > 200
 
 
 @pytest.mark.slow
-def test_three_thousand_mutants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    outcomes = fuzz(3000, tmp_path, monkeypatch)
-    assert min(outcomes["accepted"], outcomes["refused"]) > 300
+def test_ten_thousand_mutants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes = fuzz(10_000, tmp_path, monkeypatch)
+    assert min(outcomes["accepted"], outcomes["refused"]) > 1000
 
 
 def test_the_files_themselves_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,3 +91,25 @@ def test_a_selector_alone_stands_for_its_quantizers() -> None:
     assert (recipe.dgrad.lhs, recipe.wgrad.lhs) == (BlockQuantizer(), BlockQuantizer(block=8))
     with pytest.raises(OptionError, match="backward: unknown quantizer 'bf61'; did you mean 'bf16'"):
         apply(MXFP4, [("backward", "bf61")])
+
+
+def test_what_attention_copies_are_the_linears_with_all_other_settings() -> None:
+    settings: list[tuple[str, Any]] = [
+        ("attention", "same"),
+        ("attention.scores.G.rounding", "nearest_even"),
+        ("attention.*.block", 8),
+        ("attention.outputs.*.block", 4),
+        ("attention.outputs.forward", "bf16"),
+        ("G.rounding", "stochastic"),
+        ("*.block", 16),
+    ]
+    recipe = apply(MXFP4, settings)
+    for order in (settings, settings[::-1], sorted(settings, key=str)):
+        assert apply(MXFP4, order) == recipe
+        assert Combinations(MXFP4).get(keyed(order)) == recipe
+    assert recipe.attention is not None
+    assert [recipe.wgrad.lhs.block, recipe.wgrad.lhs.rounding] == [16, Stochastic()]
+    scores, outputs = recipe.attention.scores, recipe.attention.outputs
+    assert scores.wgrad.lhs == override(MXFP4, "wgrad.lhs.block", 8).wgrad.lhs
+    assert outputs.fprop == Gemm(BFloat16(), BFloat16())
+    assert [outputs.wgrad.lhs.block, outputs.wgrad.lhs.rounding] == [4, Stochastic()]

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tasks.nets.attention import attention
+from tasks.nets.fused.embed import embed
 from tasks.nets.fused.gate import gate
 from tasks.nets.fused.norm import add_norm, rms_norm
 from tasks.nets.fused.turn import turn
@@ -190,6 +191,29 @@ def check_heads(device: str) -> float:
     return worst
 
 
+def check_embedding(device: str) -> float:
+    """Rows and their gradients; the same bits alone and in a pack; rows that no token took get 0."""
+    worst = 0.0
+    for e, b, t, v, c in ((3, 2, 50, 70, 48), (2, 1, 7, 3, 65), (1, 1, 1, 1, 2)):
+        g = torch.Generator().manual_seed(v)
+        (table,) = tensors(g, device, (e, v, c))
+        tokens = torch.randint(max(v - 1, 1), (e, b, t), generator=g).to(device)
+        for shared in (False, True):
+            ids, dims = (tokens[0], (0, None)) if shared else (tokens, (0, 0))
+            mine, exact = table.clone().requires_grad_(), table.double().requires_grad_()
+            found = gradients(torch.vmap(embed, in_dims=dims)(mine, ids), [mine])
+            plain = torch.vmap(lambda w, i: w[i], in_dims=dims)(exact, ids)
+            worst = max([worst, *map(error, found, gradients(plain, [exact]))])
+            assert v == 1 or not found[1][:, -1].any()
+            one = table[0].clone().requires_grad_()
+            slope = torch.linspace(-1, 2, found[0].numel(), device=device).view_as(found[0])[0]
+            y = embed(one, tokens[0])
+            assert torch.equal(y, found[0][0])
+            assert torch.equal(torch.autograd.grad(y, one, slope)[0], found[1][0])
+    assert worst < 2e-6, worst
+    return worst
+
+
 def check_extremes(device: str) -> str:
     """NaN, infinities, and gates far from 0."""
     a = torch.tensor([-1e4, -100.0, -88.5, -20.0, 0.0, 20.0, 100.0, 1e4, torch.nan], device=device).requires_grad_()
@@ -213,6 +237,7 @@ CHECKS: dict[str, Callable[[str], object]] = {
     "without vmap": check_solo_gradients,
     "rotary": check_turn,
     "attention": check_heads,
+    "embedding": check_embedding,
     "extremes": check_extremes,
 }
 

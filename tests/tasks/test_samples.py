@@ -6,17 +6,20 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from dse.errors import UserError
 from dse.recipes import RECIPES
+from dse.run.record import Record
 from dse.run.train import run_pack, run_trial
 from dse.trial import Trial
 from tasks import TASKS
 from tasks.frechet import apart, frechet, judge, moments
 from tasks.noise import PROCESSES
+from tasks.pictures import Pictures
 
 WIDE = torch.tensor(-50.0), torch.tensor(50.0)
 
@@ -105,11 +108,62 @@ def test_samples_of_the_same_noise_are_compared_with_the_baselines() -> None:
     program = Program(trials, data, "cpu", False)
     for _ in range(training.steps):
         program.step()
-    program.pack.grades(data)
-    assert program.pack.generated is not None
-    bf16, nvfp4, fp32 = program.pack.generated
+    samples = program.pack.samples(data)
+    assert samples is not None
+    bf16, nvfp4, fp32 = samples
     assert apart(bf16, bf16) == 0
     assert 0 < apart(fp32, bf16) < apart(nvfp4, bf16) < 1.4
+    kept = [task.show(data, one) for one in samples]
+    assert all(kept)
+    bf16, nvfp4, fp32 = (one.values() for one in kept if one)
+    assert len(bf16) == 8
+    assert apart(nvfp4, bf16) == pytest.approx(apart(samples[1][:8], samples[0][:8]), rel=0.01)
+    assert apart(fp32, bf16) < apart(nvfp4, bf16)
+
+
+def test_pictures_are_kept_the_same_alone_and_in_a_pack() -> None:
+    task = TASKS["diffusion"]()
+    training = replace(task.training(), steps=3, batch=4)
+    wild = replace(training, lr=1e18, clip=0.0)
+    trials = [Trial(task, training, RECIPES[r], seed) for seed, r in enumerate(("bf16", "nvfp4"))]
+    lost = Trial(task, wild, RECIPES["mxfp4"], 0)
+    records = run_pack([*trials, lost])
+    for record, trial in zip(records, trials, strict=False):
+        assert run_trial(trial).samples == record.samples
+        assert Record.parse(record.line()).samples == record.samples
+        assert Pictures.parse(record.samples["made"]).pixels.shape == (8, 8, 8)
+        assert len(record.line()) < 12_000
+    assert list(records[0].samples) == ["made", "real"]
+    assert list(records[1].samples) == ["made"]
+    assert records[2].status == "diverged"
+    assert not records[2].samples
+    data = task.load()
+    assert (Pictures.parse(records[0].samples["real"]).pixels * (16 / 255)).round().astype(int).tolist() == (
+        data.test_x[:8].tolist()
+    )
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 7), (3, 3, 9, 9), (20, 40, 40)])
+def test_pictures_as_png(shape: tuple[int, ...]) -> None:
+    from io import BytesIO
+
+    from matplotlib.image import imread
+
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    made = Pictures.of(images, torch.tensor(-2.0), torch.tensor(2.0))
+    assert made is not None
+    n = min(8, len(images))
+    assert np.abs(made.values().numpy() - 2 - images[:n].clamp(-2, 2).numpy()).max() <= 4 / 255 / 2 + 1e-6
+    again = Pictures.parse(made.plain())
+    assert np.array_equal(again.pixels, made.pixels)
+    assert again.unit == pytest.approx(made.unit, rel=1e-5)
+    seen = imread(BytesIO(made.strip(scale=2)), format="png")
+    side, gap = 2 * shape[-1], 2 * max(1, shape[-1] // 8)
+    assert seen.shape[:2] == (side, n * (side + gap) - gap)
+    first = seen[:, :side][::2, ::2] * 255
+    first = first if seen.ndim == 2 else first.transpose(2, 0, 1)
+    assert np.array_equal(first.round(), made.pixels[0])
+    assert Pictures.of(images / 0, torch.tensor(-2.0), torch.tensor(2.0)) is None
 
 
 def test_what_cannot_be_graded() -> None:

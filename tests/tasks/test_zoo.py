@@ -17,7 +17,7 @@ from torch import nn
 from dse.errors import UserError
 from dse.recipes import RECIPES
 from dse.run.record import Record
-from dse.run.train import load, run_pack, run_trial
+from dse.run.train import Setup, load, run_pack, run_trial
 from dse.trial import Trial
 from tasks import TASKS, Task, diffusion, image
 from tasks.base import single
@@ -57,9 +57,9 @@ def test_a_pack_has_the_bits_of_solo_runs(name: str, tmp_path: Path) -> None:
     training = replace(task.training(), steps=2, batch=3, eval_every=0)
     recipes = ("bf16", "mxfp4_rht_sr", "nvfp4")
     trials = [Trial(task, training, RECIPES[recipe], seed) for seed, recipe in enumerate(recipes)]
-    together = run_pack(trials, data_dir=tmp_path)
+    together = run_pack(trials, Setup(tmp_path))
     for i in (0, 2):
-        assert content(together[i]) == content(run_trial(trials[i], data_dir=tmp_path)), recipes[i]
+        assert content(together[i]) == content(run_trial(trials[i], Setup(tmp_path))), recipes[i]
 
 
 @pytest.mark.parametrize("name", EVERY)

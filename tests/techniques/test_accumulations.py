@@ -29,11 +29,6 @@ SEED = 20262
 LARGEST = Fraction(float(torch.finfo(torch.float32).max))
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> None:
-    torch.set_num_threads(1)
-
-
 def normal(*shape: int, seed: int = SEED) -> Tensor:
     print("seed", seed)
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

@@ -14,11 +14,6 @@ from tests.techniques.stacked import LAYOUT, SHAPES, members, normal, same
 SEED = 41
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> None:
-    torch.set_num_threads(1)
-
-
 def test_parameters_lie_aligned_and_in_the_model_s_order() -> None:
     model = nn.Sequential(nn.Linear(5, 3), nn.LayerNorm(3), nn.Linear(3, 40, bias=False))
     layout = Layout.of(model.named_parameters())

@@ -25,11 +25,6 @@ from tests.techniques.stacked import same
 SEED = 20264
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> None:
-    torch.set_num_threads(1)
-
-
 def normal(*shape: int, seed: int = SEED) -> Tensor:
     print("seed", seed)
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

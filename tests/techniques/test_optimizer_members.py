@@ -19,11 +19,6 @@ ALL = [AdamW(), SGD(), StableSpam(), StableSpam(reset=3), StableSpam(reset=3, sh
 each = pytest.mark.parametrize("optimizer", ALL, ids=["adamw", "sgd", "spam", "reset", "shared"])
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> None:
-    torch.set_num_threads(1)
-
-
 @each
 def test_a_member_of_a_pack_is_its_solo_run(optimizer: Optimizer) -> None:
     """Bit for bit, at every place in a pack of seven and with masks that make the pack take the masked route."""

@@ -18,11 +18,6 @@ from tests.techniques.stacked import BETA1, BETA2, DECAY, LAYOUT, LR, gradients,
 SEED = 20263
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> None:
-    torch.set_num_threads(1)
-
-
 def parts(flat: Tensor, e: int) -> list[Tensor]:
     return [view[e].clone() for view in LAYOUT.views(flat).values()]
 

@@ -27,11 +27,6 @@ SEED = 20261
 BACKWARD_BF16 = replace(RECIPES["mxfp4"], dgrad=RECIPES["bf16"].dgrad, wgrad=RECIPES["bf16"].wgrad)
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> None:
-    torch.set_num_threads(1)
-
-
 def normal(*shape: int, seed: int = SEED) -> Tensor:
     print("seed", seed)
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

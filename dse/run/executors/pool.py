@@ -1,7 +1,8 @@
 """A pool of long-lived Ray actors, each given the next pack when it is idle.
 
 No Ray object is made per trial, and per pack but one method call (1 to 3 ms). A pack whose actor dies is tried again in
-halves, until the trial that kills its worker is alone; that one is tried once more, then recorded as failed.
+halves, until the trial that kills its worker is alone; that one is tried once more, then recorded as failed. An actor
+that is lost with its node says nothing about its trials: they wait again as they were.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 _DEATHS = 12
 """Of each worker, in a row: a pack of 512 dies ten times before its poison is alone, and twice then."""
+_WITH_ITS_NODE = ("its node has died", "node has crashed", "node was terminated")
+_WITH_OURS = "owner has died"
+"""What Ray says of an actor that is lost with its node, and with the driver's: only the text tells."""
 _BEAT = 0.5
 _LAST_WORDS = 3.0  # seconds for the idle ones to say at the end what they have printed
 _WATCH = "watch"
@@ -179,7 +183,14 @@ class Pool:
             _end(actor)
         self._idle.clear()
         self._deaths += 1
-        guilty = None if flight.load is None else self._supply.died(flight.load)
+        text = "" if flight.late else str(error)
+        if _WITH_OURS in text:  # every other actor goes too, and no new one can come
+            raise UserError(f"Ray has died on this machine; run the same command again to go on: {_short(error)}")
+        guilty = None
+        if flight.load is not None and any(words in text for words in _WITH_ITS_NODE):
+            self._supply.finished(flight.load, 0)
+        elif flight.load is not None:
+            guilty = self._supply.died(flight.load)
         if guilty is not None:
             seconds = time.monotonic() - flight.since
             reason = f"the worker died {ATTEMPTS} times while it ran this trial:\n{error}"

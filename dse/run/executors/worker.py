@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from dse.run.checkpoint import Checkpoints, Left
 from dse.run.executors.base import Options, lost
 from dse.run.record import Record
+from dse.run.setup import OnStep, Setup
 
 if TYPE_CHECKING:
     from dse.run.halving import Leg
-    from dse.run.train import OnStep
     from dse.trial import Trial
 
 
@@ -72,7 +72,7 @@ class Worker:
     def _run(
         self, trials: Sequence[Trial], configs: Sequence[str], on_step: OnStep | None, leg: Leg | None
     ) -> list[Record]:
-        from dse.run.train import run_pack
+        from dse.run.train import run_pack  # not above: it imports torch
 
         start, first, timeout = time.monotonic(), -1, self._options.timeout
 
@@ -90,10 +90,9 @@ class Worker:
                 self._leaving = elapsed / (step - first) * (steps - step) > self._options.checkpoint
 
         own = self._options
+        setup = Setup(own.data_dir, own.device, watch, own.halving, own.probes, self._checkpoints, leg)
         try:
-            return run_pack(
-                trials, configs, own.data_dir, own.device, watch, own.halving, own.probes, self._checkpoints, leg
-            )
+            return run_pack(trials, setup, configs)
         except Left:
             return []
         except TimedOut:

@@ -22,6 +22,14 @@ class Movement(NamedTuple):
     value: Tensor
     """Q(W_t)."""
 
+    def add_to(self, state: dict[str, Tensor], first: Tensor, tracking: Tensor) -> None:
+        """Adds the step to the sums ``latent`` and ``quantized`` of a state where it is ``tracking``; from zero at the
+        ``first`` step. Both masks fit the shape of W.
+        """
+        for name, distance in (("latent", self.latent), ("quantized", self.quantized)):
+            total = torch.where(first, distance, state[name] + distance)
+            state[name].copy_(torch.where(tracking, total, state[name]))
+
 
 def movement(quantizer: Quantizer, before: Tensor, after: Tensor, key: Key) -> Movement:
     """The step from ``before`` to ``after`` [..., N, K] as the forward quantizer of W sees it.

@@ -62,9 +62,7 @@ class OsciReset(WeightRule):
         if nobody(tracking):
             return
         move = movement(quantizer, state["before"], w, key)
-        for name, distance in (("latent", move.latent), ("quantized", move.quantized)):
-            total = torch.where(per_element(position == 0), distance, state[name] + distance)
-            state[name].copy_(torch.where(per_element(tracking), total, state[name]))
+        move.add_to(state, per_element(position == 0), per_element(tracking))
         oscillates = (state["latent"] > 0) & (state["quantized"] >= self.ratio * state["latent"])
         due = per_element(tracking & (position == self.track - 1))
         w.copy_(torch.where(due & oscillates, move.value, w.to(move.value.dtype)))

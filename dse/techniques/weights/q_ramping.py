@@ -91,9 +91,7 @@ class QRamping(WeightRule):
         if nobody(tracking):
             return
         move = movement(quantizer, state["before"], w, key)
-        for name, distance in (("latent", move.latent), ("quantized", move.quantized)):
-            total = torch.where(per_element(position == 0), distance, state[name] + distance)
-            state[name].copy_(torch.where(per_element(tracking), total, state[name]))
+        move.add_to(state, per_element(position == 0), per_element(tracking))
         r = torch.where(state["latent"] > 0, state["quantized"] / state["latent"], 0)
         period = ((r / self.k1).floor() * self.k2 + 1).clamp_max(self.every).to(torch.int32)
         known = per_element(position == self.track - 1)

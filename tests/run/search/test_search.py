@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import subprocess
 import sys
@@ -11,67 +10,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 
 from dse.commands import sweeps
 from dse.commands.status import status
 from dse.errors import UserError
-from dse.run import engine, train, width
+from dse.run import engine, train
 from dse.run.engine import run_sweep
 from dse.run.manifest import read_manifests
-from dse.run.record import DIVERGED, FAILED, OK, Record
+from dse.run.record import FAILED, Record
 from dse.run.search import SearchLoop, ahead, all_asked, journal, progress, so_far
-from dse.run.search.export import export
-from dse.run.search.objectives import Mark, values
-from dse.run.search.study import Parameters, Told, ask, rebuild
 from dse.run.store import Store
-from dse.sweep import Assignment, Cell, Sweep, load_sweep
+from dse.sweep import Sweep
 from tests.run.oracle import fake_pack
+from tests.run.search.common import QUIET, SEARCH, asked
 
-SEARCH = """
-name: hunt
-tasks:
-  - regression: {training: {steps: 4, batch: 16}}
-recipes: [mxfp4, nvfp4]
-baseline: {recipe: bf16, training.lr: 3e-3}
-seeds: 2
-search: {method: tpe, trials: 12, batch: 3, startup: 6, seed: 3}
-grid:
-  G.rounding: [nearest_even, stochastic]
-  training.lr: {log: [1e-4, 1e-2]}
-when:
-  - {if: {G.rounding: stochastic}, grid: {G.rounding.bits: {int: [2, 8]}}}
-"""
 NSGA2 = "{method: nsga2, trials: 12, batch: 3, population: 4, seed: 3}"
-QUIET: dict[str, Any] = {"track": False, "progress": False}
-
-
-@pytest.fixture
-def load(tmp_path: Path) -> Callable[..., Sweep]:
-    def write(text: str = SEARCH) -> Sweep:
-        path = tmp_path / "hunt.yaml"
-        path.write_text(text)
-        return load_sweep(path)
-
-    return write
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "results")
-
-
-@pytest.fixture
-def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trials that take no time; their metric is a function of their content."""
-    monkeypatch.setattr(train, "run_pack", fake_pack)
-    monkeypatch.setattr(width, "measured_width", lambda trials, *_: len(trials))
-
-
-def asked(store: Store, sweep: Sweep) -> list[Assignment]:
-    assert sweep.space
-    return [a for found in journal.asked(store.folder, sweep.name, sweep.space).values() for a in found]
 
 
 def test_a_search_runs_to_its_end_and_then_nothing(
@@ -157,7 +111,7 @@ from dse.sweep import load_sweep
 run_sweep(load_sweep(Path({str(sweep.path)!r})), Store(Path({str(store.folder / "other")!r})), "local",
     track=False, progress=False)
 """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3], timeout=120)
     name = Path("searches") / "hunt.jsonl"
     assert (store.folder / name).read_text() == (store.folder / "other" / name).read_text()
 
@@ -234,38 +188,6 @@ def test_tasks_are_searched_on_their_own_and_learn(load: Callable[..., Sweep], s
         assert sorted(far[12:])[14] < 0.4  # random ones: 0.5
 
 
-def test_what_a_search_is_told(load: Callable[..., Sweep]) -> None:
-    space = load().space
-    assert space
-    cells = [cell_of(space.at("regression", [0.3] * 4), load(), seed) for seed in (0, 1)]
-    bases = {c.baseline_uid: Mark(OK, 1.0, 5.0) for c in cells}
-
-    def told(*marks: Mark, **other: Mark) -> tuple[float, ...] | None:
-        return values(cells, {**bases, **dict(zip((c.uid for c in cells), marks, strict=True)), **other}, ["gap"])
-
-    good, bad, broken = Mark(OK, 1.5, 5.0), Mark(DIVERGED, None, 6.0), Mark(FAILED, None, None)
-    assert told(good, good) == (0.5,)
-    assert told(good, bad) == (2.25,)  # as bad as the baseline before training: 4
-    assert told(bad, bad) == (4.0,)
-    assert told(good, broken) == (0.5,)
-    assert told(broken, broken) is None
-    assert told(good, bad, **{cells[0].baseline_uid: bad}) == (4.0,)
-    assert values(cells, {**bases, **{c.uid: broken for c in cells}}, ["gap", "overhead"]) is None
-    both = values(cells, {**bases, **{c.uid: good for c in cells}}, ["overhead", "gap"])
-    assert both
-    assert both[1] == 0.5
-    assert 0 < both[0] < 300
-
-
-def cell_of(assignment: Assignment, sweep: Sweep, seed: int) -> Cell:
-    from dse.sweep import cell_at
-
-    assert sweep.space
-    cell = cell_at(sweep.space, assignment, seed)
-    assert isinstance(cell, Cell)
-    return cell
-
-
 def test_failed_configurations_do_not_stop_a_search(
     load: Callable[..., Sweep], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,67 +205,6 @@ def test_failed_configurations_do_not_stop_a_search(
     monkeypatch.setattr(train, "run_pack", fake_pack)
     again = run_sweep(load(), store, "local", retry="failed", **QUIET)
     assert (again.ran, again.failed) == (summary.failed, 0)
-
-
-def test_a_batch_has_no_repetitions_and_rebuilds_exactly(load: Callable[..., Sweep]) -> None:
-    sweep = load()
-    assert sweep.space
-    space, search = sweep.space, sweep.search
-    told: list[Told] = []
-    for _ in range(6):
-        seen = {journal.key_of(t.assignment) for t in told}
-        batch = ask(space, search, "regression", told, seen, 5, lambda _: True)
-        assert batch == ask(space, search, "regression", told, seen, 5, lambda _: True)
-        assert len({journal.key_of(a) for a in batch} | seen) == len(told) + 5
-        told += [Told(a, (float(a["training.lr"] or 0), 1.0) if i else None) for i, a in enumerate(batch)]
-    study = rebuild(space, search, told)
-    parameters = Parameters(space)
-    for trial, item in zip(study.trials, told, strict=True):
-        assert set(trial.params) == {parameters.names[d] for d in space.told(item.assignment)}
-        assert trial.state.name == ("FAIL" if item.values is None else "COMPLETE")
-
-
-def test_a_damaged_journal(load: Callable[..., Sweep], store: Store) -> None:
-    sweep = load()
-    assert sweep.space
-    a, b = (sweep.space.at("regression", [share] * 4) for share in (0.2, 0.7))
-    assert journal.ask(store.folder, "hunt", sweep.space, "regression", 0, [a]) == [a]
-    path = store.folder / "searches" / "hunt.jsonl"
-    with path.open("a") as file:
-        file.write('not json\n{"a": 1}\n[3, {"task": "nowhere"}]\n[{"task": "regr')
-    assert journal.ask(store.folder, "hunt", sweep.space, "regression", 0, [b]) == [a]  # somebody was first
-    assert journal.ask(store.folder, "hunt", sweep.space, "regression", 1, [b]) == [b]
-    assert asked(store, sweep) == [a, b]
-    assert json.loads(path.read_text().splitlines()[-1]) == [dict(b)]
-
-
-@pytest.mark.usefixtures("fast")
-@pytest.mark.parametrize("method", ["tpe", "qmc"])
-def test_the_studies_are_exported(
-    load: Callable[..., Sweep], store: Store, method: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = SEARCH if method == "tpe" else SEARCH.replace("tpe", "qmc").replace(", batch: 3, startup: 6", "")
-    sweep = load(text)
-    with pytest.raises(UserError, match="no whole configuration with results"):
-        export(sweep, store)
-    run_sweep(sweep, store, "local", **QUIET)
-    path, count = export(sweep, store)
-    assert export(sweep, store) == (path, 12)  # anew, not twice
-    assert count == 12
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
-    study = optuna.load_study(study_name="hunt/regression", storage=storage)
-    assert len(study.trials) == 12
-    assert len(study.best_trials) >= 1
-    assert study.user_attrs == {"objectives": ["gap", "overhead"]}
-    records = {record.uid: record for record in store.records()}
-    assignment = asked(store, sweep)[0] if method == "tpe" else sweep.space.assignment(sweep.cells[-1].labels)  # type: ignore[union-attr]
-    gaps = []
-    for seed in (0, 1):
-        cell = cell_of(assignment, sweep, seed)
-        gaps.append((records[cell.uid].metric or 0) - (records[cell.baseline_uid].metric or 0))
-    assert any(t.values[0] == pytest.approx(sum(gaps) / 2) for t in study.trials)
-    sweeps.dashboard(store.folder, 5000, False, sweep.path)
-    assert "12 configurations in" in capsys.readouterr().out
 
 
 def test_an_empty_search_has_no_report(load: Callable[..., Sweep], store: Store, tmp_path: Path) -> None:

@@ -1,0 +1,112 @@
+"""Attention with quantized products: softmax(Q K^T / sqrt(D)) V under the numerics of ``dse.attention``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from dse import products
+from dse.attention import Attention, Product
+from dse.random import Key
+from dse.recipe import Recipe
+from dse.recipes.bf16 import BF16
+from dse.site import Site, linear
+from dse.techniques.schedules.base import FULL, OFF, PHASES
+
+_STREAM = 1 << 20
+"""Attention i draws its random bits as layers _STREAM + 2 i (scores) and the next (outputs), apart from all linears."""
+
+
+def stream(index: int) -> int:
+    """The layer number of attention ``index`` in its keys."""
+    return _STREAM + 2 * index
+
+
+def attend(numerics: Attention, q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None, key: Key) -> Tensor:
+    """softmax(q k^T / sqrt(D)) v, over q, k, v [..., T, D]; with ``causal``, token i sees the tokens up to itself.
+
+    Leading axes are samples and heads, after the members' where the key's clock has one. ``mask`` [..., T, T]
+    multiplies the weights (dropout). FP32 inside, and in the dtype of q outside.
+    """
+    lead, dtype, wide = q.shape[:-2], q.dtype, torch.promote_types(q.dtype, torch.float32)
+    members = key.clock.shape[:-1].numel()
+    key = replace(key, matrices=lead.numel() // members)
+    q, k, v = (x.to(wide).flatten(0, -3) for x in (q, k, v))
+    if numerics.smooth_keys:
+        k = k - k.mean(-2, keepdim=True)
+    with products.plain(q):
+        scores = linear(q, k, Site(as_linear(numerics.scores), key, {})) * (1 / math.sqrt(q.shape[-1]))
+        if causal:
+            tokens = scores.shape[-1]
+            hidden = torch.ones(tokens, tokens, dtype=torch.bool, device=q.device).triu(1)
+            scores = scores.masked_fill(hidden, -math.inf)
+        p = scores.softmax(-1)
+        if mask is not None:
+            p = p * mask.flatten(0, -3)
+        y = linear(p, v.mT, Site(as_linear(numerics.outputs), replace(key, layer=key.layer + 1), {}))
+    whole: Tensor = y.unflatten(0, lead).to(dtype)
+    return whole
+
+
+def at_work(recipe: Recipe | None, phase: str) -> Attention | None:
+    """The numerics of attention in a phase of the precision schedule: all, the forward products only, or none."""
+    own = recipe.attention if recipe else None
+    if own is None or phase == OFF:
+        return None
+    if phase == FULL:
+        return own
+    scores, outputs = (replace(x, dgrad=BF16.dgrad, wgrad=BF16.wgrad) for x in (own.scores, own.outputs))
+    return replace(own, scores=scores, outputs=outputs)
+
+
+@lru_cache(maxsize=1024)
+def as_linear(product: Product) -> Recipe:
+    """A product of attention as a linear's recipe."""
+    return Recipe(
+        fprop=product.fprop, dgrad=product.dgrad, wgrad=product.wgrad, backward_source=product.backward_source
+    )
+
+
+class QuantizedAttention(nn.Module):
+    """Takes the place of an attention (``dse.select.attentions``), which it becomes again where a schedule says so.
+
+    Buffers: ``clock`` int64 [2] (seed, step), and in the state dict ``phase_index`` where the recipe has a schedule.
+    """
+
+    clock: Tensor
+    phase_index: Tensor | None
+
+    def __init__(self, plain: nn.Module, recipe: Recipe, index: int) -> None:
+        super().__init__()
+        self.plain, self.recipe, self.index = plain, recipe, index
+        self.register_buffer("clock", torch.zeros(2, dtype=torch.int64), persistent=False)
+        self.register_buffer("phase_index", torch.zeros((), dtype=torch.int8) if recipe.schedule else None)
+
+    @property
+    def phase(self) -> str:
+        """The schedule's phase."""
+        return FULL if self.phase_index is None else PHASES[int(self.phase_index)]
+
+    def set_clock(self, seed: int, step: int, steps: int | None = None) -> None:
+        """See ``dse.linear.set_clock``."""
+        self.clock[0], self.clock[1] = seed, step
+        if self.recipe.schedule is not None and self.phase_index is not None and steps is not None:
+            self.phase_index.fill_(PHASES.index(self.recipe.schedule.phase(step, steps, None, self.phase)))
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, causal: bool = False, mask: Tensor | None = None) -> Tensor:
+        """q, k, v [B, H, T, D] -> [B, H, T, D]."""
+        numerics = at_work(self.recipe, self.phase)
+        if numerics is None:
+            y: Tensor = self.plain(q, k, v, causal, mask)
+            return y
+        return attend(numerics, q, k, v, causal, mask, Key(self.clock, stream(self.index), sampling=self.training))
+
+    def extra_repr(self) -> str:
+        return f"recipe={self.recipe.name!r}"
+
+
+__all__ = ["QuantizedAttention", "as_linear", "at_work", "attend", "stream"]

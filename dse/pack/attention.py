@@ -1,0 +1,127 @@
+"""Attention of a packed model: runs of members under one recipe, each computed in plain torch as it would be alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dse.attend import at_work, attend, stream
+from dse.attention import Attention
+from dse.pack.layer import Run
+from dse.random import Key
+from dse.recipe import Recipe
+from dse.techniques.schedules.base import FULL
+
+
+class Heads:
+    """One attention of E members: their recipes and phases, and the runs that compute alike.
+
+    ``recipes`` [E]: None where a member's recipe (or the task) leaves it in high precision; ``plain``: the model's own
+    module, which then computes; ``clock`` int64 [E, 2]; ``index``: of the attention, for its random streams.
+    """
+
+    def __init__(self, plain: nn.Module, recipes: Sequence[Recipe | None], clock: Tensor, index: int) -> None:
+        self.plain, self._recipes, self._clock, self._index = plain, tuple(recipes), clock, index
+        self.phases = [FULL] * len(recipes)
+        self.runs = (Run(0, len(recipes), None, {}, None),)  # nothing is kept but the phases
+        self.training = True
+        self.parts: list[tuple[slice, Attention | None]] = []
+        self.arrange()
+
+    def arrange(self) -> None:
+        """Cuts the members into runs of equal numerics, as their phases stand."""
+        numerics = [at_work(recipe, phase) for recipe, phase in zip(self._recipes, self.phases, strict=True)]
+        self.parts = []
+        for own, group in groupby(range(len(numerics)), lambda i: numerics[i]):
+            members = list(group)
+            self.parts.append((slice(members[0], members[-1] + 1), own))
+
+    @contextmanager
+    def as_baseline(self) -> Iterator[None]:
+        """Inside, every member computes as the baseline does: in high precision."""
+        own, self.parts = self.parts, [(slice(0, len(self.phases)), None)]
+        try:
+            yield
+        finally:
+            self.parts = own
+
+    def reschedule(self, step: int, steps: int) -> bool:
+        """Lets precision schedules set the phases of ``step``; whether any has changed."""
+        before = list(self.phases)
+        for i, recipe in enumerate(self._recipes):
+            if recipe is not None and recipe.schedule is not None:
+                self.phases[i] = recipe.schedule.phase(step, steps, None, self.phases[i])
+        if self.phases == before:
+            return False
+        self.arrange()
+        return True
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Nothing outlives a step."""
+        return {}
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None) -> Tensor:
+        """q, k, v [E, B, H, T, D] -> [E, B, H, T, D]."""
+        outputs = [self._part(own, members, q, k, v, causal, mask) for members, own in self.parts]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    def _part(
+        self, own: Attention | None, at: slice, q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None
+    ) -> Tensor:
+        q, k, v = q[at], k[at], v[at]
+        mask = None if mask is None else mask[at]
+        if own is not None:
+            key = Key(self._clock[at], stream(self._index), sampling=self.training)
+            return attend(own, q, k, v, causal, mask, key)
+        if mask is None:
+            y: Tensor = torch.vmap(lambda q, k, v: self.plain(q, k, v, causal))(q, k, v)
+        else:
+            y = torch.vmap(lambda q, k, v, m: self.plain(q, k, v, causal, m))(q, k, v, mask)
+        return y
+
+
+class _Heads(torch.autograd.Function):
+    """Under ``torch.func.vmap``, which hands over the stack; autograd sees the parts."""
+
+    @staticmethod
+    def forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, heads: Heads) -> Tensor:
+        raise RuntimeError("a packed attention runs under torch.func.vmap only")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Nothing: what the vmap rule calls keeps what the backward pass needs."""
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        causal: bool,
+        heads: Heads,
+    ) -> tuple[Tensor, int]:
+        def stack(t: Tensor, dim: int | None) -> Tensor:
+            return t.expand(info.batch_size, *t.shape) if dim is None else t.movedim(dim, 0)
+
+        q, k, v = (stack(x, dim) for x, dim in zip((q, k, v), in_dims[:3], strict=True))
+        return heads(q, k, v, causal, None if mask is None else stack(mask, in_dims[3])), 0
+
+
+class PackedAttention(nn.Module):
+    """Takes the place of an attention of the template model."""
+
+    def __init__(self, heads: Heads) -> None:
+        super().__init__()
+        self._heads = heads
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, causal: bool = False, mask: Tensor | None = None) -> Tensor:
+        """q, k, v [B, H, T, D] -> [B, H, T, D]."""
+        y: Tensor = _Heads.apply(q, k, v, mask, causal, self._heads)  # type: ignore[no-untyped-call]
+        return y

@@ -1,0 +1,74 @@
+"""Attention in few bits: systems that quantize the products Q K^T and P V, and what of the training they leave alone.
+
+S = Q K^T / sqrt(D), P = softmax(S), O = P V; dP = dO V^T, dS = P (dP - rowsum(P dP)), dQ = dS K, dK = dS^T Q,
+dV = P^T dO.
+
+- ``sagebwd``: f(X) = round(127 X / amax) amax / 127 in INT8 for six of the seven products, dP = dO V^T in 16 bits (FP16
+  there, BF16 here). One scale for FlashAttention's blocks of 128 queries or 64 keys, for P one per query and block of
+  keys; K without its mean over the tokens. Linears stay in BF16.
+- ``attn_qat``: NVFP4 for Q, K, V and P; the backward pass takes these copies, and is not quantized itself. With
+  rowsum(P dP) it has P before quantization, as the paper asks (rowsum(dO O) with the quantized O diverges there).
+- ``full_stack_attention``: the linears of ``nvfp4_4over6``, NVFP4 for Q K^T and both products of dS, BF16 for the
+  others. Left out of the system: its low-rank branch in BF16, and Adam's moments in FP4.
+
+Tensor scales are one per sample and head here, in the systems one per tensor.
+"""
+
+from dataclasses import replace
+
+from dse.attention import Attention, Product
+from dse.block import BlockQuantizer
+from dse.formats import ELEMENTS, FP32
+from dse.gemm import Gemm
+from dse.recipe import Recipe
+from dse.recipes.bf16 import BF16
+from dse.recipes.four_over_six import NVFP4_4OVER6
+from dse.recipes.nvfp4 import NVFP4_PLAIN
+
+_BF16, _NVFP4 = BF16.fprop, NVFP4_PLAIN.fprop
+_QUERIES, _KEYS = 128, 64
+
+
+def _int8(tile: int, block: int) -> BlockQuantizer:
+    return BlockQuantizer(ELEMENTS["int8"], FP32, block=block, tile=tile)
+
+
+_SAGE = Attention(
+    scores=Product(
+        fprop=Gemm(_int8(_QUERIES, 0), _int8(_KEYS, 0)),
+        dgrad=Gemm(_int8(_QUERIES, _KEYS), _int8(0, _KEYS)),
+        wgrad=Gemm(_int8(_KEYS, _QUERIES), _int8(0, _QUERIES)),
+    ),
+    outputs=Product(
+        fprop=Gemm(_int8(1, _KEYS), _int8(0, _KEYS)),
+        dgrad=_BF16,
+        wgrad=Gemm(_int8(0, _QUERIES), _int8(_KEYS, _QUERIES)),
+    ),
+    smooth_keys=True,
+)
+
+SAGEBWD = replace(
+    BF16,
+    name="sagebwd",
+    summary="INT8 in six of attention's seven products, keys without their mean; linears in BF16",
+    source="arXiv 2505.11594, Sec. 4 (SageAttention3); arXiv 2603.02170 (SageBwd)",
+    attention=_SAGE,
+)
+
+_QAT = Product(_NVFP4, _BF16, _BF16, backward_source="forward")
+
+ATTN_QAT = replace(
+    BF16,
+    name="attn_qat",
+    summary="NVFP4 for Q, K, V and P forward, their copies in an unquantized backward pass; linears in BF16",
+    source="arXiv 2603.00040 (Attn-QAT)",
+    attention=Attention(_QAT, _QAT),
+)
+
+FULL_STACK_ATTENTION: Recipe = replace(
+    NVFP4_4OVER6,
+    name="full_stack_attention",
+    summary="nvfp4_4over6 with NVFP4 for attention's scores and both products of their gradient, BF16 for the outputs",
+    source="arXiv 2607.04422 (Full-Stack FP4), attention and linears without the low-rank branch",
+    attention=Attention(Product(_NVFP4, _NVFP4, _NVFP4), Product(_BF16, _BF16, _BF16)),
+)

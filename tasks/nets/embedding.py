@@ -1,0 +1,19 @@
+"""Embedding as torch has it; on a GPU its gradient is one kernel that gives a member the same bits in any pack."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from tasks.nets import fused
+from tasks.nets.fused.embed import embed
+
+
+class Embedding(nn.Embedding):
+    """Token numbers [..., T] -> rows of a learned table [..., T, width].
+
+    Torch's own gradient on a GPU sums by another routine once there are more than 3,072 tokens, members of a pack
+    together.
+    """
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return embed(self.weight, tokens) if fused.usable(self.weight) else super().forward(tokens)

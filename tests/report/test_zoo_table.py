@@ -1,0 +1,64 @@
+"""The zoo's table and the table of learning rates, from records that follow a rule."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dse.report import zoo
+from dse.run.store import Store
+from tests.report.studies import record, sweep_of
+
+
+def cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def test_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = sweep_of(tmp_path, "tasks: [{image: {net: vit}}, lm]\nrecipes: [nvfp4]\nseeds: 3")
+    gaps = {0: 0.01, 1: 0.02, 2: 0.03}
+    records = []
+    for cell in sweep.cells:
+        gap = 0.0 if cell.is_baseline else gaps[cell.trial.seed]
+        made = record(cell, 0.5 + 0.1 * cell.trial.seed + gap)
+        records.append(replace(made, seconds=4.0, pack={"width": 6}))
+    for folder, changes in (("cpu", {}), ("gpu", {"device": "NVIDIA H100", "seconds": 0.25, "pack": {"width": 64}})):
+        Store(tmp_path / folder).append(*(replace(one, **changes) for one in records))  # type: ignore[arg-type]
+    with (tmp_path / "agreement.csv").open("w") as stream:
+        writer = csv.DictWriter(stream, ["task", "against", "kind", "spearman", "spearman_low", "spearman_high"])
+        writer.writeheader()
+        writer.writerow(
+            dict(zip(writer.fieldnames, ("lm", "image(net=vit)", "reference", "0.91", "0.8", "0.95555"), strict=True))
+        )
+    assert zoo.main([str(tmp_path / "cpu"), str(tmp_path / "gpu"), "--agreement", str(tmp_path / "agreement.csv")]) == 0
+    head, _, *rows = map(cells, capsys.readouterr().out.splitlines())
+    by = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+    assert set(by) == {"image(net=vit)", "lm"}
+    lm = by["lm"]
+    assert lm["baseline"].startswith("loss 0.6000")
+    assert (lm["seeds"], lm["sd"], lm["data"]) == ("3", "0.100", "stdlib")
+    assert float(lm["paired sd"]) == pytest.approx(0.01, rel=0.1)
+    assert (lm["s/trial CPU"], lm["s/trial GPU"]) == ("4.00 (in 6)", "0.250 (in 64)")
+    assert lm["rank correlation"] == "0.91 (0.8 to 0.955)"
+    assert by["image(net=vit)"]["rank correlation"] == "(reference)"
+
+
+def test_rates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = sweep_of(tmp_path, "tasks: [lm]\nrecipes: [bf16]\nseeds: 2\ngrid: {training.lr: [1e-3, 2e-3, 4e-3]}")
+    metric = {1e-3: 0.7, 2e-3: 0.4, 4e-3: 0.6}
+    Store(tmp_path / "r").append(*(record(c, metric[c.trial.training.lr] + 0.01 * c.trial.seed) for c in sweep.cells))
+    assert zoo.main([str(tmp_path / "r"), "--rates"]) == 0
+    (row,) = map(cells, capsys.readouterr().out.splitlines()[2:])
+    assert row == ["lm", "120", "0.001 0.705, 0.002 0.405*, 0.004 0.605", "0.001"]
+
+
+def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert zoo.main([str(tmp_path / "none")]) == 2
+    assert "no results" in capsys.readouterr().err
+    sweep = sweep_of(tmp_path, "tasks: [lm]\nrecipes: [bf16]\nseeds: 1")
+    Store(tmp_path / "r").append(*(record(cell, 0.5) for cell in sweep.cells))
+    assert zoo.main([str(tmp_path / "r"), "--agreement", str(tmp_path / "no.csv")]) == 2
+    assert "cannot be read" in capsys.readouterr().err

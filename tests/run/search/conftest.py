@@ -1,0 +1,36 @@
+"""A small search, its store, and trials that take no time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dse.run import train, width
+from dse.run.store import Store
+from dse.sweep import Sweep, load_sweep
+from tests.run.oracle import fake_pack
+from tests.run.search.common import SEARCH
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., Sweep]:
+    def write(text: str = SEARCH) -> Sweep:
+        path = tmp_path / "hunt.yaml"
+        path.write_text(text)
+        return load_sweep(path)
+
+    return write
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "results")
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials that take no time; their metric is a function of their content."""
+    monkeypatch.setattr(train, "run_pack", fake_pack)
+    monkeypatch.setattr(width, "measured_width", lambda trials, *_: len(trials))

@@ -1,0 +1,169 @@
+"""A sweep's trials, carried to a machine without the sweep's tools, trained there within limits, and brought back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dse.errors import UserError
+from dse.run import away
+from dse.run import warm as warm_module
+from dse.run.executors.base import Options
+from dse.run.parcel import read_parcel, write_parcel
+from dse.run.shards import shard_paths
+from dse.run.store import Store
+from dse.sweep import load_sweep
+
+SWEEP = """
+    name: small
+    tasks:
+      - regression
+      - image: {training: {steps: 4}}
+    recipes: [bf16, nvfp4, mxfp4]
+    seeds: 2
+    training: {steps: 3, batch: 4}
+"""
+ABSENT = "ruamel ruamel.yaml typer polars pandas mlflow ray optuna seaborn matplotlib jinja2 scipy sklearn"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text("\n".join(line[4:] for line in SWEEP.splitlines()))
+    return path
+
+
+def test_there_and_back_on_a_bare_machine(file: Path, tmp_path: Path) -> None:
+    parcel, out = tmp_path / "parcel.json", tmp_path / "away"
+    assert (
+        away.main(["plan", str(file), "--out", str(parcel), "--results", str(tmp_path / "none"), "--task", "*regr*"])
+        == 0
+    )
+    code = (
+        f"import sys\nfor name in {ABSENT.split()!r}: sys.modules[name] = None\n"
+        "from dse.run.away import main\nraise SystemExit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", str(parcel), "--out", str(out), "--width", "9", "--width", "*image*:1"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "6 ok in" in done.stdout
+    assert "width 6" in done.stdout
+    assert "0 trials left" in done.stdout
+    cells = [cell for cell in load_sweep(file).cells if cell.trial.task.name == "regression"]
+    records = {record.uid: record for record in Store(out).records()}
+    for cell in cells:
+        assert (records[cell.uid].config, records[cell.uid].trial) == (cell.config, cell.trial.spec)
+    results = tmp_path / "results"
+    (results / "shards").mkdir(parents=True)
+    for shard in shard_paths(out / "shards"):
+        (results / "shards" / shard.name).write_bytes(shard.read_bytes())
+    left = away.plan([file], parcel, results)
+    assert [job.name for job in left] == ["small: image"]
+
+
+def test_jobs_have_whole_seeds_first_and_survive_the_file(file: Path, tmp_path: Path) -> None:
+    jobs = away.plan([file], tmp_path / "p.json", tmp_path / "none")
+    assert [job.name for job in jobs] == ["small: regression", "small: image"]
+    assert [item.trial.seed for item in jobs[0].items] == [0, 0, 0, 1, 1, 1]
+    back = read_parcel(tmp_path / "p.json")
+    assert [[item.uid for item in job.items] for job in back] == [[item.uid for item in job.items] for job in jobs]
+    assert [item.baseline_uid for job in back for item in job.items] == [i.baseline_uid for j in jobs for i in j.items]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda content: content.update(parcel=99), "version 99"),
+        (lambda content: content.pop("jobs"), "is no parcel"),
+        (lambda content: content["jobs"][0]["items"][0]["spec"].update(seed=7), "of another version; plan it anew"),
+    ],
+)
+def test_a_parcel_that_means_something_else(file: Path, tmp_path: Path, change: Any, words: str) -> None:
+    path = tmp_path / "p.json"
+    away.plan([file], path, tmp_path / "none")
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=words):
+        read_parcel(path)
+    assert away.main(["run", str(path), "--out", str(tmp_path / "out")]) == 2
+
+
+def test_nothing_is_begun_after_the_time(file: Path, tmp_path: Path) -> None:
+    jobs = away.plan([file], tmp_path / "p.json", tmp_path / "none")
+    said: list[str] = []
+    assert away.run(jobs, tmp_path / "out", Options(), away.Limits(seconds=0), said.append) == 12
+    assert not said
+    assert away.run(jobs, tmp_path / "out", Options(), away.Limits(each=0), said.append) == 12
+
+
+def test_a_pack_that_takes_too_long_leaves_what_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "long.yaml"
+    path.write_text(
+        "tasks: [regression]\nrecipes: [bf16]\nseeds: 1\ntraining: {steps: 100000, batch: 4, eval_every: 1}\n"
+    )
+    jobs = away.plan([path], tmp_path / "p.json", tmp_path / "none")
+    out = tmp_path / "out"
+    out.mkdir()
+    start = time.monotonic()
+    assert away.run(jobs, out, Options(results=out), away.Limits(seconds=2, grace=0.5), lambda line: None) == 1
+    assert time.monotonic() - start < 60
+    (line,) = (out / away.LEFT).read_text().splitlines()
+    told = json.loads(line)
+    assert told["uid"] == jobs[0].items[0].uid
+    assert told["step"] >= 2
+    assert [step for step, _ in told["evals"]][:2] == [0, 1]
+    assert not Store(out).done()
+
+
+def test_a_job_without_its_data_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("network is unreachable")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "two.yaml"
+    path.write_text(
+        "tasks: [{image: {source: cifar10}}, regression]\nrecipes: [bf16]\nseeds: 1\ntraining: {steps: 2, batch: 4}\n"
+    )
+    said: list[str] = []
+    jobs = away.plan([path], tmp_path / "p.json", tmp_path / "none")
+    assert away.run(jobs, tmp_path / "out", Options(), away.Limits(), said.append) == 1
+    assert any("cifar-10-binary.tar.gz is missing" in line for line in said)
+    assert any("1 ok" in line for line in said)
+
+
+def test_widths_by_pattern() -> None:
+    limits = away.Limits(widths=(away._width("64"), away._width("*size=9M*:21")))
+    assert limits.width("a: lm(size=9M)") == 21
+    assert limits.width("a: lm") == 64
+    assert away.Limits().width("a: lm") is None
+
+
+def test_nothing_to_plan(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing to run"):
+        away.plan([file], tmp_path / "p.json", tmp_path / "none", ["*nowhere*"])
+    write_parcel([], tmp_path / "empty.json")
+    assert read_parcel(tmp_path / "empty.json") == []
+
+
+def test_every_configuration_is_tried_before(file: Path, tmp_path: Path) -> None:
+    (trials, *_) = [
+        [item.trial for item in job.items] for job in away.plan([file], tmp_path / "p.json", tmp_path / "n")
+    ]
+    few = warm_module._one_of_each(trials)
+    assert [trial.recipe.name for trial in sorted(few, key=lambda t: t.recipe.name)] == ["bf16", "mxfp4", "nvfp4"]
+    assert {trial.training.batch for trial in few} == {1}
+    assert warm_module.step(few, "cpu", None)
+    assert not warm_module.step([replace(few[0], training=replace(few[0].training, optimizer="none"))], "cpu", None)
+    assert len(warm_module._one_of_each(trials[:1] * 2)) == 2
+    assert warm_module.warm([trials], "cpu", None, 1) > 0

@@ -1,0 +1,77 @@
+"""Every net at every size: from YAML, one step of a pack of two has the bits of the solo runs. All data are made here.
+
+What takes more than a second or two is marked slow; the CI-small sizes of all are in every run.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dse.run.record import Record
+from dse.run.train import load, run_pack, run_trial
+from dse.sweep import load_sweep
+from tasks import diffusion, image
+from tasks.lm import SIZES as TEXTS
+
+LARGE = {"base", "1M", "3M", "9M", "30M", "60M", "nanogpt-gpu", "paper"}
+
+
+def every() -> Iterator[Any]:
+    """YAML of a task, marked slow where it is large."""
+    for size in TEXTS:
+        yield case("lm", size=size)
+    for size in image.SIZES:
+        for net in image.NETS:
+            yield case("image", size=size, net=net)
+        for net in ("dit", "unet"):
+            for process in ("ddpm", "edm"):
+                yield case("diffusion", size=size, net=net, process=process)
+    for size in ("tiny", "small", "paper"):
+        for net in ("mlp", "linear"):
+            yield case("regression", size=size, net=net)
+
+
+def case(task: str, **options: str) -> Any:
+    text = f"{task}: {{{', '.join(f'{k}: {v}' for k, v in options.items())}}}"
+    return pytest.param(
+        text, id=" ".join([task, *options.values()]), marks=[pytest.mark.slow] * (options["size"] in LARGE)
+    )
+
+
+@pytest.fixture(autouse=True)
+def strict(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One thread, short evaluations, and a vmap that falls back to a loop is an error."""
+    torch.set_num_threads(1)
+    for name, size in TEXTS.items():
+        monkeypatch.setitem(TEXTS, name, replace(size, held_out=512))
+    for module in (image, diffusion):
+        monkeypatch.setattr(module, "HELD_OUT", 6)
+        monkeypatch.setattr(module, "CONVOLVED", dict.fromkeys(module.CONVOLVED, 6))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+    load.cache_clear()
+
+
+def content(record: Record) -> object:
+    assert record.error is None, record.error
+    return replace(record, seconds=0.0, started="", pack={}).line()
+
+
+@pytest.mark.parametrize("task", every())
+def test_packed_and_solo_from_yaml(task: str, tmp_path: Path) -> None:
+    path = tmp_path / "one.yaml"
+    path.write_text(
+        f"tasks:\n  - {task}\nrecipes: [bf16, nvfp4]\nseeds: [3]\ntraining: {{steps: 1, batch: 1, eval_every: 0}}\n"
+    )
+    trials = [cell.trial for cell in load_sweep(path).cells]
+    together = run_pack(trials)
+    assert all(record.metric is not None for record in together)
+    assert content(together[1]) == content(run_trial(trials[1]))
