@@ -20,7 +20,7 @@ from dse.run.progress import Progress, make_progress
 from dse.run.record import Record
 from dse.run.search import SearchLoop
 from dse.run.search.supply import Growing
-from dse.run.sharing import SharedQueue
+from dse.run.sharing import SharedQueue, stamp
 from dse.run.standing import Standing
 from dse.run.store import Store
 from dse.run.tracking import BEHIND
@@ -60,7 +60,7 @@ class Session:
         self._cells = {cell.uid: cell for cell in pending}
         found = store.records({cell.uid for cell in cells}, brief=not track)
         self._known = [record for record in found if record.uid not in again]
-        before = {record.uid: record.started for record in found if record.uid in again}
+        before = {record.uid: stamp(record) for record in found if record.uid in again}
         self._settled = {record.uid for record in self._known}
         clean(store.folder, self._settled)
         self._manifest = Manifest.of(sweep)

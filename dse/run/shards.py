@@ -117,13 +117,17 @@ def read_shard(path: Path, without: Sequence[str] = ()) -> Shard | None:
     return Shard(path, records, bool(tail), len(content), corrupt)
 
 
+_AFTER = "diverged_at"
+"""The field behind the large ones."""
+
+
 def _parse(line: bytes, without: Sequence[str]) -> Record:
     """A record without some large fields, which are cut out of the text: most of the time goes into their numbers."""
     if without:
         short = line
-        for name, after in pairwise([*LARGE, "diverged_at"]):
-            start, end = short.find(f',"{name}":'.encode()), short.find(f',"{after}":'.encode())
-            if name in without and 0 <= start < end:
+        for name, after in pairwise([*LARGE, _AFTER]):
+            start, end, last = (short.find(f',"{key}":'.encode()) for key in (name, after, _AFTER))
+            if name in without and 0 <= start < end <= last:  # in earlier versions some stood elsewhere
                 short = short[:start] + short[end:]
         with suppress(ValueError):  # another order of the keys
             return _bare(Record.parse(short.decode()), without)

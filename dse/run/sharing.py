@@ -26,7 +26,7 @@ _LOOK = 1.0
 
 class SharedQueue:
     """See ``Supply``. Cells that have run to a rung may be run on, here or elsewhere: ``wanted`` tells whether one is
-    still to run a leg. ``before``: uid -> when the trial was started whose result is to be replaced; ``own``: the shard
+    still to run a leg. ``before``: uid -> ``stamp`` of the result that is to be replaced; ``own``: the shard
     of this process; ``on_others`` hears of every cell that another driver has run meanwhile."""
 
     def __init__(
@@ -121,7 +121,7 @@ class SharedQueue:
         """What the others claim; what they have finished is noted."""
         others = self._claims.others()
         records = self._news.fresh(self._open.keys() - self._mine, self._own())
-        done = {r.uid: r for r in records if r.started != self._before.get(r.uid)}
+        done = {r.uid: r for r in records if stamp(r) != self._before.get(r.uid)}
         for uid in done:
             self._waiting.pop(uid, None)
         if done:
@@ -132,4 +132,9 @@ class SharedQueue:
         return others
 
 
-__all__ = ["SharedQueue"]
+def stamp(record: Record) -> str:
+    """Tells a trial's results apart: when it was started, and how far it got, which may be within the same second."""
+    return f"{record.started}{record.stopped.get('step', '')}"
+
+
+__all__ = ["SharedQueue", "stamp"]

@@ -145,8 +145,9 @@ def resolve(records: Iterable[Record]) -> dict[str, Record]:
     return best
 
 
-def _order(record: Record) -> tuple[int, str]:
-    return _RANK.get(record.status, 0), record.started
+def _order(record: Record) -> tuple[int, str, int]:
+    """Of two that began in the same second, the one that got further is the newer one."""
+    return _RANK.get(record.status, 0), record.started, record.stopped.get("step", 0)
 
 
 def _finished(path: Path) -> Shard | None:

@@ -22,7 +22,8 @@ from dse.run.halving import Leg, Rule, rule
 from dse.run.record import DIVERGED, FAILED, OK, STOPPED, Record
 from dse.run.rungs import Rungs
 from dse.run.shards import read_shard, shard_paths
-from dse.run.store import Store
+from dse.run.sharing import stamp
+from dse.run.store import Store, resolve
 from dse.run.train import run_trial
 from dse.sweep import Sweep, load_sweep
 
@@ -118,9 +119,17 @@ def drive(sweep: Sweep, folder: Path) -> None:
     run(sweep, folder, limit=4)
 
 
-def test_drivers_that_are_killed_and_drivers_that_share(sweep: Sweep, tmp_path: Path) -> None:
+def test_in_the_same_second_the_further_one_is_the_newer(sweep: Sweep) -> None:
+    near, far = (mark("u", dict.fromkeys(steps, 1.0), STOPPED) for steps in ((3,), (3, 6)))
+    assert near.started == far.started
+    assert resolve([near, far])["u"] == resolve([far, near])["u"] == far
+    assert stamp(near) != stamp(far)
+
+
+@pytest.mark.parametrize("seed", [5, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 16))])
+def test_drivers_that_are_killed_and_drivers_that_share(sweep: Sweep, tmp_path: Path, seed: int) -> None:
     expected = results(run(sweep, tmp_path / "one"))
-    server, folder, seed = multiprocessing.get_context("fork"), tmp_path / "many", 5
+    server, folder = multiprocessing.get_context("fork"), tmp_path / "many"
     chance, kills, end = random.Random(seed), 0, time.monotonic() + 120
     while True:
         running = [server.Process(target=drive, args=(sweep, folder)) for _ in range(2)]
