@@ -31,7 +31,7 @@ random batches have a deviation of .013 there (30 of them, the lowest 1.885).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -69,8 +69,8 @@ class Size:
 
 
 TINY = Training(steps=120, batch=8, lr=4e-3)
-_ANCHOR = Training(2000, 12, 1e-3, weight_decay=0.1, betas=(0.9, 0.99), warmup=0.05, eval_every=250)
-_LONG = Training(5000, 64, 1e-3, weight_decay=0.1, betas=(0.9, 0.99), warmup=0.02, eval_every=250)
+_ANCHOR = Training(2000, 12, 1e-3, weight_decay=0.1, decayed="matrices", betas=(0.9, 0.99), warmup=0.05, eval_every=250)
+_LONG = replace(_ANCHOR, steps=5000, batch=64, warmup=0.02)
 SIZES = {
     "tiny": Size(2, 64, 2, 160, 64, TINY),
     "small": Size(4, 128, 4, 352, 128, TINY.grown(width=2, steps=5, batch=2)),  # the paper's llama_9M
