@@ -17,15 +17,10 @@ and before that on a CPU, in float32:
 Not scanned: 3M, 9M, base, 30M and 60M (the rate of tiny times 64 / width), and tokens other than characters.
 
 `nanogpt-cpu` and `nanogpt-gpu` are nanoGPT's two published settings for tinyshakespeare, as anchors: it reports a
-held-out loss of 1.88 and (the best on the way) 1.4697. Known differences: its weight decay spares the scales of norms,
-ours does not; its batches come from another generator; it estimates the loss on random windows, ours are the whole
-held-out text in windows side by side. Dropout is as published (embeddings, attention weights, both residual branches),
-with masks from Philox: each member of a pack has its own, the same alone.
-
-`nanogpt-gpu` reached 1.4623 (BF16, the best on the way). `nanogpt-cpu` ends at 1.918 (FP32, mean of 4 seeds, deviation
-.007), .04 above the published figure, which is the estimate of one run from 20 random batches. A plain torch program of
-that setting, written for comparison, reached 1.903 (FP32, one seed) on the whole held-out text; estimates from 20
-random batches have a deviation of .013 there (30 of them, the lowest 1.885).
+held-out loss of 1.88 and (the best on the way) 1.4697. Known differences: its batches come from another generator; it
+estimates the loss on random windows, ours are the whole held-out text in windows side by side. Dropout is as published
+(embeddings, attention weights, both residual branches), with masks from Philox: each member of a pack has its own, the
+same alone. What they reach: docs/tasks.md.
 """
 
 from __future__ import annotations
