@@ -18,9 +18,6 @@ from dse.run.shards import Line, Shard, lines, shard_lock
 if TYPE_CHECKING:
     import polars as pl
 
-_GROUP = 8 << 20
-"""Bytes of text in a row group."""
-
 Resolve = Callable[[Iterable[Record]], Mapping[str, Record]]
 """One record per trial, given the oldest source first."""
 
@@ -33,7 +30,7 @@ def merge(path: Path, shards: Sequence[Shard], resolve: Resolve) -> None:
 
     def groups() -> Iterator[pl.DataFrame]:
         keep = [id(r) in counting for r in packed]
-        for old in parquet.batches(path, size=_GROUP) if packed else ():
+        for old in parquet.batches(path) if packed else ():
             here, keep = keep[: old.height], keep[old.height :]
             yield parquet.complete(old.filter(here))
         for some in _portions(line for s in shards for line in _counting(s, counting)):
@@ -67,13 +64,13 @@ def _counting(shard: Shard, counting: set[int]) -> Iterator[Line]:
 
 
 def _portions(found: Iterable[Line]) -> Iterator[list[Record]]:
-    """Records of about _GROUP bytes at a time."""
+    """Records of about parquet.GROUP bytes at a time."""
     some, size = list[Record](), 0
     for line in found:
         if line.record:
             some.append(line.record)
             size += line.size
-        if size >= _GROUP:
+        if size >= parquet.GROUP:
             yield some
             some, size = [], 0
     if some:

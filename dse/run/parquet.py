@@ -20,9 +20,13 @@ from dse.run.shards import sync_folder
 
 if TYPE_CHECKING:
     import polars as pl
+    from pyarrow import RecordBatch
+    from pyarrow.parquet import ParquetFile
 
 _COLUMNS = {f.name: str(f.type).removesuffix(" | None") for f in fields(Record)}
 """Field -> its type's name; whatever is not a plain type is stored as JSON text."""
+GROUP = 8 << 20
+"""Bytes in a row group, about."""
 _PLAIN = {"str": "String", "int": "Int64", "float": "Float64"}
 
 
@@ -63,7 +67,7 @@ def read(path: Path, uids: Collection[str] | None = None, columns: Sequence[str]
 
 
 def batches(
-    path: Path, uids: Collection[str] | None = None, columns: Sequence[str] | None = None, size: int = 8 << 20
+    path: Path, uids: Collection[str] | None = None, columns: Sequence[str] | None = None, size: int = GROUP
 ) -> Iterator[pl.DataFrame]:
     """The rows (of some uids, some columns) in their order, those of about ``size`` bytes at a time.
 
@@ -76,16 +80,23 @@ def batches(
     wanted = None if uids is None else pa.array(sorted(uids), pa.large_string())
     try:
         with parquet.ParquetFile(path, buffer_size=1 << 20) as file:  # one file, even if it is replaced meanwhile
-            bytes_ = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
-            rows = max(1, size * file.metadata.num_rows // max(1, bytes_))
             names = [name for name in columns or _COLUMNS if name in file.schema_arrow.names]
-            for batch in file.iter_batches(rows, columns=names if wanted is None else list({"uid", *names})):
+            read = names if wanted is None else list({"uid", *names})
+            for batch in _batches(file, read, size):
                 if wanted is not None:  # by a copy: the rest of the batch is freed
                     batch = batch.filter(compute.is_in(batch["uid"].cast(pa.large_string()), wanted))
                 if len(batch):
                     yield pl.DataFrame(batch.select(names))
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _batches(file: ParquetFile, columns: list[str], size: int) -> Iterator[RecordBatch]:
+    """Row group by row group: a reader of several keeps what it has read of all."""
+    for i in range(file.num_row_groups):
+        group = file.metadata.row_group(i)
+        rows = max(1, size * group.num_rows // max(1, group.total_byte_size))
+        yield from file.iter_batches(rows, row_groups=[i], columns=columns)
 
 
 def complete(frame: pl.DataFrame) -> pl.DataFrame:
@@ -95,7 +106,7 @@ def complete(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def write(frames: Iterable[pl.DataFrame], path: Path) -> None:
-    """Replaces the file in one step, a row group for each frame: whoever reads sees the old rows or the new ones, also
+    """Replaces the file in one step, row group by row group: whoever reads sees the old rows or the new ones, also
     after a crash. Raises OSError when the disk is full; the file is then as it was."""
     import polars as pl
     from pyarrow import parquet
@@ -106,9 +117,8 @@ def write(frames: Iterable[pl.DataFrame], path: Path) -> None:
     try:
         with temporary.open("wb") as file:
             with parquet.ParquetWriter(file, schema, compression="zstd", use_dictionary=plain) as writer:
-                for frame in frames:
-                    if frame.height:
-                        writer.write_table(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
+                for frame in _grouped(frames):
+                    writer.write_table(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
@@ -116,6 +126,21 @@ def write(frames: Iterable[pl.DataFrame], path: Path) -> None:
         raise
     os.replace(temporary, path)  # noqa: PTH105 - the step that tests interrupt
     sync_folder(path.parent)
+
+
+def _grouped(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Small frames joined: many small compactions make no file of many small groups."""
+    import polars as pl
+
+    some, size = list[pl.DataFrame](), 0
+    for frame in frames:
+        some.append(frame)
+        size += int(frame.estimated_size())
+        if size >= GROUP:
+            yield pl.concat(some)
+            some, size = [], 0
+    if size:
+        yield pl.concat(some)
 
 
 def _cell(value: Any, kind: str) -> Any:

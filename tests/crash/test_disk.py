@@ -27,7 +27,9 @@ def test_a_full_disk_during_compaction_costs_nothing(tmp_path: Path, compacted_b
     for name in "bc":
         fill(store, name, chance)
     expected, before = store.records(), content(tmp_path)
-    process = multiprocessing.get_context("spawn").Process(target=with_little_room, args=(tmp_path, 30_000), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(
+        target=with_little_room, args=(tmp_path, 30_000), daemon=True
+    )
     process.start()
     process.join(60)
     assert process.exitcode == 0
