@@ -102,19 +102,39 @@ def read_shard(path: Path, without: Sequence[str] = ()) -> Shard | None:
     ``without``: names of LARGE fields that are not wanted.
     """
     try:
-        content = path.read_bytes()
+        found = list(lines(path, without))
     except FileNotFoundError:
         return None
+    records = [line.record for line in found if line.record]
+    corrupt = sum(line.record is None and not line.torn for line in found)
+    return Shard(path, records, any(line.torn for line in found), sum(line.size for line in found), corrupt)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a shard, of ``size`` bytes; ``record``: None where it is torn or no record."""
+
+    record: Record | None
+    size: int
+    torn: bool = False
+
+
+def lines(path: Path, without: Sequence[str] = ()) -> Iterator[Line]:
+    """The lines of a shard, one after another: it may be larger than memory. Raises FileNotFoundError, UserError."""
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                record = None
+                if whole := line.endswith(b"\n"):
+                    with suppress(ValueError):
+                        record = _parse(line[:-1], without)
+                yield Line(record, len(line), not whole)
+                if not whole:  # the rest of it may come while this is read
+                    return
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    *lines, tail = content.split(b"\n")
-    records, corrupt = [], 0
-    for line in lines:
-        try:
-            records.append(_parse(line, without))
-        except ValueError:
-            corrupt += 1
-    return Shard(path, records, bool(tail), len(content), corrupt)
 
 
 _AFTER = "diverged_at"
@@ -176,4 +196,5 @@ def _name() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{host}-{os.getpid()}{SUFFIX}"
 
 
-__all__ = ["Shard", "ShardWriter", "read_shard", "remove_shard", "shard_lock", "shard_paths", "sync_folder"]
+__all__ = ["Line", "Shard", "ShardWriter", "lines", "read_shard", "remove_shard", "shard_lock", "shard_paths"]
+__all__ += ["sync_folder"]

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.run import parquet
+from dse.run.compaction import finished, merge
 from dse.run.lock import folder_lock
 from dse.run.record import BRIEF, DIVERGED, OK, STOPPED, Record
-from dse.run.shards import Shard, ShardWriter, read_shard, remove_shard, shard_lock, shard_paths
+from dse.run.shards import ShardWriter, read_shard, remove_shard, shard_paths
 
 if TYPE_CHECKING:
     import polars as pl
@@ -110,18 +111,16 @@ class Store:
 
         The shards are removed after the file is in place and durable; killed anywhere, it leaves every record in at
         least one of the two, and readers count it once. Shards that are still written to, and shards with lines
-        nobody can read, stay. Without polars nothing happens: the shards wait for a machine that has it. Raises InUse
-        when another process is at it.
+        nobody can read, stay. Without polars and pyarrow nothing happens: the shards wait for a machine that has them.
+        Raises InUse when another process is at it, OSError when the disk is full.
         """
-        if find_spec("polars") is None:
+        if find_spec("polars") is None or find_spec("pyarrow") is None:
             return 0
         with folder_lock(self.folder, _COMPACT):
             self._writer.close()
-            shards = [shard for path in shard_paths(self.shards) if (shard := _finished(path))]
+            shards = [shard for path in shard_paths(self.shards) if (shard := finished(path))]
             if shards:
-                frame = parquet.read(self.parquet)
-                packed = [] if frame is None else parquet.from_frame(frame)
-                parquet.write(resolve([*packed, *(r for s in shards for r in s.records)]).values(), self.parquet)
+                merge(self.parquet, shards, resolve)
             for shard in shards:
                 remove_shard(shard)
         return len(shards)
@@ -148,13 +147,6 @@ def resolve(records: Iterable[Record]) -> dict[str, Record]:
 def _order(record: Record) -> tuple[int, str, int]:
     """Of two that began in the same second, the one that got further is the newer one."""
     return _RANK.get(record.status, 0), record.started, record.stopped.get("step", 0)
-
-
-def _finished(path: Path) -> Shard | None:
-    """A shard that can go into the Parquet file: its writer is gone, and all its lines (but a torn one) are read."""
-    with shard_lock(path) as mine:
-        shard = read_shard(path) if mine else None
-    return shard if shard and not shard.corrupt else None
 
 
 __all__ = ["Damage", "Store", "resolve"]
