@@ -117,9 +117,7 @@ def _at_points(owner: _Owner, option_path: str, data: Any, path: str) -> _Owner:
             owner = replace(owner, **{gemm: set_option(getattr(owner, gemm), option, data, path)})
         return owner
     touched = [p for p in SELECTORS[selector] if reaches(owner.quantizer(p), option)]
-    touched = touched or [
-        p for p in SELECTORS[selector] if has(owner.quantizer(p), head)
-    ]  # its error says what lacks
+    touched = touched or [p for p in SELECTORS[selector] if has(owner.quantizer(p), head)]  # its error says what lacks
     if not touched:
         raise OptionError(_no_meaning(owner, selector, head, path))
     for point in touched:

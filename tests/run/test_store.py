@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from dse.errors import UserError
+from dse.run import news
 from dse.run.record import DIVERGED, FAILED, OK, Record
 from dse.run.store import Store
 
@@ -170,3 +171,16 @@ def _env() -> dict[str, str]:
     import dse
 
     return os.environ | {"PYTHONPATH": str(Path(dse.__file__).parents[1])}
+
+
+def test_news_begin_behind_the_last_whole_line(tmp_path: Path, make_record: Make) -> None:
+    """Whatever the length of lines: shards are read from their end, block by block."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for length in (0, 10, news._BLOCK - 1, news._BLOCK, 3 * news._BLOCK):
+        for torn in (0, 5, 2 * news._BLOCK):
+            path = folder / f"{length}-{torn}.jsonl"
+            path.write_bytes(b"x" * length + b"\n" + b"y" * torn)
+            assert news._whole(path) == length + 1
+            path.write_bytes(b"y" * torn)
+            assert news._whole(path) == 0
