@@ -26,6 +26,7 @@ app = typer.Typer(
 class ExecutorName(StrEnum):
     ray = "ray"
     local = "local"
+    tune = "tune"
 
 
 class Retry(StrEnum):
@@ -54,14 +55,23 @@ def plan(file: File, results: Results = RESULTS, data_dir: DataDir = None, worke
     sweeps.plan(file, results, data_dir, workers)
 
 
-@app.command(epilog="Example: dse run sweeps/quickstart.yaml --workers 2")
+@app.command(epilog="Examples: dse run sweeps/quickstart.yaml --workers 2 | dse run sweeps/mine.yaml --executor tune")
 def run(
     file: File,
     results: Results = RESULTS,
     data_dir: DataDir = None,
     workers: Workers = None,
-    executor: Annotated[ExecutorName, typer.Option(help="Where trials run")] = ExecutorName.ray,
+    executor: Annotated[
+        ExecutorName,
+        typer.Option(
+            help="Where trials run: ray, packs in workers of this machine or of the cluster at RAY_ADDRESS; local, in "
+            "this process; tune, long trials through Ray Tune, stopped at rungs by ASHA where the sweep has halving"
+        ),
+    ] = ExecutorName.ray,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one")] = "auto",
+    gpus_per_worker: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Share of a GPU that each worker takes: 0.5 puts two on each GPU")
+    ] = 1.0,
     only: Annotated[
         list[str] | None,
         typer.Option("--only", help="Just this trial: the beginning of its uid, or CONFIG@SEED", metavar="TRIAL"),
@@ -80,7 +90,20 @@ def run(
     """Run every trial of a sweep that has no result yet. Running it again is the resume."""
     from dse.commands import sweeps
 
-    sweeps.run(file, results, data_dir, workers, executor.value, device, only or [], retry.value, timeout, then, track)
+    sweeps.run(
+        file,
+        results,
+        data_dir,
+        workers,
+        executor.value,
+        device,
+        only or [],
+        retry.value,
+        timeout,
+        then,
+        track,
+        gpus_per_worker,
+    )
 
 
 @app.command(epilog="Example: dse status sweeps/quickstart.yaml")

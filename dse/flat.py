@@ -46,6 +46,16 @@ class Layout:
         spans = zip(self.offsets, self.shapes, strict=True)
         return [flat.narrow(1, offset, math.prod(shape)) for offset, shape in spans]
 
+    def matrices(self) -> list[tuple[int, int]]:
+        """Columns (first, end) of the parameters with two axes or more; neighbors are one piece."""
+        pieces: list[tuple[int, int]] = []
+        for offset, shape, width in zip(self.offsets, self.shapes, self._widths(), strict=True):
+            if len(shape) < 2:
+                continue
+            start = pieces.pop()[0] if pieces and pieces[-1][1] == offset else offset
+            pieces.append((start, offset + width))
+        return pieces
+
     def join(self, stacked: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
         """One flat buffer [E, P] from parameters or gradients [E, *shape] in the layout's order; one pass."""
         members, pieces = len(stacked[0]), list[Tensor]()

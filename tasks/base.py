@@ -25,11 +25,14 @@ Model = Callable[..., Tensor]  # an nn.Module, or torch.func.functional_call bou
 Batch = tuple[Tensor, ...]
 
 SCHEDULES = ("cosine", "linear", "constant")
+DECAYED = ("all", "matrices")
 
 
 @dataclass(frozen=True)
 class Training:
     """How a trial trains. `warmup` and `final_lr` are shares (of the steps, of `lr`), so they scale with the run.
+
+    `decayed`: which parameters weight decay acts on: all, or those with two axes or more (not scales of norms, biases).
 
     Raises `UserError` for a value out of range. Which optimizers exist is the trial runner's affair.
     """
@@ -40,6 +43,7 @@ class Training:
     optimizer: str = "adamw"
     loss_scaling: str = "none"
     weight_decay: float = 0.0
+    decayed: str = "all"
     betas: tuple[float, float] = (0.9, 0.95)
     warmup: float = 0.1
     schedule: str = "cosine"
@@ -54,6 +58,7 @@ class Training:
         options.integer("training", "batch", self.batch, 1)
         options.integer("training", "eval_every", self.eval_every, 0)
         options.choice("training", "schedule", self.schedule, SCHEDULES)
+        options.choice("training", "decayed", self.decayed, DECAYED)
         for name in ("lr", "weight_decay", "clip"):
             options.number("training", name, getattr(self, name))
         for name in ("warmup", "final_lr"):

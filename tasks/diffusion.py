@@ -3,23 +3,33 @@
 `ddpm` is the paper's process and the default. In a run this short `edm`, which weighs all noise levels alike, is still
 falling steeply, and its gaps between recipes vary more by seed (MXFP4: 2.3 ± .7 % of the improvement; ddpm: .66 ± .1).
 
-Held-out loss by learning rate (mean of 2 seeds, float32). A default is half the best: paired gaps are steadier there.
+A default is half the best learning rate: paired gaps between recipes are steadier there. Held-out loss by rate, mean of
+2 seeds, at the default steps; sweeps/learning-rates.yaml in BF16 on an H100, 2026-11-27:
 
-    digits, ddpm          .004 .181 | .008 .174 | .016 .181 | .032 .194
-    digits, edm           .002 .647 | .004 .587 | .008 .562 | .016 .555 (batch 64)
-    fashion, ddpm         .004 .120 | .008 .112 (1 seed)
-    fashion, edm          .004 .418 | .008 .389 | .016 .379 (1 seed)
-    fashion, edm, small   .001 .289 | .002 .266 | .004 .253 | .008 .253
-    fashion, edm, base    .0005 .194 | .001 .185 | .002 .181 | .004 .181 (1 seed)
-    digits, ddpm, unet    .001 .226 | .002 .181 | .004 .160 | .008 .151 (1 seed, BF16)
-    digits, edm, unet     .002 .645 | .004 .566 | .008 .527 (1 seed, BF16)
-    emoji32, ddpm         .002 .184 | .004 .141 | .008 .124 (1 seed, BF16)
-    cifar10               not scanned yet
+    fashion, ddpm             .002 .136 | .004 .122 | .008 .115 | .016 .113 | .032 .117
+    fashion, edm              .002 .458 | .004 .409 | .008 .387 | .016 .377 | .032 .406
+    fashion, ddpm, small      .002 .080 | .004 .0755 | .008 .0744 | .016 .079 | .032 .087
+    fashion, edm, small       .001 .290 | .002 .267 | .004 .252 | .008 .253 | .016 .261
+    fashion, ddpm, unet       .004 .154 | .008 .135 | .016 .125 | .032 .122 | .064 .137
+    fashion, edm, unet        .002 .639 | .004 .560 | .008 .533 | .016 .728 | .032 .746
+    fashion, edm, unet, small .001 .228 | .002 .213 | .004 .210 | .008 .216 | .016 .322
+
+and before that on a CPU:
+
+    digits, ddpm              .004 .181 | .008 .174 | .016 .181 | .032 .194 (float32)
+    digits, edm               .002 .647 | .004 .587 | .008 .562 | .016 .555 (float32, batch 64)
+    fashion, edm, base        .0005 .194 | .001 .185 | .002 .181 | .004 .181 (1 seed, float32)
+    digits, ddpm, unet        .001 .226 | .002 .181 | .004 .160 | .008 .151 (1 seed, BF16)
+    digits, edm, unet         .002 .645 | .004 .566 | .008 .527 (1 seed, BF16)
+    emoji32, ddpm             .002 .184 | .004 .141 | .008 .124 (1 seed, BF16)
+
+Not scanned, the rate of tiny times 64 / width: digits small and base, the U-Net small (ddpm) and base, ddpm base,
+CIFAR-10 and other colored pictures.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -43,6 +53,16 @@ TINY = {
     "cifar10": Training(steps=200, batch=16, lr=4e-3),
 }
 COLOR = TINY["cifar10"]  # also of any file of pictures
+RATES = {
+    ("fashion-mnist", "dit", "ddpm", "tiny"): 8e-3,
+    ("fashion-mnist", "dit", "edm", "tiny"): 8e-3,
+    ("fashion-mnist", "dit", "ddpm", "small"): 4e-3,
+    ("fashion-mnist", "dit", "edm", "small"): 2e-3,
+    ("fashion-mnist", "unet", "ddpm", "tiny"): 16e-3,
+    ("fashion-mnist", "unet", "edm", "tiny"): 4e-3,
+    ("fashion-mnist", "unet", "edm", "small"): 2e-3,
+}
+"""Learning rates that were scanned; others are those of TINY times 64 / width."""
 UNETS = {"tiny": (16, (1, 2), 32), "small": (32, (1, 2, 4), 64), "base": (128, (1, 2, 4), 256)}
 """Width, factors, numbers for the noise level; base is the paper's."""
 HELD_OUT = 360  # images, taken in turn from the test split; a multiple of 3
@@ -89,7 +109,8 @@ class Diffusion(Task[Images]):
             options.meaningless(self.name, "generate", self.generate, f"{self.source!r} has no classes to judge by")
 
     def training(self) -> Training:
-        return SIZES[self.size].grow(TINY.get(self.source, COLOR))
+        rule = SIZES[self.size].grow(TINY.get(self.source, COLOR))
+        return replace(rule, lr=RATES.get((self.source, self.net, self.process, self.size), rule.lr))
 
     def load(self, data_dir: Path | None = None) -> Images:
         return load_images(self.source, data_dir)

@@ -13,6 +13,7 @@ import torch
 
 from dse.registry import FAMILIES
 from dse.techniques.statistics import STATISTICS, Statistic
+from dse.trial import make_task
 from tests.contract import test_registries as contract
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -70,3 +71,15 @@ def test_the_file_on_the_page_is_as_small_as_it_says() -> None:
     code = blocks(DOCS / "add-a-technique.md")
     assert code[0].startswith("# dse/techniques/statistics/rms.py\n")
     assert len(code[1].strip().splitlines()) == 3  # the import, a blank line, the entry
+
+
+def test_the_learning_rates_on_the_page_are_the_defaults() -> None:
+    row = r"^\| `(\w+)\(?([^)`]*)\)?` \| (\.\d+|–) \| (\.\d+|–) \|"  # task | tiny | small |
+    rows = re.findall(row, (DOCS / "tasks.md").read_text(), re.MULTILINE)
+    assert len(rows) > 15
+    for name, inner, *cells in rows:
+        options: dict[str, object] = dict(pair.split("=") for pair in inner.split(", ") if pair)
+        options |= {"qk_norm": True} if "qk_norm" in options else {}
+        for size, cell in zip(("tiny", "small"), cells, strict=True):
+            if cell != "–":
+                assert make_task(name, {**options, "size": size}).training().lr == float(cell), (name, inner, size)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dse.run.executors.base import OnProgress, OnRecords, Stop
 from dse.run.executors.pool import Actor
+from dse.run.halving import Leg
 from dse.run.packing import Supply
 from dse.run.record import OK, Record
 from dse.run.setup import OnStep
@@ -68,7 +69,12 @@ class IdleActor(Actor):
     """A Ray worker that only makes records up."""
 
     def run(
-        self, trials: Sequence[Trial], configs: Sequence[str], width: int | None, on_step: OnStep | None = None
+        self,
+        trials: Sequence[Trial],
+        configs: Sequence[str],
+        width: int | None,
+        on_step: OnStep | None = None,
+        leg: Leg | None = None,
     ) -> list[Record]:
         return [made_up(trial, config) for trial, config in zip(trials, configs, strict=True)]
 

@@ -28,6 +28,7 @@ import dse
 from dse.bench.table import Row, document, write
 from dse.run.executors.base import Options
 from dse.run.executors.pool import Actor
+from dse.run.halving import Leg
 from dse.run.record import OK, Record
 from dse.run.setup import OnStep
 from dse.run.store import Store
@@ -82,9 +83,14 @@ class Even(Actor):
     """A Ray worker that takes every pack as it comes: a width that it measures would differ from run to run."""
 
     def run(
-        self, trials: Sequence[Trial], configs: Sequence[str], width: int | None, on_step: OnStep | None = None
+        self,
+        trials: Sequence[Trial],
+        configs: Sequence[str],
+        width: int | None,
+        on_step: OnStep | None = None,
+        leg: Leg | None = None,
     ) -> list[Record]:
-        return super().run(trials, configs, len(trials), on_step)
+        return super().run(trials, configs, len(trials), on_step, leg)
 
 
 def measure_workers(device: str, folder: Path, size: Size) -> list[Row]:

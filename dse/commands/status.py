@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.run.claims import at_work
+from dse.run.halving import final
 from dse.run.news import News
 from dse.run.outcome import OUTCOMES, outcome, reason
 from dse.run.pick import called
@@ -57,8 +58,10 @@ def _watch(store: Store, sweep: Sweep | None, every: float) -> None:
             elif text != shown:
                 print(text, flush=True)
             shown = text
-            if now and all_asked(now, store.folder) and all(cell.uid in records for cell in now.cells):
-                return
+            if now and all_asked(now, store.folder):
+                done = {record.uid for record in final(now, now.cells, records.values())}
+                if all(cell.uid in done for cell in now.cells):
+                    return
             time.sleep(every)
             records = resolve([*records.values(), *news.fresh(uids)])
 
@@ -68,6 +71,7 @@ def _uids(sweep: Sweep | None) -> set[str] | None:
 
 
 def _lines(store: Store, sweep: Sweep | None, records: Sequence[Record]) -> Iterator[str]:
+    records = final(sweep, sweep.cells, records) if sweep else records
     yield from _everything(store, records) if sweep is None else _one(store, sweep, records)
     for who, uids in at_work(store.folder):
         left = len(uids - {record.uid for record in records})

@@ -21,7 +21,7 @@ def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None) 
 
     store = Store(results)
     sweep = ahead(load_sweep(file), store)
-    done = counted(sweep, store.done())
+    done = counted(sweep, sweep.cells, store)
     todo = [cell for cell in sweep.cells if cell.uid not in done]
     timings = estimate(todo, store.records(brief=True)) if todo else {}
     timings |= probe_missing(todo, timings, data_dir)
@@ -42,6 +42,7 @@ def run(
     timeout: float | None,
     then: str | None,
     track: bool,
+    gpus: float = 1.0,
 ) -> None:
     from dse.run.engine import run_sweep
     from dse.run.store import Store
@@ -54,11 +55,12 @@ def run(
         executor,
         workers,
         data_dir,
-        _device(device),
+        _device(device, executor),
         only=only,
         retry=retry,
         timeout=timeout,
         track=track,
+        gpus=gpus,
     )
     for note in summary.notes:
         print(f"note: {note}")
@@ -142,15 +144,18 @@ def _optuna(file: Path, results: Path, port: int) -> None:
         raise UserError(f"optuna-dashboard stopped with exit code {code}; is port {port} in use? try: --port 5001")
 
 
-def _device(name: str) -> str:
-    """'auto' becomes cuda where there is one. Raises UserError for a device that is not there."""
+def _device(name: str, executor: str) -> str:
+    """'auto' becomes cuda where there is one. Raises UserError for a device that is not there; what a cluster has, Ray
+    will say."""
     import torch
+
+    elsewhere = executor != "local" and os.environ.get("RAY_ADDRESS", "local") != "local"
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind = name.split(":")[0]
     if kind not in ("cpu", "cuda"):
         raise UserError(f"--device {name!r} is unknown{nearest(name, ('auto', 'cpu', 'cuda'))}")
-    if kind == "cuda" and not torch.cuda.is_available():
+    if kind == "cuda" and not elsewhere and not torch.cuda.is_available():
         raise UserError("--device cuda: this machine, or this build of torch, has no CUDA device; see: dse doctor")
     return name

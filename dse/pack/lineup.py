@@ -16,7 +16,7 @@ from dse.registry import to_data
 from dse.select import Plain, attending, attentions, chosen, linears
 from dse.trial import Trial
 
-_LOCKSTEP = ("steps", "batch", "optimizer", "loss_scaling", "eval_every")
+_LOCKSTEP = ("steps", "batch", "optimizer", "loss_scaling", "decayed", "eval_every")
 """Training settings that all members share; the others may differ: they are numbers per member."""
 
 

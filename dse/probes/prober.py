@@ -44,10 +44,11 @@ class Prober:
         before = [(*name, tensor.cpu()) for name, tensor in (self._before | self._now).items()]
         return {"rows": self.rows, "before": before}
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
-        """The inverse of ``save``."""
-        self.rows = {uid: list(rows) for uid, rows in saved["rows"].items()}
-        self._before, self._now = {(uid, layer): tensor for uid, layer, tensor in saved["before"]}, {}
+    def restore(self, *saves: Mapping[str, Any]) -> None:
+        """The inverse of ``save``, of several packs at once too."""
+        self.rows = {uid: list(rows) for saved in saves for uid, rows in saved["rows"].items()}
+        self._before = {(uid, layer): tensor for saved in saves for uid, layer, tensor in saved["before"]}
+        self._now = {}
 
     def _look(self, program: Program, step: int) -> None:
         pack, alive = program.pack, program.alive.tolist()

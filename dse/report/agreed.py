@@ -73,7 +73,7 @@ def agreement_frame(found: Rankings) -> pd.DataFrame:
         rows.append(
             {"task": c.task, "against": c.published.name, "kind": "published"}
             | _numbers(c.rho, c.tau)
-            | {"pairs": c.pairs, "reversed": c.pairs - c.agree}
+            | {"pairs": c.pairs, "reversed": c.pairs - c.agree, "decided": c.decided, "met": c.met}
         )
     for row in rows:
         own = info[row["task"]]
@@ -97,7 +97,8 @@ def _row(task: Ranking, agreement: Agreement | None) -> list[Cell]:
 
 def _compared(one: Comparison) -> list[Cell]:
     pairs = Cell(f"{one.agree} of {one.pairs}", -one.agree / max(1, one.pairs))
-    return [_rank(one.rho), _rank(one.tau), pairs, count(one.rho.n)]
+    decided = Cell(f"{one.met} of {one.decided}", one.decided - one.met)
+    return [_rank(one.rho), _rank(one.tau), pairs, decided, count(one.rho.n)]
 
 
 def _rank(rank: Rank) -> Cell:

@@ -58,7 +58,8 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A task against a published ranking. ``pairs``: that it orders; ``agree``: in the same order here."""
+    """A task against a published ranking. ``pairs``: that it orders; ``agree``: in the same order here; ``decided``: of
+    the pairs, those in an order that is beyond the task's noise; ``met``: of these, those in the published order."""
 
     task: str
     published: Published
@@ -66,6 +67,8 @@ class Comparison:
     tau: Rank
     pairs: int
     agree: int
+    decided: int
+    met: int
 
 
 @dataclass(frozen=True)
@@ -186,9 +189,13 @@ def _comparison(task: Ranking, published: Published, recipes: dict[str, str]) ->
     drawn = (task.samples(names, random), y) if len(task.gaps) > 1 else None
     ordered = [(i, j) for i in range(len(names)) for j in range(len(names)) if y[i] < y[j]]
     agree = sum(bool(x[i] < x[j]) for i, j in ordered)
-    return Comparison(
-        task.task, published, _rank(spearman, x, y, drawn), _rank(kendall, x, y, drawn), len(ordered), agree
-    )
+    beyond = [
+        (difference > 0) == (values[b] > values[a])
+        for (a, b), difference in _differences(task, list(task.means)).items()
+        if difference and a in values and b in values and values[a] != values[b]
+    ]
+    rho, tau = (_rank(how, x, y, drawn) for how in (spearman, kendall))
+    return Comparison(task.task, published, rho, tau, len(ordered), agree, len(beyond), sum(beyond))
 
 
 __all__ = ["Agreement", "Comparison", "Rank", "Rankings", "Reversal", "rankings"]

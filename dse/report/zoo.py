@@ -3,8 +3,9 @@
     python -m dse.report.zoo results gpu-results --agreement reports/x/agreement.csv
     python -m dse.report.zoo results --rates          baselines by learning rate, where there are several
 
-Seconds are a trial's share of its pack, with the widest pack that was seen. `--agreement` adds the rank correlations of
-a report's agreement.csv.
+A task is listed once: at the training that recipes were compared at, or at its default one; the name says what differs
+from the default. Seconds are a trial's share of its pack, with the widest pack that was seen. `--agreement` adds the
+rank correlations of a report's agreement.csv.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from statistics import median, stdev
 from typing import Any
 
 from dse.errors import UserError
+from dse.registry import to_data
 from dse.report.numbers import UNKNOWN, number
 from dse.run.record import OK, Record
 from dse.run.store import Store
+from dse.sweep.entries import label_of_task
 from dse.trial import Trial
 
 
@@ -32,10 +35,12 @@ class Group:
     """The records of one task under one training: ``metrics`` of the baseline by seed, ``gaps`` by device and
     configuration.
 
+    ``task``: its name with its options, ``label``: also with what differs from its default training, as in sweeps;
     ``seconds``: of a trial, its share of its pack, by device; ``widths``: of these packs.
     """
 
     task: str
+    label: str
     data: str
     metric: str
     steps: int
@@ -55,9 +60,10 @@ def groups(records: Sequence[Record]) -> list[Group]:
         trial = Trial.from_spec(record.trial, record.recipe)
         own = json.dumps([record.trial["task"], record.trial["options"], record.trial["training"]], sort_keys=True)
         if own not in found:
-            options = record.trial["options"]
-            what = str(options.get("source", options.get("text", _default(trial))))
-            found[own] = Group(_label(record), what, trial.task.metric, trial.training.steps, trial.training.lr)
+            task, training = trial.task, trial.training
+            what = str(getattr(task, "source", getattr(task, "text", "")))
+            names = label_of_task(task, {}), label_of_task(task, _own(trial))
+            found[own] = Group(*names, what, task.metric, training.steps, training.lr)
         group, value = found[own], metric.get((record.device, record.uid))
         place = "CPU" if record.device.startswith("cpu") else "GPU"
         group.seconds.setdefault(place, []).append(record.seconds)
@@ -74,39 +80,46 @@ def groups(records: Sequence[Record]) -> list[Group]:
     return list(found.values())
 
 
+def once(found: Sequence[Group]) -> list[Group]:
+    """One of each task: where most gaps are known, then where it trains by its default."""
+    best: dict[str, Group] = {}
+    for group in found:
+        if group.metrics and (group.task not in best or _worth(group) > _worth(best[group.task])):
+            best[group.task] = group
+    return list(best.values())
+
+
+def _worth(group: Group) -> tuple[int, bool, int]:
+    return sum(map(len, group.gaps.values())), group.label == group.task, len(group.metrics)
+
+
 def table(found: Sequence[Group], correlations: dict[str, str]) -> Iterator[str]:
     """Markdown. ``correlations``: task -> what is known of its ranking."""
-    heads = [
-        "task",
-        "data",
-        "steps",
-        "baseline",
-        "seeds",
-        "sd",
-        "paired sd",
-        "s/trial CPU",
-        "s/trial GPU",
-        "rank correlation",
-    ]
-    yield from _markdown(heads, (_row(group, correlations) for group in found if group.metrics))
+    heads = "task, data, steps, baseline, seeds, sd, paired sd, s/trial CPU, s/trial GPU, rank correlation"
+    yield from _markdown(heads.split(", "), (_row(group, correlations) for group in once(found)))
 
 
 def rates(found: Sequence[Group]) -> Iterator[str]:
-    """Markdown: the baseline's mean metric at each learning rate of a task, the best marked (*)."""
-    tasks: dict[tuple[str, int], list[Group]] = {}
+    """Markdown: the baseline's mean metric at each learning rate of a task, the best marked (*).
+
+    Means are of the seeds that all rates have; rates that agree to three digits are one.
+    """
+    tasks: dict[tuple[str, int], dict[float, dict[int, float]]] = {}
     for group in found:
         if group.metrics:
-            tasks.setdefault((group.task, group.steps), []).append(group)
+            scan = tasks.setdefault((group.task, group.steps), {})
+            scan.setdefault(float(f"{group.lr:.3g}"), {}).update(group.metrics)
     rows = []
-    for (task, steps), mine in tasks.items():
-        if len(mine) < 3:
+    for (task, steps), scan in tasks.items():
+        seeds = set.intersection(*(set(known) for known in scan.values()))
+        if len(scan) < 3 or not seeds:
             continue
-        means = {group.lr: _mean(group.metrics.values()) for group in sorted(mine, key=lambda g: g.lr)}
+        means = {lr: _mean(scan[lr][seed] for seed in seeds) for lr in sorted(scan)}
         best = min(means, key=means.__getitem__)
-        shown = " | ".join(f"{lr:g} {number(mean)}" + "*" * (lr == best) for lr, mean in means.items())
-        edge = best in (min(means), max(means))
-        rows.append([task, str(steps), shown.replace(" | ", ", "), f"{best / 2:g}" + " (best at the edge)" * edge])
-    yield from _markdown(["task", "steps", "held-out by learning rate", "half the best"], rows)
+        shown = ", ".join(f"{lr:g} {number(mean, 4)}" + "*" * (lr == best) for lr, mean in means.items())
+        edge = " (best at the edge)" * (best in (min(means), max(means)))
+        rows.append([task, str(steps), str(len(seeds)), shown, f"{best / 2:.3g}{edge}"])
+    yield from _markdown(["task", "steps", "seeds", "held-out by learning rate", "half the best"], rows)
 
 
 def correlations(path: Path) -> dict[str, str]:
@@ -135,17 +148,14 @@ def _row(group: Group, known: dict[str, str]) -> list[str]:
         for place in ("CPU", "GPU")
     ]
     sd = number(stdev(values)) if len(values) > 1 else UNKNOWN
-    rank = known.get(group.task, UNKNOWN)
-    return [group.task, group.data, str(group.steps), baseline, str(len(values)), sd, number(paired), *times, rank]
+    rank = known.get(group.label, UNKNOWN)
+    return [group.label, group.data, str(group.steps), baseline, str(len(values)), sd, number(paired), *times, rank]
 
 
-def _label(record: Record) -> str:
-    options = ", ".join(f"{key}={value}" for key, value in record.trial["options"].items())
-    return f"{record.trial['task']}({options})" if options else str(record.trial["task"])
-
-
-def _default(trial: Trial) -> str:
-    return str(getattr(trial.task, "source", getattr(trial.task, "text", "")))
+def _own(trial: Trial) -> dict[str, Any]:
+    """What its training has that its task's default training has not."""
+    usual = to_data(trial.task.training())
+    return {key: value for key, value in to_data(trial.training).items() if usual.get(key) != value}
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -182,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-__all__ = ["Group", "correlations", "groups", "main", "rates", "table"]
+__all__ = ["Group", "correlations", "groups", "main", "once", "rates", "table"]
 
 if __name__ == "__main__":
     raise SystemExit(main())

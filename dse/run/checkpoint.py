@@ -2,7 +2,8 @@
 
 KEY names the members. A file appears whole or not at all (written beside, flushed, renamed), the two newest stay, and
 one that cannot be read is passed over for the one before. Members are independent, so each is found wherever a pack
-that it was in has left it. Files of another torch, arithmetic, device, kernels or data mean nothing.
+that it was in has left it; but packs that judge themselves (``halving``) compare neighbors, so theirs are for the very
+same trials only. Files of another torch, arithmetic, device, kernels or data mean nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ EVERY = 60.0
 _SHARE = 20
 """Training takes at least so many times as long as its checkpoints."""
 _KEPT = 2
+_JUDGED = "-judged"
+"""Ends KEY for a pack that judges itself."""
 _MEMBERS = "members"
 _TORN = (OSError, ValueError, KeyError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile)
 
@@ -40,10 +42,13 @@ class Left(BaseException):
 
 @dataclass(frozen=True)
 class Part:
-    """``places`` of trials that train together, and the file that they go on from; None: from the beginning."""
+    """``places`` of trials that train together, and the files that they go on from, all of one ``step``; none: from the
+    beginning. ``judged``: such a pack has left it."""
 
     places: tuple[int, ...]
-    path: Path | None
+    paths: tuple[Path, ...]
+    step: int = 0
+    judged: bool = False
 
 
 class Checkpoints:
@@ -67,8 +72,8 @@ class Checkpoints:
         """Whether it is time to write."""
         return not self.trouble and (time.monotonic() >= self._next or self.leaving())
 
-    def write(self, uids: Sequence[str], step: int, content: Mapping[str, Any]) -> None:
-        """Writes a checkpoint of a pack durably; raises Left where the training is to end with it.
+    def write(self, uids: Sequence[str], step: int, content: Mapping[str, Any], judged: bool = False) -> None:
+        """Writes a checkpoint of a pack durably; ``judged``: of one that judges itself.
 
         A folder that cannot be reached or written is noted as ``trouble``, and training goes on.
         """
@@ -76,7 +81,7 @@ class Checkpoints:
         try:
             if not self._results.is_dir():
                 raise FileNotFoundError(2, "the results folder is not reachable from here")
-            own = self._folder / key(uids)
+            own = self._folder / (key(uids) + _JUDGED * judged)
             if not (own / _MEMBERS).exists():
                 own.mkdir(parents=True, exist_ok=True)
                 _put(own / _MEMBERS, lambda path: path.write_text("\n".join(uids)))
@@ -87,40 +92,45 @@ class Checkpoints:
             return
         now = time.monotonic()
         self._next = now + max(self._every, _SHARE * (now - start))
-        if self.leaving():
-            raise Left
 
-    def parts(self, uids: Sequence[str], together: bool) -> list[Part]:
-        """How trials are to be trained: each with those that are in the same newest file, the others on their own.
+    def parts(self, uids: Sequence[str], judged: bool = False, limit: int | None = None) -> list[Part]:
+        """How trials are to be trained: each with those whose newest file is of the same step, the others on their own.
 
-        ``together``: all from one file of just these trials, or from the beginning (halving compares neighbors).
+        ``judged``: they judge themselves, and may have left a file as such a pack; ``limit``: the last step at which a
+        file of any other pack is of use.
         """
+        if judged and (path := _newest(self._folder / (key(uids) + _JUDGED))):
+            return [Part(tuple(range(len(uids))), (path,), _step(path), judged=True)]
         found: list[tuple[int, Path, list[str]]] = []
         for folder in sorted(self._folder.glob("*/")):
-            members = _members(folder)
-            fits = set(members) == set(uids) if together else not set(members).isdisjoint(uids)
-            if fits and (path := _newest(folder)):
+            members = [] if folder.name.endswith(_JUDGED) else _members(folder)
+            if not set(members).isdisjoint(uids) and (path := _newest(folder, limit)):
                 found.append((_step(path), path, members))
         found.sort(key=lambda one: one[0])
-        best = {uid: path for _, path, members in found for uid in members}
-        where = [best.get(uid) for uid in uids]
-        order = sorted(range(len(uids)), key=lambda i: str(where[i] or ""))
-        return [Part(tuple(places), path) for path, places in groupby(order, key=lambda i: where[i])]
+        best = {uid: (step, path) for step, path, members in found for uid in members}
+        steps: dict[int, list[int]] = {}
+        for place, uid in enumerate(uids):
+            steps.setdefault(best[uid][0] if uid in best else 0, []).append(place)
+        return [
+            Part(tuple(places), tuple(dict.fromkeys(best[uids[place]][1] for place in places)) if step else (), step)
+            for step, places in sorted(steps.items())
+        ]
 
     def forget(self, uids: Sequence[str]) -> None:
         """Removes what this very pack has left: its members are to start anew."""
-        shutil.rmtree(self._folder / key(uids), ignore_errors=True)
+        for end in ("", _JUDGED):
+            shutil.rmtree(self._folder / (key(uids) + end), ignore_errors=True)
 
 
-def read(path: Path, setting: Setting) -> dict[str, Any] | None:
-    """The content of a checkpoint, on the CPU; None where it has gone, or was made with another ``setting``."""
+def read(path: Path, *settings: Setting) -> dict[str, Any] | None:
+    """The content of a checkpoint, on the CPU; None where it has gone, or was made with another than these settings."""
     import torch
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except _TORN:
         return None
-    same = isinstance(content, dict) and content.get("setting") == dict(setting)
+    same = isinstance(content, dict) and content.get("setting") in [dict(setting) for setting in settings]
     return content if same else None
 
 
@@ -138,9 +148,10 @@ def key(uids: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(sorted(uids)).encode()).hexdigest()[:16]
 
 
-def _newest(folder: Path) -> Path | None:
-    """The newest file of a pack that is whole: every byte is checked."""
-    return next(filter(_whole, sorted(folder.glob("step-*.pt"), key=_step, reverse=True)), None)
+def _newest(folder: Path, limit: int | None = None) -> Path | None:
+    """The newest file of a pack that is whole, up to a step: every byte is checked."""
+    paths = [path for path in folder.glob("step-*.pt") if limit is None or _step(path) <= limit]
+    return next(filter(_whole, sorted(paths, key=_step, reverse=True)), None)
 
 
 def _whole(path: Path) -> bool:

@@ -16,7 +16,7 @@ from dse.run.program import Program
 from dse.run.provenance import provenance
 from dse.run.record import DIVERGED, OK, STOPPED
 from dse.run.samples import MADE, REAL
-from dse.run.state import State, state, take_over
+from dse.run.state import Piece, State, state, take_over
 from dse.trial import Trial
 
 _POINTS = 100
@@ -61,22 +61,26 @@ class Course:
             "results": {uid: result for uid, result in zip(uids, self.results, strict=True) if result},
         }
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
-        """Goes on where a saved course was that had these trials, and perhaps others: before the first step only.
+    def restore(self, *saves: Mapping[str, Any]) -> None:
+        """Goes on where saved courses were, all at one step, that had these trials among them: before the first step
+        only.
 
-        Raises Misfit, KeyError, ValueError or TypeError, and is as good as new then, when it is none of theirs.
+        Raises Misfit, KeyError, ValueError or TypeError, and is as good as new then, when they are none of theirs.
         """
-        uids, members = [trial.uid for trial in self.trials], list(saved["members"])
-        order = [place for place in self._order if uids[place] in members]
-        rows = [members.index(uids[place]) for place in order]
-        histories = [History(**saved["histories"][row]) for row in rows]
-        results = [{} if uid in members else dict(saved["results"][uid]) for uid in uids]
+        uids = [trial.uid for trial in self.trials]
+        home = {uid: (saved, row) for saved in saves for row, uid in enumerate(saved["members"])}
+        over = {uid: result for saved in saves for uid, result in saved["results"].items()}
+        order = [place for place in self._order if uids[place] in home]
+        rows = [home[uids[place]] for place in order]
+        histories = [History(**saved["histories"][row]) for saved, row in rows]
+        results = [{} if uid in home else dict(over[uid]) for uid in uids]
+        (step,) = {int(saved["step"]) for saved in saves}
         program = self.program
         if len(order) < len(self._order):
             keep = [place for place, at in enumerate(self._order) if at in order]
             program = survivors(program, keep)
-        step = int(saved["step"])
-        take_over(program, State.of(saved), rows)
+        pieces = [{i: row for i, (own, row) in enumerate(rows) if own is saved} for saved in saves]
+        take_over(program, *(Piece(State.of(saved), own) for saved, own in zip(saves, pieces, strict=True)))
         self._go_on_with(program, order, histories)
         self.results, self.step = results, step
 
@@ -113,6 +117,13 @@ class Course:
             self._write_down(gone)
             order, histories = ([own[member] for member in keep] for own in (self._order, self._histories))
             self._go_on_with(survivors(self.program, keep), order, histories)  # type: ignore[arg-type]
+
+    def wait(self, rung: int) -> None:
+        """Everybody's result as that of a trial that stops at a rung, where all were evaluated; it may go on later."""
+        for history in self._histories:
+            if history.stop is None:
+                history.halted = {"rung": rung, "step": self.step, "metric": history.evals[-1][1]}
+        self._write_down(range(len(self._histories)))
 
     def finish(self) -> None:
         """The last evaluation, and everybody's result."""

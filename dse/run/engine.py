@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from dse.errors import UserError
 from dse.run.checkpoint import clean
-from dse.run.executors import DEFAULT, make_executor
+from dse.run.executors import DEFAULT, Executor, Judge, make_executor
 from dse.run.halving import counted, rule
 from dse.run.lock import InUse
 from dse.run.manifest import Manifest, read_manifests
 from dse.run.news import News
 from dse.run.pick import called, pick
 from dse.run.record import FAILED, Record
+from dse.run.rungs import Rungs
 from dse.run.search import SearchLoop, so_far
 from dse.run.session import Session
 from dse.run.store import Store
@@ -48,34 +49,41 @@ def run_sweep(
     progress: bool = True,
     track: bool = True,
     compact: bool = True,
+    gpus: float = 1.0,
 ) -> Summary:
     """Runs the cells that have no result yet.
 
     - ``executor``: a name of ``executors.EXECUTORS``; ``workers``: packs at a time, by default one per processor (GPU);
     - ``only``: the trials that count, as ``pick`` understands them; all without any;
     - ``retry``: which of those with a result are run again, a name of ``RETRY``; diverged is a result like any other;
-    - ``timeout``: seconds that a trial may train.
+    - ``timeout``: seconds that a trial may train; ``gpus``: the share of a GPU that a worker takes.
 
     With nothing to do it imports nothing heavy and writes no result. What another driver is running is waited for.
     Raises UserError for bad options, missing data, or a folder that cannot be written; KeyboardInterrupt on the second
     Ctrl-C. Whatever was finished by then is stored.
     """
     clock = time.monotonic()
-    runner = make_executor(executor, workers, data_dir, device, timeout, rule(sweep), sweep.probes, store.folder)
-    news, done = News(store.shards, store.parquet), counted(sweep, store.done())  # in this order: nothing falls between
-    search = _search(sweep, store, retry) if sweep.search.needs_results and not only else None
+    runner = make_executor(executor, workers, data_dir, device, timeout, rule(sweep), sweep.probes, store.folder, gpus)
+    news = News(store.shards, store.parquet)  # before one looks at the results: nothing falls between
+    search = _search(sweep, store, retry, runner) if sweep.search.needs_results and not only else None
     sweep = search.sweep if search else so_far(sweep, store.folder)
     cells = _only(sweep.cells, only)
+    done = counted(sweep, cells, store)
     pending = _pending(cells, done, retry)
     if not pending:
         clean(store.folder, done.keys())
         _remember(sweep, store)
         return summarize(cells, done, clock)
-    run = Session(sweep, store, cells, pending, runner, news, track, search)
+    rungs = None
+    if isinstance(runner, Judge):
+        runner.recall(cells, _staying(cells, store, retry))
+    elif own := rule(sweep):
+        rungs = Rungs(own, cells, _staying(cells, store, retry))
+    run = Session(sweep, store, cells, pending, runner, news, track, search, rungs)
     stopped = run.go(progress, track)
     notes = [*run.notes, *(_compact(store) if compact else [])]
     cells = search.sweep.cells if search else cells
-    return summarize(cells, counted(sweep, store.done()), clock, run.standing.done, run.standing.others, stopped, notes)
+    return summarize(cells, counted(sweep, cells, store), clock, run.standing.done, run.standing.others, stopped, notes)
 
 
 def _only(cells: Sequence[Cell], words: Collection[str]) -> Sequence[Cell]:
@@ -92,9 +100,27 @@ def _pending(cells: Sequence[Cell], done: Mapping[str, str], retry: str) -> list
     return [cell for cell in cells if cell.uid not in done or again is None or done[cell.uid] in again]
 
 
-def _search(sweep: Sweep, store: Store, retry: str) -> SearchLoop:
-    """The search, with whatever it asks for first; results that are to be replaced do not count for it."""
-    search = SearchLoop(sweep, store.folder)
+def _staying(cells: Sequence[Cell], store: Store, retry: str) -> list[Record]:
+    """The results that are not to be replaced."""
+    again = RETRY[retry]
+    if again is None:
+        return []
+    return [record for record in store.records({cell.uid for cell in cells}, brief=True) if record.status not in again]
+
+
+def _search(sweep: Sweep, store: Store, retry: str, runner: Executor) -> SearchLoop:
+    """The search, with whatever it asks for first; results that are to be replaced do not count for it.
+
+    Where nobody waits for others at a rung, nobody waits for a batch either.
+    """
+    asker = None
+    if isinstance(runner, Judge):
+        from dse.run.search.eager import OneByOne
+
+        asker = OneByOne(sweep, runner.workers)
+    elif sweep.search.halving:
+        raise UserError(f"search: halving with the method {sweep.search.method} needs --executor tune")
+    search = SearchLoop(sweep, store.folder, asker=asker)
     again = RETRY.get(retry)
 
     def records(uids: set[str]) -> list[Record]:

@@ -1,8 +1,8 @@
-"""Successive halving inside a pack: at each rung the worse configurations stop, and the others go on without them.
+"""Successive halving: at each rung the worse configurations stop, and the others go on without them.
 
-Who is compared: the configurations of one pack, which share task, steps and batch. A configuration counts with the mean
-of its members' held-out metrics; one of which a member has diverged comes last. The best 1/eta go on. Survivors are
-bit-identical (on the CPU) to trials that were never in such a pack.
+Who is compared: the configurations of a sweep that share task, steps and batch (``dse.run.rungs``). A configuration
+counts with the mean of its trials' held-out metrics; one of which a trial has diverged comes last. The best 1/eta go
+on. Survivors are bit-identical (on the CPU) to trials that were never compared.
 
 Source: Jamieson and Talwalkar, arXiv 1502.07943.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -20,7 +20,9 @@ from dse.run.record import STOPPED
 
 if TYPE_CHECKING:
     from dse.run.program import Program
-    from dse.sweep import Sweep
+    from dse.run.record import Record
+    from dse.run.store import Store
+    from dse.sweep import Cell, Sweep
     from dse.trial import Trial
 
 
@@ -42,15 +44,26 @@ class Rule:
         groups: dict[str, list[int]] = {}
         for member, trial in enumerate(trials):
             if trial.uid not in self.spared:
-                groups.setdefault(_configuration(trial), []).append(member)
+                groups.setdefault(configuration(trial), []).append(member)
 
         def worth(members: Sequence[int]) -> float:
             known = [metric for member in members if (metric := metrics[member]) is not None]
             return fmean(known) if len(known) == len(members) else math.inf
 
-        ranked = sorted(groups.values(), key=worth)
+        ranked = sorted(groups, key=lambda name: (worth(groups[name]), name))  # never by place: packs differ
         kept = math.ceil(len(ranked) / self.eta)
-        return sorted(m for group in ranked[kept:] for m in group if metrics[m] is not None)
+        return sorted(m for name in ranked[kept:] for m in groups[name] if metrics[m] is not None)
+
+
+@dataclass(frozen=True)
+class Leg:
+    """How far a pack trains: to ``rung``, where its trials wait for those they are compared with; None: to the end.
+
+    A pack of all ``group`` trials that are compared does not wait: from that rung on it judges itself.
+    """
+
+    rung: int | None = None
+    group: int = 0
 
 
 def rule(sweep: Sweep) -> Rule | None:
@@ -62,22 +75,39 @@ def rule(sweep: Sweep) -> Rule | None:
     return Rule(halving.eta, halving.rungs, spared)
 
 
-def counted(sweep: Sweep, done: Mapping[str, str]) -> Mapping[str, str]:
-    """uid -> status of what counts as a result: to a sweep that stops nobody, a stopped trial has not run."""
-    return done if sweep.search.halving else {uid: status for uid, status in done.items() if status != STOPPED}
+def final(sweep: Sweep, cells: Collection[Cell], records: Collection[Record]) -> list[Record]:
+    """The records that are results. A trial that stopped at a rung where, among these cells, it has not lost is still
+    on its way; to a sweep that stops nobody none has lost."""
+    own, halted = rule(sweep), any(record.status == STOPPED for record in records)
+    if own is None or not halted:
+        return [record for record in records if record.status != STOPPED]
+    from dse.run.rungs import Rungs
+
+    going_on = Rungs(own, cells, records).open
+    return [record for record in records if record.status != STOPPED or record.uid not in going_on]
+
+
+def counted(sweep: Sweep, cells: Collection[Cell], store: Store) -> Mapping[str, str]:
+    """uid -> status of what counts as a result: see ``final``."""
+    done, uids = store.done(), {cell.uid for cell in cells}
+    halted = {uid for uid, status in done.items() if status == STOPPED}
+    kept: set[str] = set()
+    if rule(sweep) is not None and not halted.isdisjoint(uids):
+        kept = {record.uid for record in final(sweep, cells, store.records(uids, brief=True))}
+    return {uid: status for uid, status in done.items() if uid not in halted or uid in kept}
 
 
 def survivors(program: Program, keep: Sequence[int]) -> Program:
     """A program of some members that goes on where theirs is, bit for bit."""
     from dse.run.program import Program
-    from dse.run.state import state, take_over
+    from dse.run.state import Piece, state, take_over
 
     trials = [program.pack.trials[member] for member in keep]
     narrow = Program(trials, program.data, program.pack.device, program.use_kernels)
-    take_over(narrow, state(program), keep)
+    take_over(narrow, Piece(state(program), dict(enumerate(keep))))
     return narrow
 
 
-def _configuration(trial: Trial) -> str:
+def configuration(trial: Trial) -> str:
     """What trials have in common that differ by their seed alone."""
     return json.dumps({name: part for name, part in trial.spec.items() if name != "seed"}, sort_keys=True)

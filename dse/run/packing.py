@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from dse.run.halving import Leg
     from dse.sweep import Cell
 
 ATTEMPTS = 2
@@ -18,12 +19,13 @@ ATTEMPTS = 2
 class Load:
     """Cells of one signature for one worker. ``width``: how many of them fit a pack, None where it must measure that.
 
-    ``attempt``: 1 for the first.
+    ``attempt``: 1 for the first; ``leg``: how far they are to train, where halving stops some.
     """
 
     cells: tuple[Cell, ...]
     width: int | None
     attempt: int = 1
+    leg: Leg | None = None
 
 
 class Supply(Protocol):
@@ -54,18 +56,31 @@ class Supply(Protocol):
         ...
 
 
+_Group = tuple[str, "Leg | None"]
+"""Signature and leg."""
+
+
 class Queue:
-    """A supply of ``cells`` in the sweep's order; those that can share a pack are handed out together.
+    """A supply of ``cells`` in the sweep's order; those that can share a pack and a leg are handed out together.
 
     ``limit``: the widest pack to hand out; ``width``: how many of them fit a pack, where that is known. The workers
-    share a group evenly.
+    share a group evenly. ``name``: what cells have in common that
+    are handed out together, all that a pack needs without it.
     """
 
-    def __init__(self, cells: Iterable[Cell], limit: int, workers: int = 1, width: int | None = None) -> None:
-        self._workers, self._limit, self._width = max(1, workers), limit, width
-        self._groups: dict[str, deque[Cell]] = {}
+    def __init__(
+        self,
+        cells: Iterable[Cell],
+        limit: int,
+        workers: int = 1,
+        width: int | None = None,
+        name: Callable[[Cell], str] | None = None,
+    ) -> None:
+        self._workers, self._limit, self._width, self._name = max(1, workers), limit, width, name or _signature
+        self._groups: dict[_Group, deque[Cell]] = {}
         self._widths: dict[str, int] = {}
-        self._packs: dict[str, int] = {}  # that a group's waiting cells are to make
+        self._packs: dict[_Group, int] = {}  # that a group's waiting cells are to make
+        self._legs: dict[str, Leg] = {}
         self._again: deque[Load] = deque()
         self._out = 0  # cells that are being run
         self.put(cells)
@@ -76,10 +91,11 @@ class Queue:
     def share(self, workers: int) -> None:
         self._workers = max(1, workers)
 
-    def put(self, cells: Iterable[Cell]) -> None:
-        """More cells to run."""
+    def put(self, cells: Iterable[Cell], legs: Mapping[str, Leg] | None = None) -> None:
+        """More cells to run; ``legs`` by uid are remembered for cells that come back."""
+        self._legs |= legs or {}
         for cell in cells:
-            name = _signature(cell)
+            name = self._name(cell), self._legs.get(cell.uid) if self._legs else None
             self._groups.setdefault(name, deque()).append(cell)
             self._packs.pop(name, None)
 
@@ -90,9 +106,9 @@ class Queue:
 
     def finished(self, load: Load, count: int) -> None:
         self._out -= len(load.cells)
-        name = _signature(load.cells[0])
+        name = self._name(load.cells[0]), load.leg
         if load.width is None and len(load.cells) > 1 and count:
-            self._widths[name] = count
+            self._widths[name[0]] = count
             self._packs.pop(name, None)
         if count < len(load.cells):
             self._groups.setdefault(name, deque()).extendleft(reversed(load.cells[count:]))
@@ -104,10 +120,11 @@ class Queue:
         self._out -= len(cells)
         if len(cells) > 1:
             half = len(cells) // 2
-            self._again.extendleft((Load(cells[half:], len(cells) - half), Load(cells[:half], half)))
+            halves = (cells[half:], cells[:half])
+            self._again.extendleft(Load(part, len(part), leg=load.leg) for part in halves)
             return None
         if load.attempt < ATTEMPTS:
-            self._again.appendleft(Load(cells, 1, load.attempt + 1))
+            self._again.appendleft(Load(cells, 1, load.attempt + 1, load.leg))
             return None
         return cells[0]
 
@@ -124,11 +141,11 @@ class Queue:
             return self._again.popleft()
         for name, group in self._groups.items():
             if group:
-                width = self._widths.get(name, self._width)
+                width = self._widths.get(name[0], self._width)
                 packs = self._packs.get(name) or self._even(len(group), min(width or self._limit, self._limit))
                 self._packs[name] = packs - 1
                 count = -(-len(group) // packs)
-                return Load(tuple(group.popleft() for _ in range(count)), width)
+                return Load(tuple(group.popleft() for _ in range(count)), width, leg=name[1])
         return None
 
     def _even(self, waiting: int, width: int) -> int:

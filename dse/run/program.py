@@ -46,6 +46,7 @@ class Program:
         self.task, self.data, self.steps, self.batch = trials[0].task, data, t.steps, t.batch
         self._optimizer, self._scaling = OPTIMIZERS[t.optimizer], scaling() if scaling else None
         self._optimizer_state = self._optimizer.state(pack.flat, pack.layout)
+        self._decayed = None if t.decayed == "all" else pack.layout.matrices()
         self._scaling_state = self._scaling.state(len(trials), pack.device) if self._scaling else {}
         every = [trial.training for trial in trials]
         rates = [[one.lr_at(step) for one in every] for step in range(t.steps)]
@@ -82,9 +83,10 @@ class Program:
             clip(g, self._limit, norms)
             for layer in pack.layers.values():
                 layer.before_step(active)
-            self._optimizer.update(
-                pack.flat, g, self._optimizer_state, self._hyper(now), pack.layout, active.unsqueeze(-1)
-            )
+            hyper, members = self._hyper(now), active.unsqueeze(-1)
+            if self._decayed is not None:
+                hyper = self._optimizer.decay(pack.flat, g, hyper, members, self._decayed)
+            self._optimizer.update(pack.flat, g, self._optimizer_state, hyper, pack.layout, members)
             for layer in pack.layers.values():
                 layer.after_step(active)
             if self._scaling:

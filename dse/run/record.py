@@ -8,8 +8,12 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 OK, DIVERGED, FAILED, STOPPED = "ok", "diverged", "failed", "stopped"
+BY = "by"
+"""In ``stopped``: who stopped a trial for good, where it was not compared with all others at once."""
 LARGE = {"curve": list, "evals": list, "samples": dict, "probes": list}
 """The fields that fill most of the space, and what makes an empty one; they stand together in a record's line."""
+BRIEF = tuple(name for name in LARGE if name != "evals")
+"""Those that a brief record is without; held-out metrics are few, and tell who passed a rung."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Record:
     - ``probes``: what probes saw (``dse.probes.Row``), empty without any: provenance;
     - ``diverged_at``, ``diverged_where``: the step, and the first tensor (loss, gradient, parameter) that was not
       finite or out of bounds; ``error``: a traceback;
-    - ``stopped``: of a trial that lost against others of its pack: the rung, the step, and the held-out metric there;
+    - ``stopped``: of a trial that came to a rung and lost there, or may go on yet: the rung, the step, and the held-out
+      metric there;
     - ``config``: the recipe's display name and its overrides; it takes no part in the identity ``uid``;
     - ``seconds``: wall clock of training and evaluation, the trial's share of its pack; ``data``: fingerprint of it;
     - ``pack``: how it was computed (width of the pack, position, kernels, CUDA graph): provenance, never identity.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.run.checkpoint import clean
 from dse.run.claims import Claims
-from dse.run.executors import Executor
+from dse.run.executors import Executor, Judge
+from dse.run.halving import configuration
 from dse.run.interrupt import graceful
 from dse.run.lock import InUse
 from dse.run.manifest import Manifest
@@ -18,13 +20,15 @@ from dse.run.progress import Progress, make_progress
 from dse.run.record import Record
 from dse.run.search import SearchLoop
 from dse.run.search.supply import Growing
-from dse.run.sharing import SharedQueue
+from dse.run.sharing import SharedQueue, stamp
 from dse.run.standing import Standing
 from dse.run.store import Store
 from dse.run.tracking import BEHIND
 
 if TYPE_CHECKING:
+    from dse.run.halving import Leg
     from dse.run.live import Tracker
+    from dse.run.rungs import Rungs
     from dse.sweep import Cell, Sweep
 
 _FLUSH = 60.0  # seconds to wait for MLflow at the end of a sweep
@@ -34,7 +38,8 @@ _FLUSH_ABORTED = 5.0  # after an error or a second Ctrl-C
 class Session:
     """``pending``: the cells to run, of all ``cells``; ``news``: since the results were looked at that decided so.
 
-    ``standing``: what has been done; ``notes``: warnings for the user.
+    ``rungs``: judges who goes on at a rung, where the workers do not; ``standing``: what has been done; ``notes``:
+    warnings for the user.
     """
 
     def __init__(
@@ -47,22 +52,27 @@ class Session:
         news: News,
         track: bool,
         search: SearchLoop | None = None,
+        rungs: Rungs | None = None,
     ) -> None:
         self._sweep, self._store, self._pending, self._runner = sweep, store, pending, runner
         self.notes = _damage(store)
         again = {cell.uid for cell in pending}
+        self._cells = {cell.uid: cell for cell in pending}
         found = store.records({cell.uid for cell in cells}, brief=not track)
         self._known = [record for record in found if record.uid not in again]
-        before = {record.uid: record.started for record in found if record.uid in again}
+        before = {record.uid: stamp(record) for record in found if record.uid in again}
         self._settled = {record.uid for record in self._known}
         clean(store.folder, self._settled)
         self._manifest = Manifest.of(sweep)
         self._manifest.write(store.folder)
         self._claims = Claims(store.folder)
         self.standing = Standing(cells, self._known, runner.workers)
-        queue = Queue(pending, runner.limit)
-        self._search, self._brief = search, not track
-        self._shared = SharedQueue(queue, self._claims, news, pending, before, lambda: store.own, self._hear)
+        name = _configuration if isinstance(runner, Judge) else None
+        queue = Queue([] if rungs else pending, runner.limit, name=name)
+        self._search, self._brief, self._rungs = search, not track, rungs
+        self._halted: dict[str, tuple[Cell, Record, bool]] = {}  # whose trials may go on yet
+        own: Callable[[], Path | None] = lambda: store.own  # noqa: E731
+        self._shared = SharedQueue(queue, self._claims, news, pending, before, own, self._hear, self._wanted)
         self._tracker: Tracker | None = None
         self._display: Progress = make_progress(self.standing, False)
 
@@ -108,12 +118,15 @@ class Session:
             self._display.beat()
 
         with graceful() as stop:
-            supply = Growing(self._shared, self._grow) if self._search else self._shared
+            supply = Growing(self._shared, self._grow) if self._search or self._rungs else self._shared
+            self._grow()
             self._runner.run(supply, self._finish, on_progress, stop)
         return stop.is_set() and (self.standing.left > 0 or bool(self._search and self._search.open))
 
     def _grow(self) -> None:
-        """Whatever the search asks for next, as far as the results go."""
+        """Whatever may run next, as far as the results go: what passes a rung, and what the search asks for."""
+        if self._rungs and (legs := self._rungs.fresh()):
+            self._shared.put((self._cells[uid] for uid in legs), legs)
         while self._search and (new := self._search.more()) is not None:
             known = self._store.records({cell.uid for cell in new}, self._brief)
             done = {record.uid for record in known}
@@ -135,16 +148,33 @@ class Session:
         """What other drivers have done meanwhile."""
         self._tell(found, mine=False)
 
+    def _wanted(self, uid: str, leg: Leg | None) -> bool:
+        """Whether a trial is still to run a leg: another driver may have brought it there."""
+        if self._rungs is None or leg is None:
+            return True
+        now = self._rungs.leg(uid)
+        return now is not None and now.rung == leg.rung
+
     def _tell(self, found: Sequence[tuple[Cell, Record]], mine: bool) -> None:
         if self._search:
             self._search.hear(record for _, record in found)
-        self._settled.update(record.uid for _, record in found)
+        final = self._final([(cell, record, mine) for cell, record in found])
+        self._settled.update(cell.uid for cell, _, _ in final)
         clean(self._store.folder, self._settled)
-        for cell, record in found:
-            self.standing.add(record, mine)
+        for cell, record, own in final:
+            self.standing.add(record, own)
             if self._tracker:
                 self._tracker.put(record)
             self._display.finished(cell, record)
+
+    def _final(self, found: Sequence[tuple[Cell, Record, bool]]) -> Sequence[tuple[Cell, Record, bool]]:
+        """What is final now: these results, and those of trials that have waited at a rung and lost there."""
+        if self._rungs is None:
+            return found
+        passed = self._rungs.hear(record for _, record, _ in found)
+        self._halted |= {cell.uid: (cell, record, own) for cell, record, own in found}
+        look = list(self._halted) if passed else [cell.uid for cell, _, _ in found]
+        return [self._halted.pop(uid) for uid in look if not self._rungs.is_open(uid)]
 
     def _may_project(self, stack: ExitStack) -> bool:
         """One driver at a time writes to MLflow; what the others have run, the next `dse dashboard` adds."""
@@ -153,6 +183,10 @@ class Session:
         except InUse:
             return False
         return True
+
+
+def _configuration(cell: Cell) -> str:
+    return configuration(cell.trial)
 
 
 def _who(elsewhere: Mapping[str, str]) -> str:

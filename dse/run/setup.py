@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dse.probes import Probes
     from dse.run.checkpoint import Checkpoints
-    from dse.run.halving import Rule
+    from dse.run.halving import Leg, Rule
 
 OnStep = Callable[[int, int], None]
 """Called with the step that begins and the number of steps."""
@@ -22,7 +22,8 @@ class Setup:
 
     ``data_dir``: where data sets of one's own are; ``device``: of torch; ``on_step``: called before each step;
     ``halving``: which trials of a pack stop early; ``probes``: when a training is looked into; ``checkpoints``: where
-    it writes some, and goes on from what is there.
+    it writes some, and goes on from what is there; ``leg``: how far it goes with halving (without
+    one as a pack that judges itself).
     """
 
     data_dir: Path | None = None
@@ -31,6 +32,7 @@ class Setup:
     halving: Rule | None = None
     probes: Probes | None = None
     checkpoints: Checkpoints | None = None
+    leg: Leg | None = None
 
 
 PLAIN = Setup()

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 from dse.errors import UserError
@@ -136,15 +137,20 @@ def lines(path: Path, without: Sequence[str] = ()) -> Iterator[Line]:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
+_AFTER = "diverged_at"
+"""The field behind the large ones."""
+
+
 def _parse(line: bytes, without: Sequence[str]) -> Record:
     """A record without some large fields, which are cut out of the text: most of the time goes into their numbers."""
     if without:
-        first = next(name for name in LARGE if name in without)
-        start, end = line.find(f',"{first}":'.encode()), line.find(b',"diverged_at":')
-        rest = list(LARGE)[list(LARGE).index(first) :]
-        if 0 <= start < end and set(rest) <= set(without):
-            with suppress(ValueError):  # another order of the keys
-                return _bare(Record.parse((line[:start] + line[end:]).decode()), without)
+        short = line
+        for name, after in pairwise([*LARGE, _AFTER]):
+            start, end, last = (short.find(f',"{key}":'.encode()) for key in (name, after, _AFTER))
+            if name in without and 0 <= start < end <= last:  # in earlier versions some stood elsewhere
+                short = short[:start] + short[end:]
+        with suppress(ValueError):  # another order of the keys
+            return _bare(Record.parse(short.decode()), without)
     return _bare(Record.parse(line.decode()), without)
 
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from dse.run.claims import Claims
 from dse.run.news import News
 from dse.run.packing import Load, Queue
-from dse.run.record import Record
+from dse.run.record import STOPPED, Record
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from dse.run.halving import Leg
     from dse.sweep import Cell
 
 _LOOK = 1.0
@@ -24,7 +25,8 @@ _LOOK = 1.0
 
 
 class SharedQueue:
-    """See ``Supply``. ``before``: uid -> when the trial was started whose result is to be replaced; ``own``: the shard
+    """See ``Supply``. Cells that have run to a rung may be run on, here or elsewhere: ``wanted`` tells whether one is
+    still to run a leg. ``before``: uid -> ``stamp`` of the result that is to be replaced; ``own``: the shard
     of this process; ``on_others`` hears of every cell that another driver has run meanwhile."""
 
     def __init__(
@@ -36,9 +38,10 @@ class SharedQueue:
         before: Mapping[str, str],
         own: Callable[[], Path | None],
         on_others: Callable[[Sequence[tuple[Cell, Record]]], None],
+        wanted: Callable[[str, Leg | None], bool] = lambda uid, leg: True,
     ) -> None:
         self._queue, self._claims, self._news, self._before = queue, claims, news, before
-        self._own, self._on_others = own, on_others
+        self._own, self._on_others, self._wanted = own, on_others, wanted
         self._open = {cell.uid: cell for cell in cells}  # of which no result is known
         self._mine: set[str] = set()
         self._waiting: dict[str, str] = {}  # uid -> who runs it
@@ -55,15 +58,15 @@ class SharedQueue:
     def share(self, workers: int) -> None:
         self._queue.share(workers)
 
-    def put(self, cells: Iterable[Cell]) -> None:
+    def put(self, cells: Iterable[Cell], legs: Mapping[str, Leg] | None = None) -> None:
         """More cells to run."""
         new = {cell.uid: cell for cell in cells}
         self._open |= new
-        self._queue.put(new.values())
+        self._queue.put(new.values(), legs)
 
     def take(self) -> Load | None:
         while load := self._queue.take():
-            mine = self._claim(load.cells)
+            mine = self._claim(load.cells, load.leg)
             if kept := self._queue.keep(load, mine):
                 return kept
         if self._waiting and time.monotonic() - self._looked > _LOOK:
@@ -71,9 +74,11 @@ class SharedQueue:
         return None
 
     def finished(self, load: Load, count: int) -> None:
-        for cell in load.cells[:count]:
-            self._open.pop(cell.uid, None)
-        if rest := [cell.uid for cell in load.cells[count:]]:
+        waiting = load.leg is not None and load.leg.rung is not None
+        if not waiting:
+            for cell in load.cells[:count]:
+                self._open.pop(cell.uid, None)
+        if rest := [cell.uid for cell in load.cells[0 if waiting else count :]]:
             with self._claims.turn():
                 self._claims.give_back(rest)
             self._mine.difference_update(rest)
@@ -88,13 +93,13 @@ class SharedQueue:
     def over(self) -> bool:
         return self._queue.over() and not self._waiting
 
-    def _claim(self, cells: Sequence[Cell]) -> list[Cell]:
+    def _claim(self, cells: Sequence[Cell], leg: Leg | None) -> list[Cell]:
         """Those of the cells that are to be run here."""
         if all(cell.uid in self._mine for cell in cells):
             return list(cells)
         with self._claims.turn():
             others = self._look()
-            free = [cell for cell in cells if cell.uid in self._open]
+            free = [cell for cell in cells if cell.uid in self._open and self._wanted(cell.uid, leg)]
             self._waiting |= {cell.uid: others[cell.uid] for cell in free if cell.uid in others}
             mine = [cell for cell in free if cell.uid not in others]
             if new := [cell.uid for cell in mine if cell.uid not in self._mine]:
@@ -116,12 +121,20 @@ class SharedQueue:
         """What the others claim; what they have finished is noted."""
         others = self._claims.others()
         records = self._news.fresh(self._open.keys() - self._mine, self._own())
-        done = {r.uid: r for r in records if r.started != self._before.get(r.uid)}
+        done = {r.uid: r for r in records if stamp(r) != self._before.get(r.uid)}
         for uid in done:
             self._waiting.pop(uid, None)
         if done:
-            self._on_others([(self._open.pop(uid), record) for uid, record in done.items()])
+            self._on_others([(self._open[uid], record) for uid, record in done.items()])
+        for uid, record in done.items():
+            if record.status != STOPPED:
+                del self._open[uid]
         return others
 
 
-__all__ = ["SharedQueue"]
+def stamp(record: Record) -> str:
+    """Tells a trial's results apart: when it was started, and how far it got, which may be within the same second."""
+    return f"{record.started}{record.stopped.get('step', '')}"
+
+
+__all__ = ["SharedQueue", "stamp"]

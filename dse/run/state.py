@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -74,36 +73,51 @@ def state(program: Program) -> State:
     return State(own, {name: _layer(layer) for name, layer in program.pack.places.items()})
 
 
-def take_over(program: Program, source: State, rows: Sequence[int]) -> None:
-    """Lets the members of a new program go on, bit for bit, where the members ``rows`` of ``source`` are.
+class Piece(NamedTuple):
+    """Members of a new program that go on from one state: ``rows``: place in the program -> row of ``source``."""
+
+    source: State
+    rows: Mapping[int, int]
+
+
+def take_over(program: Program, *pieces: Piece) -> None:
+    """Lets members of a new program go on, bit for bit, where those of other programs are.
 
     Raises Misfit, and changes nothing, where names, shapes or dtypes differ.
     """
+    now = state(program)
     try:
-        pairs = list(_pairs(state(program), source, rows))
-        phases = {name: [source.layers[name].phases[row] for row in rows] for name in program.pack.places}
+        pairs = [pair for piece in pieces for pair in _pairs(now, piece)]
+        phases = [
+            (layer, place, piece.source.layers[name].phases[row])
+            for name, layer in program.pack.places.items()
+            for piece in pieces
+            for place, row in piece.rows.items()
+        ]
     except (KeyError, IndexError, StopIteration) as error:
         raise Misfit(f"{type(error).__name__}: {error}") from None
-    for name, now, then in pairs:
-        if now.shape != then.shape or now.dtype != then.dtype:
-            raise Misfit(f"{name}: {tuple(then.shape)} {then.dtype} for {tuple(now.shape)} {now.dtype}")
-    for _, now, then in pairs:
-        now.copy_(then)
-    for name, layer in program.pack.places.items():
-        layer.phases[:] = phases[name]
+    for name, new, old in pairs:
+        if new.shape != old.shape or new.dtype != old.dtype:
+            raise Misfit(f"{name}: {tuple(old.shape)} {old.dtype} for {tuple(new.shape)} {new.dtype}")
+    for _, new, old in pairs:
+        new.copy_(old)
+    for layer, place, phase in phases:
+        layer.phases[place] = phase
+    for layer in program.pack.places.values():
         layer.arrange()
 
 
-def _pairs(now: State, then: State, rows: Sequence[int]) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Name, tensor to write, and tensor to read."""
-    places = torch.tensor(list(rows))
+def _pairs(now: State, piece: Piece) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Name, tensor to write, and tensor to read; both are views."""
+    then = piece.source
     _all_there(now.tensors, then.tensors)
     _all_there(now.layers, then.layers)
     for name, tensor in now.tensors.items():
-        old = then.tensors[name]
-        yield name, tensor, old.index_select(1 if name in _MEMBERS_LAST else 0, places.to(old.device))
+        axis = 1 if name in _MEMBERS_LAST else 0
+        for place, row in piece.rows.items():
+            yield name, tensor.select(axis, place), then.tensors[name].select(axis, row)
     for at, layer in now.layers.items():
-        for place, row in enumerate(rows):
+        for place, row in piece.rows.items():
             own, old_own = layer.member(place), then.layers[at].member(row)
             _all_there(own, old_own)
             yield from ((f"{at}.{name}", tensor, old_own[name]) for name, tensor in own.items())
@@ -123,4 +137,4 @@ def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
 
 
-__all__ = ["LayerState", "Misfit", "State", "state", "take_over"]
+__all__ = ["LayerState", "Misfit", "Piece", "State", "state", "take_over"]

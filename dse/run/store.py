@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from dse.run import parquet
 from dse.run.compaction import finished, merge
 from dse.run.lock import folder_lock
-from dse.run.record import DIVERGED, LARGE, OK, STOPPED, Record
+from dse.run.record import BRIEF, DIVERGED, OK, STOPPED, Record
 from dse.run.shards import ShardWriter, read_shard, remove_shard, shard_paths
 
 if TYPE_CHECKING:
@@ -63,9 +63,10 @@ class Store:
     ) -> list[Record]:
         """The records of some trials, or of all, in a stable order (by task, config, seed, uid).
 
-        ``without``: names of LARGE fields that are not wanted; ``brief``: of all, which is several times as fast.
+        ``without``: names of LARGE fields that are not wanted; ``brief``: of all but ``evals``, which is several times
+        as fast.
         """
-        without = tuple(LARGE) if brief else without
+        without = BRIEF if brief else without
         wanted = None if uids is None else frozenset(uids)
         loose = self._loose(without)  # before the Parquet file: a compaction meanwhile only moves records towards it
         frame = parquet.read(self.parquet, wanted, parquet.without(without) if without else None)
@@ -75,7 +76,7 @@ class Store:
 
     def done(self) -> dict[str, str]:
         """uid -> status of every trial with a result."""
-        loose = self._loose(tuple(LARGE))
+        loose = self._loose(BRIEF)
         frame = parquet.read(self.parquet, columns=["uid", "status"])
         found = {} if frame is None else dict(frame.iter_rows())
         for record in resolve(loose).values():
@@ -143,8 +144,9 @@ def resolve(records: Iterable[Record]) -> dict[str, Record]:
     return best
 
 
-def _order(record: Record) -> tuple[int, str]:
-    return _RANK.get(record.status, 0), record.started
+def _order(record: Record) -> tuple[int, str, int]:
+    """Of two that began in the same second, the one that got further is the newer one."""
+    return _RANK.get(record.status, 0), record.started, record.stopped.get("step", 0)
 
 
 __all__ = ["Damage", "Store", "resolve"]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 
 from dse.pack.lineup import use_kernels
 from dse.probes.prober import Prober
-from dse.run.checkpoint import Checkpoints, read
+from dse.run.checkpoint import Checkpoints, Left, Setting, read
 from dse.run.course import Course
 from dse.run.provenance import versions
 from dse.run.setup import Setup
@@ -19,15 +20,21 @@ from dse.trial import ARITHMETIC, Trial
 
 
 class Trail:
-    """``path``: the file to go on from, if any; ``setting``: see ``setting``.
+    """``paths``: the files to go on from, if any; ``setting``: see ``setting``; ``judged``: see ``Checkpoints.write``.
 
     ``seconds``: that each trial has taken already, its share of its pack's time.
     """
 
     def __init__(
-        self, checkpoints: Checkpoints | None, path: Path | None, setting: dict[str, Any], prober: Prober | None
+        self,
+        checkpoints: Checkpoints | None,
+        paths: Sequence[Path],
+        setting: dict[str, Any],
+        prober: Prober | None,
+        judged: bool = False,
     ) -> None:
-        self._checkpoints, self._path, self._setting, self._prober = checkpoints, path, setting, prober
+        self._checkpoints, self._paths, self._setting, self._prober = checkpoints, paths, setting, prober
+        self._judged = judged
         self._start = time.perf_counter()
         self.seconds = 0.0
         self.facts: dict[str, Any] = {}
@@ -35,22 +42,23 @@ class Trail:
             checkpoints.begin()
 
     def restore(self, course: Course) -> None:
-        """Lets a new course go on where the file is; what does not fit is left alone."""
-        content = read(self._path, self._setting) if self._path else None
-        if content is None:
+        """Lets a new course go on where the files are; what does not fit is left alone."""
+        contents = [content for path in self._paths if (content := read(path, self._setting, _plain(self._setting)))]
+        if not contents or len(contents) < len(self._paths):
             return
         try:
-            seconds = float(content["seconds"])
-            course.restore(content["course"])
+            seconds = fmean(float(content["seconds"]) for content in contents)
+            course.restore(*(content["course"] for content in contents))
         except (KeyError, TypeError, ValueError):  # of another version of this program
             return
         if self._prober:
-            self._prober.restore(content["probes"])
+            self._prober.restore(*(content["probes"] for content in contents))
         self.seconds, self.facts = seconds, {"resumed_at": course.step}
 
-    def keep(self, course: Course) -> None:
-        """After every step: writes a checkpoint when it is time. Raises Left when the training is to end with it."""
-        if self._checkpoints is None or not self._checkpoints.due():
+    def keep(self, course: Course, now: bool = False) -> None:
+        """After every step: writes a checkpoint when it is time, or ``now``. Raises Left where the training is to end
+        with it, unless it ends anyway (``now``)."""
+        if self._checkpoints is None or not (now or self._checkpoints.due()):
             return
         content = {
             "setting": self._setting,
@@ -58,12 +66,14 @@ class Trail:
             "course": course.save(),
             "probes": self._prober.save() if self._prober else {},
         }
-        self._checkpoints.write([trial.uid for trial in course.trials], course.step, content)
+        self._checkpoints.write([trial.uid for trial in course.trials], course.step, content, self._judged)
         if self._checkpoints.trouble:
             self.facts["no_checkpoint_because"] = self._checkpoints.trouble
+        elif self._checkpoints.leaving() and not now:
+            raise Left
 
 
-def setting(trials: Sequence[Trial], setup: Setup, fingerprint: str) -> dict[str, Any]:
+def setting(trials: Sequence[Trial], setup: Setup, fingerprint: str, judged: bool = False) -> dict[str, Any]:
     """Everything besides the members that a checkpoint depends on, as plain data; ``fingerprint``: of the data."""
     halving = setup.halving
     spared = sorted(halving.spared.intersection(trial.uid for trial in trials)) if halving else []
@@ -73,9 +83,15 @@ def setting(trials: Sequence[Trial], setup: Setup, fingerprint: str) -> dict[str
         "device": torch.device(setup.device).type,
         "kernels": use_kernels(setup.device),
         "data": fingerprint,
-        "halving": [halving.eta, *halving.rungs, *spared] if halving else [],
+        "rungs": list(halving.rungs) if halving else [],
+        "judged": [halving.eta, *spared] if halving and judged else [],
         "probes": repr(setup.probes),
     }
+
+
+def _plain(own: Setting) -> Mapping[str, Any]:
+    """Of packs that were not judged yet: whatever company they were in, their members may be."""
+    return {**own, "judged": []}
 
 
 __all__ = ["Trail", "setting"]

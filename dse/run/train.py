@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from dse.errors import UserError
 from dse.probes.prober import Prober
 from dse.run.course import Course
+from dse.run.halving import Leg
 from dse.run.provenance import device_name, host, versions
 from dse.run.record import FAILED, Record
 from dse.run.setup import PLAIN, Setup
@@ -43,28 +45,42 @@ def run_pack(trials: Sequence[Trial], setup: Setup = PLAIN, configs: Sequence[st
     UserError (missing data, say) is raised: it concerns the sweep, not the trial. Probes change nothing but the
     records' field of this name.
 
-    With checkpoints, trials that share their newest one train together, the others on their own. Raises ``Left`` when
-    it was asked to leave.
+    With halving the worse trials stop at its rungs. A trial that waits at a rung leaves the record of one that has
+    stopped there, and a checkpoint. With checkpoints, trials whose newest ones are of the same step train together, the
+    others on their own. Raises ``Left`` when it was asked to leave.
     """
     names = [config or trial.recipe.name for config, trial in zip(configs or [""] * len(trials), trials, strict=True)]
+    rungs = setup.halving.at(trials[0].training.steps) if setup.halving else {}
+    leg = setup.leg or Leg(min(rungs.values(), default=None), len(trials)) if setup.halving else None
+    setup = replace(setup, leg=leg)
     if setup.checkpoints is None:
-        return _run_part(trials, names, None, setup)
+        return _run_part(trials, names, (), setup)
+    limit = next((step for step, rung in rungs.items() if leg and rung == leg.rung), None)
+    parts = setup.checkpoints.parts([trial.uid for trial in trials], _judged(trials, setup), limit)
+    if leg and any(part.step == limit and not part.judged for part in parts):
+        setup = replace(setup, leg=replace(leg, group=0))  # they have been at the rung, which a pack passes only once
     records: dict[int, Record] = {}
-    for part in setup.checkpoints.parts([trial.uid for trial in trials], together=setup.halving is not None):
+    for part in parts:
         own, own_names = [trials[i] for i in part.places], [names[i] for i in part.places]
-        records |= zip(part.places, _run_part(own, own_names, part.path, setup), strict=True)
+        records |= zip(part.places, _run_part(own, own_names, part.paths, setup), strict=True)
     return [records[i] for i in range(len(trials))]
 
 
-def _run_part(trials: Sequence[Trial], names: Sequence[str], path: Path | None, setup: Setup) -> list[Record]:
-    """Trials that train together, from the checkpoint at ``path`` if there is one."""
+def _judged(trials: Sequence[Trial], setup: Setup) -> bool:
+    """Whether a pack judges itself at the rungs."""
+    return setup.leg is not None and setup.leg.group == len(trials)
+
+
+def _run_part(trials: Sequence[Trial], names: Sequence[str], paths: Sequence[Path], setup: Setup) -> list[Record]:
+    """Trials that train together, from the checkpoints at ``paths`` if there are any."""
+    judged = _judged(trials, setup)
     prober = Prober(setup.probes) if setup.probes else None
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     extras: list[dict[str, Any]]
     fingerprint, error, before = "", "", 0.0
     try:
         data, fingerprint = load(trials[0].task, setup.data_dir, setup.device)
-        trail = Trail(setup.checkpoints, path, setting(trials, setup, fingerprint), prober)
+        trail = Trail(setup.checkpoints, paths, setting(trials, setup, fingerprint, judged), prober, judged)
         extras = _train(Course(trials, data, setup.device), setup, prober, trail)
         before = trail.seconds
     except UserError:
@@ -113,11 +129,13 @@ def _train(course: Course, setup: Setup, prober: Prober | None, trail: Trail) ->
     """Trains the pack; per trial, in the given order, the fields of its record that training decides."""
     trail.restore(course)
     t = course.trials[0].training
-    rungs = setup.halving.at(t.steps) if setup.halving else {}
+    rungs, leg = setup.halving.at(t.steps) if setup.halving else {}, setup.leg
+    judged = _judged(course.trials, setup)
+    goal = next((s for s, rung in rungs.items() if leg and rung == leg.rung and not judged), t.steps)
     look = _LOOK if course.program.pack.device.type == "cuda" else 1
     if not course.step:
         course.evaluate()
-    for step in range(course.step, t.steps):
+    for step in range(course.step, goal):
         program = course.program
         if setup.on_step:
             setup.on_step(step, t.steps)
@@ -132,9 +150,13 @@ def _train(course: Course, setup: Setup, prober: Prober | None, trail: Trail) ->
         due = bool(t.eval_every) and course.step % t.eval_every == 0 and course.step < t.steps
         if due or course.step in rungs:
             course.evaluate()
-        if setup.halving and course.step in rungs:
+        if setup.halving and judged and leg and leg.rung and rungs.get(course.step, 0) >= leg.rung:
             course.halve(setup.halving, rungs[course.step])
-        trail.keep(course)
+        trail.keep(course, now=course.step == goal < t.steps)
+    else:
+        if goal < t.steps:
+            course.wait(rungs[goal])
+            return [own | {"pack": own["pack"] | trail.facts} for own in course.results]
     course.finish()
     return [own | {"pack": own["pack"] | trail.facts} for own in course.results]
 

@@ -23,11 +23,12 @@ _SHARE = 0.8
 _STEPS = 2
 
 
-def measured_width(trials: Sequence[Trial], data: Any, device: str) -> int:
+def measured_width(trials: Sequence[Trial], data: Any, device: str, gpus: float = 1.0) -> int:
     """The number of ``trials`` (of one signature) to train together, at most all of them.
 
     Doubles while the rate of member-steps grows by a tenth, the memory is expected to do, and a pack takes no longer
-    than half a minute on the CPU, ten minutes on a GPU. A failing step ends the search: its pack will tell.
+    than half a minute on the CPU, ten minutes on a GPU. A failing step ends the search: its pack will tell. ``gpus``:
+    the share of the GPU's memory to use.
     """
     kind = torch.device(device).type
     width, rate = 1, 0.0
@@ -44,9 +45,15 @@ def measured_width(trials: Sequence[Trial], data: Any, device: str) -> int:
         width, rate = tried, now
         if tried == len(trials) or 2 * seconds * steps > _SECONDS[kind]:
             return _within(width, seconds * steps, _SECONDS[kind])
-        if kind == "cuda" and 2 * memory > _SHARE * torch.cuda.mem_get_info()[0]:
+        if kind == "cuda" and 2 * memory > _SHARE * _room(gpus):
             return width
         tried = min(2 * tried, len(trials))
+
+
+def _room(gpus: float) -> float:
+    """Bytes of this GPU that are free, at most our share of all of them."""
+    free, total = torch.cuda.mem_get_info()
+    return min(free, gpus * total)
 
 
 def _within(width: int, seconds: float, limit: float) -> int:

@@ -23,7 +23,6 @@ from dse.sweep.editor_values import (
     training_settings,
     value_definitions,
 )
-from dse.sweep.halving import METHODS as HALVED
 from dse.sweep.labels import HEAD
 from dse.sweep.ranges import KINDS, PARTS
 from dse.sweep.schema import SearchFile, SweepFile, TaskBlock, WhenBlock
@@ -143,10 +142,9 @@ def _search(method: str) -> Schema:
     own: dict[str, Schema] = dict.fromkeys(METHODS[method], count)
     if "objectives" in own:
         own["objectives"] = listed({"enum": list(OBJECTIVES)})
-    if method in HALVED:
-        share: Schema = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
-        rungs = either({"type": "integer", "minimum": 1}, listed(share))
-        own["halving"] = closed({"eta": {"type": "integer", "minimum": 2}, "rungs": rungs})
+    share: Schema = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+    rungs = either({"type": "integer", "minimum": 1}, listed(share))
+    own["halving"] = closed({"eta": {"type": "integer", "minimum": 2}, "rungs": rungs})
     required = [key for key, default in METHODS[method].items() if default is None]
     described = _described(SearchFile, {"method": {"const": method}, **own})
     return {**closed(described), "required": ["method", *required]}

@@ -20,7 +20,7 @@ from dse.techniques.loss_scaling import LOSS_SCALINGS
 from dse.techniques.optimizers import OPTIMIZERS
 from dse.trial import make_task
 from tasks import TASKS
-from tasks.base import SCHEDULES, Task, Training
+from tasks.base import DECAYED, SCHEDULES, Task, Training
 
 Schema = dict[str, Any]
 
@@ -66,7 +66,12 @@ def value_definitions() -> dict[str, Schema]:
 
 def training_settings() -> dict[str, Schema]:
     """Setting -> what it may be."""
-    choices = {"optimizer": list(OPTIMIZERS), "loss_scaling": list(LOSS_SCALINGS), "schedule": list(SCHEDULES)}
+    choices = {
+        "optimizer": list(OPTIMIZERS),
+        "loss_scaling": list(LOSS_SCALINGS),
+        "schedule": list(SCHEDULES),
+        "decayed": list(DECAYED),
+    }
     found = {f.name: _kind(get_type_hints(Training)[f.name], f.name) for f in fields(Training)}
     return {**found, **{name: {"enum": known} for name, known in choices.items()}}
 

@@ -9,9 +9,6 @@ from typing import Any
 from dse.errors import nearest
 from dse.sweep.source import At
 
-METHODS = ("grid", "random", "qmc")
-"""The methods that it goes with: their configurations are known in advance."""
-
 KEYS = {
     "eta": "one configuration of so many goes on at each rung",
     "rungs": "shares of the steps at which they are compared, rising; or how many times",
@@ -22,7 +19,7 @@ _MOST_ETA, _MOST_RUNGS = 1000, 20
 
 @dataclass(frozen=True)
 class Halving:
-    """At each of ``rungs`` (shares of the steps, rising) the best 1/``eta`` configurations of a pack go on."""
+    """At each of ``rungs`` (shares of the steps, rising) the best 1/``eta`` configurations go on."""
 
     eta: int
     rungs: tuple[float, ...]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from dse.errors import nearest
-from dse.sweep.halving import METHODS as HALVED
 from dse.sweep.halving import Halving, read_halving
 from dse.sweep.schema import SearchFile, checked
 from dse.sweep.source import At
@@ -34,7 +33,7 @@ class Search:
     - ``trials``: configurations to try on each task; each runs with every seed of the sweep;
     - ``seed``: of the choice; ``batch``: configurations asked for at once;
     - ``startup`` (tpe): configurations chosen before any result counts; ``population`` (nsga2): in a generation;
-    - ``objectives``: what is minimized, of OBJECTIVES; ``halving``: who stops early (grid, random, qmc).
+    - ``objectives``: what is minimized, of OBJECTIVES; ``halving``: who stops early.
     """
 
     method: str = "grid"
@@ -60,11 +59,7 @@ def read_search(at: At, raw: Mapping[str, Any]) -> Search:
     if file.method not in METHODS:
         raise (at / "method").error(f"search: unknown method {file.method!r}{nearest(file.method, METHODS)}")
     known = METHODS[file.method]
-    halving = None
-    if "halving" in raw:
-        if file.method not in HALVED:
-            raise (at / "halving").error(f"search: halving goes with the methods {', '.join(HALVED)}")
-        halving = read_halving(at / "halving", raw["halving"])
+    halving = read_halving(at / "halving", raw["halving"]) if "halving" in raw else None
     for key in raw:
         if key not in ("method", "halving") and key not in known:
             raise (at / key).error(f"search: {key} has no meaning for method {file.method}{nearest(key, known)}")

@@ -12,8 +12,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import pytest
 
 import dse
 from dse.run.engine import run_sweep
-from dse.run.record import FAILED, OK, Record
+from dse.run.record import FAILED, OK, STOPPED, Record
 from dse.run.shards import read_shard, shard_paths
 from dse.run.store import Store
 from dse.sweep import load_sweep
@@ -36,6 +36,7 @@ tasks:
 recipes: [bf16, mxfp4]
 seeds: 12
 """
+Command = AbstractContextManager[tuple[subprocess.Popen[bytes], Path]]
 PATIENCE = 180.0  # seconds for anything to happen; usual are 5 to 10, most of it Ray's start
 
 
@@ -126,15 +127,21 @@ def wait_for(results: Path, count: int, process: subprocess.Popen[bytes], log: P
         time.sleep(0.02)
 
 
+def driver(sweep_file: Path, results: Path, *poison: str) -> Command:
+    """A driver with many small packs; see ``running``."""
+    return running([str(Path(__file__).with_name("driver.py")), str(sweep_file), str(results), *poison], results)
+
+
 @contextmanager
-def driver(sweep_file: Path, results: Path, *poison: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """A driver in a session of its own; whatever it leaves behind, Ray's processes above all, is killed at the end."""
+def running(arguments: Sequence[str], results: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Python in a session of its own; whatever it leaves behind, Ray's processes above all, is killed at the end."""
     log = results.with_suffix(".log")
     environment = os.environ | {"PYTHONPATH": str(Path(dse.__file__).parents[1])}
     environment.pop("RAY_ADDRESS", None)
-    command = [sys.executable, str(Path(__file__).with_name("driver.py")), str(sweep_file), str(results), *poison]
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, *arguments], stdout=out, stderr=out, env=environment, start_new_session=True
+        )
     try:
         yield process, log
     finally:
@@ -153,3 +160,32 @@ def session(leader: int) -> list[int]:
             if os.getsid(int(entry.name)) == leader:
                 found.append(int(entry.name))
     return found
+
+
+HALVED = SWEEP.replace("name: crash", "name: halved").replace("seeds: 12", "seeds: 2") + (
+    "baseline: {recipe: bf16, training.lr: 1e-3}\n"
+    "search: {method: grid, halving: {eta: 2, rungs: [0.25, 0.5]}}\n"
+    "grid: {training.lr: [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]}\n"
+)
+
+
+@pytest.mark.slow
+def test_halving_across_packs_of_a_killed_driver(tmp_path: Path) -> None:
+    """Packs of three in two workers, killed and run again: who stops where is as in one pack that was undisturbed."""
+    sweep_file, results = tmp_path / "halved.yaml", tmp_path / "results"
+    sweep_file.write_text(HALVED)
+    sweep, undisturbed = load_sweep(sweep_file), Store(tmp_path / "undisturbed")
+    run_sweep(sweep, undisturbed, "local", track=False, progress=False)
+    expected = {record.uid: numbers(record) for record in undisturbed.records()}
+    assert {record["status"] for record in expected.values()} == {OK, STOPPED}
+    with driver(sweep_file, results) as (process, log):
+        wait_for(results, 12, process, log)
+        process.send_signal(signal.SIGKILL)
+        process.wait(PATIENCE)
+    first = written(results)
+    assert len({record.uid for record in first}) < len(sweep.cells), "the kill came too late to prove anything"
+    with driver(sweep_file, results) as (process, log):
+        assert process.wait(PATIENCE) == 0, log.read_text()
+    assert {record.uid: numbers(record) for record in Store(results).records()} == expected
+    legs = Counter((record.uid, str(record.stopped)) for record in written(results))
+    assert max(legs.values()) == 1, "no trial came to a rung twice"

@@ -95,7 +95,7 @@ def replace_evals(record: Record) -> object:
 def test_checkpoints_know_the_phases(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program restored after its last step is evaluated as the whole run is."""
     from dse.run.program import Program
-    from dse.run.state import State, state, take_over
+    from dse.run.state import Piece, State, state, take_over
 
     trials = small_lm(monkeypatch)
     data = trials[0].task.load()
@@ -106,7 +106,7 @@ def test_checkpoints_know_the_phases(monkeypatch: pytest.MonkeyPatch) -> None:
     saved = State.of(state(whole).plain())
     rows = [3, 1]
     again = Program([trials[row] for row in rows], data, "cpu", False)
-    take_over(again, saved, rows)
+    take_over(again, Piece(saved, dict(enumerate(rows))))
     expected = whole.evaluate()
     for name, values in again.evaluate().items():
         assert values == [expected[name][row] for row in rows]

@@ -138,7 +138,16 @@ def test_published_rankings_are_met_by_content(tmp_path: Path) -> None:
     # published: nvfp4 < fusion_mxfp4_h32 < fusion_nvfp4 < fusion_mxfp4, and so it is in GAPS
     assert (fusion["lm"].agree, fusion["lm"].pairs, fusion["lm"].rho.value) == (6, 6, pytest.approx(1))
     assert (fusion["image"].agree, fusion["image"].tau.value) == (0, pytest.approx(-1))
+    assert (fusion["lm"].decided, fusion["lm"].met) == (6, 6)
+    assert (fusion["image"].decided, fusion["image"].met) == (6, 0)
     assert {one.published.name for one in result.comparisons} == {"Format-aware fusion"}  # others share too few
+
+
+def test_what_is_within_the_noise_contradicts_no_published_ranking(tmp_path: Path) -> None:
+    result = found(tmp_path, lambda task, gap: 0.0 if task == "image" else gap, noise=0.01)
+    fusion = {one.task: one for one in result.comparisons}
+    assert fusion["image"].decided == 0 < fusion["image"].pairs
+    assert 0 < fusion["lm"].met == fusion["lm"].decided < fusion["lm"].pairs
 
 
 def test_the_studys_recipes_are_those_of_the_published_rankings() -> None:

@@ -46,13 +46,28 @@ def test_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert by["image(net=vit)"]["rank correlation"] == "(reference)"
 
 
+def test_a_task_is_listed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scan = "tasks: [lm, image]\nrecipes: [bf16]\nseeds: 2\ngrid: {training.lr: [1e-3, 2e-3, 4e-3]}"  # 4e-3: defaults
+    study = "tasks: [{lm: {training: {steps: 9, lr: 1e-3}}}, {lm: {size: small}}]\nrecipes: [mxfp4]\nseeds: 2"
+    for text in (scan, study):
+        Store(tmp_path / "r").append(*(record(cell, 0.5) for cell in sweep_of(tmp_path, text).cells))
+    assert zoo.main([str(tmp_path / "r")]) == 0
+    _, _, *rows = map(cells, capsys.readouterr().out.splitlines())
+    names = {row[0]: row[2] for row in rows}
+    # where recipes were compared, under the name that the sweep gives it; otherwise the default training
+    assert names == {"lm(steps=9, lr=0.001)": "9", "lm(size=small)": "600", "image": "100"}
+    assert {cell.labels["task"] for cell in sweep_of(tmp_path, study).cells} == set(names) - {"image"}
+
+
 def test_rates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep = sweep_of(tmp_path, "tasks: [lm]\nrecipes: [bf16]\nseeds: 2\ngrid: {training.lr: [1e-3, 2e-3, 4e-3]}")
-    metric = {1e-3: 0.7, 2e-3: 0.4, 4e-3: 0.6}
+    metric = {1e-3: 0.7, 2e-3: 0.4, 4e-3: 0.41}
     Store(tmp_path / "r").append(*(record(c, metric[c.trial.training.lr] + 0.01 * c.trial.seed) for c in sweep.cells))
+    more = sweep_of(tmp_path, "tasks: [lm]\nrecipes: [bf16]\nseeds: [2, 3]")  # lucky seeds that 4e-3 alone has
+    Store(tmp_path / "r").append(*(record(cell, 0.1) for cell in more.cells))
     assert zoo.main([str(tmp_path / "r"), "--rates"]) == 0
     (row,) = map(cells, capsys.readouterr().out.splitlines()[2:])
-    assert row == ["lm", "120", "0.001 0.705, 0.002 0.405*, 0.004 0.605", "0.001"]
+    assert row == ["lm", "120", "2", "0.001 0.7050, 0.002 0.4050*, 0.004 0.4150", "0.001"]
 
 
 def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -147,8 +147,8 @@ def test_mistakes_are_one_line(tmp_path: Path, halving: str, text: str) -> None:
     path.write_text(
         SWEEP.replace("method: grid, halving: {eta: 2, rungs: [0.5]}", "method: tpe, trials: 9, halving: {}")
     )
-    with pytest.raises(UserError, match="search: halving goes with the methods grid, random, qmc"):
-        load_sweep(path)
+    with pytest.raises(UserError, match="search: halving with the method tpe needs --executor tune"):
+        run_sweep(load_sweep(path), Store(tmp_path), "local")
 
 
 def test_rungs_by_their_number(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dse.errors import UserError
+from dse.run.executors import cluster
 from dse.run.executors import pool as executor
 from dse.run.executors.base import Options
 from dse.run.packing import Queue
@@ -44,9 +45,12 @@ class FakeRay:
     def _actor(self, *_args: object) -> Any:
         self.hired += 1
         ready = types.SimpleNamespace(remote=lambda: Call(None if self.starts else DIES))
-        return types.SimpleNamespace(ready=ready, attempt=types.SimpleNamespace(remote=self._attempt))
+        asked = types.SimpleNamespace(remote=lambda _stopping: Call((0, 0.0, [])))
+        progress = types.SimpleNamespace(options=lambda **_: asked)
+        attempt = types.SimpleNamespace(remote=self._attempt)
+        return types.SimpleNamespace(ready=ready, attempt=attempt, progress=progress)
 
-    def _attempt(self, trials: Any, _configs: Any, width: int | None) -> Any:
+    def _attempt(self, trials: Any, _configs: Any, width: int | None, _leg: Any) -> Any:
         trials = trials[: width or self.fits]
         self.packs.append([trial.uid for trial in trials])
         outcomes = []
@@ -170,6 +174,6 @@ def test_waiting_for_workers_has_an_end(
     play: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, make_record: Make
 ) -> None:
     monkeypatch.setattr(FakeRay, "wait", lambda self, refs, num_returns, timeout: ([], refs))
-    monkeypatch.setattr(executor, "START_TIMEOUT", 0.0)
+    monkeypatch.setattr(cluster, "START_TIMEOUT", 0.0)
     with pytest.raises(UserError, match="no Ray worker has started"):
         play(lambda uid, attempt: make_record(uid))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dse.errors import UserError
-from tasks import Training
+from tasks import Training, diffusion, image
 
 PLAIN = Training(steps=100, batch=8, lr=1.0)
 
@@ -29,6 +29,15 @@ def test_linear_and_constant() -> None:
 
 def test_one_step_has_the_full_rate() -> None:
     assert Training(steps=1, batch=1, lr=1.0).lr_at(0) == 1.0
+
+
+def test_scanned_rates_come_before_the_rule() -> None:
+    for (source, net, size), lr in image.RATES.items():
+        assert image.Image(source=source, size=size, net=net).training().lr == lr
+    for (source, net, process, size), lr in diffusion.RATES.items():
+        assert diffusion.Diffusion(source=source, size=size, process=process, net=net).training().lr == lr
+    for task in (image.Image, diffusion.Diffusion):  # width 64 and 256, on digits not scanned at base
+        assert task(size="base").training().lr == task().training().lr / 4
 
 
 def test_lists_from_yaml_become_tuples() -> None:

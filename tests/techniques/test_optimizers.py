@@ -25,29 +25,58 @@ def parts(flat: Tensor, e: int) -> list[Tensor]:
 # ------------------------------------------------------------------------------------------------------ torch.optim
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
-def test_every_member_is_trained_as_by_torch_optim(name: str, dtype: torch.dtype) -> None:
-    """Four members with their own numbers, and learning rates that change from step to step."""
+@pytest.mark.parametrize("spared", [False, True], ids=["all", "matrices"])
+def test_every_member_is_trained_as_by_torch_optim(name: str, spared: bool, dtype: torch.dtype) -> None:
+    """Four members with their own numbers, and rates that change from step to step, decay of matrices alone."""
     count, steps = 4, 40
     start, given = members(count, SEED, dtype), gradients(SEED, steps, count, dtype)
     p, optimizer = start.clone(), OPTIMIZERS[name]
     state, everybody = optimizer.state(p, LAYOUT), torch.ones(count, 1, dtype=torch.bool)
     for step, g in enumerate(given):
         now = hyper(count, step)
-        optimizer.update(p, g, state, now._replace(lr=now.lr * 0.99**step), LAYOUT, everybody)
+        now = now._replace(lr=now.lr * 0.99**step)
+        g = g.clone()
+        now = optimizer.decay(p, g, now, everybody, LAYOUT.matrices()) if spared else now
+        optimizer.update(p, g, state, now, LAYOUT, everybody)
     for e in range(count):
         own = [nn.Parameter(part) for part in parts(start, e)]
         lr, beta1, beta2, decay = (values[e % 3] for values in (LR, BETA1, BETA2, DECAY))
-        twin: torch.optim.Optimizer = torch.optim.AdamW(own, lr=lr, betas=(beta1, beta2), weight_decay=decay)
+        groups = [
+            {"params": [w for w in own if w.dim() >= 2 or not spared], "weight_decay": decay},
+            {"params": [w for w in own if w.dim() < 2 and spared], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        twin: torch.optim.Optimizer = torch.optim.AdamW(groups, lr=lr, betas=(beta1, beta2))
         if name == "sgd":
-            twin = torch.optim.SGD(own, lr=lr, momentum=beta1, weight_decay=decay)
+            twin = torch.optim.SGD(groups, lr=lr, momentum=beta1)
         for step, g in enumerate(given):
-            twin.param_groups[0]["lr"] = setting(LR, count)[e, 0].item() * 0.99**step
+            for group in twin.param_groups:
+                group["lr"] = setting(LR, count)[e, 0].item() * 0.99**step
             for parameter, gradient in zip(own, parts(g, e), strict=True):
                 parameter.grad = gradient
             twin.step()
         close = 3e-6 if dtype == torch.float32 else 1e-13
         for got, expected in zip(parts(p, e), own, strict=True):
             torch.testing.assert_close(got, expected.detach(), rtol=close, atol=close)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_decay_by_columns_gives_the_bits_of_decay_inside(name: str) -> None:
+    count, everything = 3, [(0, LAYOUT.size)]
+    start, optimizer = members(count, SEED, torch.float32), OPTIMIZERS[name]
+    active = torch.tensor([[True], [False], [True]])
+    inside, apart = start.clone(), start.clone()
+    states = optimizer.state(inside, LAYOUT), optimizer.state(apart, LAYOUT)
+    for step, g in enumerate(gradients(SEED, 5, count, torch.float32)):
+        now = hyper(count, step)
+        optimizer.update(inside, g.clone(), states[0], now, LAYOUT, active)
+        now = optimizer.decay(apart, g, now, active, everything)
+        optimizer.update(apart, g, states[1], now, LAYOUT, active)
+    assert torch.equal(inside, apart)
+    assert torch.equal(apart[1], start[1])
+    assert len(LAYOUT.matrices()) > 0
+    assert not any(first <= LAYOUT.offsets[i] < end for first, end in LAYOUT.matrices()
+                   for i, shape in enumerate(LAYOUT.shapes) if len(shape) < 2)  # fmt: skip
 
 
 # ----------------------------------------------------------------------------------------------- Stable-SPAM's twin

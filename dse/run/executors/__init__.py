@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.errors import UserError, nearest
-from dse.run.executors.base import Executor, Options
+from dse.run.executors.base import Executor, Judge, Options
 from dse.run.halving import Rule
 
 if TYPE_CHECKING:
@@ -26,7 +26,13 @@ def _ray(options: Options) -> Executor:
     return RayExecutor(options)
 
 
-EXECUTORS: dict[str, Callable[[Options], Executor]] = {"local": _local, "ray": _ray}
+def _tune(options: Options) -> Executor:
+    from dse.run.executors.tune import TuneExecutor
+
+    return TuneExecutor(options)
+
+
+EXECUTORS: dict[str, Callable[[Options], Executor]] = {"local": _local, "ray": _ray, "tune": _tune}
 """Name on the command line -> how to make it; nothing is imported before it is needed."""
 
 DEFAULT = "ray"
@@ -41,18 +47,21 @@ def make_executor(
     halving: Rule | None = None,
     probes: Probes | None = None,
     results: Path | None = None,
+    gpus: float = 1.0,
 ) -> Executor:
-    """Raises UserError for an unknown name, a number of workers below 1, or a timeout that is not positive."""
+    """Raises UserError for an unknown name, and for numbers that mean nothing."""
     if name not in EXECUTORS:
         raise UserError(f"unknown executor {name!r}{nearest(name, EXECUTORS)}")
     if workers is not None and workers < 1:
         raise UserError(f"workers must be at least 1, not {workers}")
     if timeout is not None and not timeout > 0:
         raise UserError(f"timeout must be more than 0 seconds, not {timeout:g}")
+    if not 0 < gpus <= 1:
+        raise UserError(f"GPUs per worker must be more than 0 and at most 1, not {gpus:g}")
     folder = data_dir.resolve() if data_dir else None
     return EXECUTORS[name](
-        Options(workers, folder, device, timeout, halving, probes, results.resolve() if results else None)
+        Options(workers, folder, device, timeout, halving, probes, results.resolve() if results else None, gpus=gpus)
     )
 
 
-__all__ = ["DEFAULT", "EXECUTORS", "Executor", "Options", "make_executor"]
+__all__ = ["DEFAULT", "EXECUTORS", "Executor", "Judge", "Options", "make_executor"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from dse.errors import UserError
 from dse.run.checkpoint import EVERY
@@ -57,9 +57,20 @@ class Executor(Protocol):
     def run(self, supply: Supply, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None: ...
 
 
+@runtime_checkable
+class Judge(Executor, Protocol):
+    """An executor that decides itself who stops at a rung. It is handed whole configurations: the seeds of one."""
+
+    def recall(self, cells: Sequence[Cell], known: Sequence[Record]) -> None:
+        """Told before it runs: all cells of the sweep, and the results that there are of them."""
+        ...
+
+
 @dataclass(frozen=True)
 class Options:
     """``workers``: packs at a time, None for one per processor (or GPU); ``device``: of torch, cpu or cuda.
+
+    ``gpus``: the share of a GPU that a worker needs, where it needs one.
 
     ``timeout``: seconds that a trial may train (its share of the pack's time), None for as long as it takes.
     ``halving``: which trials of a pack stop early; ``probes``: when trainings are looked into; none without.
@@ -75,6 +86,7 @@ class Options:
     probes: Probes | None = None
     results: Path | None = None
     checkpoint: float = EVERY
+    gpus: float = 1.0
 
 
 LIMITS = {"cpu": 32, "cuda": 512}

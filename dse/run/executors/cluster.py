@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import site
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,10 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns about a default that will change
 }
+START_TIMEOUT = 180.0
+"""Seconds after which actors that do not come up are an error: resources others hold make Ray wait for ever."""
+GRACE = 120.0
+"""Seconds beyond its time limit after which a pack's actor is killed: something hangs that no limit inside reaches."""
 _OBJECT_STORE = 128 * 2**20  # bytes; trials and records are small
 
 
@@ -44,8 +49,17 @@ def cluster(options: Options) -> Iterator[int]:
 
 
 def on_gpu(options: Options) -> bool:
-    """Whether each actor needs a GPU of its own."""
+    """Whether each actor needs a GPU, or its share of one."""
     return options.device.startswith("cuda")
+
+
+def check_started(since: float) -> None:
+    """Raises UserError when no actor has started since then (time.monotonic), for too long a time."""
+    if time.monotonic() - since > START_TIMEOUT:
+        raise UserError(
+            f"no Ray worker has started in {START_TIMEOUT:.0f} s; something else may hold the processors or GPUs"
+            " (`ray status` shows it)"
+        )
 
 
 def _start(options: Options) -> None:
@@ -99,8 +113,11 @@ def _importable() -> Iterator[None]:
 
 
 def _slots(options: Options, resources: dict[str, float]) -> int:
-    kind = "GPU" if on_gpu(options) else "CPU"
+    """Workers to run. Of a GPU's share as many fit as whole ones do; each needs a processor besides."""
+    kind, share = ("GPU", options.gpus) if on_gpu(options) else ("CPU", 1.0)
     have = int(resources.get(kind, 0))
-    if have < (options.workers or 1):
-        raise UserError(f"Ray has {have} {kind}s, too few for {options.workers or 1} workers on {options.device}")
-    return options.workers or have
+    room = have * int(1 / share + 1e-9)
+    if room < (options.workers or 1):
+        each = f", {share:g} of one each" if share < 1 else ""
+        raise UserError(f"Ray has {have} {kind}s, too few for {options.workers or 1} workers on {options.device}{each}")
+    return options.workers or max(1, min(room, int(resources.get("CPU", room))))

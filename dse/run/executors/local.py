@@ -52,6 +52,7 @@ class LocalExecutor:
                     [cell.config for cell in cells],
                     load.width,
                     beat,
+                    load.leg,
                 )
                 if records:
                     on_records(list(zip(cells, records, strict=False)))

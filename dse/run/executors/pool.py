@@ -9,49 +9,56 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from dse.errors import UserError
 from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, lost
-from dse.run.executors.cluster import on_gpu
+from dse.run.executors.cluster import GRACE, check_started, on_gpu
+from dse.run.executors.said import Said, write_down
 from dse.run.executors.worker import Worker
 from dse.run.packing import ATTEMPTS, Load, Supply
 from dse.run.record import Record
 
 if TYPE_CHECKING:
+    from dse.run.halving import Leg
     from dse.trial import Trial
 
-START_TIMEOUT = 180.0
-"""Seconds after which actors that do not come up are an error: resources others hold make Ray wait for ever."""
-GRACE = 120.0
-"""Seconds beyond its time limit after which a pack's actor is killed: something hangs that no limit inside reaches."""
 _DEATHS = 12
 """Of each worker, in a row: a pack of 512 dies ten times before its poison is alone, and twice then."""
 _WITH_ITS_NODE = ("its node has died", "node has crashed", "node was terminated")
 _WITH_OURS = "owner has died"
 """What Ray says of an actor that is lost with its node, and with the driver's: only the text tells."""
 _BEAT = 0.5
+_LAST_WORDS = 3.0  # seconds for the idle ones to say at the end what they have printed
 _WATCH = "watch"
 
 
 class Actor(Worker):
     """A worker in its own process. A UserError comes back as a value: Ray would wrap it in a traceback."""
 
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self._said = Said()
+        self._said.listen()
+
     def ready(self) -> None:
         """Answers once the process is up and torch is imported."""
 
-    def attempt(self, trials: Sequence[Trial], configs: Sequence[str], width: int | None) -> list[Record] | str:
+    def attempt(
+        self, trials: Sequence[Trial], configs: Sequence[str], width: int | None, leg: Leg | None
+    ) -> list[Record] | str:
         try:
-            return self.run(trials, configs, width)
+            return self.run(trials, configs, width, leg=leg)
         except UserError as error:
             return str(error)
 
-    def progress(self, stopping: bool) -> tuple[int, float]:
-        """``running`` and ``done``, asked beside a running ``attempt``; ``stopping``: see ``stop``."""
+    def progress(self, stopping: bool) -> tuple[int, float, list[str]]:
+        """``running``, ``done`` and what was printed, asked beside an ``attempt``; ``stopping``: see ``stop``."""
         if stopping:
             self.stop()
-        return self.running, self.done
+        return self.running, self.done, self._said.take()
 
 
 @dataclass
@@ -82,6 +89,7 @@ class Pool:
         self._supply, self._slots, self._on_records, self._stop = supply, slots, on_records, stop
         self._flights: dict[Any, _Flight] = {}
         self._idle: list[Any] = []
+        self._late: list[Any] = []  # questions for progress that were not answered when their pack had ended
         self._deaths = 0  # in a row
         self._moved = time.monotonic()
 
@@ -106,20 +114,36 @@ class Pool:
             self._check_start()
 
     def close(self) -> None:
-        """Ends every actor, whatever it does."""
+        """Ends every actor, whatever it does; the idle ones may have something to say yet."""
+        with suppress(Exception):  # Ray itself may be what has died
+            self._hear_out()
         for actor in [*self._idle, *(flight.actor for flight in self._flights.values())]:
             _end(actor)
         self._idle.clear()
         self._flights.clear()
+
+    def _hear_out(self) -> None:
+        import ray
+
+        asked = [actor.progress.options(concurrency_group=_WATCH).remote(False) for actor in self._idle]
+        asked += self._late
+        answers = ray.wait(asked, num_returns=len(asked), timeout=_LAST_WORDS)[0] if asked else []
+        self._write_down(answers)
+
+    def _write_down(self, answers: Sequence[Any]) -> None:
+        import ray
+
+        for answer in answers:
+            with suppress(ray.exceptions.RayError):
+                write_down(self._options.results, ray.get(answer)[2])
 
     def _dispatch(self) -> None:
         """Loads for the idle actors, and actors for the loads that wait."""
         while self._idle and not self._stop.is_set() and (load := self._supply.take()):
             actor = self._idle.pop()
             trials, configs = [cell.trial for cell in load.cells], [cell.config for cell in load.cells]
-            self._flights[actor.attempt.remote(trials, configs, load.width)] = _Flight(
-                actor, load, running=len(load.cells)
-            )
+            attempt = actor.attempt.remote(trials, configs, load.width, load.leg)
+            self._flights[attempt] = _Flight(actor, load, running=len(load.cells))
         starting = sum(flight.load is None for flight in self._flights.values())
         room = self._slots - len(self._flights) - len(self._idle)
         if not self._stop.is_set() and not self._idle:
@@ -129,7 +153,7 @@ class Pool:
     def _hire(self) -> None:
         import ray
 
-        gpus = 1 if on_gpu(self._options) else 0
+        gpus = self._options.gpus if on_gpu(self._options) else 0
         make: Any = ray.remote(concurrency_groups={_WATCH: 1})(self._kind)  # type: ignore[call-overload]
         handle: Any = make.options(num_cpus=1, num_gpus=gpus, max_restarts=0).remote(self._options)
         self._flights[handle.ready.remote()] = _Flight(handle)
@@ -146,6 +170,7 @@ class Pool:
             _end(flight.actor)
             raise UserError(outcome)
         if flight.load is not None:
+            self._late += [] if flight.asked is None else [flight.asked]
             self._deaths = 0
             if outcome:
                 self._on_records(list(zip(flight.load.cells, outcome, strict=False)))
@@ -180,12 +205,15 @@ class Pool:
         import ray
 
         now, timeout = time.monotonic(), self._options.timeout
+        answers, self._late = ray.wait(self._late, num_returns=len(self._late), timeout=0) if self._late else ([], [])
+        self._write_down(answers)
         for flight in self._flights.values():
             if flight.load is None:
                 continue
             if flight.asked is not None and ray.wait([flight.asked], num_returns=1, timeout=0)[0]:
                 try:
-                    flight.running, flight.done = ray.get(flight.asked)
+                    flight.running, flight.done, lines = ray.get(flight.asked)
+                    write_down(self._options.results, lines)
                 except ray.exceptions.RayError:  # it died: its flight will tell
                     continue
                 flight.asked = None
@@ -197,11 +225,8 @@ class Pool:
 
     def _check_start(self) -> None:
         starting = self._flights and all(flight.load is None for flight in self._flights.values())
-        if starting and time.monotonic() - self._moved > START_TIMEOUT:
-            raise UserError(
-                f"no Ray worker has started in {START_TIMEOUT:.0f} s; something else may hold the processors or GPUs"
-                " (`ray status` shows it)"
-            )
+        if starting:
+            check_started(self._moved)
 
 
 def _end(actor: Any) -> None:

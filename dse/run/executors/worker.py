@@ -12,6 +12,7 @@ from dse.run.record import Record
 from dse.run.setup import OnStep, Setup
 
 if TYPE_CHECKING:
+    from dse.run.halving import Leg
     from dse.trial import Trial
 
 
@@ -41,7 +42,12 @@ class Worker:
         self._stopping = True
 
     def run(
-        self, trials: Sequence[Trial], configs: Sequence[str], width: int | None, on_step: OnStep | None = None
+        self,
+        trials: Sequence[Trial],
+        configs: Sequence[str],
+        width: int | None,
+        on_step: OnStep | None = None,
+        leg: Leg | None = None,
     ) -> list[Record]:
         """Records of the first ``width`` trials, which can share a pack; None: of as many as a measurement finds best.
 
@@ -59,10 +65,13 @@ class Worker:
             from dse.run.width import measured_width
 
             device = self._options.device
-            width = measured_width(trials, load(trials[0].task, self._options.data_dir, device)[0], device)
-        return self._run(trials[:width], configs[:width], on_step)
+            data = load(trials[0].task, self._options.data_dir, device)[0]
+            width = measured_width(trials, data, device, self._options.gpus)
+        return self._run(trials[:width], configs[:width], on_step, leg)
 
-    def _run(self, trials: Sequence[Trial], configs: Sequence[str], on_step: OnStep | None) -> list[Record]:
+    def _run(
+        self, trials: Sequence[Trial], configs: Sequence[str], on_step: OnStep | None, leg: Leg | None
+    ) -> list[Record]:
         from dse.run.train import run_pack  # not above: it imports torch
 
         start, first, timeout = time.monotonic(), -1, self._options.timeout
@@ -81,7 +90,7 @@ class Worker:
                 self._leaving = elapsed / (step - first) * (steps - step) > self._options.checkpoint
 
         own = self._options
-        setup = Setup(own.data_dir, own.device, watch, own.halving, own.probes, self._checkpoints)
+        setup = Setup(own.data_dir, own.device, watch, own.halving, own.probes, self._checkpoints, leg)
         try:
             return run_pack(trials, setup, configs)
         except Left:
@@ -97,7 +106,7 @@ class Worker:
         parts = (slice(None, half), slice(half, None))
         records: list[Record] = []
         for part in parts:
-            own_records = self._run(trials[part], configs[part], on_step)
+            own_records = self._run(trials[part], configs[part], on_step, leg)
             records += own_records
             if len(own_records) < len(trials[part]):  # it has left: what comes back are the first trials
                 break

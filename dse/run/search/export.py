@@ -6,6 +6,7 @@ One study per task, ``NAME/TASK``, whatever way the configurations were chosen.
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,9 @@ def export(sweep: Sweep, store: Store) -> tuple[Path, int]:
         for task, items in told.items():
             name = f"{sweep.name}/{task}"
             study = rebuild(sweep.space, sweep.search, items, storage=storage, study_name=name)
-            study.set_user_attr("objectives", list(sweep.search.objectives or OBJECTIVES))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the method is called experimental
+                study.set_metric_names(list(sweep.search.objectives or OBJECTIVES))
         os.replace(fresh, final)  # noqa: PTH105
     except OSError as error:
         raise UserError(f"results folder {store.folder} is not writable: {error.strerror or error}") from None

@@ -6,9 +6,9 @@ with any executor and any number of workers. While one task waits for its last r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from dse.run.record import Record
 from dse.run.search import journal
@@ -19,7 +19,10 @@ from dse.sweep import Cell, cell_at, with_cells
 
 if TYPE_CHECKING:
     from dse.run.store import Store
-    from dse.sweep import Assignment, Sweep
+    from dse.sweep import Assignment, Search, Space, Sweep
+
+Key = tuple[tuple[str, object], ...]
+"""Of a configuration: see ``journal.key_of``."""
 
 
 def so_far(sweep: Sweep, results: Path) -> Sweep:
@@ -60,17 +63,47 @@ def _count(sweep: Sweep, results: Path) -> tuple[int, int]:
     return done, (sweep.search.trials or 0) * len(sweep.space.tasks)
 
 
+class Asker(Protocol):
+    """When to ask for more configurations of a task, and for which."""
+
+    def count(self, done: int, waiting: int) -> int:
+        """How many to ask for now, after ``done`` of which ``waiting`` have no results yet."""
+        ...
+
+    def ask(
+        self, task: str, told: Sequence[Told], seen: Collection[Key], count: int, accept: Callable[[Assignment], bool]
+    ) -> list[Assignment]:
+        """See ``study.ask``."""
+        ...
+
+
+class Batches:
+    """A batch when all results of the last one are known, from a study made anew: a function of its arguments."""
+
+    def __init__(self, space: Space, search: Search) -> None:
+        self._space, self._search = space, search
+
+    def count(self, done: int, waiting: int) -> int:
+        return 0 if waiting else max(self._search.batch or 1, first_batch(self._search) - done)
+
+    def ask(
+        self, task: str, told: Sequence[Told], seen: Collection[Key], count: int, accept: Callable[[Assignment], bool]
+    ) -> list[Assignment]:
+        return ask(self._space, self._search, task, told, seen, count, accept)
+
+
 class SearchLoop:
     """The search of a sweep whose configurations depend on results. ``sweep`` has the cells asked for so far.
 
-    ``dry``: nothing is written down.
+    ``dry``: nothing is written down. ``asker``: batches without it.
     """
 
-    def __init__(self, sweep: Sweep, results: Path, dry: bool = False) -> None:
+    def __init__(self, sweep: Sweep, results: Path, dry: bool = False, asker: Asker | None = None) -> None:
         assert sweep.space is not None
         assert sweep.search.needs_results
         self._space, self._settings = sweep.space, sweep.search
         self._results, self._dry = results, dry
+        self._asker = asker or Batches(sweep.space, sweep.search)
         self._marks: dict[str, Mark] = {}
         self._cells: dict[tuple[tuple[str, object], ...], list[Cell]] = {}  # configuration -> its cells, one per seed
         self._trials: dict[str, dict[str, None]] = {task: {} for task in self._space.tasks}  # first cells' uids
@@ -121,15 +154,19 @@ class SearchLoop:
 
     def _ask(self, task: str) -> bool:
         """Whether anything new has been asked for on a task."""
-        assignments, search = self._asked[task], self._settings
-        if task in self._over or not all(self._known(self._of(assignment)) for assignment in assignments):
+        if task in self._over:
             return False
-        done = len(assignments)
-        count = min((search.trials or 0) - done, max(search.batch or 1, first_batch(search) - done))
+        assignments = self._asked[task]
+        done, left = len(assignments), (self._settings.trials or 0) - len(assignments)
+        waiting = sum(not self._known(self._of(assignment)) for assignment in assignments)
+        count = self._asker.count(done, waiting)
+        if not count or (left <= 0 and waiting):
+            return False
         batch: list[Assignment] = []
-        if count > 0:
+        if left > 0:
             seen = {journal.key_of(assignment) for assignment in assignments}
-            batch = ask(self._space, search, task, self.told(task), seen, count, lambda a: self._accept(task, a))
+            told = self.told(task)
+            batch = self._asker.ask(task, told, seen, min(count, left), lambda a: self._accept(task, a))
         if batch and not self._dry:
             batch = journal.ask(self._results, self.sweep.name, self._space, task, done, batch)
         if not batch:

@@ -5,8 +5,9 @@
   ``overhead``; a wider recipe pays for its slower GEMMs, which would look free otherwise.
 
 A seed that diverged counts as a model that has learned nothing (the baseline's metric before training): the search is
-to keep away from there. One that failed (crashed, out of memory, timed out) says nothing about accuracy, and is left
-out; so is one whose baseline has no metric. With no seed left the configuration is told as failed: without values.
+to keep away from there. One that was stopped at a rung has the gap that it had there, to the baseline at that step. One
+that failed (crashed, out of memory, timed out) says nothing about accuracy, and is left out; so is one whose baseline
+has no metric. With no seed left the configuration is told as failed: without values.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from functools import cache
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
-from dse.run.record import DIVERGED, Record
+from dse.run.gaps import metric_at
+from dse.run.record import DIVERGED, STOPPED, Record
 
 if TYPE_CHECKING:
     from dse.recipe import Recipe
@@ -24,15 +26,16 @@ if TYPE_CHECKING:
 
 
 class Mark(NamedTuple):
-    """What is kept of a record: a search may have very many."""
+    """What is kept of a record: a search may have very many. ``evals`` where some may stop before the end."""
 
     status: str
     metric: float | None
     initial: float | None
+    evals: Sequence[Sequence[float | None]] = ()
 
     @classmethod
     def of(cls, record: Record) -> Mark:
-        return cls(record.status, record.metric, record.metric_initial)
+        return cls(record.status, record.metric, record.metric_initial, record.evals)
 
 
 Marks = Mapping[str, Mark]
@@ -53,6 +56,10 @@ def _gap(cells: Sequence[Cell], marks: Marks) -> float | None:
 def _of_seed(own: Mark, base: Mark | None) -> float | None:
     if base is None or base.metric is None:
         return None
+    if own.status == STOPPED and own.evals:
+        step, last = own.evals[-1]
+        then = metric_at(base.evals, int(step or 0))
+        return None if last is None or then is None else last - then
     metric = base.initial if own.status == DIVERGED else own.metric
     return None if metric is None else metric - base.metric
 

@@ -88,6 +88,30 @@ def ask(
 
     own = sampler(search, len(told))
     study, parameters = rebuild(space, search, told, own), Parameters(space)
+    trials: list[Trial] = []
+
+    def draw() -> Assignment:
+        trials.append(study.ask())
+        return space.ask(task, partial(parameters.suggest, trials[-1]))
+
+    def reject() -> None:
+        study.tell(trials[-1], state=TrialState.FAIL)
+
+    generator = random.Random(f"{search.seed}/{len(told)}")
+    return choose(space, task, generator, seen, count, accept, draw, reject)
+
+
+def choose(
+    space: Space,
+    task: str,
+    generator: random.Random,
+    seen: Collection[tuple[tuple[str, object], ...]],
+    count: int,
+    accept: Callable[[Assignment], bool],
+    draw: Callable[[], Assignment],
+    reject: Callable[[], None],
+) -> list[Assignment]:
+    """So many of what ``draw`` gives that are new and accepted, then random ones; ``reject``: takes the last back."""
     found: list[Assignment] = []
     tried = set(seen)
 
@@ -101,11 +125,10 @@ def ask(
 
     misses = 0
     while len(found) < count and misses < _PATIENCE:
-        trial = study.ask()
-        if not offer(space.ask(task, partial(parameters.suggest, trial))):
-            study.tell(trial, state=TrialState.FAIL)
+        if not offer(draw()):
+            reject()
             misses += 1
-    generator, misses = random.Random(f"{search.seed}/{len(told)}"), 0
+    misses = 0
     while len(found) < count and misses < _PATIENCE:
         misses = 0 if offer(space.at(task, [generator.random() for _ in space.dimensions])) else misses + 1
     return found
@@ -121,12 +144,13 @@ def rebuild(space: Space, search: Search, told: Sequence[Told], own: Any = None,
     parameters = Parameters(space)
     complete = 0
     for item in told:
-        study.add_trial(_frozen(space, parameters, item, complete // (search.population or 1)))
+        study.add_trial(frozen(space, parameters, item, complete // (search.population or 1)))
         complete += item.values is not None
     return study
 
 
-def _frozen(space: Space, parameters: Parameters, item: Told, generation: int) -> FrozenTrial:
+def frozen(space: Space, parameters: Parameters, item: Told, generation: int) -> FrozenTrial:
+    """What was told, as a trial of Optuna; ``generation``: of NSGA-II."""
     from optuna.trial import TrialState, create_trial
 
     labels = space.told(item.assignment)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from dse.flat import Layout
@@ -50,6 +52,16 @@ class Optimizer(ABC):
         Members that are not ``active`` (bool [E, 1]) keep parameters and state bit for bit, and their step does not
         count in their bias corrections, whatever their gradient is.
         """
+
+    def decay(self, p: Tensor, g: Tensor, hyper: Hyper, active: Tensor, columns: Iterable[tuple[int, int]]) -> Hyper:
+        """Weight decay of some columns of p [E, P] alone, before ``update``, for which no decay is left.
+
+        Decoupled: w <- (1 - lr wd) w. The bits are those of an update that decays everything.
+        """
+        keep = torch.where(active, 1 - hyper.lr * hyper.weight_decay, 1).to(p.dtype)
+        for start, end in columns:
+            p[:, start:end].mul_(keep)
+        return hyper._replace(weight_decay=torch.zeros_like(hyper.weight_decay))
 
     @abstractmethod
     def ops(self) -> Ops:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,14 @@ class SGD(Optimizer):
 
     def state(self, p: Tensor, layout: Layout) -> dict[str, Tensor]:
         return {"momentum": torch.zeros_like(p)}
+
+    @torch.no_grad()
+    def decay(self, p: Tensor, g: Tensor, hyper: Hyper, active: Tensor, columns: Iterable[tuple[int, int]]) -> Hyper:
+        """A part of the gradient here: g <- g + wd w."""
+        rate = hyper.weight_decay.to(p.dtype)
+        for start, end in columns:
+            g[:, start:end].add_(p[:, start:end] * rate)
+        return hyper._replace(weight_decay=torch.zeros_like(hyper.weight_decay))
 
     @torch.no_grad()
     def update(

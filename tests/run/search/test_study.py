@@ -102,7 +102,7 @@ def test_the_studies_are_exported(
     study = optuna.load_study(study_name="hunt/regression", storage=storage)
     assert len(study.trials) == 12
     assert len(study.best_trials) >= 1
-    assert study.user_attrs == {"objectives": ["gap", "overhead"]}
+    assert study.metric_names == ["gap", "overhead"]
     records = {record.uid: record for record in store.records()}
     assignment = asked(store, sweep)[0] if method == "tpe" else sweep.space.assignment(sweep.cells[-1].labels)  # type: ignore[union-attr]
     gaps = []
