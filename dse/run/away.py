@@ -81,9 +81,8 @@ def plan(files: Sequence[Path], out: Path, results: Path, tasks: Sequence[str] =
     sweeps = [load_sweep(file) for file in files]
     for sweep in sweeps:
         if sweep.search.needs_results:
-            raise UserError(
-                f"{sweep.name}: {sweep.search.method} chooses its next trials by results, which are made there"
-            )
+            method = sweep.search.method
+            raise UserError(f"{sweep.name}: {method} chooses its next trials by results, which are not here")
         if kept := [name for name, own in (("halving", sweep.search.halving), ("probes", sweep.probes)) if own]:
             say(f"{sweep.name}: trained without its {' and '.join(kept)}")
     jobs = [job for sweep in sweeps for job in jobs_of(sweep, done)]

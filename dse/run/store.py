@@ -68,9 +68,8 @@ class Store:
         """
         without = BRIEF if brief else without
         wanted = None if uids is None else frozenset(uids)
-        loose = self._loose(
-            without, wanted
-        )  # before the Parquet file: a compaction meanwhile only moves records towards it
+        # first the shards, then the Parquet file: a compaction meanwhile only moves records towards it
+        loose = self._loose(without, wanted)
         frame = parquet.read(self.parquet, wanted, parquet.without(without) if without else None)
         packed = [] if frame is None else parquet.from_frame(frame)
         found = resolve([*packed, *(r for r in loose if wanted is None or r.uid in wanted)])
