@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 from dse.attention import PRODUCTS, Attention, Product
 from dse.errors import OptionError, nearest
-from dse.formats import Format
 from dse.gemm import Gemm
+from dse.paths import GEMMS, POINTS, SELECTORS, has, reaches, set_option, split
 from dse.quantizer import Quantizer
 from dse.registry import from_data
 from dse.techniques.schedules import Schedule
 from dse.techniques.weights import WeightRule
-
-GEMMS = ("fprop", "dgrad", "wgrad")
-POINTS = ("fprop.lhs", "fprop.rhs", "dgrad.lhs", "dgrad.rhs", "wgrad.lhs", "wgrad.rhs")
-"""X and W of the forward product, G and W of the data gradient, G and X of the weight gradient."""
-
-SELECTORS: dict[str, tuple[str, ...]] = {
-    "*": POINTS,
-    "X": ("fprop.lhs", "wgrad.rhs"),
-    "W": ("fprop.rhs", "dgrad.rhs"),
-    "G": ("dgrad.lhs", "wgrad.lhs"),
-    "forward": ("fprop.lhs", "fprop.rhs"),
-    "backward": POINTS[2:],
-    **{gemm: (f"{gemm}.lhs", f"{gemm}.rhs") for gemm in GEMMS},
-    **{point: (point,) for point in POINTS},
-}
-"""What the first part of an option's path may say, and the points that it stands for."""
 
 
 @dataclass(frozen=True)
@@ -119,26 +103,26 @@ def override(recipe: Recipe, path: str, data: Any) -> Recipe:
     if head == "attention":
         return replace(recipe, attention=_attention(recipe, rest, data, path))
     if head in RECIPE_OPTIONS:
-        return _set(recipe, [head, *rest], data, path)  # type: ignore[no-any-return]
+        return set_option(recipe, [head, *rest], data, path)  # type: ignore[no-any-return]
     return _at_points(recipe, path, data, path)
 
 
 def _at_points(owner: _Owner, option_path: str, data: Any, path: str) -> _Owner:
     """``owner``, the recipe or a product of its attention, with an option set at some of its points."""
-    selector, option = _split(option_path, path)
+    selector, option = split(option_path, path, RECIPE_OPTIONS)
     head, *rest = option
     if head in {f.name for f in fields(Gemm)}:
         gemms = dict.fromkeys(point.split(".")[0] for point in SELECTORS[selector])
         for gemm in gemms:
-            owner = replace(owner, **{gemm: _set(getattr(owner, gemm), option, data, path)})
+            owner = replace(owner, **{gemm: set_option(getattr(owner, gemm), option, data, path)})
         return owner
-    touched = [p for p in SELECTORS[selector] if _reaches(owner.quantizer(p), option)]
-    touched = touched or [p for p in SELECTORS[selector] if _has(owner.quantizer(p), head)]  # ``_set`` says what lacks
+    touched = [p for p in SELECTORS[selector] if reaches(owner.quantizer(p), option)]
+    touched = touched or [p for p in SELECTORS[selector] if has(owner.quantizer(p), head)]  # its error says what lacks
     if not touched:
         raise OptionError(_no_meaning(owner, selector, head, path))
     for point in touched:
         gemm, side = point.split(".")
-        owner = replace(owner, **{gemm: _set(getattr(owner, gemm), [side, head, *rest], data, path)})
+        owner = replace(owner, **{gemm: set_option(getattr(owner, gemm), [side, head, *rest], data, path)})
     return owner
 
 
@@ -158,7 +142,7 @@ def _attention(recipe: Recipe, parts: list[str], data: Any, path: str) -> Attent
         if not inner:
             return replace(own, **{parts[0]: _product(recipe, data, path)})  # type: ignore[arg-type]
     elif parts[0] not in SELECTORS:
-        return _set(own, parts, data, path)  # type: ignore[no-any-return]
+        return set_option(own, parts, data, path)  # type: ignore[no-any-return]
     made, errors = {}, []
     for name in names:
         try:
@@ -180,7 +164,7 @@ def _inside(product: Product, parts: list[str], data: Any, path: str) -> Product
     """A product with one option set; a selector alone stands for the quantizers at its points."""
     inner = ".".join(parts)
     if parts[0] not in SELECTORS:
-        return _set(product, parts, data, path)  # type: ignore[no-any-return]
+        return set_option(product, parts, data, path)  # type: ignore[no-any-return]
     for point in SELECTORS.get(inner, (inner,)):
         product = _at_points(product, point, data, path)
     return product
@@ -191,57 +175,6 @@ def is_option_path(path: str) -> bool:
     return any(path == s or path.startswith(s + ".") for s in (*SELECTORS, *RECIPE_OPTIONS))
 
 
-def _split(option_path: str, path: str) -> tuple[str, list[str]]:
-    """'wgrad.rhs.rounding' -> ('wgrad.rhs', ['rounding']); the longest selector wins; a bare point is a quantizer.
-
-    ``path``: how messages call it.
-    """
-    parts = option_path.split(".")
-    for n in (2, 1):
-        selector = ".".join(parts[:n])
-        if selector in SELECTORS and len(parts) > n:
-            return selector, parts[n:]
-    if option_path in POINTS:
-        return parts[0], [parts[1]]
-    if parts[0] not in SELECTORS:
-        raise OptionError(
-            f"{path}: no quantization point {parts[0]!r}{nearest(parts[0], [*SELECTORS, *RECIPE_OPTIONS])}"
-        )
-    raise OptionError(f"{path}: names no option; write for example {path}.rounding")
-
-
-def _has(obj: object, name: str) -> bool:
-    return is_dataclass(obj) and name in _names(obj)
-
-
-def _reaches(obj: object, option: list[str]) -> bool:
-    """Whether every part of a nested option exists: ``rounding.bits`` does where the rounding is stochastic."""
-    head, *rest = option
-    return _has(obj, head) and (not rest or _reaches(getattr(obj, head), rest))
-
-
-def _names(obj: object) -> Iterable[str]:
-    return [f.name for f in fields(obj)] if is_dataclass(obj) else []
-
-
-def _set(obj: Any, option: list[str], data: Any, path: str) -> Any:
-    """``obj`` with the nested field ``option`` replaced by the object that ``data`` describes."""
-    head, *rest = option
-    if obj is None:
-        raise OptionError(f"{path}: the recipe has none there, so {head!r} has no meaning; set the whole object first")
-    if isinstance(obj, Format):  # a format is known by its name alone: another mantissa is another format
-        raise OptionError(f"{path}: a format is chosen as a whole, by its name, not by its {head!r}")
-    if not _has(obj, head):
-        raise OptionError(f"{path}: {type(obj).__name__} has no option {head!r}{nearest(head, _names(obj))}")
-    if rest:
-        return replace(obj, **{head: _set(getattr(obj, head), rest, data, path)})
-    value = from_data(type(obj), head, data, path)
-    try:
-        return replace(obj, **{head: value})
-    except OptionError as error:
-        raise OptionError(f"{path}: {error}") from None
-
-
 def _no_meaning(owner: Recipe | Product, selector: str, option: str, path: str) -> str:
     from dse.block import BlockQuantizer
 
@@ -250,3 +183,6 @@ def _no_meaning(owner: Recipe | Product, selector: str, option: str, path: str) 
         return f"{path}: no option {option!r}{nearest(option, known)}"
     who = f"recipe {owner.name!r}" if isinstance(owner, Recipe) else "this product of attention"
     return f"{path}: {who} has no block quantizer at {selector}, so {option!r} has no meaning there"
+
+
+__all__ = ["GEMMS", "POINTS", "RECIPE_OPTIONS", "SAME", "SELECTORS", "Exempt", "Recipe", "is_option_path", "override"]

@@ -23,7 +23,7 @@ def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None) 
     sweep = ahead(load_sweep(file), store)
     done = counted(sweep, sweep.cells, store)
     todo = [cell for cell in sweep.cells if cell.uid not in done]
-    timings = estimate(todo, store.records()) if todo else {}
+    timings = estimate(todo, store.records(brief=True)) if todo else {}
     timings |= probe_missing(todo, timings, data_dir)
     print(plan_text(make_plan(sweep, done, timings), workers or os.cpu_count() or 1))
     if asked := progress(sweep, results):

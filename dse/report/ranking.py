@@ -1,6 +1,6 @@
 """A task's ranking of configurations: by the mean gap to the baseline over seeds, the baseline itself left out.
 
-A seed that diverged makes the mean infinite: last, tied with other such.
+A seed that diverged makes the mean infinite: last, tied with other such. One whose baseline diverged tells nothing.
 """
 
 from __future__ import annotations
@@ -95,9 +95,10 @@ def ranking(table: Table, task: str) -> Ranking | None:
     if not done or not cells:
         return None
     configs, seeds = (list(dict.fromkeys(row[name] for row in cells)) for name in ("config", "seed"))
+    lost = {row["uid"] for row in rows if row["is_baseline"] and row["status"] == DIVERGED}
     gaps = np.full((len(seeds), len(configs)), np.nan)
     for row in cells:
-        value = math.inf if row["status"] == DIVERGED else row["gap"]
+        value = math.inf if row["status"] == DIVERGED and row["baseline_uid"] not in lost else row["gap"]
         gaps[seeds.index(row["seed"]), configs.index(row["config"])] = value
     devices = {row["device"] for row in done}
     where = devices.pop() if len(devices) == 1 else ""

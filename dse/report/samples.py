@@ -81,7 +81,7 @@ def grids(table: Table, configs: pd.DataFrame, chosen: Sequence[str]) -> list[Gr
     found = []
     for task in table.tasks:
         cells = dicts(table.frame[table.frame["task"] == task])
-        if any(cell["uid"] in table.records and table.records[cell["uid"]].samples for cell in cells):
+        if any(pictures(table.records.get(cell["uid"])) for cell in cells):
             rows = configs[configs["task"] == task].sort_values("gap_mean", na_position="last")
             found.append(_grid(table, task, cells, chosen, [str(config) for config in rows["config"]]))
     return found
@@ -97,7 +97,7 @@ def _grid(table: Table, task: str, cells: list[dict[str, Any]], chosen: Sequence
     rank = {config: place for place, config in enumerate(order)}
     kept.sort(key=lambda config: (config not in base, rank.get(config, len(rank))))
     records = [table.records[cell["uid"]] for cell in cells if cell["uid"] in table.records]
-    seed = next(c["seed"] for c in cells if (r := table.records.get(c["uid"])) and r.samples)
+    seed = next(c["seed"] for c in cells if pictures(table.records.get(c["uid"])))
     first = next(found for record in records if (found := pictures(record)))
     real = next((found for record in records if (found := pictures(record, REAL))), None)
     noise = list(dict.fromkeys(name for record in records for name in record.metrics if name.startswith(_BY_NOISE)))

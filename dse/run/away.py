@@ -69,15 +69,23 @@ class Limits:
         return fits[-1] if fits else None
 
 
-def plan(files: Sequence[Path], out: Path, results: Path, tasks: Sequence[str] = ()) -> list[Job]:
+def plan(files: Sequence[Path], out: Path, results: Path, tasks: Sequence[str] = (), say: Say = print) -> list[Job]:
     """Writes what the sweeps would run, without what ``results`` knows; ``tasks``: patterns of the jobs to take.
 
-    Raises UserError for a broken sweep, or when nothing is left.
+    Halving and probes stay behind. Raises UserError for a broken sweep, for one that chooses trials by results, or when
+    nothing is left.
     """
     from dse.sweep import load_sweep
 
     done = Store(results).done()
-    jobs = [job for file in files for job in jobs_of(load_sweep(file), done)]
+    sweeps = [load_sweep(file) for file in files]
+    for sweep in sweeps:
+        if sweep.search.needs_results:
+            method = sweep.search.method
+            raise UserError(f"{sweep.name}: {method} chooses its next trials by results, which are not here")
+        if kept := [name for name, own in (("halving", sweep.search.halving), ("probes", sweep.probes)) if own]:
+            say(f"{sweep.name}: trained without its {' and '.join(kept)}")
+    jobs = [job for sweep in sweeps for job in jobs_of(sweep, done)]
     if tasks:
         jobs = [job for job in jobs if any(fnmatchcase(job.name, pattern) for pattern in tasks)]
     if not jobs:

@@ -7,9 +7,10 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
-from dse.run.manifest import Entry, Manifest
+from dse.run.manifest import Manifest
 from dse.run.projection import Projection
 from dse.run.record import Record
 from dse.run.tracking import BEHIND, DATABASE
@@ -74,23 +75,24 @@ class Tracker:
 
     def _project(self) -> None:
         projection = Projection(self._results / DATABASE, self._manifest.name)
-        records: dict[str, Record] = {}
-        waiting: dict[str, list[Entry]] = defaultdict(list)
+        known: dict[str, Record] = {}  # without what fills megabytes: there may be very many
+        waiting: dict[str, list[Record]] = defaultdict(list)
         while (record := self._queue.get()) is not None:
-            records[record.uid] = record
+            known[record.uid] = replace(record, curve=[], evals=[], probes=[])
             entry = self._entries[record.uid]
-            if entry.baseline_uid in records:
-                self._write(projection, entry, records)
+            if entry.baseline_uid in known:
+                self._write(projection, record, known)
             else:
-                waiting[entry.baseline_uid].append(entry)
+                waiting[entry.baseline_uid].append(record)
             for freed in waiting.pop(record.uid, ()):
-                self._write(projection, freed, records)
-        for baseline_uid, entries in waiting.items():
-            for entry in entries if baseline_uid not in self._entries else ():
-                self._write(projection, entry, records)
-            self._held += len(entries) if baseline_uid in self._entries else 0
+                self._write(projection, freed, known)
+        for baseline_uid, held in waiting.items():
+            for record in held if baseline_uid not in self._entries else ():
+                self._write(projection, record, known)
+            self._held += len(held) if baseline_uid in self._entries else 0
         projection.close()
 
-    def _write(self, projection: Projection, entry: Entry, records: dict[str, Record]) -> None:
-        projection.add(entry, records[entry.uid], records.get(entry.baseline_uid))
+    def _write(self, projection: Projection, record: Record, known: dict[str, Record]) -> None:
+        entry = self._entries[record.uid]
+        projection.add(entry, record, known.get(entry.baseline_uid))
         self._written += 1

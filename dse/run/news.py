@@ -11,6 +11,8 @@ from dse.run import parquet
 from dse.run.record import Record
 from dse.run.shards import SUFFIX
 
+_BLOCK = 1 << 16
+
 
 class News:
     """Begins at the folder's present end. ``skip``: a shard that is not read, because one writes it oneself."""
@@ -64,8 +66,16 @@ class News:
 
 
 def _whole(path: Path) -> int:
-    """Bytes of a shard's whole lines."""
-    return path.read_bytes().rfind(b"\n") + 1
+    """Bytes of a shard's whole lines; it may be large, so it is read from its end."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - _BLOCK)
+            file.seek(start)
+            if (at := file.read(end - start).rfind(b"\n")) >= 0:
+                return start + at + 1
+            end = start
+    return 0
 
 
 def _state(path: Path) -> tuple[int, int] | None:

@@ -67,9 +67,9 @@ def read(path: Path, uids: Collection[str] | None = None, columns: Sequence[str]
 
 
 def batches(
-    path: Path, uids: Collection[str] | None = None, columns: Sequence[str] | None = None, size: int = GROUP
+    path: Path, uids: Collection[str] | None = None, columns: Sequence[str] | None = None
 ) -> Iterator[pl.DataFrame]:
-    """The rows (of some uids, some columns) in their order, those of about ``size`` bytes at a time.
+    """The rows (of some uids, some columns) in their order, those of about GROUP bytes at a time.
 
     A file from before a field was added lacks its column; columns that this version does not know are left out.
     """
@@ -82,7 +82,7 @@ def batches(
         with parquet.ParquetFile(path, buffer_size=1 << 20) as file:  # one file, even if it is replaced meanwhile
             names = [name for name in columns or _COLUMNS if name in file.schema_arrow.names]
             read = names if wanted is None else list({"uid", *names})
-            for batch in _batches(file, read, size):
+            for batch in _batches(file, read):
                 if wanted is not None:  # by a copy: the rest of the batch is freed
                     batch = batch.filter(compute.is_in(batch["uid"].cast(pa.large_string()), wanted))
                 if len(batch):
@@ -91,11 +91,11 @@ def batches(
         raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
 
 
-def _batches(file: ParquetFile, columns: list[str], size: int) -> Iterator[RecordBatch]:
+def _batches(file: ParquetFile, columns: list[str]) -> Iterator[RecordBatch]:
     """Row group by row group: a reader of several keeps what it has read of all."""
     for i in range(file.num_row_groups):
         group = file.metadata.row_group(i)
-        rows = max(1, size * group.num_rows // max(1, group.total_byte_size))
+        rows = max(1, GROUP * group.num_rows // max(1, group.total_byte_size))
         yield from file.iter_batches(rows, row_groups=[i], columns=columns)
 
 

@@ -50,10 +50,9 @@ class Projection:
 
     def add(self, entry: Entry, record: Record, baseline: Record | None) -> bool:
         """Writes a cell's run, in place of one of an earlier attempt; False when it is there already."""
-        start = round(datetime.fromisoformat(record.started).timestamp() * 1000) if record.started else 0
-        known = self._runs.get(entry.uid)
-        if known and known.start_time == start:
+        if self.has(record):
             return False
+        start, known = _start(record), self._runs.get(entry.uid)
         if known:
             self._client.delete_run(known.run_id)
         run = self._client.create_run(self._experiment, start, self._tags(record), _title(entry, record))
@@ -70,6 +69,11 @@ class Projection:
         self._client.set_terminated(run.info.run_id, status, start + round(record.seconds * 1000))
         self._runs[entry.uid] = run.info
         return True
+
+    def has(self, record: Record) -> bool:
+        """Whether there is a run of this attempt already."""
+        known = self._runs.get(record.uid)
+        return known is not None and known.start_time == _start(record)
 
     def _keep_pictures(self, run_id: str, record: Record) -> None:
         """What the model made, as the artifact PICTURES."""
@@ -138,6 +142,11 @@ def _probe(database: Path) -> None:
         connection.execute("PRAGMA schema_version")
         connection.execute("BEGIN IMMEDIATE")
         connection.rollback()
+
+
+def _start(record: Record) -> int:
+    """Milliseconds since 1970."""
+    return round(datetime.fromisoformat(record.started).timestamp() * 1000) if record.started else 0
 
 
 def _title(entry: Entry, record: Record) -> str:

@@ -10,7 +10,7 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from dse.errors import UserError
 from dse.run.lock import try_lock, unwritable
-from dse.run.record import LARGE, Record
+from dse.run.record import BRIEF, LARGE, Record
 
 SUFFIX = ".jsonl"
 
@@ -96,13 +96,13 @@ def shard_paths(folder: Path) -> list[Path]:
     return sorted(folder.glob("*" + SUFFIX))
 
 
-def read_shard(path: Path, without: Sequence[str] = ()) -> Shard | None:
+def read_shard(path: Path, without: Sequence[str] = (), uids: Collection[str] | None = None) -> Shard | None:
     """Reads one shard; None when a compaction has removed it (its records are in the Parquet file then).
 
-    ``without``: names of LARGE fields that are not wanted.
+    ``without``: names of LARGE fields that are not wanted; ``uids``: of these trials, the others may have none of them.
     """
     try:
-        found = list(lines(path, without))
+        found = list(lines(path, without, uids))
     except FileNotFoundError:
         return None
     records = [line.record for line in found if line.record]
@@ -119,15 +119,18 @@ class Line:
     torn: bool = False
 
 
-def lines(path: Path, without: Sequence[str] = ()) -> Iterator[Line]:
-    """The lines of a shard, one after another: it may be larger than memory. Raises FileNotFoundError, UserError."""
+def lines(path: Path, without: Sequence[str] = (), uids: Collection[str] | None = None) -> Iterator[Line]:
+    """The lines of a shard (see ``read_shard``), one after another: it may be larger than memory.
+
+    Raises FileNotFoundError, UserError.
+    """
     try:
         with path.open("rb") as file:
             for line in file:
                 record = None
                 if whole := line.endswith(b"\n"):
                     with suppress(ValueError):
-                        record = _parse(line[:-1], without)
+                        record = _wanted(line[:-1], without, uids)
                 yield Line(record, len(line), not whole)
                 if not whole:  # the rest of it may come while this is read
                     return
@@ -135,6 +138,14 @@ def lines(path: Path, without: Sequence[str] = ()) -> Iterator[Line]:
         raise
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _wanted(line: bytes, without: Sequence[str], uids: Collection[str] | None) -> Record:
+    if uids is not None and not set(BRIEF) <= set(without):
+        brief = _parse(line, tuple(LARGE))
+        if brief.uid not in uids:
+            return brief
+    return _parse(line, without)
 
 
 _AFTER = "diverged_at"

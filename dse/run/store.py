@@ -68,7 +68,8 @@ class Store:
         """
         without = BRIEF if brief else without
         wanted = None if uids is None else frozenset(uids)
-        loose = self._loose(without)  # before the Parquet file: a compaction meanwhile only moves records towards it
+        # first the shards, then the Parquet file: a compaction meanwhile only moves records towards it
+        loose = self._loose(without, wanted)
         frame = parquet.read(self.parquet, wanted, parquet.without(without) if without else None)
         packed = [] if frame is None else parquet.from_frame(frame)
         found = resolve([*packed, *(r for r in loose if wanted is None or r.uid in wanted)])
@@ -129,8 +130,8 @@ class Store:
         """Ends this process's shard."""
         self._writer.close()
 
-    def _loose(self, without: Sequence[str] = ()) -> list[Record]:
-        shards = [shard for path in shard_paths(self.shards) if (shard := read_shard(path, without))]
+    def _loose(self, without: Sequence[str] = (), uids: Collection[str] | None = None) -> list[Record]:
+        shards = [shard for path in shard_paths(self.shards) if (shard := read_shard(path, without, uids))]
         self.damage = Damage(sum(s.torn for s in shards), sum(s.corrupt for s in shards))
         return [record for shard in shards for record in shard.records]
 

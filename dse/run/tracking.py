@@ -27,6 +27,9 @@ DATABASE = "mlflow.db"
 BEHIND = ".mlflow-behind"
 """Marks a results folder with records that may have no run yet, because a driver was killed or MLflow failed."""
 
+_AT_ONCE = 200
+"""Whole records in memory: with probes, megabytes each."""
+
 
 def project(store: Store, sweeps: Sequence[Sweep] | None = None) -> int:
     """Adds the runs that are missing, of the given sweeps or of every sweep ever run here; returns how many.
@@ -84,12 +87,20 @@ def _project(store: Store, database: Path, manifests: Iterable[Manifest]) -> int
     count = 0
     for manifest in manifests:
         wanted = {uid for entry in manifest.entries for uid in (entry.uid, entry.baseline_uid)}
-        records = {record.uid: record for record in store.records(wanted)}
-        waiting = {entry.uid for entry in manifest.entries if entry.uid not in records}
+        known = {record.uid: record for record in store.records(wanted, without=("curve", "evals", "probes"))}
+        waiting = {entry.uid for entry in manifest.entries if entry.uid not in known}
         projection = Projection(database, manifest.name)
-        for entry in manifest.entries:
-            if not waiting & {entry.uid, entry.baseline_uid}:  # a gap needs the baseline's record
-                count += projection.add(entry, records[entry.uid], records.get(entry.baseline_uid))
+        entries = {
+            entry.uid: entry
+            for entry in manifest.entries
+            if not waiting & {entry.uid, entry.baseline_uid}  # a gap needs the baseline's record
+            and not projection.has(known[entry.uid])
+        }
+        uids = list(entries)
+        for first in range(0, len(uids), _AT_ONCE):
+            for record in store.records(uids[first : first + _AT_ONCE]):
+                entry = entries[record.uid]
+                count += projection.add(entry, record, known.get(entry.baseline_uid))
         projection.close()
     return count
 

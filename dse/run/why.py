@@ -48,7 +48,7 @@ def cases(store: Store, word: str) -> list[Case]:
     Raises UserError when there is none.
     """
     manifests = read_manifests(store.folder)
-    records = {record.uid: record for record in store.records()}
+    records = {record.uid: record for record in store.records(without=("samples", "probes"))}
     names = {uid: called(record.config, record.seed) for uid, record in records.items()}
     entries = {entry.uid: (manifest, entry) for manifest in manifests for entry in manifest.entries}
     names |= {uid: called(entry.config, entry.labels["seed"]) for uid, (_, entry) in entries.items()}

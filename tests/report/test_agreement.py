@@ -125,6 +125,21 @@ def test_diverged_configurations_are_last(tmp_path: Path) -> None:
     assert sorted(image.means, key=image.means.__getitem__)[-1] == "ue5m3"
 
 
+def test_where_the_baseline_diverges_too_nothing_is_known(tmp_path: Path) -> None:
+    """Else who survives these settings would have no gap, and who does not an infinite one."""
+    sweep = sweep_of(tmp_path, TEXT)
+    gone = [cell for cell in sweep.cells if cell.trial.seed == 0 and cell.labels["recipe"] in ("bf16", "ue5m3")]
+    records = [
+        diverged(cell) if cell in gone else record(cell, 0.5 + GAPS.get(str(cell.labels["recipe"]), 0.0))
+        for cell in sweep.cells
+    ]
+    result = rankings(tabulate(sweep, records))
+    assert result is not None
+    for one in result.tasks:
+        assert one.means["ue5m3"] == pytest.approx(GAPS["ue5m3"])
+        assert one.seeds == 3
+
+
 def test_nothing_to_compare(tmp_path: Path) -> None:
     for text in ("tasks: [lm]\nrecipes: [mxfp4, nvfp4, mxfp8, ue5m3]", "tasks: [lm, image]\nrecipes: [mxfp4, nvfp4]"):
         sweep = sweep_of(tmp_path, text)

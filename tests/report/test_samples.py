@@ -114,3 +114,14 @@ def test_pictures_that_do_not_belong_together(tmp_path: Path) -> None:
     assert not distance(other, None) >= 0
     assert not distance(replace(other, samples={"made": kept(1) | {"shape": [2, 8, 8]}}), base) >= 0
     assert pictures(replace(other, samples={"made": kept(1) | {"pixels": "x"}})) is None
+
+
+def test_pictures_that_nobody_can_read_are_no_pictures(tmp_path: Path) -> None:
+    sweep, records = study(tmp_path)
+    broken = [replace(record, samples={"made": {"count": 8}} if record.samples else {}) for record in records]
+    table = table_of(sweep, broken)
+    assert grids(table, aggregate(table), ["bf16"]) == []
+    some = [r if old.seed else b for r, b, old in zip(records, broken, records, strict=True)]
+    table = table_of(sweep, some)
+    (grid,) = grids(table, aggregate(table), ["bf16"])
+    assert grid.seed == "1"

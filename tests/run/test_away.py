@@ -167,3 +167,15 @@ def test_every_configuration_is_tried_before(file: Path, tmp_path: Path) -> None
     assert not warm_module.step([replace(few[0], training=replace(few[0].training, optimizer="none"))], "cpu", None)
     assert len(warm_module._one_of_each(trials[:1] * 2)) == 2
     assert warm_module.warm([trials], "cpu", None, 1) > 0
+
+
+def test_what_cannot_be_taken_along_is_said(tmp_path: Path) -> None:
+    head = "name: s\ntasks: [regression]\nrecipes: [bf16, mxfp4]\nseeds: 1\ngrid: {training.lr: [0.1, 0.2]}\n"
+    path, said = tmp_path / "s.yaml", list[str]()
+    path.write_text(head + "search: {method: tpe, trials: 2}\n")
+    with pytest.raises(UserError, match="s: tpe chooses its next trials by results"):
+        away.plan([path], tmp_path / "p.json", tmp_path / "none", say=said.append)
+    assert said == []
+    path.write_text(head + "probes: {every: 2}\nsearch: {method: grid, halving: {}}\n")
+    assert away.plan([path], tmp_path / "p.json", tmp_path / "none", say=said.append)
+    assert said == ["s: trained without its halving and probes"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
+from pyarrow.parquet import ParquetFile
 
 from dse.run import parquet
 from dse.run.record import DIVERGED, FAILED, Record
@@ -65,6 +67,44 @@ def test_a_shard_that_is_still_written_to_stays(tmp_path: Path, make_record: Mak
     assert sorted(compactor.done()) == ["u0", "u1"]
     writer.close()
     assert compactor.compact() == 1
+
+
+def test_only_a_few_records_are_in_memory_at_a_time(
+    tmp_path: Path, make_record: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever counts is copied, row group by row group, from shards and from a file of one group."""
+    probes = [[step, "layer", "wgrad", {"error": step / 7}] for step in range(50)]
+    store, sizes, to_frame = Store(tmp_path), list[int](), parquet.to_frame
+
+    def counted(records: Iterable[Record]) -> pl.DataFrame:
+        some = list(records)
+        sizes.append(len(some))
+        return to_frame(some)
+
+    def add(first: int, last: int, started: str) -> None:
+        store.append(*(make_record(f"u{i:02}", seed=i, probes=probes, started=started) for i in range(first, last)))
+        store.close()
+
+    add(0, 20, "2026-01-01T00:00:00+00:00")
+    store.compact()
+    assert groups(store) == 1
+    line = len(store.records()[0].line())
+    monkeypatch.setattr(parquet, "GROUP", 3 * line)
+    monkeypatch.setattr(parquet, "to_frame", counted)
+    add(10, 40, "2026-01-02T00:00:00+00:00")
+    add(30, 40, "2026-01-01T00:00:00+00:00")  # an older attempt
+    add(25, 35, "2026-01-03T00:00:00+00:00")
+    expected = store.records()
+    assert [record.started[8:10] for record in expected] == 10 * ["01"] + 15 * ["02"] + 10 * ["03"] + 5 * ["02"]
+    assert store.compact() == 3
+    assert max(sizes) <= 6
+    assert groups(store) >= 5
+    assert store.records() == expected
+    assert store.records(["u07", "u33"]) == [expected[7], expected[33]]
+
+
+def groups(store: Store) -> int:
+    return int(ParquetFile(store.parquet).num_row_groups)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from dse.errors import UserError
+from dse.run import news
 from dse.run.record import DIVERGED, FAILED, OK, Record
+from dse.run.shards import read_shard
 from dse.run.store import Store
 
 Make = Callable[..., Record]
@@ -155,6 +157,7 @@ import sys
 for name in ("polars", "ray", "mlflow", "filelock", "rich", "pandas", "torch"):
     sys.modules[name] = None
 from pathlib import Path
+from dse.run.shards import read_shard
 from dse.run.store import Store
 from dse.run.record import Record
 store = Store(Path({str(tmp_path)!r}))
@@ -170,3 +173,28 @@ def _env() -> dict[str, str]:
     import dse
 
     return os.environ | {"PYTHONPATH": str(Path(dse.__file__).parents[1])}
+
+
+def test_news_begin_behind_the_last_whole_line(tmp_path: Path, make_record: Make) -> None:
+    """Whatever the length of lines: shards are read from their end, block by block."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for length in (0, 10, news._BLOCK - 1, news._BLOCK, 3 * news._BLOCK):
+        for torn in (0, 5, 2 * news._BLOCK):
+            path = folder / f"{length}-{torn}.jsonl"
+            path.write_bytes(b"x" * length + b"\n" + b"y" * torn)
+            assert news._whole(path) == length + 1
+            path.write_bytes(b"y" * torn)
+            assert news._whole(path) == 0
+
+
+def test_some_trials_are_read_without_the_others_large_fields(tmp_path: Path, make_record: Make) -> None:
+    store, probes = Store(tmp_path), [[0, "layer", "wgrad", {"error": 0.5}]]
+    records = [make_record(f"u{i}", seed=i, probes=probes) for i in range(3)]
+    store.append(*records)
+    assert store.records(["u1", "u2"]) == records[1:]
+    assert store.records(["u1"], without=("probes",)) == [replace(records[1], probes=[])]
+    (path,) = shards(store)
+    shard = read_shard(path, uids={"u1"})
+    assert shard is not None
+    assert [bool(record.probes) for record in shard.records] == [False, True, False]

@@ -167,7 +167,10 @@ def test_a_broken_database_is_one_warning(store: Store, manifest: Manifest, reco
     assert tracking.is_behind(store.folder)
 
 
-def test_a_trial_waits_for_its_baseline(store: Store, manifest: Manifest, records: list[Record]) -> None:
+def test_a_trial_waits_for_its_baseline(
+    store: Store, manifest: Manifest, records: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "_AT_ONCE", 1)
     manifest.write(store.folder)
     store.append(records[1])
     tracker = Tracker(store.folder, manifest, known=[])
@@ -178,7 +181,10 @@ def test_a_trial_waits_for_its_baseline(store: Store, manifest: Manifest, record
     assert tracking.project(store) == 0
     store.append(records[0])
     assert tracking.project(store) == 2
-    assert runs(store.folder)["u1"].data.metrics["gap"] == 0.25 - 0.2
+    assert tracking.project(store) == 0
+    u1 = runs(store.folder)["u1"].data.metrics
+    assert u1["gap"] == 0.25 - 0.2
+    assert u1["train_loss"] == 1 / 1200, "the curve as well"
 
 
 def test_a_tracker_without_records_costs_nothing(store: Store, manifest: Manifest) -> None:
