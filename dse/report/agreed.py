@@ -117,11 +117,15 @@ def _signed(x: float) -> str:
 
 def _reversed(one: Agreement) -> str:
     pairs = [
-        f"{r.worse} before {r.better} (by {number(-r.here)}, where the reference has it {number(r.there)} behind)"
+        f"{r.worse} before {r.better} (by {_apart(-r.here)}, where the reference has it {_apart(r.there)} behind)"
         for r in one.reversals[:_REVERSALS]
     ]
     more = f", and {len(one.reversals) - len(pairs)} more" if len(one.reversals) > len(pairs) else ""
     return "; ".join(pairs) + more
+
+
+def _apart(x: float) -> str:
+    return "a divergence" if math.isinf(x) else number(x)
 
 
 __all__ = ["Shown", "agreement_frame", "shown"]

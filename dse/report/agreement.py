@@ -35,7 +35,8 @@ class Rank:
 class Reversal:
     """Two configurations that a task and the reference put in opposite orders, both beyond their noise.
 
-    ``better`` and ``worse`` by the reference; ``here``, ``there``: worse minus better in the task and the reference.
+    ``better`` and ``worse`` by the reference; ``here``, ``there``: worse minus better in the task and the reference,
+    infinite where one of them diverged.
     """
 
     better: str
@@ -145,7 +146,7 @@ def _agreement(task: Ranking, reference: Ranking) -> Agreement:
     for pair, mine in here.items():
         theirs = there[pair]
         decided += bool(mine and theirs)
-        if mine * theirs < 0:
+        if min(mine, theirs) < 0 < max(mine, theirs):
             better, worse = pair if theirs > 0 else pair[::-1]
             reversals.append(Reversal(better, worse, -abs(mine), abs(theirs)))
     return Agreement(task.task, rho, tau, decided, sorted(reversals, key=lambda r: r.here * r.there))
@@ -154,13 +155,15 @@ def _agreement(task: Ranking, reference: Ranking) -> Agreement:
 def _differences(task: Ranking, names: Sequence[str]) -> dict[tuple[str, str], float]:
     """Second minus first, paired by seed, for every pair of configurations; 0 where it is within the noise.
 
-    The noise of a difference is pooled over all pairs of the task, and judged by a t-interval.
+    The noise of a difference is pooled over all pairs of the task, and judged by a t-interval. One that diverged with
+    any seed is infinitely behind one that never did, as in the ranking.
     """
     import numpy as np
     from scipy.stats import t
 
     columns = [task.gaps[:, task.configs.index(name)] for name in names]
     pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
+    ended = [bool(np.isinf(column).any()) for column in columns]
     found, spread, df = {}, 0.0, 0
     for i, j in pairs:
         both = np.isfinite(columns[i]) & np.isfinite(columns[j])
@@ -170,10 +173,14 @@ def _differences(task: Ranking, names: Sequence[str]) -> dict[tuple[str, str], f
         df += max(0, len(own) - 1)
     degrees = df * 2 // max(1, len(names))  # pairs share configurations: as many are independent as there are gaps
     limit = float(t.ppf((1 + CONFIDENCE) / 2, degrees)) * math.sqrt(spread / df) if degrees and df else math.inf
-    return {
-        (names[i], names[j]): float(own.mean()) if len(own) and abs(own.mean()) > limit / math.sqrt(len(own)) else 0.0
-        for (i, j), own in found.items()
-    }
+
+    def decided(i: int, j: int) -> float:
+        if ended[i] or ended[j]:
+            return math.inf * (ended[j] - ended[i]) if ended[i] != ended[j] else 0.0
+        own = found[i, j]
+        return float(own.mean()) if len(own) and abs(own.mean()) > limit / math.sqrt(len(own)) else 0.0
+
+    return {(names[i], names[j]): decided(i, j) for i, j in pairs}
 
 
 def _comparison(task: Ranking, published: Published, recipes: dict[str, str]) -> Comparison | None:

@@ -123,6 +123,12 @@ def test_diverged_configurations_are_last(tmp_path: Path) -> None:
     image = next(one for one in result.tasks if one.task == "image")
     assert image.means["ue5m3"] == math.inf
     assert sorted(image.means, key=image.means.__getitem__)[-1] == "ue5m3"
+    behind = {name for name, gap in GAPS.items() if gap > GAPS["ue5m3"]}
+    for one in result.agreements:
+        if "image" in (one.task, result.reference):
+            assert one.decided == math.comb(len(GAPS), 2)
+            assert {r.better if r.worse == "ue5m3" else r.worse for r in one.reversals} == behind
+            assert all(math.isinf(r.here if one.task == "image" else r.there) for r in one.reversals)
 
 
 def test_where_the_baseline_diverges_too_nothing_is_known(tmp_path: Path) -> None:
