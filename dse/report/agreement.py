@@ -90,7 +90,8 @@ def rankings(table: Table, orderings: Sequence[Published] = ORDERINGS) -> Rankin
     if len(tasks) < 2:
         return None
     reference = max(tasks, key=lambda one: one.seconds)
-    matrix = [[_rho(a, b) for b in tasks] for a in tasks]
+    lower = [[_rho(a, b) for b in tasks[: i + 1]] for i, a in enumerate(tasks)]
+    matrix = [[lower[max(i, j)][min(i, j)] for j in range(len(tasks))] for i in range(len(tasks))]
     if not any(rank.n for i, row in enumerate(matrix) for j, rank in enumerate(row) if i != j):
         return None
     recipes = {cell.config: content(cell.trial.recipe) for cell in table.cells.values()}
