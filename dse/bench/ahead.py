@@ -22,7 +22,7 @@ def compile_ahead(settings: Settings, jobs: Sequence[str]) -> float:
     """
     packs = list(dict.fromkeys(pack for job in jobs for pack in _packs(job)))
     lineups = [trials(settings.subject(name), width, recipes) for name, recipes, width in packs]
-    return warm(lineups, settings.device, None, settings.ahead) if lineups else 0.0
+    return warm(lineups, settings.device, None, settings.ahead, parts=1).seconds
 
 
 def _packs(job: str) -> list[tuple[str, tuple[str, ...], int]]:

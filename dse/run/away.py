@@ -162,7 +162,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         start, jobs = time.monotonic(), read_parcel(given.parcel)
         if given.ahead:
             packs = [[item.trial for item in job.items] for job in jobs if job.items]
-            print(f"kernels: {warm(packs, given.device, given.data_dir, given.ahead):.0f} s", flush=True)
+            seconds, worked = warm(packs, given.device, given.data_dir, given.ahead)
+            print(f"kernels: {seconds:.0f} s, {worked} of {len(packs)} packs", flush=True)
             limits = replace(limits, seconds=limits.seconds - (time.monotonic() - start))
         left = run(jobs, given.out, options, limits, lambda line: print(line, flush=True))
         print(f"{left} trials left after {time.monotonic() - start:.0f} s; results in {given.out / 'shards'}")

@@ -1,7 +1,8 @@
 """Compiling the kernels of many packs at once, in processes, before the first of them trains.
 
 Triton keeps what it compiles on disk. Which kernels a pack needs depends on the mix of its recipes and on its model's
-shapes; on the batch hardly at all, so a quarter of it spares memory.
+shapes. Kernels that sum over tokens are compiled for the number of them too: with a part of the batch, which spares
+memory, those few are left to the pack.
 """
 
 from __future__ import annotations
@@ -14,22 +15,36 @@ from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 from dse.trial import Trial
 
-_BATCH = 4
+_PARTS = 4
 
 
-def warm(packs: Sequence[Sequence[Trial]], device: str, data_dir: Path | None, processes: int) -> float:
-    """A step and an evaluation of each pack (every configuration once); returns the seconds that it took.
+class Warmed(NamedTuple):
+    """How long it took, and how many of the packs could be computed."""
+
+    seconds: float
+    packs: int
+
+
+def warm(
+    packs: Sequence[Sequence[Trial]], device: str, data_dir: Path | None, processes: int, parts: int = _PARTS
+) -> Warmed:
+    """A step and an evaluation of each pack: every configuration once, one of ``parts`` of the batch.
 
     What fails here is left to the pack itself.
     """
-    start = time.perf_counter()
-    with suppress(BrokenProcessPool), ProcessPoolExecutor(min(processes, len(packs)), get_context("spawn")) as pool:
-        for trials in packs:
-            pool.submit(step, _one_of_each(trials), device, data_dir)
-    return time.perf_counter() - start
+    start, worked = time.perf_counter(), 0
+    with (
+        suppress(BrokenProcessPool),
+        ProcessPoolExecutor(max(1, min(processes, len(packs))), get_context("spawn")) as pool,
+    ):
+        tried = [pool.submit(step, _one_of_each(trials, parts), device, data_dir) for trials in packs]
+        for one in tried:
+            worked += one.result()
+    return Warmed(time.perf_counter() - start, worked)
 
 
 def step(trials: Sequence[Trial], device: str, data_dir: Path | None) -> bool:
@@ -54,11 +69,11 @@ def step(trials: Sequence[Trial], device: str, data_dir: Path | None) -> bool:
     return True
 
 
-def _one_of_each(trials: Sequence[Trial]) -> list[Trial]:
+def _one_of_each(trials: Sequence[Trial], parts: int) -> list[Trial]:
     """One trial per recipe, at least two (one is a case of its own to the compiler)."""
     first = list({trial.recipe: trial for trial in reversed(trials)}.values())
     first = first if len(first) > 1 else list(trials[:2])
-    return [replace(t, training=replace(t.training, batch=max(1, t.training.batch // _BATCH))) for t in first]
+    return [replace(t, training=replace(t.training, batch=max(1, t.training.batch // parts))) for t in first]
 
 
-__all__ = ["step", "warm"]
+__all__ = ["Warmed", "step", "warm"]
