@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
+from signal import SIGINT, Signals
 from typing import Annotated
 
 import typer
@@ -83,14 +84,19 @@ def run(
         float | None, typer.Option(help="Seconds that a trial may train (default: as long as it takes)")
     ] = None,
     then: Annotated[
-        str | None, typer.Option("--then", help="Shell command to run when the sweep is complete", metavar="COMMAND")
+        str | None, typer.Option("--then", help="Shell command to run once every trial has a result", metavar="COMMAND")
     ] = None,
     track: Annotated[bool, typer.Option(help="Write each result to MLflow while the sweep runs")] = True,
 ) -> None:
-    """Run every trial of a sweep that has no result yet. Running it again is the resume."""
+    """Run every trial of a sweep that has no result yet. Running it again is the resume.
+
+    Exit code: 0, every trial has a result, and none has failed; 1, a trial has failed or has no result; 2, a mistake in
+    the input, or a folder that cannot be written; 130, 143, 129: stopped by Ctrl-C, SIGTERM, SIGHUP. After SIGTERM a
+    run ends within 30 seconds, and long trials leave a checkpoint.
+    """
     from dse.commands import sweeps
 
-    sweeps.run(
+    code = sweeps.run(
         file,
         results,
         data_dir,
@@ -104,6 +110,7 @@ def run(
         track,
         gpus_per_worker,
     )
+    raise typer.Exit(code)
 
 
 @app.command(epilog="Example: dse status sweeps/quickstart.yaml")
@@ -268,9 +275,12 @@ def main() -> None:
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("stopped; run the same command again to go on", err=True)
-        sys.exit(130)
+    except KeyboardInterrupt as stopped:
+        from dse.commands.again import same
+
+        number = getattr(stopped, "number", SIGINT)
+        typer.echo(f"stopped by {Signals(number).name}; go on with: {same()}", err=True)
+        sys.exit(128 + number)
     except BrokenPipeError:  # the reader of our output has gone: | head
         sys.stderr.close()
         sys.exit(0)

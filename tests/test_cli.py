@@ -87,6 +87,28 @@ def test_a_sweep_from_plan_to_report(
     assert "2 of 2 trials done, 2 ok" in said["status", 0]
 
 
+def test_exit_codes_say_how_a_sweep_ended(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    sweep, told = tmp_path / "sweep.yaml", tmp_path / "told"
+    sweep.write_text(SWEEP)
+    words = ["run", str(sweep), "--results", str(tmp_path / "results"), "--executor", "local", "--no-track"]
+    with monkeypatch.context() as patch:
+        patch.setattr("dse.run.course.Program", lambda *_a: 1 / 0)
+        assert call(patch, *words, "--then", f"echo $DSE_FAILED > {told}") == 1
+    assert "all 2: 0 ok, 0 diverged, 2 failed" in capsys.readouterr().out
+    assert told.read_text() == "2\n", "every trial has a result"
+    told.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("dse.run.store.Store.done", lambda _: {})  # what was stored is gone
+        assert call(patch, *words, "--retry", "all", "--then", f"touch {told}") == 1
+    assert (
+        f"2 trials have no result, though the sweep has ended; go on with: dse run {sweep}" in capsys.readouterr().out
+    )
+    assert not told.exists()
+    assert call(monkeypatch, *words, "--retry", "failed") == 0
+
+
 def test_the_options_of_every_axis_are_listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

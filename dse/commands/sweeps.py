@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from signal import Signals
 from typing import TYPE_CHECKING
 
+from dse.commands.again import same
 from dse.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ def run(
     then: str | None,
     track: bool,
     gpus: float = 1.0,
-) -> None:
+) -> int:
+    """Runs a sweep and says what came of it; the exit code, ``Summary.exit_code``."""
     from dse.run.engine import run_sweep
     from dse.run.store import Store
     from dse.sweep import load_sweep
@@ -64,21 +67,26 @@ def run(
     )
     for note in summary.notes:
         print(f"note: {note}")
+    missing = summary.left != 0
     counts = f"{summary.ok} ok, {summary.diverged} diverged, {summary.failed} failed"
     counts += f", {summary.halved} stopped at a rung" if summary.halved else ""
     others = f" and {summary.elsewhere} by other drivers" if summary.elsewhere else ""
     if summary.stopped:
-        print(f"{sweep.name}: stopped after {summary.ran} trials, {summary.left} left; run the same command to go on")
+        by = Signals(summary.signal).name
+        print(f"{sweep.name}: stopped by {by} after {summary.ran} trials, {summary.left} left; go on with: {same()}")
     elif not summary.ran + summary.elsewhere:
         print(f"{sweep.name}: nothing to do, all {summary.total} trials are done ({counts})")
     else:
         ran = f"{summary.ran} trials run in {summary.seconds:.0f} s{others}"
-        print(f"{sweep.name}: {ran}; all {summary.total}: {counts}")
+        print(f"{sweep.name}: {ran}; all {summary.total}: {counts}" + f", {summary.left} without a result" * missing)
+    if missing and not summary.stopped:
+        print(f"missing:   {summary.left} trials have no result, though the sweep has ended; go on with: {same()}")
     if summary.failed:
         print(f"failed:    dse status {file} names them; dse run {file} --retry failed runs them again")
     print(f"report:    dse report {file}\ndashboard: dse dashboard", flush=True)
-    if then and not summary.stopped:
+    if then and not summary.stopped and not missing:
         _then(then, summary, file, results)
+    return summary.exit_code
 
 
 def _then(command: str, summary: Summary, file: Path, results: Path) -> None:

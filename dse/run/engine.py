@@ -16,6 +16,7 @@ from dse.errors import UserError
 from dse.run.checkpoint import clean
 from dse.run.executors import DEFAULT, Executor, Judge, make_executor
 from dse.run.halving import counted, rule
+from dse.run.interrupt import URGENT
 from dse.run.lock import InUse
 from dse.run.manifest import Manifest, read_manifests
 from dse.run.news import News
@@ -59,8 +60,8 @@ def run_sweep(
     - ``timeout``: seconds that a trial may train; ``gpus``: the share of a GPU that a worker takes.
 
     With nothing to do it imports nothing heavy and writes no result. What another driver is running is waited for.
-    Raises UserError for bad options, missing data, or a folder that cannot be written; KeyboardInterrupt on the second
-    Ctrl-C. Whatever was finished by then is stored.
+    Raises UserError for bad options, missing data, or a folder that cannot be written; ``Stopped``, a
+    KeyboardInterrupt, on the second signal (Ctrl-C twice, say). Whatever was finished by then is stored.
     """
     clock = time.monotonic()
     runner = make_executor(executor, workers, data_dir, device, timeout, rule(sweep), sweep.probes, store.folder, gpus)
@@ -80,10 +81,10 @@ def run_sweep(
     elif own := rule(sweep):
         rungs = Rungs(own, cells, _staying(cells, store, retry))
     run = Session(sweep, store, cells, pending, runner, news, track, search, rungs)
-    stopped = run.go(progress, track)
-    notes = [*run.notes, *(_compact(store) if compact else [])]
+    signal = run.go(progress, track)
+    notes = [*run.notes, *(_compact(store) if compact and signal not in URGENT else [])]
     cells = search.sweep.cells if search else cells
-    return summarize(cells, counted(sweep, cells, store), clock, run.standing.done, run.standing.others, stopped, notes)
+    return summarize(cells, counted(sweep, cells, store), clock, run.standing.done, run.standing.others, signal, notes)
 
 
 def _only(cells: Sequence[Cell], words: Collection[str]) -> Sequence[Cell]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from signal import SIGHUP, Signals
 from typing import TYPE_CHECKING
 
 from dse.run.checkpoint import clean
 from dse.run.claims import Claims
 from dse.run.executors import Executor, Judge
 from dse.run.halving import configuration
-from dse.run.interrupt import graceful
+from dse.run.interrupt import PACK, Interrupt, graceful, leave_terminal
 from dse.run.lock import InUse
 from dse.run.manifest import Manifest
 from dse.run.news import News
@@ -76,12 +77,13 @@ class Session:
         self._tracker: Tracker | None = None
         self._display: Progress = make_progress(self.standing, False)
 
-    def go(self, progress: bool, track: bool) -> bool:
-        """Runs what is pending; whether it was stopped before the last one."""
+    def go(self, progress: bool, track: bool) -> int:
+        """Runs what is pending; the number of the signal that stopped it before the last one, or 0."""
         self._display = make_progress(self.standing, progress)
         self._display.say(f"{self._sweep.name}: {len(self._pending)} trials to run, {len(self._known)} done before")
         patience = _FLUSH_ABORTED
         with ExitStack() as stack:
+            stop = stack.enter_context(graceful())
             stack.callback(self._claims.close)
             projects = track and self._may_project(stack)
             if projects:
@@ -90,18 +92,20 @@ class Session:
                 self._tracker = Tracker(self._store.folder, self._manifest, self._known)
             self._known = []  # there may be very many, with all their curves
             try:
-                stopped = self._run()
+                self._run(stop)
                 patience = _FLUSH
             finally:
                 self._display.close()
                 self._store.close()
+                patience = _FLUSH_ABORTED if stop.urgent else patience
                 warning = self._tracker.close(patience) if self._tracker else ""
                 self.notes += [warning] if warning else []
                 if track and not projects:
                     (self._store.folder / BEHIND).touch()
-        return stopped
+        unfinished = self.standing.left > 0 or bool(self._search and self._search.open)
+        return stop.number if unfinished else 0
 
-    def _run(self) -> bool:
+    def _run(self, stop: Interrupt) -> None:
         told = set[str]()
 
         def say_once(line: str) -> None:
@@ -111,17 +115,20 @@ class Session:
 
         def on_progress(busy: int, under_way: float) -> None:
             self.standing.move(busy, under_way)
-            if stop.is_set():
+            if stop.number == SIGHUP:
+                leave_terminal()
+            if stop.urgent:
+                name = Signals(stop.number).name
+                say_once(f"{name}: packs that end in {PACK:.0f} s finish, others leave a checkpoint")
+            elif stop.is_set():
                 say_once("stopping: the running packs finish, or leave a checkpoint; Ctrl-C again stops now")
             elif not busy and self._shared.elsewhere:
                 say_once(f"waiting for {_who(self._shared.elsewhere)}")
             self._display.beat()
 
-        with graceful() as stop:
-            supply = Growing(self._shared, self._grow) if self._search or self._rungs else self._shared
-            self._grow()
-            self._runner.run(supply, self._finish, on_progress, stop)
-        return stop.is_set() and (self.standing.left > 0 or bool(self._search and self._search.open))
+        supply = Growing(self._shared, self._grow) if self._search or self._rungs else self._shared
+        self._grow()
+        self._runner.run(supply, self._finish, on_progress, stop)
 
     def _grow(self) -> None:
         """Whatever may run next, as far as the results go: what passes a rung, and what the search asks for."""

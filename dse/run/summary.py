@@ -21,7 +21,7 @@ class Summary:
     - ``total`` cells, of which ``before`` were done already, ``ran`` were run now, in ``seconds``, and ``elsewhere``
       by other drivers meanwhile;
     - ``ok``, ``diverged``, ``failed``: results of the whole sweep by status, as it stands;
-    - ``halved``: trials that lost at a rung; ``stopped``: by Ctrl-C, with cells left;
+    - ``halved``: trials that lost at a rung; ``signal``: number of the one that stopped it with cells left, 0 without;
     - ``notes``: warnings for the user, one line each.
     """
 
@@ -33,9 +33,20 @@ class Summary:
     failed: int
     seconds: float
     elsewhere: int = 0
-    stopped: bool = False
+    signal: int = 0
     halved: int = 0
     notes: tuple[str, ...] = ()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal (Ctrl-C, say) stopped it with cells left."""
+        return self.signal > 0
+
+    @property
+    def exit_code(self) -> int:
+        """What ``dse run`` ends with: 128 plus the signal that stopped it; 1 where a trial has failed or has no result;
+        else 0."""
+        return 128 + self.signal if self.signal else int(self.failed > 0 or self.left != 0)
 
     @property
     def left(self) -> int:
@@ -49,7 +60,7 @@ def summarize(
     clock: float,
     ran: int = 0,
     elsewhere: int = 0,
-    stopped: bool = False,
+    signal: int = 0,
     notes: Sequence[str] = (),
 ) -> Summary:
     """``done``: uid -> status of everything with a result; ``clock``: time.monotonic() at the start."""
@@ -64,6 +75,6 @@ def summarize(
         halved=counts[STOPPED],
         seconds=round(time.monotonic() - clock, 3),
         elsewhere=elsewhere,
-        stopped=stopped,
+        signal=signal,
         notes=tuple(notes),
     )

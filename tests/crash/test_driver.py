@@ -1,7 +1,7 @@
 """Real processes, really killed: whatever happens to a driver, the same command completes the sweep.
 
-A sweep through Ray is killed with SIGKILL; run again, with a trial that kills its workers, and interrupted with Ctrl-C;
-run again. In the end every trial is in the shards exactly once, with the numbers of an undisturbed run.
+A sweep through Ray is killed with SIGKILL; run again, with a trial that kills its workers, and stopped with SIGTERM; run
+again. In the end every trial is in the shards exactly once, with the numbers of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def test_killed_and_interrupted_every_trial_is_there_once(sweep_file: Path, tmp_
     poison = next(cell.uid for cell in sweep.cells if cell.uid not in {r.uid for r in first})
     with driver(sweep_file, results, poison) as (process, log):  # the lock of the killed driver is free
         wait_for(results, len(first) + 1, process, log)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to everybody in the foreground
+        os.killpg(process.pid, signal.SIGTERM)  # as schedulers do: to every process of the job, Ray's as well
         assert process.wait(PATIENCE) == 0, log.read_text()
-        assert "stopped=True" in log.read_text()
+        assert f"signal={signal.SIGTERM}" in log.read_text()
     second = written(results)
     assert len(first) + 1 <= len(second) < len(sweep.cells), "the interrupt came too late to prove anything"
     (lost,) = [record for record in second if record.status == FAILED]

@@ -148,7 +148,7 @@ def test_ctrl_c_once_finishes_the_pack_and_twice_stops_now(
             os.kill(process.pid or 0, signal.SIGTERM)
         process.join(PATIENCE)
         assert process.exitcode == int(twice), log.read_text()
-        assert ("KeyboardInterrupt" if twice else "stopped=True") in log.read_text()
+        assert ("dse.run.interrupt.Stopped: " if twice else "signal=2") in log.read_text()
     assert len(written(folder)) < len(sweep.cells)
     assert run_sweep(sweep, Store(folder), "local", track=False, progress=False, compact=False).left == 0
     records = written(folder)

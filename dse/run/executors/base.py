@@ -29,9 +29,18 @@ how much of them is done, in trials' worth (two half-way through: 1.0)."""
 
 
 class Stop(Protocol):
-    """Whether somebody asked for no further trials (a threading.Event will do)."""
+    """Whether somebody asked for no further trials (a threading.Event will do).
+
+    It may have ``grace``: seconds that a running pack may take to its end then (``patience``).
+    """
 
     def is_set(self) -> bool: ...
+
+
+def patience(stop: Stop) -> float | None:
+    """Seconds that a running pack may take yet once ``stop`` is set; None: as many as between two checkpoints."""
+    grace: float | None = getattr(stop, "grace", None)
+    return grace
 
 
 class Executor(Protocol):

@@ -18,17 +18,18 @@ class Board:
     def __init__(self) -> None:
         self._seen: dict[str, tuple[int, float]] = {}
         self._lines: list[str] = []
-        self._stopping = False
+        self._grace: float | None
+        self._stopping, self._grace = False, None
 
-    def write(self, worker: str, running: int, done: float, lines: Sequence[str]) -> bool:
-        """Whether the worker is to stop."""
+    def write(self, worker: str, running: int, done: float, lines: Sequence[str]) -> tuple[bool, float | None]:
+        """Whether the worker is to stop, and the seconds that its pack may take yet (``Worker.stop``)."""
         self._seen[worker] = running, done
         self._lines += lines
-        return self._stopping
+        return self._stopping, self._grace
 
-    def read(self, stopping: bool) -> tuple[int, float, list[str]]:
-        """Over all workers; lines once. ``stopping``: tells them."""
-        self._stopping = self._stopping or stopping
+    def read(self, stopping: bool, grace: float | None = None) -> tuple[int, float, list[str]]:
+        """Over all workers; lines once. ``stopping``, ``grace``: tells them."""
+        self._stopping, self._grace = self._stopping or stopping, grace
         lines, self._lines = self._lines, []
         return sum(running for running, _ in self._seen.values()), sum(done for _, done in self._seen.values()), lines
 
@@ -46,8 +47,9 @@ def beats(board: Any, name: str, worker: Worker, said: Said) -> Callable[[int, i
             return
         last = time.monotonic()
         if asked is not None and ray.wait([asked], num_returns=1, timeout=0)[0]:
-            if ray.get(asked):
-                worker.stop()
+            stopping, grace = ray.get(asked)
+            if stopping:
+                worker.stop(grace)
             asked = None
         if asked is None:
             asked = board.write.remote(name, worker.running, worker.done, said.take())

@@ -14,6 +14,7 @@ from typing import Any
 import dse
 from dse.errors import UserError
 from dse.run.executors.base import Options, check_device, processors
+from dse.run.interrupt import handlers_kept, shielded
 
 SETTINGS = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` Ray would restart its workers through uv, and hang
@@ -40,7 +41,8 @@ def cluster(options: Options) -> Iterator[int]:
 
     mine = not ray.is_initialized()
     if mine:
-        _start(options)
+        with handlers_kept(), shielded():  # Ray installs handlers of its own, over ours
+            _start(options)
     try:
         yield _slots(options, ray.cluster_resources())
     finally:

@@ -12,7 +12,7 @@ from ray.tune.search import Searcher
 
 from dse.errors import UserError
 from dse.run.executors.asha import spared
-from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, lost
+from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, lost, patience
 from dse.run.executors.board import Board
 from dse.run.executors.cluster import GRACE, check_started, on_gpu
 from dse.run.executors.configuration import ERROR, RECORDS, Work
@@ -140,7 +140,7 @@ class Desk:
             check_started(self._moved)
         elif running:
             self._moved = self._beat
-        running, done, lines = ray.get(self.board.read.remote(self._stop.is_set()))
+        running, done, lines = ray.get(self.board.read.remote(self._stop.is_set(), patience(self._stop)))
         write_down(self._options.results, lines)
         self._on_progress(running, done)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, check_device, widest
+from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, check_device, patience, widest
 from dse.run.executors.worker import Worker
 from dse.run.packing import Supply
 
@@ -45,7 +45,7 @@ class LocalExecutor:
                 def beat(step: int, steps: int) -> None:
                     on_progress(worker.running, worker.done)
                     if stop.is_set():
-                        worker.stop()
+                        worker.stop(patience(stop))
 
                 records = worker.run(
                     [cell.trial for cell in cells],

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from dse.errors import UserError
-from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, lost
+from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, lost, patience
 from dse.run.executors.cluster import GRACE, check_started, on_gpu
 from dse.run.executors.said import Said, write_down
 from dse.run.executors.worker import Worker
@@ -54,10 +54,10 @@ class Actor(Worker):
         except UserError as error:
             return str(error)
 
-    def progress(self, stopping: bool) -> tuple[int, float, list[str]]:
+    def progress(self, stopping: bool, grace: float | None = None) -> tuple[int, float, list[str]]:
         """``running``, ``done`` and what was printed, asked beside an ``attempt``; ``stopping``: see ``stop``."""
         if stopping:
-            self.stop()
+            self.stop(grace)
         return self.running, self.done, self._said.take()
 
 
@@ -98,7 +98,9 @@ class Pool:
 
         while True:
             self._dispatch()
-            if not self._flights and (self._stop.is_set() or self._supply.over()):
+            if not self._flights and self._supply.over():
+                return
+            if self._stop.is_set() and all(flight.load is None for flight in self._flights.values()):
                 return
             if self._flights:
                 landed, _ = ray.wait(list(self._flights), num_returns=1, timeout=_BEAT)
@@ -218,7 +220,8 @@ class Pool:
                     continue
                 flight.asked = None
             if flight.asked is None and now - flight.since > _BEAT:
-                flight.asked = flight.actor.progress.options(concurrency_group=_WATCH).remote(self._stop.is_set())
+                ask = flight.actor.progress.options(concurrency_group=_WATCH)
+                flight.asked = ask.remote(self._stop.is_set(), patience(self._stop))
             if timeout and not flight.late and now - flight.since > timeout * len(flight.load.cells) + GRACE:
                 flight.late = True
                 _end(flight.actor)

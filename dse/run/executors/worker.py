@@ -30,15 +30,18 @@ class Worker:
         self._options = options
         self.running, self.done = 0, 0.0
         self._stopping = self._leaving = False
+        self._grace = options.checkpoint
         self._checkpoints = None
         if options.results:
             self._checkpoints = Checkpoints(options.results, options.checkpoint, lambda: self._leaving)
 
-    def stop(self) -> None:
-        """Asks a pack that would take longer yet than the time between checkpoints to leave one and end.
+    def stop(self, grace: float | None = None) -> None:
+        """Asks a pack that would take longer yet than ``grace`` seconds to leave a checkpoint and end.
 
-        May be called from another thread, or from ``on_step``.
+        None, and at most: the time between checkpoints. May be called from another thread, or from ``on_step``.
         """
+        usual = self._options.checkpoint
+        self._grace = usual if grace is None else min(grace, usual)
         self._stopping = True
 
     def run(
@@ -87,7 +90,7 @@ class Worker:
             if on_step:
                 on_step(step, steps)
             if self._stopping and step > first:
-                self._leaving = elapsed / (step - first) * (steps - step) > self._options.checkpoint
+                self._leaving = elapsed / (step - first) * (steps - step) > self._grace
 
         own = self._options
         setup = Setup(own.data_dir, own.device, watch, own.halving, own.probes, self._checkpoints, leg)
