@@ -35,7 +35,7 @@ def attend(numerics: Attention, q: Tensor, k: Tensor, v: Tensor, causal: bool, m
     lead, dtype, wide = q.shape[:-2], q.dtype, torch.promote_types(q.dtype, torch.float32)
     members = key.clock.shape[:-1].numel()
     key = replace(key, matrices=lead.numel() // members)
-    q, k, v = (x.to(wide).flatten(0, -3) for x in (q, k, v))
+    q, k, v = (x.to(wide).flatten(0, -3).contiguous() for x in (q, k, v))  # alone, one matrix would be a view
     if numerics.smooth_keys:
         k = k - k.mean(-2, keepdim=True)
     with products.plain(q):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dse import alignment
 from dse.quantizer import Quantized
 
 _MOST = (1 << 16) - 1
@@ -37,18 +38,17 @@ def scaled(y: Tensor, a: Quantized, b: Quantized) -> Tensor:
 def product(a: Tensor, b: Tensor) -> Tensor:
     """a [..., M, K], b [..., N, K] -> [..., M, N] in FP32 (FP64 for double operands).
 
-    On the CPU each member is multiplied by itself, as a plain linear would be: a batched product of matrices with one
-    row or column takes another route when the batch has one member. BF16 operands (exact ones: see ``dse.kernels``) are
-    widened first.
+    On the CPU each member is multiplied by itself, as a plain linear would be (``dse.alignment``). BF16 operands (exact
+    ones: see ``dse.kernels``) are widened first.
     """
     if a.dtype == torch.bfloat16:
         a, b = a.float(), b.float()
-    if a.device.type != "cpu" or a.dim() == 2:
+    if a.device.type != "cpu":
         y: Tensor = a @ b.mT
         return y
+    if a.dim() == b.dim() == 2:
+        return alignment.product(a, b.mT)
     lead = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    pairs = zip(
-        a.expand(*lead, *a.shape[-2:]).flatten(0, -3), b.expand(*lead, *b.shape[-2:]).flatten(0, -3), strict=True
-    )
-    rows: Tensor = torch.stack([torch.mm(x, y.mT) for x, y in pairs]).unflatten(0, lead)
+    x, w = (t.expand(*lead, *t.shape[-2:]).flatten(0, -3) for t in (a, b))
+    rows: Tensor = alignment.products(x, w.mT).unflatten(0, lead)
     return rows

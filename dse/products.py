@@ -17,6 +17,7 @@ from dse.gemm import Gemm
 from dse.quantizer import Quantized
 from dse.random import Key
 from dse.recipe import Recipe
+from dse.sqrt import sqrt
 
 FPROP, DGRAD, WGRAD = 0, 2, 4
 """Quantization point of each GEMM's left operand; the right operand's is the next."""
@@ -58,8 +59,11 @@ def weight_gradient(recipe: Recipe, saved: Saved, g: Tensor, key: Key) -> Tensor
 
 def watched(recipe: Recipe, g: Tensor, key: Key) -> Tensor:
     """What a precision schedule looks at [..., 2]: the deviation of G, and of its noise at dgrad.lhs."""
+    g = g.contiguous()
     noise = recipe.dgrad.lhs(g, replace(key.at(DGRAD), sampling=False)).dequantize() - g
-    return torch.stack([g.flatten(-2).std(-1), noise.square().mean((-2, -1)).sqrt()], -1)
+    spread = g - g.mean((-2, -1), keepdim=True)  # torch.std takes another algorithm for one member than for several
+    variance = spread.square().sum((-2, -1)) / max(1, g.shape[-2:].numel() - 1)
+    return torch.stack([sqrt(variance), sqrt(noise.square().mean((-2, -1)))], -1)
 
 
 def _operands(

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dse.sqrt import sqrt
 from tasks.base import fingerprint, to_device
 from tasks.data.images import Images
 from tasks.nets.conv import Cnn
@@ -93,7 +94,7 @@ def _trained(data: Images) -> Judge:
             m.lerp_(g, 0.1)
             v.lerp_(g.square(), 0.01)
             scale = (1 - 0.99 ** (step + 1)) ** 0.5 / (1 - 0.9 ** (step + 1))
-            w.data.addcdiv_(m, v.sqrt() + 1e-8, value=-_RATE * scale * (1 - step / _STEPS))
+            w.data.addcdiv_(m, sqrt(v) + 1e-8, value=-_RATE * scale * (1 - step / _STEPS))
     made = Judge(model, (torch.zeros(0), torch.zeros(0)), 0.0)
     test = data.standard(data.test_x[:REAL])
     with torch.no_grad():

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dse.sqrt import sqrt
 from tasks.base import Model
 
 
@@ -50,7 +51,7 @@ class Edm:
     def losses(self, model: Model, x0: Tensor, e: Tensor, level: Tensor) -> Tensor:
         """Weighted denoising error of each image [B]: 1 for a network that answers 0."""
         sigma = _over(level.exp(), x0)
-        total = (1 + sigma**2).sqrt()
+        total = sqrt(1 + sigma**2)
         target = (sigma * x0 - e) / total  # (x0 - c_skip x) / c_out, of variance 1
         return _mean((model((x0 + sigma * e) / total, level / 4) - target).square())
 
@@ -90,7 +91,7 @@ class Ddpm:
         """Squared error of the predicted noise, mean over pixels [B]: 1 for a network that answers 0."""
         beta = torch.linspace(self.first, self.last, self.steps, dtype=torch.float64, device=x0.device)
         kept = _over((1 - beta).cumprod(0).float()[level.long()], x0)
-        x = kept.sqrt() * x0 + (1 - kept).sqrt() * e
+        x = sqrt(kept) * x0 + sqrt(1 - kept) * e
         return _mean((model(x, level * (2 / self.steps) - 1) - e).square())
 
     def sample(self, model: Model, e: Tensor, steps: int, low: Tensor, high: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from dse.alignment import apart
 from dse.pack.lineup import ordered, use_kernels
 from dse.recipes.bf16 import BF16
 from dse.registry import to_data
@@ -141,7 +142,7 @@ class Course:
         samples = pack.samples(data)
         if samples is None:
             return
-        for history, trial, own in zip(self._histories, pack.trials, samples, strict=True):
+        for history, trial, own in zip(self._histories, pack.trials, apart(samples), strict=True):
             if history.stop is None:
                 history.metrics |= task.grade(data, own)
                 unquantized = trial.uid == trial.baseline().uid
@@ -159,7 +160,7 @@ class Course:
             with program.pack.as_baseline():
                 metrics, samples = program.evaluate(), program.pack.samples(program.data)
             if samples is not None:
-                grades = [program.task.grade(program.data, own) for own in samples]
+                grades = [program.task.grade(program.data, own) for own in apart(samples)]
         for member, history in enumerate(self._histories):
             if lives[member]:
                 found = {name: values[member] for name, values in metrics.items()}

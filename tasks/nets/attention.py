@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from dse.alignment import product, products
 from tasks.nets.members import lead
 
 _FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
@@ -119,15 +120,7 @@ def kernel(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """a [(E,) B, H, M, K] times b [(E,) B, H, K, N], one call a member.
-
-    One call for all would give a member other bits where M or N is 1 (a batch of one is then a matrix times a vector),
-    or where MKL shares the work between threads. A call of the member's own shape knows nothing of the others.
-    """
+    """a [(E,) B, H, M, K] times b [(E,) B, H, K, N], one call a member, the same as alone (`dse.alignment`)."""
     left, right = a.flatten(-4, -3), b.flatten(-4, -3)
-    if a.dim() == 4:
-        return torch.bmm(left, right).view(*a.shape[:-1], b.shape[-1])
-    out = left.new_empty(*left.shape[:-1], right.shape[-1])
-    for x, y, z in zip(left, right, out, strict=True):
-        torch.bmm(x, y, out=z)
-    return out.view(*a.shape[:-1], b.shape[-1])
+    y = products(left, right) if a.dim() == 5 else product(left, right)
+    return y.view(*a.shape[:-1], b.shape[-1])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.func import functional_call, vmap
 
+from dse.alignment import products
 from tasks import Task
 from tasks.base import Batch
 
@@ -19,7 +20,7 @@ class _Product(Function):
 
     @staticmethod
     def forward(x: Tensor, w: Tensor) -> Tensor:
-        return torch.cat([torch.bmm(x[i : i + 1], w[i : i + 1].mT) for i in range(len(x))])
+        return products(x, w.mT)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:

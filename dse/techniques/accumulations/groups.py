@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dse.errors import OptionError, nearest
 from dse.ops import FREE, Ops
+from dse.product import product
 from dse.techniques.accumulations.base import Accumulation
 
 ROUNDINGS = ("toward_zero", "nearest_even")
@@ -61,7 +62,7 @@ class Groups(Accumulation):
     def product(self, a: Tensor, b: Tensor) -> Tensor:
         add = add_toward_zero if self.rounding == "toward_zero" else torch.add
         pairs = zip(a.double().split(self.size, -1), b.double().split(self.size, -1), strict=True)
-        partials = ((x @ y.mT).float() for x, y in pairs)
+        partials = (product(x, y).float() for x, y in pairs)
         c: Tensor = next(partials)
         for p in partials:
             c = add(c, p)

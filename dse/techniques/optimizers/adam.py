@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from dse.sqrt import sqrt
 from dse.techniques.optimizers.base import Hyper
 
 
@@ -20,7 +21,7 @@ def adam(p: Tensor, g: Tensor, m: Tensor, v: Tensor, powers: Tensor, hyper: Hype
     lr, beta1, beta2, decay, _ = hyper
     scale1, scale2 = (1 - powers).split(1, 1)
     keep2, keep = torch.where(active, beta2, 1), torch.where(active, 1 - lr * decay, 1)
-    exact = (1 - beta1, keep2, 1 - beta2, scale2.sqrt(), -lr / scale1, keep)
+    exact = (1 - beta1, keep2, 1 - beta2, sqrt(scale2), -lr / scale1, keep)
     take1, keep2, take2, root, rate, keep = numbers = [number.to(p.dtype) for number in exact]
     if fusible(p, g, m, v):
         from dse.techniques.optimizers import fused
@@ -34,7 +35,7 @@ def adam(p: Tensor, g: Tensor, m: Tensor, v: Tensor, powers: Tensor, hyper: Hype
         first.add_(change)
         square = hold(torch.mul(d, d, out=change).mul_(take2), idle)
         second.mul_(keep2).add_(square)
-        below = torch.sqrt(second, out=square).div_(root).add_(eps)
+        below = sqrt(second, out=square).div_(root).add_(eps)
         w.mul_(keep).add_(hold((first * rate).div_(below), idle))
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from dse.errors import OptionError
 from dse.flat import Layout
 from dse.ops import Ops
+from dse.sqrt import sqrt
 from dse.techniques.optimizers.adam import adam, grow
 from dse.techniques.optimizers.base import Hyper, Optimizer
 
@@ -90,7 +91,7 @@ class StableSpam(Optimizer):
         n = layout.norms(g)
         norm = self._follow(state["norm"], n, self.gamma1, active) / gamma1
         square = self._follow(state["square"], n.square(), self.gamma2, active) / gamma2
-        size = torch.where(n > 0, norm / (square.sqrt() + self.eps), 1)
+        size = torch.where(n > 0, norm / (sqrt(square) + self.eps), 1)
         return g.div_(layout.spread(torch.where(n > 0, n, 1))).mul_(layout.spread(size))
 
     def _follow(self, average: Tensor, x: Tensor, rate: float, active: Tensor) -> Tensor:

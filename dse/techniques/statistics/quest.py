@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dse.errors import OptionError
 from dse.ops import Ops
+from dse.sqrt import sqrt
 from dse.techniques.statistics.base import Statistic
 
 
@@ -32,7 +33,7 @@ class Quest(Statistic):
 
     def value(self, x: Tensor, dims: tuple[int, ...]) -> Tensor:
         mean = x.mean(dims, keepdim=True)
-        return self.clip * (x.square().mean(dims, keepdim=True) - mean.square()).clamp_min(0).sqrt() + 6e-8
+        return self.clip * sqrt((x.square().mean(dims, keepdim=True) - mean.square()).clamp_min(0)) + 6e-8
 
     def slope(self, x: Tensor, z: Tensor, dims: tuple[int, ...]) -> Tensor:
         n = prod(x.shape[d] for d in dims)
