@@ -1,7 +1,7 @@
 """Real processes, really killed: whatever happens to a driver, the same command completes the sweep.
 
-A sweep through Ray is killed with SIGKILL; run again, with a trial that kills its workers, and stopped with SIGTERM; run
-again. In the end every trial is in the shards exactly once, with the numbers of an undisturbed run.
+A sweep through Ray is killed with SIGKILL; run again, with a trial that kills its workers, and stopped with SIGTERM;
+run again. In the end every trial is in the shards exactly once, with the numbers of an undisturbed run.
 """
 
 from __future__ import annotations

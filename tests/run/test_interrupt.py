@@ -60,20 +60,30 @@ def test_a_long_trial_leaves_a_checkpoint(number: signal.Signals, tmp_path: Path
 def test_what_does_not_end_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process would be killed anyway; what is closed in order until then is worth more."""
     monkeypatch.setattr(interrupt, "_LIMIT", 0.05)
-    with pytest.raises(Stopped, match="SIGTERM") as stopped, graceful() as stop:
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.is_set()
-        assert 0 < (patience(stop) or 0) <= interrupt.PACK
-        threading.Event().wait(20)
+
+    def hang() -> None:
+        with graceful() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.is_set()
+            assert 0 < (patience(stop) or 0) <= interrupt.PACK
+            threading.Event().wait(20)
+
+    with pytest.raises(Stopped, match="SIGTERM") as stopped:
+        hang()
     assert stopped.value.number == signal.SIGTERM
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 def test_the_second_signal_stops_at_once() -> None:
-    with pytest.raises(KeyboardInterrupt), graceful() as stop:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert (stop.number, patience(stop)) == (signal.SIGINT, None)
-        os.kill(os.getpid(), signal.SIGTERM)
+
+    def interrupted_twice() -> None:
+        with graceful() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert (stop.number, patience(stop)) == (signal.SIGINT, None)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_twice()
 
 
 def test_under_nohup_a_hangup_stays_ignored() -> None:
