@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from dse import products
 from dse.attend import QuantizedAttention
+from dse.convert import convert
 from dse.convolution import Window, images, patches
-from dse.random import Key
-from dse.recipe import POINTS, Recipe
-from dse.recipes.bf16 import BF16, replace_gemms
-from dse.select import Plain, Where, attending, chosen, swap
+from dse.quantized_layer import QuantizedLayer, check_input, in_phase
+from dse.recipe import Recipe
+from dse.select import Where, attending, chosen, swap
 from dse.site import Site, linear
-from dse.techniques.schedules.base import FULL, OFF, PHASES, Watch
-from dse.techniques.weights import WeightRule
+from dse.techniques.schedules.base import PHASES, Watch
+from dse.uncompiled import uncompiled
 
 
 def quantized_linear(x: Tensor, w: Tensor, bias: Tensor | None, site: Site) -> Tensor:
@@ -31,102 +31,47 @@ def quantized_linear(x: Tensor, w: Tensor, bias: Tensor | None, site: Site) -> T
     return (y if bias is None else y + bias).to(x.dtype)
 
 
-class QuantizedLinear(nn.Module):
-    """A linear layer that shares the parameters (and their names) of the ``nn.Linear`` it replaces.
+class QuantizedLinear(QuantizedLayer, nn.Linear):
+    """An ``nn.Linear`` that computes under a recipe; see ``QuantizedLayer`` for what it keeps.
 
-    Buffers: ``clock`` int64 [2] (seed, step); and, only where the recipe needs them, in the state dict: ``memory``
-    float32 [6] (held tensor scales), ``rule_*`` (the weight rule's tensors), ``watch`` float32 [2] and ``phase_index``
-    (the precision schedule's). Raises OptionError when the weight rule has no meaning for the forward GEMM.
+    Raises RuntimeError for an input of another width, as ``nn.Linear`` does, and for one of integers.
     """
 
-    clock: Tensor
-    memory: Tensor | None
-    watch: Tensor | None
-    phase_index: Tensor | None
-
-    def __init__(self, plain: Plain, recipe: Recipe, layer: int) -> None:
-        super().__init__()
-        self.weight, self.bias = plain.weight, plain.bias
-        self.recipe, self.layer = recipe, layer
-        if recipe.weights:
-            recipe.weights.check(recipe.fprop.rhs, recipe.fprop.rotation is not None)
-        device = plain.weight.device
-        self.register_buffer("clock", torch.zeros(2, dtype=torch.int64, device=device), persistent=False)
-        remembers = any(recipe.quantizer(p).remembers for p in POINTS)
-        self.register_buffer("memory", torch.zeros(len(POINTS), device=device) if remembers else None)
-        watches = recipe.schedule is not None and recipe.schedule.watches
-        self.register_buffer("watch", torch.full((2,), torch.nan, device=device) if watches else None)
-        self.register_buffer("phase_index", torch.zeros((), dtype=torch.int8) if recipe.schedule else None)
-        rule = recipe.weights.state(self.matrix.detach()) if recipe.weights else {}
-        self._rule_names = tuple(rule)
-        for name, tensor in rule.items():
-            self.register_buffer(f"rule_{name}", tensor)
-
-    @property
-    def matrix(self) -> Tensor:
-        """The weight as W [N, K], with its gradient where it has one: views, so that weight rules can change both."""
-        return self.weight
-
-    @property
-    def phase(self) -> str:
-        """The schedule's phase of this layer."""
-        return FULL if self.phase_index is None else PHASES[int(self.phase_index)]
-
-    @property
-    def rule(self) -> WeightRule | None:
-        """The weight rule at work: none once the schedule has switched the forward GEMM off."""
-        return None if self.phase == OFF else self.recipe.weights
-
-    @property
-    def state(self) -> dict[str, Tensor]:
-        """The weight rule's tensors by name."""
-        return {name: getattr(self, f"rule_{name}") for name in self._rule_names}
-
-    @property
-    def key(self) -> Key:
-        """Addresses this layer's random bits and memory."""
-        return Key(self.clock, self.layer, 0, 0, self.memory, self.training)
-
+    @uncompiled
     def forward(self, x: Tensor) -> Tensor:
-        site = Site(in_phase(self.recipe, self.phase), self.key, self.state, self.watch if self.training else None)
-        return quantized_linear(x, self.matrix, self.bias, site)
+        if x.is_meta:
+            return nn.Linear.forward(self, x)
+        check_input(self, x, -1, self.in_features, range(1, 65))
+        return quantized_linear(x, self.matrix, self.bias, self.site())
 
     def extra_repr(self) -> str:
-        n, k = self.weight.shape
-        return f"in_features={k}, out_features={n}, bias={self.bias is not None}, recipe={self.recipe.name!r}"
+        return f"{nn.Linear.extra_repr(self)}, recipe={self.recipe.name!r}"
 
 
-class QuantizedConv2d(QuantizedLinear):
+class QuantizedConv2d(QuantizedLayer, nn.Conv2d):
     """The same for an ``nn.Conv2d``: a linear over unfolded patches, [B, C, H, W] or [C, H, W] -> [(B,) O, H', W'].
 
     Blocks lie along the contraction axis C * kh * kw; G and dW contract over output channels and pixels of the batch.
     """
 
-    def __init__(self, conv: nn.Conv2d, recipe: Recipe, layer: int) -> None:
-        super().__init__(conv, recipe, layer)
-        self.window, self._shape = Window.of(conv), conv.extra_repr()
-
     @property
-    def matrix(self) -> Tensor:
-        matrix = self.weight.flatten(1)
-        if self.weight.grad is not None and not matrix.requires_grad:
-            matrix.grad = self.weight.grad.flatten(1)
-        return matrix
+    def window(self) -> Window:
+        """How the kernel moves."""
+        return Window.of(self)
 
+    @uncompiled
     def forward(self, x: Tensor) -> Tensor:
-        batch = x if x.dim() == 4 else x.unsqueeze(0)
-        y = images(super().forward(patches(batch, self.window)), self.window.places(*x.shape[-2:]))
+        if x.is_meta:
+            return nn.Conv2d.forward(self, x)
+        check_input(self, x, -3, self.in_channels, (3, 4))
+        batch, window = (x if x.dim() == 4 else x.unsqueeze(0)), self.window
+        y = images(
+            quantized_linear(patches(batch, window), self.matrix, self.bias, self.site()), window.places(*x.shape[-2:])
+        )
         return y if x.dim() == 4 else y.squeeze(0)
 
     def extra_repr(self) -> str:
-        return f"{self._shape}, recipe={self.recipe.name!r}"
-
-
-def in_phase(recipe: Recipe, phase: str) -> Recipe:
-    """The numerics of a phase: all of the recipe, only its forward GEMM (backward from BF16 operands), or BF16."""
-    if phase == FULL:
-        return recipe
-    return replace_gemms(recipe, BF16.fprop if phase == OFF else recipe.fprop, BF16.dgrad, BF16.wgrad)
+        return f"{nn.Conv2d.extra_repr(self)}, recipe={self.recipe.name!r}"
 
 
 def quantize_(
@@ -154,20 +99,20 @@ def quantize_(
     )
     """
     kept, heads = chosen(model, recipe, where, exempt), attending(model, recipe, where, exempt)
-    swap(model, {plain: _quantized(plain, recipe, index) for plain, index in kept.items()})
+    for plain, index in kept.items():
+        convert(plain, KINDS, recipe, index)
     device = next(iter(kept)).weight.device if kept else None
     swap(model, {plain: QuantizedAttention(plain, recipe, index).to(device) for plain, index in heads.items()})
     return model
 
 
-def _quantized(plain: Plain, recipe: Recipe, index: int) -> QuantizedLinear:
-    made = QuantizedConv2d if isinstance(plain, nn.Conv2d) else QuantizedLinear
-    return made(plain, recipe, index)  # type: ignore[arg-type]
+KINDS: dict[type[nn.Module], type[QuantizedLayer]] = {nn.Linear: QuantizedLinear, nn.Conv2d: QuantizedConv2d}
+"""The quantized class of each plain one."""
 
 
-def quantized_layers(model: nn.Module) -> list[QuantizedLinear]:
+def quantized_layers(model: nn.Module) -> list[QuantizedLayer]:
     """The quantized layers of a model, each once, in order."""
-    return [module for module in model.modules() if isinstance(module, QuantizedLinear)]
+    return [module for module in model.modules() if isinstance(module, QuantizedLayer)]
 
 
 def set_clock(model: nn.Module, seed: int, step: int, steps: int | None = None) -> None:
@@ -196,16 +141,14 @@ def after_step(model: nn.Module) -> None:
     _apply_rules(model, "after_step")
 
 
-@torch.no_grad()
 def _apply_rules(model: nn.Module, method: str) -> None:
     for layer in quantized_layers(model):
-        if layer.rule:
-            key = layer.key.at(products.FPROP + 1)
-            getattr(layer.rule, method)(layer.recipe.fprop.rhs, layer.matrix, layer.state, key)
+        layer.apply_rule(method, layer.key.at(products.FPROP + 1))
 
 
 __all__ = [
     "QuantizedConv2d",
+    "QuantizedLayer",
     "QuantizedLinear",
     "Site",
     "after_step",
