@@ -128,17 +128,35 @@ def words(family: type) -> str:
 
 
 def _lookup(pool: Mapping[str, Any], name: Any, kind: str, where: str) -> Any:
+    if isinstance(name, str) and name not in pool:
+        name = next((own for own in pool if own == name.casefold().replace("-", "_")), name)
     if not isinstance(name, str) or name not in pool:
         raise OptionError(f"{where}: unknown {kind} {name!r}{nearest(name, pool)}")
     return pool[name]
 
 
 def _scalar(kind: Any, data: Any, where: str) -> Any:
+    data = _plain(kind, data)
     if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
         return float(data)
     if kind in (int, str, bool) and type(data) is kind:
         return data
     raise OptionError(f"{where}: expected {getattr(kind, '__name__', kind)}, found {data!r}")
+
+
+def _plain(kind: Any, data: Any) -> Any:
+    """A number in quotes, a whole decimal and YAML 1.1's yes and no, as the type that is asked for."""
+    if isinstance(data, str) and kind in (int, float) and _NUMBER.match(data):
+        data = float(data) if not _NUMBER.match(data)[1] else int(data)  # type: ignore[index]
+    if isinstance(data, str) and kind is bool:
+        return _BOOLEANS.get(data.casefold(), data)
+    return data
+
+
+_NUMBER = re.compile(
+    r"(?:([-+]?\d{1,18})|[-+]?(?:\d{1,18}\.?\d{0,18}|\.\d{1,18})(?:e[-+]?\d{1,2})?)\Z", re.ASCII | re.IGNORECASE
+)
+_BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "none": False}
 
 
 @cache

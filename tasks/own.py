@@ -78,7 +78,7 @@ def _reduced(task: Task[Any]) -> tuple[Any, ...]:
 
 def _file(name: str, target: str, folders: list[Path]) -> tuple[ModuleType, Path]:
     for folder in folders:
-        path = (folder / Path(target).expanduser()).resolve()
+        path = (folder / Path(os.path.expandvars(target)).expanduser()).resolve()
         if path.is_file():
             break
     else:

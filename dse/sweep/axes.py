@@ -14,6 +14,7 @@ from dse.errors import UserError, nearest
 from dse.recipe import SELECTORS, is_option_path
 from dse.sweep.labels import HEAD, Label, label_of, text_of
 from dse.sweep.numerics import option_data
+from dse.sweep.option_names import advice
 from dse.sweep.ranges import Range, read_range
 from dse.sweep.source import At
 from dse.sweep.values import task_value, training_value
@@ -140,7 +141,8 @@ def no_point(path: str, others: tuple[str, ...]) -> str:
     head = path.split(".")[0]
     if head in others:
         return f"{path!r} names no option; write for example {'training.lr' if head == TRAINING else 'task.size'}"
-    return f"{path}: no quantization point {head!r}{nearest(head, [*SELECTORS, *others])}"
+    tail = advice(path) or nearest(head, [*SELECTORS, *others])
+    return f"{path}: no quantization point {head!r}{tail}"
 
 
 def _axis(at: At, path: str, raw: Any, section: str) -> Axis:
@@ -156,7 +158,10 @@ def _axis(at: At, path: str, raw: Any, section: str) -> Axis:
     if isinstance(raw, Mapping):
         values = read_range(at, f"{section}: {path}", raw)
         for end, number in enumerate((values.low, values.high)):
-            _value(at / values.kind / end, section, kind, option, number)
+            typed = _value(at / values.kind / end, section, kind, option, number)
+            if type(typed) is int and not values.whole:
+                whole = "log_int" if values.log else "int"
+                raise (at / values.kind / end).error(f"{section}: {path} takes whole numbers; write {{{whole}: [...]}}")
         return Axis(path, kind, option, values, (), at)
     typed = tuple(_value(at / index, section, kind, option, value) for index, value in enumerate(raw))
     return Axis(path, kind, option, typed, tuple(map(label_of, typed)), at)

@@ -17,6 +17,7 @@ from dse.sweep.labels import Label, label_of, text_of
 from dse.sweep.numerics import Unusable, apply, option_data
 from dse.sweep.source import At
 from dse.sweep.values import training_value
+from dse.sweep.words import meant
 
 _SHAPE = "a recipe, {recipe: name, path: value}, or {name: one of these}"
 
@@ -69,10 +70,12 @@ def _read(at: At, item: Any, known: Mapping[str, Recipe]) -> Baseline:
 
 
 def _plain(at: At, name: str, recipe: str, known: Mapping[str, Recipe]) -> Baseline:
-    return Baseline(name, recipe, _recipe(at, recipe, known), {}, {}, True, at)
+    own = meant(recipe, known)
+    return Baseline(own if name == recipe else name, own, _recipe(at, own, known), {}, {}, True, at)
 
 
 def _recipe(at: At, name: Any, known: Mapping[str, Recipe]) -> Recipe:
+    name = meant(name, known)
     if not isinstance(name, str) or name not in known:
         raise at.error(f"baseline: unknown recipe {name!r}{nearest(name, known)}")
     return known[name]

@@ -1,6 +1,7 @@
 """The JSON Schema of sweep files, from the registries: with it an editor completes and checks them.
 
-The schema allows everything that the loader takes (a test holds this), and refuses most of what it refuses: what
+The schema allows every form that the loader takes, the shorthands among them (tests hold this), in the spelling of this
+page: words in upper case, with hyphens or in quotes are marked. It refuses most of what the loader refuses: what
 depends on several values at once only the loader can tell.
 """
 
@@ -24,13 +25,19 @@ from dse.sweep.editor_values import (
     value_definitions,
 )
 from dse.sweep.labels import HEAD
-from dse.sweep.ranges import KINDS, PARTS
+from dse.sweep.option_names import SINGULAR, bare_names
+from dse.sweep.ranges import ENDS, KINDS, PARTS
 from dse.sweep.schema import SearchFile, SweepFile, TaskBlock, WhenBlock
 from dse.sweep.search import METHODS, OBJECTIVES
 from tasks import TASKS
 
 _NOTHING: Schema = {"type": "null"}
 _TEXT: Schema = {"type": "string"}
+_SEVERAL: Schema = {"type": "string", "pattern": r"[*?\[,]|^all$"}
+"""A word for several names: ``all``, a pattern, or names with commas between them."""
+_CALL: Schema = {"type": "string", "pattern": r"^\w+\(.*\)$"}
+"""An object as a plan prints it."""
+_NUMBERS: Schema = {"type": "string", "pattern": r"^[-+.\deE]+(, *[-+.\deE]+)*$"}
 
 
 def schema_json() -> dict[str, Any]:
@@ -38,15 +45,15 @@ def schema_json() -> dict[str, Any]:
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "A sweep of dse",
-        **closed(_described(SweepFile, _file())),
+        **closed({**_described(SweepFile, _file()), **_short_keys()}, {"^x-": {}}),
         "definitions": {
             **value_definitions(),
             "range": _range(),
             "grid": either(closed(*_axes(ranges=True)), _NOTHING),
             "zip": either(closed(*_axes(ranges=False)), listed(closed(*_axes(ranges=False)), 0), _NOTHING),
-            "when": either(listed(closed(_described(WhenBlock, _when())), 0), _NOTHING),
+            "when": either(*_one_or_listed(closed(_described(WhenBlock, _when()))), _NOTHING),
             "rule": _rule(),
-            "training": either(closed(training_settings()), _NOTHING),
+            "training": either(closed(_prefixed(training_settings())), _NOTHING),
             "recipe": _recipe(),
             "recipe_name": either({"enum": list(RECIPES)}, _TEXT),
             "config": _config(),
@@ -61,21 +68,60 @@ def _file() -> dict[str, Schema]:
     return {
         "include": either(_TEXT, listed(_TEXT, 0), _NOTHING),
         "name": either({**_TEXT, "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"}, _NOTHING),
-        "tasks": listed(either({"enum": list(TASKS)}, {**_TEXT, "pattern": ":"}, *map(_task, TASKS), _own_task())),
-        "recipes": listed(either({"enum": list(RECIPES)}, one_entry(reference("recipe")))),
-        "seeds": either({"type": "integer", "minimum": 1, "maximum": 1_000_000}, listed(seed)),
-        "baseline": either(baseline, listed(baseline)),
+        "tasks": _tasks(),
+        "recipes": _recipes(),
+        "seeds": either({"type": "integer", "minimum": 1, "maximum": 1_000_000}, listed(seed), _NUMBERS),
+        "baseline": either(baseline, listed(baseline), _SEVERAL),
         "training": reference("training"),
         **{key: reference(key) for key in ("grid", "zip", "when")},
-        "exclude": either(listed(reference("rule"), 0), _NOTHING),
-        "search": either(*map(_search, METHODS)),
+        "exclude": either(*_one_or_listed(reference("rule")), _NOTHING),
+        "search": either(*map(_search, METHODS), {"enum": [m for m in METHODS if None not in METHODS[m].values()]}),
         "probes": either(closed({"every": {"type": "integer", "minimum": 1}, "layers": _TEXT}), _NOTHING),
     }
 
 
+def _short_keys() -> dict[str, Schema]:
+    """Other words for the keys of a file, and training settings without their key."""
+    file = _file()
+    keys = {word: file[key] for word, key in SINGULAR.items()}
+    return {**keys, **{name: schema for name, schema in _prefixed(training_settings()).items() if name not in file}}
+
+
+def _prefixed(settings: dict[str, Schema]) -> dict[str, Schema]:
+    """Settings, each with and without ``training.`` before it."""
+    return {**settings, **{f"training.{name}": schema for name, schema in settings.items()}}
+
+
+def _one_or_listed(item: Schema) -> tuple[Schema, Schema]:
+    return item, listed(item, 0)
+
+
+def _tasks() -> Schema:
+    path = {**_TEXT, "pattern": ":"}
+    beside = either(*({"type": "object", "required": [key], "properties": {key: _TEXT}} for key in ("name", "task")))
+    item = either({"enum": list(TASKS)}, path, _SEVERAL, _CALL, *map(_task, TASKS), _own_task(), beside)
+    whole = closed({name: either(_task_settings(name), _NOTHING) for name in TASKS}, {":": {}})
+    return either(listed(item), {"enum": list(TASKS)}, path, _SEVERAL, _CALL, {**whole, "minProperties": 1}, beside)
+
+
+def _recipes() -> Schema:
+    beside = {"type": "object", "required": ["base"], "properties": {"name": _TEXT, "label": _TEXT}}
+    value = either(reference("recipe"), reference("recipe_name"))
+    item = either({"enum": list(RECIPES)}, _SEVERAL, one_entry(value), {**beside, "minProperties": 2})
+    whole = {"type": "object", "minProperties": 1, "additionalProperties": value}
+    return either(listed(item), {"enum": list(RECIPES)}, _SEVERAL, whole, {**beside, "minProperties": 2})
+
+
+def _task_settings(name: str) -> Schema:
+    options = task_options(TASKS[name])
+    return closed(
+        {**_prefixed(training_settings()), **options, **{f"task.{o}": options[o] for o in options}, **_task_block()}
+    )
+
+
 def _task(name: str) -> Schema:
     """{name: {option: value, training: {...}, grid: {...}}}"""
-    settings = closed({**task_options(TASKS[name]), **_task_block()})
+    settings = _task_settings(name)
     return {**closed({name: either(settings, _NOTHING)}), "minProperties": 1}
 
 
@@ -95,8 +141,9 @@ def _when() -> dict[str, Schema]:
 
 def _rule() -> Schema:
     """{axis: value}, {axis: [values]} or {axis: {not: value}}; a value may be written as its label: anything goes."""
-    known: dict[str, Schema] = {head: {} for head in HEAD}
+    known: dict[str, Schema] = {head: {} for head in (*HEAD, *(f"{head}s" for head in HEAD))}
     explicit, patterns = option_paths()
+    known |= dict.fromkeys(bare_names(), _ANY)
     return either(closed({**known, **dict.fromkeys(explicit, _ANY)}, dict.fromkeys(patterns, _ANY)), _NOTHING)
 
 
@@ -107,23 +154,35 @@ def _axes(*, ranges: bool) -> tuple[dict[str, Schema], dict[str, Schema]]:
     """Path -> the list of its values, or a range of numbers; and the same for patterns of paths."""
 
     def values(value: Schema) -> Schema:
-        return either(listed(value), reference("range")) if ranges else listed(value)
+        several = [listed(either(value, _CALL)), value, _CALL, {**_TEXT, "pattern": ","}]
+        return either(*several, reference("range")) if ranges else either(*several)
 
     explicit, patterns = option_paths()
-    return {path: values(value) for path, value in explicit.items()}, {p: values(v) for p, v in patterns.items()}
+    found = {path: values(value) for path, value in explicit.items()}
+    bare = {name: found[path] for name, path in bare_names().items()}
+    found["schedule"] = either(found["schedule"], found["training.schedule"])
+    found["training.betas"] = bare["betas"] = either(found["training.betas"], listed({"type": "number"}))
+    kinds = ("training", "task")
+    nested = {
+        kind: closed({p.partition(".")[2]: own for p, own in found.items() if p.startswith(f"{kind}.")})
+        for kind in kinds
+    }
+    return {**found, **bare, **nested}, {p: values(v) for p, v in patterns.items()}
 
 
 def _recipe() -> Schema:
     """{base: name, path: value}; nothing for a recipe of the gallery."""
     explicit, patterns = option_paths(numerics=True)
     inline = {**closed({"base": reference("recipe_name"), **explicit}, patterns), "required": ["base"]}
-    return either(inline, {"type": "object", "maxProperties": 0}, _NOTHING)
+    named = {**closed({"recipe": reference("recipe_name"), **explicit}, patterns), "required": ["recipe"]}
+    return either(inline, named, {"type": "object", "maxProperties": 0}, _NOTHING)
 
 
 def _config() -> Schema:
     """{recipe: name, path: value}: a baseline."""
     explicit, patterns = option_paths(numerics=True)
-    training = {f"training.{name}": value for name, value in training_settings().items()}
+    training = _prefixed({name: value for name, value in training_settings().items() if name != "schedule"})
+    training["training.schedule"] = training_settings()["schedule"]
     return {**closed({"recipe": reference("recipe_name"), **training, **explicit}, patterns), "required": ["recipe"]}
 
 
@@ -134,7 +193,12 @@ def _range() -> Schema:
     kinds = [
         {**closed({kind: {**ends, "description": what}, **own}), "required": [kind]} for kind, what in KINDS.items()
     ]
-    return either(*kinds)
+    words: dict[str, Schema] = {
+        **{end: {"type": "number"} for end in ENDS},
+        "log": {"type": "boolean"},
+        "scale": {"enum": ["log", "linear"]},
+    }
+    return either(*kinds, {**closed({**words, **own}), "minProperties": 2})
 
 
 def _search(method: str) -> Schema:

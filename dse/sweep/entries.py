@@ -17,9 +17,12 @@ from dse.sweep.numerics import Unusable, apply, option_data
 from dse.sweep.schema import TaskBlock, checked
 from dse.sweep.source import At
 from dse.sweep.values import checked_task, checked_training
+from dse.sweep.words import meant
 from tasks import TASKS
-from tasks.base import Task
+from tasks.base import Task, Training
 from tasks.own import find, is_path
+
+_SETTINGS = tuple(f.name for f in fields(Training))
 
 Items = Sequence[tuple[At, Any]]
 """The items of a list of the file, each with its place."""
@@ -85,6 +88,7 @@ def _task(at: At, item: Mapping[str, Mapping[str, Any]]) -> TaskEntry:
         raise at.error(f"tasks: unknown task {name!r}{nearest(name, TASKS)}")
     options = {key: value for key, value in settings.items() if key not in TaskBlock.model_fields}
     known = [f.name for f in fields(TASKS[name])]
+    loose = {option: options.pop(option) for option in list(options) if option not in known and option in _SETTINGS}
     for option in options:
         if option not in known:
             near = nearest(option, [*known, *TaskBlock.model_fields])
@@ -92,6 +96,9 @@ def _task(at: At, item: Mapping[str, Mapping[str, Any]]) -> TaskEntry:
     training = settings.get("training") or {}
     if not isinstance(training, Mapping):
         raise (inside / "training").error(f"tasks: training: expected a mapping, found {training!r}")
+    if twice := loose.keys() & training.keys():
+        raise inside.error(f"tasks: {next(iter(twice))} is said twice: beside the options and under training")
+    training = {**loose, **training}
     task = checked_task(inside, name, options)
     return TaskEntry(task, checked_training(inside / "training", training), at)
 
@@ -113,14 +120,25 @@ def read_recipes(items: Items) -> tuple[RecipeEntry, ...]:
             raise at.error(f"recipes: {label!r} is listed twice")
         known = {**RECIPES, **{name: entry.recipe for name, entry in found.items()}}
         if not settings:
+            label = meant(label, known)
+            if label in found:
+                raise at.error(f"recipes: {label!r} is listed twice")
             if label not in known:
-                raise at.error(f"recipes: unknown recipe {label!r}{nearest(label, known)}")
+                raise at.error(f"recipes: unknown recipe {label!r}{_as_printed(label, known) or nearest(label, known)}")
             found[label] = RecipeEntry(known[label], at)
             continue
         if label in RECIPES:
             raise at.error(f"recipes: {label!r} is in the gallery; a changed recipe needs a name of its own")
         found[label] = RecipeEntry(_inline(at / label, label, settings, known), at)
     return tuple(found.values())
+
+
+def _as_printed(label: str, known: Mapping[str, Recipe]) -> str:
+    """How to write a configuration that was copied from a plan, ``mxfp4 G.rounding=stochastic``; else nothing."""
+    base, _, rest = label.partition(" ")
+    if meant(base, known) not in known or "=" not in rest:
+        return ""
+    return f"; a changed recipe needs a name of its own: {{mine: {{base: {base}, {rest.strip().replace('=', ': ')}}}}}"
 
 
 def _inline(at: At, label: str, settings: Mapping[str, Any], known: Mapping[str, Recipe]) -> Recipe:
@@ -130,6 +148,7 @@ def _inline(at: At, label: str, settings: Mapping[str, Any], known: Mapping[str,
         raise at.error(f"recipes: {label!r} needs a base; write {{{label}: {{base: nvfp4, ...}}}}")
     if not label or label != label.strip() or not label.isprintable():
         raise at.error(f"recipes: {label!r} is no name")
+    base = meant(base, known)
     if not isinstance(base, str) or base not in known:
         raise (at / "base").error(f"recipes: unknown recipe {base!r}{nearest(base, known)}")
     overrides = [(path, option_data(value)) for path, value in settings.items() if path != "base"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from typing import NamedTuple
 from dse.errors import UserError, nearest
 from dse.sweep.schema import SweepFile, parse
 from dse.sweep.source import At, Source, read_source
+from dse.sweep.spelling import written_out
 
 _MOST = 100
 
@@ -40,7 +42,7 @@ def text_of_files(files: Sequence[File]) -> str:
 
 
 def _read(path: Path, above: list[Path], found: dict[Path, File]) -> None:
-    source = read_source(path)
+    source = written_out(read_source(path))
     file = File(source, parse(source))
     own = _key(path)
     for index, name in enumerate(file.keys.include):
@@ -59,14 +61,24 @@ def _read(path: Path, above: list[Path], found: dict[Path, File]) -> None:
 
 def _target(at: At, path: Path, name: str) -> Path:
     """The included file's path, from the folder of the including one."""
+    written, name = name, expanded(at, name)
     target = Path(os.path.normpath(path.parent / name)) if name else path.parent
     try:
         if target.is_file():
             return target
     except (OSError, ValueError):  # a name too long, or with a character that no file has
         raise at.error(f"include: {name!r} cannot be read") from None
+    name = written
     near = [os.path.relpath(p, path.parent) for p in _neighbours(target) if _key(p) != _key(path)]
     raise at.error(f"include: {name!r} is no file{nearest(name, near)}")
+
+
+def expanded(at: At, name: str) -> str:
+    """A path with ``~`` and ``$VARIABLE`` replaced. Raises UserError (file:line) for a variable that is not set."""
+    found = os.path.expanduser(os.path.expandvars(name))  # noqa: PTH111 - text, which may be no path at all
+    if unset := re.search(r"\$(\w+|\{\w+\})", found):
+        raise at.error(f"include: {name!r}: the environment variable {unset[1].strip('{}')} is not set")
+    return found
 
 
 def _neighbours(target: Path) -> list[Path]:

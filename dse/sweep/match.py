@@ -9,6 +9,7 @@ from dse.errors import nearest
 from dse.sweep.labels import Label, label_of, text_of
 from dse.sweep.numerics import option_data
 from dse.sweep.source import At
+from dse.sweep.words import is_pattern, matching, meant
 
 NOT = "not"
 
@@ -41,11 +42,15 @@ def wanted(
     exact = {_exact(label): label for label in labels}
     found = frozenset()
     for value in values:
-        label = label_of(option_data(value))
+        label = label_of(value) if _exact(label_of(value)) in exact else label_of(option_data(value))
+        if axis in ("task", "recipe"):
+            label = meant(label, [*map(str, labels), *(names or {}).values()])
         own = {known for known in labels if names is not None and names[known] == label}
         if not own and _exact(label) in exact:
             own = {exact[_exact(label)]}
         own = own or {known for known in labels if axis != "recipe" and plain(known) == label}
+        if not own and axis == "recipe" and is_pattern(value):
+            own = set(matching(value, [known for known in labels if isinstance(known, str)]))
         if not own:
             near = nearest(text_of(value), _spoken(axis, labels, names))
             raise at.error(f"{section}: axis {axis!r} has no value {text_of(value)!r}{near}")

@@ -18,7 +18,8 @@ from dse.errors import OptionError
 from dse.formats import Format
 from dse.gemm import Gemm
 from dse.meaning import check
-from dse.recipe import POINTS, SELECTORS, Recipe, override
+from dse.recipe import GEMMS, POINTS, SELECTORS, Recipe, override
+from dse.sweep.words import boolean, call, folded, number, technique
 
 Setting = tuple[str, Any]
 """A path and what YAML holds for it."""
@@ -37,8 +38,22 @@ class Unusable(OptionError):
 
 
 def option_data(value: Any) -> Any:
-    """What a numerics option receives for YAML's ways to say no: null, none and off are all 'none'."""
-    return "none" if value is None or value == "off" else value
+    """What a numerics option receives, in one spelling: null, none and off are all 'none', a number in quotes is one.
+
+    >>> option_data("hadamard(size=32)"), option_data("E2M1"), option_data("off")
+    ({'hadamard': {'size': 32}}, 'e2m1', 'none')
+    """
+    if value is None:
+        return "none"
+    if isinstance(value, str):
+        value = call(value)
+    if isinstance(value, str):
+        if folded(value) in ("none", "off"):
+            return "none"
+        read: Any = number(value)
+        read = boolean(value) if read is None else read
+        return technique(value) if read is None else read
+    return technique(value)
 
 
 def apply(recipe: Recipe, settings: Sequence[Setting]) -> Recipe:
@@ -159,6 +174,7 @@ def _set(recipe: Recipe, path: str, data: Any) -> Recipe:
 
 def _meaningful(recipe: Recipe, settings: Sequence[tuple[Hashable, Setting]]) -> Recipe:
     """The recipe when its options mean something together, else Unusable at the setting that the reason names."""
+    recipe = _released(recipe, settings)
     try:
         check(recipe)
     except OptionError as error:
@@ -166,6 +182,26 @@ def _meaningful(recipe: Recipe, settings: Sequence[tuple[Hashable, Setting]]) ->
         named = [position for position, (path, _) in settings if option in path.split(".")]
         raise Unusable({(named or [position for position, _ in settings] or [0])[-1]: error}) from None
     return recipe
+
+
+def _released(recipe: Recipe, settings: Sequence[tuple[Hashable, Setting]]) -> Recipe:
+    """The recipe without what its unquantized GEMMs have left over, where no setting asked for it.
+
+    With both operands in BF16 a rotation cancels and forward copies are the originals: ``{base: nvfp4, wgrad: bf16}``
+    is the GEMM without them.
+    """
+    asked = {part for _, (path, _) in settings for part in path.split(".")}
+    loose = [name for name in GEMMS if not _blocks(getattr(recipe, name))]
+    if "rotation" not in asked:
+        changed = {n: replace(gemm, rotation=None) for n in loose if (gemm := getattr(recipe, n)).rotation is not None}
+        recipe = replace(recipe, **changed) if changed else recipe
+    if "backward_source" not in asked and recipe.backward_source == "forward" and "fprop" in loose:
+        recipe = replace(recipe, backward_source="original")
+    return recipe
+
+
+def _blocks(gemm: Gemm) -> bool:
+    return isinstance(gemm.lhs, BlockQuantizer) or isinstance(gemm.rhs, BlockQuantizer)
 
 
 _LAST = 100

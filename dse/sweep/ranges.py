@@ -20,6 +20,8 @@ KINDS = {
     "int": "whole numbers, evenly",
     "log_int": "whole numbers, evenly in their logarithm",
 }
+ENDS = {"min": 0, "low": 0, "max": 1, "high": 1}
+"""Other words for the ends: ``{min: 1e-4, max: 1e-2, log: true}`` is ``{log: [1e-4, 1e-2]}``."""
 PARTS = {"step": "distance of neighbours, counted from the low end", "levels": "how many values a grid search takes"}
 
 _DIGITS, _MOST_LEVELS = 4, 1000

@@ -19,7 +19,10 @@ def _named(value: Any) -> Any:
         return {value: {}}
     if isinstance(value, dict) and len(value) == 1:
         return {name: {} if options is None else options for name, options in value.items()}
-    raise PydanticCustomError("sweep", "expected a name, or one {name: {option: value}}, found {found}", _found(value))
+    text = "expected a name, or one {name: {option: value}}, found {found}"
+    if isinstance(value, dict) and "base" in value:
+        text = "a changed recipe needs a name of its own: {mine: {base: nvfp4, ...}}; found {found}"
+    raise PydanticCustomError("sweep", text, _found(value))
 
 
 def _seeds(value: Any) -> Any:
@@ -169,7 +172,10 @@ def _translate(model: type[BaseModel], error: ErrorDetails, at: At, section: str
     owner = ".".join([section] * bool(section) + [str(key) for key in loc if not isinstance(key, int)])
     kind, value = error["type"], error["input"]
     if kind == "extra_forbidden":
-        text = f"{section}: " * bool(section) + f"unknown key {loc[-1]!r}{nearest(loc[-1], keys_of(model))}"
+        tail = nearest(loc[-1], keys_of(model))
+        if loc == ("seed",) and model is SweepFile:
+            tail = f"; write seeds: [{value}] for this seed, or seeds: {value} for so many"
+        text = f"{section}: " * bool(section) + f"unknown key {loc[-1]!r}{tail}"
     elif kind == "too_short":
         text = f"{owner}: the list is empty"
     elif kind == "string_pattern_mismatch":

@@ -6,6 +6,7 @@ numbers are finite, a key may stand once in its mapping, and nothing beyond plai
 
 from __future__ import annotations
 
+import codecs
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -117,17 +118,52 @@ class _Builder:
 
     def _mapping(self, node: MappingNode, place: Place) -> dict[str, Any]:
         data: dict[str, Any] = {}
+        merged: set[str] = set()
         for key, value in node.value:
             line = key.start_mark.line + 1
+            if isinstance(key, ScalarNode) and (
+                str(key.tag) == _TAG + "merge" or (key.value, key.style) == ("<<", None)
+            ):
+                merged |= self._merge(value, data, place, line)
+                continue
             if not isinstance(key, ScalarNode) or str(key.tag) != _TAG + "str":
                 raise _error(self.path, line, f"a key must be text, not {_shown(key)}")
             name = str(key.value)
-            if name in data:
+            if name in merged:  # what is written out counts, wherever the merge stands
+                self._forget((*place, name))
+                merged.discard(name)
+            elif name in data:
                 first = self.lines[*place, name]
                 raise _error(self.path, line, f"duplicate key {name!r} (first on line {first})")
             self.lines[*place, name] = line
             data[name] = self.build(value, (*place, name))
         return data
+
+    def _merge(self, node: Node, data: dict[str, Any], place: Place, line: int) -> set[str]:
+        """Adds the keys of ``<<: *anchor`` or ``<<: [*one, *other]`` that are not there yet; gives their names."""
+        nodes = node.value if isinstance(node, SequenceNode) else [node]
+        added: set[str] = set()
+        for number, own in enumerate(nodes):
+            if not isinstance(own, MappingNode):
+                raise _error(self.path, line, "'<<' merges a mapping, or a list of mappings: <<: *anchor")
+            inside = (*place, f"<<{len(self.lines)} {number}")
+            for name, value in self.build(own, inside).items():
+                if name not in data:
+                    data[name] = value
+                    added.add(name)
+                    self._move((*inside, name), (*place, name), value)
+        return added
+
+    def _move(self, old: Place, new: Place, value: Any) -> None:
+        self.lines[new] = self.lines[old]
+        for key, inner in (
+            value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        ):
+            self._move((*old, key), (*new, key), inner)
+
+    def _forget(self, place: Place) -> None:
+        for known in [known for known in self.lines if known[: len(place)] == place]:
+            del self.lines[known]
 
 
 def _scalar(path: Path, line: int, tag: str, text: str) -> str | int | float | bool | None:
@@ -166,7 +202,8 @@ def _read(path: Path) -> str:
     if len(raw) > _BYTES:
         raise UserError(f"{path}: larger than {_BYTES:,} bytes, so not a sweep")
     try:
-        return raw.decode("utf-8-sig").replace("\r\n", "\n")
+        wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return raw.decode("utf-16" if wide else "utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise _error(path, raw.count(b"\n", 0, error.start) + 1, "not UTF-8 text") from None
 
