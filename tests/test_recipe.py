@@ -93,7 +93,7 @@ def test_points_a_recipe_does_not_quantize_are_left_alone() -> None:
         ("mxfp4", "wgrd.rhs.rounding", "up", "no quantization point 'wgrd'; did you mean 'wgrad'?"),
         ("mxfp4", "G", "up", "G: names no option"),
         ("mxfp4", "*.block", -1, "*.block: block must be at least 0 (0: all), not -1"),
-        ("mxfp4", "*.block", "16", "*.block: expected int, found '16'"),
+        ("mxfp4", "*.block", "sixteen", "*.block: expected int, found 'sixteen'"),
         ("mxfp4", "*.block", 16.0, "*.block: expected int, found 16.0"),
         ("mxfp4", "*.block", True, "*.block: expected int, found True"),
         ("mxfp4", "*.constant", 7, "*.constant: constant must lie in (0, 6], not 7.0"),
