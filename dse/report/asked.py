@@ -20,10 +20,11 @@ def asked(sweep: Sweep, results: Path | None) -> dict[str, list[tuple[str, str, 
     space, search = sweep.space, sweep.search
     if space is None or search.method == "grid" or (search.needs_results and results is None):
         return {}
+    from dse.run.identity import identity
     from dse.run.search import journal
     from dse.sweep.draw import drawn
 
-    written = journal.asked(results, sweep.name, space) if search.needs_results and results else {}
+    written = journal.asked(results, identity(sweep, results), space) if search.needs_results and results else {}
     there = {(str(labels["task"]), config) for labels, config in _configs(sweep)}
     found: dict[str, list[tuple[str, str, Assignment]]] = {}
     for task in space.tasks:

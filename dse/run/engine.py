@@ -18,7 +18,7 @@ from dse.run.executors import DEFAULT, Executor, Judge, make_executor
 from dse.run.halving import counted, rule
 from dse.run.interrupt import URGENT
 from dse.run.lock import InUse
-from dse.run.manifest import Manifest, read_manifests
+from dse.run.manifest import Manifest, read_manifests, settle
 from dse.run.news import News
 from dse.run.pick import called, pick
 from dse.run.record import FAILED, Record
@@ -27,7 +27,7 @@ from dse.run.search import SearchLoop, so_far
 from dse.run.session import Session
 from dse.run.store import Store
 from dse.run.summary import Summary, summarize
-from dse.run.tracking import BEHIND
+from dse.run.tracking import mark
 
 if TYPE_CHECKING:
     from dse.sweep import Cell, Sweep
@@ -65,6 +65,7 @@ def run_sweep(
     """
     clock = time.monotonic()
     runner = make_executor(executor, workers, data_dir, device, timeout, rule(sweep), sweep.probes, store.folder, gpus)
+    settle(sweep, store.folder)
     news = News(store.shards, store.parquet)  # before one looks at the results: nothing falls between
     search = _search(sweep, store, retry, runner) if sweep.search.needs_results and not only else None
     sweep = search.sweep if search else so_far(sweep, store.folder)
@@ -133,11 +134,11 @@ def _search(sweep: Sweep, store: Store, retry: str, runner: Executor) -> SearchL
 
 def _remember(sweep: Sweep, store: Store) -> None:
     """A sweep whose trials other sweeps have run gets its MLflow experiment when the dashboard is opened next."""
-    manifest = Manifest.of(sweep)
+    manifest = Manifest.of(sweep, store.folder)
     if manifest not in read_manifests(store.folder, sweep.name):
         with suppress(UserError, OSError):  # it is fine to look at results that one may not write
             manifest.write(store.folder)
-            (store.folder / BEHIND).touch()
+            mark(store.folder, manifest.identity)
 
 
 def _compact(store: Store) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from dse.run.manifest import Manifest
 from dse.run.projection import Projection
 from dse.run.record import Record
-from dse.run.tracking import BEHIND, DATABASE
+from dse.run.tracking import DATABASE, mark
 
 
 class Tracker:
@@ -29,8 +29,9 @@ class Tracker:
         self._queue: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
         self._offered, self._written, self._held = 0, 0, 0
         self._failure = ""
+        self._mark: Path | None = None
         with suppress(OSError):
-            (results / BEHIND).touch()
+            self._mark = mark(results, manifest.identity)
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
         for record in known:
             self._offer(record)
@@ -54,9 +55,9 @@ class Tracker:
             self._thread.join(seconds)
         missing = self._offered - self._written - self._held
         if not missing and not self._failure:
-            if not self._held:
+            if not self._held and self._mark:
                 with suppress(OSError):
-                    (self._results / BEHIND).unlink(missing_ok=True)
+                    self._mark.unlink(missing_ok=True)
             return ""
         why = f" ({self._failure})" if self._failure else ""
         return f"MLflow: {missing} runs not yet projected{why}; `dse dashboard --rebuild` adds them"
@@ -74,7 +75,7 @@ class Tracker:
             self._failure = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
     def _project(self) -> None:
-        projection = Projection(self._results / DATABASE, self._manifest.name)
+        projection = Projection(self._results / DATABASE, self._manifest.title)
         known: dict[str, Record] = {}  # without what fills megabytes: there may be very many
         waiting: dict[str, list[Record]] = defaultdict(list)
         while (record := self._queue.get()) is not None:

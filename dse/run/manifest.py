@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.errors import UserError
+from dse.run.identity import FOLDER, known, lookup, resolved, slug
+from dse.run.lock import turn
 
 if TYPE_CHECKING:
     from dse.sweep import Cell, Label, Sweep
@@ -34,41 +36,88 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A sweep as it was last run: its name, the YAML as read, its cells, and the file as it was named."""
+    """A sweep as it was last run: its name, the YAML as read, its cells, and the file as it was named.
+
+    ``identity``: the name of its files in the results folder; ``paths``: where its file has been seen, resolved;
+    ``options``: of the command line, those that were given and that running its trials needs, by their names.
+    """
 
     name: str
     text: str
     entries: tuple[Entry, ...]
     path: str = ""
+    identity: str = ""
+    paths: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, sweep: Sweep) -> Manifest:
-        return cls(sweep.name, sweep.text, tuple(map(Entry.of, sweep.cells)), str(sweep.path))
+    def of(cls, sweep: Sweep, results: Path, options: Mapping[str, str] | None = None) -> Manifest:
+        """Of a sweep with its cells, in a results folder. ``options``: those of the last run without any."""
+        own, paths = lookup(sweep, results)
+        given = dict(options) if options is not None else _options(results, own)
+        all_paths = tuple(dict.fromkeys([*paths, resolved(sweep.path)]))
+        return cls(sweep.name, sweep.text, tuple(map(Entry.of, sweep.cells)), str(sweep.path), own, all_paths, given)
+
+    def grown(self, sweep: Sweep) -> Manifest:
+        """The same with the cells that the sweep has by now."""
+        return replace(self, entries=tuple(map(Entry.of, sweep.cells)))
+
+    @property
+    def title(self) -> str:
+        """The sweep's name; followed by what tells it apart where others have the same one."""
+        own, plain = self.identity or slug(self.name), slug(self.name)
+        return self.name if own == plain else f"{self.name} ({own.removeprefix(plain).lstrip('-')})"
 
     def write(self, results: Path) -> None:
-        """Writes ``sweeps/NAME.json`` into the results folder, in one step."""
-        path = results / "sweeps" / _file(self.name)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}-{time.time_ns()}.tmp")
+        """Writes ``sweeps/IDENTITY.json`` into the results folder, in one step."""
+        path = results / FOLDER / f"{self.identity or slug(self.name)}.json"
+        temporary = path.with_name(f"{path.stem[:32]}.{os.getpid()}-{time.time_ns()}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(asdict(self), separators=(",", ":")))
+            temporary.write_text(json.dumps(asdict(self), separators=(",", ":")), encoding="utf-8")
             os.replace(temporary, path)  # noqa: PTH105
         except OSError as error:
             raise UserError(f"results folder {results} is not writable: {error.strerror or error}") from None
 
 
+def settle(sweep: Sweep, results: Path) -> str:
+    """The identity of a sweep, written down when it is new, so that no other sweep gets it.
+
+    A folder that cannot be written is left alone: it is fine to look at results that one may not change.
+    """
+    with suppress(UserError), turn(results / FOLDER, ".turn"):
+        own, paths = lookup(sweep, results)
+        if not paths:
+            Manifest.of(sweep, results).write(results)
+        return own
+    return lookup(sweep, results)[0]
+
+
 def read_manifests(results: Path, name: str | None = None) -> Sequence[Manifest]:
-    """The sweeps that were ever run into a results folder, or the one of a name; damaged files are left out."""
+    """The sweeps that were ever run into a results folder, or those of a name; damaged files are left out."""
     found = []
-    for path in sorted((results / "sweeps").glob(_file(name) if name else "*.json")):
-        try:
-            data = json.loads(path.read_text())
-            entries = tuple(Entry(**entry) for entry in data["entries"])
-            found.append(Manifest(data["name"], data["text"], entries, data.get("path", "")))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+    paths = [results / FOLDER / f"{one.identity}.json" for one in known(results, name)] if name else None
+    for path in sorted((results / FOLDER).glob("*.json")) if paths is None else paths:
+        if (own := _read(path)) is not None and name in (None, own.name):
+            found.append(own)
     return found
 
 
-def _file(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", name) + ".json"
+def read_manifest(results: Path, identity: str) -> Manifest | None:
+    """The manifest of an identity; None where there is none that can be read."""
+    return _read(results / FOLDER / f"{identity}.json")
+
+
+def _read(path: Path) -> Manifest | None:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        entries = tuple(Entry(**entry) for entry in data["entries"])
+        more = tuple(data.get("paths", ())), dict(data.get("options", {}))
+        return Manifest(data["name"], data["text"], entries, data.get("path", ""), path.stem, *more)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _options(results: Path, identity: str) -> Mapping[str, str]:
+    own = read_manifest(results, identity)
+    return own.options if own else {}

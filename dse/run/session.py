@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from signal import SIGHUP, Signals
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ from dse.run.search.supply import Growing
 from dse.run.sharing import SharedQueue, stamp
 from dse.run.standing import Standing
 from dse.run.store import Store
-from dse.run.tracking import BEHIND
+from dse.run.tracking import catch_up, mark
 
 if TYPE_CHECKING:
     from dse.run.halving import Leg
@@ -64,13 +64,14 @@ class Session:
         before = {record.uid: stamp(record) for record in found if record.uid in again}
         self._settled = {record.uid for record in self._known}
         clean(store.folder, self._settled)
-        self._manifest = Manifest.of(sweep)
+        self._manifest = Manifest.of(sweep, store.folder)
         self._manifest.write(store.folder)
         self._claims = Claims(store.folder)
         self.standing = Standing(cells, self._known, runner.workers)
         name = _configuration if isinstance(runner, Judge) else None
         queue = Queue([] if rungs else pending, runner.limit, name=name)
         self._search, self._brief, self._rungs = search, not track, rungs
+        self.notes += [search.trouble] if search and search.trouble else []
         self._halted: dict[str, tuple[Cell, Record, bool]] = {}  # whose trials may go on yet
         own: Callable[[], Path | None] = lambda: store.own  # noqa: E731
         self._shared = SharedQueue(queue, self._claims, news, pending, before, own, self._hear, self._wanted)
@@ -85,7 +86,7 @@ class Session:
         with ExitStack() as stack:
             stop = stack.enter_context(graceful())
             stack.callback(self._claims.close)
-            projects = track and self._may_project(stack)
+            warning, projects = "", track and self._may_project(stack)
             if projects:
                 from dse.run.live import Tracker
 
@@ -101,9 +102,22 @@ class Session:
                 warning = self._tracker.close(patience) if self._tracker else ""
                 self.notes += [warning] if warning else []
                 if track and not projects:
-                    (self._store.folder / BEHIND).touch()
+                    with suppress(OSError):
+                        mark(self._store.folder, self._manifest.identity)
         unfinished = self.standing.left > 0 or bool(self._search and self._search.open)
-        return stop.number if unfinished else 0
+        stopped = stop.number if unfinished else 0
+        if track and not warning and not stop.is_set():
+            self._catch_up()
+        return stopped
+
+    def _catch_up(self) -> None:
+        """MLflow gets what drivers have left behind that have ended meanwhile, this one among them."""
+        try:
+            catch_up(self._store)
+        except Exception as error:  # noqa: BLE001 - the results are stored, and the marks stay
+            first = (str(error).strip().splitlines() or [""])[0]
+            why = f"{type(error).__name__}: {first}"
+            self.notes.append(f"MLflow: some runs are not yet projected ({why}); `dse dashboard` adds them")
 
     def _run(self, stop: Interrupt) -> None:
         told = set[str]()
@@ -129,6 +143,8 @@ class Session:
         supply = Growing(self._shared, self._grow) if self._search or self._rungs else self._shared
         self._grow()
         self._runner.run(supply, self._finish, on_progress, stop)
+        if stop.is_set():
+            self._shared.look()
 
     def _grow(self) -> None:
         """Whatever may run next, as far as the results go: what passes a rung, and what the search asks for."""
@@ -140,7 +156,7 @@ class Session:
             self._shared.put(cell for cell in new if cell.uid not in done)
             self._search.hear(known)
             self.standing.grow(new, known)
-            self._manifest = Manifest.of(self._search.sweep)
+            self._manifest = self._manifest.grown(self._search.sweep)
             self._manifest.write(self._store.folder)
             if self._tracker:
                 self._tracker.grow(self._manifest, known)
@@ -184,7 +200,7 @@ class Session:
         return [self._halted.pop(uid) for uid in look if not self._rungs.is_open(uid)]
 
     def _may_project(self, stack: ExitStack) -> bool:
-        """One driver at a time writes to MLflow; what the others have run, the next `dse dashboard` adds."""
+        """One driver at a time writes to MLflow while it runs; what others have run is added when they, or it, end."""
         try:
             stack.enter_context(self._store.lock())
         except InUse:

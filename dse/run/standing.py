@@ -35,6 +35,7 @@ class Standing:
         self._workers = workers
         self._seconds: dict[str, list[float]] = defaultdict(list)
         self._waiting: Counter[str] = Counter()
+        self._open: dict[str, str] = {}  # uid -> task, of the trials without a result
         self.total = 0
         self.grow(cells, known)
         self.counts: Counter[str] = Counter()  # by status, of this run
@@ -49,9 +50,10 @@ class Standing:
                 self._groups[str(cell.labels["task"]), cell.config].append((cell.uid, cell.baseline_uid))
         for record in known:
             self._note(record)
-        new = Counter(c.trial.task.name for c in cells if c.uid not in self._marks)
-        self._waiting += new
-        self.total += new.total()
+        new = {c.uid: c.trial.task.name for c in cells if c.uid not in self._marks and c.uid not in self._open}
+        self._open |= new
+        self._waiting += Counter(new.values())
+        self.total += len(new)
 
     @property
     def done(self) -> int:
@@ -69,9 +71,11 @@ class Standing:
         return self.total - self.finished
 
     def add(self, record: Record, mine: bool = True) -> None:
-        """A trial is finished, by this driver or another one."""
+        """A trial is finished, by this driver or another one; a second result of it counts no second time."""
         self._note(record)
-        self._waiting[record.task] -= 1
+        if (task := self._open.pop(record.uid, None)) is None:
+            return
+        self._waiting[task] -= 1
         if mine:
             self.counts[record.status] += 1
         else:
@@ -79,7 +83,6 @@ class Standing:
 
     def move(self, busy: int, under_way: float) -> None:
         """``busy`` trials are running, and so much of them is done, in trials' worth."""
-        self.others = 0
         self.busy, self.under_way = busy, under_way
         if busy and self._since is None:
             self._since = time.monotonic()

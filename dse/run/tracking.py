@@ -11,12 +11,14 @@ import os
 import shutil
 import sqlite3
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.errors import UserError
+from dse.run.lock import InUse
 from dse.run.manifest import Manifest, read_manifests
 from dse.run.store import Store
 
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 
 DATABASE = "mlflow.db"
 BEHIND = ".mlflow-behind"
-"""Marks a results folder with records that may have no run yet, because a driver was killed or MLflow failed."""
+"""Begins the names of the files that mark a results folder with records that may have no run yet: a driver at work on
+them makes one, and leaves it behind where it was killed, where MLflow failed, or where another driver was writing. The
+file names the sweep."""
 
 _AT_ONCE = 200
 """Whole records in memory: with probes, megabytes each."""
@@ -37,18 +41,48 @@ def project(store: Store, sweeps: Sequence[Sweep] | None = None) -> int:
     Raises UserError when a driver is at work on the folder: that one adds them by itself.
     """
     with store.lock():
-        count = _project(store, store.folder / DATABASE, _manifests(store, sweeps))
-        (store.folder / BEHIND).unlink(missing_ok=True)
+        seen = _marks(store.folder)
+        manifests = _manifests(store, sweeps)
+        count = _project(store, store.folder / DATABASE, manifests)
+        _unmark(seen, None if sweeps is None else {manifest.identity for manifest in manifests})
     return count
+
+
+def catch_up(store: Store) -> int:
+    """Adds what drivers that have ended could not add, because another one was writing; returns how many runs.
+
+    Whoever ends last finds the marks of all others: a driver marks the folder before it asks for the right to write,
+    and who has had that right looks for marks after giving it back.
+    """
+    count = 0
+    while _marks(store.folder):
+        try:
+            with store.lock():
+                seen = _marks(store.folder)
+                names = set(map(_marked, seen))
+                wanted = [own for own in read_manifests(store.folder) if own.identity in names or "" in names]
+                count += _project(store, store.folder / DATABASE, wanted)
+                _unmark(seen)
+        except InUse:  # which looks for marks when it ends
+            break
+    return count
+
+
+def mark(results: Path, identity: str) -> Path:
+    """Marks that a sweep may have records without a run. Raises OSError where the folder cannot be written."""
+    path = results / f"{BEHIND}.{time.time_ns():x}-{os.getpid()}-{next(_serial)}"
+    path.write_text(identity, encoding="utf-8")
+    return path
 
 
 def rebuild(store: Store, sweeps: Sequence[Sweep] | None = None) -> int:
     """Replaces the database by a fresh one; returns how many runs it has. Raises UserError as ``project`` does."""
     final = store.folder / DATABASE
     with store.lock():
+        seen, manifests = _marks(store.folder), _manifests(store, sweeps)
         fresh = final.with_name(f"{DATABASE}.{os.getpid()}-{next(_serial)}.tmp")
         try:
-            count = _project(store, fresh, _manifests(store, sweeps))
+            count = _project(store, fresh, manifests)
             with fresh.open("rb+") as file:
                 os.fsync(file.fileno())
             os.replace(fresh, final)  # noqa: PTH105
@@ -56,13 +90,32 @@ def rebuild(store: Store, sweeps: Sequence[Sweep] | None = None) -> int:
         finally:
             fresh.unlink(missing_ok=True)
         _forget(final)
-        (store.folder / BEHIND).unlink(missing_ok=True)
+        _unmark(seen, None if sweeps is None else {manifest.identity for manifest in manifests})
     return count
 
 
 def is_behind(results: Path) -> bool:
     """Whether ``project`` may have something to add."""
-    return (results / BEHIND).exists()
+    return bool(_marks(results))
+
+
+def _marks(results: Path) -> list[Path]:
+    return sorted(results.glob(BEHIND + "*"))
+
+
+def _marked(path: Path) -> str:
+    """The identity of the sweep that a mark is about; '' for one from before, which may be about any."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:  # it has just gone
+        return ""
+
+
+def _unmark(marks: Iterable[Path], names: Collection[str] | None = None) -> None:
+    """Removes marks; with ``names`` those that are about these sweeps alone."""
+    for path in marks:
+        if names is None or _marked(path) in names:
+            path.unlink(missing_ok=True)
 
 
 def dashboard_command(results: Path, port: int = 5000) -> list[str]:
@@ -89,7 +142,7 @@ def _project(store: Store, database: Path, manifests: Iterable[Manifest]) -> int
         wanted = {uid for entry in manifest.entries for uid in (entry.uid, entry.baseline_uid)}
         known = {record.uid: record for record in store.records(wanted, without=("curve", "evals", "probes"))}
         waiting = {entry.uid for entry in manifest.entries if entry.uid not in known}
-        projection = Projection(database, manifest.name)
+        projection = Projection(database, manifest.title)
         entries = {
             entry.uid: entry
             for entry in manifest.entries
@@ -106,7 +159,7 @@ def _project(store: Store, database: Path, manifests: Iterable[Manifest]) -> int
 
 
 def _manifests(store: Store, sweeps: Sequence[Sweep] | None) -> Sequence[Manifest]:
-    found = read_manifests(store.folder) if sweeps is None else [Manifest.of(sweep) for sweep in sweeps]
+    found = read_manifests(store.folder) if sweeps is None else [Manifest.of(sweep, store.folder) for sweep in sweeps]
     if not found:
         raise UserError(f"no sweep has been run into {store.folder} yet")
     return found

@@ -81,7 +81,7 @@ def read_spec(path: Path) -> Spec:
     probing = [file for file in files if "probes" in file.keys.model_fields_set]
     probes = [read_probes(At(file.source) / "probes", file.keys.probes) for file in probing]
     spec = Spec(
-        name=files[-1].keys.name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "sweep",
+        name=files[-1].keys.name or re.sub(r"[^\w.-]+", "-", path.stem).lstrip("._-") or "sweep",
         at=root,
         text=text_of_files(files),
         tasks=tasks,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
 
@@ -62,9 +63,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("clock")
 def test_plain_lines_are_rare(capsys: pytest.CaptureFixture[str], sweep: Sweep, result: Result) -> None:
-    cells = sweep.cells * 100
-    standing = Standing(sweep.cells, [], workers=2)
-    standing.total = len(cells)
+    trials = [(cell, replace(cell.trial, seed=seed)) for cell in sweep.cells for seed in range(200)]
+    many = [replace(cell, trial=trial, baseline_uid=trial.baseline().uid) for cell, trial in trials]
+    cells = list({cell.uid: cell for cell in many}.values())
+    assert len(cells) == 600
+    standing = Standing(cells, [], workers=2)
     display = Lines(standing)
     for index, cell in enumerate(cells):
         record = result(cell, None, status=DIVERGED, diverged_at=3, diverged_where="loss inf")

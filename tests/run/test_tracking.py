@@ -33,7 +33,7 @@ def manifest() -> Manifest:
         return Entry(uid, "b0", recipe, baseline, axes)
 
     cells = (entry("b0", "bf16", True), entry("u1", "mxfp4", **{"*.block": 16}), entry("u2", "nvfp4"))
-    return Manifest("a sweep", "name: a sweep", cells)
+    return Manifest("a sweep", "name: a sweep", cells, identity="a_sweep")
 
 
 @pytest.fixture

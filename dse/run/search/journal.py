@@ -1,7 +1,8 @@
-"""What a search has asked for: ``searches/NAME.jsonl`` in the results folder, one batch per line.
+"""What a search has asked for: ``searches/IDENTITY.jsonl`` in the results folder, one batch per line.
 
 Several drivers may write it: whoever comes second to ask a batch takes what the first has asked. A lost journal is
-written again by the search itself, from the results.
+written again by the search itself, from the results. What a damaged line has asked for is taken from the sweep's
+manifest, so that it is counted and not asked for again.
 """
 
 from __future__ import annotations
@@ -11,27 +12,70 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dse.errors import UserError
 from dse.run.lock import turn, unwritable
+from dse.run.manifest import read_manifest
 from dse.sweep import Assignment, Space
 
 FOLDER = "searches"
 _TURN = ".turn"
 
 
+@dataclass
+class Asked:
+    """``by_task``: task -> the configurations asked for so far, in order, each once; ``damaged``: lines that cannot be
+    read, of whose configurations so many are ``recovered``; ``path``: of the journal."""
+
+    by_task: dict[str, list[Assignment]]
+    path: Path
+    damaged: int = 0
+    recovered: int = 0
+    _seen: set[object] = field(default_factory=set)
+
+    def add(self, assignment: Assignment, space: Space) -> bool:
+        """Whether it is new, and of this space: others were asked for before the sweep's file was changed."""
+        if (key := key_of(assignment)) in self._seen:
+            return False
+        self._seen.add(key)
+        try:
+            space.told(assignment)
+        except UserError:
+            return False
+        self.by_task[str(assignment["task"])].append(assignment)
+        return True
+
+    @property
+    def trouble(self) -> str:
+        """What is to be said about damaged lines; '' without any."""
+        if not self.damaged:
+            return ""
+        lines = "a damaged line" if self.damaged == 1 else f"{self.damaged} damaged lines"
+        if self.recovered:
+            return f"{lines} in {self.path}: {self.recovered} configurations are known from the sweep's manifest instead"
+        return f"{lines} in {self.path}: what was asked for there is unknown, and asked for again if it counts"
+
+
 def asked(results: Path, name: str, space: Space) -> dict[str, list[Assignment]]:
-    """Task -> the configurations asked for so far, in order, each once; those that are not of this space are left out:
-    they were asked for before the sweep's file was changed."""
-    found: dict[str, list[Assignment]] = {task: [] for task in space.tasks}
-    seen = set()
-    for assignment in _read(_path(results, name)):
-        if (key := key_of(assignment)) not in seen:
-            seen.add(key)
-            with suppress(UserError):
-                space.told(assignment)
-                found[str(assignment["task"])].append(assignment)
+    """Task -> the configurations asked for so far, in order, each once. ``name``: the sweep's identity there."""
+    return read(results, name, space).by_task
+
+
+def read(results: Path, name: str, space: Space) -> Asked:
+    """The journal of a sweep, by its identity in the results folder."""
+    found = Asked({task: [] for task in space.tasks}, _path(results, name))
+    lines = _lines(found.path)
+    batches = [_batch(line) for line in lines]
+    found.damaged = sum(batch is None for batch in batches)
+    lost = _from_manifest(results, name, space, batches) if found.damaged else []
+    for batch in batches:
+        if batch is None:  # of several damaged lines the first one gets everything
+            found.recovered += sum(found.add(assignment, space) for assignment in lost)
+            continue
+        for assignment in batch:
+            found.add(assignment, space)
     return found
 
 
@@ -51,19 +95,37 @@ def key_of(assignment: Assignment) -> tuple[tuple[str, object], ...]:
     return tuple((axis, (type(label).__name__, label)) for axis, label in sorted(assignment.items()))
 
 
-def _read(path: Path) -> list[Assignment]:
-    """Every assignment, in order; lines that are torn or damaged are left out."""
-    found: list[Assignment] = []
+def _lines(path: Path) -> list[bytes]:
+    """The whole lines; one without its end is being written, or was when its writer was killed."""
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]
+        return [line for line in path.read_bytes().split(b"\n")[:-1] if line]
     except FileNotFoundError:
-        return found
-    for line in lines:
-        with suppress(ValueError):
-            batch = json.loads(line)
-            if isinstance(batch, list):
-                found += [item for item in batch if isinstance(item, Mapping)]
-    return found
+        return []
+
+
+def _batch(line: bytes) -> list[Assignment] | None:
+    """None for a damaged line."""
+    try:
+        batch = json.loads(line)
+    except ValueError:
+        return None
+    whole = isinstance(batch, list) and all(isinstance(item, Mapping) and "task" in item for item in batch)
+    return batch if whole else None
+
+
+def _from_manifest(
+    results: Path, name: str, space: Space, batches: Sequence[Sequence[Assignment] | None]
+) -> list[Assignment]:
+    """What the manifest has that no whole line asks for."""
+    known = {key_of(assignment) for batch in batches if batch for assignment in batch}
+    manifest = read_manifest(results, name)
+    found: dict[object, Assignment] = {}
+    for entry in manifest.entries if manifest else ():
+        if not entry.is_baseline:
+            with suppress(UserError, KeyError, ValueError):
+                assignment = space.assignment(entry.labels)
+                found.setdefault(key_of(assignment), assignment)
+    return [assignment for key, assignment in found.items() if key not in known]
 
 
 def _append(path: Path, line: str, results: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from dse.run.identity import identity
 from dse.run.record import Record
 from dse.run.search import journal
 from dse.run.search.objectives import Mark, values
@@ -29,8 +30,7 @@ def so_far(sweep: Sweep, results: Path) -> Sweep:
     """The sweep with the cells that its search has asked for; any other sweep as it is."""
     if not sweep.search.needs_results or sweep.space is None:
         return sweep
-    found = journal.asked(results, sweep.name, sweep.space)
-    return with_cells(sweep, _round(found.values()))
+    return with_cells(sweep, _round(_journal(sweep, results).by_task.values()))
 
 
 def ahead(sweep: Sweep, store: Store) -> Sweep:
@@ -47,7 +47,8 @@ def progress(sweep: Sweep, results: Path) -> str:
     if not sweep.search.needs_results:
         return ""
     done, total = _count(sweep, results)
-    return f"{done} of {total} configurations asked for so far"
+    trouble = _journal(sweep, results).trouble
+    return f"{done} of {total} configurations asked for so far" + (f" ({trouble})" if trouble else "")
 
 
 def all_asked(sweep: Sweep, results: Path) -> bool:
@@ -59,8 +60,13 @@ def all_asked(sweep: Sweep, results: Path) -> bool:
 def _count(sweep: Sweep, results: Path) -> tuple[int, int]:
     if not sweep.search.needs_results or sweep.space is None:
         return 0, 0
-    done = sum(map(len, journal.asked(results, sweep.name, sweep.space).values()))
+    done = sum(map(len, _journal(sweep, results).by_task.values()))
     return done, (sweep.search.trials or 0) * len(sweep.space.tasks)
+
+
+def _journal(sweep: Sweep, results: Path) -> journal.Asked:
+    assert sweep.space is not None
+    return journal.read(results, identity(sweep, results), sweep.space)
 
 
 class Asker(Protocol):
@@ -93,7 +99,8 @@ class Batches:
 
 
 class SearchLoop:
-    """The search of a sweep whose configurations depend on results. ``sweep`` has the cells asked for so far.
+    """The search of a sweep whose configurations depend on results. ``sweep`` has the cells asked for so far;
+    ``trouble``: what is wrong with the file where they are written down.
 
     ``dry``: nothing is written down. ``asker``: batches without it.
     """
@@ -107,7 +114,9 @@ class SearchLoop:
         self._marks: dict[str, Mark] = {}
         self._cells: dict[tuple[tuple[str, object], ...], list[Cell]] = {}  # configuration -> its cells, one per seed
         self._trials: dict[str, dict[str, None]] = {task: {} for task in self._space.tasks}  # first cells' uids
-        self._asked = journal.asked(results, sweep.name, self._space)
+        self._identity = identity(sweep, results)
+        found = journal.read(results, self._identity, self._space)
+        self._asked, self.trouble = found.by_task, found.trouble
         self._over: set[str] = set()  # tasks for which nothing is left to ask
         for task, assignments in self._asked.items():
             self._trials[task].update(dict.fromkeys(map(self._uid, assignments)))
@@ -168,7 +177,7 @@ class SearchLoop:
             told = self.told(task)
             batch = self._asker.ask(task, told, seen, min(count, left), lambda a: self._accept(task, a))
         if batch and not self._dry:
-            batch = journal.ask(self._results, self.sweep.name, self._space, task, done, batch)
+            batch = journal.ask(self._results, self._identity, self._space, task, done, batch)
         if not batch:
             self._over.add(task)
         assignments += batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dse.run.identity import identity
 from dse.run.search import journal
 from dse.run.store import Store
 from dse.sweep import Assignment, Sweep
@@ -27,4 +28,4 @@ QUIET: dict[str, Any] = {"track": False, "progress": False}
 
 def asked(store: Store, sweep: Sweep) -> list[Assignment]:
     assert sweep.space
-    return [a for found in journal.asked(store.folder, sweep.name, sweep.space).values() for a in found]
+    return [a for found in journal.asked(store.folder, identity(sweep, store.folder), sweep.space).values() for a in found]

@@ -12,7 +12,7 @@ from dse.commands import sweeps
 from dse.errors import UserError
 from dse.run.engine import run_sweep
 from dse.run.record import DIVERGED, FAILED, OK
-from dse.run.search import journal
+from dse.run.search import journal, progress
 from dse.run.search.export import export
 from dse.run.search.objectives import Mark, values
 from dse.run.search.study import Parameters, Told, ask, rebuild
@@ -112,3 +112,27 @@ def test_the_studies_are_exported(
     assert any(t.values[0] == pytest.approx(sum(gaps) / 2) for t in study.trials)
     sweeps.dashboard(store.folder, 5000, False, sweep.path)
     assert "12 configurations in" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize("line", [0, 1, -1])
+def test_what_a_damaged_line_has_asked_for_is_known_from_the_manifest(
+    load: Callable[..., Sweep], store: Store, line: int
+) -> None:
+    """The search is as long as it is meant to be, nothing is asked for twice, and the damage is said."""
+    sweep = load()
+    run_sweep(sweep, store, "local", **QUIET)
+    before = asked(store, sweep)
+    path = store.folder / "searches" / "hunt.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[line] = lines[line].replace(b"task", b"ta\x00k")
+    path.write_bytes(b"".join(lines))
+    assert sorted(map(journal.key_of, asked(store, sweep))) == sorted(map(journal.key_of, before))
+    count = len(json.loads(lines[1])) if line == 1 else None
+    assert f"a damaged line in {path}: {count or ''}" in (said := progress(sweep, store.folder)), said
+    summary = run_sweep(load(SEARCH.replace("trials: 12", "trials: 15")), store, "local", **QUIET)
+    assert (summary.ran, summary.total) == (6, 32)
+    assert any(note.startswith("a damaged line in ") for note in summary.notes)
+    path.with_name("hunt.jsonl").write_bytes(b"".join(lines))
+    (store.folder / "sweeps" / "hunt.json").unlink()
+    assert "is unknown, and asked for again" in progress(sweep, store.folder)

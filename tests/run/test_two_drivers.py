@@ -1,0 +1,140 @@
+"""Two drivers in one results folder: what each tells of the other's work, and MLflow of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from signal import SIGINT
+from typing import Any
+
+import pytest
+
+from dse.run import engine, progress, train, width
+from dse.run.engine import run_sweep
+from dse.run.executors.base import Options
+from dse.run.executors.local import LocalExecutor
+from dse.run.interrupt import Interrupt
+from dse.run.record import Record
+from dse.run.standing import Standing
+from dse.run.store import Store
+from dse.run.tracking import catch_up, is_behind, mark
+from dse.sweep import Sweep
+from tests.run.oracle import fake_pack
+
+Make = Callable[..., Record]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "results")
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
+    """Something that happens while the first pack runs, of two trials each."""
+    jobs: list[Callable[[], Any]] = []
+
+    class Narrow(LocalExecutor):
+        limit = 2
+
+    monkeypatch.setattr(engine, "make_executor", lambda *_: Narrow(Options()))
+
+    def run_pack(*args: Any) -> list[Record]:
+        if jobs:
+            jobs.pop()()
+        return fake_pack(*args)
+
+    monkeypatch.setattr(train, "run_pack", run_pack)
+    monkeypatch.setattr(width, "measured_width", lambda trials, *_: len(trials))
+    return jobs.append
+
+
+@pytest.fixture(autouse=True)
+def _look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dse.run.sharing._LOOK", 0.0)
+
+
+def test_what_others_have_done_outlives_heartbeats(sweep: Sweep, make_record: Make) -> None:
+    standing = Standing(sweep.cells, [], workers=1)
+    standing.add(make_record(sweep.cells[0].uid))
+    standing.add(make_record(sweep.cells[1].uid), mine=False)
+    for _ in range(3):
+        standing.move(1, 0.5)
+    assert (standing.done, standing.others, standing.finished, standing.left) == (1, 1, 2, 4)
+    standing.add(make_record(sweep.cells[1].uid))  # it ran twice, somehow
+    assert (standing.done, standing.others, standing.left) == (1, 1, 4)
+    assert "other drivers 1" in progress.details(standing)[1]
+
+
+def test_the_summary_tells_what_the_other_driver_has_done(
+    sweep: Sweep, store: Store, meanwhile: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest = [cell.uid for cell in sweep.cells[3:]]  # not of the first pack
+
+    def other() -> None:
+        own = run_sweep(sweep, Store(store.folder), "local", only=rest, track=False, progress=False, compact=False)
+        assert (own.total, own.before, own.ran, own.elsewhere, own.left) == (3, 0, 3, 0, 0)
+
+    meanwhile(other)
+    summary = run_sweep(sweep, store, "local", track=False, compact=False)
+    assert (summary.total, summary.before, summary.ran, summary.elsewhere, summary.left) == (6, 0, 3, 3, 0)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("6/6 ")
+    assert "other drivers 3" in last
+
+
+def test_a_stopped_driver_counts_what_others_have_done(
+    sweep: Sweep, store: Store, meanwhile: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = Interrupt()
+
+    def other() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("dse.run.session.graceful", _never)
+            own = Store(store.folder)
+            run_sweep(sweep, own, "local", only=[sweep.cells[4].uid], track=False, progress=False, compact=False)
+        stop.number = SIGINT
+
+    @contextmanager
+    def asked_to_stop() -> Any:
+        yield stop
+
+    @contextmanager
+    def _never() -> Any:
+        yield Interrupt()
+
+    monkeypatch.setattr("dse.run.session.graceful", asked_to_stop)
+    meanwhile(other)
+    summary = run_sweep(sweep, store, "local", track=False, progress=False, compact=False)
+    assert summary.stopped
+    assert (summary.before, summary.ran, summary.elsewhere, summary.left) == (0, 2, 1, 3)
+    assert summary.before + summary.ran + summary.elsewhere + summary.left == summary.total
+
+
+def _experiments(folder: Path) -> dict[str, int]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+    return {e.name: len(client.search_runs([e.experiment_id])) for e in client.search_experiments() if e.name[0] != "D"}
+
+
+def test_a_sweep_that_ends_while_another_one_writes_to_mlflow_gets_there(
+    sweep: Sweep, store: Store, meanwhile: Callable[..., None]
+) -> None:
+    short = replace(sweep, name="short", cells=sweep.cells[:3], path=sweep.path.with_name("short.yaml"))
+    part = replace(sweep, cells=sweep.cells[2:])
+
+    def other() -> None:
+        engine.run_sweep(short, Store(store.folder), "local", only=[short.cells[0].uid], progress=False, compact=False)
+        assert is_behind(store.folder)
+
+    meanwhile(other)
+    run_sweep(part, store, "local", progress=False, compact=False)
+    assert not is_behind(store.folder)
+    assert _experiments(store.folder) == {"tiny": 4, "short": 2}
+    run_sweep(sweep, store, "local", progress=False, compact=False)
+    mark(store.folder, "short")  # as a driver that was killed leaves it
+    assert catch_up(store) == 1
+    assert _experiments(store.folder) == {"tiny": 6, "short": 3}
