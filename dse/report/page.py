@@ -20,6 +20,7 @@ from dse.report.halving import ladders
 from dse.report.highlights import marks
 from dse.report.inside import Scene, story
 from dse.report.numbers import duration, plural
+from dse.report.place import mark
 from dse.report.provenance import provenance
 from dse.report.samples import grids
 from dse.report.search import Hunt
@@ -117,6 +118,7 @@ def page(study: Study) -> str:
         "exclusions": problems.exclusions(study.sweep.excluded),
         "provenance": provenance(table),
         "limit": SHOWN,
+        "mark": mark(study.sweep),
         "path": shlex.quote(_path(study.sweep.path)),
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "dse": dse.__version__,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from dse.report.effects import Effect, effects
 from dse.report.highlights import highlights
 from dse.report.inside import inside_frame, scenes
 from dse.report.page import Study, page
+from dse.report.place import place
 from dse.report.samples import samples_frame
 from dse.report.search import Hunt, hunts
 from dse.report.table import tabulate
@@ -34,7 +34,7 @@ def write(sweep: Sweep, records: Iterable[Record], folder: Path, results: Path |
     found = effects(table)
     chosen = highlights(table, configs)
     points = curves(table, chosen)
-    name = slug(sweep.name)
+    name = place(sweep, folder)
     seen = [] if configs.empty else scenes(table, configs, results)
     asked, ranked = hunts(sweep, table, results), rankings(table)
     study = Study(sweep, table, configs, found, chosen, points, name, asked, seen, ranked)
@@ -58,15 +58,6 @@ def write(sweep: Sweep, records: Iterable[Record], folder: Path, results: Path |
     except OSError as error:
         raise UserError(f"cannot write the report to {folder}: {error.strerror or error}") from None
     return path
-
-
-def slug(name: str) -> str:
-    """A sweep's name as a file name.
-
-    >>> slug("my sweep/α <1>")
-    'my-sweep-α-1'
-    """
-    return re.sub(r"[^\w.]+", "-", name).strip("-.") or "sweep"
 
 
 def search_frame(found: Sequence[Hunt]) -> pd.DataFrame:

@@ -1,8 +1,8 @@
 """Which sweep is which in a results folder: the name of its files there (manifest, search journal).
 
-Sweep files may share a name. A file keeps its identity when it is edited: it is known by its path; and when it is moved,
-or seen under another path on another machine: it is known by its text then. The first sweep of a name is called by it,
-further ones by the name and a hash of their path, so that two sweeps never share a search journal or a manifest.
+Sweep files may share a name. A file keeps its identity when it is edited: it is known by its path; and when it is
+moved, or seen under another path on another machine: it is known by its text then. The first sweep of a name is called
+by it, further ones by the name and a hash of their path, so that two never share a search journal or a manifest.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def settle(sweep: Sweep, results: Path) -> str:
     with suppress(UserError), turn(results / FOLDER, ".turn"):
         own, paths = lookup(sweep, results)
         if not paths:
-            Manifest.of(sweep, results).write(results)
+            replace(Manifest.of(sweep, results), entries=()).write(results)  # its cells follow when it runs
         return own
     return lookup(sweep, results)[0]
 

@@ -7,7 +7,7 @@ import random
 import pytest
 from scipy import stats as scipy_stats
 
-from dse.report import numbers, pareto, write
+from dse.report import numbers, pareto, place
 from dse.report.stats import NOTHING, combine, estimate, holm
 
 SAMPLES = [[0.1, 0.2, 0.4], [1.0, 1.5], [-3.0, 2.0, 5.0, 8.0], [0.021, 0.019, 0.0235, 0.02, 0.0184]]
@@ -110,7 +110,7 @@ def test_the_front_is_what_nothing_dominates() -> None:
         assert pareto.front(x, y) == expected
 
 
-@pytest.mark.parametrize("module", [numbers, pareto, write])
+@pytest.mark.parametrize("module", [numbers, pareto, place])
 def test_examples_in_docstrings(module: object) -> None:
     result = doctest.testmod(module)  # type: ignore[arg-type]
     assert result.attempted

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from dse.report import write_report
 from dse.run import train, width
 from dse.run.engine import run_sweep
-from dse.run.identity import identity, slug
+from dse.run.identity import digest, identity, slug
 from dse.run.manifest import Manifest, read_manifests, settle
 from dse.run.search import so_far
 from dse.run.store import Store
@@ -50,7 +51,7 @@ def test_two_files_of_one_name_and_an_edit(write: Write, results: Path) -> None:
     edited = write("b/same.yaml", GRID.replace("seeds: 1", "seeds: [5, 6]"))
     assert [settle(own, results) for own in (first, edited)] == names
     Manifest.of(edited, results).write(results)
-    assert {m.identity: len(m.entries) for m in read_manifests(results, "same")} == {names[0]: 2, names[1]: 4}
+    assert {m.identity: len(m.entries) for m in read_manifests(results, "same")} == {names[0]: 0, names[1]: 4}
 
 
 def test_a_moved_file_is_known_by_its_text_and_a_copy_is_a_sweep_of_its_own(write: Write, results: Path) -> None:
@@ -117,3 +118,16 @@ def test_searches_of_one_name_do_not_mix(write: Write, results: Path, monkeypatc
     assert len(asked(store, more)) == 9
     assert len(asked(store, two)) == 6
     assert len(list((results / "searches").glob("same*.jsonl"))) == 2
+
+
+def test_reports_of_one_name_do_not_replace_each_other(write: Write, tmp_path: Path) -> None:
+    first, second = write("a/same.yaml"), write("b/same.yaml", GRID.replace("seeds: 1", "seeds: [5]"))
+    out = tmp_path / "reports"
+    paths = [write_report(own, [], out) for own in (first, second)]
+    assert paths[0] == out / "same.html"
+    assert paths[1] == out / f"same-{digest(second)}.html"
+    assert paths[1].with_suffix("").is_dir()
+    again = [write_report(own, [], out) for own in (write("a/same.yaml", GRID + "training: {batch: 8}\n"), second)]
+    assert again == paths, "an edited file replaces its own"
+    (out / "same.html").write_text("<html>as it was written before")
+    assert write_report(second, [], out) == out / "same.html"

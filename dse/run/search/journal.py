@@ -54,7 +54,9 @@ class Asked:
             return ""
         lines = "a damaged line" if self.damaged == 1 else f"{self.damaged} damaged lines"
         if self.recovered:
-            return f"{lines} in {self.path}: {self.recovered} configurations are known from the sweep's manifest instead"
+            return (
+                f"{lines} in {self.path}: {self.recovered} configurations are known from the sweep's manifest instead"
+            )
         return f"{lines} in {self.path}: what was asked for there is unknown, and asked for again if it counts"
 
 

@@ -28,4 +28,6 @@ QUIET: dict[str, Any] = {"track": False, "progress": False}
 
 def asked(store: Store, sweep: Sweep) -> list[Assignment]:
     assert sweep.space
-    return [a for found in journal.asked(store.folder, identity(sweep, store.folder), sweep.space).values() for a in found]
+    return [
+        a for found in journal.asked(store.folder, identity(sweep, store.folder), sweep.space).values() for a in found
+    ]
