@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from dse import products
 from dse.attention import Attention, Product
+from dse.calls import Calls, Clocked
 from dse.random import Key
 from dse.recipe import Recipe
 from dse.recipes.bf16 import BF16
 from dse.site import Site, linear
 from dse.techniques.schedules.base import FULL, OFF, PHASES
+from dse.uncompiled import uncompiled
 
 _STREAM = 1 << 20
 """Attention i draws its random bits as layers _STREAM + 2 i (scores) and the next (outputs), apart from all linears."""
@@ -71,19 +73,19 @@ def as_linear(product: Product) -> Recipe:
     )
 
 
-class QuantizedAttention(nn.Module):
+class QuantizedAttention(Clocked):
     """Takes the place of an attention (``dse.select.attentions``), which it becomes again where a schedule says so.
 
-    Buffers: ``clock`` int64 [2] (seed, step), and in the state dict ``phase_index`` where the recipe has a schedule.
+    ``clock`` int64 [2]: seed and step; ``phase_index``, in the state dict: the schedule's, where the recipe has one.
+    Raises RuntimeError for operands that do not fit together.
     """
 
-    clock: Tensor
     phase_index: Tensor | None
 
     def __init__(self, plain: nn.Module, recipe: Recipe, index: int) -> None:
         super().__init__()
         self.plain, self.recipe, self.index = plain, recipe, index
-        self.register_buffer("clock", torch.zeros(2, dtype=torch.int64), persistent=False)
+        self.calls = Calls(None)
         self.register_buffer("phase_index", torch.zeros((), dtype=torch.int8) if recipe.schedule else None)
 
     @property
@@ -91,22 +93,32 @@ class QuantizedAttention(nn.Module):
         """The schedule's phase."""
         return FULL if self.phase_index is None else PHASES[int(self.phase_index)]
 
-    def set_clock(self, seed: int, step: int, steps: int | None = None) -> None:
+    def set_clock(self, seed: int, step: int, steps: int | None = None, rank: int = 0) -> None:
         """See ``dse.linear.set_clock``."""
-        self.clock[0], self.clock[1] = seed, step
+        self.calls.set(seed, step, rank)
         if self.recipe.schedule is not None and self.phase_index is not None and steps is not None:
             self.phase_index.fill_(PHASES.index(self.recipe.schedule.phase(step, steps, None, self.phase)))
 
+    @uncompiled
     def forward(self, q: Tensor, k: Tensor, v: Tensor, causal: bool = False, mask: Tensor | None = None) -> Tensor:
         """q, k, v [B, H, T, D] -> [B, H, T, D]."""
         numerics = at_work(self.recipe, self.phase)
         if numerics is None:
             y: Tensor = self.plain(q, k, v, causal, mask)
             return y
-        return attend(numerics, q, k, v, causal, mask, Key(self.clock, stream(self.index), sampling=self.training))
+        _check(q, k, v)
+        clock = self.calls.address([q, k, v]) if self.training else self.clock
+        key = Key(clock, stream(self.index), sampling=self.training)
+        return attend(numerics, q, k, v, causal, mask, key).to(products.output_dtype(q))
 
     def extra_repr(self) -> str:
         return f"recipe={self.recipe.name!r}"
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
+    """Raises RuntimeError unless q [..., T, D], k [..., S, D], v [..., S, E] are of the same samples and heads."""
+    if q.shape[:-2] != k.shape[:-2] or k.shape[:-1] != v.shape[:-1] or q.shape[-1] != k.shape[-1]:
+        raise RuntimeError(f"QuantizedAttention got q, k, v of {list(q.shape)}, {list(k.shape)}, {list(v.shape)}")
 
 
 __all__ = ["QuantizedAttention", "as_linear", "at_work", "attend", "stream"]

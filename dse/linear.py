@@ -23,12 +23,12 @@ def quantized_linear(x: Tensor, w: Tensor, bias: Tensor | None, site: Site) -> T
     """Y = X W^T + bias under ``site.recipe``: x [..., K], w [N, K], bias [N] -> [..., N].
 
     Leading axes of x are tokens. Operands shorter than FP32 (a model in BF16) are computed in FP32, and Y returns to
-    X's dtype. Source: arXiv 2509.17791, Sec. 2.
+    X's dtype, or autocast's. Source: arXiv 2509.17791, Sec. 2.
     """
     rows = x.reshape(-1, x.shape[-1])
     wide = torch.promote_types(torch.promote_types(x.dtype, w.dtype), torch.float32)
     y = linear(rows.to(wide), w.to(wide), site).reshape(*x.shape[:-1], w.shape[0])
-    return (y if bias is None else y + bias).to(x.dtype)
+    return (y if bias is None else y + bias).to(products.output_dtype(x))
 
 
 class QuantizedLinear(QuantizedLayer, nn.Linear):
@@ -42,7 +42,7 @@ class QuantizedLinear(QuantizedLayer, nn.Linear):
         if x.is_meta:
             return nn.Linear.forward(self, x)
         check_input(self, x, -1, self.in_features, range(1, 65))
-        return quantized_linear(x, self.matrix, self.bias, self.site())
+        return quantized_linear(x, self.matrix, self.bias, self.site(x))
 
     def extra_repr(self) -> str:
         return f"{nn.Linear.extra_repr(self)}, recipe={self.recipe.name!r}"
@@ -66,7 +66,7 @@ class QuantizedConv2d(QuantizedLayer, nn.Conv2d):
         check_input(self, x, -3, self.in_channels, (3, 4))
         batch, window = (x if x.dim() == 4 else x.unsqueeze(0)), self.window
         y = images(
-            quantized_linear(patches(batch, window), self.matrix, self.bias, self.site()), window.places(*x.shape[-2:])
+            quantized_linear(patches(batch, window), self.matrix, self.bias, self.site(x)), window.places(*x.shape[-2:])
         )
         return y if x.dim() == 4 else y.squeeze(0)
 
@@ -115,20 +115,27 @@ def quantized_layers(model: nn.Module) -> list[QuantizedLayer]:
     return [module for module in model.modules() if isinstance(module, QuantizedLayer)]
 
 
-def set_clock(model: nn.Module, seed: int, step: int, steps: int | None = None) -> None:
-    """Tells every quantized layer which trial and training step its random bits belong to.
+def set_clock(model: nn.Module, seed: int, step: int, steps: int | None = None, rank: int = 0) -> None:
+    """Tells every quantized layer which trial and training step its random bits belong to: once at each step's start.
 
-    With ``steps``, the length of the training, precision schedules decide the layers' phases too.
+    Within a step, each forward call of a layer in training draws bits of its own: micro-batches whose gradients are
+    accumulated, and the uses of a layer that a model calls twice. They are numbered from the last ``set_clock``, so a
+    step that is made again draws the same; recomputation under activation checkpointing repeats the original's bits.
+    A layer that is never told the time takes each call in training for a step, and a resumed training then repeats the
+    beginning's bits.
+
+    With ``steps``, the length of the training, precision schedules decide the layers' phases too. ``rank`` (below 2048)
+    gives the processes of a data-parallel training bits of their own, while weight rules draw the same on all.
     """
     for layer in quantized_layers(model):
-        layer.clock[0], layer.clock[1] = seed, step
+        layer.calls.set(seed, step, rank)
         schedule = layer.recipe.schedule
         if schedule is not None and layer.phase_index is not None and steps is not None:
             watch = None if layer.watch is None or layer.watch.isnan().any() else Watch(layer.watch[0], layer.watch[1])
             layer.phase_index.fill_(PHASES.index(schedule.phase(step, steps, watch, layer.phase)))
     for module in model.modules():
         if isinstance(module, QuantizedAttention):
-            module.set_clock(seed, step, steps)
+            module.set_clock(seed, step, steps, rank)
 
 
 def before_step(model: nn.Module) -> None:

@@ -36,6 +36,13 @@ def plain(x: Tensor) -> torch.autocast:
     return torch.autocast(x.device.type, enabled=False)
 
 
+def output_dtype(x: Tensor) -> torch.dtype:
+    """What a plain layer returns for an input x: autocast's dtype where that is on (it leaves FP64 alone), else x's."""
+    if x.dtype != torch.float64 and torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype
+
+
 def forward(recipe: Recipe, x: Tensor, w: Tensor, state: Mapping[str, Tensor], key: Key) -> tuple[Tensor, Saved]:
     """Y = X W^T [..., M, N]; ``state``: the weight rule's tensors; ``key``: of the layer and step."""
     a, b = _operands(recipe, x, w, state, key.at(FPROP))

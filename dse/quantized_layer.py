@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from dse.calls import Calls, Clocked
 from dse.errors import OptionError
 from dse.random import Key
 from dse.recipe import POINTS, Recipe
@@ -20,14 +22,13 @@ _OWN = ("memory", "watch", "phase_index")
 _RULE = "rule_"
 
 
-class QuantizedLayer(nn.Module):
+class QuantizedLayer(Clocked):
     """Base of the layers that compute under a recipe; a subclass adds the ``torch.nn`` class that it stands for.
 
     Made from a plain layer by ``dse.convert.convert``, or built like one: ``QuantizedLinear(64, 32, recipe=...)``.
 
     - ``recipe``; ``layer``: the number of its random stream;
-    - ``clock`` int64 [2]: seed and step, no part of the state dict, and no buffer, so that
-      ``DistributedDataParallel`` leaves each rank its own;
+    - ``clock`` int64 [2]: seed and step, no part of the state dict (``dse.calls``);
     - buffers in the state dict, only where the recipe needs them: ``memory`` float32 [6] (held tensor scales),
       ``rule_*`` (the weight rule's tensors), ``watch`` float32 [2] and ``phase_index`` (the precision schedule's).
       They keep their dtype when the model changes its own (``.to(torch.bfloat16)``), and start anew with
@@ -40,7 +41,6 @@ class QuantizedLayer(nn.Module):
     weight: Tensor
     recipe: Recipe
     layer: int
-    clock: Tensor
     memory: Tensor | None
     watch: Tensor | None
     phase_index: Tensor | None
@@ -57,7 +57,8 @@ class QuantizedLayer(nn.Module):
             _trained(self)
         self.recipe, self.layer = recipe, layer
         device = self.weight.device
-        self.clock = torch.zeros(2, dtype=torch.int64, device=device)
+        self.calls = Calls(device)
+        self._counts = draws(recipe) or any(recipe.quantizer(p).remembers for p in POINTS)
         remembers = any(recipe.quantizer(p).remembers for p in POINTS)
         self.register_buffer("memory", torch.zeros(len(POINTS), device=device) if remembers else None)
         watches = recipe.schedule is not None and recipe.schedule.watches
@@ -101,11 +102,13 @@ class QuantizedLayer(nn.Module):
         """Addresses this layer's random bits of the step, and its memory."""
         return Key(self.clock, self.layer, 0, 0, self.memory, self.training)
 
-    def site(self) -> Site:
-        """Where one forward call is quantized."""
+    def site(self, x: Tensor) -> Site:
+        """Where the forward call on ``x`` is quantized; in training, the call is counted."""
         self._settle()
-        watch = self.watch if self.training else None
-        return Site(in_phase(self.recipe, self.phase), self.key, self.state, watch)
+        watch, key = self.watch if self.training else None, self.key
+        if self.training and self._counts:
+            key = replace(key, clock=self.calls.address([x]))
+        return Site(in_phase(self.recipe, self.phase), key, self.state, watch)
 
     @torch.no_grad()
     def apply_rule(self, method: str, key: Key) -> None:
@@ -137,8 +140,7 @@ class QuantizedLayer(nn.Module):
     def restart(self) -> None:
         """All that is kept between steps as it was at first."""
         device = self.weight.device
-        if self.clock.is_meta:
-            self.clock = torch.zeros_like(self.clock, device=device)
+        self.calls.to(device)
         for name, tensor in self._kept().items():
             if tensor.is_meta:
                 self._buffers[name] = torch.empty_like(tensor, device=device)
@@ -162,19 +164,16 @@ class QuantizedLayer(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         """Moves the numerics with the layer, and leaves their dtypes: a rule's sums are FP32, or as wide as W."""
-        before = self._kept()
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        before, empty = self._kept(), self.clock.is_meta
+        super()._apply(fn, recurse)
         for name, old in before.items():
             moved = _moved(old, self._buffers[name])  # type: ignore[arg-type]
             if name.startswith(_RULE) and moved.is_floating_point():
                 moved = moved.to(torch.promote_types(torch.float32, self.weight.dtype))
             self._buffers[name] = moved
-        clock = fn(self.clock)
-        if self.clock.is_meta and not clock.is_meta:
+        if empty and not self.clock.is_meta:
             self.restart()
             self._pending = True  # the weight itself is empty still
-        else:
-            self.clock = _moved(self.clock, clock)
         return self
 
     def _load_from_state_dict(
@@ -232,6 +231,12 @@ def check_input(layer: QuantizedLayer, x: Tensor, axis: int, width: int, dims: C
         raise RuntimeError(f"{name} got an input of {x.dtype}, and takes floating-point numbers")
 
 
+def draws(recipe: Recipe) -> bool:
+    """Whether a linear under ``recipe`` draws random bits, for rounding or for a rotation's signs."""
+    rotations = [gemm.rotation for gemm in (recipe.fprop, recipe.dgrad, recipe.wgrad)]
+    return any(rotations) or any(recipe.quantizer(p).random_bits for p in POINTS)
+
+
 def in_phase(recipe: Recipe, phase: str) -> Recipe:
     """The numerics of a phase: all of the recipe, only its forward GEMM (backward from BF16 operands), or BF16."""
     if phase == FULL:
@@ -239,4 +244,4 @@ def in_phase(recipe: Recipe, phase: str) -> Recipe:
     return replace_gemms(recipe, BF16.fprop if phase == OFF else recipe.fprop, BF16.dgrad, BF16.wgrad)
 
 
-__all__ = ["QuantizedLayer", "check_input", "in_phase"]
+__all__ = ["QuantizedLayer", "check_input", "draws", "in_phase"]

@@ -178,6 +178,8 @@ def test_products_and_attentions_draw_apart() -> None:
     x = normal(1, 1, 16, 16)
     first, second = (core(x, x, x) for core in model)
     assert not torch.equal(first, second)
+    assert not torch.equal(first, model[0](x, x, x))  # a second call
+    set_clock(holder, 5, 1)
     assert torch.equal(first, model[0](x, x, x))
     set_clock(holder, 5, 2)
     assert not torch.equal(first, model[0](x, x, x))
