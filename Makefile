@@ -11,10 +11,10 @@ INPUTS := pyproject.toml tools/setup_env.sh $(wildcard constraints/*.txt)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-crash lint types format env clean distclean
+.PHONY: help demo test test-slow test-crash test-processors lint types format env clean distclean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "Options: TORCH=cpu|cuda (auto), PYTHON=python3.x, SWEEP=file.yaml (demo), JOBS=n and PYTEST_ARGS='...' (tests)"
 
@@ -29,7 +29,10 @@ test: lint types ## set up with the test tools, then lint, types and tests (all 
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-test ## the slow tests only
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m slow $(PYTEST_ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m "slow and not processors" $(PYTEST_ARGS)
+
+test-processors: $(VENV)/.installed-test ## bit equality under every instruction set and maker that can be chosen here
+	@$(BIN)/pytest -n $(JOBS) -m processors $(PYTEST_ARGS)
 
 test-crash: $(VENV)/.installed-test ## everything that kills processes, in full: several minutes
 	@$(BIN)/pytest -m crash $(PYTEST_ARGS)

@@ -1,0 +1,31 @@
+"""Packs and trials alone at batch sizes that are no multiple of anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dse.run.members import BATCHES, compared
+from tasks import TASKS
+from tasks.base import Task
+
+OWN: dict[str, Task[Any]] = {
+    "diabetes": TASKS["regression"](source="diabetes"),
+    "linear": TASKS["regression"](net="linear", noise=0.1),
+}
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("name", OWN)
+def test_a_record_in_a_pack_is_the_one_alone(name: str, batch: int) -> None:
+    found = list(compared([OWN[name]], [batch]))
+    assert found
+    assert [what for what, same in found if not same] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["image", "vit", "diffusion", "lm"])
+def test_other_nets(name: str) -> None:
+    task = TASKS["image"](net="vit") if name == "vit" else TASKS[name]()
+    assert [what for what, same in compared([task], (1, 3)) if not same] == []
