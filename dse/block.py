@@ -20,7 +20,7 @@ from dse.ops import FREE, Ops
 from dse.quantizer import Quantized, Quantizer
 from dse.random import Key
 from dse.techniques.choices import Candidate, Choice
-from dse.techniques.choices.base import block_error
+from dse.techniques.choices.base import closer
 from dse.techniques.conventions import DECODE, Convention, Factors, Level
 from dse.techniques.outliers import Outliers
 from dse.techniques.rounding import NEAREST_EVEN, Rounding
@@ -47,8 +47,12 @@ class BlockQuantizer(Quantizer):
     - ``convention``: decode or encode; ``tensor_scale``: a second-level FP32 scale, or none;
     - ``outliers``: what is split off before; ``choice``: several candidates per block, or none.
 
-    Blocks of zeros stay zero. A NaN makes its block NaN (with a tensor scale, its operand). An infinity saturates its
-    block's scale and its element. Raises OptionError for a value out of range.
+    Blocks of zeros stay zero. What is not finite never becomes finite, so loss scaling sees it behind any quantizer. A
+    NaN makes its block NaN, with a tensor scale measured from it its operand. An infinity saturates its block's scale
+    and element, whose product overflows again where the scale reaches FP32's range (E8M0, BF16, FP32): an infinity, and
+    zeros beside it. Where it would not (UE4M3, UE5M3 ...) the block is NaN, and with a tensor scale measured from it
+    the operand. A last block that the operand does not fill is measured without its padding.
+    Raises OptionError for a value out of range.
     """
 
     element: Format = E2M1
@@ -120,7 +124,7 @@ class BlockQuantizer(Quantizer):
     def _quantize(self, x: Tensor, key: Key | None) -> Quantized:
         rows, columns = x.shape[-2:]
         blocks = self._blocked(x)
-        z = measure(blocks, self.statistic, self.scale_gradient)
+        z = self._measured(x, blocks)
         level = self._level(blocks, z, key)
         bits = _draw(self.rounding, blocks, key, _ELEMENT_DRAW)
         values, alpha = self._candidate(blocks, z, level, self._candidates()[0], bits, key)
@@ -143,11 +147,10 @@ class BlockQuantizer(Quantizer):
     ) -> tuple[Tensor, Tensor | None]:
         """Decoded values [..., R/t, t, K/b, b] without alpha, and alpha."""
         factors = self.factors(z, level, how, key)
-        gain = how.gain * self.gain
-        encode = factors.encode if gain == 1 else (factors.encode * gain).clamp_max(torch.finfo(blocks.dtype).max)
-        q = cast(blocks * encode, how.element, self.rounding, self.slope, bits)
-        q = q if how.gain == 1 else q * (1 / how.gain)
+        q = cast(self._scaled(blocks, factors, how), how.element, self.rounding, self.slope, bits)
         values = q * factors.decode
+        if how.gain != 1:
+            q, values = q * (1 / how.gain), values * (1 / how.gain)
         if values.requires_grad:  # where the factors' product is not 1 (a scale that is 0, or has no inverse): Q' alone
             broken = (factors.decode == 0) | (factors.encode == torch.finfo(values.dtype).max)
             passed = q / factors.encode.detach()
@@ -166,16 +169,24 @@ class BlockQuantizer(Quantizer):
         key: Key | None,
     ) -> Tensor:
         """Replaces a block's values where a later candidate has a strictly smaller error."""
-        assert self.choice is not None
-        target = blocks if alpha is None else blocks / alpha
-        target = target if self.gain == 1 else target * self.gain
-        least = block_error(values, target, self.choice.error)
         for how in self._candidates()[1:]:
             other, _ = self._candidate(blocks, z, level, how, bits, key)
-            error = block_error(other, target, self.choice.error)
-            better = error < least
-            values, least = torch.where(better, other, values), torch.where(better, error, least)
+            values = torch.where(self._closer(other, values, blocks, alpha), other, values)
         return values
+
+    def _closer(self, y: Tensor, best: Tensor, blocks: Tensor, alpha: Tensor | None) -> Tensor:
+        """Whether the decoded values ``y`` have a smaller error than ``best``; ``alpha`` without the gain's part."""
+        assert self.choice is not None
+        factor = torch.ones_like(y[..., :1, :1, :1, :1]) if alpha is None else alpha
+        return closer(y, best, blocks, factor if self.gain == 1 else factor * (1 / self.gain), self.choice.error)
+
+    def _scaled(self, blocks: Tensor, factors: Factors, how: Candidate) -> Tensor:
+        """What elements are cast from."""
+        encode = factors.encode
+        if self.gain != 1:
+            encode = (encode * self.gain).clamp_max(torch.finfo(blocks.dtype).max)
+        u = blocks * encode
+        return u if how.gain == 1 else u * how.gain
 
     def factors(self, z: Tensor, level: Level | None, how: Candidate, key: Key | None = None) -> Factors:
         """Encode and decode factors of each block (shape of ``z``), and alpha.
@@ -183,14 +194,36 @@ class BlockQuantizer(Quantizer):
         With a choice among constants, S_enc is that of the quantizer's own c, so that every candidate shares it.
         """
         bits = _draw(self.scale_rounding, z, key, _SCALE_DRAW)
-        if level is not None and how.constant != (own := self._candidates()[0].constant):
-            level = Level(level.g, level.target * own / how.constant)
+        if level is not None and self.choice is not None:
+            own = self._candidates()[0].constant
+            level = Level(level.g, level.target * own / how.constant, own if self.choice.divides else None)
 
         def quantize(s: Tensor) -> Tensor:
             s_q = cast(s, self.scale, self.scale_rounding, self.scale_slope, bits)
             return shift_codes(s_q, self.scale, how.codes) if how.codes else s_q
 
-        return self.convention.factors(z, how.constant, level, self.scale, quantize)
+        factors = self.convention.factors(z, how.constant, level, self.scale, quantize)
+        if how.element.max / how.gain * self.convention.largest(self.scale) > torch.finfo(z.dtype).max:
+            return factors
+        return factors._replace(decode=factors.decode + (z - z).detach())  # an infinite Z: NaN, else the same bits
+
+    def _measured(self, x: Tensor, blocks: Tensor) -> Tensor:
+        """Z of each block, of x [..., R, K] alone where ``blocks`` has padding that the statistic would count."""
+        tile, block = blocks.shape[-3], blocks.shape[-1]
+        if not self.statistic.counts_zeros or x.shape[-2] % tile == x.shape[-1] % block == 0:
+            return measure(blocks, self.statistic, self.scale_gradient)
+        copies = self.scale_gradient == "diagonal" and x.requires_grad and torch.is_grad_enabled()
+        rows = []
+        for part, height in _filled(x, -2, tile):
+            row = []
+            for corner, width in _filled(part, -1, block):
+                whole = corner.contiguous().unflatten(-1, (-1, width)).unflatten(-3, (-1, height))
+                z = measure(whole, self.statistic, self.scale_gradient)
+                if copies:  # one per element, see ``measure``
+                    z = pad(z, (0, block - width, 0, 0, 0, tile - height), value=1.0)
+                row.append(z)
+            rows.append(torch.cat(row, -2))
+        return torch.cat(rows, -4)
 
     def _level(self, blocks: Tensor, z: Tensor, key: Key | None) -> Level | None:
         """The tensor scale's reference and target, or None."""
@@ -207,7 +240,7 @@ class BlockQuantizer(Quantizer):
         return Level(g, self.tensor_scale.target or target)
 
     def _blocked(self, x: Tensor) -> Tensor:
-        """[..., R, K] -> [..., R/t, t, K/b, b], padded with zeros, which only soft and QuEST statistics see."""
+        """[..., R, K] -> [..., R/t, t, K/b, b], padded with zeros, which no statistic counts (see ``_measured``)."""
         rows, columns = x.shape[-2:]
         tile, block = self.block_shape(rows, columns)
         extra = (-columns % block, -rows % tile)
@@ -243,6 +276,16 @@ class BlockQuantizer(Quantizer):
             ("scale slope", FREE if constant else _per_block(self.scale_slope.ops())),
             ("tensor scale gradient", self.tensor_scale.slope_ops() if self.tensor_scale else FREE),
         )
+
+
+def _filled(x: Tensor, axis: int, size: int) -> list[tuple[Tensor, int]]:
+    """The part of ``x`` that whole pieces of ``size`` fill along an axis, and the rest, each with its piece's size."""
+    extent = x.shape[axis]
+    parts = (
+        (x.narrow(axis, 0, extent - extent % size), size),
+        (x.narrow(axis, extent - extent % size, extent % size), extent % size),
+    )
+    return [(part, piece) for part, piece in parts if part.shape[axis]]
 
 
 def _at_work(*parts: tuple[str, Ops]) -> tuple[tuple[str, Ops], ...]:

@@ -15,6 +15,7 @@ from dse.quantized_layer import QuantizedLayer, check_input, in_phase
 from dse.recipe import Recipe
 from dse.select import Where, attending, chosen, swap
 from dse.site import Site, linear
+from dse.skipping import Sampled, finite_gradients
 from dse.techniques.schedules.base import PHASES, Watch
 from dse.uncompiled import uncompiled
 
@@ -128,10 +129,13 @@ def set_clock(model: nn.Module, seed: int, step: int, steps: int | None = None, 
     gives the processes of a data-parallel training bits of their own, while weight rules draw the same on all.
     """
     for layer in quantized_layers(model):
+        layer.sampled = Sampled.of(layer.memory, layer.watch)
         layer.calls.set(seed, step, rank)
         schedule = layer.recipe.schedule
         if schedule is not None and layer.phase_index is not None and steps is not None:
-            watch = None if layer.watch is None or layer.watch.isnan().any() else Watch(layer.watch[0], layer.watch[1])
+            watch = None
+            if layer.watch is not None and layer.watch.isfinite().all():
+                watch = Watch(layer.watch[0], layer.watch[1])
             layer.phase_index.fill_(PHASES.index(schedule.phase(step, steps, watch, layer.phase)))
     for module in model.modules():
         if isinstance(module, QuantizedAttention):
@@ -139,18 +143,29 @@ def set_clock(model: nn.Module, seed: int, step: int, steps: int | None = None, 
 
 
 def before_step(model: nn.Module) -> None:
-    """Weight rules act on gradients: call it after the backward pass, before the optimizer."""
+    """Weight rules act on gradients: call it after the backward pass (and unscaling), before the optimizer's step.
+
+    Where a gradient of the model is not finite, the step counts as skipped, as ``torch.amp.GradScaler.step`` skips it:
+    no rule acts, here or in ``after_step``, and what the step's passes have sampled (held tensor scales, what precision
+    schedules look at) is what it was at ``set_clock``. Without this call a held scale still takes no sample that is not
+    finite, but keeps the finite ones of a skipped step.
+    """
+    layers = [layer for layer in quantized_layers(model) if layer.rule or layer.sampled.kept]
+    skipped = bool(layers) and not finite_gradients(model)
+    for layer in layers:
+        layer.sampled = layer.sampled.skip(layer.memory, layer.watch) if skipped else layer.sampled.take()
     _apply_rules(model, "before_step")
 
 
 def after_step(model: nn.Module) -> None:
-    """Weight rules act on weights: call it after the optimizer's step."""
+    """Weight rules act on weights: call it after the optimizer's step, also after one that was skipped."""
     _apply_rules(model, "after_step")
 
 
 def _apply_rules(model: nn.Module, method: str) -> None:
     for layer in quantized_layers(model):
-        layer.apply_rule(method, layer.key.at(products.FPROP + 1))
+        if not layer.sampled.skipped:
+            layer.apply_rule(method, layer.key.at(products.FPROP + 1))
 
 
 __all__ = [

@@ -15,6 +15,7 @@ from dse.random import Key
 from dse.recipe import POINTS, Recipe
 from dse.recipes.bf16 import BF16, replace_gemms
 from dse.site import Site
+from dse.skipping import Sampled
 from dse.techniques.schedules.base import FULL, OFF, PHASES
 from dse.techniques.weights import WeightRule
 
@@ -35,6 +36,7 @@ class QuantizedLayer(Clocked):
       ``reset_parameters``, from a state dict that has none of them, and when a layer made on ``meta`` gets its memory.
       Parameters drawn anew by other means (``nn.init``) leave a weight rule's tensors as they are: call ``restart``.
 
+    What the passes of a step change is kept as it was at ``set_clock`` (``sampled``), for steps that are skipped.
     Raises OptionError when the weight rule has no meaning for the forward GEMM.
     """
 
@@ -55,7 +57,7 @@ class QuantizedLayer(Clocked):
             recipe.weights.check(recipe.fprop.rhs, recipe.fprop.rotation is not None)
             self.recipe = recipe
             _trained(self)
-        self.recipe, self.layer = recipe, layer
+        self.recipe, self.layer, self.sampled = recipe, layer, Sampled()
         device = self.weight.device
         self.calls = Calls(device)
         self._counts = draws(recipe) or any(recipe.quantizer(p).remembers for p in POINTS)
@@ -139,6 +141,7 @@ class QuantizedLayer(Clocked):
 
     def restart(self) -> None:
         """All that is kept between steps as it was at first."""
+        self.sampled = Sampled()
         device = self.weight.device
         self.calls.to(device)
         for name, tensor in self._kept().items():
@@ -192,7 +195,7 @@ class QuantizedLayer(Clocked):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-        self._pending = self._pending and not found
+        self._pending, self.sampled = self._pending and not found, Sampled()
         if kept and not found:
             missing_keys[:] = [key for key in missing_keys if key not in kept]
             self.restart()

@@ -1,7 +1,9 @@
 """Registries of every family, and the one translation between objects and plain data (YAML, JSON).
 
 An object of a family is written as its registry name, or ``{name: {parameter: value}}`` when parameters differ from
-their defaults. Fields equal to their default are left out, so a default added later does not change old identities.
+their defaults. Fields equal to their default are left out, so a default added later does not change old identities. A
+technique whose numbers have changed says so in a class variable ``arithmetic`` (2, 3 ...; 1 is left out), which stands
+among its parameters as ``arithmetic: 2``: results of before then belong to other trials.
 """
 
 from __future__ import annotations
@@ -57,6 +59,8 @@ def to_data(obj: Any) -> Any:
         return obj.name
     if is_dataclass(obj) and not isinstance(obj, type):
         own = {f.name: to_data(getattr(obj, f.name)) for f in fields(obj) if _counts(obj, f)}
+        if (version := _arithmetic(type(obj))) > 1:
+            own["arithmetic"] = version
         family = _family(type(obj))
         if family is None:
             return own
@@ -77,7 +81,13 @@ def from_data(owner: type, name: str, data: Any, where: str) -> Any:
 
 def build(cls: type, data: Mapping[str, Any], where: str) -> Any:
     """A dataclass from a mapping of its fields; every other field keeps its default."""
-    known = [f.name for f in fields(cls)]
+    known, version = [f.name for f in fields(cls)], _arithmetic(cls)
+    if version > 1 and "arithmetic" in data:
+        if data["arithmetic"] != version:
+            raise OptionError(
+                f"{where}.arithmetic: {data['arithmetic']!r} is no longer computed, only {version}; leave it out"
+            )
+        data = {key: value for key, value in data.items() if key != "arithmetic"}
     for key in data:
         if key not in known:
             raise OptionError(f"{where}: {cls.__name__} has no option {key!r}{nearest(key, known)}")
@@ -166,6 +176,11 @@ def _hints(owner: type) -> dict[str, Any]:
 
 def _family(cls: type) -> Mapping[str, type] | None:
     return next((registry for base, registry in FAMILIES.items() if issubclass(cls, base)), None)
+
+
+def _arithmetic(cls: type) -> int:
+    """The version of a technique's numbers."""
+    return int(getattr(cls, "arithmetic", 1))
 
 
 def _counts(obj: Any, f: Field[Any]) -> bool:

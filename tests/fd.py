@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ from dse.quantizer import Quantizer
 from dse.random import Key
 from dse.techniques.rounding import Rounding
 from dse.techniques.slopes import Slope
-from dse.techniques.statistics import BLOCK, Statistic
+from dse.techniques.statistics import Statistic
 from dse.techniques.tensor_scales import TensorScale
 
 STEP = 1e-6
@@ -67,7 +67,7 @@ def vjp_error(quantizer: Quantizer, x: Tensor, key: Key | None = None) -> Tensor
 
 def frozen(quantizer: BlockQuantizer, x: Tensor) -> BlockQuantizer:
     """The quantizer with its scales held at what they are at ``x``: what 'scale treated as a constant' means."""
-    z = quantizer.statistic.value(quantizer._blocked(x), BLOCK)
+    z = quantizer._measured(x, quantizer._blocked(x)).detach()
     level = quantizer._level(quantizer._blocked(x), z, None)
     held = None if level is None else HeldReference(level.g, level.target)
     return replace(quantizer, statistic=Held(z), tensor_scale=held)
@@ -104,6 +104,8 @@ class WaveSlope(Slope):
 @dataclass(frozen=True, eq=False)
 class Held(Statistic):
     """A statistic that does not depend on the operand."""
+
+    counts_zeros: ClassVar[bool] = False
 
     z: Tensor
 

@@ -110,7 +110,9 @@ class Layer:
                 continue
             seen = None if run.watch is None else run.watch.cpu()
             for i in range(run.start, run.stop):
-                look = None if seen is None or seen[i - run.start].isnan().any() else Watch(*seen[i - run.start])
+                look = (
+                    Watch(*seen[i - run.start]) if seen is not None and seen[i - run.start].isfinite().all() else None
+                )
                 self.phases[i] = schedule.phase(step, steps, look, self.phases[i])
         if self.phases == before:
             return False
@@ -126,6 +128,19 @@ class Layer:
                 watch = run.watch[part] if run.watch is not None and self.training else None
                 return Site(key, {name: t[part] for name, t in run.state.items()}, watch)
         return Site(key, {})
+
+    def sampled(self) -> tuple[Tensor, ...]:
+        """Copies of what the passes of a step change by themselves: held tensor scales and what schedules look at."""
+        return tuple(tensor.clone() for _, tensor in self._sampled())
+
+    def restore(self, sampled: tuple[Tensor, ...], active: Tensor) -> None:
+        """Takes members that skip the step back to what ``sampled`` gave before it. ``active`` bool [E]."""
+        for (members, now), then in zip(self._sampled(), sampled, strict=True):
+            now.copy_(torch.where(active[members].unsqueeze(-1), now, then))
+
+    def _sampled(self) -> list[tuple[slice, Tensor]]:
+        held = [] if self._memory is None else [(slice(None), self._memory)]
+        return held + [(run.members, run.watch) for run in self.runs if run.watch is not None]
 
     def before_step(self, active: Tensor) -> None:
         """Weight rules act on gradients: after clipping, before the optimizer. ``active`` bool [E]."""

@@ -12,8 +12,6 @@ from dse.cast import cast
 from dse.quantizer import Quantized, Quantizer
 from dse.random import Key
 from dse.techniques.choices import Candidate
-from dse.techniques.choices.base import block_error
-from dse.techniques.statistics import measure
 
 _BEYOND = 1 + 2.0**-20
 """Elements beyond the largest by less than this are FP32 rounding of the block's own maximum."""
@@ -65,30 +63,27 @@ def dissect(quantizer: Quantizer, x: Tensor, key: Key) -> Anatomy:
 def _taken_apart(quantizer: BlockQuantizer, x: Tensor, key: Key) -> _Part:
     """The block quantizer's own steps with its own random bits; of several candidates the chosen one's parts."""
     blocks = quantizer._blocked(x)
-    z = measure(blocks, quantizer.statistic, quantizer.scale_gradient)
+    z = quantizer._measured(x, blocks)
     level = quantizer._level(blocks, z, key)
     bits = _draw(quantizer.rounding, blocks, key, _ELEMENT_DRAW)
 
     def part(how: Candidate) -> _Part:
-        factors, gain = quantizer.factors(z, level, how, key), how.gain * quantizer.gain
-        u = blocks * (factors.encode if gain == 1 else factors.encode * gain)
+        factors = quantizer.factors(z, level, how, key)
+        u = quantizer._scaled(blocks, factors, how)
         q = cast(u, how.element, quantizer.rounding, quantizer.slope, bits)
-        q = q if how.gain == 1 else q * (1 / how.gain)
+        values = q * factors.decode
+        if how.gain != 1:
+            q, values = q * (1 / how.gain), values * (1 / how.gain)
         beyond = u.abs() > how.element.max * _BEYOND
-        return _Part(q * factors.decode, q, factors.decode.expand_as(blocks), beyond, factors.alpha)
+        return _Part(values, q, factors.decode.expand_as(blocks), beyond, factors.alpha)
 
     candidates = quantizer._candidates()
     best = part(candidates[0])
     if quantizer.choice is None:
         return best
-    target = blocks if best.alpha is None else blocks / best.alpha
-    target = target if quantizer.gain == 1 else target * quantizer.gain
-    least = block_error(best.values, target, quantizer.choice.error)
     for how in candidates[1:]:
         other = part(how)
-        error = block_error(other.values, target, quantizer.choice.error)
-        better = error < least
-        least = where(better, error, least)
+        better = quantizer._closer(other.values, best.values, blocks, best.alpha)
         best = _Part(
             where(better, other.values, best.values),
             where(better, other.elements, best.elements),

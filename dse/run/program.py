@@ -29,7 +29,8 @@ class Program:
 
     ``alive`` bool [E]; ``died`` int64 [E]: the step of divergence, -1 before; ``log`` [steps, E]: training losses;
     ``norms`` [E, n]: gradient norms per parameter, of a dead member those of its last step. A dead member's parameters
-    stay as they were. Raises UserError for an unknown optimizer or loss scaling.
+    stay as they were. A member whose step loss scaling skips keeps parameters, optimizer state, held tensor scales and
+    weight rules' tensors; its clock moves on. Raises UserError for an unknown optimizer or loss scaling.
     """
 
     def __init__(self, trials: Sequence[Trial], data: Any, device: torch.device | str, use_kernels: bool) -> None:
@@ -69,6 +70,7 @@ class Program:
     def step(self) -> None:
         """One training step: batch, losses, gradients, clipping, weight rules, optimizer; then the clock moves on."""
         pack, now = self.pack, self.pack.step
+        sampled = [layer.sampled() for layer in pack.layers.values()] if self._scaling else []
         losses, factor, objective = self.objective()
         pack.backward(objective)
         with torch.no_grad():
@@ -80,6 +82,8 @@ class Program:
             norms = pack.layout.norms(g)
             self._judge(losses, norms, now)
             active = self.alive & ok
+            for layer, before in zip(pack.layers.values(), sampled, strict=False):
+                layer.restore(before, active)
             clip(g, self._limit, norms)
             for layer in pack.layers.values():
                 layer.before_step(active)

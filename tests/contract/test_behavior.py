@@ -95,7 +95,7 @@ def test_members_of_a_pack_equal_their_solo_results(what: str) -> None:
 
 @every_quantizer
 def test_zeros_nan_infinities_and_subnormals(what: str) -> None:
-    """Zeros stay zeros, NaN stays visible, an infinity keeps its sign or becomes NaN, tiny and large stay finite."""
+    """Zeros stay zeros, NaN stays visible, an infinity stays one or becomes NaN, tiny and large stay finite."""
     for dtype in (torch.float32, torch.float64):
         look_at_special_values(QUANTIZERS[what], dtype)
 
@@ -115,7 +115,7 @@ def look_at_special_values(q: BlockQuantizer, dtype: torch.dtype) -> None:
         y = x.clone()
         y[2, 7] = special
         found = q.dequantized(y, key)[2, 7]
-        assert bool(found.isnan()) or (special == special and float(found) * special > 0)
+        assert bool(found.isnan()) or float(found) == special
     for power in (2.0**-149, 2.0**-140, 2.0**-126, 1e-30, 1e15):
         assert q.dequantized(x * power, key).isfinite().all(), power
     assert q.dequantized(x * 1e37, key).shape == x.shape  # may overflow; an exception would be the wrong answer

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -53,19 +54,21 @@ def blocked(x: Tensor, block: int, tile: int) -> Tensor:
     return x.reshape(*x.shape[:-2], x.shape[-2] // tile, tile, x.shape[-1] // block, block)
 
 
-def statistic(z: Statistic, blocks: Tensor) -> Tensor:
-    """Z by its formula; for ``hard_soft`` the value."""
+def statistic(z: Statistic, x: Tensor, block: int, tile: int) -> Tensor:
+    """Z by its formula, of the elements that there are; for ``hard_soft`` the value."""
+    blocks, inside = blocked(x, block, tile), blocked(torch.ones_like(x), block, tile)
     if isinstance(z, SoftSoft):
-        return torch.exp(z.beta * blocks.abs()).sum((-3, -1), keepdim=True).log() / z.beta
+        return (inside * torch.exp(z.beta * blocks.abs())).sum((-3, -1), keepdim=True).log() / z.beta
     if isinstance(z, Quest):
-        return z.clip * blocks.var((-3, -1), unbiased=False, keepdim=True).sqrt() + 6e-8
+        mean = blocks.square().sum((-3, -1), keepdim=True) / inside.sum((-3, -1), keepdim=True)
+        return z.clip * mean.sqrt() + 6e-8
     return blocks.abs().amax((-3, -1), keepdim=True)
 
 
 def statistic_derivative(z: Statistic, x: Tensor, block: int, tile: int) -> Tensor:
     """dZ/dX_j as [j, blocks]; for ``hard_soft`` that of the soft maximum, as published."""
     pretended = SoftSoft(z.beta) if isinstance(z, HardSoft) else z
-    return derivative(lambda at: statistic(pretended, blocked(at, block, tile)), x)
+    return derivative(lambda at: statistic(pretended, at, block, tile), x)
 
 
 def reference(scale: TensorScale | None, x: Tensor, block: int, tile: int) -> Tensor | None:
@@ -82,6 +85,8 @@ def reference(scale: TensorScale | None, x: Tensor, block: int, tile: int) -> Te
 @dataclass(frozen=True, eq=False)
 class Held(Statistic):
     """A statistic that is given."""
+
+    counts_zeros: ClassVar[bool] = False
 
     z: Tensor
 
@@ -130,7 +135,7 @@ class Parts:
 def measure_parts(q: BlockQuantizer, x: Tensor) -> Parts:
     """The parts of ``q`` at ``x`` [R, K], each by finite differences with the others held."""
     n = x.numel()
-    z0 = statistic(q.statistic, blocked(x, q.block, q.tile))
+    z0 = statistic(q.statistic, x, q.block, q.tile)
     g0 = reference(q.tensor_scale, x, q.block, q.tile)
 
     def f(at: Tensor, z: Tensor, g: Tensor | None) -> Tensor:

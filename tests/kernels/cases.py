@@ -91,6 +91,10 @@ def operands(members: int, rows: int, columns: int, seed: int = 0) -> Iterator[t
     special[:, 2 % rows, 5 % columns], special[:, 3 % rows, : columns // 2] = torch.inf, 1e-42
     special[:, 4 % rows, ::2], special[:, 5 % rows, 1::3] = -0.0, -torch.inf
     yield "special", special
+    infinite = x.clone()  # without a NaN, and of two members in three
+    infinite[1 % members :: 3, 2 % rows, 5 % columns] = torch.inf
+    infinite[2 % members :: 3, 4 % rows, 1 % columns] = -torch.inf
+    yield "infinite", infinite
     yield "subnormal", x * 1e-40
     yield "zero", x * 0
     yield "largest", x.sign() * torch.finfo(torch.float32).max

@@ -137,3 +137,53 @@ def test_a_stack_of_members_holds_one_value_each() -> None:
 def test_without_a_memory_every_call_samples() -> None:
     x = operand(4.0)
     assert torch.equal(HELD.dequantized(x, key()), HELD.dequantized(x))
+
+
+NOT_FINITE = (float("nan"), float("inf"), -float("inf"))
+
+
+def spoiled(peak: float, value: float) -> Tensor:
+    x = operand(peak)
+    x[2, 20] = value
+    return x
+
+
+@pytest.mark.parametrize("value", NOT_FINITE)
+def test_a_sample_that_is_not_finite_is_never_held(value: float) -> None:
+    """Due at 0, 50, 100. Nothing held: NaN for this call alone. Something held: it stays, and the bad block is seen."""
+    memory = torch.zeros(6)
+    assert HELD.dequantized(spoiled(2.0, value), at(0, memory)).isnan().all()
+    assert memory[0] == 0
+    assert HELD.dequantized(operand(3.0), at(1, memory)).isfinite().all()
+    assert memory[0] == 3
+    found = HELD.dequantized(spoiled(5.0, value), at(50, memory))
+    assert memory[0] == 3
+    assert not found[2, 16:32].isfinite().any()
+    assert found[0].isfinite().all()
+    assert HELD(operand(9.0), at(51, memory)).alpha is not None
+    assert memory[0] == 3  # until a sample is due again
+    HELD(operand(9.0), at(100, memory))
+    assert memory[0] == 9
+
+
+@pytest.mark.parametrize("value", NOT_FINITE)
+def test_evaluation_holds_nothing(value: float) -> None:
+    memory = torch.zeros(6)
+    assert HELD.dequantized(spoiled(2.0, value), at(0, memory, sampling=False)).isnan().all()
+    assert memory[0] == 0
+
+
+@pytest.mark.parametrize("value", NOT_FINITE)
+def test_a_poisoned_memory_heals(value: float) -> None:
+    """Checkpoints of before hold such values: they count as nothing."""
+    memory = torch.full((6,), value)
+    assert HELD.dequantized(operand(4.0), at(7, memory, sampling=False)).isfinite().all()
+    assert HELD.dequantized(operand(4.0), at(7, memory)).isfinite().all()
+    assert memory[0] == 4
+
+
+def test_a_bad_member_does_not_touch_its_neighbors() -> None:
+    x = torch.stack([operand(4.0), spoiled(6.0, float("inf")), operand(5.0)])
+    memory = torch.tensor([[3.0] * 6, [2.0] * 6, [0.0] * 6])
+    HELD(x, Key(torch.tensor([[0, 50], [0, 50], [0, 1]]), 0, 1, 0, memory))
+    assert memory[:, 1].tolist() == [4.0, 2.0, 5.0]

@@ -107,6 +107,8 @@ def scales(z, row, group, width, ints, floats, level, key, ENCODE: tl.constexpr,
             encode = tl.div_rn(spread(1.0, used), used * alpha)
     else:
         encode = tl.div_rn(spread(1.0, used), used * alpha)
+    hidden = (z == float("inf")) & (emax * decode < float("inf"))  # an infinity that would come out finite
+    decode = tl.where(hidden, float("nan"), decode)
     return smaller(smaller(encode, LARGEST) * gain, LARGEST), decode
 
 

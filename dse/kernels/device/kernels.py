@@ -132,13 +132,14 @@ def quantize_kernel(
 
 @triton.jit
 def is_due(table, memory, memory_e, clock, clock_e, clock_i, e, SAMPLING: tl.constexpr, HELD: tl.constexpr):
-    """Whether member e's tensor scale is measured now (table: LEVEL_FIELDS), and the value that is held."""
+    """Whether member e's tensor scale is measured now (table: LEVEL_FIELDS), and the value that is held, 0: none."""
     mode = tl.load(table)
     held = 0.0
     due = mode > 0
     if HELD:
         if mode == 2:
             held = tl.load(memory + e * memory_e)
+            held = tl.where(held < float("inf"), held, 0.0)
             due = held == 0
             if SAMPLING:
                 due = due | (tl.load(clock + e * clock_e + clock_i) % tl.load(table + 1) == 0)
@@ -210,16 +211,19 @@ def level_kernel(
                 at = i * N + tl.arange(0, N)
                 largest = tl.maximum(largest, tl.load(partial + e * count + at, at < count, 0))
             g = float_of(tl.max(largest, 0))
+            if (held != 0) & ~(g < float("inf")):  # a sample that is not finite: what is held stays
+                g = held
         if HELD and SAMPLING:
             if mode == 2:
-                tl.store(memory + e * memory_e, g)
+                tl.store(memory + e * memory_e, tl.where(g < float("inf"), g, 0.0))
         if convention == 0:
             s = smaller(tl.div_rn(target, g), LARGEST)
             s = tl.where((g == 0) | (s == 0), 1.0, s)
+            s = tl.where(g < float("inf"), s, float("nan"))
             alpha = tl.div_rn(1.0, s)
             multiplier = s * inverse
         else:
-            g = tl.where((g == 0) | (g == float("inf")), 1.0, g)
+            g = tl.where(g == 0, 1.0, tl.where(g < float("inf"), g, float("nan")))
             if convention == 2:
                 g = tl.div_rn(g, target)
             alpha = tl.where(g == 0, 1.0, g)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from dse.formats import ELEMENTS, Format
 from dse.ops import Ops
@@ -13,11 +14,16 @@ from dse.techniques.choices.base import Candidate, Choice, check_error
 class IF4(Choice):
     """Each block's elements are E2M1, or INT4 with the scale's value 6 mapped to 7; the smaller error wins, a tie FP4.
 
-    The sign bit of the UE4M3 scale, otherwise unused, says which. ``error``: 'mse', 'mae' or 'max'.
+    The sign bit of the UE4M3 scale, otherwise unused, says which. Both candidates have the same scale,
+    s = q((Z / 6) S_enc); with u = X S_enc / s they are E2M1(u) s and fp32(6/7) (INT4(fp32(7/6) u) s). ``error``: 'mse',
+    'mae' or 'max', of the decoded values, stochastically rounded ones included: then both candidates are cast with the
+    same random bits, and choosing the nearer one biases the result.
 
     Cost: as Four Over Six.
-    Source: arXiv 2603.28765 (IF4). Raises OptionError for an unknown error measure.
+    Source: arXiv 2603.28765 (IF4) and its library. Raises OptionError for an unknown error measure.
     """
+
+    divides: ClassVar[bool] = True
 
     error: str = "mse"
 

@@ -28,10 +28,14 @@ class Factors(NamedTuple):
 
 
 class Level(NamedTuple):
-    """The second level: the reference g and the target T of the tensor scale."""
+    """The second level: the reference g and the target T of the tensor scale.
+
+    ``base``: where a choice divides Z first (see ``Choice.divides``), the constant that it is divided by, else None.
+    """
 
     g: Tensor
     target: float
+    base: float | None = None
 
 
 class Convention(ABC):
@@ -45,6 +49,10 @@ class Convention(ABC):
         self, z: Tensor, c: float, level: Level | None, fmt: Format, quantize: Callable[[Tensor], Tensor]
     ) -> Factors:
         """``z``: statistic per block (or per element); ``c``: the element value that Z is mapped to."""
+
+    def largest(self, fmt: Format) -> float:
+        """The decode factor of a block whose Z is infinite."""
+        return fmt.max
 
     @abstractmethod
     def ops(self) -> Ops:

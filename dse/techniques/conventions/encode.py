@@ -18,9 +18,9 @@ class Encode(Convention):
     """s_q = q(c g' / Z), f(X) = Q(X s_q / g') g' / s_q, with g' = 1 without a tensor scale.
 
     With one, g' = g, or with ``divisor`` g' = g / (c T): without the divisor only scale codes above c are ever used,
-    so narrow scale formats saturate (design-space notes 2.4). Blocks of zeros use Z = 1. ``zero``: 'smallest' or 'one'
-    for a scale that underflows; flushing has no meaning here, the scale is divided by. Decoded values are quotients,
-    exact in no short format, so they need FP32 operands.
+    so narrow scale formats saturate. Blocks of zeros use Z = 1, operands of zeros g = 1, and an infinite g is NaN.
+    ``zero``: 'smallest' or 'one' for a scale that underflows; flushing has no meaning here, the scale is divided by.
+    Decoded values are quotients, exact in no short format, so they need FP32 operands.
 
     Cost: one more division per block, 1 / s_q for decoding; that the GEMM itself would run slower is not counted.
     Source: arXiv 2509.17791, Def. 1 and Sec. 3, and its simulator. Raises OptionError for an unknown word.
@@ -41,7 +41,7 @@ class Encode(Convention):
         if level is None:
             scale, alpha = divide(c, z), None
         else:
-            g = torch.where((level.g == 0) | level.g.isinf(), 1.0, level.g)
+            g = torch.where(level.g == 0, 1.0, level.g).where(level.g < torch.inf, torch.nan)
             alpha = g / torch.full_like(g, c * level.target) if self.divisor else g  # CUDA multiplies by 1 / number
             alpha = torch.where(alpha == 0, 1.0, alpha)  # a g too small to divide counts as none
             scale = divide(c, z) * alpha
@@ -50,6 +50,9 @@ class Encode(Convention):
         used = s_q if self.encode_with == "quantized" else scale
         encode = used if alpha is None else (used / alpha).clamp_max(largest)
         return Factors(encode, divide(1.0, s_q), alpha)
+
+    def largest(self, fmt: Format) -> float:
+        return 1 / (fmt.smallest if self.zero == "smallest" or not fmt.subnormals else 1.0)
 
     def ops(self) -> Ops:
         return Ops(block=1, why="1/block for the decoding factor 1 / s_q")

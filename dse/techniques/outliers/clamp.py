@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from dse.cast import cast
@@ -18,7 +19,8 @@ class Clamp(Outliers):
     """X_c = clamp(X, quantile(1 - a), quantile(a)) is quantized; the rest X - X_c is added in BF16, or dropped.
 
     ``quantile`` is a, over the whole operand (linear interpolation, as in torch.quantile; the bounds are constants in
-    the backward pass). ``compensate`` keeps the sparse remainder, which costs a sparse GEMM at that density.
+    the backward pass). ``compensate`` keeps the sparse remainder, which costs a sparse GEMM at that density. Infinities
+    are not clamped, so that they stay visible.
 
     Cost: two quantiles by sampling, about 2 per element, and a share 2 (1 - a) of the GEMM in BF16 when compensated.
     Source: arXiv 2501.17116 (Wang et al.), OCC, a = 0.99. Raises OptionError unless 0.5 < a < 1.
@@ -38,7 +40,7 @@ class Clamp(Outliers):
     def split(self, x: Tensor) -> Parts:
         flat = x.detach().flatten(-2).sort(-1).values
         low, high = (_at(flat, a)[..., None, None] for a in (1 - self.quantile, self.quantile))
-        clamped = x.clamp(low, high)
+        clamped = torch.where(x.isinf(), x, x.clamp(low, high))
         if not self.compensate:
             return Parts((clamped,))
         return Parts((clamped,), cast(x - clamped, BF16))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -18,6 +19,8 @@ class AbsMax(Statistic):
     NaN anywhere in the block gives NaN. Cost: abs and max, 2 per element; 5 + 3/b backward.
     Source: OCP MX v1.0, 6.3; arXiv 2509.17791, Sec. 5.
     """
+
+    counts_zeros: ClassVar[bool] = False
 
     def value(self, x: Tensor, dims: tuple[int, ...]) -> Tensor:
         return x.abs().amax(dims, keepdim=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,7 +19,14 @@ GRADIENTS = ("constant", "full", "diagonal")
 
 
 class Statistic(ABC):
-    """Z of a block and its derivative. Reductions run over ``dims``, so any leading axes are independent."""
+    """Z of a block and its derivative. Reductions run over ``dims``, so any leading axes are independent.
+
+    ``counts_zeros``: whether zeros beside a block's elements would change Z or its derivative; where an operand does
+    not fill its last block, such a statistic is given the elements alone. ``arithmetic``: see ``dse.registry``.
+    """
+
+    counts_zeros: ClassVar[bool] = True
+    arithmetic: ClassVar[int] = 1
 
     @abstractmethod
     def value(self, x: Tensor, dims: tuple[int, ...]) -> Tensor:

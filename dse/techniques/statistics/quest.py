@@ -1,9 +1,10 @@
-"""QuEST's statistic: a multiple of the block's standard deviation."""
+"""QuEST's statistic: a multiple of the block's root mean square."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -15,15 +16,21 @@ from dse.techniques.statistics.base import Statistic
 
 @dataclass(frozen=True)
 class Quest(Statistic):
-    """Z = clip * sigma, sigma = sqrt(mean X^2 - (mean X)^2): the clip that minimizes a Gaussian block's error.
+    """Z = clip * sigma, sigma = sqrt(mean X^2): the clip that minimizes the error of a Gaussian block around zero.
 
     ``clip`` is in units of sigma, 2.92247856 for E2M1 (a step of .487079 sigma). Values beyond Z saturate; the trust
-    mask that stops their gradient is ``slope: {straight_through: {outside: zero}}``. Zeros that pad the last block of
-    an operand take part in its sigma. dZ/dX_k = clip (X_k - mean) / (n sigma), 0 where sigma is 0.
+    mask that stops their gradient is ``slope: {straight_through: {outside: zero}}``. dZ/dX_k = clip X_k / (n sigma), 0
+    where sigma is 0.
 
-    Cost: 5 per element forward and backward. Source: arXiv 2505.14669 (Quartet); arXiv 2502.05003 (QuEST).
-    Raises OptionError unless clip > 0.
+    The mean is not subtracted, as in QuEST. Quartet's released code subtracts it: after a Hadamard without signs a
+    block's mean is its first feature, which then has no part in sigma, and a block in which the other features are 0
+    (also the last one of K = 1 mod 32 features) is constant, has no deviation and is lost.
+
+    Cost: 2 per element forward and backward. Source: arXiv 2502.05003 (QuEST) and its code; arXiv 2505.14669 (Quartet)
+    for the clip. Raises OptionError unless clip > 0.
     """
+
+    arithmetic: ClassVar[int] = 2
 
     clip: float = 2.92247856
 
@@ -32,17 +39,15 @@ class Quest(Statistic):
             raise OptionError(f"quest.clip must be positive, not {self.clip}")
 
     def value(self, x: Tensor, dims: tuple[int, ...]) -> Tensor:
-        mean = x.mean(dims, keepdim=True)
-        return self.clip * sqrt((x.square().mean(dims, keepdim=True) - mean.square()).clamp_min(0)) + 6e-8
+        return self.clip * sqrt(x.square().mean(dims, keepdim=True)) + 6e-8
 
     def slope(self, x: Tensor, z: Tensor, dims: tuple[int, ...]) -> Tensor:
         n = prod(x.shape[d] for d in dims)
-        sigma = (z - 6e-8) / self.clip
-        centered = x - x.mean(dims, keepdim=True)
-        return (self.clip * centered / (n * sigma)).where(sigma > 0, 0.0)
+        sigma = sqrt(x.square().mean(dims, keepdim=True))
+        return (self.clip * x / (n * sigma)).where(sigma > 0, 0.0)
 
     def ops(self) -> Ops:
-        return Ops(element=5, block=4, why="5/element for mean and square, 4/block")
+        return Ops(element=2, block=4, why="2/element for squares and their sum, 4/block")
 
     def slope_ops(self) -> Ops:
-        return Ops(element=5, block=3, why="5/element + 3/block")
+        return Ops(element=2, block=3, why="2/element + 3/block for the dot product")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -31,6 +32,8 @@ class HardSoft(Statistic):
     Source: arXiv 2509.17791, Sec. 5. Raises OptionError unless beta > 0.
     """
 
+    arithmetic: ClassVar[int] = 2
+
     beta: float = 80.0
 
     def __post_init__(self) -> None:
@@ -53,10 +56,12 @@ class HardSoft(Statistic):
 class SoftSoft(Statistic):
     """Z = (1/beta) log sum_i exp(beta |X_i|), always >= max, with its exact derivative (``softsoftmax``).
 
-    A block of zeros keeps Z = 0, so that it is quantized to zeros; zeros that pad an operand's last block take part.
+    A block of zeros keeps Z = 0, so that it is quantized to zeros.
     Cost: 8 per element forward, 12 + 3/b backward.
     Source: arXiv 2509.17791, Sec. 5. Raises OptionError unless beta > 0.
     """
+
+    arithmetic: ClassVar[int] = 2
 
     beta: float = 80.0
 

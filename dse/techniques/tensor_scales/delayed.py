@@ -22,6 +22,10 @@ class Delayed(TensorScale):
     uses what is held and never samples. Values above the held g may saturate: ``target`` T below the scale format's
     largest value leaves them headroom (UE5M3: 61440 / 448 = 137 times). Without a memory every call samples.
 
+    A sample that is not finite is never held: the previous value stays, and is used, until a later sample is due. Where
+    nothing is held yet, such a sample counts for this call alone, so the operand is NaN and the next call samples
+    again. A held value that is not finite (from an older version's checkpoint) counts as nothing.
+
     Cost: the current tensor scale's reduction divided by D; no second read in between.
     Source: arXiv 2609.02846, Sec. 3 (D = 50, T = 448). Raises OptionError unless D >= 1 and T > 0.
     """
@@ -42,11 +46,12 @@ class Delayed(TensorScale):
         fresh = peak.detach().amax((-4, -2), keepdim=True)
         if key is None or key.memory is None:
             return fresh
-        held = key.memory[..., key.point]
+        held, sample = key.memory[..., key.point], fresh.flatten(-4).squeeze(-1)
+        empty, finite = (held == 0) | ~held.isfinite(), sample.isfinite()
         due = (key.clock[..., 1] % self.every == 0) if key.sampling else torch.zeros_like(held, dtype=torch.bool)
-        g = torch.where(due | (held == 0), fresh.flatten(-4).squeeze(-1), held)
+        g = torch.where(empty | (due & finite), sample, held)
         if key.sampling:
-            held.copy_(g)
+            held.copy_(torch.where(g.isfinite(), g, 0.0))
         return g[..., None, None, None, None]
 
     def ops(self) -> Ops:

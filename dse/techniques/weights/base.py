@@ -20,7 +20,7 @@ class WeightRule(ABC):
     All tensors may have leading axes (members of a pack); elements never mix across them.
 
     One training step is: backward, unscale and clip the gradient, ``before_step``, the optimizer's step,
-    ``after_step``. A step that is skipped (dynamic loss scaling) calls neither.
+    ``after_step``. A step that is skipped (dynamic loss scaling) calls neither, or takes back what they did.
     """
 
     def check(self, quantizer: Quantizer, rotated: bool) -> None:
