@@ -59,6 +59,22 @@ def images(y: Tensor, places: Pair) -> Tensor:
     return whole
 
 
+def memory_format(x: Tensor, weight: Tensor) -> torch.memory_format:
+    """Of the output of a convolution of x [B, C, H, W], as torch has it: channels last where x or the kernel are."""
+    return torch.channels_last if _channels_last(x) or _channels_last(weight) else torch.contiguous_format
+
+
+def _channels_last(x: Tensor) -> bool:
+    """Whether torch takes [B, C, H, W] for channels last by its strides; with one pixel or one channel both fit."""
+    least = 0
+    for axis in (1, 3, 2, 0):
+        size, stride = x.shape[axis], x.stride(axis)
+        if size == 0 or stride < max(least, axis == 1) or (axis == 0 and least == x.stride(1)):
+            return False
+        least = stride * max(size, 1)
+    return True
+
+
 class _Patches(torch.autograd.Function):
     """A copy of every patch; its transpose adds up, for each pixel, the gradients of the patches that hold it."""
 
@@ -115,4 +131,4 @@ class _Pixels(torch.autograd.Function):
         return dx.unflatten(0, g.shape[:2]), 0
 
 
-__all__ = ["Window", "images", "patches"]
+__all__ = ["Window", "images", "memory_format", "patches"]

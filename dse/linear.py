@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from dse import products
 from dse.attend import QuantizedAttention
 from dse.convert import convert
-from dse.convolution import Window, images, patches
+from dse.convolution import Window, images, memory_format, patches
+from dse.distributed import agree, sync_held_scales
 from dse.quantized_layer import QuantizedLayer, check_input, in_phase
 from dse.recipe import Recipe
 from dse.select import Where, attending, chosen, swap
@@ -28,8 +29,8 @@ def quantized_linear(x: Tensor, w: Tensor, bias: Tensor | None, site: Site) -> T
     """
     rows = x.reshape(-1, x.shape[-1])
     wide = torch.promote_types(torch.promote_types(x.dtype, w.dtype), torch.float32)
-    y = linear(rows.to(wide), w.to(wide), site).reshape(*x.shape[:-1], w.shape[0])
-    return (y if bias is None else y + bias).to(products.output_dtype(x))
+    y: Tensor = torch.ops.aten._unsafe_view(linear(rows.to(wide), w.to(wide), site), (*x.shape[:-1], w.shape[0]))
+    return (y if bias is None else y + bias).to(products.output_dtype(x))  # no view of something, as F.linear's is none
 
 
 class QuantizedLinear(QuantizedLayer, nn.Linear):
@@ -66,9 +67,8 @@ class QuantizedConv2d(QuantizedLayer, nn.Conv2d):
             return nn.Conv2d.forward(self, x)
         check_input(self, x, -3, self.in_channels, (3, 4))
         batch, window = (x if x.dim() == 4 else x.unsqueeze(0)), self.window
-        y = images(
-            quantized_linear(patches(batch, window), self.matrix, self.bias, self.site(x)), window.places(*x.shape[-2:])
-        )
+        rows = quantized_linear(patches(batch, window), self.matrix, self.bias, self.site(x))
+        y = images(rows, window.places(*x.shape[-2:])).clone(memory_format=memory_format(batch, self.weight))
         return y if x.dim() == 4 else y.squeeze(0)
 
     def extra_repr(self) -> str:
@@ -126,8 +126,11 @@ def set_clock(model: nn.Module, seed: int, step: int, steps: int | None = None, 
     beginning's bits.
 
     With ``steps``, the length of the training, precision schedules decide the layers' phases too. ``rank`` (below 2048)
-    gives the processes of a data-parallel training bits of their own, while weight rules draw the same on all.
+    gives the processes of a data-parallel training bits of their own, while weight rules draw the same on all. Held
+    tensor scales and what schedules watch are then agreed upon (``dse.distributed``): hand this the module that
+    ``DistributedDataParallel`` made, on every process.
     """
+    agree(model)
     for layer in quantized_layers(model):
         layer.sampled = Sampled.of(layer.memory, layer.watch)
         layer.calls.set(seed, step, rank)
@@ -180,4 +183,5 @@ __all__ = [
     "quantized_layers",
     "quantized_linear",
     "set_clock",
+    "sync_held_scales",
 ]

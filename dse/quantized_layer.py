@@ -14,6 +14,7 @@ from dse.errors import OptionError
 from dse.random import Key
 from dse.recipe import POINTS, Recipe
 from dse.recipes.bf16 import BF16, replace_gemms
+from dse.sharded import is_sharded, whole, write
 from dse.site import Site
 from dse.skipping import Sampled
 from dse.techniques.schedules.base import FULL, OFF, PHASES
@@ -81,8 +82,8 @@ class QuantizedLayer(Clocked):
 
     @property
     def matrix(self) -> Tensor:
-        """The weight as W [N, K]."""
-        return self.as_matrix(self.weight)
+        """The weight as W [N, K], gathered where it is sharded."""
+        return self.as_matrix(whole(self.weight))
 
     @property
     def phase(self) -> str:
@@ -102,6 +103,7 @@ class QuantizedLayer(Clocked):
     @property
     def key(self) -> Key:
         """Addresses this layer's random bits of the step, and its memory."""
+        self.calls.to(self.weight.device)  # fully_shard moves parameters by itself
         return Key(self.clock, self.layer, 0, 0, self.memory, self.training)
 
     def site(self, x: Tensor) -> Site:
@@ -116,20 +118,23 @@ class QuantizedLayer(Clocked):
     def apply_rule(self, method: str, key: Key) -> None:
         """The weight rule's ``before_step`` or ``after_step``, on this layer's weight and gradient.
 
-        The rule works on matrices; where these are no views (a kernel in channels_last) what it changed is copied back.
+        The rule works on whole matrices; where these are no views (a kernel in channels_last, sharded parameters) what
+        it changed is copied back.
         """
         rule = self.rule
         if rule is None:
             return
         _trained(self)
         self._settle()
-        weight, gradient = self.weight, self.weight.grad
+        weight, gradient = whole(self.weight), whole(self.weight.grad)
         w = self.as_matrix(weight).detach()
         w.grad = None if gradient is None else self.as_matrix(gradient)
         getattr(rule, method)(self.recipe.fprop.rhs, w, self.state, key)
-        for whole, changed in ((weight, w), (gradient, w.grad)):
-            if whole is not None and changed is not None and whole.data_ptr() != changed.data_ptr():
-                whole.copy_(self.as_weight(changed))
+        for target, changed in ((self.weight, w), (self.weight.grad, w.grad)):
+            if target is None or changed is None:
+                continue
+            if is_sharded(target) or target.data_ptr() != changed.data_ptr():
+                write(target, self.as_weight(changed))
 
     @torch.no_grad()
     def _settle(self) -> None:
@@ -201,7 +206,8 @@ class QuantizedLayer(Clocked):
             self.restart()
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        self._settle()
+        if not is_sharded(self.weight):  # all processes would have to be here
+            self._settle()
         super()._save_to_state_dict(destination, prefix, keep_vars)
 
 
