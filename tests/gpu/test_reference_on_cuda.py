@@ -35,7 +35,10 @@ def operands(seed: int = 0) -> dict[str, Tensor]:
     x = torch.randn(48, 80, generator=g)
     special = x.clone()
     special[0, :16], special[1, 3], special[2, 5], special[3, :40] = 0.0, torch.nan, torch.inf, 1e-42
+    infinite = x.clone()
+    infinite[2, 5], infinite[30, 70] = torch.inf, -torch.inf
     return {"normal": x, "tiny": x * 1e-6, "wide": x * (6 * torch.randn(48, 80, generator=g)).exp(), "special": special,
+            "infinite": infinite,
             "ties": (x * 8).round() / 4}  # fmt: skip
 
 

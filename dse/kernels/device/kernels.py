@@ -211,8 +211,8 @@ def level_kernel(
                 at = i * N + tl.arange(0, N)
                 largest = tl.maximum(largest, tl.load(partial + e * count + at, at < count, 0))
             g = float_of(tl.max(largest, 0))
-            if (held != 0) & ~(g < float("inf")):  # a sample that is not finite: what is held stays
-                g = held
+            if HELD:  # a sample that is not finite: what is held stays
+                g = tl.where((held == 0) | (g < float("inf")), g, held)
         if HELD and SAMPLING:
             if mode == 2:
                 tl.store(memory + e * memory_e, tl.where(g < float("inf"), g, 0.0))
