@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dse
 from dse.errors import UserError
+
+if TYPE_CHECKING:
+    from dse.formats import Format
 
 _PACKAGES = ("torch", "numpy", "ray", "optuna", "polars", "pandas", "mlflow", "seaborn", "scipy", "scikit-learn")
 
@@ -55,7 +62,9 @@ def _versions(results: Path) -> Iterator[str]:
 def _devices(results: Path) -> Iterator[str]:
     import torch
 
-    yield f"{os.cpu_count()} processors"
+    from dse.run.processor import described, processor
+
+    yield f"{os.cpu_count()} processors: {described(processor())}"
     for i in range(torch.cuda.device_count()):
         p = torch.cuda.get_device_properties(i)
         native = "native FP4" if p.major >= 10 else "FP4 is emulated"
@@ -65,7 +74,7 @@ def _devices(results: Path) -> Iterator[str]:
 
 
 def _arithmetic(results: Path) -> Iterator[str]:
-    """Every element grid is reproduced by its own cast, and ties go to even, on every device."""
+    """Every element grid is reproduced by its own cast, and ties go where IEEE 754 has them, on every device."""
     import torch
 
     from dse.cast import cast
@@ -73,12 +82,43 @@ def _arithmetic(results: Path) -> Iterator[str]:
 
     for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
         for fmt in ELEMENTS.values():
-            grid = fmt.grid.float().to(device)
-            middle = (grid[1:] + grid[:-1]) / 2
-            even = torch.where(torch.arange(len(middle), device=device) % 2 == 0, grid[:-1], grid[1:])
-            if not torch.equal(cast(grid, fmt), grid) or not torch.equal(cast(middle, fmt), even):
+            grid = fmt.grid.float().tolist()
+            pairs = list(pairwise(grid))
+            given = [*grid, *((low + high) / 2 for low, high in pairs)]  # exact: they have few bits
+            found = cast(torch.tensor(given, device=device), fmt).tolist()
+            if found != [*grid, *(_tie(low, high, fmt) for low, high in pairs)]:
                 raise RuntimeError(f"{fmt.name} casts are not exact on {device}")
         yield f"{', '.join(ELEMENTS)} casts are exact on {device}"
+
+
+def _tie(low: float, high: float, fmt: Format) -> float:
+    """Which of two neighbors their middle rounds to: the one with an even last digit, or without one the larger one in
+    magnitude, as significands of one bit have it (IEEE 754-2019, 4.3.1)."""
+    even = [x for x in (low, high) if _digits(x, fmt) % 2 == 0]
+    return even[0] if len(even) == 1 else max(low, high, key=abs)
+
+
+def _digits(x: float, fmt: Format) -> int:
+    """The significand as a whole number."""
+    exponent = max(math.frexp(x)[1] - 1, fmt.emin) if x else fmt.emin
+    return int(Fraction(x) / Fraction(2) ** (exponent - fmt.man))
+
+
+def _members(results: Path) -> Iterator[str]:
+    """A trial has the same bits in a pack and alone, at batch sizes that are no multiple of anything."""
+    import torch
+
+    from dse.run.members import compared
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as workers have it
+    try:
+        found = list(compared(batches=(1, 5)))
+    finally:
+        torch.set_num_threads(threads)
+    if other := [what for what, same in found if not same]:
+        raise RuntimeError(f"{len(other)} of {len(found)} trials have other bits in a pack than alone: {other[0]}")
+    yield f"{len(found)} trials have the same bits in a pack and alone"
 
 
 def _folder(results: Path) -> Iterator[str]:
@@ -102,6 +142,7 @@ _CHECKS: dict[str, Callable[[Path], Iterator[str]]] = {
     "versions": _versions,
     "devices": _devices,
     "arithmetic": _arithmetic,
+    "members": _members,
     "results": _folder,
     "ray": _ray,
 }

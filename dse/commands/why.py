@@ -9,6 +9,7 @@ from pathlib import Path
 from dse.commands.gallery import describe, resolved, short
 from dse.run.gaps import gap
 from dse.run.outcome import outcome, reason
+from dse.run.processor import described
 from dse.run.record import FAILED, OK, Record
 from dse.run.standing import duration
 from dse.run.store import Store
@@ -111,8 +112,13 @@ def _provenance(record: Record) -> Iterator[str]:
     yield _row(
         "", ", ".join([*(f"{name} {v}" for name, v in record.versions.items()), f"data {record.data or 'unknown'}"])
     )
-    if record.pack:
-        yield _row("pack", short(record.pack))
+    pack = dict(record.pack)
+    if facts := pack.pop("processor", None):
+        yield _row("processor", described(facts))
+    if facts := pack.pop("resumed_from", None):
+        yield _row("", f"went on from a checkpoint of another: {described(facts)}")
+    if pack:
+        yield _row("pack", short(pack))
 
 
 def _command(case: Case, results: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from dse.report.numbers import duration, plural
 from dse.report.table import Table
+from dse.run.processor import described
 
 _WIDTHS = 12
 """Widths of packs that are listed one by one."""
@@ -63,6 +64,10 @@ def _packs(packs: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
     found += [("reference because", why, n) for why, n in reasons.most_common()]
     refused = Counter(str(pack["no_graph_because"]) for pack in told if pack.get("no_graph_because"))
     found += [("no graph because", why, n) for why, n in refused.most_common()]
+    chips = Counter(described(facts) for pack in told if (facts := pack.get("processor")))
+    found += [("processor", chip, n) for chip, n in chips.most_common()]
+    moved = sum("resumed_from" in pack for pack in told)
+    found += [("resumed from", "a checkpoint of another processor", moved)] * (moved > 0)
     untold = len(packs) - len(told)
     return found + ([("pack of", "not recorded", untold)] if untold else [])
 
@@ -73,7 +78,8 @@ def _warnings(table: Table) -> list[str]:
     frame, found = table.frame, []
     if mixed := int((frame["mixed"] & frame["gap"].notna()).sum()):
         found.append(
-            f"{plural(mixed, 'gap')} compare trials of different devices or versions; pairing by seed is weaker there."
+            f"{plural(mixed, 'gap')} compare trials of different devices, processors or versions; pairing by seed is "
+            "weaker there."
         )
     if other := int((frame["why"] == "baseline saw other data").sum()):
         found.append(f"{plural(other, 'trial')} saw other data than the baseline; their gaps are left unknown.")

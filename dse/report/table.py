@@ -137,7 +137,7 @@ def _row(cell: Cell, known: dict[str, Record], grid: list[str]) -> dict[str, Any
         "bits": cost.bits,
         "overhead": cost.overhead,
         "relative_time": cost.relative_time,
-        "mixed": bool(own and base and (own.device, own.versions) != (base.device, base.versions)),
+        "mixed": bool(own and base and _apart(own, base)),
         **({f"metrics.{k}": _float(v) for k, v in own.metrics.items()} if own and own.status == OK else {}),
         **_in_bf16(cell, own, base),
         **_stop(own),
@@ -149,6 +149,12 @@ def _row(cell: Cell, known: dict[str, Record], grid: list[str]) -> dict[str, Any
         "host": own.host if own else "",
         "data": own.data if own else "",
     }
+
+
+def _apart(own: Record, base: Record) -> bool:
+    """Whether two trials ran on different devices or versions, or (where both tell) on processors of other bits."""
+    bits = [record.pack.get("processor", {}).get("bits") for record in (own, base)]
+    return (own.device, own.versions) != (base.device, base.versions) or (all(bits) and bits[0] != bits[1])
 
 
 def _further(cell: Cell, known: dict[str, Record], others: list[str]) -> dict[str, float]:

@@ -13,11 +13,13 @@ import dse
 from dse.pack.lineup import unlabeled
 from dse.pack.segments import backend
 from dse.run.graph import Stepper
+from dse.run.place import depends_on_place
+from dse.run.processor import processor
 from dse.run.program import Program
 
 
 def provenance(program: Program, stepper: Stepper) -> dict[str, Any]:
-    """How a pack was computed: its width, what ran as kernels, the CUDA graph, and why not where not."""
+    """How a pack was computed: its width, what ran as kernels, the CUDA graph, and why not where not; the processor."""
     use_kernels = program.use_kernels
     recipes = dict.fromkeys(unlabeled(trial.recipe) for trial in program.pack.trials)
     reasons = sorted({reason for recipe in recipes if (reason := backend(recipe, use_kernels)[1])})
@@ -26,6 +28,9 @@ def provenance(program: Program, stepper: Stepper) -> dict[str, Any]:
         facts["reference_because"] = reasons
     if stepper.refused:
         facts["no_graph_because"] = stepper.refused
+    if names := depends_on_place(program):
+        facts["depends_on_place"] = names
+    facts["processor"] = dict(processor())
     return facts
 
 

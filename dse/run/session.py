@@ -8,6 +8,7 @@ from pathlib import Path
 from signal import SIGHUP, Signals
 from typing import TYPE_CHECKING
 
+from dse.run.cautions import cautions
 from dse.run.checkpoint import clean
 from dse.run.claims import Claims
 from dse.run.executors import Executor, Judge
@@ -164,6 +165,7 @@ class Session:
     def _finish(self, pack: Sequence[tuple[Cell, Record]]) -> None:
         """What a pack of this driver left behind."""
         self._store.append(*(record for _, record in pack))  # before anybody else hears of it
+        self.notes += [note for note in cautions(record for _, record in pack) if note not in self.notes]
         self.standing.move(0, 0.0)
         self._tell(pack, mine=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -14,6 +15,7 @@ from dse.pack.lineup import use_kernels
 from dse.probes.prober import Prober
 from dse.run.checkpoint import Checkpoints, Left, Setting, read
 from dse.run.course import Course
+from dse.run.processor import described, processor
 from dse.run.provenance import versions
 from dse.run.setup import Setup
 from dse.trial import ARITHMETIC, Trial
@@ -54,6 +56,13 @@ class Trail:
         if self._prober:
             self._prober.restore(*(content["probes"] for content in contents))
         self.seconds, self.facts = seconds, {"resumed_at": course.step}
+        if strange := [facts for content in contents if (facts := _elsewhere(content))]:
+            self.facts["resumed_from"] = strange[0]
+            warnings.warn(
+                f"step {course.step}: the checkpoint is from another processor ({described(strange[0])}; here "
+                f"{described(processor())}); training goes on, and ends with other last bits than on either alone",
+                stacklevel=2,
+            )
 
     def keep(self, course: Course, now: bool = False) -> None:
         """After every step: writes a checkpoint when it is time, or ``now``. Raises Left where the training is to end
@@ -62,6 +71,7 @@ class Trail:
             return
         content = {
             "setting": self._setting,
+            "processor": dict(processor()),
             "seconds": self.seconds + (time.perf_counter() - self._start) / len(course.trials),
             "course": course.save(),
             "probes": self._prober.save() if self._prober else {},
@@ -87,6 +97,14 @@ def setting(trials: Sequence[Trial], setup: Setup, fingerprint: str, judged: boo
         "judged": [halving.eta, *spared] if halving and judged else [],
         "probes": repr(setup.probes),
     }
+
+
+def _elsewhere(content: Mapping[str, Any]) -> dict[str, str] | None:
+    """The processor that a CPU's checkpoint is from, where it gives other bits than the one at hand."""
+    facts = content.get("processor")
+    if not facts or content["setting"]["device"] != "cpu" or facts.get("bits") == processor()["bits"]:
+        return None
+    return dict(facts)
 
 
 def _plain(own: Setting) -> Mapping[str, Any]:

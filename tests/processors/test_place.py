@@ -1,0 +1,103 @@
+"""Whose own task calls what depends on an element's place is told; this project's tasks do not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dse.recipes import RECIPES
+from dse.run.cautions import cautions
+from dse.run.engine import run_sweep
+from dse.run.place import FUNCTIONS, _watched
+from dse.run.program import Program
+from dse.run.store import Store
+from dse.run.train import run_pack
+from dse.sweep import load_sweep
+from dse.trial import Trial
+from tasks import Task
+from tasks.own import find
+from tests.processors.operations import DEPENDENT
+from tests.processors.workloads import TASKS_OF_ALL_NETS, shrink
+from tests.tasks.test_own import CODE, NAME
+
+LAYERS = "nn.Linear(2 * w, 2 * w), nn.ReLU(), nn.Linear(2 * w, n)"
+
+
+def program(task: Task[Any]) -> Program:
+    training = replace(task.training(), steps=1, batch=2)
+    return Program([Trial(task, training, RECIPES["nvfp4"], seed) for seed in (0, 1)], task.load(), "cpu", False)
+
+
+@pytest.mark.parametrize("name", TASKS_OF_ALL_NETS)
+def test_the_tasks_here_use_none_of_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shrink(monkeypatch)
+    assert _watched(program(TASKS_OF_ALL_NETS[name])) == []
+
+
+class Odd(nn.Module):
+    """Everything that is noticed, and what is not."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what, self.own = what, nn.Parameter(torch.eye(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        calls = {
+            "sigmoid": lambda: x.sigmoid(),
+            "silu": lambda: nn.SiLU()(x),
+            "gelu": lambda: F.gelu(x, approximate="tanh"),
+            "elu": lambda: F.elu(x.clone(), inplace=True),
+            "pow": lambda: x.abs() ** 0.3,
+            "rpow": lambda: 2.0**x,
+            "exp2": lambda: torch.exp2(x),
+            "matmul": lambda: x @ self.own,
+            "linear": lambda: F.linear(x, self.own),
+            "einsum": lambda: torch.einsum("bi,ij->bj", x, self.own),
+            "scaled_dot_product_attention": lambda: F.scaled_dot_product_attention(x[None], x[None], x[None])[0],
+            "": lambda: (x**2).tanh().exp().softmax(-1).sqrt() + x.pow(3) + torch.eye(4)[0] @ torch.eye(4),
+        }
+        return calls[self.what]()
+
+
+@pytest.mark.parametrize(
+    "what", ["sigmoid", "silu", "gelu", "elu", "pow", "rpow", "exp2", "matmul", "linear", "einsum",
+             "scaled_dot_product_attention", ""]
+)  # fmt: skip
+def test_what_is_noticed(what: str) -> None:
+    from dse.run.place import _Watch
+
+    model = Odd(what)
+    stack = torch.randn(3, 5, 4)
+    with _Watch() as watch, torch.no_grad():
+        torch.vmap(lambda own, x: torch.func.functional_call(model, {"own": own}, x))(torch.randn(3, 4, 4), stack)
+    assert what in watch.found if what else watch.found == set()
+
+
+def test_it_knows_what_the_probe_knows() -> None:
+    assert set(DEPENDENT) - {"pow"} <= FUNCTIONS
+
+
+def test_a_run_says_it_once(tmp_path: Path) -> None:
+    (tmp_path / "my_task.py").write_text(CODE.replace("nn.ReLU()", "nn.SiLU()"))
+    sweep = tmp_path / "own.yaml"
+    sweep.write_text("tasks: [./my_task.py:Larger]\nrecipes: [bf16, nvfp4]\nseeds: 2\ntraining: {steps: 2, batch: 4}\n")
+    summary = run_sweep(load_sweep(sweep), Store(tmp_path / "results"), "local", track=False, progress=False)
+    (note,) = summary.notes
+    assert note.startswith(f"task {NAME}: silu may give a trial other last bits in a pack than alone")
+    assert "docs/add-a-task.md" in note
+
+
+def test_nothing_is_said_without_reason(tmp_path: Path) -> None:
+    assert LAYERS in CODE
+    (tmp_path / "my_task.py").write_text(CODE)
+    task = find("./my_task.py:Larger", tmp_path)()
+    trial = Trial(task, replace(task.training(), steps=2, batch=4), RECIPES["nvfp4"], 0)
+    (record,) = run_pack([trial])
+    assert "depends_on_place" not in record.pack
+    assert cautions([record]) == []
