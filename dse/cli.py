@@ -95,7 +95,9 @@ def run(
     run ends within 30 seconds, and long trials leave a checkpoint.
     """
     from dse.commands import sweeps
+    from dse.terminal import go_on_unheard
 
+    go_on_unheard()
     code = sweeps.run(
         file,
         results,
@@ -270,6 +272,9 @@ def bench_sweep(device: Device = "auto", out: Out = None, quick: Quick = False, 
 
 def main() -> None:
     """Entry point: a mistake of the user's is one line on stderr and exit code 2, never a traceback."""
+    from dse.terminal import prepare
+
+    prepare()
     try:
         app(standalone_mode=True)
     except UserError as error:
@@ -281,9 +286,6 @@ def main() -> None:
         number = getattr(stopped, "number", SIGINT)
         typer.echo(f"stopped by {Signals(number).name}; go on with: {same()}", err=True)
         sys.exit(128 + number)
-    except BrokenPipeError:  # the reader of our output has gone: | head
-        sys.stderr.close()
-        sys.exit(0)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def run(job: Job, out: Path) -> tuple[str, float, list[str]]:
     log, start = out / f"{job.name}.txt", time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, *(part.format(out=out) for part in job.command.split())]
-    with log.open("w") as stream:
+    with log.open("w", encoding="utf-8") as stream:
         try:
             done = subprocess.run(
                 command,
@@ -66,7 +66,7 @@ def run(job: Job, out: Path) -> tuple[str, float, list[str]]:
             state = "ok" if done.returncode == 0 else "failed"
         except subprocess.TimeoutExpired:
             state = "time limit"
-    lines = log.read_text(errors="replace").splitlines()[-job.lines :]
+    lines = log.read_text(errors="replace", encoding="utf-8").splitlines()[-job.lines :]
     return state, time.perf_counter() - start, lines
 
 

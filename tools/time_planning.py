@@ -88,7 +88,7 @@ def main(paths: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, text in {"many settings": SETTINGS, "many recipes": NUMERICS}.items() if not paths else ():
             path = Path(folder) / f"{name.replace(' ', '-')}.yaml"
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
             measure(name, path)
             gc.collect()
 

@@ -140,7 +140,7 @@ def _command(*words: str) -> tuple[float, str]:
     environment = os.environ | {"PYTHONPATH": str(Path(dse.__file__).parents[1])}
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        [sys.executable, "-m", "dse.cli", *words], capture_output=True, text=True, check=True, env=environment
+        [sys.executable, "-m", "dse.cli", *words], capture_output=True, encoding="utf-8", check=True, env=environment
     )
     seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -149,7 +149,7 @@ def _command(*words: str) -> tuple[float, str]:
 
 def _resident() -> float:
     """Bytes of this process in memory."""
-    with Path("/proc/self/statm").open() as file:
+    with Path("/proc/self/statm").open(encoding="utf-8") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

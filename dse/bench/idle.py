@@ -61,7 +61,7 @@ def sweep_of(trials: int, folder: Path) -> Sweep:
     """A sweep of about so many trials, a multiple of 100, with its file in a folder."""
     path = folder / f"bookkeeping-{trials}.yaml"
     rates = ", ".join(f"{0.001 * (1 + i):g}" for i in range(_AXES))
-    path.write_text(_SWEEP.format(seeds=max(1, trials // (4 * _AXES)), rates=rates))
+    path.write_text(_SWEEP.format(seeds=max(1, trials // (4 * _AXES)), rates=rates), encoding="utf-8")
     return load_sweep(path)
 
 

@@ -44,7 +44,7 @@ def measure(quick: bool = False) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = folder / "search.yaml"
-        path.write_text(_SEARCH.format(trials=trials // 3))
+        path.write_text(_SEARCH.format(trials=trials // 3), encoding="utf-8")
         for shape, sweep in (("a grid", sweep_of(trials, folder)), ("a search with halving", load_sweep(path))):
             results = folder / shape.replace(" ", "-")
             fill(sweep, Store(results))

@@ -96,7 +96,7 @@ class Even(Actor):
 def measure_workers(device: str, folder: Path, size: Size) -> list[Row]:
     """One worker, then two. Raises RuntimeError where they disagree on a trial."""
     sweep = folder / "workers.yaml"
-    sweep.write_text(_SWEEP.format(steps=size.steps, seeds=size.trials // 4))
+    sweep.write_text(_SWEEP.format(steps=size.steps, seeds=size.trials // 4), encoding="utf-8")
     one, two = (_apart(sweep, folder / str(count), device, count, size.width) for count in (1, 2))
     note = compare(*(Store(folder / str(count)).records() for count in (1, 2)))
     target = TARGET if device.startswith("cuda") else None
@@ -136,7 +136,9 @@ def _apart(sweep: Path, results: Path, device: str, workers: int, width: int) ->
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(workers)))
     command = [sys.executable, "-m", "dse.bench.workers", "--device", device]
     command += ["--alone", str(sweep), str(results), str(workers), str(width)]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=_LIMIT, check=True)
+    done = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, timeout=_LIMIT, check=True, encoding="utf-8"
+    )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return Run(found["workers"], found["wall"], tuple((when, count) for when, count in found["landed"]))
 

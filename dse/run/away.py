@@ -31,6 +31,7 @@ from dse.run.record import Record
 from dse.run.store import Store
 from dse.run.told import begun, job_line, pack_line
 from dse.run.warm import warm
+from dse.terminal import go_on_unheard, prepare
 
 if TYPE_CHECKING:
     from dse.sweep import Cell
@@ -118,7 +119,7 @@ def run(jobs: Sequence[Job], out: Path, options: Options, limits: Limits, say: S
     store.close()
     if options.results:
         clean(options.results, store.done().keys())
-        (out / LEFT).write_text("".join(f"{line}\n" for line in begun(options.results)))
+        (out / LEFT).write_text("".join(f"{line}\n" for line in begun(options.results)), encoding="utf-8")
     return left
 
 
@@ -146,6 +147,8 @@ def _train(items: Sequence[Item], store: Store, options: Options, until: Until, 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when everything is done, 1 when trials are left, 2 for a mistake."""
     given = _parser().parse_args(arguments)
+    prepare()
+    go_on_unheard()
     try:
         if given.verb == "plan":
             jobs = plan(given.sweeps, given.out, given.results, given.task)

@@ -84,7 +84,7 @@ class Checkpoints:
             own = self._folder / (key(uids) + _JUDGED * judged)
             if not (own / _MEMBERS).exists():
                 own.mkdir(parents=True, exist_ok=True)
-                _put(own / _MEMBERS, lambda path: path.write_text("\n".join(uids)))
+                _put(own / _MEMBERS, lambda path: path.write_text("\n".join(uids), encoding="utf-8"))
             _put(own / f"step-{step}.pt", lambda path: _save(content, path))
             _prune(own, step)
         except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
@@ -169,7 +169,7 @@ def _step(path: Path) -> int:
 
 def _members(folder: Path) -> list[str]:
     try:
-        return (folder / _MEMBERS).read_text().split()
+        return (folder / _MEMBERS).read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError):
         return []
 

@@ -58,7 +58,7 @@ def load_images(source: str, data_dir: Path | None = None) -> Images:
 def _digits(data_dir: Path | None) -> Images:
     """1,437 training and 360 test images, 8×8, pixels 0 .. 16."""
     (path,) = locate.files("digits", data_dir)
-    with gzip.open(path, "rt") as stream:
+    with gzip.open(path, "rt", encoding="utf-8") as stream:
         table = torch.from_numpy(np.loadtxt(stream, delimiter=",", dtype=np.uint8))
     table = table[permutation(len(table), "split", "digits")]
     x, y = table[:, :64].reshape(-1, 8, 8), table[:, 64]

@@ -59,7 +59,7 @@ def with_outliers(table: Table, count: int, scale: float) -> Table:
 
 
 def _diabetes(inputs: Path, target: Path) -> tuple[np.ndarray, np.ndarray]:
-    with gzip.open(inputs, "rt") as x, gzip.open(target, "rt") as y:
+    with gzip.open(inputs, "rt", encoding="utf-8") as x, gzip.open(target, "rt", encoding="utf-8") as y:
         return np.loadtxt(x), np.loadtxt(y)
 
 

@@ -126,7 +126,7 @@ def processors() -> int:
     except AttributeError:  # macOS
         count = os.cpu_count() or 1
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
         return max(1, min(count, int(quota) // int(period)))
     except (OSError, ValueError):  # another control group version, or 'max'
         return count

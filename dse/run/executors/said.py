@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from dse.terminal import go_on_unheard, prepare
+
 FILE = Path("logs", "workers.log")
 """In the results folder. Several drivers may add to it."""
 _MOST = 500  # lines between two questions; of more, the last ones
@@ -31,7 +33,9 @@ class Said:
         self._who = f"{socket.gethostname()} {os.getpid()}"
 
     def listen(self) -> None:
-        """From now on, in this process."""
+        """From now on, in this process. What its streams cannot write is no error of the trial that prints it."""
+        prepare()
+        go_on_unheard()
         sys.stdout, sys.stderr = _Tee(sys.stdout, self), _Tee(sys.stderr, self)
 
     def add(self, line: str) -> None:

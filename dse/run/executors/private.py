@@ -1,0 +1,56 @@
+"""A private Ray cluster: on the loopback interface, behind a token that only this process and its children know.
+
+Whoever reaches a Ray cluster can run code in it. Ray's servers listen on every interface unless the node's address is
+127.0.0.1, and on Linux one variable makes it so, which Ray reads when it is imported, and its other processes when they
+start. Token authentication exists since Ray 2.52 (https://docs.ray.io/en/latest/ray-security/token-auth.html).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: nodes have the address 127.0.0.1, whatever the system
+_MODE, _TOKEN, _FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+
+
+@contextmanager
+def private() -> Iterator[None]:
+    """Inside, ``ray.init`` of a local cluster makes a private one. What the user has set about authentication stays.
+
+    The token is in the environment of this process and of Ray's, which only their user can read; it is in no file.
+    """
+    own = {_LOOPBACK: "0", _MODE: "token"}
+    if _TOKEN not in os.environ and _FILE not in os.environ:
+        own[_TOKEN] = secrets.token_hex(32)
+    before = {name: os.environ.get(name) for name in own}
+    for name, value in own.items():
+        os.environ[name] = value if name == _TOKEN else os.environ.get(name, value)
+    _take_effect(loopback=os.environ[_LOOPBACK] == "0")
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            if old is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = old
+        _take_effect(loopback=False)
+
+
+def _take_effect(loopback: bool) -> None:
+    """In this process, where Ray may have been imported, or have run with another token, before."""
+    with suppress(ImportError, AttributeError):
+        from ray._private import ray_constants
+
+        ray_constants.ENABLE_RAY_CLUSTER = not loopback
+    with suppress(ImportError, AttributeError):
+        from ray._raylet import AuthenticationTokenLoader, Config
+
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
+
+
+__all__ = ["private"]
