@@ -1,7 +1,7 @@
 """Standard output and error that never end a command: characters they cannot write, readers that have gone.
 
-What the encoding of a stream lacks (``×`` under ASCII) is written as ``\\xd7``. A reader that goes away (``| head``) ends
-most commands quietly; a sweep goes on without being heard, since its results are on disk and not in what it prints.
+What the encoding of a stream lacks (``×`` under ASCII) is written as ``\\xd7``. A reader that goes away (``| head``)
+ends most commands quietly; a sweep goes on without being heard, since its results are on disk and not in its output.
 """
 
 from __future__ import annotations

@@ -97,20 +97,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.mark.parametrize("name", ["ascii", "C"])
-def test_status_in_any_encoding(folder: Path, name: str) -> None:
-    done = dse(folder, ["status", "x.yaml"], **LOCALES[name])
+def test_status_in_ascii(folder: Path) -> None:
+    done = dse(folder, ["status", "x.yaml"], **LOCALES["ascii"])
     assert done.returncode == 0, done.stderr.decode()
     assert rb"\xdcn\xef \u03b1\U0001f600 \xd7" in done.stdout
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "words", [["plan", "x.yaml"], ["status", "x.yaml"], ["recipes"], ["report", "x.yaml"]], ids=" ".join
-)
+@pytest.mark.parametrize("words", ["plan x.yaml", "status x.yaml", "recipes", "report x.yaml"])
 @pytest.mark.parametrize("locale", LOCALES.values(), ids=LOCALES)
-def test_every_command_in_any_encoding(folder: Path, words: list[str], locale: dict[str, str]) -> None:
-    done = dse(folder, words, **locale)
+def test_every_command_in_any_encoding(folder: Path, words: str, locale: dict[str, str]) -> None:
+    done = dse(folder, words.split(), **locale)
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     assert b"Traceback" not in done.stderr
 
