@@ -15,6 +15,7 @@ from dse.recipes import RECIPES
 from dse.registry import build, to_data
 from tasks import TASKS
 from tasks.base import Task, Training
+from tasks.own import is_found, is_path
 
 ARITHMETIC = 2
 """Rises when the same recipe would give other numbers. A single technique that changes bears its own version."""
@@ -58,7 +59,12 @@ class Trial:
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], name: str = "") -> Trial:
-        """The trial that a stored ``spec`` describes; ``name`` is the recipe's display name."""
+        """The trial that a stored ``spec`` describes; ``name`` is the recipe's display name.
+
+        Raises UserError for a task that is code at a path which no sweep has named: what was stored runs nothing.
+        """
+        if is_path(spec["task"]) and not is_found(spec["task"]):
+            raise UserError(f"task {spec['task']!r} is code at a path; it is imported for a sweep that names it")
         task = make_task(spec["task"], spec["options"])
         training = build(Training, spec["training"], "training")
         recipe = replace(build(Recipe, spec["recipe"], "recipe"), name=name)

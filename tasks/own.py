@@ -46,6 +46,11 @@ def is_path(name: object) -> bool:
     return isinstance(name, str) and ":" in name
 
 
+def is_found(name: str) -> bool:
+    """Whether this program has imported the task at a path already, because a sweep named it."""
+    return name in _FOUND
+
+
 def find(name: str, folder: Path | None = None) -> type[Task[Any]]:
     """The task class at an import path; files and modules are looked for in `folder` and the working directory.
 

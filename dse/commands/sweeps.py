@@ -118,6 +118,7 @@ def dashboard(results: Path, port: int, rebuild: bool, optuna: Path | None = Non
         _optuna(optuna, results, port)
         return
     from dse.run import tracking
+    from dse.run.server import serve
     from dse.run.store import Store
 
     store = Store(results)
@@ -127,7 +128,7 @@ def dashboard(results: Path, port: int, rebuild: bool, optuna: Path | None = Non
         print(f"{tracking.project(store)} runs added to {results / tracking.DATABASE}")
     command = tracking.dashboard_command(results, port)
     print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
-    code = subprocess.run(command, check=False).returncode
+    code = serve(command)
     if code not in (0, 130, -2, -15):
         raise UserError(f"MLflow stopped with exit code {code}; is port {port} in use? try: dse dashboard --port 5001")
 
@@ -137,17 +138,18 @@ def _optuna(file: Path, results: Path, port: int) -> None:
     from shutil import which
 
     from dse.run.search.export import export
+    from dse.run.server import serve
     from dse.run.store import Store
     from dse.sweep import load_sweep
 
     path, count = export(load_sweep(file), Store(results))
     print(f"{count} configurations in {path}")
-    command = ["optuna-dashboard", str(path), "--port", str(port)]
+    command = ["optuna-dashboard", str(path), "--host", "127.0.0.1", "--port", str(port)]
     if which(command[0]) is None:
         print(f"to open it: pip install optuna-dashboard, then: {' '.join(command)}")
         return
     print(f"Optuna: http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
-    code = subprocess.run(command, check=False).returncode
+    code = serve(command)
     if code not in (0, 130, -2, -15):
         raise UserError(f"optuna-dashboard stopped with exit code {code}; is port {port} in use? try: --port 5001")
 

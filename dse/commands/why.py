@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dse.commands.gallery import describe, resolved, short
+from dse.recipe import Recipe
+from dse.recipes import RECIPES
+from dse.registry import build, to_data
 from dse.run.gaps import gap
 from dse.run.outcome import outcome, reason
 from dse.run.processor import described
@@ -14,7 +17,9 @@ from dse.run.record import FAILED, OK, Record
 from dse.run.standing import duration
 from dse.run.store import Store
 from dse.run.why import Case, Neighbor, cases, differences
-from dse.trial import Trial
+from dse.trial import make_task
+from tasks.base import Training
+from tasks.own import is_path
 
 _MOST = 24
 """Neighbors that are listed."""
@@ -73,11 +78,15 @@ def _result(record: Record, baseline: Record | None) -> Iterator[str]:
 
 
 def _numerics(record: Record, baseline: Record | None) -> Iterator[str]:
-    trial = Trial.from_spec(record.trial, record.recipe)
-    yield from (_row("recipe" * (not i), line) for i, line in enumerate(describe(trial.recipe, full=True)))
-    yield _row("task", short({trial.task.name: resolved(trial.task)}))
-    yield _row("training", short(resolved(trial.training)))
-    base = baseline.trial if baseline else trial.baseline().spec
+    """From the record alone: a task that is code at a path is shown, not imported."""
+    spec = record.trial
+    recipe = build(Recipe, spec["recipe"], "recipe")
+    yield from (_row("recipe" * (not i), line) for i, line in enumerate(describe(recipe, full=True)))
+    own = is_path(spec["task"])
+    options = spec["options"] if own else resolved(make_task(spec["task"], spec["options"]))
+    yield _row("task", short({spec["task"]: options}) + " (code of its own, not imported)" * own)
+    yield _row("training", short(resolved(build(Training, spec["training"], "training"))))
+    base = baseline.trial if baseline else {**spec, "recipe": to_data(RECIPES["bf16"])}
     name = f"{baseline.uid} ({baseline.config}), {outcome(baseline)} {reason(baseline)}" if baseline else "has not run"
     if baseline and baseline.metric is not None:
         name += f"{baseline.metric:.6g}"

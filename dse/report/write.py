@@ -10,6 +10,7 @@ from dse.errors import UserError
 from dse.report.agreed import agreement_frame
 from dse.report.agreement import rankings
 from dse.report.configs import aggregate
+from dse.report.csv_files import write_csv
 from dse.report.curves import curves
 from dse.report.effects import Effect, effects
 from dse.report.highlights import highlights
@@ -53,7 +54,7 @@ def write(sweep: Sweep, records: Iterable[Record], folder: Path, results: Path |
             *([(inside_frame(seen), "inside.csv")] if seen else []),
             *([(agreement_frame(ranked), "agreement.csv")] if ranked else []),
         ):
-            frame.to_csv(data / file, index=False)
+            write_csv(frame, data / file)
         path.write_text(html, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write the report to {folder}: {error.strerror or error}") from None

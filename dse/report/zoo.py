@@ -28,6 +28,7 @@ from dse.run.record import OK, Record
 from dse.run.store import Store
 from dse.sweep.entries import label_of_task
 from dse.trial import Trial
+from tasks.own import is_path
 
 
 @dataclass
@@ -57,6 +58,8 @@ def groups(records: Sequence[Record]) -> list[Group]:
     metric = {(record.device, record.uid): record.metric for record in records if record.status == OK}
     found: dict[str, Group] = {}
     for record in records:
+        if is_path(record.trial["task"]):  # somebody's own task: none of the zoo, and code
+            continue
         trial = Trial.from_spec(record.trial, record.recipe)
         own = json.dumps([record.trial["task"], record.trial["options"], record.trial["training"]], sort_keys=True)
         if own not in found:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dse.errors import UserError
 from dse.trial import Trial
+from tasks.own import find, is_path
 
 if TYPE_CHECKING:
     from dse.sweep import Sweep
@@ -85,6 +86,8 @@ def _plain(item: Item) -> dict[str, Any]:
 
 
 def _item(data: Mapping[str, Any], path: Path) -> Item:
+    if is_path(name := data["spec"]["task"]):  # a parcel was made from sweeps to be run: it is code, as they are
+        find(name)
     trial = Trial.from_spec(data["spec"], data["recipe"])
     if trial.uid != data["uid"]:
         raise UserError(

@@ -7,13 +7,14 @@ import site
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import dse
 from dse.errors import UserError
 from dse.run.executors.base import Options, check_device, processors
+from dse.run.executors.private import private
 from dse.run.interrupt import handlers_kept, shielded
 
 SETTINGS = {
@@ -37,17 +38,19 @@ def cluster(options: Options) -> Iterator[int]:
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    import ray
+    own = os.environ.get("RAY_ADDRESS", "local") == "local"
+    with private() if own else nullcontext():
+        import ray
 
-    mine = not ray.is_initialized()
-    if mine:
-        with handlers_kept(), shielded():  # Ray installs handlers of its own, over ours
-            _start(options)
-    try:
-        yield _slots(options, ray.cluster_resources())
-    finally:
+        mine = not ray.is_initialized()
         if mine:
-            ray.shutdown()
+            with handlers_kept(), shielded():  # Ray installs handlers of its own, over ours
+                _start(options)
+        try:
+            yield _slots(options, ray.cluster_resources())
+        finally:
+            if mine:
+                ray.shutdown()
 
 
 def on_gpu(options: Options) -> bool:

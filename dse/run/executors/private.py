@@ -28,7 +28,7 @@ def private() -> Iterator[None]:
     before = {name: os.environ.get(name) for name in own}
     for name, value in own.items():
         os.environ[name] = value if name == _TOKEN else os.environ.get(name, value)
-    _take_effect(loopback=os.environ[_LOOPBACK] == "0")
+    clusters = _take_effect(os.environ[_LOOPBACK] != "0")
     try:
         yield
     finally:
@@ -37,20 +37,25 @@ def private() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = old
-        _take_effect(loopback=False)
+        _take_effect(clusters)
 
 
-def _take_effect(loopback: bool) -> None:
-    """In this process, where Ray may have been imported, or have run with another token, before."""
+def _take_effect(clusters: bool) -> bool:
+    """In this process, where Ray may have been imported, or have run with another token, before.
+
+    ``clusters``: whether nodes may have other addresses than 127.0.0.1. Returns what was so before.
+    """
+    before = clusters
     with suppress(ImportError, AttributeError):
         from ray._private import ray_constants
 
-        ray_constants.ENABLE_RAY_CLUSTER = not loopback
+        before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, clusters
     with suppress(ImportError, AttributeError):
-        from ray._raylet import AuthenticationTokenLoader, Config
+        from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
         Config.initialize("")
         AuthenticationTokenLoader.instance().reset_cache()
+    return bool(before)
 
 
 __all__ = ["private"]

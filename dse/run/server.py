@@ -1,0 +1,57 @@
+"""A server that ends with the program that started it, however that ends.
+
+The program holds one end of a pipe, and a supervisor between it and the server holds the other: when the program dies,
+of SIGKILL too, the supervisor reads the end of the pipe and ends the server with everything that it has started.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+
+GRACE = 5.0
+"""Seconds that a server has to end by itself."""
+
+
+def serve(command: Sequence[str]) -> int:
+    """Runs a server until it ends, or this program is interrupted; its exit code, 130 after Ctrl-C."""
+    supervisor = [sys.executable, os.path.abspath(__file__), *command]  # noqa: PTH100 - what the program was run as
+    process = subprocess.Popen(supervisor, stdin=subprocess.PIPE, start_new_session=True)
+    assert process.stdin is not None
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        process.stdin.close()
+        process.wait()
+
+
+def supervise(command: Sequence[str]) -> int:
+    """Runs a command in this process' own group until it ends, or the standard input does."""
+    signal.signal(signal.SIGTERM, lambda *_: None)  # sent to the whole group; handled, so that children get the default
+    process = subprocess.Popen(list(command), stdin=subprocess.DEVNULL)
+    threading.Thread(target=_watch, args=(process,), daemon=True).start()
+    code = process.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(os.getpgrp(), signal.SIGTERM)  # what the server has left behind
+    return code
+
+
+def _watch(process: subprocess.Popen[bytes]) -> None:
+    while os.read(0, 4096):
+        pass
+    os.killpg(os.getpgrp(), signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE)
+        return
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(supervise(sys.argv[1:]))
