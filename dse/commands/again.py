@@ -1,10 +1,14 @@
-"""The command that goes on where this one stopped: the very same."""
+"""What a command says besides its answer: the command that goes on, and what of the results is damaged."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dse.run.store import Store
 
 
 def same() -> str:
@@ -18,3 +22,9 @@ def same() -> str:
         return "the same command"
     program = ["dse"] if name.name == "dse" else ["python", "-m", "dse"]
     return shlex.join([*program, *sys.argv[1:]])
+
+
+def say_damage(store: Store) -> None:
+    """One line on standard error about what the last reading of a store had to leave out."""
+    if said := str(store.damage):
+        print(f"note: {said}", file=sys.stderr)

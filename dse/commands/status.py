@@ -73,6 +73,8 @@ def _uids(sweep: Sweep | None) -> set[str] | None:
 def _lines(store: Store, sweep: Sweep | None, records: Sequence[Record]) -> Iterator[str]:
     records = final(sweep, sweep.cells, records) if sweep else records
     yield from _everything(store, records) if sweep is None else _one(store, sweep, records)
+    if said := str(store.damage):
+        yield f"  {said}"
     for who, uids in at_work(store.folder):
         left = len(uids - {record.uid for record in records})
         yield f"  at work: {who}, {left} trials in its hands"

@@ -8,7 +8,7 @@ from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING
 
-from dse.commands.again import same
+from dse.commands.again import same, say_damage
 from dse.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None) 
     store = Store(results)
     sweep = ahead(load_sweep(file), store)
     done = counted(sweep, sweep.cells, store)
+    say_damage(store)
     todo = [cell for cell in sweep.cells if cell.uid not in done]
     timings = estimate(todo, store.records(brief=True)) if todo else {}
     timings |= probe_missing(todo, timings, data_dir)
@@ -108,7 +109,9 @@ def report(file: Path, results: Path, out: Path) -> None:
     sweep = so_far(load_sweep(file), results)
     if not sweep.cells:
         raise UserError(f"the search of {sweep.name} has asked for nothing yet; run: dse run {file}")
-    records = Store(results).records({cell.uid for cell in sweep.cells}, without=("probes",))
+    store = Store(results)
+    records = store.records({cell.uid for cell in sweep.cells}, without=("probes",))
+    say_damage(store)
     path = write_report(sweep, records, out, results)
     print(f"{len(records)} of {len(sweep.cells)} trials in {path}")
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from dse.commands.again import say_damage
 from dse.commands.gallery import describe, resolved, short
 from dse.recipe import Recipe
 from dse.recipes import RECIPES
@@ -28,7 +29,9 @@ _MOST = 24
 def why(trial: str, results: Path) -> None:
     """Prints the case of every trial that the word names. Raises UserError when there is none."""
     store = Store(results)
-    print("\n\n".join("\n".join(_lines(case, results)) for case in cases(store, trial)))
+    found = cases(store, trial)
+    say_damage(store)
+    print("\n\n".join("\n".join(_lines(case, results)) for case in found))
 
 
 def _lines(case: Case, results: Path) -> Iterator[str]:

@@ -1,17 +1,19 @@
 """Checkpoints of packs: ``checkpoints/KEY/step-N.pt`` in the results folder, so that long trainings survive a crash.
 
 KEY names the members. A file appears whole or not at all (written beside, flushed, renamed), the two newest stay, and
-one that cannot be read is passed over for the one before. Members are independent, so each is found wherever a pack
-that it was in has left it; but packs that judge themselves (``halving``) compare neighbors, so theirs are for the very
-same trials only. Files of another torch, arithmetic, device, kernels or data mean nothing.
+a damaged one is removed, with a line on standard error: the one before is used, or none. Members are independent, so
+each is found wherever a pack that it was in has left it; but packs that judge themselves (``halving``) compare
+neighbors, so theirs are for the very same trials only. Files of another torch, arithmetic, device, kernels or data mean
+nothing.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-import pickle
 import shutil
+import sys
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +32,6 @@ _KEPT = 2
 _JUDGED = "-judged"
 """Ends KEY for a pack that judges itself."""
 _MEMBERS = "members"
-_TORN = (OSError, ValueError, KeyError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile)
 
 Setting = Mapping[str, Any]
 """What a checkpoint was made with; it is for a training with an equal one only."""
@@ -128,7 +129,11 @@ def read(path: Path, *settings: Setting) -> dict[str, Any] | None:
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except _TORN:
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # noqa: BLE001 - whatever damage makes of it
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        print(f"{path} cannot be read ({said}): its trials start anew", file=sys.stderr, flush=True)
         return None
     same = isinstance(content, dict) and content.get("setting") in [dict(setting) for setting in settings]
     return content if same else None
@@ -157,9 +162,17 @@ def _newest(folder: Path, limit: int | None = None) -> Path | None:
 def _whole(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as file:
-            return file.testzip() is None
-    except _TORN:
-        return False
+            whole = file.testzip() is None
+    except Exception as error:  # noqa: BLE001 - whatever a damaged archive makes of zipfile
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # unreadable here and now; EINVAL: wrong offsets
+            return False
+        whole = False
+    if not whole:
+        with suppress(OSError):
+            path.unlink()
+            said = "damaged, and removed: its trials go on from the checkpoint before, or start anew"
+            print(f"{path} is {said}", file=sys.stderr, flush=True)
+    return whole
 
 
 def _step(path: Path) -> int:

@@ -1,7 +1,8 @@
 """Who runs which trial: drivers that share a results folder claim trials before they begin them.
 
 Each driver has a file of its own in ``claims/``, locked while it lives (``flock``): killed in any way, it lets go of
-its claims by dying. A line ``+uid`` claims a trial, ``-uid`` gives it back. Whoever reads or writes claims has the
+its claims by dying. Deleted or changed by somebody else, it is written anew (``keep``). A line ``+uid`` claims a trial,
+``-uid`` gives it back. Whoever reads or writes claims has the
 turn (one more lock, held for moments), so that no two drivers can claim the same trial. A claim of a trial with a
 result means nothing any more.
 """
@@ -15,7 +16,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dse.run.lock import named, signature, try_lock, turn, unwritable
+from dse.errors import UserError
+from dse.run.lock import is_at, named, signature, try_lock, turn, unwritable
 
 FOLDER = "claims"
 SUFFIX = ".claims"
@@ -32,10 +34,13 @@ class _Other:
 
     def read(self, fd: int) -> None:
         """Reads what has been added; a line that is still without its end is left for the next time."""
-        text = os.pread(fd, os.fstat(fd).st_size - self.size, self.size)
+        size = os.fstat(fd).st_size
+        if size < self.size:  # somebody has cut it
+            self.size, self.uids = 0, set()
+        text = os.pread(fd, size - self.size, self.size)
         text = text[: text.rfind(b"\n") + 1]
         self.size += len(text)
-        for line in text.decode().splitlines():
+        for line in text.decode(errors="replace").splitlines():
             if line.startswith("+"):
                 self.uids.add(line[1:])
             elif line.startswith("-"):
@@ -55,14 +60,30 @@ class Claims:
         self._others: dict[str, _Other] = {}
         self._fd: int | None = None
         self._path = self._folder
+        self._own: dict[str, None] = {}  # in their order
+        self._size = 0
+        self.renewed = False
+        """Whether the claims were deleted under this driver: others may have claimed the same trials meanwhile."""
 
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Nobody else claims, gives back or comes and goes meanwhile."""
         with turn(self._folder, _TURN):
-            if self._fd is None:
+            if not self._intact():
                 self._open()
             yield
+
+    def keep(self) -> None:
+        """Claims anew what this driver has claimed, where its file is not as it was left; cheap where it is.
+
+        A folder that cannot be written just now is left to the next one who needs it.
+        """
+        if self._fd is not None and not self._intact():
+            with suppress(OSError, UserError), self.turn():
+                pass
+
+    def _intact(self) -> bool:
+        return self._fd is not None and is_at(self._fd, self._path) and os.fstat(self._fd).st_size == self._size
 
     def others(self) -> Mapping[str, str]:
         """uid -> who runs it, of every driver that lives. Ask before you read results, inside the same ``turn``:
@@ -77,11 +98,16 @@ class Claims:
 
     def add(self, uids: Iterable[str]) -> None:
         """Claims trials."""
-        self._write("+", uids)
+        new = list(uids)
+        self._own |= dict.fromkeys(new)
+        self._write("+", new)
 
     def give_back(self, uids: Iterable[str]) -> None:
         """Gives trials back that were not run."""
-        self._write("-", uids)
+        gone = list(uids)
+        for uid in gone:
+            self._own.pop(uid, None)
+        self._write("-", gone)
 
     def close(self) -> None:
         """Gives everything back."""
@@ -90,23 +116,34 @@ class Claims:
                 self._path.unlink()
             os.close(self._fd)
             self._fd = None
+            self._own.clear()
 
     def _open(self) -> None:
+        """Begins a file, with whatever is claimed; closes the one before."""
+        if self._fd is not None:
+            self.renewed = True
+            if is_at(self._fd, self._path):
+                with suppress(OSError):
+                    self._path.unlink()
+            os.close(self._fd)
+            self._fd = None
         self._path = self._folder / f"{time.time_ns():x}-{os.getpid()}{SUFFIX}"
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
         try:
             fd = os.open(self._path, flags, 0o644)
             try_lock(fd, wait=True)  # somebody may just be looking whether it is locked
             self._fd = fd
-            os.write(fd, f"{signature()}\n".encode())
+            self._size = os.write(fd, f"{signature()}\n".encode())
         except OSError as error:
             raise unwritable(self._results, error) from None
+        self._write("+", self._own)
 
     def _write(self, sign: str, uids: Iterable[str]) -> None:
         assert self._fd is not None
         data = "".join(f"{sign}{uid}\n" for uid in uids).encode()
         try:
-            if os.write(self._fd, data) != len(data):
+            self._size += (written := os.write(self._fd, data))
+            if written != len(data):
                 raise OSError("disk full")
         except OSError as error:
             raise unwritable(self._results, error) from None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dse.run import parquet
 from dse.run.record import LARGE, Record
-from dse.run.shards import Line, Shard, lines, shard_lock
+from dse.run.shards import Line, Shard, lines, put_aside, shard_lock
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,25 +36,27 @@ def merge(path: Path, shards: Sequence[Shard], resolve: Resolve) -> None:
         for some in _portions(line for s in shards for line in _counting(s, counting)):
             yield parquet.to_frame(some)
 
+    if packed and parquet.damage(path):
+        put_aside(path, path.parent)
     parquet.write(groups(), path)
 
 
 def finished(path: Path) -> Shard | None:
-    """A shard that can go into the Parquet file: its writer is gone, and all its lines (but a torn one) are read.
+    """A shard that can go into the Parquet file, because its writer is gone.
 
-    Its records are without their large fields.
+    Its records are without their large fields; lines that nobody can read are noted.
     """
-    records, size = list[Record](), 0
+    records, bad, size = list[Record](), list[int](), 0
     with shard_lock(path) as mine:
         if not mine:
             return None
-        for line in lines(path):  # all of each: what the short way of reading skips may be damaged
+        for number, line in enumerate(lines(path), 1):
             if line.record:
                 records.append(replace(line.record, **{name: make() for name, make in LARGE.items()}))
             elif not line.torn:
-                return None
+                bad.append(number)
             size += line.size
-    return Shard(path, records, size=size)
+    return Shard(path, records, size=size, bad=tuple(bad))
 
 
 def _counting(shard: Shard, counting: set[int]) -> Iterator[Line]:

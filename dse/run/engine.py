@@ -81,7 +81,8 @@ def run_sweep(
         runner.recall(cells, _staying(cells, store, retry))
     elif own := rule(sweep):
         rungs = Rungs(own, cells, _staying(cells, store, retry))
-    run = Session(sweep, store, cells, pending, runner, news, track, search, rungs)
+    retried = [cell.uid for cell in pending if cell.uid in done]
+    run = Session(sweep, store, cells, pending, runner, news, track, search, rungs, retried)
     signal = run.go(progress, track)
     notes = [*run.notes, *(_compact(store) if compact and signal not in URGENT else [])]
     cells = search.sweep.cells if search else cells

@@ -31,9 +31,9 @@ def folder_lock(folder: Path, name: str = NAME) -> Iterator[None]:
 
     Raises UserError when the folder cannot be written, InUse with the process and host that hold it.
     """
-    fd = _open(folder, name)
+    fd, mine = _locked(folder, name, wait=False)
     try:
-        if not try_lock(fd):
+        if not mine:
             raise InUse(f"results folder {folder} is in use by {holder(fd)}; let it finish, or stop it")
         os.ftruncate(fd, 0)
         os.pwrite(fd, signature().encode(), 0)
@@ -47,12 +47,20 @@ def folder_lock(folder: Path, name: str = NAME) -> Iterator[None]:
 @contextmanager
 def turn(folder: Path, name: str) -> Iterator[None]:
     """Waits for ``folder/name`` and holds it: for the moments in which several files must fit together."""
-    fd = _open(folder, name)
+    fd, _ = _locked(folder, name, wait=True)
     try:
-        try_lock(fd, wait=True)
         yield
     finally:
         os.close(fd)
+
+
+def is_at(fd: int, path: Path) -> bool:
+    """Whether an open file is still the one at a path: neither deleted nor moved nor replaced."""
+    try:
+        there, own = path.stat(), os.fstat(fd)
+    except OSError:
+        return False
+    return (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino)
 
 
 def try_lock(fd: int, wait: bool = False) -> bool:
@@ -98,6 +106,16 @@ def holder(fd: int) -> str:
         return named("")
 
 
+def _locked(folder: Path, name: str, wait: bool) -> tuple[int, bool]:
+    """The open file, and whether its lock is ours; one that was deleted meanwhile is none: others lock another one."""
+    while True:
+        fd = _open(folder, name)
+        mine = try_lock(fd, wait)
+        if not mine or is_at(fd, folder / name):
+            return fd, mine
+        os.close(fd)
+
+
 def _open(folder: Path, name: str) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -106,4 +124,4 @@ def _open(folder: Path, name: str) -> int:
         raise unwritable(folder, error) from None
 
 
-__all__ = ["InUse", "folder_lock", "holder", "named", "signature", "try_lock", "turn", "unwritable"]
+__all__ = ["InUse", "folder_lock", "holder", "is_at", "named", "signature", "try_lock", "turn", "unwritable"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dse.run import parquet
 from dse.run.record import Record
-from dse.run.shards import SUFFIX
+from dse.run.shards import SUFFIX, Parser
 
 _BLOCK = 1 << 16
 
@@ -20,6 +20,7 @@ class News:
     def __init__(self, shards: Path, table: Path) -> None:
         self._shards, self._table = shards, table
         self._read: dict[str, int] = {}
+        self._parsers: dict[str, Parser] = {}
         self._compacted = _state(table)
         for name, path in self._files():
             with suppress(OSError):
@@ -58,11 +59,9 @@ class News:
             return []
         content = content[: content.rfind(b"\n") + 1]
         self._read[name] = start + len(content)
-        records = []
-        for line in content.splitlines():
-            with suppress(ValueError):
-                records.append(Record.parse(line.decode()))
-        return records
+        parser = self._parsers.setdefault(name, Parser())
+        found = (parser.record(line) for line in content.split(b"\n")[:-1])
+        return [record for record in found if record]
 
 
 def _whole(path: Path) -> int:

@@ -1,8 +1,8 @@
 """Records as one Parquet file: the compacted form of finished shards.
 
-Plain fields of a record are typed columns, nested ones are JSON text, so reading gives back equal records. polars and
-pyarrow are imported by the functions that need them: a machine with only torch can write shards, which are compacted
-elsewhere.
+Plain fields of a record are typed columns, nested ones are JSON text, so reading gives back equal records. Damaged row
+groups (``parquet_sums``) are left out by every reader. polars and pyarrow are imported by the functions that need them:
+a machine with only torch can write shards, which are compacted elsewhere.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dse.errors import UserError
+from dse.run.parquet_sums import Table, check, keep_footer, reserve, stamp
 from dse.run.record import Record
 from dse.run.shards import sync_folder
 
@@ -75,25 +77,93 @@ def batches(
     """
     import polars as pl
     import pyarrow as pa
-    from pyarrow import compute, parquet
+    from pyarrow import compute
 
     wanted = None if uids is None else pa.array(sorted(uids), pa.large_string())
+    with _opened(path) as (file, groups):
+        names = [name for name in columns or _COLUMNS if name in file.schema_arrow.names]
+        read = names if wanted is None else list({"uid", *names})
+        for batch in _batches(file, groups, read):
+            if wanted is not None:  # by a copy: the rest of the batch is freed
+                batch = batch.filter(compute.is_in(batch["uid"].cast(pa.large_string()), wanted))
+            if len(batch):
+                yield pl.DataFrame(batch.select(names))
+
+
+def damage(path: Path) -> list[str]:
+    """The row groups that nobody can read, in words; and a damaged footer, of which there was a copy."""
+    if not path.exists():
+        return []
+    with _opened(path) as (file, _):
+        table = _looked_at[path][1]
+        rows = [(i, file.metadata.row_group(i).num_rows) for i in table.bad]
+    found = [f"{path} row group {i} ({count} trials)" for i, count in rows]
+    return found if table.footer else [f"{path} footer (no trials)", *found]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[ParquetFile, Sequence[int]]]:
+    """The file, one and the same even if it is replaced meanwhile, and its row groups that can be read.
+
+    Raises UserError when none of it can be read.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
     try:
-        with parquet.ParquetFile(path, buffer_size=1 << 20) as file:  # one file, even if it is replaced meanwhile
-            names = [name for name in columns or _COLUMNS if name in file.schema_arrow.names]
-            read = names if wanted is None else list({"uid", *names})
-            for batch in _batches(file, read):
-                if wanted is not None:  # by a copy: the rest of the batch is freed
-                    batch = batch.filter(compute.is_in(batch["uid"].cast(pa.large_string()), wanted))
-                if len(batch):
-                    yield pl.DataFrame(batch.select(names))
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+        with path.open("rb", buffering=1 << 20) as raw:
+            table = _look_at(path, raw)
+            raw.seek(0)
+            with parquet.ParquetFile(raw, metadata=table.metadata, page_checksum_verification=True) as file:
+                yield file, table.good
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{path} cannot be read: {said}; move it away and run the sweep again: what was in it runs again"
+        ) from None
 
 
-def _batches(file: ParquetFile, columns: list[str]) -> Iterator[RecordBatch]:
+_looked_at: dict[Path, tuple[tuple[int, ...], Table]] = {}
+"""What the last look at a file has found, and at which state of it: a look reads every byte."""
+
+
+def _look_at(path: Path, raw: BinaryIO) -> Table:
+    """Which row groups can be read; of a file without checksums, those whose records can."""
+    from pyarrow import parquet
+
+    stat = os.fstat(raw.fileno())
+    now = stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+    if path in _looked_at and _looked_at[path][0] == now:
+        return _looked_at[path][1]
+    table = check(path, raw)
+    if table is None:
+        raw.seek(0)
+        file = parquet.ParquetFile(raw, page_checksum_verification=True)
+        groups = range(file.num_row_groups)
+        good = tuple(i for i in groups if _decodes(file, i))
+        table = Table(file.metadata, good, tuple(i for i in groups if i not in good))
+    _looked_at[path] = now, table
+    return table
+
+
+def _decodes(file: ParquetFile, group: int) -> bool:
+    import polars as pl
+
+    names = [name for name in _COLUMNS if name in file.schema_arrow.names]
+    try:
+        for batch in _batches(file, [group], names):
+            batch.validate(full=True)
+            from_frame(pl.DataFrame(batch))
+    except (Exception, pl.exceptions.PanicException):  # noqa: BLE001 - a panic is no Exception
+        return False
+    return True
+
+
+def _batches(file: ParquetFile, groups: Iterable[int], columns: list[str]) -> Iterator[RecordBatch]:
     """Row group by row group: a reader of several keeps what it has read of all."""
-    for i in range(file.num_row_groups):
+    for i in groups:
         group = file.metadata.row_group(i)
         rows = max(1, GROUP * group.num_rows // max(1, group.total_byte_size))
         yield from file.iter_batches(rows, row_groups=[i], columns=columns)
@@ -111,20 +181,23 @@ def write(frames: Iterable[pl.DataFrame], path: Path) -> None:
     import polars as pl
     from pyarrow import parquet
 
-    temporary = path.with_name(path.name + ".tmp")
+    temporary, groups = path.with_name(path.name + ".tmp"), 0
     schema = to_frame([]).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
     plain = [name for name, kind in _COLUMNS.items() if kind in _PLAIN]
     try:
         with temporary.open("wb") as file:
-            with parquet.ParquetWriter(file, schema, compression="zstd", use_dictionary=plain) as writer:
+            settings = {"compression": "zstd", "use_dictionary": plain, "write_page_checksum": True}
+            with parquet.ParquetWriter(file, schema, **settings) as writer:
                 for frame in _grouped(frames):
-                    writer.write_table(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
-            file.flush()
-            os.fsync(file.fileno())
+                    rows, groups = frame.to_arrow(compat_level=pl.CompatLevel.oldest()), groups + 1
+                    writer.write_table(rows, row_group_size=max(1, len(rows)))
+                reserve(writer, groups)
+        stamp(temporary)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     os.replace(temporary, path)  # noqa: PTH105 - the step that tests interrupt
+    keep_footer(path)
     sync_folder(path.parent)
 
 
@@ -147,4 +220,4 @@ def _cell(value: Any, kind: str) -> Any:
     return value if kind in _PLAIN else json.dumps(value, separators=(",", ":"))
 
 
-__all__ = ["batches", "complete", "from_frame", "read", "to_frame", "without", "write"]
+__all__ = ["batches", "complete", "damage", "from_frame", "read", "to_frame", "without", "write"]

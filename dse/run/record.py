@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any
 
 OK, DIVERGED, FAILED, STOPPED = "ok", "diverged", "failed", "stopped"
@@ -34,6 +35,7 @@ class Record:
     - ``stopped``: of a trial that came to a rung and lost there, or may go on yet: the rung, the step, and the held-out
       metric there;
     - ``config``: the recipe's display name and its overrides; it takes no part in the identity ``uid``;
+    - ``attempt``: how many results the trial had when it was begun; of two records the later attempt counts;
     - ``seconds``: wall clock of training and evaluation, the trial's share of its pack; ``data``: fingerprint of it;
     - ``pack``: how it was computed (width of the pack, position, kernels, CUDA graph): provenance, never identity.
     """
@@ -58,6 +60,7 @@ class Record:
     diverged_where: str | None = None
     error: str | None = None
     stopped: dict[str, Any] = field(default_factory=dict)
+    attempt: int = 0
     seconds: float = 0.0
     started: str = ""
     device: str = ""
@@ -78,11 +81,35 @@ class Record:
     def parse(cls, line: str) -> Record:
         """The record of a line; keys this version does not know are ignored. Raises ValueError for a torn line."""
         data = json.loads(line)
-        known = {f.name for f in fields(cls)}
+        kinds = _kinds()
         try:
-            return cls(**{key: value for key, value in data.items() if key in known})
+            known = {key: value for key, value in data.items() if key in kinds}
+            if wrong := [key for key, value in known.items() if not _fits(value, kinds[key])]:
+                raise ValueError(f"not a result record: {wrong[0]} is no {kinds[wrong[0]]}")
+            return cls(**known)
         except (TypeError, AttributeError) as error:
             raise ValueError(f"not a result record: {error}") from None
+
+
+@cache
+def _kinds() -> dict[str, str]:
+    """Field -> the name of its type."""
+    return {f.name: str(f.type) for f in fields(Record)}
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (float, int),
+    "list": (list,),
+    "dict": (dict,),
+}
+
+
+def _fits(value: Any, kind: str) -> bool:
+    """Whether a value is of a field's type, as far as JSON tells."""
+    plain = kind.removesuffix(" | None")
+    return isinstance(value, _KINDS[plain.partition("[")[0]]) or (value is None and plain != kind)
 
 
 def _finite(value: Any) -> Any:

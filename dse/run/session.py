@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from signal import SIGHUP, Signals
 from typing import TYPE_CHECKING
 
 from dse.run.cautions import cautions
+from dse.errors import UserError
 from dse.run.checkpoint import clean
 from dse.run.claims import Claims
 from dse.run.executors import Executor, Judge
@@ -38,7 +40,8 @@ _FLUSH_ABORTED = 5.0  # after an error or a second Ctrl-C
 
 
 class Session:
-    """``pending``: the cells to run, of all ``cells``; ``news``: since the results were looked at that decided so.
+    """``pending``: the cells to run, of all ``cells``, ``retried`` in spite of a result that they have; ``news``: since
+    the results were looked at that decided so.
 
     ``rungs``: judges who goes on at a rung, where the workers do not; ``standing``: what has been done; ``notes``:
     warnings for the user.
@@ -55,6 +58,7 @@ class Session:
         track: bool,
         search: SearchLoop | None = None,
         rungs: Rungs | None = None,
+        retried: Collection[str] = (),
     ) -> None:
         self._sweep, self._store, self._pending, self._runner = sweep, store, pending, runner
         self.notes = _damage(store)
@@ -63,6 +67,7 @@ class Session:
         found = store.records({cell.uid for cell in cells}, brief=not track)
         self._known = [record for record in found if record.uid not in again]
         before = {record.uid: stamp(record) for record in found if record.uid in again}
+        self._attempts = {r.uid: r.attempt + (r.uid in retried) for r in found if r.uid in again}
         self._settled = {record.uid for record in self._known}
         clean(store.folder, self._settled)
         self._manifest = Manifest.of(sweep, store.folder)
@@ -98,7 +103,7 @@ class Session:
                 patience = _FLUSH
             finally:
                 self._display.close()
-                self._store.close()
+                self._close_store()
                 patience = _FLUSH_ABORTED if stop.urgent else patience
                 warning = self._tracker.close(patience) if self._tracker else ""
                 self.notes += [warning] if warning else []
@@ -130,6 +135,7 @@ class Session:
 
         def on_progress(busy: int, under_way: float) -> None:
             self.standing.move(busy, under_way)
+            self._claims.keep()
             if stop.number == SIGHUP:
                 leave_terminal()
             if stop.urgent:
@@ -146,6 +152,18 @@ class Session:
         self._runner.run(supply, self._finish, on_progress, stop)
         if stop.is_set():
             self._shared.look()
+
+    def _close_store(self) -> None:
+        """Ends the shard; where the folder has gone under it, what describes the results is written again as well."""
+        try:
+            self._store.close()
+            if self._store.notes:
+                self._manifest.write(self._store.folder)
+        except UserError as error:
+            self.notes.append(str(error))
+        self.notes += self._store.notes
+        if self._claims.renewed:
+            self.notes.append(f"claims in {self._store.folder} were deleted: other drivers may have run trials again")
 
     def _grow(self) -> None:
         """Whatever may run next, as far as the results go: what passes a rung, and what the search asks for."""
@@ -164,8 +182,12 @@ class Session:
 
     def _finish(self, pack: Sequence[tuple[Cell, Record]]) -> None:
         """What a pack of this driver left behind."""
+        pack = [(cell, replace(r, attempt=self._attempts.get(cell.uid, 0))) for cell, r in pack]
+        told = len(self._store.notes)
         self._store.append(*(record for _, record in pack))  # before anybody else hears of it
         self.notes += [note for note in cautions(record for _, record in pack) if note not in self.notes]
+        for note in self._store.notes[told:]:
+            self._display.say(note)
         self.standing.move(0, 0.0)
         self._tell(pack, mine=True)
 
@@ -220,6 +242,4 @@ def _who(elsewhere: Mapping[str, str]) -> str:
 
 
 def _damage(store: Store) -> list[str]:
-    if not str(store.damage):
-        return []
-    return [f"skipped {store.damage} lines in {store.shards}: those trials have no result and run again"]
+    return list(filter(None, [str(store.damage)]))

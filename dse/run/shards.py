@@ -1,4 +1,4 @@
-"""Append-only files of results: one line of JSON per trial, one writer per file.
+"""Append-only files of results: one line of JSON per trial, with a checksum; one writer per file (``shard_writer``).
 
 A file belongs to the process that made it and is locked while that process lives, so a line that a crash tears can
 only be the last one of its own file, and whoever gets the lock of a shard knows that it will not grow any more.
@@ -6,78 +6,21 @@ only be the last one of its own file, and whoever gets the lock of a shard knows
 
 from __future__ import annotations
 
-import errno
 import os
-import re
-import socket
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
 from dse.errors import UserError
+from dse.run.checksum import unseal
 from dse.run.lock import try_lock, unwritable
 from dse.run.record import BRIEF, LARGE, Record
 
 SUFFIX = ".jsonl"
-
-
-class ShardWriter:
-    """The shard of this process, made when the first line is written."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._fd: int | None = None
-        self._path = folder
-        self._pid = 0
-
-    @property
-    def path(self) -> Path | None:
-        """The shard that is open for writing."""
-        return None if self._fd is None else self._path
-
-    def append(self, *lines: str) -> None:
-        """Puts lines on the disk, in one write: when this returns, a crash cannot take them away.
-
-        Raises UserError when the folder cannot be written or the disk is full; the file is then as it was before, or,
-        where even that fails, ends in a torn line and is left alone from then on.
-        """
-        if self._fd is None or self._pid != os.getpid():  # a forked child must not share its parent's file
-            self._open()
-        assert self._fd is not None
-        data = "".join(f"{line}\n" for line in lines).encode()
-        size = os.fstat(self._fd).st_size
-        try:
-            if os.write(self._fd, data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(self._fd)
-        except OSError as error:
-            with suppress(OSError):
-                os.ftruncate(self._fd, size)
-            self.close()
-            raise UserError(f"a result could not be written to {self._path}: {error.strerror or error}") from None
-
-    def close(self) -> None:
-        """Ends the shard, so that it can be compacted; the next line starts another one."""
-        if self._fd is not None and self._pid == os.getpid():
-            os.close(self._fd)
-        self._fd = None
-
-    def _open(self) -> None:
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            while True:
-                path = self._folder / _name()
-                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
-                if try_lock(fd) and os.fstat(fd).st_nlink:  # else a compaction took the empty file in between
-                    break
-                os.close(fd)
-            sync_folder(self._folder)
-        except OSError as error:
-            raise unwritable(self._folder.parent, error) from None
-        self._fd, self._path, self._pid = fd, path, os.getpid()
+DAMAGED = "damaged"
+"""Folder of results for files with damaged lines, or row groups, once the rest of them is safe elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +31,7 @@ class Shard:
     records: list[Record] = field(default_factory=list)
     torn: bool = False  # ends in the middle of a line: its writer died, and that trial counts as never run
     size: int = 0  # bytes read
-    corrupt: int = 0  # whole lines that are no record: something else wrote here, or the disk is damaged
+    bad: tuple[int, ...] = ()  # numbers of whole lines that are no record: something else wrote here, or it is damaged
 
 
 def shard_paths(folder: Path) -> list[Path]:
@@ -106,8 +49,12 @@ def read_shard(path: Path, without: Sequence[str] = (), uids: Collection[str] | 
     except FileNotFoundError:
         return None
     records = [line.record for line in found if line.record]
-    corrupt = sum(line.record is None and not line.torn for line in found)
-    return Shard(path, records, any(line.torn for line in found), sum(line.size for line in found), corrupt)
+    return Shard(path, records, any(line.torn for line in found), sum(line.size for line in found), bad_lines(found))
+
+
+def bad_lines(found: Iterable[Line]) -> tuple[int, ...]:
+    """The numbers, from 1 on, of the whole lines that are no record."""
+    return tuple(number for number, line in enumerate(found, 1) if line.record is None and not line.torn)
 
 
 @dataclass(frozen=True)
@@ -126,11 +73,10 @@ def lines(path: Path, without: Sequence[str] = (), uids: Collection[str] | None 
     """
     try:
         with path.open("rb") as file:
+            parser = Parser()
             for line in file:
-                record = None
-                if whole := line.endswith(b"\n"):
-                    with suppress(ValueError):
-                        record = _wanted(line[:-1], without, uids)
+                whole = line.endswith(b"\n")
+                record = parser.record(line[:-1], without, uids) if whole else None
                 yield Line(record, len(line), not whole)
                 if not whole:  # the rest of it may come while this is read
                     return
@@ -138,6 +84,29 @@ def lines(path: Path, without: Sequence[str] = (), uids: Collection[str] | None 
         raise
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+class Parser:
+    """Reads the lines of one shard in their order, for every reader: what one takes for a result, all do.
+
+    A shard is written by one process, so behind a line with a checksum a line without one is damaged.
+    """
+
+    def __init__(self) -> None:
+        self._sealed = False
+
+    def record(self, line: bytes, without: Sequence[str] = (), uids: Collection[str] | None = None) -> Record | None:
+        """The record of a line (without its newline; see ``read_shard``); None where it is damaged or no record."""
+        try:
+            content, sealed = unseal(line)
+            if self._sealed and not sealed:
+                return None
+            self._sealed = sealed
+            if sealed:
+                return _wanted(content, without, uids)
+            return _bare(Record.parse(content.decode()), without)  # all of it, or a damaged curve would pass
+        except ValueError:
+            return None
 
 
 def _wanted(line: bytes, without: Sequence[str], uids: Collection[str] | None) -> Record:
@@ -187,10 +156,23 @@ def shard_lock(path: Path) -> Iterator[bool]:
 
 
 def remove_shard(shard: Shard) -> None:
-    """Deletes a shard whose records are safe elsewhere, unless it has changed since it was read."""
+    """Deletes a shard whose records are safe elsewhere, unless it has changed since it was read.
+
+    One with damaged lines is put aside: into the folder DAMAGED of the results.
+    """
     with shard_lock(shard.path) as mine:
         if mine and shard.path.stat().st_size == shard.size:
+            if shard.bad:
+                put_aside(shard.path, shard.path.parent.parent)
             os.unlink(shard.path)  # noqa: PTH108 - the step that tests interrupt
+
+
+def put_aside(path: Path, results: Path) -> None:
+    """Keeps a damaged file of a results folder under a second name, in its folder DAMAGED."""
+    stat, folder = path.stat(), results / DAMAGED
+    folder.mkdir(exist_ok=True)
+    with suppress(FileExistsError):
+        (folder / f"{path.stem}-{stat.st_mtime_ns:x}{path.suffix}").hardlink_to(path)
 
 
 def sync_folder(folder: Path) -> None:
@@ -202,10 +184,5 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _name() -> str:
-    host = re.sub(r"[^A-Za-z0-9.]+", "_", socket.gethostname())
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{host}-{os.getpid()}{SUFFIX}"
-
-
-__all__ = ["Line", "Shard", "ShardWriter", "lines", "read_shard", "remove_shard", "shard_lock", "shard_paths"]
-__all__ += ["sync_folder"]
+__all__ = ["DAMAGED", "SUFFIX", "Line", "Parser", "Shard", "bad_lines", "lines", "put_aside", "read_shard"]
+__all__ += ["remove_shard", "shard_lock", "shard_paths", "sync_folder"]

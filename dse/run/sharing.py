@@ -138,8 +138,9 @@ class SharedQueue:
 
 
 def stamp(record: Record) -> str:
-    """Tells a trial's results apart: when it was started, and how far it got, which may be within the same second."""
-    return f"{record.started}{record.stopped.get('step', '')}"
+    """Tells a trial's results apart: the attempt, when it was started, and how far it got, which may be within the same
+    second."""
+    return f"{record.attempt} {record.started}{record.stopped.get('step', '')}"
 
 
 __all__ = ["SharedQueue", "stamp"]

@@ -17,25 +17,35 @@ from dse.run import parquet
 from dse.run.compaction import finished, merge
 from dse.run.lock import folder_lock
 from dse.run.record import BRIEF, DIVERGED, OK, STOPPED, Record
-from dse.run.shards import ShardWriter, read_shard, remove_shard, shard_paths
+from dse.run.shard_writer import ShardWriter
+from dse.run.shards import Shard, read_shard, remove_shard, shard_paths
 
 if TYPE_CHECKING:
     import polars as pl
 
 _COMPACT = ".compact"
+_NAMED = 3
+"""Damaged places that are named."""
 _RANK = {OK: 3, DIVERGED: 2, STOPPED: 1}
 
 
 @dataclass(frozen=True)
 class Damage:
-    """What the last reading had to skip: ``torn`` last lines (their writer was killed) and ``corrupt`` whole ones."""
+    """What the last reading had to skip: ``torn`` last lines of shards (their writer was killed), and ``places`` that
+    are damaged: lines of shards, row groups of the Parquet file."""
 
     torn: int = 0
-    corrupt: int = 0
+    places: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        parts = [f"{self.torn} torn" * bool(self.torn), f"{self.corrupt} corrupt" * bool(self.corrupt)]
-        return " and ".join(filter(None, parts))
+        """One line for people, empty without any damage."""
+        parts = list[str]()
+        if self.places:
+            more = f" and {len(self.places) - _NAMED} more places" if len(self.places) > _NAMED else ""
+            parts.append(f"damaged, and left out: {', '.join(self.places[:_NAMED])}{more}")
+        if self.torn:
+            parts.append(f"{self.torn} shards end in a torn line, because their driver was killed")
+        return f"{'; '.join(parts)}: those trials count as not run, and `dse run` runs them" if parts else ""
 
 
 class Store:
@@ -111,9 +121,10 @@ class Store:
         """Moves the records of finished shards into the Parquet file; returns how many shards that were.
 
         The shards are removed after the file is in place and durable; killed anywhere, it leaves every record in at
-        least one of the two, and readers count it once. Shards that are still written to, and shards with lines
-        nobody can read, stay. Without polars and pyarrow nothing happens: the shards wait for a machine that has them.
-        Raises InUse when another process is at it, OSError when the disk is full.
+        least one of the two, and readers count it once. Shards that are still written to stay; those with lines that
+        nobody can read, and a damaged Parquet file, are put aside (``put_aside``). Without polars and pyarrow nothing
+        happens: the shards wait for a machine that has them. Raises InUse when another process is at it, OSError when
+        the disk is full.
         """
         if find_spec("polars") is None or find_spec("pyarrow") is None:
             return 0
@@ -126,14 +137,24 @@ class Store:
                 remove_shard(shard)
         return len(shards)
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What has happened to this process's shard, a line each."""
+        return self._writer.notes
+
     def close(self) -> None:
-        """Ends this process's shard."""
+        """Ends this process's shard. Raises UserError when it has gone, and what it held cannot be stored again."""
         self._writer.close()
 
     def _loose(self, without: Sequence[str] = (), uids: Collection[str] | None = None) -> list[Record]:
         shards = [shard for path in shard_paths(self.shards) if (shard := read_shard(path, without, uids))]
-        self.damage = Damage(sum(s.torn for s in shards), sum(s.corrupt for s in shards))
+        places = [place for shard in shards for place in _places(shard)] + parquet.damage(self.parquet)
+        self.damage = Damage(sum(s.torn for s in shards), tuple(places))
         return [record for shard in shards for record in shard.records]
+
+
+def _places(shard: Shard) -> list[str]:
+    return [f"{shard.path} line {number}" for number in shard.bad]
 
 
 def resolve(records: Iterable[Record]) -> dict[str, Record]:
@@ -145,9 +166,10 @@ def resolve(records: Iterable[Record]) -> dict[str, Record]:
     return best
 
 
-def _order(record: Record) -> tuple[int, str, int]:
-    """Of two that began in the same second, the one that got further is the newer one."""
-    return _RANK.get(record.status, 0), record.started, record.stopped.get("step", 0)
+def _order(record: Record) -> tuple[int, int, str, int]:
+    """The attempt tells which is newer, whatever clocks say; of one attempt, or from before attempts were counted, the
+    time does. Of two that began in the same second, the one that got further is the newer one."""
+    return _RANK.get(record.status, 0), record.attempt, record.started, record.stopped.get("step", 0)
 
 
 __all__ = ["Damage", "Store", "resolve"]

@@ -110,7 +110,7 @@ def program(pid: int) -> str:
 
 def numbers(record: Record) -> dict[str, Any]:
     """What must not depend on where, when and with whom a trial ran."""
-    return {key: value for key, value in asdict(record).items() if key not in ("seconds", "started", "pack")}
+    return {key: value for key, value in asdict(record).items() if key not in ("seconds", "started", "pack", "attempt")}
 
 
 def written(results: Path) -> list[Record]:

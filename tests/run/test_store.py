@@ -74,23 +74,28 @@ def test_a_torn_last_line_is_skipped_and_counted(tmp_path: Path, make_record: Ma
     (shard,) = shards(store)
     shard.write_bytes(shard.read_bytes()[:-cut])
     assert [r.uid for r in store.records()] == ["u0", "u1"]
-    assert (store.damage.torn, store.damage.corrupt) == (1, 0)
+    assert (store.damage.torn, store.damage.places) == (1, ())
     store.append(make_record("u2"))  # goes to a new file: nothing is ever added to a torn line
     assert sorted(store.done()) == ["u0", "u1", "u2"]
     assert len(shards(store)) == 2
 
 
-def test_corrupt_lines_are_counted_and_their_file_is_never_deleted(tmp_path: Path, make_record: Make) -> None:
+def test_damaged_lines_are_named_and_their_file_is_put_aside(tmp_path: Path, make_record: Make) -> None:
     store = Store(tmp_path)
     store.append(make_record("u0"))
     store.close()
     (shard,) = shards(store)
     shard.write_bytes(b'\xff\xfe\n{"uid": 1}\n123\n' + shard.read_bytes())
     assert [r.uid for r in store.records()] == ["u0"]
-    assert (store.damage.torn, store.damage.corrupt) == (0, 3)
-    assert str(store.damage) == "3 corrupt"
-    assert store.compact() == 0
-    assert shards(store) == [shard]
+    assert (store.damage.torn, store.damage.places) == (0, tuple(f"{shard} line {i}" for i in (1, 2, 3)))
+    left_out = f"damaged, and left out: {shard} line 1, {shard} line 2, {shard} line 3: "
+    assert str(store.damage) == left_out + "those trials count as not run, and `dse run` runs them"
+    before = shard.read_bytes()
+    assert store.compact() == 1
+    assert [r.uid for r in store.records()] == ["u0"]
+    assert str(store.damage) == ""
+    (aside,) = (tmp_path / "damaged").iterdir()
+    assert aside.read_bytes() == before
 
 
 def test_a_success_beats_a_divergence_beats_a_failure_then_the_newest_wins(tmp_path: Path, make_record: Make) -> None:
@@ -133,7 +138,7 @@ def test_a_full_disk_leaves_the_shard_as_it_was(
             store.append(make_record("u1"))
     store.append(make_record("u2"))
     assert sorted(store.done()) == ["u0", "u2"]
-    assert store.damage.torn == store.damage.corrupt == 0
+    assert str(store.damage) == ""
 
 
 def test_a_second_one_is_told_who_writes_to_mlflow(tmp_path: Path) -> None:
