@@ -152,13 +152,14 @@ def _decodes(file: ParquetFile, group: int) -> bool:
     import polars as pl
 
     names = [name for name in _COLUMNS if name in file.schema_arrow.names]
+    rows = 0
     try:
         for batch in _batches(file, [group], names):
             batch.validate(full=True)
-            from_frame(pl.DataFrame(batch))
+            rows += len(from_frame(pl.DataFrame(batch)))
     except (Exception, pl.exceptions.PanicException):  # noqa: BLE001 - a panic is no Exception
         return False
-    return True
+    return rows == file.metadata.row_group(group).num_rows
 
 
 def _batches(file: ParquetFile, groups: Iterable[int], columns: list[str]) -> Iterator[RecordBatch]:
