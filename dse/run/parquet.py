@@ -159,7 +159,7 @@ def _decodes(file: ParquetFile, group: int) -> bool:
             rows += len(from_frame(pl.DataFrame(batch)))
     except (Exception, pl.exceptions.PanicException):  # noqa: BLE001 - a panic is no Exception
         return False
-    return rows == file.metadata.row_group(group).num_rows
+    return bool(rows == file.metadata.row_group(group).num_rows)
 
 
 def _batches(file: ParquetFile, groups: Iterable[int], columns: list[str]) -> Iterator[RecordBatch]:

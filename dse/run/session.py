@@ -9,8 +9,8 @@ from pathlib import Path
 from signal import SIGHUP, Signals
 from typing import TYPE_CHECKING
 
-from dse.run.cautions import cautions
 from dse.errors import UserError
+from dse.run.cautions import cautions
 from dse.run.checkpoint import clean
 from dse.run.claims import Claims
 from dse.run.executors import Executor, Judge
