@@ -39,7 +39,7 @@ def test_the_last_block_is_a_block_of_what_it_holds(statistic: Statistic, tile: 
                     torch.testing.assert_close(back[rows, columns], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("statistic", [Quest(), SoftSoft()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("statistic", [Quest(), Quest(centered=True), SoftSoft()], ids=str)
 def test_one_element_in_the_last_block(statistic: Statistic) -> None:
     """Z of one element alone is its magnitude (times the clip), however small; with 31 zeros it would not be."""
     x = normal(4, 33)

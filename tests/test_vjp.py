@@ -43,7 +43,9 @@ def test_the_derivative_of_a_cast_is_its_slope(fmt: Format) -> None:
 @pytest.mark.parametrize("tile", [1, 2])
 @pytest.mark.parametrize("scale", [UE4M3, UE5M3, E8M0], ids=lambda f: f.name)
 @pytest.mark.parametrize("reference", [None, Current(100.0, "exact")], ids=["one level", "tensor scale"])
-@pytest.mark.parametrize("statistic", [SoftSoft(2.0), ABSMAX, Quest()], ids=["soft", "hard", "quest"])
+@pytest.mark.parametrize(
+    "statistic", [SoftSoft(2.0), ABSMAX, Quest(), Quest(centered=True)], ids=["soft", "hard", "quest", "centered"]
+)
 def test_full_vjp_through_scale_statistic_and_tensor_scale(
     statistic: Statistic, reference: Current | None, scale: Format, tile: int
 ) -> None:

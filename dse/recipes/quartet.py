@@ -7,7 +7,8 @@
   by diag(+-1) H_32, fresh signs.
 
 The released code rounds forward ties toward zero (here to even) and applies its random signs after the transform,
-where they do nothing; Quartet II corrects that, and so does this recipe.
+where they do nothing; Quartet II corrects that, and so does this recipe. Lengths that 32 does not divide, which it
+refuses, are padded with zeros here.
 """
 
 from dse.block import BlockQuantizer
@@ -21,7 +22,7 @@ from dse.techniques.slopes import StraightThrough
 from dse.techniques.statistics import Quest
 
 _QUEST = BlockQuantizer(
-    E2M1, E8M0, 32, statistic=Quest(), scale_rounding=TowardZero(), slope=StraightThrough(outside="zero")
+    E2M1, E8M0, 32, statistic=Quest(centered=True), scale_rounding=TowardZero(), slope=StraightThrough(outside="zero")
 )
 _BACKWARD = Gemm(SR_MXFP4, SR_MXFP4, Hadamard(32))
 

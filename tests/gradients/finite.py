@@ -60,8 +60,9 @@ def statistic(z: Statistic, x: Tensor, block: int, tile: int) -> Tensor:
     if isinstance(z, SoftSoft):
         return (inside * torch.exp(z.beta * blocks.abs())).sum((-3, -1), keepdim=True).log() / z.beta
     if isinstance(z, Quest):
-        mean = blocks.square().sum((-3, -1), keepdim=True) / inside.sum((-3, -1), keepdim=True)
-        return z.clip * mean.sqrt() + 6e-8
+        number = inside.sum((-3, -1), keepdim=True)
+        square, mean = (t.sum((-3, -1), keepdim=True) / number for t in (blocks.square(), blocks))
+        return z.clip * (square - mean.square() if z.centered else square).sqrt() + 6e-8
     return blocks.abs().amax((-3, -1), keepdim=True)
 
 

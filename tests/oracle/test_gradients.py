@@ -27,6 +27,7 @@ STATISTICS: dict[str, Statistic] = {
     "hard_soft": HardSoft(3.0),
     "soft_soft": SoftSoft(3.0),
     "quest": Quest(),
+    "quest centered": Quest(centered=True),
 }
 CONVENTIONS: dict[str, Convention] = {"decode": Decode(), "encode": Encode(), "divisor": Encode(divisor=True)}
 TENSOR_SCALES: dict[str, TensorScale | None] = {
