@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +13,14 @@ from dse import products
 from dse.attend import QuantizedAttention
 from dse.convert import convert
 from dse.convolution import Window, images, memory_format, patches
+from dse.coverage import coverage, note
 from dse.distributed import agree, sync_held_scales
+from dse.errors import UserError
+from dse.kinds import is_first
+from dse.layers.encoder import keep_from_fusing
 from dse.quantized_layer import QuantizedLayer, check_input, in_phase
 from dse.recipe import Recipe
-from dse.select import Where, attending, chosen, swap
+from dse.select import Where, attending, checked, choice, layer_names, refuse, require_some, swap
 from dse.site import Site, linear
 from dse.skipping import Sampled, finite_gradients
 from dse.techniques.schedules.base import PHASES, Watch
@@ -79,18 +85,33 @@ def quantize_(
     model: nn.Module,
     recipe: Recipe,
     where: Where | None = None,
-    exempt: Sequence[str] = (),
+    exempt: Sequence[str] | str = (),
+    *,
+    unsupported: Literal["raise", "leave"] = "raise",
+    verbose: bool = False,
 ) -> nn.Module:
-    """Replaces, in place, each ``nn.Linear`` and ``nn.Conv2d`` of ``model`` by one that computes under ``recipe``.
+    """Replaces, in place, each layer of ``model`` that multiplies by a weight by one that computes under ``recipe``.
 
-    Returns the model. Where the recipe says so, the products of attention are replaced too (``dse.select.attentions``).
-    ``where(name, linear)`` chooses the layers (default: all); ``exempt`` holds name patterns (``head``, ``blocks.0.*``)
-    that stay as they are; the recipe's own ``exempt`` counts among what is left. Parameters keep their identity and
-    names, so optimizers and checkpoints are unaffected. A layer's random stream is its index among all linears, whether
-    or not others are exempt. A linear that is reachable by two names stays one layer, exempt if one of them is.
-    Subclasses of ``nn.Linear`` are left alone: their owners may read the weight and bypass them, as
-    ``nn.MultiheadAttention`` does. Raises UserError when the model has no linear, is itself one (wrap it), or ties two
-    linears' weights under a recipe with a weight rule.
+    Returns the model; ``dse.coverage.coverage(model)`` says layer by layer what is quantized, what is left and why, and
+    ``verbose`` prints it. These kinds of layers are quantized: ``nn.Linear``, ``nn.Conv1d`` to ``nn.Conv3d``,
+    ``nn.ConvTranspose1d`` and ``2d``, the projections of ``nn.MultiheadAttention``, GPT-2's ``Conv1D``, and experts
+    that ``transformers`` holds as 3-D parameters; where the recipe says so, the products of attention too
+    (``dse.select.attentions``). Left without a word are lookup tables (``nn.Embedding``) and parameters that are no
+    weights by their shape and name, such as positions; left, and named in the table, are routers of experts.
+
+    - ``where(name, layer)`` chooses among the layers that can be quantized (default: all);
+    - ``exempt`` holds name patterns (``head``, ``blocks.0.*``; one may stand alone) of layers that stay as they are;
+      the recipe's own ``exempt`` counts among what is left, of which ``first`` and ``last`` count layers of all kinds;
+    - ``unsupported``: what becomes of layers that hold weights and cannot be quantized (``nn.LSTM``, subclasses of
+      ``nn.Linear``, unknown stacks of matrices): 'raise' refuses the model, 'leave' leaves them, named in the table.
+
+    Parameters keep their identity and names, so optimizers and checkpoints are unaffected. A linear's or plain 2-D
+    convolution's random stream is its index among all of these, whether or not others are exempt; the other kinds
+    follow from ``dse.select.OTHERS``, one number for each of their GEMMs. A layer that is reachable by two names stays
+    one layer, exempt if one of them is. A second call quantizes what is still plain.
+
+    Raises UserError when nothing would be quantized, when the model is itself a layer (wrap it), holds layers that
+    cannot be quantized, or ties two weights under a recipe with a weight rule, and for a pattern that matches no layer.
 
     >>> from torch import nn
     >>> from dse.recipes import RECIPES
@@ -99,16 +120,37 @@ def quantize_(
       (0): QuantizedLinear(in_features=64, out_features=32, bias=True, recipe='nvfp4')
     )
     """
-    kept, heads = chosen(model, recipe, where, exempt), attending(model, recipe, where, exempt)
-    for plain, index in kept.items():
-        convert(plain, KINDS, recipe, index)
-    device = next(iter(kept)).weight.device if kept else None
+    if unsupported not in ("raise", "leave"):
+        raise UserError(f"unsupported must be 'raise' or 'leave', not {unsupported!r}")
+    exempt = checked(model, exempt)
+    found, heads = choice(model, recipe, where, exempt), attending(model, recipe, where, exempt)
+    if unsupported == "raise":
+        refuse(model, found.refused, "exempt them with exempt={patterns}, or leave them with unsupported='leave'")
+    require_some(model, found, heads)
+    for plain, index in found.kept.items():
+        convert(plain, _class_of(plain), recipe, index)
+    device = next(model.parameters()).device
     swap(model, {plain: QuantizedAttention(plain, recipe, index).to(device) for plain, index in heads.items()})
+    keep_from_fusing(model)
+    if recipe.exempt.names and not any(recipe.exempt.named(name) for name in layer_names(model)):
+        patterns = ", ".join(map(repr, recipe.exempt.names))
+        text = f"recipe {recipe.name!r} leaves out layers named {patterns}, and {type(model).__name__} has none"
+        warnings.warn(text, stacklevel=2)
+    note(model, found.left)
+    if verbose:
+        print(coverage(model).table())
     return model
 
 
 KINDS: dict[type[nn.Module], type[QuantizedLayer]] = {nn.Linear: QuantizedLinear, nn.Conv2d: QuantizedConv2d}
-"""The quantized class of each plain one."""
+"""The quantized class of each plain one; those of the other kinds are in ``dse.layers.made``."""
+
+
+def _class_of(plain: Any) -> type[Any]:
+    """The quantized class of a plain layer."""
+    from dse.layers.made import made  # by parts of the classes above
+
+    return next(ours for theirs, ours in KINDS.items() if isinstance(plain, theirs)) if is_first(plain) else made(plain)
 
 
 def quantized_layers(model: nn.Module) -> list[QuantizedLayer]:

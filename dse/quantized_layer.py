@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dse.calls import Calls, Clocked
 from dse.errors import OptionError
@@ -41,6 +41,8 @@ class QuantizedLayer(Clocked):
     Raises OptionError when the weight rule has no meaning for the forward GEMM.
     """
 
+    quantized_layer: ClassVar[bool] = True
+
     weight: Tensor
     recipe: Recipe
     layer: int
@@ -57,9 +59,9 @@ class QuantizedLayer(Clocked):
         if recipe.weights:
             recipe.weights.check(recipe.fprop.rhs, recipe.fprop.rotation is not None)
             self.recipe = recipe
-            _trained(self)
+            self.check_trained()
         self.recipe, self.layer, self.sampled = recipe, layer, Sampled()
-        device = self.weight.device
+        device = self.device
         self.calls = Calls(device)
         self._counts = draws(recipe) or any(recipe.quantizer(p).remembers for p in POINTS)
         remembers = any(recipe.quantizer(p).remembers for p in POINTS)
@@ -79,6 +81,11 @@ class QuantizedLayer(Clocked):
     def as_weight(self, matrix: Tensor) -> Tensor:
         """The inverse of ``as_matrix``."""
         return matrix.reshape(self.weight.shape)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are; a weight that is computed from others is not computed to tell."""
+        return next(self.parameters()).device
 
     @property
     def matrix(self) -> Tensor:
@@ -103,7 +110,7 @@ class QuantizedLayer(Clocked):
     @property
     def key(self) -> Key:
         """Addresses this layer's random bits of the step, and its memory."""
-        self.calls.to(self.weight.device)  # fully_shard moves parameters by itself
+        self.calls.to(self.device)  # fully_shard moves parameters by itself
         return Key(self.clock, self.layer, 0, 0, self.memory, self.training)
 
     def site(self, x: Tensor) -> Site:
@@ -124,7 +131,7 @@ class QuantizedLayer(Clocked):
         rule = self.rule
         if rule is None:
             return
-        _trained(self)
+        self.check_trained()
         self._settle()
         weight, gradient = whole(self.weight), whole(self.weight.grad)
         w = self.as_matrix(weight).detach()
@@ -144,10 +151,15 @@ class QuantizedLayer(Clocked):
                 self.state[name].copy_(tensor)
             self._pending = False
 
+    def check_trained(self) -> None:
+        """Raises OptionError where a weight rule would act on a weight that is computed from other parameters."""
+        if "weight" not in self._parameters:
+            raise untrained(self)
+
     def restart(self) -> None:
         """All that is kept between steps as it was at first."""
         self.sampled = Sampled()
-        device = self.weight.device
+        device = self.device
         self.calls.to(device)
         for name, tensor in self._kept().items():
             if tensor.is_meta:
@@ -206,7 +218,7 @@ class QuantizedLayer(Clocked):
             self.restart()
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        if not is_sharded(self.weight):  # all processes would have to be here
+        if self._pending and not is_sharded(self.weight):  # all processes would have to be here
             self._settle()
         super()._save_to_state_dict(destination, prefix, keep_vars)
 
@@ -218,17 +230,16 @@ def _moved(old: Tensor, new: Tensor) -> Tensor:
     return torch.empty_like(old, device=new.device) if old.is_meta else old.to(new.device)
 
 
-def _trained(layer: QuantizedLayer) -> None:
-    """Raises OptionError where a weight rule would act on a weight that is computed from other parameters."""
-    if "weight" not in layer._parameters:
-        rule = type(layer.recipe.weights).__name__
-        raise OptionError(
-            f"weights: {rule} acts on trained weights, and {type(layer).__name__} computes its own from others "
-            "(spectral_norm, weight_norm, prune, parametrize); exempt the layer, or take a recipe without the rule"
-        )
+def untrained(layer: Any) -> OptionError:
+    """The error of a weight rule where the weight is computed from other parameters."""
+    return OptionError(
+        f"weights: {type(layer.recipe.weights).__name__} acts on trained weights, and {type(layer).__name__} computes "
+        "its own from others (spectral_norm, weight_norm, prune, parametrize); exempt the layer, or take a recipe "
+        "without the rule"
+    )
 
 
-def check_input(layer: QuantizedLayer, x: Tensor, axis: int, width: int, dims: Container[int]) -> None:
+def check_input(layer: nn.Module, x: Tensor, axis: int, width: int, dims: Container[int]) -> None:
     """Raises RuntimeError unless x has ``width`` at ``axis``, as many axes as one of ``dims``, and is of real floats.
 
     It has to be said here: a rotation would pad a narrow input with zeros, and numbers of any kind become FP32.
@@ -253,4 +264,4 @@ def in_phase(recipe: Recipe, phase: str) -> Recipe:
     return replace_gemms(recipe, BF16.fprop if phase == OFF else recipe.fprop, BF16.dgrad, BF16.wgrad)
 
 
-__all__ = ["QuantizedLayer", "check_input", "draws", "in_phase"]
+__all__ = ["QuantizedLayer", "check_input", "draws", "in_phase", "untrained"]

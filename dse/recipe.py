@@ -21,7 +21,9 @@ from dse.techniques.weights import WeightRule
 class Exempt:
     """Linear layers that stay unquantized: the ``first`` and ``last`` n in the model's order, and name patterns.
 
-    ``names`` are fnmatch patterns such as ``blocks.0.*``. Raises OptionError for negative counts.
+    ``names`` are fnmatch patterns such as ``blocks.0.*``; upper and lower case are the same, because a recipe speaks of
+    kinds of layers (``*attention*``) that models name in their own ways (``SelfAttention``). Raises OptionError for
+    negative counts.
     """
 
     first: int = 0
@@ -34,7 +36,20 @@ class Exempt:
 
     def covers(self, index: int, count: int, name: str) -> bool:
         """Whether the layer ``name``, number ``index`` of ``count`` quantizable ones, is exempt."""
-        return index < self.first or index >= count - self.last or any(fnmatchcase(name, p) for p in self.names)
+        return bool(self.reason(index, count, name))
+
+    def reason(self, index: int, count: int, name: str) -> str:
+        """Which part of the rule exempts the layer; empty where none does."""
+        if index < self.first:
+            return f"among the first {self.first}"
+        if index >= count - self.last:
+            return f"among the last {self.last}"
+        pattern = self.named(name)
+        return f"{pattern!r}" if pattern else ""
+
+    def named(self, name: str) -> str | None:
+        """The first of the patterns that the name matches."""
+        return next((p for p in self.names if fnmatchcase(name.lower(), p.lower())), None)
 
 
 @dataclass(frozen=True)

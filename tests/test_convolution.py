@@ -12,12 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dse.convolution import Window, patches
+from dse.layers.convolution import QuantizedGroupedConv2d
 from dse.linear import QuantizedConv2d, after_step, before_step, quantize_, set_clock
 from dse.pack.layer import Layer
 from dse.pack.linear import PackedConv2d
 from dse.pack.lineup import unlabeled
 from dse.recipe import Exempt
 from dse.recipes import RECIPES
+from dse.select import OTHERS
 from tests.quantizers import normal
 
 SHAPES = {
@@ -121,8 +123,8 @@ def test_which_convolutions_are_quantized() -> None:
         nn.Linear(3, 3),
     )
     quantize_(model, RECIPES["nvfp4"], exempt=("3",))
-    assert [isinstance(m, QuantizedConv2d) for m in model] == [False, False, True, False]
-    assert model[2].layer == 0
+    assert [type(m) for m in model] == [QuantizedGroupedConv2d, QuantizedGroupedConv2d, QuantizedConv2d, nn.Linear]
+    assert [m.layer for m in model[:3]] == [OTHERS, OTHERS + 2, 0]  # a number for each group
     assert "kernel_size=(1, 1)" in repr(model[2])
     assert "recipe='nvfp4'" in repr(model[2])
 

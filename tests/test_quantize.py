@@ -90,9 +90,6 @@ def test_where_and_exempt_choose_layers_without_moving_the_others_streams() -> N
     assert layers(some) == {"blocks.0.0": 0, "blocks.0.2": 1, "twin": 4}
     wide = quantize_(Net(), RECIPE, where=lambda name, linear: linear.out_features == 32)
     assert layers(wide) == {k: everything[k] for k in ("blocks.0.0", "blocks.1.0", "twin")}
-    none = quantize_(Net(), RECIPE, exempt=("*",))
-    assert not layers(none)
-    assert torch.equal(none(TOKENS), Net()(TOKENS))
 
 
 def test_a_layer_exempt_by_one_of_its_names_is_exempt() -> None:
@@ -166,7 +163,7 @@ def test_the_identity_recipe_changes_nothing() -> None:
 
 
 def test_mistakes() -> None:
-    with pytest.raises(UserError, match=r"no nn\.Linear"):
+    with pytest.raises(UserError, match=r"no layer to quantize, such as nn\.Linear"):
         quantize_(nn.Sequential(nn.ReLU()), RECIPE)
     with pytest.raises(UserError, match="wrap"):
         quantize_(nn.Linear(4, 4), RECIPE)

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from dse.pack.segments import backend
+from dse.kinds import is_first, kind_of
+from dse.pack.segments import PLAIN, backend
 from dse.recipe import Recipe
 from dse.registry import to_data
-from dse.select import Plain, attending, attentions, chosen, linears
+from dse.select import Plain, attending, attentions, choice, chosen, holders, linears, match, refuse
 from dse.trial import Trial
 
 _LOCKSTEP = ("steps", "batch", "optimizer", "loss_scaling", "decayed", "eval_every")
@@ -43,7 +44,15 @@ def ordered(trials: Sequence[Trial], use_kernels: bool) -> list[int]:
 
 
 def at_layers(trials: Sequence[Trial], model: nn.Module) -> dict[Plain, list[Recipe | None]]:
-    """For each linear, in the model's order, every member's recipe there; None: left in full precision."""
+    """For each linear, in the model's order, every member's recipe there; None: left in full precision.
+
+    Raises UserError for layers that packs do not quantize and the task does not exempt.
+    """
+    unpacked = "packs quantize nn.Linear and zero-padded nn.Conv2d without groups"
+    others = {name: unpacked for name, m in holders(model) if kind_of(m) and not is_first(m)}
+    others |= choice(model, PLAIN).refused
+    left = {name: why for name, why in others.items() if not match(name, trials[0].task.exempt())}
+    refuse(model, left, "name them in the task's exempt(): {patterns}")
     bare = [unlabeled(trial.recipe) for trial in trials]
     columns = [chosen(model, recipe, exempt=trials[0].task.exempt()) for recipe in bare]
     return {
