@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from dse.sharded import is_sharded
+
 
 @dataclass(frozen=True)
 class Sampled:
@@ -41,13 +43,27 @@ class Sampled:
 
 @torch.no_grad()
 def finite_gradients(model: nn.Module) -> bool:
-    """Whether every gradient of a model's parameters is finite; waits for the device once."""
-    found = []
-    for parameter in model.parameters():
-        if parameter.grad is not None:
-            g = parameter.grad
-            found.append((g.coalesce().values() if g.is_sparse else g).isfinite().all())
-    return not found or bool(torch.stack([flag.to(found[0].device) for flag in found]).all())
+    """Whether every gradient of a model's parameters is finite; waits for the device once.
+
+    Where gradients are sharded (``fully_shard``), the answer is of all parts, and each process has to call this.
+    """
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    found = [_part(g).isfinite().all() for g in gradients]
+    if not found:
+        return True
+    fine = torch.stack([flag.to(found[0].device) for flag in found]).all().to(torch.int32)
+    for mesh in {g.device_mesh for g in gradients if is_sharded(g)}:  # type: ignore[attr-defined]
+        for dim in range(mesh.ndim):
+            torch.distributed.all_reduce(fine, torch.distributed.ReduceOp.MIN, mesh.get_group(dim))
+    return bool(fine)
+
+
+def _part(g: Tensor) -> Tensor:
+    """The values of a gradient that this process has."""
+    if is_sharded(g):
+        local: Tensor = g.to_local()  # type: ignore[attr-defined]
+        return local
+    return g.coalesce().values() if g.is_sparse else g
 
 
 __all__ = ["Sampled", "finite_gradients"]

@@ -154,8 +154,39 @@ def rules_act_alike(rank: int) -> Any:
     return found
 
 
+def overflows_are_skipped_by_all(rank: int) -> Any:
+    """Of the second process's gradients one overflows: what each process keeps, and after the step."""
+    recipe = replace(DELAYED, weights=RECIPES["tetrajet_q_ema"].weights)
+    changed = {}
+    for spread in (replicated, sharded):
+        model = spread(recipe)
+        states = []
+        for step in range(2):
+            set_clock(model, 0, step)
+            before = {k: getattr(t, "full_tensor", lambda t=t: t)().clone() for k, t in model.state_dict().items()}
+            model.zero_grad()
+            y = model(batch(rank, step))
+            g = torch.ones_like(y)
+            g[0, 3] = torch.inf if rank == 1 and step == 0 else 1
+            y.backward(g)
+            before_step(model)
+            after_step(model)
+            now = {k: getattr(t, "full_tensor", lambda t=t: t)() for k, t in model.state_dict().items()}
+            states.append(sum(not torch.equal(t, now[k]) for k, t in before.items()))
+        changed[spread.__name__] = gathered(states)
+    return changed
+
+
 CHECKS: dict[str, Callable[[int], Any]] = {
-    f.__name__: f for f in (seeds_survive, gradients_are_means, scales_are_agreed, watches_are_agreed, rules_act_alike)
+    f.__name__: f
+    for f in (
+        seeds_survive,
+        gradients_are_means,
+        scales_are_agreed,
+        watches_are_agreed,
+        rules_act_alike,
+        overflows_are_skipped_by_all,
+    )
 }
 
 
@@ -213,6 +244,13 @@ def test_watches_become_the_mean(found: Any) -> None:
     before, after = found["watches_are_agreed"]
     assert before[0] != before[1]
     assert after[0] == after[1] == pytest.approx([sum(pair) / WORLD for pair in zip(*before, strict=True)])
+
+
+@linux
+def test_all_processes_skip_a_step_that_overflows_on_one(found: Any) -> None:
+    for both in found["overflows_are_skipped_by_all"].values():
+        assert [skipped for skipped, _ in both] == [0, 0]
+        assert all(taken >= 4 for _, taken in both), both  # the next step's held scales, and the rule's tensors
 
 
 @linux
