@@ -42,6 +42,7 @@ class Calls:
         self._next.fill_(rank << _RANK)
         self._told = True
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def address(self, operands: Sequence[Tensor]) -> Tensor:
         """The clock int64 [2] that this call's keys use, its number folded into the seed's upper half.

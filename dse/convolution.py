@@ -48,7 +48,12 @@ class Window(NamedTuple):
 
 
 def patches(x: Tensor, window: Window) -> Tensor:
-    """x [B, C, H, W] -> [B, L, C * kh * kw]; under vmap the members are folded into the batch."""
+    """x [B, C, H, W] -> [B, L, C * kh * kw]; under vmap the members are folded into the batch.
+
+    Raises RuntimeError for images smaller than the kernel.
+    """
+    if 0 in window.places(*x.shape[-2:]):
+        raise RuntimeError(f"a convolution of {window.kernel} got images of {tuple(x.shape[-2:])}, which are smaller")
     rows: Tensor = _Patches.apply(x, window)  # type: ignore[no-untyped-call]
     return rows
 
@@ -85,7 +90,7 @@ class _Patches(torch.autograd.Function):
         b, c, h, w = x.stride()
         size = (x.shape[0], rows, columns, x.shape[1], *window.kernel)
         views = x.as_strided(size, (b, h * sy, w * sx, c, h * dy, w * dx))
-        return views.reshape(x.shape[0], rows * columns, -1)
+        return views.reshape(x.shape[0], rows * columns, x.shape[1] * window.kernel[0] * window.kernel[1])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Window], output: Tensor) -> None:

@@ -26,6 +26,12 @@ def rotation_key(key: Key) -> Key:
     return key.at(_ROTATION_POINT + key.point)
 
 
+def check_widths(a: Tensor, b: Tensor) -> None:
+    """Raises RuntimeError unless a [..., M, K] and b [..., N, K] have one K, which rotations would pad."""
+    if a.shape[-1] != b.shape[-1]:
+        raise RuntimeError(f"a product of {list(a.shape)} and {list(b.shape)}: the last axes have to be equal")
+
+
 @dataclass(frozen=True)
 class Gemm:
     """Numerics of one GEMM.
@@ -57,6 +63,7 @@ class Gemm:
 
     def operands(self, a: Tensor, b: Tensor, key: Key) -> tuple[Quantized, Quantized]:
         """a [..., M, K], b [..., N, K]; ``key`` at the point of the left operand, the right one is the next."""
+        check_widths(a, b)
         r = self.basis(a, key)
         return self.lhs(self.turn(a, r), key), self.rhs(self.turn(b, r), key.at(key.point + 1))
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dse.gemm import Gemm
+from dse.gemm import Gemm, check_widths
 from dse.quantizer import Quantized
 from dse.random import Key
 from dse.recipe import Recipe
@@ -34,6 +34,12 @@ class Saved(NamedTuple):
 def plain(x: Tensor) -> torch.autocast:
     """Inside, a surrounding autocast does not round operands or products to BF16."""
     return torch.autocast(x.device.type, enabled=False)
+
+
+def is_plain(recipe: Recipe) -> bool:
+    """Whether a recipe's three products are ordinary ones, without quantizers, rotations and models of accumulation."""
+    gemms = (recipe.fprop, recipe.dgrad, recipe.wgrad)
+    return all(gemm == Gemm() for gemm in gemms)
 
 
 def output_dtype(x: Tensor) -> torch.dtype:
@@ -78,6 +84,7 @@ def _operands(
 ) -> tuple[Quantized, Quantized]:
     """The forward GEMM's quantized X and W; a weight rule has its say on W."""
     gemm = recipe.fprop
+    check_widths(x, w)
     if recipe.weights is None:
         return gemm.operands(x, w, key)
     r = gemm.basis(x, key)

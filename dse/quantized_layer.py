@@ -54,6 +54,7 @@ class QuantizedLayer(Clocked):
         super().__init__(*args, **options)
         self.equip(recipe, layer)
 
+    @torch.inference_mode(False)
     def equip(self, recipe: Recipe, layer: int) -> None:
         """Adds what a plain layer lacks; its class is this one already."""
         if recipe.weights:
@@ -242,9 +243,18 @@ def untrained(layer: Any) -> OptionError:
 def check_input(layer: nn.Module, x: Tensor, axis: int, width: int, dims: Container[int]) -> None:
     """Raises RuntimeError unless x has ``width`` at ``axis``, as many axes as one of ``dims``, and is of real floats.
 
-    It has to be said here: a rotation would pad a narrow input with zeros, and numbers of any kind become FP32.
+    It has to be said here: a rotation would pad a narrow input with zeros, and numbers of any kind become FP32. Refused
+    too are layouts other than dense, transforms of ``torch.func``, and tracing.
     """
     name = type(layer).__name__
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        raise RuntimeError(
+            f"{name} does not run under torch.func transforms (grad, vmap, jvp): use autograd's backward"
+        )
+    if torch._C._get_tracing_state() is not None:
+        raise RuntimeError(f"{name} cannot be traced by torch.jit: use torch.export with strict=False")
+    if x.layout is not torch.strided:
+        raise RuntimeError(f"{name} got an input of layout {x.layout}, and takes dense tensors")
     if x.dim() not in dims or x.shape[axis] != width:
         raise RuntimeError(f"{name} got an input of shape {list(x.shape)}, and axis {axis} has to be {width}")
     if not x.is_floating_point():

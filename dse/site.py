@@ -40,14 +40,32 @@ class _Linear(torch.autograd.Function):
         (g,), (x, w, *copies), (recipe, key, _, watch) = grads, ctx.saved_tensors, ctx.site
         saved = products.Saved(x, w, tuple(copies))
         dx = dw = None
-        with products.plain(g):
+        twice = torch.is_grad_enabled() and not products.is_plain(recipe)  # create_graph=True
+        with products.plain(g), torch.set_grad_enabled(torch.is_grad_enabled() and not twice):
             if watch is not None:
                 watch.copy_(products.watched(recipe, g, key))
             if ctx.needs_input_grad[0]:
                 dx = products.input_gradient(recipe, saved, g, key)
             if ctx.needs_input_grad[1]:
                 dw = products.weight_gradient(recipe, saved, g, key)
+        if twice:
+            dx, dw = (None if d is None else _Once.apply(d, g, x, w) for d in (dx, dw))  # type: ignore[no-untyped-call]
         return dx, dw, None
+
+
+class _Once(torch.autograd.Function):
+    """A gradient d, of what comes in (g) and is saved (x, w), that has no gradient itself."""
+
+    @staticmethod
+    def forward(ctx: Any, d: Tensor, g: Tensor, x: Tensor, w: Tensor) -> Tensor:
+        return d.view_as(d)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        raise RuntimeError(
+            "a quantized layer has no second derivative: its gradients are rounded; compute gradient penalties and "
+            "Hessian products with the recipe 'fp32', or leave the layers they go through exempt"
+        )
 
 
 def linear(x: Tensor, w: Tensor, site: Site) -> Tensor:

@@ -361,3 +361,123 @@ def test_outputs_are_no_views() -> None:
             y = linear(bias=bias)(normal(*shape))
             assert not y._is_view()
             y.relu_().sum().backward()
+
+
+@pytest.mark.parametrize("name", ["nvfp4", "bf16", "amd_mxfp4", "quartet"])
+def test_second_derivatives_are_exact_or_refused(name: str) -> None:
+    """The identity recipe has those of a plain layer; behind a quantizer they would be wrong without a word."""
+    for kind, x in ((linear, normal(4, 32)), (conv, normal(2, 3, 6, 6))):
+
+        def second(model: nn.Module, x: Tensor = x) -> list[Tensor]:
+            leaf = x.clone().requires_grad_()
+            (g,) = torch.autograd.grad(model(leaf).pow(3).sum(), leaf, create_graph=True)
+            return list(torch.autograd.grad(g.square().sum(), [leaf, *model.parameters()]))
+
+        exact = kind(FP32)
+        plain = nn.Sequential(nn.Linear(32, 8) if kind is linear else nn.Conv2d(3, 8, 3, padding=1))
+        plain.load_state_dict(exact.state_dict())
+        for a, b in zip(second(exact), second(plain), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+        rounded = kind(everywhere(name))
+        with pytest.raises(RuntimeError, match="no second derivative"):
+            second(rounded)
+        loss = rounded(x).sum()
+        (once,) = torch.autograd.grad(loss, rounded[0].weight, create_graph=True)  # the first is as ever
+        set_clock(rounded, 0, 0)
+        assert once.requires_grad
+
+
+def test_what_cannot_be_right_is_refused_by_name() -> None:
+    model, x = linear(), normal(4, 32)
+    with pytest.raises(RuntimeError, match=r"does not run under torch\.func transforms"):
+        torch.func.grad(lambda p: torch.func.functional_call(model, p, (x,)).sum())(dict(model.named_parameters()))
+    with pytest.raises(RuntimeError, match=r"does not run under torch\.func transforms"):
+        torch.vmap(model)(x[None])
+    with pytest.raises(RuntimeError, match=r"cannot be traced by torch\.jit"):
+        torch.jit.trace(model, x)
+    with pytest.raises(RuntimeError, match="takes dense tensors"):
+        model(x.to_sparse())
+    with pytest.raises(RuntimeError, match="which are smaller"):
+        quantize_(nn.Sequential(nn.Conv2d(3, 8, 3)), NVFP4)(normal(1, 3, 2, 6))
+    set_clock(model, 0, 0)
+    y = model(x)
+    set_clock(model, 0, 0)
+    assert torch.equal(torch.func.functional_call(model, dict(model.named_parameters()), (x,)), y)
+
+
+def test_modes_and_inputs_of_every_kind() -> None:
+    """Inference mode (also around ``quantize_``), empty batches, frozen weights, subclasses of Tensor, export."""
+
+    class Mine(Tensor):
+        pass
+
+    for kind, x in ((linear, normal(4, 32)), (conv, normal(2, 3, 6, 6))):
+        model: Any = nn.Sequential(nn.Linear(32, 8) if kind is linear else nn.Conv2d(3, 8, 3, padding=1))
+        with torch.inference_mode():
+            quantize_(model, NVFP4)
+            y = model(x)
+        assert y.is_inference()
+        model(x).sum().backward()
+        empty = x[:0].clone().requires_grad_()
+        model.zero_grad()
+        y = model(empty)
+        y.sum().backward()
+        assert y.shape == (0, *model(x).shape[1:])
+        assert empty.grad is not None
+        assert not any(p.grad.any() for p in model.parameters())
+        assert type(model(x.as_subclass(Mine))) is Mine
+        model.requires_grad_(False)
+        assert not model(x).requires_grad
+        leaf = x.clone().requires_grad_()
+        model(leaf).sum().backward()
+        assert leaf.grad is not None
+        exported = torch.export.export(model.eval(), (x,)).module()
+        assert torch.equal(exported(x), model(x))
+
+
+def test_flops_are_counted_as_for_a_plain_layer() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counts = []
+    for model in (nn.Sequential(nn.Linear(32, 8)), linear(), linear(everywhere("amd_mxfp4"))):
+        with FlopCounterMode(display=False) as counter:
+            model(normal(64, 32).requires_grad_()).sum().backward()  # tokens that no rotation has to pad
+        counts.append(counter.get_total_flops())
+    assert counts[:2] == [3 * 2 * 64 * 32 * 8] * 2
+    assert counts[2] >= counts[0]  # 8 outputs are padded to the rotation's 32 in dgrad
+
+
+class Lora(nn.Module):
+    """A low-rank adapter that takes its sizes from the layer it wraps, as peft's does."""
+
+    def __init__(self, base: nn.Module, rank: int = 4) -> None:
+        super().__init__()
+        assert isinstance(base, nn.Linear)
+        self.base = base
+        self.a = nn.Linear(base.in_features, rank, bias=False)
+        self.b = nn.Linear(rank, base.out_features, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.base(x) + self.b(self.a(x))
+        return y
+
+
+def test_adapters_take_quantized_layers() -> None:
+    model = linear()
+    model[0] = Lora(model[0])
+    y = model(normal(4, 32))
+    y.square().sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert len(quantized_layers(model)) == 1
+
+
+def test_autocast_gives_the_dtype_of_a_plain_layer() -> None:
+    for kind, plain, x in (
+        (linear, nn.Linear(32, 8), normal(4, 32)),
+        (conv, nn.Conv2d(3, 8, 3, padding=1), normal(2, 3, 6, 6)),
+    ):
+        for dtype in (torch.bfloat16, torch.float16):
+            with torch.autocast("cpu", dtype):
+                assert kind()(x).dtype == plain(x).dtype == dtype
+            with torch.autocast("cpu", dtype, enabled=False):
+                assert kind()(x).dtype == torch.float32

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dse import kernels
 from dse.convolution import Window, images, patches
+from dse.errors import UserError
 from dse.pack.layer import Layer
 from dse.pack.segments import Held
 from dse.select import Plain
@@ -124,5 +125,11 @@ class PackedConv2d(PackedLinear):
 
 
 def packed(linear: Plain) -> PackedLinear:
-    """The packed module for a plain one."""
+    """The packed module for a plain one. Raises UserError for hooks, and for a weight that is no parameter."""
+    hooks = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    if "weight" not in linear._parameters or any(getattr(linear, name) for name in hooks):
+        raise UserError(
+            f"a task's model has {linear} with hooks or with a weight computed from others (weight_norm, prune, "
+            "parametrize), which packs leave out: put them into modules of their own, or exempt the layer"
+        )
     return PackedConv2d(linear) if isinstance(linear, nn.Conv2d) else PackedLinear(linear)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dse import kernels, products
+from dse.gemm import check_widths
 from dse.kernels import Table, Use
 from dse.product import contract
 from dse.quantizer import Identity, Quantized
@@ -96,6 +97,7 @@ class Kernel(Segment):
     copies: bool = False
 
     def forward(self, x: Tensor, w: Tensor, site: Site, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
+        check_widths(x, w)
         a, at = self._both(x, 0, 5, site.key, needs[1] and not self.copies)
         b, bt = self._both(w, 1, 3, site.key, needs[0] and not self.copies)
         if self.copies:
