@@ -20,7 +20,7 @@ class Quest(Statistic):
     """Z = clip * sigma: the clip that minimizes the error of a Gaussian block. sigma = sqrt(mean X^2), as in QuEST.
 
     ``clip`` is in units of sigma, 2.92247856 for E2M1 (a step of .487079 sigma). Values beyond Z saturate; the trust
-    mask that stops their gradient is ``slope: {straight_through: {outside: zero}}``. ``centered``: sigma^2 is mean X^2 -
+    mask that stops their gradient is ``slope: {straight_through: {outside: zero}}``. ``centered``: sigma^2 = mean X^2 -
     (mean X)^2, as in Quartet's released kernels. After a Hadamard without signs a block's mean is its first feature,
     which then has no part in sigma; a block in which the others are 0 (also the last one of K = 1 mod 32 features) is
     constant, has no deviation and would be lost, so that its root mean square stands for it. dZ/dX_k = clip (X_k - mean
