@@ -8,10 +8,6 @@ from torch import Tensor
 from dse import alignment
 from dse.quantizer import Quantized
 
-_MOST = (1 << 16) - 1
-"""Stacked operands of a kernel's grid: the samples and heads of all members, in attention."""
-
-
 def contract(a: Quantized, b: Quantized) -> Tensor:
     """a [..., M, K], b [..., N, K] -> a b^T [..., M, N], the tensor scales in the epilogue: (sum) (alpha_a alpha_b).
 
@@ -19,7 +15,7 @@ def contract(a: Quantized, b: Quantized) -> Tensor:
     number of members.
     """
     x, y = a.values, b.values
-    if x.is_cuda and x.dim() == y.dim() == 3 and len(x) == len(y) <= _MOST and x.dtype != torch.float64:
+    if x.is_cuda and x.dim() == y.dim() == 3 and len(x) == len(y) and x.dtype != torch.float64:
         from dse import kernels
 
         if kernels.available():

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from dse.quantizer import Quantized
 
+MOST = (1 << 16) - 1
+"""Stacked operands of one launch: programs on the third axis of a grid. In attention there are more: the samples and
+heads of all members."""
 _LONG = 1024
 """Elements of the contraction axis that one program sums where there are too few tiles otherwise."""
 
@@ -33,6 +36,9 @@ def contract(a: Quantized, b: Quantized) -> Tensor:
 
     x, y = a.values, b.values
     (members, rows, depth), columns = x.shape, y.shape[1]
+    if members > MOST:
+        cuts = range(0, members, MOST)
+        return torch.cat([contract(*(_some(operand, at) for operand in (a, b))) for at in cuts])
     out = torch.empty(members, rows, columns, dtype=torch.float32, device=x.device)
     if 0 in (members, rows, columns):
         return out
@@ -57,6 +63,12 @@ def contract(a: Quantized, b: Quantized) -> Tensor:
             target, out, first, second, size, rows * columns, PARTS=parts, SCALES=len(scales), B=block
         )
     return out
+
+
+def _some(operand: Quantized, start: int) -> Quantized:
+    """Those that one launch takes, from ``start`` on."""
+    at, alpha = slice(start, start + MOST), operand.alpha
+    return Quantized(operand.values[at], None if alpha is None else alpha.flatten()[at])
 
 
 def plan(rows: int, columns: int, depth: int) -> tuple[Tile, int]:

@@ -21,6 +21,9 @@ from tasks.nets.members import lead
 
 _FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 """Without cuDNN, which plans anew for every shape."""
+MOST = (1 << 16) - 1
+"""Heads, over all samples and members, that one fused kernel takes: blocks on the second and third axis of a CUDA
+grid. More fail with 'invalid argument'."""
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, mask: Tensor | None = None) -> Tensor:
@@ -114,9 +117,17 @@ def _kernel(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
 
 
 def kernel(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
-    """Fused attention of heads [B, H, T, D] in BF16, of any strides but the last."""
+    """Fused attention of heads [B, H, T, D] in BF16, of any strides but the last.
+
+    More than MOST heads are computed in parts of like size: a small last part would be computed in another way (shared
+    out along the tokens, for want of blocks), and with other bits.
+    """
+    parts = min(len(q), -(-len(q) * q.shape[1] // MOST))
     with sdpa_kernel(_FUSED):
-        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        if parts <= 1:
+            return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        pieces = zip(*(x.tensor_split(parts) for x in (q, k, v)), strict=True)
+        return torch.cat([F.scaled_dot_product_attention(*piece, is_causal=causal) for piece in pieces])
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:

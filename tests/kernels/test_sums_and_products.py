@@ -14,6 +14,7 @@ SCRIPT = """
 import torch
 from dse.flat import Layout
 from dse.kernels import column_sums, contract, norms
+from dse.kernels import product as products
 from dse.quantizer import Quantized
 
 g = torch.Generator().manual_seed(4)
@@ -36,6 +37,9 @@ for e, m, n, k, turned in cases:
                 for i in range(e)
             ]
             assert torch.equal(torch.cat(alone), y)
+            most, products.MOST = products.MOST, 2  # more than one launch takes
+            assert torch.equal(contract(Quantized(a, first), Quantized(b, second)), y)
+            products.MOST = most
 
 layout = Layout.of((f"p{i}", torch.empty(s)) for i, s in enumerate(((130, 70), (5,), (3, 3), (1,), (64, 64))))
 flat = torch.randn(3, layout.size, generator=g)

@@ -35,6 +35,31 @@ def test_attention_has_the_derivative_of_its_formula() -> None:
     assert torch.autograd.gradcheck(lambda *x: attention(*x, True), (q, k, v))
 
 
+@pytest.mark.parametrize("most", [1, 3, 8, 23])
+def test_more_heads_than_a_grid_takes_are_computed_in_parts(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same bits, forward and backward, in parts of like size."""
+    torch.manual_seed(0)
+    stacks = [torch.randn(3, 2, 4, 9, 8).requires_grad_() for _ in range(3)]
+    sizes: list[int] = []
+    torchs = F.scaled_dot_product_attention
+
+    def seen(q: Tensor, *rest: Tensor, **how: Any) -> Tensor:
+        sizes.append(len(q) * q.shape[1])
+        return torchs(q, *rest, **how)
+
+    def run() -> list[Tensor]:
+        y = torch.vmap(lambda *x: _Fused.apply(*x, True))(*stacks)
+        return [y, *torch.autograd.grad(y.square().sum(), stacks)]
+
+    whole = run()
+    monkeypatch.setattr("tasks.nets.attention.MOST", most)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", seen)
+    assert all(torch.equal(a, b) for a, b in zip(run(), whole, strict=True))
+    assert sum(sizes) == 24
+    assert max(sizes) <= max(most, 4), "a sample's heads stay together"
+    assert max(sizes) - min(sizes) <= 4
+
+
 @pytest.mark.parametrize("causal", [False, True])
 def test_the_fused_kernel_packs(causal: bool) -> None:
     """The form for GPUs, run on the CPU: members folded into the batch, BF16 operands, FP32 in and out."""

@@ -130,6 +130,26 @@ def check_attention() -> str:
     return f"attention: relative error {worst:.1e}"
 
 
+def check_many_heads() -> str:
+    """More heads than a CUDA grid takes blocks, as members times held-out items have: the bits of fewer of them."""
+    total = 0
+    for shape in ((70_000, 1, 16, 32), (40_000, 4, 8, 16), (513, 160, 2, 4, 32)):
+        g = torch.Generator("cuda").manual_seed(1)
+        q, k, v = (torch.randn(*shape, device="cuda", generator=g).requires_grad_() for _ in range(3))
+        few = slice(0, max(1, shape[0] // 2))
+
+        def run(*x: Tensor) -> list[Tensor]:
+            y = torch.vmap(lambda *x: attention(*x, True))(*x) if x[0].dim() == 5 else attention(*x, True)
+            return [y, *torch.autograd.grad(y.square().sum(), x)]
+
+        everything, some = run(q, k, v), run(*(x[few] for x in (q, k, v)))
+        for a, b in zip(everything, some, strict=True):
+            assert a.isfinite().all()
+            assert torch.equal(a[few], b), f"{shape}: other bits in company"
+        total += 1
+    return f"many heads: {total} shapes, the same bits in parts"
+
+
 if "pytest" in sys.modules:
 
     @pytest.mark.parametrize("name", CASES)
@@ -141,11 +161,15 @@ if "pytest" in sys.modules:
     def test_fused_attention_is_attention() -> None:
         check_attention()
 
+    def test_more_heads_than_a_grid_takes() -> None:
+        check_many_heads()
+
 
 if __name__ == "__main__":
     torch.set_float32_matmul_precision("highest")
     warnings.simplefilter("error", UserWarning)
     print(check_attention())
+    print(check_many_heads())
     for case in CASES:
         try:
             print(f"{case}: {check(case)}", flush=True)
