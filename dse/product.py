@@ -8,6 +8,7 @@ from torch import Tensor
 from dse import alignment
 from dse.quantizer import Quantized
 
+
 def contract(a: Quantized, b: Quantized) -> Tensor:
     """a [..., M, K], b [..., N, K] -> a b^T [..., M, N], the tensor scales in the epilogue: (sum) (alpha_a alpha_b).
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from dse.alignment import apart
+from dse.errors import UserError
 from dse.pack.lineup import ordered, use_kernels
 from dse.recipes.bf16 import BF16
 from dse.registry import to_data
@@ -15,8 +19,10 @@ from dse.run.graph import Stepper
 from dse.run.halving import Rule, survivors
 from dse.run.program import Program
 from dse.run.provenance import provenance
-from dse.run.record import DIVERGED, OK, STOPPED
+from dse.run.record import DIVERGED, FAILED, OK, STOPPED
 from dse.run.samples import MADE, REAL
+from dse.run.setup import last_line
+from dse.run.spare import Failure, by_halves, value_of
 from dse.run.state import Piece, State, state, take_over
 from dse.trial import Trial
 
@@ -28,7 +34,8 @@ _POINTS = 100
 class History:
     """What a member has to show so far; ``stop``: where and why it diverged; ``halted``: where it lost.
 
-    ``baseline``: the last metrics with the weights in BF16 arithmetic.
+    ``baseline``: the last metrics with the weights in BF16 arithmetic. ``error``: why there is no last evaluation, a
+    traceback; ``missing``: what else could not be told, and why, for the record's provenance.
     """
 
     evals: list[list[float | None]] = field(default_factory=list)
@@ -37,6 +44,8 @@ class History:
     stop: tuple[int, str] | None = None
     halted: dict[str, Any] = field(default_factory=dict)
     samples: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    missing: dict[str, str] = field(default_factory=dict)
 
 
 class Course:
@@ -91,16 +100,26 @@ class Course:
             if step >= 0 and history.stop is None:
                 history.stop = (step, self.program.first_bad(member))
 
-    def evaluate(self) -> None:
-        """Held-out metrics of the members that live; one that is not finite ends its member."""
+    def evaluate(self, spare: bool = False) -> None:
+        """Held-out metrics of the members that live; one that is not finite ends its member.
+
+        Where it fails for all members at once (too little memory, say), they are evaluated in halves. Where it fails
+        for one alone, the error is raised, or with ``spare`` kept in its history: its training is not to be lost.
+        """
         self.bury()
-        metrics: Mapping[str, Sequence[float]] = self.program.evaluate()
+        metrics = by_halves(self.program, _evaluated)
         primary = self.program.task.metric
         for member, history in enumerate(self._histories):
+            found = metrics[member]
             if history.stop is not None:
                 continue
-            history.metrics = {name: values[member] for name, values in metrics.items()}
-            value = metrics[primary][member]
+            if isinstance(found, Failure):
+                if not spare:
+                    raise found.error
+                history.error = found.traceback
+                continue
+            history.metrics, history.error = dict(found), ""
+            value = found[primary]
             history.evals.append([self.step, value])
             if not math.isfinite(value):
                 history.stop = (self.step, f"held-out {primary} is {value}")
@@ -131,19 +150,29 @@ class Course:
         self.bury()
         if any(history.stop is None for history in self._histories):
             self.step = self.program.steps
-            self.evaluate()
+            self.evaluate(spare=True)
             self._look_at_samples()
             self._infer_in_bf16()
         self._write_down(range(len(self._histories)))
 
+    def look(self) -> None:
+        """An evaluation on the way, which is only shown: where it fails, it is left out, and the record says so."""
+        errors = [history.error for history in self._histories]
+        self.evaluate(spare=True)
+        for history, before in zip(self._histories, errors, strict=True):
+            if history.error:
+                history.missing["evals_missing_because"] = f"step {self.step}: {last_line(history.error)}"
+            history.error = before
+
     def _look_at_samples(self) -> None:
         """What the members that live make of the task's prompts: graded, and a little of it kept."""
-        pack, data, task = self.program.pack, self.program.data, self.program.task
-        samples = pack.samples(data)
-        if samples is None:
-            return
-        for history, trial, own in zip(self._histories, pack.trials, apart(samples), strict=True):
-            if history.stop is None:
+        data, task = self.program.data, self.program.task
+        samples = by_halves(self.program, _sampled)
+        for history, trial, made in zip(self._histories, self.program.pack.trials, samples, strict=True):
+            if history.stop is not None or history.error or made is None:
+                continue
+            with _spared(history, "samples_missing_because"):
+                own = value_of(made)
                 history.metrics |= task.grade(data, own)
                 unquantized = trial.uid == trial.baseline().uid
                 found = {MADE: task.show(data, own), REAL: task.real(data) if unquantized else None}
@@ -152,19 +181,17 @@ class Course:
     def _infer_in_bf16(self) -> None:
         """The last metrics once more, with the weights in BF16 arithmetic; what is trained in it has them already."""
         program, trials = self.program, self.program.pack.trials
-        lives = [history.stop is None for history in self._histories]
+        lives = [history.stop is None and not history.error for history in self._histories]
         known = [to_data(trial.recipe) == to_data(BF16) for trial in trials]
-        metrics: Mapping[str, Sequence[float]] = {}
-        grades: Sequence[Mapping[str, float]] = [{} for _ in trials]
-        if any(alive and not own for alive, own in zip(lives, known, strict=True)):
-            with program.pack.as_baseline():
-                metrics, samples = program.evaluate(), program.pack.samples(program.data)
-            if samples is not None:
-                grades = [program.task.grade(program.data, own) for own in apart(samples)]
+        wanted = any(alive and not own for alive, own in zip(lives, known, strict=True))
+        inferred = by_halves(program, _inferred) if wanted else [({}, None) for _ in trials]
         for member, history in enumerate(self._histories):
-            if lives[member]:
-                found = {name: values[member] for name, values in metrics.items()}
-                history.baseline = dict(history.metrics) if known[member] else {**found, **grades[member]}
+            if lives[member] and known[member]:
+                history.baseline = dict(history.metrics)
+            elif lives[member]:
+                with _spared(history, "metrics_bf16_missing_because"):
+                    found, own = value_of(inferred[member])
+                    history.baseline = {**found, **({} if own is None else program.task.grade(program.data, own))}
 
     def _enter(self, order: list[int], data: Any, device: str, kernels: bool) -> None:
         program = Program([self.trials[place] for place in order], data, device, kernels)
@@ -180,7 +207,37 @@ class Course:
         losses, shared = self.program.log.cpu(), provenance(self.program, self.stepper)
         for member in members:
             own = _outcome(self._histories[member], losses[:, member].tolist(), self.program.pack.trials[member])
-            self.results[self._order[member]] = own | {"pack": shared | {"position": member}}
+            facts = shared | {"position": member} | self._histories[member].missing
+            self.results[self._order[member]] = own | {"pack": facts}
+
+
+def _evaluated(program: Program) -> list[dict[str, float]]:
+    """Every held-out metric, a dictionary a member."""
+    metrics = program.evaluate()
+    return [{name: values[member] for name, values in metrics.items()} for member in range(len(program.pack.trials))]
+
+
+def _sampled(program: Program) -> list[Tensor | None]:
+    """What each member makes; None where the task makes nothing."""
+    samples = program.pack.samples(program.data)
+    return [None] * len(program.pack.trials) if samples is None else list(apart(samples))
+
+
+def _inferred(program: Program) -> list[tuple[dict[str, float], Tensor | None]]:
+    """Metrics and samples with the weights in BF16 arithmetic."""
+    with program.pack.as_baseline():
+        return list(zip(_evaluated(program), _sampled(program), strict=True))
+
+
+@contextmanager
+def _spared(history: History, name: str) -> Iterator[None]:
+    """What goes wrong inside is noted in the history."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the training and its last metric stand without it
+        history.missing[name] = last_line(f"{type(error).__name__}: {error}")
 
 
 def _outcome(history: History, losses: Sequence[float], trial: Trial) -> dict[str, Any]:
@@ -188,11 +245,11 @@ def _outcome(history: History, losses: Sequence[float], trial: Trial) -> dict[st
     last = min(history.stop[0] if history.stop else history.halted.get("step", steps) - 1, steps - 1)
     every = max(1, steps // _POINTS)
     curve = [[step, losses[step]] for step in range(last + 1) if step % every == 0 or step == steps - 1]
-    status = DIVERGED if history.stop else STOPPED if history.halted else OK
+    status = DIVERGED if history.stop else FAILED if history.error else STOPPED if history.halted else OK
     fields = {
         "status": status,
         "metric": history.evals[-1][1] if status == OK else None,
-        "metric_initial": history.evals[0][1] if history.evals else None,
+        "metric_initial": next((value for step, value in history.evals[:1] if step == 0), None),
         "metrics": history.metrics,
         "metrics_bf16": history.baseline,
         "curve": curve,
@@ -200,6 +257,8 @@ def _outcome(history: History, losses: Sequence[float], trial: Trial) -> dict[st
         "stopped": history.halted,
         "samples": history.samples,
     }
+    if status == FAILED:
+        fields["error"] = history.error
     if history.stop is not None:
         fields |= {"diverged_at": history.stop[0], "diverged_where": history.stop[1]}
     return fields

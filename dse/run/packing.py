@@ -19,13 +19,15 @@ ATTEMPTS = 2
 class Load:
     """Cells of one signature for one worker. ``width``: how many of them fit a pack, None where it must measure that.
 
-    ``attempt``: 1 for the first; ``leg``: how far they are to train, where halving stops some.
+    ``attempt``: 1 for the first; ``leg``: how far they are to train, where halving stops some. ``splits``: why they are
+    no longer in a larger pack, a line each.
     """
 
     cells: tuple[Cell, ...]
     width: int | None
     attempt: int = 1
     leg: Leg | None = None
+    splits: tuple[str, ...] = ()
 
 
 class Supply(Protocol):
@@ -47,7 +49,7 @@ class Supply(Protocol):
         """A worker ran the first ``count`` cells of a load; the others are to be run yet."""
         ...
 
-    def died(self, load: Load) -> Cell | None:
+    def died(self, load: Load, why: str = "") -> Cell | None:
         """A worker died with a load. Returns the cell that does it, once that is known; it will not be run again."""
         ...
 
@@ -114,17 +116,18 @@ class Queue:
             self._groups.setdefault(name, deque()).extendleft(reversed(load.cells[count:]))
             self._packs.pop(name, None)
 
-    def died(self, load: Load) -> Cell | None:
+    def died(self, load: Load, why: str = "") -> Cell | None:
         """It is tried again, in halves, until the cell that does it is alone; that one has ``ATTEMPTS``."""
         cells = load.cells
         self._out -= len(cells)
         if len(cells) > 1:
             half = len(cells) // 2
             halves = (cells[half:], cells[:half])
-            self._again.extendleft(Load(part, len(part), leg=load.leg) for part in halves)
+            splits = (*load.splits, f"a pack of {len(cells)} trials was split in halves: {why or 'its worker died'}")
+            self._again.extendleft(Load(part, len(part), leg=load.leg, splits=splits) for part in halves)
             return None
         if load.attempt < ATTEMPTS:
-            self._again.appendleft(Load(cells, 1, load.attempt + 1, load.leg))
+            self._again.appendleft(replace(load, width=1, attempt=load.attempt + 1))
             return None
         return cells[0]
 

@@ -84,8 +84,8 @@ class SharedQueue:
             self._mine.difference_update(rest)
         self._queue.finished(load, count)
 
-    def died(self, load: Load) -> Cell | None:
-        guilty = self._queue.died(load)
+    def died(self, load: Load, why: str = "") -> Cell | None:
+        guilty = self._queue.died(load, why)
         if guilty:
             self._open.pop(guilty.uid, None)
         return guilty

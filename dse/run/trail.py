@@ -17,7 +17,7 @@ from dse.run.checkpoint import Checkpoints, Left, Setting, read
 from dse.run.course import Course
 from dse.run.processor import described, processor
 from dse.run.provenance import versions
-from dse.run.setup import Setup
+from dse.run.setup import Setup, last_line
 from dse.trial import ARITHMETIC, Trial
 
 
@@ -69,14 +69,17 @@ class Trail:
         with it, unless it ends anyway (``now``)."""
         if self._checkpoints is None or not (now or self._checkpoints.due()):
             return
-        content = {
-            "setting": self._setting,
-            "processor": dict(processor()),
-            "seconds": self.seconds + (time.perf_counter() - self._start) / len(course.trials),
-            "course": course.save(),
-            "probes": self._prober.save() if self._prober else {},
-        }
-        self._checkpoints.write([trial.uid for trial in course.trials], course.step, content, self._judged)
+        try:
+            content = {
+                "setting": self._setting,
+                "processor": dict(processor()),
+                "seconds": self.seconds + (time.perf_counter() - self._start) / len(course.trials),
+                "course": course.save(),
+                "probes": self._prober.save() if self._prober else {},
+            }
+            self._checkpoints.write([trial.uid for trial in course.trials], course.step, content, self._judged)
+        except Exception as error:  # noqa: BLE001 - too little memory for a copy, say: training goes on without
+            self._checkpoints.trouble = last_line(f"{type(error).__name__}: {error}")
         if self._checkpoints.trouble:
             self.facts["no_checkpoint_because"] = self._checkpoints.trouble
         elif self._checkpoints.leaving() and not now:

@@ -20,9 +20,10 @@ from dse.errors import UserError
 from dse.probes.prober import Prober
 from dse.run.course import Course
 from dse.run.halving import Leg
+from dse.run.program import Program
 from dse.run.provenance import device_name, host, versions
 from dse.run.record import FAILED, Record
-from dse.run.setup import PLAIN, Setup
+from dse.run.setup import PLAIN, Setup, last_line
 from dse.run.trail import Trail, setting
 from dse.trial import Trial
 from tasks.base import Task, to_device
@@ -41,7 +42,8 @@ def run_pack(trials: Sequence[Trial], setup: Setup = PLAIN, configs: Sequence[st
 
     ``configs``: the trials' names in their sweep, by default those of their recipes. Divergence is a result
     (``diverged``) and leaves the other members as they are. An exception of the model or the numerics, or too little
-    memory, splits the pack in halves that start anew; alone, it is a result too (``failed``, with its traceback).
+    memory, splits the pack in halves that start anew, and their records say why; alone, it is a result too (``failed``,
+    with its traceback). What goes wrong in evaluating a trained model costs what it was to tell alone (``Course``).
     UserError (missing data, say) is raised: it concerns the sweep, not the trial. Probes change nothing but the
     records' field of this name.
 
@@ -92,11 +94,11 @@ def _run_part(trials: Sequence[Trial], names: Sequence[str], paths: Sequence[Pat
             torch.cuda.empty_cache()
         if len(trials) > 1:
             half = len(trials) // 2
-            parts = (slice(None, half), slice(half, None))
+            parts, setup = (slice(None, half), slice(half, None)), setup.split(len(trials), last_line(error))
             return [record for part in parts for record in run_pack(trials[part], setup, names[part])]
         extras = [{"status": FAILED, "error": error}]
     seconds = round(before + (time.perf_counter() - clock) / len(trials), 6)
-    return [
+    records = [
         Record(
             uid=trial.uid,
             baseline_uid=trial.baseline().uid,
@@ -112,10 +114,13 @@ def _run_part(trials: Sequence[Trial], names: Sequence[str], paths: Sequence[Pat
             data=fingerprint,
             versions=versions(),
             probes=prober.rows.get(trial.uid, []) if prober else [],
-            **extra,
+            **(extra | {"pack": extra.get("pack", {}) | setup.facts}),
         )
         for trial, name, extra in zip(trials, names, extras, strict=True)
     ]
+    if setup.on_done:
+        setup.on_done(records)
+    return records
 
 
 @lru_cache(maxsize=4)
@@ -142,14 +147,16 @@ def _train(course: Course, setup: Setup, prober: Prober | None, trail: Trail) ->
         if program.pack.scheduled and program.pack.reschedule(step, t.steps):
             course.stepper.reset()
         if prober:
-            prober(program, step)
+            _probe(prober, program, step, trail)
         course.stepper()
         course.step = step + 1
         if course.step % look == 0 and not program.alive.any():
             break
         due = bool(t.eval_every) and course.step % t.eval_every == 0 and course.step < t.steps
-        if due or course.step in rungs:
+        if course.step in rungs:
             course.evaluate()
+        elif due:
+            course.look()
         if setup.halving and judged and leg and leg.rung and rungs.get(course.step, 0) >= leg.rung:
             course.halve(setup.halving, rungs[course.step])
         trail.keep(course, now=course.step == goal < t.steps)
@@ -159,6 +166,17 @@ def _train(course: Course, setup: Setup, prober: Prober | None, trail: Trail) ->
             return [own | {"pack": own["pack"] | trail.facts} for own in course.results]
     course.finish()
     return [own | {"pack": own["pack"] | trail.facts} for own in course.results]
+
+
+def _probe(prober: Prober, program: Program, step: int, trail: Trail) -> None:
+    """Looks into the layers; what goes wrong there costs this look, and is said in the records."""
+    try:
+        prober(program, step)
+    except Exception as error:  # noqa: BLE001 - too little memory, say: probes are provenance, training goes on
+        first = last_line(f"{type(error).__name__}: {error}")
+        trail.facts["probes_missing_because"] = f"step {step}: {first}"
+        if program.pack.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 __all__ = ["PLAIN", "Setup", "load", "run_pack", "run_trial", "versions"]

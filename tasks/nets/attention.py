@@ -126,8 +126,9 @@ def kernel(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     with sdpa_kernel(_FUSED):
         if parts <= 1:
             return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-        pieces = zip(*(x.tensor_split(parts) for x in (q, k, v)), strict=True)
-        return torch.cat([F.scaled_dot_product_attention(*piece, is_causal=causal) for piece in pieces])
+        qs, ks, vs = (x.tensor_split(parts) for x in (q, k, v))
+        pieces = zip(qs, ks, vs, strict=True)
+        return torch.cat([F.scaled_dot_product_attention(a, b, c, is_causal=causal) for a, b, c in pieces])
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from dse.errors import UserError
 from dse.run.executors import cluster
 from dse.run.executors import pool as executor
 from dse.run.executors.base import Options
+from dse.run.executors.pressure import Pressure, by_memory, short
+from dse.run.outcome import outcome, reason
 from dse.run.packing import Queue
 from dse.run.record import FAILED, OK, Record
 from dse.sweep import Cell, Sweep
@@ -25,7 +27,12 @@ Make = Callable[..., Record]
 DIES = "The actor died unexpectedly.\nworker exit: killed by signal 9"
 NODE_DIES = "The actor died because its node has died. Node Id: 1234"
 RAY_DIES = "The actor is dead because its owner has died.\nWorker exit detail: Owner's node has crashed."
-DEATHS = (DIES, NODE_DIES, RAY_DIES)
+PRESSED = (
+    "Task was killed due to the node running low on memory.\nMemory on the node (IP: 10.0.0.1) was 23.9GB / 24GB.\n"
+    "Refer to the documentation on how to address the out of memory issue: https://docs.ray.io. To disable worker "
+    "killing, set the environment variable `RAY_memory_monitor_refresh_ms` to zero."
+)
+DEATHS = (DIES, NODE_DIES, RAY_DIES, PRESSED)
 
 
 class FakeRay:
@@ -34,7 +41,7 @@ class FakeRay:
     def __init__(self, script: Callable[[str, int], Any]) -> None:
         self.script, self.attempts, self.hired, self.killed = script, dict[str, int](), 0, 0
         self.packs, self.fits = list[list[str]](), 2
-        self.starts = True
+        self.starts, self.death = True, DIES
         error = type("RayError", (Exception,), {})
         self.exceptions = types.SimpleNamespace(RayError=error)
 
@@ -44,13 +51,13 @@ class FakeRay:
 
     def _actor(self, *_args: object) -> Any:
         self.hired += 1
-        ready = types.SimpleNamespace(remote=lambda: Call(None if self.starts else DIES))
-        asked = types.SimpleNamespace(remote=lambda _stopping: Call((0, 0.0, [])))
+        ready = types.SimpleNamespace(remote=lambda: Call(None if self.starts else self.death))
+        asked = types.SimpleNamespace(remote=lambda _stopping: Call((0, 0.0, [], [])))
         progress = types.SimpleNamespace(options=lambda **_: asked)
         attempt = types.SimpleNamespace(remote=self._attempt)
         return types.SimpleNamespace(ready=ready, attempt=attempt, progress=progress)
 
-    def _attempt(self, trials: Any, _configs: Any, width: int | None, _leg: Any) -> Any:
+    def _attempt(self, trials: Any, _configs: Any, width: int | None, _leg: Any, _splits: Any) -> Any:
         trials = trials[: width or self.fits]
         self.packs.append([trial.uid for trial in trials])
         outcomes = []
@@ -82,10 +89,10 @@ class Call:
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch, sweep: Sweep) -> Callable[..., Any]:
     def start(
-        script: Callable[[str, int], Any], starts: bool = True, times: int = 1
+        script: Callable[[str, int], Any], starts: bool = True, times: int = 1, death: str = DIES
     ) -> tuple[FakeRay, list[tuple[Cell, Record]]]:
         fake, found = FakeRay(script), list[tuple[Cell, Record]]()
-        fake.starts = starts
+        fake.starts, fake.death = starts, death
         monkeypatch.setitem(sys.modules, "ray", fake)  # type: ignore[arg-type]
         stop = threading.Event()
 
@@ -177,3 +184,60 @@ def test_waiting_for_workers_has_an_end(
     monkeypatch.setattr(cluster, "START_TIMEOUT", 0.0)
     with pytest.raises(UserError, match="no Ray worker has started"):
         play(lambda uid, attempt: make_record(uid))
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dse.run.executors.pressure.FIRST", 0.0)
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_memory_pressure_for_a_while_costs_nothing(play: Callable[..., Any], sweep: Sweep, make_record: Make) -> None:
+    """Every worker is ended twice: packs are halved, trials alone are tried again, and all have a result."""
+    _, found = play(lambda uid, attempt: make_record(uid) if attempt > 2 else PRESSED)
+    assert sorted(r.uid for _, r in found) == sorted(cell.uid for cell in sweep.cells)
+    assert {record.status for _, record in found} == {OK}
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_a_trial_that_fills_the_memory_is_found(play: Callable[..., Any], sweep: Sweep, make_record: Make) -> None:
+    poison = sweep.cells[1].uid
+    _, found = play(lambda uid, attempt: PRESSED if uid == poison else make_record(uid))
+    assert sorted(r.uid for _, r in found) == sorted(cell.uid for cell in sweep.cells)
+    (lost,) = [record for _, record in found if record.status == FAILED]
+    assert (lost.uid, outcome(lost)) == (poison, "out of memory")
+    assert reason(lost).startswith("out of memory: Ray ended its worker because the machine was low on memory")
+    assert lost.error is not None
+    assert "\n" not in lost.error
+    assert "https" not in lost.error
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_memory_pressure_without_an_end_is_said_in_a_line_of_ours(play: Callable[..., Any]) -> None:
+    with pytest.raises(UserError, match=r"^37 workers in a row were ended because the machine is low on memory; free"):
+        play(lambda uid, attempt: PRESSED, times=20)
+    with pytest.raises(UserError, match=r"^37 workers in a row were ended because"):
+        play(lambda uid, attempt: None, starts=False, death=PRESSED)
+
+
+def test_pauses_grow_and_end() -> None:
+    pressure = Pressure(2)
+    assert not pressure.pausing
+    for excused in (True, True, True, False):
+        pressure.note()
+        assert pressure.pausing
+        assert pressure.excuses is excused
+    pressure.relieve()
+    assert not pressure.pausing
+
+
+def test_what_is_said_of_a_dead_worker_is_one_line_without_advice() -> None:
+    text = (
+        "The actor died unexpectedly before finishing this task.\n\tclass_name: Actor\nThe actor is dead because its "
+        "worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker exits with connection "
+        "error code 2. End of file. Some common causes include: (1) the process was killed by the OOM killer"
+    )
+    assert short(text) == "Worker exit detail: Worker exits with connection error code 2. End of file"
+    assert not by_memory("The actor died unexpectedly.\nkilled by signal 9")
+    assert by_memory(PRESSED)
+    assert by_memory("Worker exit type: NODE_OUT_OF_MEMORY")

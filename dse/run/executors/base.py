@@ -14,6 +14,7 @@ from dse.errors import UserError
 from dse.run.checkpoint import EVERY
 from dse.run.packing import Supply
 from dse.run.record import FAILED, Record
+from dse.run.setup import SPLIT
 
 if TYPE_CHECKING:
     from dse.probes import Probes
@@ -132,8 +133,11 @@ def processors() -> int:
         return count
 
 
-def lost(trial: Trial, config: str, reason: str, device: str, seconds: float = 0.0) -> Record:
-    """The record of a trial that came to no end: it took its worker with it, or took too long."""
+def lost(
+    trial: Trial, config: str, reason: str, device: str, seconds: float = 0.0, splits: Sequence[str] = ()
+) -> Record:
+    """The record of a trial that came to no end: it took its worker with it, or took too long. ``splits``: why it was
+    alone, see ``Setup``."""
     from dse.run.train import versions
 
     return Record(
@@ -151,4 +155,5 @@ def lost(trial: Trial, config: str, reason: str, device: str, seconds: float = 0
         device=device,
         host=socket.gethostname(),
         versions=versions(),
+        pack={SPLIT: list(splits)} if splits else {},
     )

@@ -69,7 +69,12 @@ class Configuration(tune.Trainable):
         going = [cell for cell in cells if cell.uid not in self._records or self._records[cell.uid].status == STOPPED]
         try:
             found = self._worker.run(
-                [cell.trial for cell in going], [cell.config for cell in going], len(going), self._beat, Leg(rung)
+                [cell.trial for cell in going],
+                [cell.config for cell in going],
+                len(going),
+                self._beat,
+                Leg(rung),
+                self._work.load.splits,
             )
         except UserError as error:
             return {ERROR: str(error), "done": True}

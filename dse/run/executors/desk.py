@@ -16,6 +16,8 @@ from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, lost, p
 from dse.run.executors.board import Board
 from dse.run.executors.cluster import GRACE, check_started, on_gpu
 from dse.run.executors.configuration import ERROR, RECORDS, Work
+from dse.run.executors.handed import Handed
+from dse.run.executors.pressure import WHY, Pressure, blame, by_memory, short
 from dse.run.executors.said import write_down
 from dse.run.packing import ATTEMPTS, Supply
 from dse.run.record import BY, STOPPED, Record
@@ -58,7 +60,7 @@ class Desk:
         self._on_records, self._on_progress, self._stop = on_records, on_progress, stop
         self._out: dict[str, _Out] = {}
         self._beat = self._moved = time.monotonic()
-        self._deaths = 0  # in a row
+        self._deaths, self._pressure = 0, Pressure(slots)  # in a row
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Tune pickles its state now and then, to restore a run that we never restore."""
@@ -75,7 +77,7 @@ class Desk:
         self.watch()
         if self._stop.is_set() or (not self._out and self._supply.over()):
             return str(Searcher.FINISHED)
-        if len(self._out) >= self._slots or not (load := self._supply.take()):
+        if self._pressure.pausing or len(self._out) >= self._slots or not (load := self._supply.take()):
             return None
         self._out[name] = _Out(load)
         self._moved = time.monotonic()
@@ -89,6 +91,7 @@ class Desk:
         """A step's outcome; ``done`` with the last one, also where ASHA has just decided so."""
         self._moved = time.monotonic()
         self._deaths = 0
+        self._pressure.relieve()
         lines = result.pop(RECORDS, ())
         if ERROR in result:
             raise UserError(result[ERROR])
@@ -104,18 +107,29 @@ class Desk:
 
     def failed(self, name: str, error: object) -> None:
         """A worker died with a configuration: it is tried again, in halves, as any load is."""
-        self._deaths += 1
-        if out := self._out.pop(name, None):
-            guilty = self._supply.died(out.load)
-            if guilty:
-                seconds = time.monotonic() - out.since
-                reason = f"the worker died {ATTEMPTS} times while it ran this trial:\n{error}"
-                if out.late:
-                    reason = f"timed out: no answer in {seconds:.0f} s, {self._options.timeout:g} s are allowed"
-                record = lost(guilty.trial, guilty.config, reason, self._options.device, seconds)
-                self._on_records([(guilty, record)])
+        out = self._out.pop(name, None)
+        pressed = by_memory(error) and not (out and out.late)
+        if pressed:
+            self._pressure.note()
+        else:
+            self._deaths += 1
+        if out:
+            self._retry(out, error, pressed)
         if self._deaths > _DEATHS * (self._slots + 1):
-            raise UserError(f"{self._deaths} Ray workers died one after the other; the last: {error}")
+            raise UserError(f"{self._deaths} Ray workers died one after the other; the last: {short(error)}")
+
+    def _retry(self, out: _Out, error: object, pressed: bool) -> None:
+        seconds, handed = time.monotonic() - out.since, Handed(out.load, self._on_records)
+        why = f"no answer in {seconds:.0f} s" if out.late else WHY if pressed else f"its worker died: {short(error)}"
+        if pressed and self._pressure.excuses:
+            handed.excuse()
+        if (guilty := handed.died(self._supply, why)) is None:
+            return
+        reason = blame(ATTEMPTS, error)
+        if out.late:
+            reason = f"timed out: no answer in {seconds:.0f} s, {self._options.timeout:g} s are allowed"
+        record = lost(guilty.trial, guilty.config, reason, self._options.device, seconds, out.load.splits)
+        self._on_records([(guilty, record)])
 
     def overdue(self, name: str) -> bool:
         """Whether a running configuration hangs where no time limit inside reaches; asked again and again."""

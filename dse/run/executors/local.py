@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, check_device, patience, widest
+from dse.run.executors.handed import Handed
 from dse.run.executors.worker import Worker
 from dse.run.packing import Supply
 
@@ -40,7 +41,8 @@ class LocalExecutor:
                     on_progress(0, 0.0)
                     time.sleep(_NAP)
                     continue
-                cells = load.cells
+                load_of = Handed(load, on_records)
+                worker.on_done = load_of.keep
 
                 def beat(step: int, steps: int) -> None:
                     on_progress(worker.running, worker.done)
@@ -48,14 +50,14 @@ class LocalExecutor:
                         worker.stop(patience(stop))
 
                 records = worker.run(
-                    [cell.trial for cell in cells],
-                    [cell.config for cell in cells],
+                    [cell.trial for cell in load.cells],
+                    [cell.config for cell in load.cells],
                     load.width,
                     beat,
                     load.leg,
+                    load.splits,
                 )
-                if records:
-                    on_records(list(zip(cells, records, strict=False)))
-                supply.finished(load, len(records))
+                load_of.keep(records)
+                supply.finished(*load_of.done())
         finally:
             torch.set_num_threads(threads)

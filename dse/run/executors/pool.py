@@ -8,6 +8,7 @@ that is lost with its node says nothing about its trials: they wait again as the
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from dse.errors import UserError
 from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, lost, patience
 from dse.run.executors.cluster import GRACE, check_started, on_gpu
+from dse.run.executors.handed import Handed
+from dse.run.executors.pressure import WHY, Pressure, blame, by_memory, short
 from dse.run.executors.said import Said, write_down
 from dse.run.executors.worker import Worker
 from dse.run.packing import ATTEMPTS, Load, Supply
@@ -42,28 +45,39 @@ class Actor(Worker):
         super().__init__(options)
         self._said = Said()
         self._said.listen()
+        self._ready = deque[Record]()  # finished, and not yet told
+        self.on_done = self._ready.extend
 
     def ready(self) -> None:
         """Answers once the process is up and torch is imported."""
 
     def attempt(
-        self, trials: Sequence[Trial], configs: Sequence[str], width: int | None, leg: Leg | None
+        self,
+        trials: Sequence[Trial],
+        configs: Sequence[str],
+        width: int | None,
+        leg: Leg | None,
+        splits: tuple[str, ...] = (),
     ) -> list[Record] | str:
         try:
-            return self.run(trials, configs, width, leg=leg)
+            return self.run(trials, configs, width, leg=leg, splits=splits)
         except UserError as error:
             return str(error)
+        finally:
+            self._ready.clear()
 
-    def progress(self, stopping: bool, grace: float | None = None) -> tuple[int, float, list[str]]:
-        """``running``, ``done`` and what was printed, asked beside an ``attempt``; ``stopping``: see ``stop``."""
+    def progress(self, stopping: bool, grace: float | None = None) -> tuple[int, float, list[str], list[Record]]:
+        """``running``, ``done``, what was printed, and the records that are finished since the last time; asked beside
+        an ``attempt``, which returns all of its records at its end. ``stopping``: see ``stop``."""
         if stopping:
             self.stop(grace)
-        return self.running, self.done, self._said.take()
+        ready = [self._ready.popleft() for _ in range(len(self._ready))]
+        return self.running, self.done, self._said.take(), ready
 
 
 @dataclass
 class _Flight:
-    """What an actor is busy with: a load of cells, or (None) starting up.
+    """What an actor is busy with: a load of cells, or (None) starting up. ``handed``: which of them have results.
 
     ``asked``: the question for its progress that is not answered yet; ``running``, ``done``: the last answer.
     """
@@ -75,6 +89,7 @@ class _Flight:
     running: int = 0
     done: float = 0.0
     late: bool = False
+    handed: Handed | None = None
 
 
 class Pool:
@@ -90,7 +105,7 @@ class Pool:
         self._flights: dict[Any, _Flight] = {}
         self._idle: list[Any] = []
         self._late: list[Any] = []  # questions for progress that were not answered when their pack had ended
-        self._deaths = 0  # in a row
+        self._deaths, self._pressure = 0, Pressure(slots)  # in a row
         self._moved = time.monotonic()
 
     def run(self, on_progress: OnProgress) -> None:
@@ -141,11 +156,14 @@ class Pool:
 
     def _dispatch(self) -> None:
         """Loads for the idle actors, and actors for the loads that wait."""
+        if self._pressure.pausing:
+            return
         while self._idle and not self._stop.is_set() and (load := self._supply.take()):
             actor = self._idle.pop()
             trials, configs = [cell.trial for cell in load.cells], [cell.config for cell in load.cells]
-            attempt = actor.attempt.remote(trials, configs, load.width, load.leg)
-            self._flights[attempt] = _Flight(actor, load, running=len(load.cells))
+            attempt = actor.attempt.remote(trials, configs, load.width, load.leg, load.splits)
+            handed = Handed(load, self._on_records)
+            self._flights[attempt] = _Flight(actor, load, running=len(load.cells), handed=handed)
         starting = sum(flight.load is None for flight in self._flights.values())
         room = self._slots - len(self._flights) - len(self._idle)
         if not self._stop.is_set() and not self._idle:
@@ -171,12 +189,12 @@ class Pool:
         if isinstance(outcome, str):
             _end(flight.actor)
             raise UserError(outcome)
-        if flight.load is not None:
+        if flight.handed is not None:
             self._late += [] if flight.asked is None else [flight.asked]
             self._deaths = 0
-            if outcome:
-                self._on_records(list(zip(flight.load.cells, outcome, strict=False)))
-            self._supply.finished(flight.load, len(outcome))
+            self._pressure.relieve()
+            flight.handed.keep(outcome)
+            self._supply.finished(*flight.handed.done())
         self._idle.append(flight.actor)
 
     def _lose(self, flight: _Flight, error: Exception) -> None:
@@ -184,23 +202,36 @@ class Pool:
         for actor in (flight.actor, *self._idle):  # a trial is blamed only after an actor that had just answered died
             _end(actor)
         self._idle.clear()
-        self._deaths += 1
         text = "" if flight.late else str(error)
         if _WITH_OURS in text:  # every other actor goes too, and no new one can come
-            raise UserError(f"Ray has died on this machine; run the same command again to go on: {_short(error)}")
-        guilty = None
-        if flight.load is not None and any(words in text for words in _WITH_ITS_NODE):
-            self._supply.finished(flight.load, 0)
-        elif flight.load is not None:
-            guilty = self._supply.died(flight.load)
-        if guilty is not None:
-            seconds = time.monotonic() - flight.since
-            reason = f"the worker died {ATTEMPTS} times while it ran this trial:\n{error}"
-            if flight.late:
-                reason = f"timed out: no answer in {seconds:.0f} s, {self._options.timeout:g} s are allowed"
-            self._on_records([(guilty, lost(guilty.trial, guilty.config, reason, self._options.device, seconds))])
+            raise UserError(f"Ray has died on this machine; run the same command again to go on: {short(error)}")
+        pressed = by_memory(text)
+        if pressed:
+            self._pressure.note()
+        else:
+            self._deaths += 1
+        if flight.handed is not None and any(words in text for words in _WITH_ITS_NODE):
+            self._supply.finished(*flight.handed.done())
+        elif flight.handed is not None:
+            self._retry(flight, flight.handed, error, pressed)
         if self._deaths > (self._slots if flight.load is None else _DEATHS * (self._slots + 1)):
-            raise UserError(f"{self._deaths} Ray workers died one after the other; the last: {_short(error)}")
+            raise UserError(f"{self._deaths} Ray workers died one after the other; the last: {short(error)}")
+
+    def _retry(self, flight: _Flight, handed: Handed, error: Exception, pressed: bool) -> None:
+        """What was in flight is tried again; a trial that does it alone is a result."""
+        seconds, load = time.monotonic() - flight.since, handed.load
+        why = f"no answer in {seconds:.0f} s" if flight.late else WHY if pressed else f"its worker died: {short(error)}"
+        if len(load.cells) > 1:
+            write_down(self._options.results, [f"a pack of {len(load.cells)} trials is tried again in halves: {why}"])
+        if pressed and self._pressure.excuses:
+            handed.excuse()
+        if (guilty := handed.died(self._supply, why)) is None:
+            return
+        reason = blame(ATTEMPTS, error)
+        if flight.late:
+            reason = f"timed out: no answer in {seconds:.0f} s, {self._options.timeout:g} s are allowed"
+        record = lost(guilty.trial, guilty.config, reason, self._options.device, seconds, load.splits)
+        self._on_records([(guilty, record)])
 
     def _watch(self) -> None:
         """How far the packs are, as the actors answered; and an end to those that hang."""
@@ -214,8 +245,10 @@ class Pool:
                 continue
             if flight.asked is not None and ray.wait([flight.asked], num_returns=1, timeout=0)[0]:
                 try:
-                    flight.running, flight.done, lines = ray.get(flight.asked)
+                    flight.running, flight.done, lines, ready = ray.get(flight.asked)
                     write_down(self._options.results, lines)
+                    if flight.handed is not None:
+                        flight.handed.keep(ready)
                 except ray.exceptions.RayError:  # it died: its flight will tell
                     continue
                 flight.asked = None
@@ -236,8 +269,3 @@ def _end(actor: Any) -> None:
     import ray
 
     ray.kill(actor, no_restart=True)
-
-
-def _short(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

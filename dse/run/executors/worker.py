@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dse.run.checkpoint import Checkpoints, Left
@@ -23,13 +23,15 @@ class TimedOut(BaseException):
 class Worker:
     """Runs packs with one torch thread; data is loaded once per process (``train.load``).
 
-    ``running``: trials of the present pack; ``done``: how much of them is trained, in trials' worth.
+    ``running``: trials of the present pack; ``done``: how much of them is trained, in trials' worth; ``on_done``:
+    called with the records of trials that are finished, where others of their pack are not yet.
     """
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self.running, self.done = 0, 0.0
         self._stopping = self._leaving = False
+        self.on_done: Callable[[Sequence[Record]], None] = lambda records: None
         self._grace = options.checkpoint
         self._checkpoints = None
         if options.results:
@@ -51,12 +53,14 @@ class Worker:
         width: int | None,
         on_step: OnStep | None = None,
         leg: Leg | None = None,
+        splits: tuple[str, ...] = (),
     ) -> list[Record]:
         """Records of the first ``width`` trials, which can share a pack; None: of as many as a measurement finds best.
 
-        A pack that takes longer than its trials may is split in halves that start anew; a trial that does so alone is
-        a result (``failed``). The process's number of torch threads is 1 from then on. After ``stop`` there may be
-        fewer records, or none: those trials go on from their checkpoint when they are run again.
+        A pack that takes longer than its trials may is split in halves that start anew, without those that are
+        finished; a trial that does so alone is a result (``failed``). The process's number of torch threads is 1 from
+        then on. After ``stop`` there may be fewer records, of any of these trials, or none: the others go on from their
+        checkpoint when they are run again. ``splits``: see ``Setup``.
         """
         import torch
 
@@ -70,12 +74,24 @@ class Worker:
             device = self._options.device
             data = load(trials[0].task, self._options.data_dir, device)[0]
             width = measured_width(trials, data, device, self._options.gpus)
-        return self._run(trials[:width], configs[:width], on_step, leg)
+        return self._run(trials[:width], configs[:width], on_step, leg, splits)
 
     def _run(
-        self, trials: Sequence[Trial], configs: Sequence[str], on_step: OnStep | None, leg: Leg | None
+        self,
+        trials: Sequence[Trial],
+        configs: Sequence[str],
+        on_step: OnStep | None,
+        leg: Leg | None,
+        splits: tuple[str, ...],
     ) -> list[Record]:
         from dse.run.train import run_pack  # not above: it imports torch
+
+        ready: dict[str, Record] = {}
+
+        def on_done(records: Sequence[Record]) -> None:
+            ready.update((record.uid, record) for record in records)
+            if leg is None or leg.rung is None:  # at a rung others may go on with them as soon as they are known
+                self.on_done(records)
 
         start, first, timeout = time.monotonic(), -1, self._options.timeout
 
@@ -93,24 +109,26 @@ class Worker:
                 self._leaving = elapsed / (step - first) * (steps - step) > self._grace
 
         own = self._options
-        setup = Setup(own.data_dir, own.device, watch, own.halving, own.probes, self._checkpoints, leg)
+        setup = Setup(own.data_dir, own.device, watch, own.halving, own.probes, self._checkpoints, leg, on_done, splits)
         try:
             return run_pack(trials, setup, configs)
         except Left:
-            return []
+            return [ready[trial.uid] for trial in trials if trial.uid in ready]
         except TimedOut:
             seconds = time.monotonic() - start
             if self._checkpoints:
                 self._checkpoints.forget([trial.uid for trial in trials])
+        reason = f"timed out: {seconds:.1f} s of training, {timeout:g} s are allowed"
         if len(trials) == 1:
-            reason = f"timed out: {seconds:.1f} s of training, {timeout:g} s are allowed"
-            return [lost(trials[0], configs[0], reason, self._options.device, round(seconds, 3))]
-        half = len(trials) // 2
-        parts = (slice(None, half), slice(half, None))
-        records: list[Record] = []
-        for part in parts:
-            own_records = self._run(trials[part], configs[part], on_step, leg)
-            records += own_records
-            if len(own_records) < len(trials[part]):  # it has left: what comes back are the first trials
+            found = lost(trials[0], configs[0], reason, self._options.device, round(seconds, 3), splits)
+            on_done([found])
+            return [found]
+        rest = [place for place, trial in enumerate(trials) if trial.uid not in ready]
+        half, splits = -(-len(rest) // 2), setup.split(len(trials), f"{reason} each").splits
+        for part in filter(None, (rest[:half], rest[half:])):
+            some, names = [trials[place] for place in part], [configs[place] for place in part]
+            own_records = self._run(some, names, on_step, leg, splits)
+            ready.update((record.uid, record) for record in own_records)
+            if len(own_records) < len(part):  # it has left
                 break
-        return records
+        return [ready[trial.uid] for trial in trials if trial.uid in ready]

@@ -30,8 +30,8 @@ class Growing:
     def finished(self, load: Load, count: int) -> None:
         self._inner.finished(load, count)
 
-    def died(self, load: Load) -> Cell | None:
-        return self._inner.died(load)
+    def died(self, load: Load, why: str = "") -> Cell | None:
+        return self._inner.died(load, why)
 
     def over(self) -> bool:
         """All that has been asked for is done, and nothing follows from it."""
