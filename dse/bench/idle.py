@@ -75,6 +75,7 @@ class IdleActor(Actor):
         width: int | None,
         on_step: OnStep | None = None,
         leg: Leg | None = None,
+        splits: tuple[str, ...] = (),
     ) -> list[Record]:
         return [made_up(trial, config) for trial, config in zip(trials, configs, strict=True)]
 

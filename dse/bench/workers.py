@@ -89,8 +89,9 @@ class Even(Actor):
         width: int | None,
         on_step: OnStep | None = None,
         leg: Leg | None = None,
+        splits: tuple[str, ...] = (),
     ) -> list[Record]:
-        return super().run(trials, configs, len(trials), on_step, leg)
+        return super().run(trials, configs, len(trials), on_step, leg, splits)
 
 
 def measure_workers(device: str, folder: Path, size: Size) -> list[Row]:
