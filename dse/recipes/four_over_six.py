@@ -1,12 +1,18 @@
 """Four over six: NVFP4 in which every block chooses between the constants 6 and 4.
 
-S = 256 * 6 / amax; s_c = E4M3(amax_b S / c) and f_c(X) = E2M1(X S / s_c) s_c / S for c = 6 and 4; the smaller error
-wins, a tie is 6. With 4 the coarse step from 4 to 6 is not used; 256 leaves E4M3 room for 1.5 times the scale.
+S = 256 * 6 / amax; s_6 = E4M3((amax_b / 6) S), s_4 = E4M3(1.5 (amax_b / 6) S), f_c(X) = E2M1(X S / s_c) s_c / S; the
+smaller error wins, compared exactly, a tie is 6. With 4 the coarse step from 4 to 6 is not used; 256 leaves E4M3 room
+for 1.5 times the scale.
 
-- ``four_over_six``: NVIDIA's layout (16 x 16 weight tiles, stochastic G, Hadamard 16 in the weight gradient), least
-  squares for X, W in fprop and dgrad. The rotated operands of the weight gradient and the stochastic G are plain
-  NVFP4: choosing after a random draw would bias it.
-- ``nvfp4_4over6``: TransformerEngine's variant: least absolute error, and no rotation, which it excludes.
+- ``four_over_six``: NVIDIA's layout (16 x 16 weight tiles, stochastic G, Hadamard 16 in the weight gradient). X and W
+  are chosen by least squares in fprop, W in dgrad. Nothing is chosen for G, in neither backward GEMM, nor for X in the
+  weight gradient: these are plain NVFP4 (S = 448 * 6 / amax), since choosing after a random draw would bias it. The
+  authors' library chooses for all six operands by default, stochastic and rotated ones included.
+- ``nvfp4_4over6``: TransformerEngine's variant: least absolute error, no rotation (it refuses both together), chosen
+  for X and W in all three GEMMs; G is plain and stochastic. TransformerEngine adds errors up in FP32, in order, so that
+  blocks whose errors nearly tie may go the other way there.
+
+Left out: linears in BF16, as for ``nvfp4`` (``exempt``).
 """
 
 from dataclasses import replace

@@ -1,9 +1,15 @@
 """IF4: every block of 16 holds E2M1 or INT4 elements, whichever fit better.
 
-S = 448 * 6 / amax, s = E4M3(amax_b S / 6); FP4: E2M1(X S / s) s / S; INT4: (6/7) round(7/6 X S / s) s / S, at most
+S = 448 * 6 / amax, s = E4M3((amax_b / 6) S), u = X S / s; FP4: E2M1(u) s / S; INT4: (6/7) round(7/6 u) s / S, at most
 +-7; least squares, a tie is FP4; the sign bit of s says which. Layout as in NVIDIA's NVFP4: 16 x 16 weight tiles,
-stochastic G, Hadamard 16 in the weight gradient. The paper keeps the last four transformer layers in BF16
-(``exempt.names``).
+stochastic G, Hadamard 16 in the weight gradient.
+
+All six operands choose, as in the authors' library: G too, in both backward GEMMs, where each block takes the nearer
+one of two stochastic roundings (both from the same random bits here, from separate draws there), so that G is no longer
+unbiased; and G and X of the weight gradient after their rotation.
+
+Left out: the last four transformer layers, which the paper keeps in BF16 (``exempt.names``), and its variant with
+MS-EDEN in the backward pass, where the gain is larger.
 """
 
 from dataclasses import replace

@@ -1,9 +1,13 @@
 """The MX library's training recipes: every operand in one OCP format, as in its default settings.
 
 s = 2^(floor(log2 amax) - emax) per block of 32 along the contraction axis; q = round(X / s), halves away from zero
-(the library's default in training), saturating; f(X) = q s. X, W and G are all quantized straight from BF16, W and X
-anew for the backward GEMMs. emax is 2 for E2M1 and E2M3, 4 for E3M2, 8 for E4M3, 6 for INT8 (in units of its last
-place).
+(the library's default in training), saturating; f(X) = q s. W and X are quantized anew for the backward GEMMs, each
+from the original tensor. emax is 2 for E2M1 and E2M3, 4 for E3M2, 8 for E4M3, 6 for INT8 (in units of its last place).
+
+Left out: the library's emulation of BF16 around the GEMMs. With its usual setting it rounds inputs, products, biases
+and every vector operation to BF16, and quantizes X, W and G from BF16; here they are quantized from what the model
+holds, FP32 in this project's tasks. Its logarithm puts some values just below a power of two a binade too high; here it
+is exact. In the paper W alone is trained in four bits (``mxfp4_weights``).
 
 The library's matrix products of two activations do the same: a model that calls them in its attention is
 ``attention: same`` on top of these recipes, which say nothing about attention.

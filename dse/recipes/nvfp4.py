@@ -2,7 +2,15 @@
 
 S_enc = 448 * 6 / amax(tensor); s_b = E4M3(amax(block) * S_enc / 6); q = E2M1(x / (s_b / S_enc)).
 Weights in 16 x 16 tiles, so that fprop and dgrad see the same codes; gradients stochastically rounded; the weight
-gradient's operands rotated by a Hadamard 16 with one fixed sign vector.
+gradient's operands rotated by a Hadamard 16 with one fixed sign vector, and their amax taken after it.
+
+Left out of the system is one of its four stabilizers: linears that stay in BF16. The paper's 12B model keeps the first
+two and the last eight of 62 blocks so (16 % of all linears; the last four suffice), guides for smaller models the last
+15 % of the blocks: set ``exempt.first``, ``exempt.last`` or ``exempt.names``. Nor is anything switched to BF16 late in
+the training (``schedule: last_stage``), which the paper tries from 8.2T of 10T tokens on.
+
+- ``nvfp4``: all linears that a task quantizes; ``nvfp4_plain``: the ablation's base without any stabilizer, which the
+  paper reports to diverge at 12B.
 """
 
 from dataclasses import replace

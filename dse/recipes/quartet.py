@@ -1,8 +1,8 @@
 """Quartet: MXFP4 in all three GEMMs, the forward one by QuEST, the backward ones unbiased.
 
 - Forward, in the space of H_32 (no signs): s = 2^floor(log2(2.92247856 sigma / 6)), sigma the centered deviation of a
-  block of 32, q = E2M1(X / s) saturating, Y = f(X) f(W)^T. Backward through f: dX = (dL/df * [|X / s| < 6]) H^T, the
-  trust mask.
+  block of 32 (of a constant one its root mean square), q = E2M1(X / s) saturating, Y = f(X) f(W)^T. Backward through
+  f: dX = (dL/df * [|X / s| < 6]) H^T, the trust mask.
 - Backward, from the forward copies: Q(A) = (4/3) s SR(.75 A / s), s = 2^(floor(log2 amax) - 2), both operands rotated
   by diag(+-1) H_32, fresh signs.
 
