@@ -42,16 +42,23 @@ class Calls:
         self._next.fill_(rank << _RANK)
         self._told = True
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
     def address(self, operands: Sequence[Tensor]) -> Tensor:
         """The clock int64 [2] that this call's keys use, its number folded into the seed's upper half.
 
         A call in training is counted, unless a backward pass is under way, which only repeats calls.
         """
         self.to(operands[0].device)
-        if torch._C._current_graph_task_id() != -1:
-            return self._repeated(operands)
+        repeatable = _may_be_repeated()
+        with torch.inference_mode(False), torch.no_grad():
+            if torch._C._current_graph_task_id() != -1:
+                return self._repeated(operands)
+            now = self._advance()
+            if repeatable:
+                self._remember(operands, now)
+        return now
+
+    def _advance(self) -> Tensor:
+        """The address of the next call."""
         now = self.clock.clone()
         if self._told:
             now[0] ^= (self._next * _MIX & _MASK) << 32
@@ -59,8 +66,6 @@ class Calls:
         else:
             self.clock[1] += 1
         self._last = now
-        if _may_be_repeated():
-            self._remember(operands, now)
         return now
 
     def to(self, device: torch.device) -> None:
