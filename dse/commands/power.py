@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from dse.commandline import command
 from dse.errors import UserError
 from dse.report.power import ALPHA, MOST_SEEDS, POWER, Noise, noise
 from dse.report.table import tabulate
@@ -28,7 +29,8 @@ def power(file: Path, results: Path, gaps: Sequence[float] = ()) -> None:
     sweep = so_far(load_sweep(file), results)
     table = tabulate(sweep, Store(results).records(brief=True))
     if not table.records:
-        raise UserError(f"{sweep.name} has no results in {results} yet; run it first: dse run {file}")
+        first = command("run", file, results=results)
+        raise UserError(f"{sweep.name} has no results in {results} yet; run it first: {first}")
     heads = ["task", "metric", "seeds", "baseline", "sd", "paired sd", "shows", *_asked(gaps)]
     rows = [heads, *(_row(one, gaps) for one in noise(table))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dse.commandline import command, first_run
 from dse.run.claims import at_work
 from dse.run.halving import final
 from dse.run.news import News
@@ -101,13 +102,13 @@ def _one(store: Store, sweep: Sweep, found: Sequence[Record]) -> Iterator[str]:
     if len(unusual) > _SHOWN:
         yield f"  and {len(unusual) - _SHOWN} more without a final metric"
     if unusual:
-        yield f"  everything about one of them: dse why {unusual[0].uid}"
+        yield f"  everything about one of them: {command('why', unusual[0].uid, results=store.folder)}"
 
 
 def _everything(store: Store, records: Sequence[Record]) -> Iterator[str]:
     """Counts of a whole results folder by task and outcome."""
     if not records:
-        yield f"{store.folder} holds no results yet; start with: dse run sweeps/quickstart.yaml"
+        yield f"{store.folder} holds no results yet; start with: {first_run(store.folder)}"
         return
     yield f"{store.folder}: {len(records)} trials"
     for task in sorted({record.task for record in records}):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from pathlib import Path
 from signal import Signals
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from dse.commandline import DEFAULTS, STAYING, command
 from dse.commands.again import same, say_damage
 from dse.errors import UserError, nearest
 
@@ -52,6 +54,17 @@ def run(
     from dse.run.store import Store
     from dse.sweep import load_sweep
 
+    given: dict[str, Any] = {
+        "results": results,
+        "data_dir": data_dir,
+        "workers": workers,
+        "executor": executor,
+        "device": device,
+    }
+    given |= {"gpus_per_worker": gpus, "timeout": timeout, "no_track": not track}
+    staying = {name: str(given[name]) for name in STAYING if str(given[name]) not in (DEFAULTS.get(name), "None")}
+    if data_dir:
+        staying["data_dir"] = str(data_dir.resolve())
     sweep = load_sweep(file)
     summary = run_sweep(
         sweep,
@@ -65,6 +78,7 @@ def run(
         timeout=timeout,
         track=track,
         gpus=gpus,
+        options=staying,
     )
     for note in summary.notes:
         print(f"note: {note}")
@@ -83,21 +97,23 @@ def run(
     if missing and not summary.stopped:
         print(f"missing:   {summary.left} trials have no result, though the sweep has ended; go on with: {same()}")
     if summary.failed:
-        print(f"failed:    dse status {file} names them; dse run {file} --retry failed runs them again")
-    print(f"report:    dse report {file}\ndashboard: dse dashboard", flush=True)
+        named, again = command("status", file, results=results), command("run", file, **given, retry="failed")
+        print(f"failed:    {named}   names them\n           {again}   runs them again")
+    print(f"report:    {command('report', file, results=results)}")
+    print(f"dashboard: {command('dashboard', results=results)}", flush=True)
     if then and not summary.stopped and not missing:
         _then(then, summary, file, results)
     return summary.exit_code
 
 
-def _then(command: str, summary: Summary, file: Path, results: Path) -> None:
+def _then(line: str, summary: Summary, file: Path, results: Path) -> None:
     """Runs the user's command, which finds what happened in its environment. Raises UserError when it fails."""
     facts = {"sweep": file, "results": results, "ran": summary.ran}
     facts |= {"ok": summary.ok, "diverged": summary.diverged, "failed": summary.failed}
     environment = os.environ | {f"DSE_{name.upper()}": str(value) for name, value in facts.items()}
-    code = subprocess.run(command, shell=True, check=False, env=environment).returncode  # their own shell command
+    code = subprocess.run(line, shell=True, check=False, env=environment).returncode  # their own shell command
     if code:
-        raise UserError(f"--then {command!r} ended with exit code {code}; the sweep itself is complete")
+        raise UserError(f"--then {line!r} ended with exit code {code}; the sweep itself is complete")
 
 
 def report(file: Path, results: Path, out: Path) -> None:
@@ -108,7 +124,9 @@ def report(file: Path, results: Path, out: Path) -> None:
 
     sweep = so_far(load_sweep(file), results)
     if not sweep.cells:
-        raise UserError(f"the search of {sweep.name} has asked for nothing yet; run: dse run {file}")
+        raise UserError(
+            f"the search of {sweep.name} has asked for nothing yet; run: {command('run', file, results=results)}"
+        )
     store = Store(results)
     records = store.records({cell.uid for cell in sweep.cells}, without=("probes",))
     say_damage(store)
@@ -129,11 +147,12 @@ def dashboard(results: Path, port: int, rebuild: bool, optuna: Path | None = Non
         print(f"{tracking.rebuild(store)} runs written to {results / tracking.DATABASE}")
     elif tracking.is_behind(results):
         print(f"{tracking.project(store)} runs added to {results / tracking.DATABASE}")
-    command = tracking.dashboard_command(results, port)
+    served = tracking.dashboard_command(results, port)
     print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
-    code = serve(command)
+    code = serve(served)
     if code not in (0, 130, -2, -15):
-        raise UserError(f"MLflow stopped with exit code {code}; is port {port} in use? try: dse dashboard --port 5001")
+        other = command("dashboard", results=results, port=5001 if port != 5001 else 5002)
+        raise UserError(f"MLflow stopped with exit code {code}; is port {port} in use? try: {other}")
 
 
 def _optuna(file: Path, results: Path, port: int) -> None:
@@ -147,14 +166,15 @@ def _optuna(file: Path, results: Path, port: int) -> None:
 
     path, count = export(load_sweep(file), Store(results))
     print(f"{count} configurations in {path}")
-    command = ["optuna-dashboard", str(path), "--host", "127.0.0.1", "--port", str(port)]
-    if which(command[0]) is None:
-        print(f"to open it: pip install optuna-dashboard, then: {' '.join(command)}")
+    served = ["optuna-dashboard", str(path), "--host", "127.0.0.1", "--port", str(port)]
+    if which(served[0]) is None:
+        print(f"to open it: pip install optuna-dashboard, then: {shlex.join(served)}")
         return
     print(f"Optuna: http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
-    code = serve(command)
+    code = serve(served)
     if code not in (0, 130, -2, -15):
-        raise UserError(f"optuna-dashboard stopped with exit code {code}; is port {port} in use? try: --port 5001")
+        other = command("dashboard", results=results, port=5001 if port != 5001 else 5002, optuna=file)
+        raise UserError(f"optuna-dashboard stopped with exit code {code}; is port {port} in use? try: {other}")
 
 
 def _device(name: str, executor: str) -> str:

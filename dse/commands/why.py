@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from dse.commandline import command
 from dse.commands.again import say_damage
 from dse.commands.gallery import describe, resolved, short
 from dse.recipe import Recipe
@@ -136,10 +136,8 @@ def _provenance(record: Record) -> Iterator[str]:
 def _command(case: Case, results: Path) -> str:
     """What runs this trial (again)."""
     assert case.sweep is not None
-    words = ["dse", "run", case.sweep.path, "--only", case.uid]
-    if case.record:
-        words += ["--retry", "failed" if case.record.status == FAILED else "all"]
-    return shlex.join(words + (["--results", str(results)] if str(results) != "results" else []))
+    retry = ("failed" if case.record.status == FAILED else "all") if case.record else None
+    return command("run", case.sweep.file, only=case.uid, retry=retry, results=results, **case.sweep.options)
 
 
 def _row(head: str, text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dse
+from dse.commandline import command
 from dse.report import agreed, hunted, problems, views
 from dse.report.agreement import Rankings
 from dse.report.configs import ALL
@@ -25,6 +25,8 @@ from dse.report.provenance import provenance
 from dse.report.samples import grids
 from dse.report.search import Hunt
 from dse.report.table import Table, dicts
+from dse.run.identity import identity
+from dse.run.manifest import read_manifest
 from dse.run.record import OK
 
 if TYPE_CHECKING:
@@ -39,7 +41,10 @@ SHOWN = 12
 
 @dataclass(frozen=True)
 class Study:
-    """Everything computed from a sweep and its records; ``slug`` names the page and the folder of its data."""
+    """Everything computed from a sweep and its records; ``slug`` names the page and the folder of its data.
+
+    ``results``, ``out``: the folders of the results and of the page, as they were named.
+    """
 
     sweep: Sweep
     table: Table
@@ -51,6 +56,8 @@ class Study:
     hunts: list[Hunt] = field(default_factory=list)
     scenes: list[Scene] = field(default_factory=list)
     rankings: Rankings | None = None
+    results: Path | None = None
+    out: Path | None = None
 
     @cached_property
     def figures(self) -> dict[str, str | None]:
@@ -110,16 +117,17 @@ def page(study: Study) -> str:
         "inside": study.inside,
         "grids": [] if configs.empty else grids(table, configs, study.chosen),
         "first_baseline": next((name for cell in study.sweep.cells for name in cell.baselines), table.baseline),
-        "divergences": problems.divergences(table),
-        "stops": problems.stops(table),
-        "failures": problems.failures(table),
+        "divergences": problems.divergences(table, study.results),
+        "stops": problems.stops(table, study.results),
+        "failures": problems.failures(table, study.results),
         "missing": problems.missing(table),
         "merged": problems.merged(study.sweep),
         "exclusions": problems.exclusions(study.sweep.excluded),
         "provenance": provenance(table),
         "limit": SHOWN,
         "mark": mark(study.sweep),
-        "path": shlex.quote(_path(study.sweep.path)),
+        "path": _path(study.sweep.path),
+        "commands": _commands(study),
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "dse": dse.__version__,
         "constants": {"ALL": ALL, "OPTION": OPTION, "BASELINE": BASELINE},
@@ -139,6 +147,18 @@ def _environment() -> Environment:
     )
     environment.filters.update(plural=plural, duration=duration)
     return environment
+
+
+def _commands(study: Study) -> dict[str, str]:
+    """What a reader may want to type, by what it does."""
+    path, results = _path(study.sweep.path), study.results
+    manifest = read_manifest(results, identity(study.sweep, results)) if results else None
+    run: dict[str, Any] = {"results": results, **(manifest.options if manifest else {})}
+    return {
+        "run": command("run", path, **run),
+        "retry": command("run", path, **run, retry="failed"),
+        "report": command("report", path, results=results, out=study.out),
+    }
 
 
 def _tiles(study: Study) -> list[tuple[str, str]]:

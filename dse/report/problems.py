@@ -6,8 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dse.commandline import command
 from dse.report.numbers import UNKNOWN, number
 from dse.report.table import MISSING, Table, dicts, text
 from dse.run.outcome import OUTCOMES, outcome, reason
@@ -72,7 +74,7 @@ class Exclusion:
     examples: list[str]
 
 
-def divergences(table: Table) -> list[Divergence]:
+def divergences(table: Table, results: Path | None = None) -> list[Divergence]:
     """One per task and configuration with a diverged seed, in the table's order."""
     seeds = _seeds(table)
     found = []
@@ -80,11 +82,11 @@ def divergences(table: Table) -> list[Divergence]:
         steps = [f"{_step(cell['diverged_at'])} (seed {cell['seed']})" for cell in cells]
         where = dict.fromkeys(cell["diverged_where"] for cell in cells if cell["diverged_where"])
         of = f"{len(cells)} of {seeds[key]}"
-        found.append(Divergence(*key, ", ".join(steps), ", ".join(where), of, _why(cells[0]["uid"])))
+        found.append(Divergence(*key, ", ".join(steps), ", ".join(where), of, _why(cells[0]["uid"], results)))
     return found
 
 
-def stops(table: Table) -> list[Stop]:
+def stops(table: Table, results: Path | None = None) -> list[Stop]:
     """One per task, configuration and rung at which some of its seeds stopped; early rungs first."""
     seeds = _seeds(table)
     found = []
@@ -96,17 +98,17 @@ def stops(table: Table) -> list[Stop]:
             which = f"{len(mine)} of {seeds[task, config]}: {', '.join(cell['seed'] for cell in mine)}"
             metric = ", ".join(number(cell["stopped_metric"]) for cell in mine)
             place = [0 if math.isnan(x) else int(x) for x in (rung, step)]
-            found.append(Stop(task, config, place[0], place[1], which, metric, _why(mine[0]["uid"])))
+            found.append(Stop(task, config, place[0], place[1], which, metric, _why(mine[0]["uid"], results)))
     return sorted(found, key=lambda stop: (stop.rung, stop.step))
 
 
-def failures(table: Table) -> list[Failure]:
+def failures(table: Table, results: Path | None = None) -> list[Failure]:
     """Grouped by kind and by the last line of the error, in the order of ``OUTCOMES``, most frequent first."""
     groups: dict[tuple[str, str], list[tuple[Failed, str]]] = {}
     for record in table.records.values():
         if record.status == FAILED:
             trace = (record.error or "no traceback was recorded").strip()
-            cell = Failed(f"{record.task}, {record.config}, seed {record.seed}", _why(record.uid))
+            cell = Failed(f"{record.task}, {record.config}, seed {record.seed}", _why(record.uid, results))
             groups.setdefault((outcome(record), reason(record)), []).append((cell, trace))
     ordered = sorted(groups.items(), key=lambda item: (OUTCOMES.index(item[0][0]), -len(item[1])))
     return [Failure(*kind, [cell for cell, _ in cells], cells[0][1]) for kind, cells in ordered]
@@ -155,5 +157,5 @@ def _step(at: float) -> str:
     return UNKNOWN if math.isnan(at) else f"{at:,.0f}"
 
 
-def _why(uid: str) -> str:
-    return f"dse why {uid}"
+def _why(uid: str, results: Path | None) -> str:
+    return command("why", uid, results=results)

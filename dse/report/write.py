@@ -38,7 +38,7 @@ def write(sweep: Sweep, records: Iterable[Record], folder: Path, results: Path |
     name = place(sweep, folder)
     seen = [] if configs.empty else scenes(table, configs, results)
     asked, ranked = hunts(sweep, table, results), rankings(table)
-    study = Study(sweep, table, configs, found, chosen, points, name, asked, seen, ranked)
+    study = Study(sweep, table, configs, found, chosen, points, name, asked, seen, ranked, results, folder)
     html = page(study)
     made = samples_frame(table)
     path, data = folder / f"{name}.html", folder / name

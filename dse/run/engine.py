@@ -51,6 +51,7 @@ def run_sweep(
     track: bool = True,
     compact: bool = True,
     gpus: float = 1.0,
+    options: Mapping[str, str] | None = None,
 ) -> Summary:
     """Runs the cells that have no result yet.
 
@@ -65,7 +66,7 @@ def run_sweep(
     """
     clock = time.monotonic()
     runner = make_executor(executor, workers, data_dir, device, timeout, rule(sweep), sweep.probes, store.folder, gpus)
-    settle(sweep, store.folder)
+    settle(sweep, store.folder, options)
     news = News(store.shards, store.parquet)  # before one looks at the results: nothing falls between
     search = _search(sweep, store, retry, runner) if sweep.search.needs_results and not only else None
     sweep = search.sweep if search else so_far(sweep, store.folder)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from dse.commandline import command
 from dse.run.manifest import Manifest
 from dse.run.projection import Projection
 from dse.run.record import Record
@@ -60,7 +61,8 @@ class Tracker:
                     self._mark.unlink(missing_ok=True)
             return ""
         why = f" ({self._failure})" if self._failure else ""
-        return f"MLflow: {missing} runs not yet projected{why}; `dse dashboard --rebuild` adds them"
+        again = command("dashboard", results=self._results, rebuild=True)
+        return f"MLflow: {missing} runs not yet projected{why}; `{again}` adds them"
 
     def _offer(self, record: Record) -> None:
         if record.uid in self._entries:

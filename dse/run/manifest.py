@@ -68,6 +68,13 @@ class Manifest:
         own, plain = self.identity or slug(self.name), slug(self.name)
         return self.name if own == plain else f"{self.name} ({own.removeprefix(plain).lstrip('-')})"
 
+    @property
+    def file(self) -> str:
+        """Where the sweep's file is: as it was named, where that leads to it from here; else its whole path."""
+        if Path(self.path).exists() or not self.paths:
+            return self.path
+        return next((path for path in self.paths if Path(path).exists()), self.path)
+
     def write(self, results: Path) -> None:
         """Writes ``sweeps/IDENTITY.json`` into the results folder, in one step."""
         path = results / FOLDER / f"{self.identity or slug(self.name)}.json"
@@ -80,15 +87,20 @@ class Manifest:
             raise UserError(f"results folder {results} is not writable: {error.strerror or error}") from None
 
 
-def settle(sweep: Sweep, results: Path) -> str:
-    """The identity of a sweep, written down when it is new, so that no other sweep gets it.
+def settle(sweep: Sweep, results: Path, options: Mapping[str, str] | None = None) -> str:
+    """The identity of a sweep, written down when it is new, so that no other sweep gets it; with the ``options`` that
+    it is run with, where they are given.
 
     A folder that cannot be written is left alone: it is fine to look at results that one may not change.
     """
     with suppress(UserError), turn(results / FOLDER, ".turn"):
         own, paths = lookup(sweep, results)
-        if not paths:
-            replace(Manifest.of(sweep, results), entries=()).write(results)  # its cells follow when it runs
+        before = read_manifest(results, own)
+        if not paths or before is None:  # its cells follow when it runs
+            entries = before.entries if before else ()
+            replace(Manifest.of(sweep, results, options), entries=entries).write(results)
+        elif options is not None and dict(options) != dict(before.options):
+            replace(before, options=dict(options)).write(results)
         return own
     return lookup(sweep, results)[0]
 

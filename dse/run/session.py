@@ -9,6 +9,7 @@ from pathlib import Path
 from signal import SIGHUP, Signals
 from typing import TYPE_CHECKING
 
+from dse.commandline import command
 from dse.errors import UserError
 from dse.run.cautions import cautions
 from dse.run.checkpoint import clean
@@ -123,7 +124,8 @@ class Session:
         except Exception as error:  # noqa: BLE001 - the results are stored, and the marks stay
             first = (str(error).strip().splitlines() or [""])[0]
             why = f"{type(error).__name__}: {first}"
-            self.notes.append(f"MLflow: some runs are not yet projected ({why}); `dse dashboard` adds them")
+            later = command("dashboard", results=self._store.folder)
+            self.notes.append(f"MLflow: some runs are not yet projected ({why}); `{later}` adds them")
 
     def _run(self, stop: Interrupt) -> None:
         told = set[str]()

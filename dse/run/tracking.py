@@ -17,6 +17,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dse.commandline import command
 from dse.errors import UserError
 from dse.run.lock import InUse
 from dse.run.manifest import Manifest, read_manifests
@@ -125,7 +126,8 @@ def dashboard_command(results: Path, port: int = 5000) -> list[str]:
     """
     database = (results / DATABASE).resolve()
     if not database.exists():
-        raise UserError(f"{database} does not exist; run a sweep first, or use `dse dashboard --rebuild`")
+        again = command("dashboard", results=results, rebuild=True)
+        raise UserError(f"{database} does not exist; run a sweep first, or use `{again}`")
     settings = ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", "MLFLOW_DISABLE_TELEMETRY=true"]
     server = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", f"sqlite:///{database}"]
     return ["env", *settings, *server, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dse.commandline import first_run
 from dse.errors import UserError
 from dse.run.manifest import Entry, Manifest, read_manifests
 from dse.run.pick import called, pick
@@ -53,7 +54,7 @@ def cases(store: Store, word: str) -> list[Case]:
     entries = {entry.uid: (manifest, entry) for manifest in manifests for entry in manifest.entries}
     names |= {uid: called(entry.config, entry.labels["seed"]) for uid, (_, entry) in entries.items()}
     if not names:
-        raise UserError(f"{store.folder} holds no results yet; start with: dse run sweeps/quickstart.yaml")
+        raise UserError(f"{store.folder} holds no results yet; start with: {first_run(store.folder)}")
     return [_case(uid, records, *entries.get(uid, (None, None))) for uid in sorted(pick(names, [word]))]
 
 

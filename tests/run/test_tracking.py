@@ -162,7 +162,7 @@ def test_a_broken_database_is_one_warning(store: Store, manifest: Manifest, reco
     tracker.put(records[1])
     warning = tracker.close(120)
     assert warning.startswith("MLflow: 2 runs not yet projected (")
-    assert warning.endswith("; `dse dashboard --rebuild` adds them")
+    assert warning.endswith(f"; `dse dashboard --results {store.folder} --rebuild` adds them")
     assert "\n" not in warning
     assert tracking.is_behind(store.folder)
 

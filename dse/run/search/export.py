@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dse.commandline import command
 from dse.errors import UserError
 from dse.run.search import so_far
 from dse.run.search.journal import key_of
@@ -36,7 +37,10 @@ def export(sweep: Sweep, store: Store) -> tuple[Path, int]:
     told = _told(so_far(sweep, store.folder), store)
     count = sum(map(len, told.values()))
     if not count:
-        raise UserError(f"{sweep.name} has no whole configuration with results in {store.folder} yet; dse run it first")
+        raise UserError(
+            f"{sweep.name} has no whole configuration with results in {store.folder} yet; run it first: "
+            + command("run", sweep.path, results=store.folder)
+        )
     final = store.folder / FILE
     fresh = final.with_name(f"{FILE}.{os.getpid()}.tmp")
     try:
