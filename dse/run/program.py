@@ -139,9 +139,9 @@ class Program:
         return own | {f"layer.{at}.{name}": t for at, layer in layers for name, t in layer.tensors().items()}
 
     def _judge(self, losses: Tensor, norms: Tensor, now: Tensor) -> None:
-        """Who lives on: members whose loss is within the bound that their first loss sets."""
+        """Who lives on: members whose loss is finite and within the bound that their first loss sets."""
         self._bound.copy_(torch.where(now == 0, BOUND * (losses.abs() + 1), self._bound))
-        fine = losses <= self._bound
+        fine = (losses <= self._bound) & losses.isfinite()
         self.norms.copy_(torch.where(self.alive.unsqueeze(-1), norms, self.norms))
         self.died.copy_(torch.where(self.alive & ~fine, now, self.died))
         self.alive.logical_and_(fine)

@@ -79,3 +79,12 @@ def test_only_members_that_overflow_stay() -> None:
         if name.endswith("memory"):
             assert torch.equal(t[some], before[name][some])
             assert torch.equal(t[~some], whole.tensors()[name][~some])
+
+
+def test_an_infinite_first_loss_is_a_divergence() -> None:
+    """It would set an infinite bound for all later ones."""
+    p = program("sgd")
+    p.pack.flat[1].mul_(1e30)
+    p.step()
+    assert p.died.tolist() == [0 if member == 1 else -1 for member in range(len(MEMBERS))]
+    assert p.alive.tolist() == [member != 1 for member in range(len(MEMBERS))]
