@@ -1,6 +1,6 @@
 """What the crash tests kill: drivers, and a process that writes and compacts as fast as it can.
 
-As a script, a driver that runs a sweep through Ray:
+As a script, a driver that runs a sweep through Ray, or by the executor that DSE_TEST_EXECUTOR names:
 
 usage: driver.py SWEEP RESULTS [UID ...]        the trials named by UID kill the worker that runs them
 """
@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from dse.run import width
+from dse.run import interrupt, width
 from dse.run.engine import run_sweep
 from dse.run.executors.base import LIMITS
 from dse.run.record import OK, Record
@@ -48,6 +48,7 @@ def drive(sweep: Sweep, folder: Path, log: Path, room: int = 0) -> None:
     with log.open("w", buffering=1) as out:
         sys.stdout = sys.stderr = out
         LIMITS["cpu"] = 3
+        interrupt.PACK = 1.0  # after SIGTERM a trial of seconds is a long one
         width.measured_width = lambda trials, *_: len(trials)  # type: ignore[assignment]
         if room:
             resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
@@ -77,9 +78,11 @@ def made_up(uid: str, chance: random.Random) -> Record:
 
 def main() -> None:
     LIMITS["cpu"] = 3  # many small packs: more moments to die at
+    interrupt.PACK = 1.0
     sweep, folder, poison = load_sweep(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3:]
     sweep = replace(sweep, cells=tuple(deadly(cell) if cell.uid in poison else cell for cell in sweep.cells))
-    summary = run_sweep(sweep, Store(folder), "ray", workers=2, track=False, compact=False)
+    executor = os.environ.get("DSE_TEST_EXECUTOR", "ray")
+    summary = run_sweep(sweep, Store(folder), executor, workers=2, track=False, compact=False)
     print(summary, flush=True)
 
 

@@ -37,14 +37,14 @@ recipes: [bf16, mxfp4, nvfp4]
 seeds: 8
 """
 PATIENCE = 120.0  # seconds for anything to happen
-_NEEDED = ["tests.crash.driver", "dse.run.train", "dse.run.executors.local", "polars"]
-_NEEDED += ["torch.fx.experimental.symbolic_shapes"]  # torch imports it in the first step, which takes a second
-_SERVER = multiprocessing.get_context("forkserver")
+NEEDED = ["tests.crash.driver", "dse.run.train", "dse.run.executors.local", "polars"]
+NEEDED += ["torch.fx.experimental.symbolic_shapes"]  # torch imports it in the first step, which takes a second
+SERVER = multiprocessing.get_context("forkserver")
 
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    _SERVER.set_forkserver_preload(_NEEDED)
+    SERVER.set_forkserver_preload(NEEDED)
     path = tmp_path_factory.mktemp("kills") / "kills.yaml"
     path.write_text(SWEEP)
     return load_sweep(path)
@@ -95,7 +95,7 @@ def test_what_was_stored_survives_kills_in_writing_and_compaction(tmp_path: Path
     chance, promised, kills = random.Random(seed), set[str](), 0
     end = time.monotonic() + (6 if seed == 1 else 20)
     while time.monotonic() < end:
-        mine, theirs = _SERVER.Pipe(duplex=False)
+        mine, theirs = SERVER.Pipe(duplex=False)
         process = start(driver.hammer, tmp_path, 1000 * seed + kills, theirs)
         theirs.close()
         time.sleep(chance.uniform(0.02, 0.5))
@@ -168,7 +168,7 @@ def written(results: Path) -> list[Record]:
 
 
 def start(target: Any, *args: Any) -> BaseProcess:
-    process = _SERVER.Process(target=target, args=args, daemon=True)
+    process = SERVER.Process(target=target, args=args, daemon=True)
     process.start()
     return process
 
