@@ -3,6 +3,7 @@ VENV  ?= .venv
 SWEEP ?= sweeps/quickstart.yaml
 JOBS  ?= 2
 PYTEST_ARGS ?=
+KILLS ?= 100
 
 export VENV
 BIN    := $(VENV)/bin
@@ -11,7 +12,7 @@ INPUTS := pyproject.toml tools/setup_env.sh $(wildcard constraints/*.txt)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-crash test-processors lint types format env clean distclean
+.PHONY: help demo test test-slow test-crash test-kills test-processors lint types format env clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +37,9 @@ test-processors: $(VENV)/.installed-test ## bit equality under every instruction
 
 test-crash: $(VENV)/.installed-test ## everything that kills processes, in full: several minutes
 	@$(BIN)/pytest -m crash $(PYTEST_ARGS)
+
+test-kills: $(VENV)/.installed-test ## kills drivers, workers and raylets KILLS times (100): half an hour
+	@$(BIN)/python -m tests.crash.kills --kills $(KILLS)
 
 lint: $(VENV)/.installed-test ## ruff: lint and format check
 	$(BIN)/ruff check .

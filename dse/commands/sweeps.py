@@ -143,7 +143,9 @@ def dashboard(results: Path, port: int, rebuild: bool, optuna: Path | None = Non
     from dse.run.store import Store
 
     store = Store(results)
-    if rebuild or (store.done() and not (results / tracking.DATABASE).exists()):
+    if damaged := tracking.is_damaged(results):
+        print(f"note: {results / tracking.DATABASE} is damaged; it is built anew from the results")
+    if rebuild or damaged or (store.done() and not (results / tracking.DATABASE).exists()):
         print(f"{tracking.rebuild(store)} runs written to {results / tracking.DATABASE}")
     elif tracking.is_behind(results):
         print(f"{tracking.project(store)} runs added to {results / tracking.DATABASE}")

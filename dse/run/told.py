@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -43,7 +44,11 @@ def begun(results: Path) -> Iterator[str]:
 
     for folder in sorted((results / FOLDER).glob("*/")):
         for path in sorted(folder.glob("step-*.pt"), key=lambda p: int(p.stem.removeprefix("step-")))[-1:]:
-            course = torch.load(path, map_location="cpu", weights_only=True)["course"]
+            try:
+                course = torch.load(path, map_location="cpu", weights_only=True)["course"]
+            except Exception as error:  # noqa: BLE001 - whatever damage makes of it
+                print(f"{path} cannot be read ({type(error).__name__}): its trials start anew", file=sys.stderr)
+                continue
             for uid, history in zip(course["members"], course["histories"], strict=True):
                 yield json.dumps({"uid": uid, "step": course["step"], "evals": history["evals"]})
 

@@ -100,6 +100,20 @@ def is_behind(results: Path) -> bool:
     return bool(_marks(results))
 
 
+def is_damaged(results: Path) -> bool:
+    """Whether there is a database that SQLite cannot read, as far as its structure tells."""
+    database = results / DATABASE
+    if not database.exists():
+        return False
+    try:
+        with closing(sqlite3.connect(f"file:{database.resolve()}?mode=ro", uri=True)) as connection:
+            return bool(connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",))
+    except sqlite3.OperationalError:  # locked, or not permitted
+        return False
+    except sqlite3.DatabaseError:
+        return True
+
+
 def _marks(results: Path) -> list[Path]:
     return sorted(results.glob(BEHIND + "*"))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import struct
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 import torch
 
 from dse.errors import UserError
-from dse.run import checkpoint, parquet
+from dse.run import checkpoint, parquet, tracking
 from dse.run.checkpoint import Checkpoints
 from dse.run.news import News
 from dse.run.record import Record
@@ -200,3 +202,16 @@ def test_flipped_bits_in_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixt
     said = capsys.readouterr().err.splitlines()
     assert len(said) == gone, "a line each"
     assert f"{path} is damaged, and removed: its trials go on from the checkpoint before, or start anew" in said
+
+
+def test_a_damaged_mlflow_database_is_told(tmp_path: Path) -> None:
+    assert not tracking.is_damaged(tmp_path)
+    with closing(sqlite3.connect(tmp_path / tracking.DATABASE)) as connection:
+        connection.execute("CREATE TABLE runs (name TEXT)")
+        connection.executemany("INSERT INTO runs VALUES (?)", [("x" * 500,)] * 100)
+        connection.commit()
+    assert not tracking.is_damaged(tmp_path)
+    content = (tmp_path / tracking.DATABASE).read_bytes()
+    for damaged in (b"", b"no database" + content[11:], content[:4096] + bytes(4096) + content[8192:], content[:-5000]):
+        (tmp_path / tracking.DATABASE).write_bytes(damaged)
+        assert tracking.is_damaged(tmp_path) == bool(damaged), "an empty one is new"
