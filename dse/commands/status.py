@@ -18,6 +18,7 @@ from dse.run.record import OK, STOPPED, Record
 from dse.run.search import all_asked, progress, so_far
 from dse.run.standing import Standing, duration
 from dse.run.store import Store, resolve
+from dse.sweep.labels import cut
 
 if TYPE_CHECKING:
     from dse.sweep import Sweep
@@ -89,7 +90,7 @@ def _one(store: Store, sweep: Sweep, found: Sequence[Record]) -> Iterator[str]:
         yield f"  search: {asked}"
     standing = Standing(sweep.cells, records.values(), 1)
     for task, (config, percent) in standing.best().items():
-        yield f"  best on {task}: {config}, {percent:+.2f} % from the baseline"
+        yield f"  best on {task}: {cut(config)}, {percent:+.2f} % from the baseline"
     left = standing.seconds_left()
     if standing.total and left is not None:
         yield f"  left: {standing.total} trials, {duration(left)} on one worker"
@@ -97,7 +98,7 @@ def _one(store: Store, sweep: Sweep, found: Sequence[Record]) -> Iterator[str]:
         record for cell in sweep.cells if (record := records.get(cell.uid)) and record.status not in (OK, STOPPED)
     ]
     for record in unusual[:_SHOWN]:
-        name = called(uids[record.uid].config, record.seed)
+        name = called(cut(uids[record.uid].config), record.seed)
         yield f"  {outcome(record)}: {record.uid} {record.task}, {name}: {reason(record)}"
     if len(unusual) > _SHOWN:
         yield f"  and {len(unusual) - _SHOWN} more without a final metric"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dse.alignment import apart
@@ -206,7 +207,7 @@ class Course:
         """What training decided about some members."""
         losses, shared = self.program.log.cpu(), provenance(self.program, self.stepper)
         for member in members:
-            own = _outcome(self._histories[member], losses[:, member].tolist(), self.program.pack.trials[member])
+            own = _outcome(self._histories[member], losses[:, member], self.program.pack.trials[member])
             facts = shared | {"position": member} | self._histories[member].missing
             self.results[self._order[member]] = own | {"pack": facts}
 
@@ -240,11 +241,16 @@ def _spared(history: History, name: str) -> Iterator[None]:
         history.missing[name] = last_line(f"{type(error).__name__}: {error}")
 
 
-def _outcome(history: History, losses: Sequence[float], trial: Trial) -> dict[str, Any]:
+def _outcome(history: History, losses: Tensor, trial: Trial) -> dict[str, Any]:
     steps = trial.training.steps
     last = min(history.stop[0] if history.stop else history.halted.get("step", steps) - 1, steps - 1)
     every = max(1, steps // _POINTS)
-    curve = [[step, losses[step]] for step in range(last + 1) if step % every == 0 or step == steps - 1]
+    shown = [*range(0, last + 1, every)]
+    if last == steps - 1 and last % every:
+        shown.append(last)
+    curve = [
+        [step, loss] for step, loss in zip(shown, losses[torch.tensor(shown, dtype=torch.int64)].tolist(), strict=True)
+    ]
     status = DIVERGED if history.stop else FAILED if history.error else STOPPED if history.halted else OK
     fields = {
         "status": status,

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,11 +51,14 @@ class Program:
         self._decayed = None if t.decayed == "all" else pack.layout.matrices()
         self._scaling_state = self._scaling.state(len(trials), pack.device) if self._scaling else {}
         every = [trial.training for trial in trials]
-        rates = [[one.lr_at(step) for one in every] for step in range(t.steps)]
-        self._lr = torch.tensor(rates, dtype=torch.float64, device=pack.device)
-        self._betas, self._decay, self._limit = (
+        kinds = [(one.warmup, one.schedule, one.final_lr) for one in every]
+        courses = {kind: one.course() for kind, one in dict(zip(kinds, every, strict=True)).items()}
+        self._courses = torch.from_numpy(np.stack([*courses.values()], axis=1)).to(pack.device)  # [steps, kinds]
+        self._course = torch.tensor([[*courses].index(kind) for kind in kinds], device=pack.device)
+        self._lr, self._betas, self._decay, self._limit = (
             torch.tensor(values, dtype=torch.float64, device=pack.device)
             for values in (
+                [[one.lr] for one in every],
                 [one.betas for one in every],
                 [[one.weight_decay] for one in every],
                 [[x.clip] for x in every],
@@ -147,8 +151,8 @@ class Program:
         self.alive.logical_and_(fine)
 
     def _hyper(self, now: Tensor) -> Hyper:
-        lr = self._lr.index_select(0, now.unsqueeze(0)).mT
-        return Hyper(lr, self._betas[:, :1], self._betas[:, 1:], self._decay, now)
+        share = self._courses.index_select(0, now.unsqueeze(0)).mT.index_select(0, self._course)
+        return Hyper(self._lr * share, self._betas[:, :1], self._betas[:, 1:], self._decay, now)
 
 
 def _known(option: str, name: str, names: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from dse.run.outcome import outcome, reason
 from dse.run.record import DIVERGED, FAILED, OK, STOPPED, Record
 from dse.run.standing import Standing, duration
+from dse.sweep.labels import cut
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -140,7 +141,7 @@ def details(standing: Standing) -> tuple[str, str, str]:
         f"{status} {standing.counts[status]}" for status in (OK, DIVERGED, STOPPED, FAILED) if standing.counts[status]
     ]
     counts += [f"other drivers {standing.others}"] if standing.others else []
-    best = [f"{task} {config} {percent:+.2g} %" for task, (config, percent) in standing.best().items()]
+    best = [f"{task} {cut(config)} {percent:+.2g} %" for task, (config, percent) in standing.best().items()]
     return (
         time_left(standing),
         "  ".join(counts),
@@ -163,4 +164,4 @@ def running(standing: Standing) -> str:
 
 def unusual(cell: Cell, record: Record) -> str:
     """One line about a trial that diverged or failed."""
-    return f"{outcome(record)}: {record.task} {cell.config} seed {record.seed} {reason(record)}"
+    return f"{outcome(record)}: {record.task} {cut(cell.config)} seed {record.seed} {reason(record)}"

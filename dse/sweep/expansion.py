@@ -9,6 +9,7 @@ from pathlib import Path
 from dse.sweep.axes import Dimension
 from dse.sweep.cells import Cell, Excluded, Sweep
 from dse.sweep.collector import Collector
+from dse.sweep.distinct import refuse_same_names
 from dse.sweep.draw import drawn, every
 from dse.sweep.maker import Pair
 from dse.sweep.reachable import check_reachable
@@ -37,6 +38,7 @@ def expand(spec: Spec) -> Sweep:
     listed: set[Setting] = set()
     if spec.search.needs_results:
         check_reachable(space)
+        refuse_same_names(spec, ())
         return _sweep(spec, space, {}, (), ())
     groups = _grid(space, listed) if spec.search.method == "grid" else _drawn(space)
     collector = Collector(space)
@@ -49,6 +51,7 @@ def expand(spec: Spec) -> Sweep:
     if not cells:
         text = f"nothing to run: all {len(excluded)} cells are excluded, the first because: {excluded[0].reason}"
         raise spec.at.error(text)
+    refuse_same_names(spec, cells)
     return _sweep(spec, space, groups, cells, excluded)
 
 

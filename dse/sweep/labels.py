@@ -37,6 +37,18 @@ def text_of(value: Any) -> str:
     return str(label)
 
 
+def cut(text: str, most: int = 80) -> str:
+    """The text, or its beginning and its end where it is longer than ``most`` characters.
+
+    >>> cut("a" * 50 + "b" * 50, 11)
+    'aaaaa…bbbbb'
+    """
+    if len(text) <= most:
+        return text
+    end = (most - 1) // 2
+    return f"{text[: most - 1 - end]}…{text[len(text) - end :]}"
+
+
 def call(name: str, parameters: Mapping[str, Any]) -> str:
     """``lm(size=small, steps=100)``, or just the name without parameters."""
     inner = ", ".join(f"{key}={text_of(value)}" for key, value in parameters.items())

@@ -49,7 +49,7 @@ def test_lists_from_yaml_become_tuples() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"steps": 0}, "steps is 0; valid: at least 1"),
+        ({"steps": 0}, "steps is 0; valid: from 1 to "),
         ({"steps": 1.5}, "steps must be a whole number"),
         ({"batch": True}, "batch must be a whole number"),
         ({"lr": -1}, "lr is -1"),
@@ -65,3 +65,22 @@ def test_lists_from_yaml_become_tuples() -> None:
 def test_out_of_range(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words.replace("?", r"\?")):
         Training(**{"steps": 1, "batch": 1, "lr": 1.0, **options})
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
+@pytest.mark.parametrize(("steps", "warmup"), [(1, 0.1), (2, 1.0), (7, 0.0), (997, 0.3), (70_001, 0.1)])
+def test_all_rates_at_once_are_those_of_the_steps(schedule: str, steps: int, warmup: float) -> None:
+    training = Training(steps=steps, batch=1, lr=3.1e-3, warmup=warmup, schedule=schedule, final_lr=0.07)
+    course = training.course()
+    assert [training.lr * share for share in course.tolist()] == [training.lr_at(step) for step in range(steps)]
+
+
+def test_ten_million_steps_are_no_lists() -> None:
+    course = Training(steps=10_000_000, batch=1, lr=1.0).course()
+    assert course.nbytes == 80_000_000
+    assert course[[0, 999_999, -1]].tolist() == pytest.approx([1e-6, 1.0, 0.1])
+
+
+def test_more_steps_than_fit_in_memory_are_refused() -> None:
+    with pytest.raises(UserError, match=r"training: steps is 1000000000000; valid: from 1 to 1e\+08"):
+        Training(steps=10**12, batch=1, lr=1.0)
