@@ -44,16 +44,19 @@ DataDir = Annotated[
 Workers = Annotated[
     int | None, typer.Option("--workers", "-w", min=1, help="Trials at a time (default: one per processor or GPU)")
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="Go on with a sweep of more than 100,000 cells")]
 RESULTS = Path("results")
 REPORTS = Path("reports")
 
 
 @app.command(epilog="Example: dse plan sweeps/quickstart.yaml")
-def plan(file: File, results: Results = RESULTS, data_dir: DataDir = None, workers: Workers = None) -> None:
+def plan(
+    file: File, results: Results = RESULTS, data_dir: DataDir = None, workers: Workers = None, yes: Yes = False
+) -> None:
     """Show what a sweep would run, what is done, what is left out and why, and how long it takes. Nothing runs."""
     from dse.commands import sweeps
 
-    sweeps.plan(file, results, data_dir, workers)
+    sweeps.plan(file, results, data_dir, workers, yes)
 
 
 @app.command(epilog="Examples: dse run sweeps/quickstart.yaml --workers 2 | dse run sweeps/mine.yaml --executor tune")
@@ -87,6 +90,7 @@ def run(
         str | None, typer.Option("--then", help="Shell command to run once every trial has a result", metavar="COMMAND")
     ] = None,
     track: Annotated[bool, typer.Option(help="Write each result to MLflow while the sweep runs")] = True,
+    yes: Yes = False,
 ) -> None:
     """Run every trial of a sweep that has no result yet. Running it again is the resume.
 
@@ -111,6 +115,7 @@ def run(
         then,
         track,
         gpus_per_worker,
+        yes,
     )
     raise typer.Exit(code)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dse.commandline import command
+from dse.commands.say import say
 from dse.errors import UserError
 from dse.report.power import ALPHA, MOST_SEEDS, POWER, Noise, noise
 from dse.report.table import tabulate
@@ -26,7 +27,7 @@ def power(file: Path, results: Path, gaps: Sequence[float] = ()) -> None:
 
     if wrong := [gap for gap in gaps if not (gap > 0 and math.isfinite(gap))]:
         raise UserError(f"a gap must be a positive number, in the metric's unit, not {wrong[0]:g}")
-    sweep = so_far(load_sweep(file), results)
+    sweep = so_far(load_sweep(file, say), results)
     table = tabulate(sweep, Store(results).records(brief=True))
     if not table.records:
         first = command("run", file, results=results)

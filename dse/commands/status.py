@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.commandline import command, first_run
+from dse.commands.say import say
 from dse.run.claims import at_work
 from dse.run.halving import final
 from dse.run.news import News
@@ -32,7 +33,7 @@ def status(file: Path | None, results: Path, watch: bool = False, every: float =
     from dse.sweep import load_sweep
 
     store = Store(results)
-    sweep = load_sweep(file) if file else None
+    sweep = load_sweep(file, say) if file else None
     if not watch:
         sweep = so_far(sweep, results) if sweep else None
         print(*_lines(store, sweep, store.records(_uids(sweep), brief=True)), sep="\n")

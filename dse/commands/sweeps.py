@@ -11,20 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from dse.commandline import DEFAULTS, STAYING, command
 from dse.commands.again import same, say_damage
+from dse.commands.say import say
 from dse.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from dse.run.summary import Summary
 
 
-def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None) -> None:
+def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None, yes: bool = False) -> None:
     from dse.run.halving import counted
     from dse.run.search import ahead, progress
     from dse.run.store import Store
-    from dse.sweep import estimate, load_sweep, make_plan, plan_text, probe_missing
+    from dse.sweep import MANY_CELLS, estimate, load_sweep, make_plan, plan_text, probe_missing
 
     store = Store(results)
-    sweep = ahead(load_sweep(file), store)
+    sweep = ahead(load_sweep(file, say, None if yes else MANY_CELLS), store)
     done = counted(sweep, sweep.cells, store)
     say_damage(store)
     todo = [cell for cell in sweep.cells if cell.uid not in done]
@@ -48,11 +49,12 @@ def run(
     then: str | None,
     track: bool,
     gpus: float = 1.0,
+    yes: bool = False,
 ) -> int:
     """Runs a sweep and says what came of it; the exit code, ``Summary.exit_code``."""
     from dse.run.engine import run_sweep
     from dse.run.store import Store
-    from dse.sweep import load_sweep
+    from dse.sweep import MANY_CELLS, load_sweep
 
     given: dict[str, Any] = {
         "results": results,
@@ -61,11 +63,11 @@ def run(
         "executor": executor,
         "device": device,
     }
-    given |= {"gpus_per_worker": gpus, "timeout": timeout, "no_track": not track}
+    given |= {"gpus_per_worker": gpus, "timeout": timeout, "no_track": not track, "yes": yes}
     staying = {name: str(given[name]) for name in STAYING if str(given[name]) not in (DEFAULTS.get(name), "None")}
     if data_dir:
         staying["data_dir"] = str(data_dir.resolve())
-    sweep = load_sweep(file)
+    sweep = load_sweep(file, say, None if yes else MANY_CELLS)
     summary = run_sweep(
         sweep,
         Store(results),
@@ -122,7 +124,7 @@ def report(file: Path, results: Path, out: Path) -> None:
     from dse.run.store import Store
     from dse.sweep import load_sweep
 
-    sweep = so_far(load_sweep(file), results)
+    sweep = so_far(load_sweep(file, say), results)
     if not sweep.cells:
         raise UserError(
             f"the search of {sweep.name} has asked for nothing yet; run: {command('run', file, results=results)}"

@@ -20,6 +20,7 @@ from dse.run.looks import series
 from dse.run.manifest import Entry
 from dse.run.record import FAILED, Record
 from dse.run.samples import distance, pictures
+from dse.sweep.labels import cut
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -150,7 +151,8 @@ def _start(record: Record) -> int:
 
 
 def _title(entry: Entry, record: Record) -> str:
-    return f"{entry.labels.get('task', record.task)} {entry.config} seed {record.seed}"
+    """At most about 250 characters, which is what MLflow's own databases hold."""
+    return f"{cut(str(entry.labels.get('task', record.task)))} {cut(entry.config, 140)} seed {record.seed}"
 
 
 def _params(entry: Entry, record: Record) -> list[Param]:

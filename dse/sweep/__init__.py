@@ -5,7 +5,7 @@ from dse.sweep.cell import baselines_at, cell_at
 from dse.sweep.cells import Cell, Excluded, Sweep
 from dse.sweep.editor import schema_json
 from dse.sweep.estimate import Timing, estimate, probe_missing
-from dse.sweep.expansion import expand, load_sweep, with_cells
+from dse.sweep.expansion import MANY_CELLS, expand, load_sweep, with_cells
 from dse.sweep.labels import Label, config_of
 from dse.sweep.plan import Count, Plan, make_plan
 from dse.sweep.probe import Probe, probe_seconds
@@ -15,6 +15,7 @@ from dse.sweep.search import Search
 from dse.sweep.space import Assignment, Space, Suggest
 
 __all__ = [
+    "MANY_CELLS",
     "Assignment",
     "Axis",
     "Cell",
