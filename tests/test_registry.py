@@ -18,7 +18,7 @@ from dse.gemm import Gemm
 from dse.quantizer import BFloat16, Identity, Quantizer
 from dse.recipe import Exempt, Recipe, override
 from dse.recipes import RECIPES
-from dse.registry import FAMILIES, FORMATS, build, to_data
+from dse.registry import FAMILIES, FORMATS, build, from_data, to_data
 from dse.techniques.accumulations import Accumulation
 from dse.techniques.choices import Choice
 from dse.techniques.conventions import Convention
@@ -195,3 +195,16 @@ def test_build_refuses_what_it_does_not_know() -> None:
         build(Recipe, {"fprop": 3}, "recipe")
     with pytest.raises(OptionError, match=r"recipe\.fprop\.lhs\.block: expected int, found 'x'"):
         build(Recipe, {"fprop": {"lhs": {"block": {"block": "x"}}}}, "recipe")
+
+
+def test_numbers_that_have_changed_are_other_trials() -> None:
+    """The version is part of the identity, read back where it is this one, and refused where it is another."""
+    data = to_data(RECIPES["four_over_six"].fprop.lhs)
+    assert data["block"]["choice"] == {"four_over_six": {"arithmetic": 2}}
+    old = {"block": {**data["block"], "choice": "four_over_six"}}
+    for form in (data, old):  # what was stored before, and what people write, is computed as it is now
+        assert from_data(Gemm, "lhs", form, "here") == RECIPES["four_over_six"].fprop.lhs
+    with pytest.raises(OptionError, match=r"here\.arithmetic: 1 is no longer computed, only 2; leave it out"):
+        from_data(BlockQuantizer, "choice", {"four_over_six": {"arithmetic": 1}}, "here")
+    with pytest.raises(OptionError, match="AbsMax has no option 'arithmetic'"):
+        from_data(BlockQuantizer, "statistic", {"absmax": {"arithmetic": 1}}, "here")
