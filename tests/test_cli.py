@@ -109,6 +109,35 @@ def test_exit_codes_say_how_a_sweep_ended(
     assert call(monkeypatch, *words, "--retry", "failed") == 0
 
 
+def test_a_damaged_table_is_said_and_its_trials_run_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    sweep, results, out = tmp_path / "sweep.yaml", tmp_path / "results", str(tmp_path / "reports")
+    sweep.write_text(SWEEP)
+    run = ["run", str(sweep), "--results", str(results), "--executor", "local", "--no-track"]
+    assert call(monkeypatch, *run) == 0
+    table = results / "trials.parquet"
+    content = bytearray(table.read_bytes())
+    content[200] ^= 1
+    table.write_bytes(content)
+    capsys.readouterr()
+    said = (
+        f"damaged, and left out: {table} row group 0 (2 trials): those trials count as not run, and `dse run` runs them"
+    )
+    assert call(monkeypatch, "status", str(sweep), "--results", str(results)) == 0
+    assert f"  {said}\n" in capsys.readouterr().out
+    assert call(monkeypatch, "report", str(sweep), "--results", str(results), "--out", out) == 0
+    assert capsys.readouterr().err == f"note: {said}\n"
+    assert call(monkeypatch, *run) == 0
+    captured = capsys.readouterr().out
+    assert f"note: {said}\n" in captured
+    assert "2 trials run" in captured
+    assert call(monkeypatch, "status", str(sweep), "--results", str(results)) == 0
+    assert "damaged" not in capsys.readouterr().out
+    (aside,) = (results / "damaged").iterdir()
+    assert aside.read_bytes() == content
+
+
 def test_the_options_of_every_axis_are_listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from math import inf
 from pathlib import Path
@@ -25,6 +25,7 @@ from dse.errors import UserError
 from dse.run.checkpoint import clean
 from dse.run.executors.base import Options, widest
 from dse.run.executors.local import LocalExecutor
+from dse.run.interrupt import Interrupt, Stopped, graceful
 from dse.run.packing import Queue
 from dse.run.parcel import Item, Job, jobs_of, read_parcel, write_parcel
 from dse.run.record import Record
@@ -45,12 +46,18 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Until:
-    """A moment of ``time.monotonic``, in the form in which executors ask whether to stop."""
+    """A moment of ``time.monotonic``, or a signal before it, in the form in which executors ask whether to stop."""
 
     end: float
+    signal: Interrupt = field(default_factory=Interrupt)
 
     def is_set(self) -> bool:
-        return time.monotonic() >= self.end
+        return self.signal.is_set() or time.monotonic() >= self.end
+
+    @property
+    def grace(self) -> float | None:
+        """Seconds that a running pack may take yet; None: as the options say."""
+        return self.signal.grace
 
 
 @dataclass(frozen=True)
@@ -95,21 +102,28 @@ def plan(files: Sequence[Path], out: Path, results: Path, tasks: Sequence[str] =
     return jobs
 
 
-def run(jobs: Sequence[Job], out: Path, options: Options, limits: Limits, say: Say = print) -> int:
-    """Trains what has no result in ``out`` yet; returns the number of trials left.
+def run(
+    jobs: Sequence[Job],
+    out: Path,
+    options: Options,
+    limits: Limits,
+    say: Say = print,
+    signal: Interrupt | None = None,
+) -> int:
+    """Trains what has no result in ``out`` yet; returns the number of trials left. ``signal``: ends it early.
 
     Checkpoints are kept in ``options.results``. A job that cannot run at all (missing data, say) is passed over.
     """
     store, start, left = Store(out), time.monotonic(), 0
-    options = replace(options, checkpoint=limits.grace)
+    options, signal = replace(options, checkpoint=limits.grace), signal or Interrupt()
     for job in jobs:
         done = store.done()
         items = [item for item in job.items if item.uid not in done]
         end = min(start + limits.seconds, time.monotonic() + limits.each)
-        if items and time.monotonic() < end:
+        if items and not Until(end, signal).is_set():
             say(f"== {time.monotonic() - start:.0f} s: {job.name}, {len(items)} trials")
             try:
-                _train(items, store, options, Until(end), limits.width(job.name), say)
+                _train(items, store, options, Until(end, signal), limits.width(job.name), say)
             except UserError as error:
                 say(f"   {error}")
             mine = store.records({item.uid for item in job.items}, brief=True)
@@ -145,7 +159,10 @@ def _train(items: Sequence[Item], store: Store, options: Options, until: Until, 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 when everything is done, 1 when trials are left, 2 for a mistake."""
+    """0 when everything is done, 1 when trials are left, 2 for a mistake, 128 plus a signal that ended it before.
+
+    At Ctrl-C, SIGTERM and SIGHUP what runs is finished, or leaves a checkpoint.
+    """
     given = _parser().parse_args(arguments)
     prepare()
     go_on_unheard()
@@ -168,9 +185,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seconds, worked = warm(packs, given.device, given.data_dir, given.ahead)
             print(f"kernels: {seconds:.0f} s, {worked} of {len(packs)} packs", flush=True)
             limits = replace(limits, seconds=limits.seconds - (time.monotonic() - start))
-        left = run(jobs, given.out, options, limits, lambda line: print(line, flush=True))
+        with graceful() as signal:
+            left = run(jobs, given.out, options, limits, lambda line: print(line, flush=True), signal)
         print(f"{left} trials left after {time.monotonic() - start:.0f} s; results in {given.out / 'shards'}")
-        return int(left > 0)
+        return 128 + signal.number if left and signal.number else int(left > 0)
+    except Stopped as stopped:
+        print(f"{stopped}; run the same command again to go on", file=sys.stderr)
+        return 128 + stopped.number
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

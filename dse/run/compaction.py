@@ -36,7 +36,7 @@ def merge(path: Path, shards: Sequence[Shard], resolve: Resolve) -> None:
         for some in _portions(line for s in shards for line in _counting(s, counting)):
             yield parquet.to_frame(some)
 
-    if packed and parquet.damage(path):
+    if parquet.damage(path):
         put_aside(path, path.parent)
     parquet.write(groups(), path)
 

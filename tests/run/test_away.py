@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ import pytest
 from dse.errors import UserError
 from dse.run import away
 from dse.run import warm as warm_module
+from dse.run.checkpoint import Checkpoints
 from dse.run.executors.base import Options
 from dse.run.parcel import read_parcel, write_parcel
 from dse.run.shards import shard_paths
@@ -180,3 +183,23 @@ def test_what_cannot_be_taken_along_is_said(tmp_path: Path) -> None:
     path.write_text(head + "probes: {every: 2}\nsearch: {method: grid, halving: {}}\n")
     assert away.plan([path], tmp_path / "p.json", tmp_path / "none", say=said.append)
     assert said == ["s: trained without its halving and probes"]
+
+
+def test_a_signal_ends_it_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, parcel, out = tmp_path / "small.yaml", tmp_path / "p.json", tmp_path / "out"
+    path.write_text(
+        "name: long\ntasks: [{regression: {training: {steps: 300000, batch: 8}}}]\nrecipes: [bf16]\nseeds: 1\n"
+    )
+    away.plan([path], parcel, tmp_path / "none")
+    real = Checkpoints.due
+    steps = list[int]()
+
+    def due(own: Checkpoints) -> bool:
+        steps.append(1)
+        if len(steps) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(own)
+
+    monkeypatch.setattr(Checkpoints, "due", due)
+    assert away.main(["run", str(parcel), "--out", str(out)]) == 128 + signal.SIGTERM
+    assert len(list(out.glob("checkpoints/*/step-*.pt"))) == 1
