@@ -1,7 +1,10 @@
-"""Random streams that are pure functions of their name: the same on every machine, worker, recipe and resume.
+"""Random streams that are pure functions of their name: the same for every worker, recipe and resume.
 
-Two kinds. What a trial draws in every step comes from Philox (`dse.random`) on the data's device, addressed by
-(seed, step, LAYER, point): a member of a pack draws what it draws alone, and a CUDA graph can hold the drawing. What is
+On any machine they have the same whole and uniform numbers; normal ones may differ in the last bit, between torch's
+instruction sets in more than that.
+
+Two kinds. What a trial draws in every step comes from Philox (`dse.random`) on the data's device, addressed by (seed,
+step, LAYER, point): a member of a pack draws what it draws alone, and a CUDA graph can hold the drawing. What is
 drawn once per data set (splits, the Gaussian teacher, held-out noise) comes from torch's CPU generator.
 
 LAYER lies far above the index of any layer of a model, so that batches and quantizers never share bits. The points:

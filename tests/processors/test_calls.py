@@ -24,7 +24,7 @@ from tests.processors.workloads import TASKS_OF_ALL_NETS, shrink
 MEMBERS = 7
 EXCEPT = {"embedding_dense_backward", "max_pool2d_with_indices_backward"}
 """Has all members' rows for an argument; does not add up, as windows do not overlap."""
-QUICK = ("diabetes", "linear", "vit", "gpt", "resnet")
+QUICK = ("diabetes", "vit")
 
 
 class Calls(TorchDispatchMode):

@@ -14,10 +14,17 @@ OWN: dict[str, Task[Any]] = {
     "diabetes": TASKS["regression"](source="diabetes"),
     "linear": TASKS["regression"](net="linear", noise=0.1),
 }
+QUICK = {("diabetes", 3), ("linear", 1), ("linear", 33)}
 
 
-@pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize(
+    ("name", "batch"),
+    [
+        pytest.param(name, batch, marks=[pytest.mark.slow] * ((name, batch) not in QUICK))
+        for name in OWN
+        for batch in BATCHES
+    ],
+)
 def test_a_record_in_a_pack_is_the_one_alone(name: str, batch: int) -> None:
     found = list(compared([OWN[name]], [batch]))
     assert found

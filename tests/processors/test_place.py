@@ -23,7 +23,7 @@ from dse.trial import Trial
 from tasks import Task
 from tasks.own import find
 from tests.processors.operations import DEPENDENT
-from tests.processors.workloads import TASKS_OF_ALL_NETS, shrink
+from tests.processors.workloads import REPEATED, TASKS_OF_ALL_NETS, shrink
 from tests.tasks.test_own import CODE, NAME
 
 LAYERS = "nn.Linear(2 * w, 2 * w), nn.ReLU(), nn.Linear(2 * w, n)"
@@ -34,7 +34,9 @@ def program(task: Task[Any]) -> Program:
     return Program([Trial(task, training, RECIPES["nvfp4"], seed) for seed in (0, 1)], task.load(), "cpu", False)
 
 
-@pytest.mark.parametrize("name", TASKS_OF_ALL_NETS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in REPEATED)) for name in TASKS_OF_ALL_NETS]
+)
 def test_the_tasks_here_use_none_of_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shrink(monkeypatch)
     assert _watched(program(TASKS_OF_ALL_NETS[name])) == []

@@ -33,7 +33,7 @@ TASKS_OF_ALL_NETS: dict[str, Task[Any]] = {
     "gpt": TASKS["lm"](size="nanogpt-gpu"),
     **{name: NETS[name] for name in ("cnn", "cnn-paper-cifar", "resnet", "unet", "qk-norm")},
 }
-REPEATED = ("regression", "diffusion", "lm", "cnn")
+REPEATED = ("regression", "diffusion", "lm", "cnn", "resnet", "unet")
 MIX = (
     *(RECIPES[name] for name in ("bf16", "nvfp4", "mxfp4_rht_sr", "quartet")),
     override(RECIPES["nvfp4_plain"], "attention", "same"),
