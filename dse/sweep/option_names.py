@@ -11,7 +11,7 @@ from dse.gemm import Gemm
 from dse.recipe import RECIPE_OPTIONS, SELECTORS, Exempt, is_option_path
 from dse.registry import FAMILIES
 from dse.sweep.labels import HEAD
-from dse.sweep.words import meant
+from dse.sweep.words import folded, meant
 from tasks import TASKS
 from tasks.base import Training
 
@@ -26,6 +26,27 @@ TASK_KEYS = ("training", "grid", "zip", "when")
 
 SINGULAR = {"task": "tasks", "recipe": "recipes", "baselines": "baseline", "includes": "include", "excludes": "exclude"}
 """Other numbers of the keys' words that mean one thing."""
+
+
+OTHERS = {"learning_rate": "lr", "batch_size": "batch", "num_steps": "steps"}
+"""Other people's words for training settings."""
+
+
+def setting(word: str) -> str:
+    """A training setting in its own spelling; any other word as it is."""
+    return str(meant(OTHERS.get(folded(word), word), training_settings()))
+
+
+def is_nested(path: str, value: object) -> bool:
+    """Whether ``{G: {rounding: ...}}`` was written for ``G.rounding``: options of points, and not a whole quantizer."""
+    kind = meant(path, tuple(SELECTORS))
+    if kind not in SELECTORS or not isinstance(value, dict) or not value:
+        return False
+    options = {f.name for cls in (BlockQuantizer, Gemm) for f in fields(cls)} - {"lhs", "rhs"}
+    return all(
+        meant(key.split(".")[0], option_words()) in options and not (key == "block" and isinstance(own, dict))
+        for key, own in value.items()
+    )
 
 
 @cache
@@ -76,7 +97,7 @@ def canonical_path(path: str, heads: bool = True) -> str:
     kind, dot, option = path.partition(".")
     kind = str(meant(kind, ("training", "task", *RECIPE_OPTIONS, *SELECTORS)))
     if kind == "training" and dot:
-        return f"training.{meant(option, training_settings())}"
+        return f"training.{setting(option)}"
     if kind == "task" and dot:
         return f"task.{meant(option, task_options())}"
     if dot:
@@ -85,7 +106,7 @@ def canonical_path(path: str, heads: bool = True) -> str:
         return whole if is_option_path(whole) else path
     if is_option_path(kind):
         return kind
-    found = [f"training.{name}" for name in (meant(path, training_settings()),) if name in training_settings()]
+    found = [f"training.{name}" for name in (setting(path),) if name in training_settings()]
     found += [f"task.{name}" for name in (meant(path, task_options()),) if name in task_options()]
     return found[0] if len(found) == 1 else path
 

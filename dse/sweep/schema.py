@@ -34,7 +34,8 @@ def _seeds(value: Any) -> Any:
             )
         return list(range(value))
     if not isinstance(value, list):
-        raise PydanticCustomError("sweep", "expected a number of seeds or a list of them, found {found}", _found(value))
+        text = "expected a number of seeds or a list of them, found {found}; seeds: 5 means [0, 1, 2, 3, 4]"
+        raise PydanticCustomError("sweep", text, _found(value))
     return value
 
 

@@ -12,7 +12,16 @@ from typing import Any
 
 from dse.errors import UserError, nearest
 from dse.recipes import RECIPES
-from dse.sweep.option_names import SINGULAR, TASK_KEYS, TOP_KEYS, canonical_path, owner_of, whole_option
+from dse.sweep.option_names import (
+    SINGULAR,
+    TASK_KEYS,
+    TOP_KEYS,
+    canonical_path,
+    is_nested,
+    owner_of,
+    setting,
+    whole_option,
+)
 from dse.sweep.ranges import ENDS, KINDS, PARTS
 from dse.sweep.source import At, Place, Source
 from dse.sweep.values import spelled
@@ -153,10 +162,10 @@ class _Writer:
         training: dict[str, _Item] = {}
         for key, own in _items(item.value, item.place):
             name = meant(key.removeprefix("task."), [*options, *TASK_KEYS])
-            setting = meant(key.removeprefix("training."), _TRAINING)
+            name_of = setting(key.removeprefix("training."))
             own_task = is_path(task) and key not in TASK_KEYS and not key.startswith("training.")
-            if name not in (*options, *TASK_KEYS) and setting in _TRAINING and not own_task:
-                self._once(training, setting, own, key)
+            if name not in (*options, *TASK_KEYS) and name_of in _TRAINING and not own_task:
+                self._once(training, name_of, own, key)
             else:
                 self._once(kept, name, own, key)
         make: dict[str, Callable[[_Item, Place], Any]] = {
@@ -225,7 +234,7 @@ class _Writer:
             return self._copy(item, to)
         found: dict[str, _Item] = {}
         for key, own in _items(item.value, item.place):
-            name = meant(key.removeprefix("training."), _TRAINING)
+            name = setting(key.removeprefix("training."))
             if name in _TRAINING and _is_list(name, own.value):
                 raise self._error(
                     own, f"training: {name} has several values; to vary it write grid: {{training.{name}: ...}}"
@@ -244,6 +253,8 @@ class _Writer:
         for key, own in _items(item.value, item.place):
             kind = meant(key, ("training", "task"))
             nested = isinstance(own.value, dict) and kind in ("training", "task")
+            nested = nested or (is_nested(key, own.value) and not _is_range(own.value))
+            kind = key if kind not in ("training", "task") else kind
             for path, inner in _items(own.value, own.place) if nested else [(key, own)]:
                 name = canonical_path(f"{kind}.{path}" if nested else path)
                 if name == "schedule" and _only(inner.value, SCHEDULES):
@@ -255,6 +266,10 @@ class _Writer:
         value = item.value
         if isinstance(value, dict) and any(key in ENDS for key in value):
             return self._range(path, item, to)
+        if isinstance(value, dict) and (log := value.keys() & {"loguniform", "log_uniform"}) and "log" not in value:
+            self.lines[*to, "log"] = self._line((*item.place, min(log)))
+            value = {"log" if key in log else key: own for key, own in value.items()}
+            return value if len(log) == 1 else self._copy(item, to)
         if isinstance(value, dict) and (_is_range(value) or not is_technique(value)):
             return self._copy(item, to)
         listed = [call(part) for part in split(value)] if isinstance(value, str) and value.strip() else value
@@ -318,8 +333,11 @@ class _Writer:
         if not isinstance(item.value, dict):
             return self._copy(item, to)
         found: dict[str, _Item] = {}
-        for key, own in _items(item.value, item.place):
-            self._once(found, key if key in others else canonical_path(key, heads=not others), own, key)
+        for path, whole in _items(item.value, item.place):
+            nested = others and is_nested(path, whole.value)
+            for key, own in _items(whole.value, whole.place) if nested else [(path, whole)]:
+                key = f"{path}.{key}" if nested else key
+                self._once(found, key if key in others else canonical_path(key, heads=not others), own, key)
         return {
             name: self._copy(own if name in others else _Item(spelled(name, own.value), own.place), (*to, name))
             for name, own in found.items()

@@ -54,6 +54,18 @@ SAME = {
     "nested axes": (HEAD + "grid: {training: {lr: [1e-3], batch: [8, 16]}}\n", HEAD + "grid: {training.lr: [1e-3], training.batch: [8, 16]}\n"),
     "values with commas": (HEAD + "grid: {lr: '1e-3, 3e-3', G.rounding: nearest_even, '*.block': '16,32'}\n", HEAD + "grid: {training.lr: [1e-3, 3e-3], G.rounding: [nearest_even], '*.block': [16, 32]}\n"),
     "one value": (HEAD + "grid: {'*.block': 16, wgrad.rotation: {hadamard: {size: 32}}}\n", HEAD + "grid: {'*.block': [16], wgrad.rotation: [{hadamard: {size: 32}}]}\n"),
+    "nested points": (
+        HEAD + "grid: {G: {rounding: [nearest_even, stochastic]}, '*': {block: [16]}}\nbaseline: {recipe: mxfp8, W: {rounding: nearest_even}}\n",
+        HEAD + "grid: {G.rounding: [nearest_even, stochastic], '*.block': [16]}\nbaseline: {recipe: mxfp8, W.rounding: nearest_even}\n",
+    ),
+    "other people's words": (
+        HEAD + "learning_rate: 1e-3\ngrid: {batch_size: [8]}\n",
+        HEAD + "training: {lr: 1e-3}\ngrid: {training.batch: [8]}\n",
+    ),
+    "other people's ranges": (
+        HEAD + "search: {method: random, trials: 4}\ngrid: {lr: {loguniform: [1e-4, 1e-2]}}\n",
+        HEAD + "search: {method: random, trials: 4}\ngrid: {training.lr: {log: [1e-4, 1e-2]}}\n",
+    ),
     "betas": (HEAD + "grid: {betas: [0.9, 0.95]}\n", HEAD + "grid: {training.betas: [[0.9, 0.95]]}\n"),
     "objects as they are printed": (
         HEAD + "grid: {wgrad.rotation: [none, 'hadamard(size=32, signs=fixed)']}\nexclude: [{wgrad.rotation: 'hadamard(size=32, signs=fixed)', recipe: mxfp4}]\n",
@@ -97,7 +109,17 @@ def test_a_shorthand_means_its_canonical_form(sweep: Callable[[str], Sweep], sho
     assert found == content(sweep(canonical))
 
 
-WORDS = {"case of keys", "case of names", "case of paths and values", "numbers in quotes", "yes and no", "merge keys"}
+WORDS = {
+    "nested points",
+    "other people's words",
+    "other people's ranges",
+    "case of keys",
+    "case of names",
+    "case of paths and values",
+    "numbers in quotes",
+    "yes and no",
+    "merge keys",
+}
 """Other spellings of a word: the loader takes them, and an editor marks them, as it should."""
 
 
