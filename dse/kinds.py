@@ -68,6 +68,7 @@ def routed(experts: Any) -> float:
 
 
 LINEAR = Kind(lambda m: [(m.out_features, m.in_features)], first=True)
+DERIVED_LINEAR = Kind(lambda m: [(m.out_features, m.in_features)])
 CONV2D = Kind(_convolution, "output pixel", first=True)
 CONVOLUTION = Kind(_convolution, "output pixel")
 TRANSPOSED_CONVOLUTION = Kind(_transposed_convolution, "input pixel")
@@ -84,6 +85,7 @@ KINDS: dict[str, Kind] = {
     "torch.nn.modules.conv.ConvTranspose2d": TRANSPOSED_CONVOLUTION,
     "torch.nn.modules.activation.MultiheadAttention": HEADS,
     "transformers.pytorch_utils.Conv1D": TRANSPOSED_LINEAR,
+    "transformers.models.falcon.modeling_falcon.FalconLinear": DERIVED_LINEAR,  # x W^T + b, in two roundings
 }
 """What is quantized, by class; see also ``_layout`` for experts."""
 

@@ -20,7 +20,7 @@ from dse.kinds import is_first
 from dse.layers.encoder import keep_from_fusing
 from dse.quantized_layer import QuantizedLayer, check_input, in_phase
 from dse.recipe import Recipe
-from dse.select import Where, attending, checked, choice, layer_names, refuse, require_some, swap
+from dse.select import Where, attending, checked, choice, doubts, refuse, require_some, swap
 from dse.site import Site, linear
 from dse.skipping import Sampled, finite_gradients
 from dse.techniques.schedules.base import PHASES, Watch
@@ -103,7 +103,8 @@ def quantize_(
     - ``exempt`` holds name patterns (``head``, ``blocks.0.*``; one may stand alone) of layers that stay as they are;
       the recipe's own ``exempt`` counts among what is left, of which ``first`` and ``last`` count layers of all kinds;
     - ``unsupported``: what becomes of layers that hold weights and cannot be quantized (``nn.LSTM``, subclasses of
-      ``nn.Linear``, unknown stacks of matrices): 'raise' refuses the model, 'leave' leaves them, named in the table.
+      ``nn.Linear``, unknown stacks of matrices, layers whose weight is read where they should be called as in Mamba's
+      fused kernels): 'raise' refuses the model, 'leave' leaves them, named in the table.
 
     Parameters keep their identity and names, so optimizers and checkpoints are unaffected. A linear's or plain 2-D
     convolution's random stream is its index among all of these, whether or not others are exempt; the other kinds
@@ -132,11 +133,9 @@ def quantize_(
     device = next(model.parameters()).device
     swap(model, {plain: QuantizedAttention(plain, recipe, index).to(device) for plain, index in heads.items()})
     keep_from_fusing(model)
-    if recipe.exempt.names and not any(recipe.exempt.named(name) for name in layer_names(model)):
-        patterns = ", ".join(map(repr, recipe.exempt.names))
-        text = f"recipe {recipe.name!r} leaves out layers named {patterns}, and {type(model).__name__} has none"
+    for text in doubts(model, recipe, found):
         warnings.warn(text, stacklevel=2)
-    note(model, found.left)
+    note(model, {**found.left, **found.refused})
     if verbose:
         print(coverage(model).table())
     return model

@@ -11,6 +11,7 @@ from torch import nn
 
 from dse.errors import UserError, nearest
 from dse.kinds import gemms, is_first, is_quantized, kind_of, matrices, refusal
+from dse.readers import readers
 from dse.recipe import Recipe
 
 Plain = nn.Linear | nn.Conv2d
@@ -27,12 +28,14 @@ class Choice:
     """What a recipe does with a model's layers.
 
     ``kept``: what is quantized, with the numbers of its random streams; ``left``: by name, why a layer that could be
-    quantized is not; ``refused``: by name, why a layer cannot be.
+    quantized is not; ``refused``: by name, why a layer cannot be; ``doubtful``: by name, the method that reads the
+    weight of a layer that its class also calls.
     """
 
     kept: Mapping[Any, int]
     left: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
+    doubtful: Mapping[str, str] = field(default_factory=dict)
 
 
 def linears(model: nn.Module) -> dict[Plain, int]:
@@ -70,20 +73,24 @@ def choice(model: nn.Module, recipe: Recipe, where: Where | None = None, exempt:
             left[name] = f"exempt {pattern!r}"
         elif where is not None and not where(name, module):
             left[name] = "where"
-    out = {named[name] for name in left}
+    read = {name: how for name, how in readers(model).items() if name in named and name not in left}
+    refused = {
+        name: f"{method} reads its weight instead of calling it" for name, (method, calls) in read.items() if not calls
+    }
+    out = {named[name] for name in (*left, *refused)}
     rank = {module: i for i, module in enumerate(dict.fromkeys(m for m in named.values() if m not in out))}
     for name, module in named.items():
         if module in rank and recipe.exempt.covers(rank[module], len(rank), name):
             left[name] = f"exempt by the recipe: {recipe.exempt.reason(rank[module], len(rank), name)}"
-    out = {named[name] for name in left}
+    out |= {named[name] for name in left}
     numbers = _numbered(model)
     kept = {module: numbers[module] for module in rank if module not in out}
     if recipe.weights:
         weights = [id(p) for module in kept for _, p in matrices(module, inside=True)]
         if len(set(weights)) < len(weights):
             raise UserError("two linears share one weight: the recipe's weight rule would act on it twice")
-    refused = {name: why for name, m in holders(model) if (why := refusal(m)) and not match(name, exempt)}
-    return Choice(kept, left, refused)
+    refused |= {name: why for name, m in holders(model) if (why := refusal(m)) and not match(name, exempt)}
+    return Choice(kept, left, refused, {name: method for name, (method, calls) in read.items() if calls})
 
 
 def holders(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -156,6 +163,20 @@ def require_some(model: nn.Module, found: Choice, heads: Mapping[Any, int]) -> N
         reasons = ", ".join(dict.fromkeys(found.left.values()))
         raise UserError(f"nothing of {name} would be quantized: all {len(found.left)} layers are left out ({reasons})")
     raise UserError(f"{name} has no layer to quantize, such as nn.Linear")
+
+
+def doubts(model: nn.Module, recipe: Recipe, found: Choice) -> Iterator[str]:
+    """What a user should look at, though nothing is wrong for sure."""
+    name = type(model).__name__
+    if recipe.exempt.names and not any(recipe.exempt.named(layer) for layer in layer_names(model)):
+        patterns = ", ".join(map(repr, recipe.exempt.names))
+        yield f"recipe {recipe.name!r} leaves out layers named {patterns}, and {name} has none"
+    if found.doubtful:
+        some = ", ".join(dict.fromkeys(f"{starred(layer)} ({how})" for layer, how in found.doubtful.items()))
+        yield (
+            f"layers of {name} are called, and in places their weights are read: {some}; "
+            "dse.bypass.bypassed(model, ...) tells which of both happens"
+        )
 
 
 def starred(name: str) -> str:

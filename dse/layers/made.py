@@ -14,6 +14,7 @@ from dse.layers.convolution import (
 )
 from dse.layers.experts import experts_class
 from dse.layers.heads import QuantizedMultiheadAttention
+from dse.linear import QuantizedLinear
 
 MADE: dict[str, type[Any]] = {
     "torch.nn.modules.conv.Conv1d": QuantizedConv1d,
@@ -22,8 +23,9 @@ MADE: dict[str, type[Any]] = {
     "torch.nn.modules.conv.ConvTranspose1d": QuantizedConvTranspose1d,
     "torch.nn.modules.conv.ConvTranspose2d": QuantizedConvTranspose2d,
     "torch.nn.modules.activation.MultiheadAttention": QuantizedMultiheadAttention,
+    "transformers.models.falcon.modeling_falcon.FalconLinear": QuantizedLinear,
 }
-"""The quantized class of each plain one of torch."""
+"""The quantized class of each plain one."""
 
 
 def made(plain: Any) -> type[Any]:

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dse.bypass import bypassed
+from dse.coverage import coverage
+from dse.errors import UserError
 from dse.linear import quantize_, set_clock
 from dse.recipes import RECIPES
 from tests.layers.zoo import ZOO, Subject
@@ -40,11 +42,45 @@ class Tied(nn.Module):
         return y.double() @ self.last.weight.double().T
 
 
+class Hidden(Tied):
+    """Reads the weights where their names do not say so."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = [layer.weight for layer in self.children()]
+        return F.linear(self.first(x), weights[1]).double() @ weights[2].double().T
+
+
+class Both(Tied):
+    """Calls a layer, or reads its weight; its dtype is nobody's concern."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x.to(self.first.weight.dtype))
+        return self.last(self.head(x) if self.training else x @ self.head.weight)
+
+
 def test_a_layer_that_is_read_and_not_called_is_found() -> None:
-    model = quantize_(Tied(), RECIPES["nvfp4"])
+    """By what is computed."""
+    model = quantize_(Hidden(), RECIPES["nvfp4"])
     found = bypassed(model, normal(3, 16))
     assert found.keys() == {"head", "last"}
     assert found["last"] == "mm"
+
+
+def test_a_layer_whose_weight_is_read_in_the_source_is_refused() -> None:
+    model = nn.ModuleDict({"a": Tied(), "b": Tied()})
+    with pytest.raises(
+        UserError, match=r"4 layers .* a\.head \(Linear: Tied\.forward reads its weight instead of calling"
+    ):
+        quantize_(model, RECIPES["nvfp4"])
+    quantize_(model, RECIPES["nvfp4"], unsupported="leave")
+    assert [row.name for row in coverage(model).quantized] == ["a.first", "b.first"]
+    assert coverage(model).left[0].why == "Tied.forward reads its weight instead of calling it"
+    assert bypassed(model["a"], normal(3, 16)) == {}
+    quantize_(Tied(), RECIPES["nvfp4"], exempt=["head", "last"])
+    with pytest.warns(UserWarning, match=r"in places their weights are read: head \(Both\.forward\)"):
+        both = quantize_(Both(), RECIPES["nvfp4"])
+    assert bypassed(both, normal(3, 16)) == {}
+    assert bypassed(both.eval(), normal(3, 16)).keys() == {"head"}
 
 
 def encoder(**options: Any) -> nn.TransformerEncoder:
