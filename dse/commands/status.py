@@ -20,6 +20,7 @@ from dse.run.search import all_asked, progress, so_far
 from dse.run.standing import Standing, duration
 from dse.run.store import Store, resolve
 from dse.sweep.labels import cut
+from dse.sweep.pace import newest_device
 
 if TYPE_CHECKING:
     from dse.sweep import Sweep
@@ -89,12 +90,12 @@ def _one(store: Store, sweep: Sweep, found: Sequence[Record]) -> Iterator[str]:
     yield f"{sweep.name}: {len(records)} of {len(sweep.cells)} trials done" + _counts(list(records.values()))
     if asked := progress(sweep, store.folder):
         yield f"  search: {asked}"
-    standing = Standing(sweep.cells, records.values(), 1)
+    standing = Standing(sweep.cells, records.values(), 1, newest_device(records.values()))
     for task, (config, percent) in standing.best().items():
         yield f"  best on {task}: {cut(config)}, {percent:+.2f} % from the baseline"
     left = standing.seconds_left()
     if standing.total and left is not None:
-        yield f"  left: {standing.total} trials, {duration(left)} on one worker"
+        yield f"  left: {standing.total} trials, {duration(left)} on one worker, {standing.basis}"
     unusual = [
         record for cell in sweep.cells if (record := records.get(cell.uid)) and record.status not in (OK, STOPPED)
     ]

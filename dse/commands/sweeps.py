@@ -100,7 +100,7 @@ def run(
         print(f"missing:   {summary.left} trials have no result, though the sweep has ended; go on with: {same()}")
     if summary.failed:
         named, again = command("status", file, results=results), command("run", file, **given, retry="failed")
-        print(f"failed:    {named}   names them\n           {again}   runs them again")
+        print(f"failed:    {named}\nagain:     {again}")
     print(f"report:    {command('report', file, results=results)}")
     print(f"dashboard: {command('dashboard', results=results)}", flush=True)
     if then and not summary.stopped and not missing:

@@ -28,6 +28,7 @@ from dse.run.session import Session
 from dse.run.store import Store
 from dse.run.summary import Summary, summarize
 from dse.run.tracking import mark
+from dse.sweep.pace import device_kind
 
 if TYPE_CHECKING:
     from dse.sweep import Cell, Sweep
@@ -83,7 +84,7 @@ def run_sweep(
     elif own := rule(sweep):
         rungs = Rungs(own, cells, _staying(cells, store, retry))
     retried = [cell.uid for cell in pending if cell.uid in done]
-    run = Session(sweep, store, cells, pending, runner, news, track, search, rungs, retried)
+    run = Session(sweep, store, cells, pending, runner, news, track, search, rungs, retried, device_kind(device))
     signal = run.go(progress, track)
     notes = [*run.notes, *(_compact(store) if compact and signal not in URGENT else [])]
     cells = search.sweep.cells if search else cells

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _INTERVAL = 10.0  # seconds between plain lines at first; later they get rarer
 _SHARE = 0.05  # of the trials, after which a plain line is due as well
 _DETAILS = 1.0  # seconds between looks at the whole standing, whose cost grows with the sweep
+_LONGEST = 240  # characters of a reason
 _SHOWN = 5  # failed and diverged trials that get a line of their own
 
 
@@ -164,4 +165,6 @@ def running(standing: Standing) -> str:
 
 def unusual(cell: Cell, record: Record) -> str:
     """One line about a trial that diverged or failed."""
-    return f"{outcome(record)}: {record.task} {cut(cell.config)} seed {record.seed} {reason(record)}"
+    said = reason(record)
+    said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."
+    return f"{outcome(record)}: {record.task} {cut(cell.config)} seed {record.seed} {said}"

@@ -60,6 +60,7 @@ class Session:
         search: SearchLoop | None = None,
         rungs: Rungs | None = None,
         retried: Collection[str] = (),
+        device: str | None = None,
     ) -> None:
         self._sweep, self._store, self._pending, self._runner = sweep, store, pending, runner
         self.notes = _damage(store)
@@ -74,7 +75,7 @@ class Session:
         self._manifest = Manifest.of(sweep, store.folder)
         self._manifest.write(store.folder)
         self._claims = Claims(store.folder)
-        self.standing = Standing(cells, self._known, runner.workers)
+        self.standing = Standing(cells, self._known, runner.workers, device)
         name = _configuration if isinstance(runner, Judge) else None
         queue = Queue([] if rungs else pending, runner.limit, name=name)
         self._search, self._brief, self._rungs = search, not track, rungs

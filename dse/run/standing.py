@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from statistics import fmean, median
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from dse.run.gaps import gap
 from dse.run.record import Record
+from dse.sweep.pace import Key, Keys, Pace
 
 if TYPE_CHECKING:
     from dse.sweep import Cell
@@ -27,15 +28,17 @@ class _Mark(NamedTuple):
 
 
 class Standing:
-    """Fed with every record of a sweep, those of earlier runs first."""
+    """Fed with every record of a sweep, those of earlier runs first. ``device``: kind of the one that it runs on."""
 
-    def __init__(self, cells: Sequence[Cell], known: Iterable[Record], workers: int) -> None:
+    def __init__(self, cells: Sequence[Cell], known: Iterable[Record], workers: int, device: str | None = None) -> None:
         self._groups: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
         self._marks: dict[str, _Mark] = {}
         self._workers = workers
-        self._seconds: dict[str, list[float]] = defaultdict(list)
-        self._waiting: Counter[str] = Counter()
-        self._open: dict[str, str] = {}  # uid -> task, of the trials without a result
+        self._pace, self._texts = Pace(device), Keys()
+        self._keys: dict[str, Key] = {}  # uid -> what decides the trial's time
+        self._shared: dict[Key, Key] = {}
+        self._waiting: Counter[Key] = Counter()
+        self._open: set[str] = set()  # the trials without a result
         self.total = 0
         self.grow(cells, known)
         self.counts: Counter[str] = Counter()  # by status, of this run
@@ -48,11 +51,13 @@ class Standing:
         for cell in cells:
             if not cell.is_baseline:
                 self._groups[str(cell.labels["task"]), cell.config].append((cell.uid, cell.baseline_uid))
+            key = self._texts.of(cell.trial.spec)
+            self._keys[cell.uid] = self._shared.setdefault(key, key)
         for record in known:
             self._note(record)
-        new = {c.uid: c.trial.task.name for c in cells if c.uid not in self._marks and c.uid not in self._open}
+        new = {cell.uid for cell in cells if cell.uid not in self._marks and cell.uid not in self._open}
         self._open |= new
-        self._waiting += Counter(new.values())
+        self._waiting += Counter(self._keys[uid] for uid in new)
         self.total += len(new)
 
     @property
@@ -73,9 +78,10 @@ class Standing:
     def add(self, record: Record, mine: bool = True) -> None:
         """A trial is finished, by this driver or another one; a second result of it counts no second time."""
         self._note(record)
-        if (task := self._open.pop(record.uid, None)) is None:
+        if record.uid not in self._open:
             return
-        self._waiting[task] -= 1
+        self._open.discard(record.uid)
+        self._waiting[self._keys[record.uid]] -= 1
         if mine:
             self.counts[record.status] += 1
         else:
@@ -88,19 +94,36 @@ class Standing:
             self._since = time.monotonic()
 
     def seconds_left(self) -> float | None:
-        """From the median time of each task's trials, and what the running ones have done.
+        """From the times of like trials that were completed (``Pace``), and what the running ones have done.
 
-        Tasks of which none has finished yet count like the average of the others. Before any has finished, the first
+        Trials like which none has been completed yet count like the mean of the others. Before any has been, the first
         packs' pace tells; None before there is one.
         """
-        known = {task: median(seconds) for task, seconds in self._seconds.items() if seconds}
-        if known:
-            usual = fmean(known.values())
-            left = sum(known.get(task, usual) * count for task, count in self._waiting.items())
+        if self._pace.trials:
+            known, like = self._known()
+            usual = known / like if like else self._pace.mean
+            left = known + usual * (self._waiting.total() - like)
             return max(0.0, left - usual * self.under_way) / self._workers
         if self._since is None or self.under_way <= _TOLD * self.busy:
             return None
         return (time.monotonic() - self._since) * (self.total - self.under_way) / self.under_way
+
+    @property
+    def basis(self) -> str:
+        """What ``seconds_left`` is based on, in words."""
+        trials, unlike = self._pace.trials, self._waiting.total() - self._known()[1]
+        if not trials:
+            return "the first packs' pace"
+        said = f"from {trials} completed trial{'s' * (trials != 1)} on a {self._pace.device or 'device'}"
+        return said + (f"; {unlike} like none of them count as their mean" if unlike else "")
+
+    def _known(self) -> tuple[float, int]:
+        """Seconds of the waiting trials like which some were completed, and how many they are."""
+        seconds, like = 0.0, 0
+        for key, count in self._waiting.items():
+            if count and (own := self._pace.of(key)):
+                seconds, like = seconds + own.seconds * count, like + count
+        return seconds, like
 
     def best(self) -> dict[str, tuple[str, float]]:
         """Task -> (config, mean gap to the baseline in percent) with the smallest gap so far."""
@@ -113,7 +136,7 @@ class Standing:
 
     def _note(self, record: Record) -> None:
         self._marks[record.uid] = _Mark(record.metric, record.metric_initial)
-        self._seconds[record.task].append(record.seconds)
+        self._pace.note(record, self._keys.get(record.uid))
 
     def _mean_gap(self, uids: Sequence[tuple[str, str]]) -> float | None:
         """Over the seeds that have run; None when there is none, or when any of them diverged or failed."""

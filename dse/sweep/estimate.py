@@ -9,29 +9,19 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Any
 
 from dse.errors import UserError
 from dse.sweep.cells import Cell
+from dse.sweep.pace import Keys, Measured, Pace, newest_device
 from dse.sweep.probe import Probe, probe_seconds
 from tasks.base import Training
 
-MEASURED, SIMILAR, PROBED = "measured", "similar", "probed"
-"""The same trial with any seed; the same task and training with other recipes; a few steps timed just now."""
+PROBED = "probed"
+"""A few steps timed just now; the other sources are those of ``dse.sweep.pace``."""
 
 
 _Key = tuple[str, ...]
-
-
-class Measured(Protocol):
-    """What history must tell: `dse.run.record.Record` does."""
-
-    @property
-    def status(self) -> str: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def trial(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -42,23 +32,18 @@ class Timing:
     source: str
 
 
-def estimate(cells: Iterable[Cell], history: Iterable[Measured]) -> dict[str, Timing]:
-    """uid -> timing, for every cell that history can tell about. Only trials that ran to their end count."""
-    same: dict[_Key, list[float]] = defaultdict(list)
-    similar: dict[_Key, list[float]] = defaultdict(list)
-    past = _Texts()
-    for record in history:
-        if record.status == "ok" and record.seconds > 0:
-            same[past.of(record.trial, "task", "options", "training", "recipe")].append(record.seconds)
-            similar[past.of(record.trial, "task", "options", "training")].append(record.seconds)
-    exactly = {key: Timing(fmean(seconds), MEASURED) for key, seconds in same.items()}
-    nearly = {key: Timing(fmean(seconds), SIMILAR) for key, seconds in similar.items()}
-    texts, found = _Texts(), {}
-    for cell in cells if similar else ():
-        near = texts.of(cell.trial.spec, "task", "options", "training")
-        if near in nearly:
-            exact = texts.of(cell.trial.spec, "task", "options", "training", "recipe")
-            found[cell.uid] = exactly.get(exact) or nearly[near]
+def estimate(cells: Iterable[Cell], history: Iterable[Measured], device: str | None = None) -> dict[str, Timing]:
+    """uid -> timing, for every cell that history can tell about: see ``Pace``. ``device``: the kind (cpu, gpu) of the
+    trials that count, by default of the one that was completed last."""
+    records, pace, keys = list(history), Pace(device), Keys()
+    if device is None:
+        pace.device = newest_device(record for record in records if hasattr(record, "device"))
+    for record in records:
+        pace.note(record)
+    found = {}
+    for cell in cells if pace.trials else ():
+        if own := pace.of(keys.of(cell.trial.spec)):
+            found[cell.uid] = Timing(own.seconds, own.source)
     return found
 
 

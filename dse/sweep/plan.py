@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dse.sweep.cells import Cell, Sweep
-from dse.sweep.estimate import MEASURED, PROBED, SIMILAR, Timing
+from dse.sweep.estimate import PROBED, Timing
 from dse.sweep.labels import Label
+from dse.sweep.pace import MEASURED, SIMILAR
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class Plan:
 
 
 _SAID = {
-    MEASURED: "measured on earlier runs",
-    SIMILAR: "measured on the same task with other recipes",
+    MEASURED: "by completed trials of the same recipe",
+    SIMILAR: "by completed trials of the same task with other recipes",
     PROBED: "estimated from a few steps",
 }
 

@@ -70,8 +70,8 @@ def test_estimates_from_history(sweep: Load) -> None:
     assert plan.seconds == 4.0 * len(images)
     assert plan.unknown == len(cells) - len(images)
     assert plan.duration(2) == (
-        "about 16 s on 2 workers (2 measured on earlier runs, "
-        "6 measured on the same task with other recipes, 10 not counted)"
+        "about 16 s on 2 workers (2 by completed trials of the same recipe, "
+        "6 by completed trials of the same task with other recipes, 10 not counted)"
     )
 
 

@@ -17,7 +17,8 @@ PATIENCE = 3
 MOST = 12
 """Deaths of each worker in a row after which a sweep ends: bisection of the widest pack takes ten."""
 WHY = "Ray ended its worker because the machine was low on memory"
-_SIGNS = ("low on memory", "out_of_memory", "oom kill", "outofmemoryerror")
+_SIGNS = ("low on memory", "node_out_of_memory", "outofmemoryerror")
+"""Not 'OOM killer': Ray's advice on any death names it among the causes."""
 _ADVICE = (". Some common causes", " Some common causes", " There are some potential root causes", " Refer to ")
 _DETAIL = "Worker exit detail:"
 
