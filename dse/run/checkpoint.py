@@ -4,7 +4,7 @@ KEY names the members. A file appears whole or not at all (written beside, flush
 a damaged one is removed, with a line on standard error: the one before is used, or none. Members are independent, so
 each is found wherever a pack that it was in has left it; but packs that judge themselves (``halving``) compare
 neighbors, so theirs are for the very same trials only. Files of another torch, arithmetic, device, kernels or data mean
-nothing.
+nothing; those of another processor are gone on from, with a warning (``dse.run.trail``).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processors.branches import ALL, MOST, Branch, environment, missing
+from tests.processors.branches import ALL, MOST, Branch, branch, environment, missing
 
 ROOT = Path(__file__).parents[2]
 EVERYTHING = (
@@ -63,3 +63,8 @@ def test_members_are_trials_alone(one: Branch, libraries: Path) -> None:
 def test_every_equality(one: Branch, libraries: Path) -> None:
     command = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", *EVERYTHING)
     child(one, libraries, *command)
+
+
+def test_the_maker_is_told(libraries: Path) -> None:
+    code = "import ctypes; assert ctypes.CDLL(None).mkl_serv_intel_cpu_true() == 0"
+    child(branch("other"), libraries, "-c", code)
