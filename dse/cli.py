@@ -102,21 +102,24 @@ def run(
     from dse.terminal import go_on_unheard
 
     go_on_unheard()
-    code = sweeps.run(
-        file,
-        results,
-        data_dir,
-        workers,
-        executor.value,
-        device,
-        only or [],
-        retry.value,
-        timeout,
-        then,
-        track,
-        gpus_per_worker,
-        yes,
-    )
+    try:
+        code = sweeps.run(
+            file,
+            results,
+            data_dir,
+            workers,
+            executor.value,
+            device,
+            only or [],
+            retry.value,
+            timeout,
+            then,
+            track,
+            gpus_per_worker,
+            yes,
+        )
+    except KeyboardInterrupt as stopped:  # typer would end without a word
+        code = _stopped(stopped)
     raise typer.Exit(code)
 
 
@@ -275,6 +278,15 @@ def bench_sweep(device: Device = "auto", out: Out = None, quick: Quick = False, 
     command.sweep(device, out, quick, trials)
 
 
+def _stopped(stopped: KeyboardInterrupt) -> int:
+    """One line about a run that ended at once, and its exit code."""
+    from dse.commands.again import same
+
+    number = getattr(stopped, "number", SIGINT)
+    typer.echo(f"stopped by {Signals(number).name}; go on with: {same()}", err=True)
+    return 128 + number
+
+
 def main() -> None:
     """Entry point: a mistake of the user's is one line on stderr and exit code 2, never a traceback."""
     from dse.terminal import prepare
@@ -285,12 +297,6 @@ def main() -> None:
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt as stopped:
-        from dse.commands.again import same
-
-        number = getattr(stopped, "number", SIGINT)
-        typer.echo(f"stopped by {Signals(number).name}; go on with: {same()}", err=True)
-        sys.exit(128 + number)
 
 
 if __name__ == "__main__":

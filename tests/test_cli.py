@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from signal import SIGINT, SIGTERM
 
 import pytest
 
 from dse import cli
+from dse.run.interrupt import Stopped
 
 VERBS = {"plan", "run", "status", "why", "report", "dashboard", "recipes", "cost", "schema", "power", "data", "doctor"}
 SWEEP = """
@@ -107,6 +109,22 @@ def test_exit_codes_say_how_a_sweep_ended(
     )
     assert not told.exists()
     assert call(monkeypatch, *words, "--retry", "failed") == 0
+
+
+@pytest.mark.parametrize("error", [Stopped(SIGTERM), KeyboardInterrupt()])
+def test_a_run_that_is_stopped_at_once_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, error: KeyboardInterrupt
+) -> None:
+    (tmp_path / "sweep.yaml").write_text(SWEEP)
+
+    def stopped(*_args: object, **_kinds: object) -> None:
+        raise error
+
+    monkeypatch.setattr("dse.run.engine.run_sweep", stopped)
+    number = getattr(error, "number", SIGINT)
+    words = ["run", str(tmp_path / "sweep.yaml"), "--device", "cpu"]
+    assert call(monkeypatch, *words) == 128 + number
+    assert capsys.readouterr().err == f"stopped by {number.name}; go on with: dse {' '.join(words)}\n"
 
 
 def test_a_damaged_table_is_said_and_its_trials_run_again(

@@ -20,7 +20,7 @@ GRACE = 30.0
 """Seconds between SIGTERM and SIGKILL: Slurm's default (KillWait), and Kubernetes'."""
 PACK = 8.0
 """Of these, seconds that a running pack may take to its end; one that would take longer leaves a checkpoint."""
-_LIMIT = 22.0
+_LIMIT = 20.0
 """Seconds after which whatever still runs is given up; the rest is for closing."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 URGENT = frozenset({signal.SIGTERM, signal.SIGHUP})

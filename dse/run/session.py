@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from signal import SIGHUP, Signals
+from signal import SIGHUP, SIGINT, Signals
 from typing import TYPE_CHECKING
 
 from dse.commandline import command
@@ -16,7 +16,7 @@ from dse.run.checkpoint import clean
 from dse.run.claims import Claims
 from dse.run.executors import Executor, Judge
 from dse.run.halving import configuration
-from dse.run.interrupt import PACK, Interrupt, graceful, leave_terminal
+from dse.run.interrupt import PACK, Interrupt, Stopped, graceful, leave_terminal
 from dse.run.lock import InUse
 from dse.run.manifest import Manifest
 from dse.run.news import News
@@ -103,6 +103,8 @@ class Session:
             try:
                 self._run(stop)
                 patience = _FLUSH
+            except KeyboardInterrupt:  # Tune makes one of its own
+                raise Stopped(stop.number or SIGINT) from None
             finally:
                 self._display.close()
                 self._close_store()
