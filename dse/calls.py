@@ -23,6 +23,12 @@ _REMEMBERED = 256
 """Calls that a recomputation may go back."""
 
 
+def numbered(clock: Tensor, call: int | Tensor) -> Tensor:
+    """The clock int64 [..., 2] that the keys of a step's call use: its number is folded into the seed's upper half."""
+    seed = clock[..., 0] ^ ((torch.zeros_like(clock[..., 0]) + call) * _MIX & _MASK) << 32
+    return torch.stack([seed, clock[..., 1]], -1)
+
+
 class Calls:
     """``clock`` int64 [2], seed and step, with the number of the next call.
 
@@ -59,9 +65,8 @@ class Calls:
 
     def _advance(self) -> Tensor:
         """The address of the next call."""
-        now = self.clock.clone()
+        now = numbered(self.clock, self._next)
         if self._told:
-            now[0] ^= (self._next * _MIX & _MASK) << 32
             self._next += 1
         else:
             self.clock[1] += 1
@@ -127,4 +132,4 @@ def _fingerprint(operands: Sequence[Tensor]) -> Tensor:
     return total
 
 
-__all__ = ["Calls", "Clocked"]
+__all__ = ["Calls", "Clocked", "numbered"]

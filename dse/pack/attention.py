@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dse.attend import at_work, attend, stream
 from dse.attention import Attention
+from dse.calls import numbered
 from dse.pack.layer import Run
 from dse.random import Key
 from dse.recipe import Recipe
@@ -30,6 +31,7 @@ class Heads:
         self.phases = [FULL] * len(recipes)
         self.runs = (Run(0, len(recipes), None, {}, None),)  # nothing is kept but the phases
         self.training = True
+        self.calls: int | None = None
         self.parts: list[tuple[slice, Attention | None]] = []
         self.arrange()
 
@@ -67,16 +69,26 @@ class Heads:
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None) -> Tensor:
         """q, k, v [E, B, H, T, D] -> [E, B, H, T, D]."""
-        outputs = [self._part(own, members, q, k, v, causal, mask) for members, own in self.parts]
+        clock = numbered(self._clock, self.calls) if self.calls else self._clock  # each use draws bits of its own
+        self.calls = None if self.calls is None else self.calls + 1
+        outputs = [self._part(own, members, q, k, v, causal, mask, clock) for members, own in self.parts]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def _part(
-        self, own: Attention | None, at: slice, q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None
+        self,
+        own: Attention | None,
+        at: slice,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        causal: bool,
+        mask: Tensor | None,
+        clock: Tensor,
     ) -> Tensor:
         q, k, v = q[at], k[at], v[at]
         mask = None if mask is None else mask[at]
         if own is not None:
-            key = Key(self._clock[at], stream(self._index), sampling=self.training)
+            key = Key(clock[at], stream(self._index), sampling=self.training)
             return attend(own, q, k, v, causal, mask, key)
         if mask is None:
             y: Tensor = torch.vmap(lambda q, k, v: self.plain(q, k, v, causal))(q, k, v)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dse import products
+from dse.calls import numbered
 from dse.linear import in_phase
 from dse.pack.segments import PLAIN, Reference, Segment, Site, partition
 from dse.random import Key
@@ -69,6 +70,7 @@ class Layer:
         remembers = any(r is not None and any(r.quantizer(p).remembers for p in POINTS) for r in recipes)
         self._memory = torch.zeros(len(recipes), len(POINTS), device=w.device) if remembers else None
         self.training = True
+        self.calls: int | None = None
         self.tap: Tap | None = None
         self.segments: tuple[Segment, ...] = ()
         self.arrange()
@@ -119,9 +121,20 @@ class Layer:
         self.arrange()
         return True
 
-    def site(self, segment: Segment) -> Site:
-        """What the members of a segment keep; a segment does not reach over the end of a run that keeps anything."""
+    def count(self) -> int:
+        """The number of a forward call among those of the step; evaluation counts none, and every call is call 0."""
+        if self.calls is None:
+            return 0
+        self.calls += 1
+        return self.calls - 1
+
+    def site(self, segment: Segment, call: int = 0) -> Site:
+        """What the members of a segment keep; a segment does not reach over the end of a run that keeps anything.
+
+        ``call``: which of the step's uses of the layer it is; each draws random bits of its own (``dse.calls``).
+        """
         key = self._key(segment.members)
+        key = replace(key, clock=numbered(key.clock, call)) if call else key
         for run in self.runs:
             if run.keeps and run.start <= segment.start < run.stop:
                 part = slice(segment.start - run.start, segment.stop - run.start)

@@ -21,13 +21,13 @@ class _Stacked(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, layer: Layer) -> Tensor:
         needs = (x.requires_grad, w.requires_grad)
-        outputs, held = [], []
+        outputs, held, call = [], [], layer.count()
         for segment in layer.segments:
             part = segment.members
-            y, keep = segment.forward(x[part], w[part], layer.site(segment), needs)
+            y, keep = segment.forward(x[part], w[part], layer.site(segment, call), needs)
             outputs.append(y)
             held.append(keep)
-        ctx.layer, ctx.segments, ctx.columns = layer, layer.segments, [h.columns for h in held]
+        ctx.layer, ctx.segments, ctx.call, ctx.columns = layer, layer.segments, call, [h.columns for h in held]
         ctx.counts = [len(h.tensors) for h in held]
         ctx.seen = (layer.tap, x.detach(), w.detach()) if layer.tap else None
         ctx.save_for_backward(*(t for h in held for t in h.tensors))
@@ -42,7 +42,7 @@ class _Stacked(torch.autograd.Function):
         dx, dw = [], []
         for segment, count, columns in zip(ctx.segments, ctx.counts, ctx.columns, strict=True):
             held, saved = Held(tuple(saved[:count]), columns), saved[count:]
-            gx, gw = segment.backward(held, g[segment.members], ctx.layer.site(segment), needs)
+            gx, gw = segment.backward(held, g[segment.members], ctx.layer.site(segment, ctx.call), needs)
             dx.append(gx)
             dw.append(gw)
         return _joined(dx), _joined(dw), None

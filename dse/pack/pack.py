@@ -71,7 +71,7 @@ class Pack:
         """
         self._train(True)
         for place in self.places.values():
-            place.training = sampling
+            place.training, place.calls = sampling, 0
         losses: Tensor = self._map(self.task.loss, self.leaves(), batch, 0)
         return losses
 
@@ -135,7 +135,7 @@ class Pack:
     def _train(self, training: bool) -> None:
         self.template.train(training)
         for place in self.places.values():
-            place.training = training
+            place.training, place.calls = training, None
 
     def _attentions(self, model: nn.Module) -> dict[str, Heads]:
         recipes, order, heads = at_attentions(self.trials, model), attentions(model), {}
