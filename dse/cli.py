@@ -37,9 +37,17 @@ class Retry(StrEnum):
 
 
 File = Annotated[Path, typer.Argument(help="Sweep file (YAML), for example sweeps/quickstart.yaml", metavar="FILE")]
-Results = Annotated[Path, typer.Option(help="Folder of results", envvar=None)]
+
+
+def _home(path: Path | None) -> Path | None:
+    """``--results=~/x`` reaches the program as it stands: a shell expands ~ at the beginning of a word alone."""
+    return path.expanduser() if path else None
+
+
+Results = Annotated[Path, typer.Option(help="Folder of results", envvar=None, callback=_home)]
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Folder with data sets of your own; see: dse data", metavar="DIR")
+    Path | None,
+    typer.Option("--data-dir", help="Folder with data sets of your own; see: dse data", metavar="DIR", callback=_home),
 ]
 Workers = Annotated[
     int | None, typer.Option("--workers", "-w", min=1, help="Trials at a time (default: one per processor or GPU)")
@@ -152,7 +160,7 @@ def why(
 def report(
     file: File,
     results: Results = RESULTS,
-    out: Annotated[Path, typer.Option(help="Folder for the page and its CSV files")] = REPORTS,
+    out: Annotated[Path, typer.Option(help="Folder for the page and its CSV files", callback=_home)] = REPORTS,
 ) -> None:
     """Write the sweep's report: one HTML page with the Pareto front, and the same data as CSV."""
     from dse.commands import sweeps

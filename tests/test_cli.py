@@ -187,3 +187,11 @@ def test_only_one_trial_and_a_command_at_the_end(
     assert call(monkeypatch, "why", "zebra@0", "--results", results) == 2
     assert call(monkeypatch, "status", "--results", results) == 0
     assert "regression  2 ok" in capfd.readouterr().out
+
+
+def test_home_in_the_middle_of_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert call(monkeypatch, "status", "--results=~/mine") == 0
+    assert capsys.readouterr().out.startswith(f"{tmp_path}/mine holds no results yet")

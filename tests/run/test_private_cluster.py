@@ -43,6 +43,9 @@ def test_a_private_cluster_listens_on_loopback_and_asks_for_its_token(monkeypatc
         found = listening(os.getpid())
         assert "gcs_server" in {name for names in found.values() for name in names}
         assert {address: names for address, names in found.items() if not is_loopback(address)} == {}
+        folder = Path(ray._private.worker._global_node.get_temp_dir_path()).parent
+        assert folder.name.startswith("dse-ray-")
+        assert folder.stat().st_mode & 0o777 == 0o700
         address = ray.get_runtime_context().gcs_address
         code = f"import ray; ray.init(address={address!r}, log_to_driver=False); print('inside')"
         stranger = {**os.environ, "RAY_AUTH_TOKEN": "0" * 64}

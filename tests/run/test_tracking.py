@@ -211,3 +211,10 @@ def test_manifests_are_read_back_and_damaged_ones_are_left_out(store: Store, man
     manifest.write(store.folder)
     (store.folder / "sweeps" / "bad.json").write_text("{")
     assert read_manifests(store.folder) == [manifest]
+
+
+def test_names_of_runs_fit_into_mlflow(make_record: Callable[..., Record]) -> None:
+    from dse.run.projection import _title
+
+    entry = Entry("u0", "b0", "L" * 3000, False, {"task": "T" * 3000, "seed": 0})
+    assert len(_title(entry, make_record())) <= 250

@@ -14,7 +14,7 @@ from typing import Any
 import dse
 from dse.errors import UserError
 from dse.run.executors.base import Options, check_device, processors
-from dse.run.executors.private import private
+from dse.run.executors.private import own_folder, private
 from dse.run.interrupt import handlers_kept, shielded
 
 SETTINGS = {
@@ -38,11 +38,11 @@ def cluster(options: Options) -> Iterator[int]:
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    own = os.environ.get("RAY_ADDRESS", "local") == "local"
-    with private() if own else nullcontext():
-        import ray
+    import ray
 
-        mine = not ray.is_initialized()
+    mine = not ray.is_initialized()
+    own = mine and os.environ.get("RAY_ADDRESS", "local") == "local"
+    with private() if own else nullcontext():
         if mine:
             with handlers_kept(), shielded():  # Ray installs handlers of its own, over ours
                 _start(options)
@@ -79,11 +79,13 @@ def _start(options: Options) -> None:
             return
         check_device(options.device)
         with _importable():
+            folder = own_folder()
             ray.init(
                 address="local",
                 num_cpus=options.workers or processors(),
                 object_store_memory=_OBJECT_STORE,
                 include_dashboard=False,
+                _temp_dir=folder,
                 **quiet,
             )
     except (OSError, RuntimeError, ValueError) as error:

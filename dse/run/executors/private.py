@@ -7,13 +7,33 @@ start. Token authentication exists since Ray 2.52 (https://docs.ray.io/en/latest
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: nodes have the address 127.0.0.1, whatever the system
 _MODE, _TOKEN, _FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+
+
+_LONGEST = 30  # characters of a folder of temporary files below which the names of Ray's sockets still fit
+_PREFIX = "dse-ray-"
+
+
+def own_folder() -> str | None:
+    """A new folder for Ray's session, sockets and logs, which nobody else can look into; None where RAY_TMPDIR is set.
+
+    Ray opens its own folder to everybody, so it stands in one that is not.
+    """
+    if "RAY_TMPDIR" in os.environ:
+        return None
+    place = tempfile.gettempdir()
+    folder = tempfile.mkdtemp(prefix=_PREFIX, dir=place if len(place) <= _LONGEST else "/tmp")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return os.path.join(folder, "ray")  # noqa: PTH118 - Ray takes text
 
 
 @contextmanager
