@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import fold, pad
 
-from dse.convolution import Window, patches
+from dse import products
+from dse.convolution import Window, memory_format, patches
 from dse.layers.parts import Parted
 from dse.quantized_layer import check_input
 from dse.uncompiled import uncompiled
@@ -29,16 +30,16 @@ class _Convolution(Parted):
     @uncompiled
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, *sizes] or [C, *sizes] -> [(B,) O, *sizes']."""
-        axes, groups = len(self.kernel_size), self.groups
+        axes, groups, weight = len(self.kernel_size), self.groups, self.weight
         check_input(self, x, -1 - axes, self.in_channels, (axes + 1, axes + 2))
         batch = x if x.dim() == axes + 2 else x.unsqueeze(0)
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         batch = pad(batch, self._reversed_padding_repeated_twice, mode)
         biases = [None] * groups if self.bias is None else self.bias.chunk(groups)
         rows = [_rows(part, self) for part in batch.chunk(groups, 1)]
-        operands = zip(self.parts, rows, self.weight.chunk(groups), biases, strict=True)
+        operands = zip(self.parts, rows, weight.chunk(groups), biases, strict=True)
         outputs = torch.cat([part(*each) for part, *each in operands], -1)
-        y: Tensor = outputs.mT.unflatten(-1, _places(batch, self))
+        y: Tensor = outputs.mT.unflatten(-1, _places(batch, self)).clone(memory_format=_format(batch, weight))
         return y if x.dim() == axes + 2 else y.squeeze(0)
 
 
@@ -58,17 +59,22 @@ class _TransposedConvolution(Parted):
     @uncompiled
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """[B, C, *sizes] or [C, *sizes] -> [(B,) O, *sizes']; ``output_size`` as in the plain layer."""
-        axes, groups = len(self.kernel_size), self.groups
+        if x.is_meta:
+            return super().forward(x, output_size)  # type: ignore[no-any-return]
+        axes, groups, weight = len(self.kernel_size), self.groups, self.weight
         check_input(self, x, -1 - axes, self.in_channels, (axes + 1, axes + 2))
         extra = self._output_padding(x, output_size, self.stride, self.padding, self.kernel_size, axes, self.dilation)
         batch = x if x.dim() == axes + 2 else x.unsqueeze(0)
-        operands = zip(self.parts, batch.chunk(groups, 1), self.weight.chunk(groups), strict=True)
-        columns = [part(pixels.flatten(2).mT, w).mT for part, pixels, w in operands]
-        y = torch.cat([_added(c, batch, self) for c in columns], 1)
+        wide = torch.promote_types(torch.promote_types(x.dtype, weight.dtype), torch.float32)
+        operands = zip(self.parts, batch.to(wide).chunk(groups, 1), weight.to(wide).chunk(groups), strict=True)
+        with products.plain(x):  # what overlaps is added up before it is rounded
+            columns = [part(pixels.flatten(2).mT, w).mT for part, pixels, w in operands]
+            y = torch.cat([_added(c, batch, self) for c in columns], 1)
         cut = [n for p, e in zip(self.padding[::-1], extra[::-1], strict=True) for n in (-p, e - p)]
         y = pad(y, cut)
         if self.bias is not None:
             y = y + self.bias.view(-1, *[1] * axes)
+        y = y.to(products.output_dtype(x), memory_format=_format(batch, weight))
         return y if x.dim() == axes + 2 else y.squeeze(0)
 
 
@@ -90,6 +96,11 @@ class QuantizedConvTranspose1d(_TransposedConvolution, nn.ConvTranspose1d):
 
 class QuantizedConvTranspose2d(_TransposedConvolution, nn.ConvTranspose2d):
     """Takes the place of ``nn.ConvTranspose2d``."""
+
+
+def _format(x: Tensor, weight: Tensor) -> torch.memory_format:
+    """Of the output, as torch has it."""
+    return memory_format(x, weight) if x.dim() == 4 else torch.contiguous_format
 
 
 def _pair(values: tuple[int, ...], missing: int) -> tuple[int, int]:

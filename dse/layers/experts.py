@@ -44,6 +44,8 @@ class QuantizedExperts(Parted):
     @uncompiled
     def forward(self, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
         """Tokens [T, H], the experts chosen for each [T, k] and their weights [T, k] -> [T, H]."""
+        if hidden_states.is_meta:
+            return torch.empty_like(hidden_states)
         experts, chosen = self.num_experts, top_k_index.shape[-1]
         order = top_k_index.reshape(-1).argsort(stable=True)
         counts = torch.bincount(top_k_index.reshape(-1), minlength=experts).tolist()

@@ -143,3 +143,30 @@ def test_the_weight_of_a_parametrized_layer_is_computed_once_a_call() -> None:
             for key, value in plain.state_dict().items():
                 assert torch.equal(ours.state_dict()[key], value), key
             assert coverage(quantize_(plain, RECIPES["nvfp4"])).weights == 1
+
+
+@every
+def test_dtypes_devices_and_layouts_are_those_of_the_plain_layer(subject: Subject) -> None:
+    """A model in BF16, under autocast, on meta, in channels_last; other widths and integers are refused."""
+    plain = subject.make()
+    ours = made(subject, RECIPES["nvfp4"], plain)
+    inputs = subject.inputs()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert subject.call(ours, *inputs).dtype == subject.call(plain, *inputs).dtype
+    low = tuple(x.bfloat16() if x.is_floating_point() else x for x in inputs)
+    y = subject.call(copy.deepcopy(ours).bfloat16(), *low)
+    assert y.dtype == torch.bfloat16
+    meta = copy.deepcopy(ours).to("meta")
+    assert subject.call(meta, *(x.to("meta") for x in inputs)).shape == y.shape
+    filled = meta.to_empty(device="cpu")
+    filled.load_state_dict(ours.state_dict())
+    assert torch.equal(subject.call(filled, *inputs), subject.call(ours, *inputs))
+    if inputs[0].dim() == 4 and plain._get_name().startswith("Conv"):
+        last = inputs[0].to(memory_format=torch.channels_last)
+        assert ours(last).stride() == plain(last).stride()
+        assert torch.equal(ours(last), ours(inputs[0]))
+    axis = -1 if "Conv" not in type(plain).__name__ or type(plain).__name__ == "Conv1D" else 1
+    narrow = inputs[0].narrow(axis, 0, inputs[0].shape[axis] - 1)
+    for wrong in (narrow, inputs[0].long()):
+        with pytest.raises((RuntimeError, AssertionError)):
+            subject.call(ours, wrong, *inputs[1:])
