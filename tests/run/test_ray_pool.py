@@ -17,7 +17,7 @@ from dse.errors import UserError
 from dse.run.executors import cluster
 from dse.run.executors import pool as executor
 from dse.run.executors.base import Options
-from dse.run.executors.pressure import Pressure, by_memory, short
+from dse.run.executors.pressure import Pressure, blame, by_memory, short
 from dse.run.outcome import outcome, reason
 from dse.run.packing import Queue
 from dse.run.record import FAILED, OK, Record
@@ -238,6 +238,7 @@ def test_what_is_said_of_a_dead_worker_is_one_line_without_advice() -> None:
         "error code 2. End of file. Some common causes include: (1) the process was killed by the OOM killer"
     )
     assert short(text) == "Worker exit detail: Worker exits with connection error code 2. End of file"
+    assert blame(2, text).splitlines() == ["the worker died 2 times while it ran this trial:", short(text)]
     assert not by_memory(text), "the advice names the OOM killer whatever has happened"
     assert by_memory(PRESSED)
     assert by_memory("Worker exit type: NODE_OUT_OF_MEMORY")

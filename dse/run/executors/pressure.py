@@ -64,7 +64,7 @@ def blame(attempts: int, error: object) -> str:
     """The error of a trial whose worker died each time it ran alone."""
     if by_memory(error):
         return f"out of memory: {WHY}, each time this trial ran alone"
-    return f"the worker died {attempts} times while it ran this trial:\n{error}"
+    return f"the worker died {attempts} times while it ran this trial:\n{short(error)}"
 
 
 def short(error: object) -> str:
