@@ -28,3 +28,12 @@ def say_damage(store: Store) -> None:
     """One line on standard error about what the last reading of a store had to leave out."""
     if said := str(store.damage):
         print(f"note: {said}", file=sys.stderr)
+
+
+def say_manifests(results: Path) -> None:
+    """One line on standard error about what is known of sweeps but cannot be read."""
+    from dse.run.manifest import unreadable
+
+    if paths := unreadable(results):
+        names = ", ".join(map(str, paths))
+        print(f"note: damaged, and left out: {names}; `dse run` of the sweep writes it anew", file=sys.stderr)

@@ -10,7 +10,7 @@ from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 from dse.commandline import DEFAULTS, STAYING, command
-from dse.commands.again import same, say_damage
+from dse.commands.again import same, say_damage, say_manifests
 from dse.commands.say import say
 from dse.errors import UserError, nearest
 
@@ -145,6 +145,7 @@ def dashboard(results: Path, port: int, rebuild: bool, optuna: Path | None = Non
     from dse.run.store import Store
 
     store = Store(results)
+    say_manifests(results)
     if damaged := tracking.is_damaged(results):
         print(f"note: {results / tracking.DATABASE} is damaged; it is built anew from the results")
     if rebuild or damaged or (store.done() and not (results / tracking.DATABASE).exists()):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dse.commandline import command
-from dse.commands.again import say_damage
+from dse.commands.again import say_damage, say_manifests
 from dse.commands.gallery import describe, resolved, short
 from dse.recipe import Recipe
 from dse.recipes import RECIPES
@@ -31,6 +31,7 @@ def why(trial: str, results: Path) -> None:
     store = Store(results)
     found = cases(store, trial)
     say_damage(store)
+    say_manifests(results)
     print("\n\n".join("\n".join(_lines(case, results)) for case in found))
 
 

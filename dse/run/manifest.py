@@ -115,6 +115,11 @@ def read_manifests(results: Path, name: str | None = None) -> Sequence[Manifest]
     return found
 
 
+def unreadable(results: Path) -> list[Path]:
+    """The manifests that are damaged; the next run of their sweep writes them anew."""
+    return [path for path in sorted((results / FOLDER).glob("*.json")) if _read(path) is None]
+
+
 def read_manifest(results: Path, identity: str) -> Manifest | None:
     """The manifest of an identity; None where there is none that can be read."""
     return _read(results / FOLDER / f"{identity}.json")

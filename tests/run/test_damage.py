@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from dse.commands.again import say_manifests
 from dse.errors import UserError
 from dse.run import checkpoint, parquet, tracking
 from dse.run.checkpoint import Checkpoints
@@ -202,6 +203,16 @@ def test_flipped_bits_in_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixt
     said = capsys.readouterr().err.splitlines()
     assert len(said) == gone, "a line each"
     assert f"{path} is damaged, and removed: its trials go on from the checkpoint before, or start anew" in said
+
+
+def test_a_damaged_manifest_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sweeps").mkdir()
+    say_manifests(tmp_path)
+    assert capsys.readouterr().err == ""
+    (tmp_path / "sweeps" / "a.json").write_text('{"name": "a"')
+    say_manifests(tmp_path)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"note: damaged, and left out: {tmp_path}/sweeps/a.json; `dse run` of the sweep writes it anew"
 
 
 def test_a_damaged_mlflow_database_is_told(tmp_path: Path) -> None:
