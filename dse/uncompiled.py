@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
@@ -15,11 +16,13 @@ REASON = "the emulated arithmetic is exact operation by operation, and a compile
 def uncompiled(function: F) -> F:
     """A function that runs eagerly inside a compiled model, so that its bits are the same: one graph break a call.
 
-    With ``fullgraph=True`` the compiler refuses and gives the reason. The compiler is imported at the first call.
+    With ``fullgraph=True`` the compiler refuses and gives the reason. Where it is not imported, nothing is compiled.
     """
 
     @wraps(function)
     def inner(*args: Any, **options: Any) -> Any:
+        if "torch._dynamo" not in sys.modules:
+            return function(*args, **options)
         disabled = getattr(function, "_uncompiled", None)
         if disabled is None:
             disabled = torch.compiler.disable(function, reason=REASON)

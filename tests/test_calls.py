@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from dse.calls import Calls
 from dse.linear import after_step, before_step, quantize_, quantized_layers, set_clock
 from dse.recipe import override
 from dse.recipes import RECIPES
+from dse.techniques.weights import OsciReset
 from tasks.nets.attention import Core
 from tests.quantizers import normal
 
@@ -74,11 +76,11 @@ def test_micro_batches_and_shared_layers_draw_apart() -> None:
 
 
 def test_weight_rules_draw_the_steps_bits_however_many_calls_there_were() -> None:
-    recipe = override(ROUNDED, "weights", "osci_reset")
+    recipe = replace(ROUNDED, weights=OsciReset(every=4, track=3, ratio=0.1))
     weights = []
     for calls, rank in ((1, 0), (4, 0), (2, 3)):
         model = net(recipe)
-        for step in range(55):
+        for step in range(9):
             set_clock(model, 1, step, rank=rank)
             for _ in range(calls):
                 model(normal(2, 32))
@@ -87,8 +89,10 @@ def test_weight_rules_draw_the_steps_bits_however_many_calls_there_were() -> Non
                 model[0].weight.add_(0.05 * normal(16, 32, seed=step))
             after_step(model)
         weights.append(model[0].weight.clone())
+    unruled = net().get_parameter("0.weight") + sum(0.05 * normal(16, 32, seed=step) for step in range(9))
     assert torch.equal(weights[0], weights[1])
     assert torch.equal(weights[0], weights[2])
+    assert not torch.equal(weights[0], unruled)
 
 
 ORDERS = ["one", "in turn", "together", "first first", "last first"]
@@ -163,6 +167,15 @@ def _grads(loss: Any, leaves: tuple[Tensor, ...]) -> list[Any]:
         leaf.grad = None
     loss.backward()  # reentrant checkpointing knows backward() only
     return [leaf.grad for leaf in leaves]
+
+
+def test_operands_are_remembered_only_where_they_may_come_again() -> None:
+    """Which is under checkpointing; elsewhere nobody reads them a second time."""
+    model, x = net(), normal(8, 32)
+    gradients(model, model(x).square().mean())
+    assert model[0].calls._seen is None
+    checkpoint(model, x, use_reentrant=False)
+    assert model[0].calls._seen is not None
 
 
 def test_copies_go_on_counting_by_themselves() -> None:

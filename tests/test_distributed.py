@@ -20,12 +20,12 @@ from dse.recipe import Exempt, Recipe, override
 from dse.recipes import RECIPES
 from tests.quantizers import normal
 
-WORLD, STEPS = 2, 8
+WORLD, STEPS = 2, 6
 ROUNDED = override(RECIPES["mxfp4"], "*.rounding", "stochastic")
 DELAYED = replace(RECIPES["ue5m3"], exempt=Exempt())
 RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "q_ema": ("q_ema", {"decay": 0.5, "warmup": 1}),
-    "q_ramping": ("q_ramping", {"every": 6, "track": 3, "k1": 0.1}),
+    "q_ramping": ("q_ramping", {"every": 5, "track": 2, "k1": 0.1}),
     "osci_reset": ("osci_reset", {"every": 4, "track": 3, "ratio": 0.1, "start": 0}),
 }
 
