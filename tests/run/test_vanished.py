@@ -44,16 +44,15 @@ def truncate(folder: Path) -> None:
 
 
 def interfere(monkeypatch: pytest.MonkeyPatch, at: int, what: Callable[[], None]) -> None:
-    """Packs of two; something happens during the pack of this number, after its training."""
+    """Packs of two; something happens before the training of the one of this number."""
     real, count = train.run_pack, 0
 
     def run_pack(trials: Sequence[Trial], *args: Any) -> list[Record]:
         nonlocal count
         count += 1
-        found = real(trials, *args)
         if count == at:
             what()
-        return found
+        return real(trials, *args)
 
     monkeypatch.setattr(train, "run_pack", run_pack)
     monkeypatch.setattr(width, "measured_width", lambda trials, *_a: 2)
