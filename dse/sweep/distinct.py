@@ -21,7 +21,7 @@ def refuse_same_names(spec: Spec, cells: Iterable[Cell]) -> None:
     if not suspects:
         return
     if spec.search.needs_results:
-        for name in suspects:
+        for name in (entry.recipe.name for entry in spec.recipes if entry.recipe.name in suspects):
             for other in places:
                 path = name.removeprefix(other + " ").partition("=")[0]
                 if name.startswith(other + " ") and path in spec.paths:

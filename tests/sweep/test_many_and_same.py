@@ -47,6 +47,17 @@ def test_the_same_in_a_search_that_has_yet_to_choose(refusal: Callable[[str], st
     assert "is also what 'mxfp4' is called" in refusal(text)
 
 
+def test_a_baseline_with_settings_that_a_search_varies(sweep: Callable[[str], Sweep]) -> None:
+    """It has no name of its own: it is called what it is, and is no other configuration."""
+    search = "search: {method: METHOD, trials: 4}\ngrid: {training.lr: {log: [1e-4, 1e-1]}}\n"
+    for method in ("tpe", "random"):
+        found = sweep(
+            "tasks: [regression]\nrecipes: [mxfp4]\nseeds: 1\nbaseline: {recipe: bf16, training.lr: 3e-3}\n"
+            + search.replace("METHOD", method)
+        )
+        assert found.space is not None
+
+
 def test_a_label_like_a_configuration_that_is_not_there(sweep: Callable[[str], Sweep]) -> None:
     found = sweep(SAME.replace("[stochastic, nearest_even]", "[nearest_even]"))
     assert len({cell.config for cell in found.cells}) == len(found.cells)
