@@ -194,12 +194,15 @@ def _process(rank: int, store: str) -> dict[str, Any]:
     """The results of all checks; every process has to make them."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
-    limit = timedelta(seconds=120)
-    torch.distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=WORLD, timeout=limit)
+    limit, files = timedelta(seconds=120), torch.distributed.FileStore(store, WORLD)
+    torch.distributed.init_process_group("gloo", store=files, rank=rank, world_size=WORLD, timeout=limit)
     try:
-        return {name: check(rank) for name, check in CHECKS.items()}
+        found = {name: check(rank) for name, check in CHECKS.items()}
+        files.set(f"done {rank}", "")
+        files.wait([f"done {other}" for other in range(WORLD)], limit)  # nobody hangs up while another still reads
     finally:
         torch.distributed.destroy_process_group()
+    return found
 
 
 @pytest.fixture(scope="module")

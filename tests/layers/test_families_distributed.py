@@ -95,12 +95,15 @@ def wrong(name: str, recipe: str, rank: int) -> dict[str, Any]:
 def _process(rank: int, store: str) -> dict[tuple[str, str], Any]:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
-    limit = timedelta(seconds=300)
-    torch.distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=WORLD, timeout=limit)
+    limit, files = timedelta(seconds=300), torch.distributed.FileStore(store, WORLD)
+    torch.distributed.init_process_group("gloo", store=files, rank=rank, world_size=WORLD, timeout=limit)
     try:
-        return {(name, recipe): wrong(name, recipe, rank) for name in FAMILIES for recipe in RECIPES}
+        found = {(name, recipe): wrong(name, recipe, rank) for name in FAMILIES for recipe in RECIPES}
+        files.set(f"done {rank}", "")
+        files.wait([f"done {other}" for other in range(WORLD)], limit)  # nobody hangs up while another still reads
     finally:
         torch.distributed.destroy_process_group()
+    return found
 
 
 @pytest.fixture(scope="module")
