@@ -17,6 +17,7 @@ from dse.errors import UserError
 from dse.run.executors import cluster
 from dse.run.executors import pool as executor
 from dse.run.executors.base import Options
+from dse.run.executors.handed import Handed
 from dse.run.executors.pressure import Pressure, blame, by_memory, short
 from dse.run.outcome import outcome, reason
 from dse.run.packing import Queue
@@ -242,3 +243,30 @@ def test_what_is_said_of_a_dead_worker_is_one_line_without_advice() -> None:
     assert not by_memory(text), "the advice names the OOM killer whatever has happened"
     assert by_memory(PRESSED)
     assert by_memory("Worker exit type: NODE_OUT_OF_MEMORY")
+
+
+def test_what_an_actor_had_finished_is_stored_while_it_runs_and_kept_when_it_dies(
+    monkeypatch: pytest.MonkeyPatch, sweep: Sweep, make_record: Make
+) -> None:
+    fake, found = FakeRay(lambda uid, attempt: make_record(uid)), list[str]()
+    monkeypatch.setitem(sys.modules, "ray", fake)  # type: ignore[arg-type]
+
+    def on_records(pack: Sequence[tuple[Cell, Record]]) -> None:
+        found.extend(record.uid for _, record in pack)
+
+    queue = Queue(sweep.cells, 6, width=6)
+    pool = executor.Pool(Options(), queue, 1, on_records, threading.Event(), executor.Actor)
+    load = queue.take()
+    assert load is not None
+    uids = [cell.uid for cell in load.cells]
+    flight = executor._Flight(object(), load, handed=Handed(load, on_records))
+    flight.asked = Call((6, 3.0, [], [make_record(uid) for uid in uids[:2]]))
+    call = Call(DIES)
+    pool._flights[call] = flight
+    pool._watch()
+    assert found == uids[:2], "the pack is still under way"
+    pool._land(call, pool._flights.pop(call))
+    rest = [queue.take(), queue.take()]
+    assert [cell.uid for half in rest if half for cell in half.cells] == uids[2:]
+    why = "a pack of 4 trials was split in halves: its worker died: worker exit: killed by signal 9"
+    assert all(half is not None and half.splits == (why,) for half in rest)
