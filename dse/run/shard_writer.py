@@ -128,9 +128,18 @@ class ShardWriter:
         if not count:
             return UserError(text)
         for make in _refuges(self._folder.parent):
-            with suppress(OSError, UserError):
+            new = not make.exists()
+            try:
                 self._open(make)
                 self._write(data, count)
+            except (OSError, UserError):
+                self._end()
+                with suppress(OSError):  # what is left of it
+                    if self._path.parent == make:
+                        self._path.unlink()
+                    if new:
+                        make.rmdir()
+            else:
                 self._end()
                 back = f"copy {self._path} into {self._folder}, and run the same command again"
                 return UserError(f"{text}; the {count} results at hand are in {self._path}: {back}")

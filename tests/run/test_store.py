@@ -117,7 +117,10 @@ def test_a_success_beats_a_divergence_beats_a_failure_then_the_newest_wins(tmp_p
     assert [(r.uid, r.status, r.seconds) for r in store.records()] == expected
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, make_record: Make) -> None:
+def test_a_folder_that_cannot_be_written_is_one_line(
+    tmp_path: Path, make_record: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
     store = Store(tmp_path / "file" / "results")
     with pytest.raises(UserError, match=r"^results folder .*/file/results is not writable: [^\n]+$"):

@@ -120,6 +120,7 @@ def test_a_folder_that_cannot_be_made_again(sweep: Sweep, tmp_path: Path, monkey
 
 
 def test_nowhere_to_write(tmp_path: Path, make_record: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     store = Store(tmp_path / "results")
     store.append(make_record("u0"))
 
@@ -131,6 +132,7 @@ def test_nowhere_to_write(tmp_path: Path, make_record: Make, monkeypatch: pytest
         store.append(make_record("u1"))
     monkeypatch.undo()
     assert store.done().keys() == {"u0"}
+    assert [path.name for path in tmp_path.iterdir()] == ["results"], "nothing is left of the attempts"
 
 
 def test_claims_that_are_deleted_are_made_again(tmp_path: Path) -> None:
