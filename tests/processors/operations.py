@@ -50,8 +50,8 @@ PROBED = _names("""
 SHARED = frozenset({"cumprod", "cumsum"})
 """Of the probed ones, those whose operands are the same for all members, or whole numbers."""
 
-BY_FORM = frozenset({"embedding_dense_backward"})
-"""Tried out in ``FORMS`` alone, as their other arguments depend on the number of members."""
+BY_FORM = frozenset({"_softmax_backward_data", "embedding_dense_backward", "lerp", "log", "logsumexp"})
+"""Tried out in ``FORMS`` alone: they are called for members of one recipe, or with the number of members."""
 
 PRODUCTS = frozenset({"mm", "bmm"})
 """By way of ``dse.alignment`` alone, which is what the calls are checked for."""
@@ -79,6 +79,7 @@ FORMS: dict[str, Callable[[Tensor], Any]] = {
     "cube": lambda x: x**3,
     "lerp": lambda x: torch.lerp(x, x * x, 0.3),
     "softmax": lambda x: x.softmax(-1),
+    "gradient of softmax": lambda x: torch.ops.aten._softmax_backward_data(x, x.softmax(-1), -1, x.dtype),
     "log_softmax": lambda x: x.log_softmax(-1),
     "logsumexp": lambda x: x.logsumexp(-1),
     "logsumexp of two": lambda x: x.logsumexp((-2, -1)),
