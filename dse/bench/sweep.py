@@ -45,6 +45,10 @@ class _Cell:
     config: str
     baseline_uid: str
 
+    @property
+    def uid(self) -> str:
+        return self.trial.uid
+
 
 def measure_sweep(device: str, quick: bool = False, trials: int = 1000, folder: Path | None = None) -> list[Row]:
     """A sweep of regression trials, from the queue to the stored records, against the time that its packs took.
