@@ -142,7 +142,7 @@ def details(standing: Standing) -> tuple[str, str, str]:
         f"{status} {standing.counts[status]}" for status in (OK, DIVERGED, STOPPED, FAILED) if standing.counts[status]
     ]
     counts += [f"other drivers {standing.others}"] if standing.others else []
-    best = [f"{task} {cut(config)} {percent:+.2g} %" for task, (config, percent) in standing.best().items()]
+    best = [f"{task} {cut(config)} {percent:+.3g} %" for task, (config, percent) in standing.best().items()]
     return (
         time_left(standing),
         "  ".join(counts),
