@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -52,16 +53,22 @@ def test_mlflow_ends_with_the_dashboard(tmp_path: Path, sign: signal.Signals) ->
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "dse.cli"]
     subprocess.run([*command, "run", "x.yaml", "--executor", "local"], cwd=tmp_path, env=environment, check=True)
-    dashboard = [*command, "dashboard", "--port", "5731"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    dashboard = [*command, "dashboard", "--port", str(port)]
     process = subprocess.Popen(
         dashboard, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     assert process.stdout is not None
-    lines = iter(process.stdout.readline, b"")
-    assert any(b"startup complete" in line for line in lines)
-    addresses = listening(process.pid)
-    assert addresses
-    assert all(map(is_loopback, addresses))
-    process.send_signal(sign)
-    process.stdout.read()  # until every server has ended
-    process.wait()
+    try:
+        lines = iter(process.stdout.readline, b"")
+        assert any(b"running on" in line for line in lines)  # said once it listens
+        addresses = listening(process.pid)
+        assert addresses
+        assert all(map(is_loopback, addresses))
+        process.send_signal(sign)
+        process.stdout.read()  # until every server has ended
+    finally:
+        process.kill()
+        process.wait()
