@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
-from multiprocessing import get_context
 from typing import Any
 
 import pytest
@@ -19,8 +15,9 @@ from dse.linear import after_step, before_step, quantize_, quantized_layers, set
 from dse.recipe import Exempt, Recipe, override
 from dse.recipes import RECIPES
 from tests.quantizers import normal
+from tests.two_processes import WORLD, gathered, in_both, linux
 
-WORLD, STEPS = 2, 6
+STEPS = 6
 ROUNDED = override(RECIPES["mxfp4"], "*.rounding", "stochastic")
 DELAYED = replace(RECIPES["ue5m3"], exempt=Exempt())
 RULES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -56,13 +53,6 @@ def train(model: nn.Module, rank: int, own_bits: bool) -> None:
         before_step(model)
         optimizer.step()
         after_step(model)
-
-
-def gathered(value: Any) -> list[Any]:
-    """``value`` of each process."""
-    out: list[Any] = [None] * WORLD
-    torch.distributed.all_gather_object(out, value)
-    return out
 
 
 def whole(model: nn.Module) -> list[Tensor]:
@@ -190,33 +180,14 @@ CHECKS: dict[str, Callable[[int], Any]] = {
 }
 
 
-def _process(rank: int, store: str) -> dict[str, Any]:
+def checks(rank: int) -> dict[str, Any]:
     """The results of all checks; every process has to make them."""
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    torch.set_num_threads(1)
-    limit, files = timedelta(seconds=120), torch.distributed.FileStore(store, WORLD)
-    torch.distributed.init_process_group("gloo", store=files, rank=rank, world_size=WORLD, timeout=limit)
-    try:
-        found = {name: check(rank) for name, check in CHECKS.items()}
-        files.set(f"done {rank}", "")
-        files.wait([f"done {other}" for other in range(WORLD)], limit)  # nobody hangs up while another still reads
-    finally:
-        torch.distributed.destroy_process_group()
-    return found
+    return {name: check(rank) for name, check in CHECKS.items()}
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """This process is the first, and starts the second."""
-    store = str(tmp_path_factory.mktemp("processes") / "store")
-    other = get_context("spawn").Process(target=_process, args=(1, store), daemon=True)
-    other.start()
-    yield _process(0, store)
-    other.join()
-    assert other.exitcode == 0
-
-
-linux = pytest.mark.skipif(sys.platform != "linux", reason="gloo's loopback interface is named lo on Linux")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return in_both(checks, tmp_path_factory.mktemp("processes"))
 
 
 @linux

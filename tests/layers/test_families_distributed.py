@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
-from datetime import timedelta
-from multiprocessing import get_context
 from typing import Any
 
 import pytest
@@ -15,12 +10,9 @@ from torch import Tensor, nn
 
 from dse.linear import after_step, before_step, quantized_layers, set_clock
 from tests.layers.test_families import FAMILIES, batch, made
+from tests.two_processes import WORLD, gathered, in_both, linux
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux", reason="gloo's loopback interface is named lo on Linux"),
-]
-WORLD = 2
+pytestmark = [pytest.mark.slow, linux]
 RECIPES = ("nvfp4", "ue5m3")
 
 
@@ -83,38 +75,21 @@ def wrong(name: str, recipe: str, rank: int) -> dict[str, Any]:
             torch.optim.SGD(model.parameters(), 0.01).step()
             after_step(model)
             set_clock(model, 5, 4, rank=rank)
-            kept: list[Any] = [None] * WORLD
             scales = [layer.memory.tolist() for layer in quantized_layers(model) if layer.memory is not None]
-            torch.distributed.all_gather_object(kept, scales)
+            kept = gathered(scales)
             found[spread.__name__] = "" if bad < 1e-3 and kept[0] == kept[1] else f"{bad}, {kept[0] == kept[1]}"
         except Exception as error:  # noqa: BLE001 - told by the test, in the first process
             found[spread.__name__] = repr(error)
     return found
 
 
-def _process(rank: int, store: str) -> dict[tuple[str, str], Any]:
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    torch.set_num_threads(1)
-    limit, files = timedelta(seconds=300), torch.distributed.FileStore(store, WORLD)
-    torch.distributed.init_process_group("gloo", store=files, rank=rank, world_size=WORLD, timeout=limit)
-    try:
-        found = {(name, recipe): wrong(name, recipe, rank) for name in FAMILIES for recipe in RECIPES}
-        files.set(f"done {rank}", "")
-        files.wait([f"done {other}" for other in range(WORLD)], limit)  # nobody hangs up while another still reads
-    finally:
-        torch.distributed.destroy_process_group()
-    return found
+def checks(rank: int) -> dict[tuple[str, str], Any]:
+    return {(name, recipe): wrong(name, recipe, rank) for name in FAMILIES for recipe in RECIPES}
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """This process is the first, and starts the second."""
-    store = str(tmp_path_factory.mktemp("processes") / "store")
-    other = get_context("spawn").Process(target=_process, args=(1, store), daemon=True)
-    other.start()
-    yield _process(0, store)
-    other.join()
-    assert other.exitcode == 0
+def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return in_both(checks, tmp_path_factory.mktemp("processes"), seconds=300)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

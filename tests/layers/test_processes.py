@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from dataclasses import replace
-from datetime import timedelta
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +15,10 @@ from dse.linear import before_step, quantize_, quantized_layers, set_clock
 from dse.recipe import Exempt, Recipe
 from dse.recipes import RECIPES
 from tests.quantizers import normal
+from tests.two_processes import WORLD, in_both, linux
 
-WORLD = 2
 DELAYED = replace(RECIPES["ue5m3"], exempt=Exempt())
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux", reason="gloo's loopback interface is named lo on Linux"),
-]
+pytestmark = [pytest.mark.slow, linux]
 
 
 class Net(nn.Module):
@@ -95,25 +88,9 @@ def checks(rank: int) -> dict[str, Any]:
     return found
 
 
-def _process(rank: int, store: str) -> dict[str, Any]:
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    torch.set_num_threads(1)
-    limit = timedelta(seconds=120)
-    torch.distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=WORLD, timeout=limit)
-    try:
-        return checks(rank)
-    finally:
-        torch.distributed.destroy_process_group()
-
-
 def test_parts_train_on_two_processes(tmp_path: Path) -> None:
     """Gradients are the means of those alone, held scales are agreed, and rules refuse slices of sharded weights."""
-    store = str(tmp_path / "store")
-    other = get_context("spawn").Process(target=_process, args=(1, store), daemon=True)
-    other.start()
-    found = _process(0, store)
-    other.join()
-    assert other.exitcode == 0
+    found = in_both(checks, tmp_path)
     assert found["wrong"] == []
     assert found["scales"] == [(True, 7), (True, 7)]
     assert "rules do not act on slices of sharded parameters" in found["ruled"]
