@@ -1,5 +1,7 @@
 """Golden files: what must not change when code only moves. Rewrites them: ``python tests/golden/make.py [NAME ...]``.
 
+``results`` and ``checkpoints`` as a NAME write the files that some goldens read: a format that has to stay readable.
+
 Every golden is plain text or JSON that does not depend on the folder or the time. Entries whose name begins with
 ``exact`` depend on the last bits that a processor gives; they are compared where the entry ``processor`` is the same.
 A golden that has to change (a technique whose arithmetic was wrong) is rewritten in the commit that changes it, and
@@ -16,11 +18,16 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
+from tests.golden.makers.checkpoint import checkpoint, write_checkpoints
 from tests.golden.makers.commands import commands
 from tests.golden.makers.common import FOLDER, ROOT
 from tests.golden.makers.errors import errors
+from tests.golden.makers.fixed import write_results
 from tests.golden.makers.imports import imports
 from tests.golden.makers.numerics import costs, random_streams, recipes
+from tests.golden.makers.records import records
+from tests.golden.makers.report import report
+from tests.golden.makers.store import store
 from tests.golden.makers.sweeps import configurations, identities, plan, schema
 
 GOLDENS: dict[str, Callable[[], dict[str, Any]]] = {
@@ -34,7 +41,13 @@ GOLDENS: dict[str, Callable[[], dict[str, Any]]] = {
     "recipes": recipes,
     "random_streams": random_streams,
     "costs": costs,
+    "records": records,
+    "store": store,
+    "report": report,
+    "checkpoint": checkpoint,
 }
+INPUTS: dict[str, Callable[[], Path]] = {"results": write_results, "checkpoints": write_checkpoints}
+"""Folders that goldens are made of: written anew only when they are named, since what is in them is from before."""
 
 
 def path_of(name: str) -> Path:
@@ -50,5 +63,8 @@ def text_of(content: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or GOLDENS:
+        if name in INPUTS:
+            print(INPUTS[name]().relative_to(ROOT))
+            continue
         path_of(name).write_text(text_of(GOLDENS[name]()), encoding="utf-8")
         print(path_of(name).relative_to(ROOT))

@@ -1,0 +1,50 @@
+"""Golden of results: the records of a few tiny sweeps, and the files that running them leaves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tests.golden.makers.common import EXACT, FOLDER, PROCESSOR, digest, processor
+
+CASES = FOLDER / "cases"
+_LEFT_OUT = ("seconds", "started", "versions", "device", "host")
+"""Of the machine and the time."""
+_BY_CHANCE = ("width", "position", "resumed_at")
+"""Of the packs that a sweep is divided into, which depends on how fast it goes."""
+
+
+def records() -> dict[str, Any]:
+    """Of every sweep in ``cases``: each trial's record as data, and a digest of it that every bit takes part in."""
+    found = dict[str, Any]()
+    for path in sorted(CASES.glob("*.yaml")):
+        with TemporaryDirectory() as folder:
+            for record in run(path, Path(folder)):
+                own = content(record)
+                own["pack"] = {name: fact for name, fact in own["pack"].items() if name not in _BY_CHANCE}
+                key = f"{path.stem}: {own['task'].rpartition(':')[2]} {own['config']} seed {own['seed']}"
+                found[f"{EXACT}{key}"] = digest(json.dumps(own))
+                found[key] = {name: value for name, value in own.items() if name != "data"}  # its last bits, too
+    return {PROCESSOR: processor()} | found
+
+
+def run(path: Path, results: Path) -> list[Any]:
+    """The records of a sweep that is run in this process."""
+    from dse.run.engine import run_sweep
+    from dse.run.store import Store
+    from dse.sweep import load_sweep
+
+    store = Store(results)
+    run_sweep(load_sweep(path), store, "local", track=False, progress=False)
+    return store.records()
+
+
+def content(record: Any) -> dict[str, Any]:
+    """A record's line as data, without what depends on machine and time; of a traceback its last line."""
+    own: dict[str, Any] = {name: value for name, value in json.loads(record.line()).items() if name not in _LEFT_OUT}
+    own["pack"].pop("processor", None)
+    if own["error"]:
+        own["error"] = own["error"].strip().splitlines()[-1]
+    return own
