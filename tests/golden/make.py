@@ -25,6 +25,7 @@ from tests.golden.makers.errors import errors
 from tests.golden.makers.fixed import write_results
 from tests.golden.makers.imports import imports
 from tests.golden.makers.numerics import costs, random_streams, recipes
+from tests.golden.makers.printed import printed
 from tests.golden.makers.records import records
 from tests.golden.makers.report import report
 from tests.golden.makers.store import store
@@ -44,6 +45,7 @@ GOLDENS: dict[str, Callable[[], dict[str, Any]]] = {
     "records": records,
     "store": store,
     "report": report,
+    "printed": printed,
     "checkpoint": checkpoint,
 }
 INPUTS: dict[str, Callable[[], Path]] = {"results": write_results, "checkpoints": write_checkpoints}

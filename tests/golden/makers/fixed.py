@@ -116,15 +116,16 @@ def _ladder() -> Iterator[Any]:
 
 def _hunt() -> None:
     """Runs the search with a rule in the place of training, so that its journal is a real one."""
-    from dse.run import train, width
+    import dse.run.train
+    import dse.run.width
     from dse.run.engine import run_sweep
     from dse.run.store import Store
     from dse.sweep import load_sweep
     from tests.run.oracle import fake_pack
 
     with (
-        patch.object(train, "run_pack", fake_pack),
-        patch.object(width, "measured_width", lambda trials, *_: len(trials)),
+        patch.object(dse.run.train, "run_pack", fake_pack),
+        patch.object(dse.run.width, "measured_width", lambda trials, *_: len(trials)),
     ):
         sweep = load_sweep(RESULTS / "hunt.yaml")
         run_sweep(sweep, Store(RESULTS), "local", track=False, progress=False, compact=False)

@@ -1,4 +1,4 @@
-"""Golden of a results folder: lines of shards, the manifest, the Parquet file, and what MLflow is told."""
+"""Golden of a results folder: lines of shards, claims, the manifest, the Parquet file, and what MLflow is told."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def store() -> dict[str, Any]:
     """The fixed results: read and written again, line by line; compacted; projected."""
     with TemporaryDirectory() as folder, chdir(folder):
         copytree(RESULTS, "results")
-        return _lines() | _manifest() | _compacted() | _projected()
+        return _lines() | _claims() | _manifest() | _compacted() | _projected()
 
 
 def _lines() -> dict[str, Any]:
@@ -43,6 +43,22 @@ def _lines() -> dict[str, Any]:
         "done": digest_of(sorted(f"{uid} {status}" for uid, status in old.done().items())),
         "damage": str(old.damage),
     }
+
+
+def _claims() -> dict[str, Any]:
+    """The file of a driver that has claimed trials and given one back."""
+    from dse.run.claims import Claims, at_work
+
+    own = Claims(Path("results"))
+    with own.turn():
+        own.add(["a" * 16, "b" * 16])
+        own.give_back(["b" * 16])
+    (path,) = Path("results").glob("claims/*.claims")
+    first, *lines = path.read_text(encoding="utf-8").splitlines()
+    form = re.sub(r"[0-9a-f]+-\d+", "TIME-PID", path.as_posix())
+    seen = [sorted(uids) for _, uids in at_work(Path("results"))]
+    own.close()
+    return {"claims": {"file": form, "keys of the first line": list(json.loads(first)), "lines": lines, "seen": seen}}
 
 
 def _manifest() -> dict[str, Any]:
@@ -89,11 +105,11 @@ def _projected() -> dict[str, Any]:
     import sqlite3
     from contextlib import closing
 
-    from dse.run import tracking
     from dse.run.store import Store
+    from dse.run.tracking import DATABASE, rebuild
 
-    tracking.rebuild(Store(Path("results")))
-    with closing(sqlite3.connect(Path("results", tracking.DATABASE))) as database:
+    rebuild(Store(Path("results")))
+    with closing(sqlite3.connect(Path("results", DATABASE))) as database:
 
         def rows(query: str) -> list[Any]:
             return database.execute(query).fetchall()
@@ -113,7 +129,7 @@ def _projected() -> dict[str, Any]:
     whole = {f"mlflow: {uid}": digest(json.dumps(own, sort_keys=True)) for uid, own in sorted(told.items())}
     examples = {own["run"][1]: own for _, own in sorted(told.items())}  # one of each status
     return {
-        "mlflow: database": tracking.DATABASE,
+        "mlflow: database": DATABASE,
         "mlflow: experiments": [name for (name,) in experiments],
         "mlflow: names": one,
         **{f"mlflow: a run that is {status}": own for status, own in sorted(examples.items())},
