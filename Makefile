@@ -46,7 +46,7 @@ lint: $(VENV)/.installed-test ## ruff: lint and format check
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.installed-test ## mypy --strict
-	$(BIN)/mypy --strict
+	@tools/types.sh
 
 format: $(VENV)/.installed-test ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

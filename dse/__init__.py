@@ -1,7 +1,11 @@
 """A design-space exploration harness for FP4 and microscaling quantized training.
 
-The mathematics (``formats``, ``cast``, ``block``, ``gemm``, ``linear``) imports nothing of the rest of the package;
-sweeps, trials and reports are built on top of it. See ``docs/architecture.md``.
+The mathematics (``dse.numerics``) imports nothing of sweeps, trials and reports, which are built on top of it. See
+``docs/architecture.md``.
 """
 
+from dse import checkout
+
 __version__ = "0.1.0"
+
+checkout.install()

@@ -288,7 +288,7 @@ def bench_sweep(device: Device = "auto", out: Out = None, quick: Quick = False, 
 
 def _stopped(stopped: KeyboardInterrupt) -> int:
     """One line about a run that ended at once, and its exit code."""
-    from dse.commands.again import same
+    from dse.commands.follow_up import same
 
     number = getattr(stopped, "number", SIGINT)
     typer.echo(f"stopped by {Signals(number).name}; go on with: {same()}", err=True)

@@ -10,12 +10,12 @@ from functools import cached_property
 from typing import Any
 
 from dse.errors import UserError, nearest
-from dse.recipe import Recipe
+from dse.numerics.recipe import Recipe
+from dse.numerics.registry import build, to_data
 from dse.recipes import RECIPES
-from dse.registry import build, to_data
-from tasks import TASKS
-from tasks.base import Task, Training
-from tasks.own import is_found, is_path
+from dse.tasks import TASKS
+from dse.tasks.base import Task, Training
+from dse.tasks.own import is_found, is_path
 
 ARITHMETIC = 2
 """Rises when the same recipe would give other numbers. A single technique that changes bears its own version."""

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tasks import options
-from tasks.pictures import Pictures
+from dse.tasks import options
+from dse.tasks.pictures import Pictures
 
 D = TypeVar("D")  # the task's data: a small frozen dataclass of tensors
 Model = Callable[..., Tensor]  # an nn.Module, or torch.func.functional_call bound to stacked parameters

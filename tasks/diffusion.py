@@ -36,16 +36,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from tasks import options
-from tasks.base import Batch, Model, Task, Training
-from tasks.data.images import IMAGES, PICTURES, Images, load_images
-from tasks.frechet import FEATURES, judge
-from tasks.image import PATCH, SIZES
-from tasks.nets.conv import UNet
-from tasks.nets.dit import Dit
-from tasks.noise import PROCESSES
-from tasks.pictures import Pictures, count
-from tasks.streams import LEVEL, NOISE, generator, integers, normals, uniforms
+from dse.tasks import options
+from dse.tasks.base import Batch, Model, Task, Training
+from dse.tasks.data.images import IMAGES, PICTURES, Images, load_images
+from dse.tasks.frechet import FEATURES, judge
+from dse.tasks.image import PATCH, SIZES
+from dse.tasks.nets.conv import UNet
+from dse.tasks.nets.dit import Dit
+from dse.tasks.noise import PROCESSES
+from dse.tasks.pictures import Pictures, count
+from dse.tasks.streams import LEVEL, NOISE, generator, integers, normals, uniforms
 
 TINY = {
     "digits": Training(steps=100, batch=32, lr=4e-3),
@@ -80,9 +80,9 @@ class Diffusion(Task[Images]):
     evenly spaced quantiles of the noise level; `loss_low`, `loss_mid`, `loss_high`: its thirds by rising noise.
 
     At the end every model makes images from the same fixed noise with a deterministic sampler of STEPS steps. The first
-    few are kept for the report (`tasks.pictures`); where `generate` is set, `frechet` is the Fréchet distance between
-    so many and real ones, in the features of a classifier of the same data (`tasks.frechet`). The few alone cost
-    STEPS forward passes of 8 images (edm: 2 STEPS - 1): 1 to 4 % of a training, see docs/add-a-task.md.
+    few are kept for the report (`dse.tasks.pictures`); where `generate` is set, `frechet` is the Fréchet distance
+    between so many and real ones, in the features of a classifier of the same data (`dse.tasks.frechet`). The few alone
+    cost STEPS forward passes of 8 images (edm: 2 STEPS - 1): 1 to 4 % of a training, see docs/add-a-task.md.
     """
 
     name: ClassVar[str] = "diffusion"

@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dse.sqrt import sqrt
-from tasks.base import fingerprint, to_device
-from tasks.data.images import Images
-from tasks.nets.conv import Cnn
-from tasks.streams import generator
+from dse.kernels.sqrt import sqrt
+from dse.tasks.base import fingerprint, to_device
+from dse.tasks.data.images import Images
+from dse.tasks.nets.conv import Cnn
+from dse.tasks.streams import generator
 
 FEATURES = 32
 REAL = 4096  # images at most

@@ -39,13 +39,13 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tasks import options
-from tasks.base import Batch, Model, Task, Training
-from tasks.data.images import IMAGES, Images, load_images
-from tasks.nets.conv import Cnn, ResNet
-from tasks.nets.mlp import Mlp
-from tasks.nets.vit import Vit
-from tasks.streams import integers
+from dse.tasks import options
+from dse.tasks.base import Batch, Model, Task, Training
+from dse.tasks.data.images import IMAGES, Images, load_images
+from dse.tasks.nets.conv import Cnn, ResNet
+from dse.tasks.nets.mlp import Mlp
+from dse.tasks.nets.vit import Vit
+from dse.tasks.streams import integers
 
 
 @dataclass(frozen=True)

@@ -35,13 +35,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dse.errors import UserError
-from tasks import options
-from tasks.base import Batch, Model, Task, Training
-from tasks.data.text import Text, Tokens, load_text
-from tasks.data.tokens import KINDS
-from tasks.nets.gpt import Gpt
-from tasks.nets.llama import Llama
-from tasks.streams import clock, integers
+from dse.tasks import options
+from dse.tasks.base import Batch, Model, Task, Training
+from dse.tasks.data.text import Text, Tokens, load_text
+from dse.tasks.data.tokens import KINDS
+from dse.tasks.nets.gpt import Gpt
+from dse.tasks.nets.llama import Llama
+from dse.tasks.streams import clock, integers
 
 HELD_OUT = 8_192  # tokens
 

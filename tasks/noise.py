@@ -15,8 +15,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dse.sqrt import sqrt
-from tasks.base import Model
+from dse.kernels.sqrt import sqrt
+from dse.tasks.base import Model
 
 
 class Process(Protocol):

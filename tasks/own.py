@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from dse.errors import UserError, nearest
-from tasks.base import Task
+from dse.tasks.base import Task
 
 _FOUND: dict[str, type[Task[Any]]] = {}
 """Classes by the names they were asked for; a sweep's file says where to look for those it names."""

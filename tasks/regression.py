@@ -22,11 +22,11 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tasks import options
-from tasks.base import Batch, Model, Task, Training
-from tasks.data.tables import TABLES, Table, gaussian, load_table, with_outliers
-from tasks.nets.mlp import Mlp
-from tasks.streams import integers
+from dse.tasks import options
+from dse.tasks.base import Batch, Model, Task, Training
+from dse.tasks.data.tables import TABLES, Table, gaussian, load_table, with_outliers
+from dse.tasks.nets.mlp import Mlp
+from dse.tasks.streams import integers
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 On any machine they have the same whole and uniform numbers; normal ones may differ in the last bit, between torch's
 instruction sets in more than that.
 
-Two kinds. What a trial draws in every step comes from Philox (`dse.random`) on the data's device, addressed by (seed,
-step, LAYER, point): a member of a pack draws what it draws alone, and a CUDA graph can hold the drawing. What is
+Two kinds. What a trial draws in every step comes from Philox (`dse.numerics.random`) on the data's device, addressed by
+(seed, step, LAYER, point): a member of a pack draws what it draws alone, and a CUDA graph can hold the drawing. What is
 drawn once per data set (splits, the Gaussian teacher, held-out noise) comes from torch's CPU generator.
 
 LAYER lies far above the index of any layer of a model, so that batches and quantizers never share bits. The points:
@@ -22,7 +22,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from dse.random import Key
+from dse.numerics.random import Key
 
 LAYER = 0x7FFF_FFFF
 ROWS, LEVEL, NOISE, DROPOUT = range(4)

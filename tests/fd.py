@@ -5,7 +5,7 @@ vector-Jacobian product for whatever slope is plugged in. With a rounding whose 
 be measured. A technique is tested by plugging it in beside the stand-ins:
 
 >>> import torch
->>> from dse.block import BlockQuantizer
+>>> from dse.numerics.block import BlockQuantizer
 >>> x = torch.randn(3, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 >>> q = BlockQuantizer(block=8, **SMOOTH, scale_gradient="full")
 >>> bool(vjp_error(q, x) < 1e-7)
@@ -22,16 +22,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from dse.block import BlockQuantizer
-from dse.cast import floor_power
-from dse.formats import Format
-from dse.ops import FREE, Ops
-from dse.quantizer import Quantizer
-from dse.random import Key
-from dse.techniques.rounding import Rounding
-from dse.techniques.slopes import Slope
-from dse.techniques.statistics import Statistic
-from dse.techniques.tensor_scales import TensorScale
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import Format
+from dse.numerics.grid import floor_power
+from dse.numerics.ops import FREE, Ops
+from dse.numerics.quantizer import Quantizer
+from dse.numerics.random import Key
+from dse.numerics.techniques.rounding import Rounding
+from dse.numerics.techniques.slopes import Slope
+from dse.numerics.techniques.statistics import Statistic
+from dse.numerics.techniques.tensor_scales import TensorScale
 
 STEP = 1e-6
 """Central differences: truncation ~ STEP^2, cancellation ~ 1e-16 / STEP, both near 1e-10."""

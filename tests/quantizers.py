@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, E4M3, E8M0, FP32, UE4M3, UE5M3
-from dse.techniques.rounding import TowardZero, Up
-from dse.techniques.tensor_scales import Current
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, E4M3, E8M0, FP32, UE4M3, UE5M3
+from dse.numerics.techniques.rounding import TowardZero, Up
+from dse.numerics.techniques.tensor_scales import Current
 
 MXFP4 = BlockQuantizer(E2M1, E8M0, 32, constant=4.0, scale_rounding=TowardZero())
 MXFP8 = BlockQuantizer(E4M3, E8M0, 32, scale_rounding=Up())

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dse.alignment import ALIGNMENT, aligned, apart, product, products
-from dse.product import product as transposed
-from dse.techniques.accumulations import Groups
+from dse.kernels.alignment import ALIGNMENT, aligned, apart, product, products
+from dse.numerics.matmul import product as transposed
+from dse.numerics.techniques.accumulations import Groups
 
 SIZES = (1, 2, 3, 5, 8, 10, 16, 33, 64, 128)
 

@@ -10,25 +10,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dse.attend import QuantizedAttention, attend
-from dse.attention import Attention, Product
-from dse.block import BlockQuantizer
-from dse.formats import UE4M3, UE5M3
-from dse.gemm import Gemm
-from dse.linear import quantize_, quantized_layers, set_clock
-from dse.random import Key
-from dse.recipe import Exempt, override
+from dse.nn.attention import QuantizedAttention, attend
+from dse.nn.quantize import quantize_, quantized_layers, set_clock
+from dse.numerics.attention import Attention, Product
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import UE4M3, UE5M3
+from dse.numerics.gemm import Gemm
+from dse.numerics.random import Key
+from dse.numerics.recipe import Exempt, override
+from dse.numerics.techniques.rotations import Hadamard
+from dse.numerics.techniques.rounding import Stochastic
+from dse.numerics.techniques.schedules import ForwardOnly, LastStage
+from dse.numerics.techniques.statistics import SoftSoft
+from dse.numerics.techniques.tensor_scales import Current
 from dse.recipes import RECIPES
-from dse.techniques.rotations import Hadamard
-from dse.techniques.rounding import Stochastic
-from dse.techniques.schedules import ForwardOnly, LastStage
-from dse.techniques.statistics import SoftSoft
-from dse.techniques.tensor_scales import Current
-from tasks.nets.attention import Core, attention
-from tasks.nets.dit import Dit
-from tasks.nets.gpt import Gpt
-from tasks.nets.llama import Llama
-from tasks.nets.vit import Vit
+from dse.tasks.nets.attention import Core, attention
+from dse.tasks.nets.dit import Dit
+from dse.tasks.nets.gpt import Gpt
+from dse.tasks.nets.llama import Llama
+from dse.tasks.nets.vit import Vit
 from tests.gradients.finite import derivative
 from tests.gradients.stairs import margins, smooth, stairs  # noqa: F401
 

@@ -10,15 +10,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dse.block import BlockQuantizer
-from dse.cast import cast
 from dse.errors import OptionError
-from dse.formats import E2M1, E8M0, SCALES, UE4M3, Format
-from dse.random import Key, key
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.cast import cast
+from dse.numerics.formats import E2M1, E8M0, SCALES, UE4M3, Format
+from dse.numerics.random import Key, key
+from dse.numerics.techniques.conventions import Convention, Decode, Encode
+from dse.numerics.techniques.rounding import Stochastic, TowardZero, Up
+from dse.numerics.techniques.tensor_scales import Current, Delayed, Outer
 from dse.recipes import RECIPES
-from dse.techniques.conventions import Convention, Decode, Encode
-from dse.techniques.rounding import Stochastic, TowardZero, Up
-from dse.techniques.tensor_scales import Current, Delayed, Outer
 from tests.quantizers import EXACT, MXFP4, MXFP8, NVFP4, ONE_LEVEL, every, normal
 
 

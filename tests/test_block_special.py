@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, E8M0
-from dse.techniques.rounding import Up
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, E8M0
+from dse.numerics.techniques.rounding import Up
 from tests.quantizers import KINDS, MXFP4, NVFP4, every
 
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from dse.calls import Calls
-from dse.linear import after_step, before_step, quantize_, quantized_layers, set_clock
-from dse.recipe import override
+from dse.nn.clock import Calls
+from dse.nn.quantize import after_step, before_step, quantize_, quantized_layers, set_clock
+from dse.numerics.recipe import override
+from dse.numerics.techniques.weights import OsciReset
 from dse.recipes import RECIPES
-from dse.techniques.weights import OsciReset
-from tasks.nets.attention import Core
+from dse.tasks.nets.attention import Core
 from tests.quantizers import normal
 
 ROUNDED = override(RECIPES["mxfp4"], "*.rounding", "stochastic")

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dse.cast import cast, floor_power, round_to_grid
 from dse.errors import OptionError
-from dse.formats import BF16, E2M1, E4M3, E5M2, E8M0, FP32, UE4M3, UE5M3, Format
-from dse.ops import FREE, Ops
-from dse.techniques.rounding import NEAREST_EVEN, Rounding, Stochastic, TowardZero, Up
-from dse.techniques.slopes import Slope
+from dse.numerics.cast import cast
+from dse.numerics.formats import BF16, E2M1, E4M3, E5M2, E8M0, FP32, UE4M3, UE5M3, Format
+from dse.numerics.grid import floor_power, round_to_grid
+from dse.numerics.ops import FREE, Ops
+from dse.numerics.techniques.rounding import NEAREST_EVEN, Rounding, Stochastic, TowardZero, Up
+from dse.numerics.techniques.slopes import Slope
 
 FORMATS = (E2M1, E4M3, E5M2, BF16, E8M0, UE4M3, UE5M3, FP32)
 ROUNDINGS = (NEAREST_EVEN, TowardZero(), Up())

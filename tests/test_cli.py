@@ -96,13 +96,13 @@ def test_exit_codes_say_how_a_sweep_ended(
     sweep.write_text(SWEEP)
     words = ["run", str(sweep), "--results", str(tmp_path / "results"), "--executor", "local", "--no-track"]
     with monkeypatch.context() as patch:
-        patch.setattr("dse.run.course.Program", lambda *_a: 1 / 0)
+        patch.setattr("dse.train.pack_run.Program", lambda *_a: 1 / 0)
         assert call(patch, *words, "--then", f"echo $DSE_FAILED > {told}") == 1
     assert "all 2: 0 ok, 0 diverged, 2 failed" in capsys.readouterr().out
     assert told.read_text() == "2\n", "every trial has a result"
     told.unlink()
     with monkeypatch.context() as patch:
-        patch.setattr("dse.run.store.Store.done", lambda _: {})  # what was stored is gone
+        patch.setattr("dse.results.store.Store.done", lambda _: {})  # what was stored is gone
         assert call(patch, *words, "--retry", "all", "--then", f"touch {told}") == 1
     assert (
         f"2 trials have no result, though the sweep has ended; go on with: dse run {sweep}" in capsys.readouterr().out
@@ -159,8 +159,8 @@ def test_a_damaged_table_is_said_and_its_trials_run_again(
 def test_the_options_of_every_axis_are_listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dse.registry import FAMILIES
-    from dse.techniques.optimizers import OPTIMIZERS
+    from dse.numerics.registry import FAMILIES
+    from dse.optim import OPTIMIZERS
 
     assert call(monkeypatch, "recipes", "--options") == 0
     out = capsys.readouterr().out

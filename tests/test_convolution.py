@@ -11,15 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dse.convolution import Window, patches
-from dse.layers.convolution import QuantizedGroupedConv2d
-from dse.linear import QuantizedConv2d, after_step, before_step, quantize_, set_clock
+from dse.nn.layers.convolutions import QuantizedGroupedConv2d
+from dse.nn.linear import QuantizedConv2d
+from dse.nn.quantize import after_step, before_step, quantize_, set_clock
+from dse.nn.select import OTHERS
+from dse.nn.unfold import Window, patches
+from dse.numerics.recipe import Exempt
+from dse.pack.grouping import unlabeled
 from dse.pack.layer import Layer
 from dse.pack.linear import PackedConv2d
-from dse.pack.lineup import unlabeled
-from dse.recipe import Exempt
 from dse.recipes import RECIPES
-from dse.select import OTHERS
 from tests.quantizers import normal
 
 SHAPES = {

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dse.coverage import coverage
 from dse.errors import UserError
-from dse.linear import quantize_, quantized_layers, set_clock
-from dse.recipe import Exempt, override
+from dse.nn.coverage import coverage
+from dse.nn.quantize import quantize_, quantized_layers, set_clock
+from dse.nn.select import OTHERS, choice, linears
+from dse.numerics.recipe import Exempt, override
 from dse.recipes import RECIPES
-from dse.select import OTHERS, choice, linears
 from tests.quantizers import normal
 
 RECIPE = RECIPES["nvfp4"]

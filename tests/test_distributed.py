@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dse.linear import after_step, before_step, quantize_, quantized_layers, set_clock, sync_held_scales
-from dse.recipe import Exempt, Recipe, override
+from dse.nn.distributed import sync_held_scales
+from dse.nn.quantize import after_step, before_step, quantize_, quantized_layers, set_clock
+from dse.numerics.recipe import Exempt, Recipe, override
 from dse.recipes import RECIPES
 from tests.quantizers import normal
 from tests.two_processes import WORLD, gathered, in_both, linux

@@ -11,8 +11,8 @@ from types import ModuleType
 import pytest
 import torch
 
-from dse.registry import FAMILIES
-from dse.techniques.statistics import STATISTICS, Statistic
+from dse.numerics.registry import FAMILIES
+from dse.numerics.techniques.statistics import STATISTICS, Statistic
 from dse.trial import make_task
 from tests.contract import test_registries as contract
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dse.run.store import Store
+from dse.results.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 SWEEP = """\

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dse.formats import BF16, E2M1, E4M3, E5M2, E8M0, ELEMENTS, FP32, SCALES, UE4M3, UE5M3, Format
+from dse.numerics.formats import BF16, E2M1, E4M3, E5M2, E8M0, ELEMENTS, FP32, SCALES, UE4M3, UE5M3, Format
 
 
 def test_e2m1_codebook() -> None:

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from dse.block import BlockQuantizer
 from dse.errors import OptionError
-from dse.formats import E2M1, E8M0, UE4M3
-from dse.gemm import Gemm
-from dse.quantizer import Quantized
-from dse.random import Key, key
-from dse.techniques.rotations import Hadamard
-from dse.techniques.rounding import Stochastic
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, E8M0, UE4M3
+from dse.numerics.gemm import Gemm
+from dse.numerics.quantizer import Quantized
+from dse.numerics.random import Key, key
+from dse.numerics.techniques.rotations import Hadamard
+from dse.numerics.techniques.rounding import Stochastic
 from tests.quantizers import MXFP4, NVFP4, normal
 
 ROTATIONS = [Hadamard(16, "none"), Hadamard(16, "fixed"), Hadamard(32, "random"), Hadamard(128), Hadamard(2)]

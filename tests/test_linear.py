@@ -10,18 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear as plain_linear
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, UE4M3
-from dse.gemm import Gemm
-from dse.linear import Site, quantize_, quantized_linear, set_clock
-from dse.quantizer import Identity
-from dse.random import Key
-from dse.recipe import Exempt, Recipe
+from dse.nn.linear import quantized_linear
+from dse.nn.quantize import quantize_, set_clock
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, UE4M3
+from dse.numerics.gemm import Gemm
+from dse.numerics.linear_autograd import Site
+from dse.numerics.quantizer import Identity
+from dse.numerics.random import Key
+from dse.numerics.recipe import Exempt, Recipe
+from dse.numerics.techniques.rotations import Hadamard
+from dse.numerics.techniques.rounding import Rounding, Stochastic
+from dse.numerics.techniques.statistics import SoftSoft
+from dse.numerics.techniques.tensor_scales import Current
 from dse.recipes import RECIPES
-from dse.techniques.rotations import Hadamard
-from dse.techniques.rounding import Rounding, Stochastic
-from dse.techniques.statistics import SoftSoft
-from dse.techniques.tensor_scales import Current
 from tests.fd import SMOOTH, Wave
 from tests.quantizers import normal
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from dse.errors import OptionError
-from dse.linear import Site, quantized_linear
-from dse.meaning import check, reasons
-from dse.random import Key
-from dse.recipe import GEMMS, RECIPE_OPTIONS, Recipe, override
+from dse.nn.linear import quantized_linear
+from dse.numerics.linear_autograd import Site
+from dse.numerics.random import Key
+from dse.numerics.recipe import GEMMS, RECIPE_OPTIONS, Recipe, override
+from dse.numerics.validate import check, reasons
 from dse.recipes import RECIPES
 
 Settings = dict[str, Any]

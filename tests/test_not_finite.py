@@ -10,20 +10,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dse.attend import attend
-from dse.attention import Attention
-from dse.block import BlockQuantizer
-from dse.formats import ELEMENTS, SCALES, UE4M3
-from dse.linear import quantize_, set_clock
+from dse.nn.attention import attend
+from dse.nn.quantize import quantize_, set_clock
+from dse.numerics.attention import Attention
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import ELEMENTS, SCALES, UE4M3
+from dse.numerics.linear_autograd import Site, linear
+from dse.numerics.random import Key
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.accumulations.groups import Groups
+from dse.numerics.techniques.conventions import Convention, Decode, Encode
+from dse.numerics.techniques.outliers import Clamp
+from dse.numerics.techniques.tensor_scales import Current, Delayed, Outer
 from dse.pack.layer import Layer
-from dse.random import Key
-from dse.recipe import Recipe
 from dse.recipes import RECIPES
-from dse.site import Site, linear
-from dse.techniques.accumulations.groups import Groups
-from dse.techniques.conventions import Convention, Decode, Encode
-from dse.techniques.outliers import Clamp
-from dse.techniques.tensor_scales import Current, Delayed, Outer
 from tests.quantizers import normal
 
 every_recipe = pytest.mark.parametrize("name", RECIPES)

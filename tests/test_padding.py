@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from dse.block import BlockQuantizer
-from dse.formats import FP32
-from dse.linear import quantize_
-from dse.random import key
+from dse.nn.quantize import quantize_
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import FP32
+from dse.numerics.random import key
+from dse.numerics.techniques.rotations import Hadamard
+from dse.numerics.techniques.slopes import DGE
+from dse.numerics.techniques.statistics import STATISTICS, Quest, SoftSoft, Statistic
 from dse.recipes import RECIPES
-from dse.techniques.rotations import Hadamard
-from dse.techniques.slopes import DGE
-from dse.techniques.statistics import STATISTICS, Quest, SoftSoft, Statistic
 from tests.quantizers import normal
 
 EVERY = [cls() for cls in STATISTICS.values()]

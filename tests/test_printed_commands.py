@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from dse import commandline
+from dse import shell as commandline
 from dse.cli import app
-from dse.commandline import DEFAULTS, STAYING, command
-from dse.run import train
-from dse.run.record import FAILED, Record
+from dse.results.record import FAILED, Record
+from dse.shell import DEFAULTS, STAYING, command
+from dse.train import loop as train
 from tests.run.oracle import fake_pack
 
 FILE = "tasks: [{regression: {training: {steps: 2}}}]\nrecipes: [mxfp4]\nseeds: 1\n"

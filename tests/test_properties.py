@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dse.block import BlockQuantizer
-from dse.cast import round_to_grid
-from dse.formats import BF16, E2M1, ELEMENTS, FP32, SCALES, UE4M3, UE5M3, Format
-from dse.techniques.choices import IF4, FourOverSix, ScaleSweep
-from dse.techniques.conventions import Encode
-from dse.techniques.outliers import Asymmetric
-from dse.techniques.rounding import (
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import BF16, E2M1, ELEMENTS, FP32, SCALES, UE4M3, UE5M3, Format
+from dse.numerics.grid import round_to_grid
+from dse.numerics.techniques.choices import IF4, FourOverSix, ScaleSweep
+from dse.numerics.techniques.conventions import Encode
+from dse.numerics.techniques.outliers import Asymmetric
+from dse.numerics.techniques.rounding import (
     NEAREST_EVEN,
     MantissaEven,
     NearestAway,
@@ -27,7 +27,7 @@ from dse.techniques.rounding import (
     TowardZero,
     Up,
 )
-from dse.techniques.tensor_scales import Current, Outer
+from dse.numerics.techniques.tensor_scales import Current, Outer
 
 FORMATS = [*ELEMENTS.values(), *SCALES.values(), BF16]
 ROUNDINGS = [NearestEven(), NearestAway(), MantissaEven(), TowardZero(), Up(), Stochastic(8), Stochastic(2)]

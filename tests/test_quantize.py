@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from dse.errors import UserError
-from dse.linear import QuantizedLinear, quantize_, set_clock
-from dse.recipe import override
+from dse.nn.linear import QuantizedLinear
+from dse.nn.quantize import quantize_, set_clock
+from dse.numerics.recipe import override
 from dse.recipes import RECIPES
 from tests.quantizers import normal
 

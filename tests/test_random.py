@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from dse.random import GROUP, Key, key, philox
+from dse.numerics.random import GROUP, Key, key, philox
 
 PI = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344, 0xA4093822, 0x299F31D0)
 ONES = (0xFFFFFFFF,) * 6

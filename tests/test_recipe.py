@@ -7,18 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-from dse.attention import Product
-from dse.block import BlockQuantizer
 from dse.errors import OptionError
-from dse.formats import E2M1, E4M3, E8M0, UE4M3, UE5M3
-from dse.gemm import Gemm
-from dse.quantizer import BFloat16, Identity
-from dse.recipe import GEMMS, POINTS, SELECTORS, Recipe, is_option_path, override
+from dse.numerics.attention import Product
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, E4M3, E8M0, UE4M3, UE5M3
+from dse.numerics.gemm import Gemm
+from dse.numerics.quantizer import BFloat16, Identity
+from dse.numerics.recipe import GEMMS, POINTS, SELECTORS, Recipe, is_option_path, override
+from dse.numerics.registry import build, to_data
+from dse.numerics.techniques.rotations import Hadamard
+from dse.numerics.techniques.rounding import NEAREST_EVEN, Stochastic, TowardZero, Up
+from dse.numerics.techniques.tensor_scales import Current
 from dse.recipes import RECIPES
-from dse.registry import build, to_data
-from dse.techniques.rotations import Hadamard
-from dse.techniques.rounding import NEAREST_EVEN, Stochastic, TowardZero, Up
-from dse.techniques.tensor_scales import Current
 
 MXFP4, NVFP4 = RECIPES["mxfp4"], RECIPES["nvfp4"]
 

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import pytest
 
-from dse.block import BlockQuantizer
-from dse.gemm import Gemm
-from dse.recipe import GEMMS, POINTS
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import GEMMS, POINTS
+from dse.numerics.techniques.rotations import Hadamard
 from dse.recipes import RECIPES
-from dse.techniques.rotations import Hadamard
 
 
 class Layout(NamedTuple):

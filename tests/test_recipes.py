@@ -13,20 +13,20 @@ import torch
 from torch import Tensor, nn
 
 import dse.recipes
-from dse.attend import attend
-from dse.attention import Attention
-from dse.block import BlockQuantizer
-from dse.cast import round_to_grid
 from dse.cost.overhead import operand_bits
-from dse.formats import E2M1
-from dse.gemm import Gemm
-from dse.linear import quantize_, quantized_layers, set_clock
-from dse.random import key
-from dse.recipe import GEMMS, POINTS, Exempt, Recipe
+from dse.nn.attention import attend
+from dse.nn.quantize import quantize_, quantized_layers, set_clock
+from dse.numerics.attention import Attention
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1
+from dse.numerics.gemm import Gemm
+from dse.numerics.grid import round_to_grid
+from dse.numerics.random import key
+from dse.numerics.recipe import GEMMS, POINTS, Exempt, Recipe
+from dse.numerics.registry import build, to_data
+from dse.numerics.techniques.rotations import Hadamard
+from dse.numerics.techniques.tensor_scales import Delayed
 from dse.recipes import RECIPES
-from dse.registry import build, to_data
-from dse.techniques.rotations import Hadamard
-from dse.techniques.tensor_scales import Delayed
 
 SEED = 20261122
 every = pytest.mark.parametrize("name", RECIPES)

@@ -11,25 +11,25 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from dse.block import BlockQuantizer
 from dse.errors import OptionError
-from dse.formats import ELEMENTS, SCALES
-from dse.gemm import Gemm
-from dse.quantizer import BFloat16, Identity, Quantizer
-from dse.recipe import Exempt, Recipe, override
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import ELEMENTS, SCALES
+from dse.numerics.gemm import Gemm
+from dse.numerics.quantizer import BFloat16, Identity, Quantizer
+from dse.numerics.recipe import Exempt, Recipe, override
+from dse.numerics.registry import FAMILIES, FORMATS, build, from_data, to_data
+from dse.numerics.techniques.accumulations import Accumulation
+from dse.numerics.techniques.choices import Choice
+from dse.numerics.techniques.conventions import Convention
+from dse.numerics.techniques.outliers import Outliers
+from dse.numerics.techniques.rotations import Rotation
+from dse.numerics.techniques.rounding import Rounding, Stochastic
+from dse.numerics.techniques.schedules import Schedule
+from dse.numerics.techniques.slopes import Slope
+from dse.numerics.techniques.statistics import GRADIENTS, Statistic
+from dse.numerics.techniques.tensor_scales import TensorScale
+from dse.numerics.techniques.weights import WeightRule
 from dse.recipes import RECIPES
-from dse.registry import FAMILIES, FORMATS, build, from_data, to_data
-from dse.techniques.accumulations import Accumulation
-from dse.techniques.choices import Choice
-from dse.techniques.conventions import Convention
-from dse.techniques.outliers import Outliers
-from dse.techniques.rotations import Rotation
-from dse.techniques.rounding import Rounding, Stochastic
-from dse.techniques.schedules import Schedule
-from dse.techniques.slopes import Slope
-from dse.techniques.statistics import GRADIENTS, Statistic
-from dse.techniques.tensor_scales import TensorScale
-from dse.techniques.weights import WeightRule
 
 MEMBERS = [(base, name, cls) for base, family in FAMILIES.items() for name, cls in family.items()]
 

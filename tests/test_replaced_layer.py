@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
 from dse.errors import OptionError, UserError
-from dse.linear import QuantizedConv2d, QuantizedLinear, after_step, before_step, quantize_, quantized_layers, set_clock
-from dse.recipe import Exempt, override
+from dse.nn.linear import QuantizedConv2d, QuantizedLinear
+from dse.nn.quantize import after_step, before_step, quantize_, quantized_layers, set_clock
+from dse.numerics.recipe import Exempt, override
 from dse.recipes import RECIPES
 from tests.quantizers import normal
 

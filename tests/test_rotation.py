@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from dse.block import BlockQuantizer
-from dse.gemm import Gemm, rotation_key
-from dse.linear import Site, quantized_linear
-from dse.ops import Ops
-from dse.quantizer import Identity, Quantized, Quantizer
-from dse.random import Key
-from dse.recipe import GEMMS, Recipe
-from dse.techniques.rotations import Hadamard
+from dse.nn.linear import quantized_linear
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.gemm import Gemm, rotation_key
+from dse.numerics.linear_autograd import Site
+from dse.numerics.ops import Ops
+from dse.numerics.quantizer import Identity, Quantized, Quantizer
+from dse.numerics.random import Key
+from dse.numerics.recipe import GEMMS, Recipe
+from dse.numerics.techniques.rotations import Hadamard
 
 SIZES = [16, 32, 64, 128]
 SIGNS = ["none", "fixed", "random"]

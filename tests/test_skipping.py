@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dse.linear import after_step, before_step, quantize_, quantized_layers, set_clock
-from dse.recipe import Recipe, override
+from dse.nn.quantize import after_step, before_step, quantize_, quantized_layers, set_clock
+from dse.numerics.recipe import Recipe, override
 from dse.recipes import RECIPES
 from tests.quantizers import normal
 

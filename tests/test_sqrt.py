@@ -1,4 +1,4 @@
-"""``dse.sqrt`` is the exact root, rounded once: judged in whole numbers."""
+"""``dse.kernels.sqrt`` is the exact root, rounded once: judged in whole numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dse.sqrt import sqrt
+from dse.kernels.sqrt import sqrt
 
 BITS = {torch.float32: (24, -149), torch.float64: (53, -1074)}
 SPECIAL = [0.0, -0.0, 1.0, 4.0, math.inf, -math.inf, math.nan, -1.0, 1e-45, 3e-45, 1.1754942e-38, 3.4028235e38]

@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from dse.block import BlockQuantizer
-from dse.cast import cast
-from dse.formats import E2M1, E4M3, E5M2, E8M0, FP32, UE4M3, UE5M3, Format
-from dse.quantizer import BFloat16, Identity
-from dse.random import key
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.cast import cast
+from dse.numerics.formats import E2M1, E4M3, E5M2, E8M0, FP32, UE4M3, UE5M3, Format
+from dse.numerics.quantizer import BFloat16, Identity
+from dse.numerics.random import key
+from dse.numerics.techniques.conventions import Convention, Decode, Encode
+from dse.numerics.techniques.rounding import Stochastic
+from dse.numerics.techniques.slopes import DGE
+from dse.numerics.techniques.statistics import ABSMAX, Quest, SoftSoft, Statistic
+from dse.numerics.techniques.tensor_scales import Current
 from dse.recipes import RECIPES
-from dse.techniques.conventions import Convention, Decode, Encode
-from dse.techniques.rounding import Stochastic
-from dse.techniques.slopes import DGE
-from dse.techniques.statistics import ABSMAX, Quest, SoftSoft, Statistic
-from dse.techniques.tensor_scales import Current
 from tests.fd import SMOOTH, Wave, WaveSlope, difference, frozen, vjp_error
 
 

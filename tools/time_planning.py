@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dse.sweep import estimate, load_sweep, make_plan, plan_text
+from dse.plan import estimate, make_plan, plan_text
+from dse.sweep import load_sweep
 
 SETTINGS = """
 # many settings: 540 recipes with options, 40 tasks and learning rates, 5 seeds

@@ -11,7 +11,7 @@ from functools import partial
 
 import torch
 
-from dse.random import Key
+from dse.numerics.random import Key
 from dse.recipes import RECIPES
 
 NAMES = ("mxfp4", "mxfp8", "nvfp4", "nvfp4_plain", "four_over_six", "if4", "quartet", "ue5m3")

@@ -20,12 +20,13 @@ from unittest import mock
 import dse
 from dse.bench import reporting
 from dse.bench.idle import IdleActor, IdleExecutor, made_up, sweep_of
-from dse.bench.table import Row
-from dse.run import engine, tracking
+from dse.bench.measurements import Row
+from dse.results.store import Store
+from dse.run import engine
 from dse.run.executors.base import Options
 from dse.run.executors.ray import RayExecutor
-from dse.run.store import Store
 from dse.run.summary import Summary
+from dse.run.tracking import mlflow_runs as tracking
 from dse.sweep import Sweep
 
 

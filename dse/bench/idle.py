@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dse.results.record import OK, Record
 from dse.run.executors.base import OnProgress, OnRecords, Stop
 from dse.run.executors.pool import Actor
-from dse.run.halving import Leg
-from dse.run.packing import Supply
-from dse.run.record import OK, Record
-from dse.run.setup import OnStep
+from dse.run.queue.pack_queue import Supply
 from dse.sweep import Sweep, load_sweep
+from dse.train.context import OnStep
+from dse.train.halving import Leg
 from dse.trial import Trial
 
 POINTS = 100

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dse.bench.measurements import Row
 from dse.bench.quantizers import Job, kernel_jobs, reference_jobs
-from dse.bench.table import Row
 from dse.kernels import available
 
 _LAUNCHES, _REPLAYS = 20, 5

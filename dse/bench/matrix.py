@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import torch
 
-from dse.bench.ahead import compile_ahead
+from dse.bench.contenders import VARIANTS, Settings, missing
+from dse.bench.measurements import Row
 from dse.bench.models import SUBJECTS
-from dse.bench.pace import limit, wait
+from dse.bench.precompile import compile_ahead
+from dse.bench.rate import limit, wait
 from dse.bench.ratios import STEP, ratios
-from dse.bench.table import Row
-from dse.bench.variants import VARIANTS, Settings, missing
 from dse.errors import UserError, nearest
 
 OnRow = Callable[[Row], None]

@@ -14,19 +14,19 @@ import torch
 from torch import nn
 
 from dse.errors import UserError
-from tasks.base import Task, Training
-from tasks.data.images import Images
-from tasks.data.tables import Table, gaussian
-from tasks.data.text import PRINTABLE, Text, load_text
-from tasks.diffusion import Diffusion
-from tasks.image import Image
-from tasks.lm import LanguageModel
-from tasks.nets.dit import Dit
-from tasks.nets.llama import Llama
-from tasks.nets.mlp import Mlp
-from tasks.nets.vit import Vit
-from tasks.regression import Regression
-from tasks.streams import generator
+from dse.tasks.base import Task, Training
+from dse.tasks.data.images import Images
+from dse.tasks.data.tables import Table, gaussian
+from dse.tasks.data.text import PRINTABLE, Text, load_text
+from dse.tasks.diffusion import Diffusion
+from dse.tasks.image import Image
+from dse.tasks.lm import LanguageModel
+from dse.tasks.nets.dit import Dit
+from dse.tasks.nets.llama import Llama
+from dse.tasks.nets.mlp import Mlp
+from dse.tasks.nets.vit import Vit
+from dse.tasks.regression import Regression
+from dse.tasks.streams import generator
 
 STEPS = 256
 """Length of a benchmark's training; a measurement that needs more steps starts it again."""

@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 
 import dse
-from dse.bench.ahead import AHEAD
+from dse.bench.contenders import VARIANTS, Settings
 from dse.bench.matrix import DeviceLost, jobs, judged, measure_packs
+from dse.bench.measurements import Row, document, read, write
 from dse.bench.models import SUBJECTS
+from dse.bench.precompile import AHEAD
 from dse.bench.ratios import RATIO, ratios
-from dse.bench.table import Row, document, read, write
-from dse.bench.variants import VARIANTS, Settings
 from dse.errors import UserError
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from torch import nn
 
+from dse.bench.eager import Alter
 from dse.bench.models import Subject
-from dse.bench.solo import Alter
+from dse.nn.select import chosen, swap
 from dse.recipes import RECIPES
-from dse.select import chosen, swap
 
 Make = Callable[[nn.Linear], nn.Module]
 

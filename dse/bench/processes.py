@@ -75,9 +75,9 @@ def _work(
     try:
         import torch
 
+        from dse.bench.eager import Solo
         from dse.bench.models import SUBJECTS
-        from dse.bench.pace import wait
-        from dse.bench.solo import Solo
+        from dse.bench.rate import wait
 
         torch.set_num_threads(1)
         trial = Solo(SUBJECTS[name](quick), device)

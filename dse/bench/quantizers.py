@@ -11,15 +11,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, E8M0, UE4M3
-from dse.gemm import Gemm
-from dse.kernels import Use, quantize, quantize_both, table
-from dse.kernels.launch import Shape
-from dse.random import Key
-from dse.techniques.rotations import Hadamard
-from dse.techniques.rounding import Stochastic, TowardZero
-from dse.techniques.tensor_scales import Current
+from dse.fused import Use, quantize, quantize_both, table
+from dse.fused.launch import Shape
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, E8M0, UE4M3
+from dse.numerics.gemm import Gemm
+from dse.numerics.random import Key
+from dse.numerics.techniques.rotations import Hadamard
+from dse.numerics.techniques.rounding import Stochastic, TowardZero
+from dse.numerics.techniques.tensor_scales import Current
 
 SHAPES: dict[str, Shape | None] = {
     "default": None,

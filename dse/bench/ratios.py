@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from dse.bench.table import Row
+from dse.bench.measurements import Row
 
 EAGER = {"mlp": 900.0, "gpt128": 150.0, "gpt256": 60.0, "dit": 50.0, "vit": 50.0, "image_mlp": 50.0}
 """A pack against one eager trial per process, at least."""

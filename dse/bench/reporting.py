@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from dse.bench.idle import made_up, sweep_of
-from dse.bench.table import Row
+from dse.bench.measurements import Row
 from dse.report import write_report
-from dse.run.record import STOPPED, Record
-from dse.run.store import Store
+from dse.results.record import STOPPED, Record
+from dse.results.store import Store
 from dse.sweep import Cell, Sweep, load_sweep
 
 TARGET = 60.0

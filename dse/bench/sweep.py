@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from dse.bench.members import MIX
-from dse.bench.pace import wait
-from dse.bench.table import Row, document, write
+from dse.bench.measurements import Row, document, write
+from dse.bench.rate import wait
+from dse.bench.timed_packs import MIX
 from dse.recipes import RECIPES
-from dse.run import train
+from dse.results.record import Record
+from dse.results.store import Store
 from dse.run.executors.base import Options
 from dse.run.executors.local import LocalExecutor
-from dse.run.packing import Queue
-from dse.run.record import Record
-from dse.run.store import Store
+from dse.run.queue.pack_queue import Queue
+from dse.tasks.regression import Regression
+from dse.train import loop as train
 from dse.trial import Trial
-from tasks.regression import Regression
 
 if TYPE_CHECKING:
     from dse.sweep import Cell

@@ -25,13 +25,13 @@ from unittest import mock
 import torch
 
 import dse
-from dse.bench.table import Row, document, write
+from dse.bench.measurements import Row, document, write
+from dse.results.record import OK, Record
+from dse.results.store import Store
 from dse.run.executors.base import Options
 from dse.run.executors.pool import Actor
-from dse.run.halving import Leg
-from dse.run.record import OK, Record
-from dse.run.setup import OnStep
-from dse.run.store import Store
+from dse.train.context import OnStep
+from dse.train.halving import Leg
 from dse.trial import Trial
 
 TARGET = 0.95

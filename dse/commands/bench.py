@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from dse.bench.table import Row, device_text, document, number, target, write
+from dse.bench.measurements import Row, device_text, document, number, target, write
 from dse.errors import UserError
 
 _WIDE = 150
@@ -41,9 +41,9 @@ def packs(
 
     The file is written after each row: what was measured before an interruption is kept.
     """
-    from dse.bench.ahead import AHEAD
+    from dse.bench.contenders import Settings
     from dse.bench.packs import measure_packs
-    from dse.bench.variants import Settings
+    from dse.bench.precompile import AHEAD
     from dse.run.executors.base import processors
 
     console, place, rows = Console(stderr=True), _device(device), list[Row]()

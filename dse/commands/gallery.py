@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
-from dse.attention import PRODUCTS, Attention, Product
 from dse.errors import UserError, nearest
-from dse.formats import ELEMENTS, SCALES, Format
-from dse.gemm import Gemm
-from dse.meaning import check
-from dse.recipe import GEMMS, POINTS, RECIPE_OPTIONS, SELECTORS, Exempt, Recipe, override
+from dse.numerics.attention import PRODUCTS, Attention, Product
+from dse.numerics.formats import ELEMENTS, SCALES, Format
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import GEMMS, POINTS, RECIPE_OPTIONS, SELECTORS, Exempt, Recipe, override
+from dse.numerics.registry import FAMILIES, to_data, words
+from dse.numerics.validate import check
+from dse.optim import OPTIMIZERS
+from dse.optim.loss_scaling import LOSS_SCALINGS
 from dse.recipes import RECIPES
-from dse.registry import FAMILIES, to_data, words
-from dse.techniques.loss_scaling import LOSS_SCALINGS
-from dse.techniques.optimizers import OPTIMIZERS
 
 
 def recipes(name: str | None, options: bool) -> None:

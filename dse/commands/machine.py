@@ -16,13 +16,13 @@ import dse
 from dse.errors import UserError
 
 if TYPE_CHECKING:
-    from dse.formats import Format
+    from dse.numerics.formats import Format
 
 _PACKAGES = ("torch", "numpy", "ray", "optuna", "polars", "pandas", "mlflow", "seaborn", "scipy", "scikit-learn")
 
 
 def data(data_dir: Path | None) -> None:
-    from tasks.data.locate import catalog
+    from dse.tasks.data.locate import catalog
 
     rows = catalog(data_dir)
     width = max(len(row.name) for row in rows)
@@ -62,7 +62,7 @@ def _versions(results: Path) -> Iterator[str]:
 def _devices(results: Path) -> Iterator[str]:
     import torch
 
-    from dse.run.processor import described, processor
+    from dse.train.processor import described, processor
 
     yield f"{os.cpu_count()} processors: {described(processor())}"
     for i in range(torch.cuda.device_count()):
@@ -77,8 +77,8 @@ def _arithmetic(results: Path) -> Iterator[str]:
     """Every element grid is reproduced by its own cast, and ties go where IEEE 754 has them, on every device."""
     import torch
 
-    from dse.cast import cast
-    from dse.formats import ELEMENTS
+    from dse.numerics.cast import cast
+    from dse.numerics.formats import ELEMENTS
 
     for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
         for fmt in ELEMENTS.values():
@@ -108,7 +108,7 @@ def _members(results: Path) -> Iterator[str]:
     """A trial has the same bits in a pack and alone, at batch sizes that are no multiple of anything."""
     import torch
 
-    from dse.run.members import compared
+    from dse.train.pack_check import compared
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as workers have it
@@ -122,7 +122,7 @@ def _members(results: Path) -> Iterator[str]:
 
 
 def _folder(results: Path) -> Iterator[str]:
-    from dse.run.store import Store
+    from dse.results.store import Store
 
     existing = next(p for p in (results, *results.resolve().parents) if p.exists())
     if not os.access(existing, os.W_OK):

@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from dse.commandline import command
-from dse.commands.say import say
+from dse.commands.messages import say
 from dse.errors import UserError
-from dse.report.power import ALPHA, MOST_SEEDS, POWER, Noise, noise
-from dse.report.table import tabulate
+from dse.report.analysis.power import ALPHA, MOST_SEEDS, POWER, Noise, noise
+from dse.report.analysis.tidy import tabulate
+from dse.results.store import Store
 from dse.run.search import so_far
-from dse.run.store import Store
+from dse.shell import command
 
 SHARES = (0.001, 0.003, 0.01, 0.03, 0.1)
 """Gaps that are asked about without any given: shares of the baseline's metric."""

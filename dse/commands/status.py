@@ -8,19 +8,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dse.commandline import command, first_run
-from dse.commands.say import say
-from dse.run.claims import at_work
-from dse.run.halving import final
-from dse.run.news import News
-from dse.run.outcome import OUTCOMES, outcome, reason
-from dse.run.pick import called
-from dse.run.record import OK, STOPPED, Record
+from dse.commands.messages import say
+from dse.plan.timing import newest_device
+from dse.results.claims import at_work
+from dse.results.lookup import called
+from dse.results.outcome import OUTCOMES, outcome, reason
+from dse.results.record import OK, STOPPED, Record
+from dse.results.store import Store, resolve
+from dse.results.watch import News
+from dse.run.queue.final_results import final
 from dse.run.search import all_asked, progress, so_far
-from dse.run.standing import Standing, duration
-from dse.run.store import Store, resolve
-from dse.sweep.labels import cut
-from dse.sweep.pace import newest_device
+from dse.run.tally import Standing, duration
+from dse.shell import command, first_run
+from dse.sweep.language.labels import cut
 
 if TYPE_CHECKING:
     from dse.sweep import Sweep

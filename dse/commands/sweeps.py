@@ -9,20 +9,21 @@ from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING, Any
 
-from dse.commandline import DEFAULTS, STAYING, command
-from dse.commands.again import same, say_damage, say_manifests
-from dse.commands.say import say
+from dse.commands.follow_up import same, say_damage, say_manifests
+from dse.commands.messages import say
 from dse.errors import UserError, nearest
+from dse.shell import DEFAULTS, STAYING, command
 
 if TYPE_CHECKING:
     from dse.run.summary import Summary
 
 
 def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None, yes: bool = False) -> None:
-    from dse.run.halving import counted
+    from dse.plan import estimate, make_plan, plan_text, probe_missing
+    from dse.results.store import Store
+    from dse.run.queue.final_results import counted
     from dse.run.search import ahead, progress
-    from dse.run.store import Store
-    from dse.sweep import MANY_CELLS, estimate, load_sweep, make_plan, plan_text, probe_missing
+    from dse.sweep import MANY_CELLS, load_sweep
 
     store = Store(results)
     sweep = ahead(load_sweep(file, say, None if yes else MANY_CELLS), store)
@@ -52,8 +53,8 @@ def run(
     yes: bool = False,
 ) -> int:
     """Runs a sweep and says what came of it; the exit code, ``Summary.exit_code``."""
+    from dse.results.store import Store
     from dse.run.engine import run_sweep
-    from dse.run.store import Store
     from dse.sweep import MANY_CELLS, load_sweep
 
     given: dict[str, Any] = {
@@ -120,8 +121,8 @@ def _then(line: str, summary: Summary, file: Path, results: Path) -> None:
 
 def report(file: Path, results: Path, out: Path) -> None:
     from dse.report import write_report
+    from dse.results.store import Store
     from dse.run.search import so_far
-    from dse.run.store import Store
     from dse.sweep import load_sweep
 
     sweep = so_far(load_sweep(file, say), results)
@@ -140,9 +141,9 @@ def dashboard(results: Path, port: int, rebuild: bool, optuna: Path | None = Non
     if optuna:
         _optuna(optuna, results, port)
         return
-    from dse.run import tracking
-    from dse.run.server import serve
-    from dse.run.store import Store
+    from dse.results.store import Store
+    from dse.run.tracking import mlflow_runs as tracking
+    from dse.run.tracking.server import serve
 
     store = Store(results)
     say_manifests(results)
@@ -164,9 +165,9 @@ def _optuna(file: Path, results: Path, port: int) -> None:
     """Writes a sweep's studies, and opens optuna-dashboard on them where it is installed."""
     from shutil import which
 
+    from dse.results.store import Store
     from dse.run.search.export import export
-    from dse.run.server import serve
-    from dse.run.store import Store
+    from dse.run.tracking.server import serve
     from dse.sweep import load_sweep
 
     path, count = export(load_sweep(file), Store(results))

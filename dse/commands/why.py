@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from dse.commandline import command
-from dse.commands.again import say_damage, say_manifests
+from dse.commands.follow_up import say_damage, say_manifests
 from dse.commands.gallery import describe, resolved, short
-from dse.recipe import Recipe
+from dse.numerics.recipe import Recipe
+from dse.numerics.registry import build, to_data
 from dse.recipes import RECIPES
-from dse.registry import build, to_data
-from dse.run.gaps import gap
-from dse.run.outcome import outcome, reason
-from dse.run.processor import described
-from dse.run.record import FAILED, OK, Record
-from dse.run.standing import duration
-from dse.run.store import Store
-from dse.run.why import Case, Neighbor, cases, differences
+from dse.results.explain import Case, Neighbor, cases, differences
+from dse.results.gaps import gap
+from dse.results.outcome import outcome, reason
+from dse.results.record import FAILED, OK, Record
+from dse.results.store import Store
+from dse.run.tally import duration
+from dse.shell import command
+from dse.tasks.base import Training
+from dse.tasks.own import is_path
+from dse.train.processor import described
 from dse.trial import make_task
-from tasks.base import Training
-from tasks.own import is_path
 
 _MOST = 24
 """Neighbors that are listed."""

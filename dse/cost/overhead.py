@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from dse.attend import as_linear
-from dse.block import BlockQuantizer
 from dse.cost.hardware import B200, Hardware
-from dse.cost.parts import SYMBOLS, blocks, techniques
+from dse.cost.point_counts import SYMBOLS, blocks, techniques
 from dse.cost.shapes import LLAMA3_8B, Layer, products
 from dse.cost.sharing import TENSORS, counted
-from dse.gemm import Gemm
-from dse.ops import Ops
-from dse.quantizer import BFloat16, Quantizer
-from dse.recipe import GEMMS, POINTS, Recipe
+from dse.nn.attention import as_linear
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.gemm import Gemm
+from dse.numerics.ops import Ops
+from dse.numerics.quantizer import BFloat16, Quantizer
+from dse.numerics.recipe import GEMMS, POINTS, Recipe
 
 READ_BYTES = 2
 """Bytes per element of a tensor that is read again: activations, gradients and working weights are kept in BF16."""

@@ -61,8 +61,8 @@ def products(layers: tuple[Layer, ...]) -> dict[str, Layer]:
     """The two products of attention in a model of ``MODELS``, each as a linear; {} for any other layers.
 
     A query sees half of the sequence's tokens on average: a causal kernel skips what the mask hides. The scores are
-    X = Q, W = K, the outputs X = P, W = V^T (``dse.attention``). Keys and values, which several heads share, count
-    once per query head: they are small against the T x T / 2 scores.
+    X = Q, W = K, the outputs X = P, W = V^T (``dse.numerics.attention``). Keys and values, which several heads share,
+    count once per query head: they are small against the T x T / 2 scores.
     """
     if layers not in _HEADS:
         return {}

@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dse.block import BlockQuantizer
-from dse.ops import Ops
-from dse.recipe import Recipe
-from dse.techniques.statistics import Statistic
-from dse.techniques.tensor_scales import TensorScale
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.ops import Ops
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.statistics import Statistic
+from dse.numerics.techniques.tensor_scales import TensorScale
 
 TENSORS = {
     "fprop.lhs": "X",

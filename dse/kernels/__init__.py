@@ -1,26 +1,11 @@
-"""Triton kernels for the quantizers: one launch for a stack of members with any mix of options, which are data.
+"""Kernels and exact elementary operations on plain tensors: nothing here knows of formats or recipes.
 
-The plain-torch quantizers are the specification; the kernels equal them bit for bit. ``uncovered`` says what they leave
-to the reference.
+Triton kernels run where ``available()`` is true; each has a plain-torch twin elsewhere.
 """
 
-from dse.kernels.coverage import Use, available, exact_in_bf16, uncovered
-from dse.kernels.launch import quantize, quantize_both
+from dse.kernels.availability import available
+from dse.kernels.matmul import contract
 from dse.kernels.norms import norms
-from dse.kernels.product import contract
 from dse.kernels.sums import column_sums
-from dse.kernels.table import Table, table
 
-__all__ = [
-    "Table",
-    "Use",
-    "available",
-    "column_sums",
-    "contract",
-    "exact_in_bf16",
-    "norms",
-    "quantize",
-    "quantize_both",
-    "table",
-    "uncovered",
-]
+__all__ = ["available", "column_sums", "contract", "norms"]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from dse.flat import Layout
 
 _CHUNK = 4096
 
@@ -23,11 +21,10 @@ class Chunks(NamedTuple):
 
 
 @lru_cache(maxsize=16)
-def chunks(layout: Layout, device: torch.device) -> Chunks:
-    """The chunks of a layout, on the device: int64 and int32."""
+def chunks(spans: tuple[tuple[int, int], ...], device: torch.device) -> Chunks:
+    """The chunks of parameters at columns (first, end), on the device: int64 and int32."""
     starts, stops, first = [], [], [0]
-    for offset, shape in zip(layout.offsets, layout.shapes, strict=True):
-        end = offset + math.prod(shape)
+    for offset, end in spans:
         for start in range(offset, end, _CHUNK):
             starts.append(start)
             stops.append(min(end, start + _CHUNK))
@@ -39,11 +36,14 @@ def chunks(layout: Layout, device: torch.device) -> Chunks:
     )
 
 
-def norms(layout: Layout, flat: Tensor) -> Tensor:
-    """``Layout.norms`` of a contiguous float32 buffer [E, P]: [E, n]. Squares are summed in FP32 as they are."""
+def norms(flat: Tensor, spans: Sequence[tuple[int, int]]) -> Tensor:
+    """Euclidean norms [E, n] of n spans of columns (first, end) of a float32 buffer [E, P] with contiguous rows.
+
+    Squares are summed in FP32 as they are.
+    """
     from dse.kernels.device import norms as device
 
-    table, members, count = chunks(layout, flat.device), len(flat), len(layout.names)
+    table, members, count = chunks(tuple(spans), flat.device), len(flat), len(spans)
     number = len(table.starts)
     parts = torch.empty(members, number, device=flat.device)
     out = torch.empty(members, count, device=flat.device)

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dse.attend import at_work, attend, stream
-from dse.attention import Attention
-from dse.calls import numbered
+from dse.nn.attention import at_work, attend, stream
+from dse.nn.clock import numbered
+from dse.numerics.attention import Attention
+from dse.numerics.random import Key
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.schedules.base import FULL
 from dse.pack.layer import Run
-from dse.random import Key
-from dse.recipe import Recipe
-from dse.techniques.schedules.base import FULL
 
 
 class Heads:

@@ -10,13 +10,13 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from dse import products
-from dse.calls import numbered
-from dse.linear import in_phase
+from dse.nn.clock import numbered
+from dse.nn.quantized_layer import in_phase
+from dse.numerics import linear as products
+from dse.numerics.random import Key
+from dse.numerics.recipe import POINTS, Recipe
+from dse.numerics.techniques.schedules.base import FULL, OFF, Watch
 from dse.pack.segments import PLAIN, Reference, Segment, Site, partition
-from dse.random import Key
-from dse.recipe import POINTS, Recipe
-from dse.techniques.schedules.base import FULL, OFF, Watch
 
 Tap = Callable[[Tensor, Tensor, Tensor, tuple[bool, bool]], None]
 """Sees a layer's X [E, M, K], W [E, N, K] and G [E, M, N] in the backward pass, and which gradients are computed."""
@@ -131,7 +131,7 @@ class Layer:
     def site(self, segment: Segment, call: int = 0) -> Site:
         """What the members of a segment keep; a segment does not reach over the end of a run that keeps anything.
 
-        ``call``: which of the step's uses of the layer it is; each draws random bits of its own (``dse.calls``).
+        ``call``: which of the step's uses of the layer it is; each draws random bits of its own (``dse.nn.clock``).
         """
         key = self._key(segment.members)
         key = replace(key, clock=numbered(key.clock, call)) if call else key

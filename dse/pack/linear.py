@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from dse import kernels
-from dse.convolution import Window, images, patches
 from dse.errors import UserError
+from dse.nn.select import Plain
+from dse.nn.unfold import Window, images, patches
 from dse.pack.layer import Layer
 from dse.pack.segments import Held
-from dse.select import Plain
 
 
 class _Stacked(torch.autograd.Function):

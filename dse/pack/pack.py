@@ -16,16 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from dse.flat import Layout
+from dse.nn.select import attentions, chosen, linears, swap
+from dse.optim.layout import Layout
 from dse.pack.attention import Heads, PackedAttention
+from dse.pack.grouping import at_attentions, at_layers
 from dse.pack.layer import Layer
 from dse.pack.linear import packed
-from dse.pack.lineup import at_attentions, at_layers
 from dse.pack.segments import PLAIN
 from dse.recipes.bf16 import BF16
-from dse.select import attentions, chosen, linears, swap
+from dse.tasks.base import Batch
 from dse.trial import Trial
-from tasks.base import Batch
 
 
 class Pack:

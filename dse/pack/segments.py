@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dse import kernels, products
-from dse.gemm import check_widths
-from dse.kernels import Table, Use
-from dse.product import contract
-from dse.quantizer import Identity, Quantized
-from dse.random import Key
-from dse.recipe import POINTS, Recipe
+from dse import fused
+from dse.fused import Table, Use
+from dse.numerics import linear as products
+from dse.numerics.gemm import check_widths
+from dse.numerics.matmul import contract
+from dse.numerics.quantizer import Identity, Quantized
+from dse.numerics.random import Key
+from dse.numerics.recipe import POINTS, Recipe
 from dse.recipes import RECIPES
 
 
@@ -124,13 +125,13 @@ class Kernel(Segment):
         return dx, dw
 
     def _one(self, x: Tensor, point: int, key: Key) -> Quantized:
-        return kernels.quantize(x, self.tables[point], key.at(point), self.dtype)
+        return fused.quantize(x, self.tables[point], key.at(point), self.dtype)
 
     def _both(self, x: Tensor, rows: int, columns: int, key: Key, both: bool) -> tuple[Quantized, Quantized | None]:
         """``x`` at the point ``rows``, and transposed at the point ``columns`` where that is needed."""
         if not both:
             return self._one(x, rows, key), None
-        return kernels.quantize_both(
+        return fused.quantize_both(
             x, self.tables[rows], key.at(rows), self.tables[columns], key.at(columns), self.dtype
         )
 
@@ -158,7 +159,7 @@ def uncovered(recipe: Recipe) -> str:
     for quantizer in (recipe.fprop.lhs, recipe.fprop.rhs):
         if not quantizer.straight_through:
             return "a quantizer with a derivative of its own"
-    return next(filter(None, map(kernels.uncovered, uses(recipe))), "")
+    return next(filter(None, map(fused.uncovered, uses(recipe))), "")
 
 
 def uses(recipe: Recipe) -> list[Use]:
@@ -176,7 +177,7 @@ def backend(recipe: Recipe, use_kernels: bool) -> tuple[str, str]:
         return "reference", ""
     if reason := uncovered(recipe):
         return "reference", reason
-    return f"{'bf16' if all(map(kernels.exact_in_bf16, uses(recipe))) else 'float32'} {recipe.backward_source}", ""
+    return f"{'bf16' if all(map(fused.exact_in_bf16, uses(recipe))) else 'float32'} {recipe.backward_source}", ""
 
 
 def partition(
@@ -197,7 +198,7 @@ def partition(
             continue
         points = zip(*(uses(recipes[i]) for i in members), strict=True)
         dtype = torch.bfloat16 if name.startswith("bf16") else torch.float32
-        tables = tuple(kernels.table(list(p), device) for p in points)
+        tables = tuple(fused.table(list(p), device) for p in points)
         segments.append(Kernel(start, stop, tables, dtype, name.endswith("forward")))
     return tuple(segments)
 

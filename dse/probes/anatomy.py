@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from torch import Tensor, where
 
-from dse.block import _ELEMENT_DRAW, BlockQuantizer, _draw
-from dse.cast import cast
-from dse.quantizer import Quantized, Quantizer
-from dse.random import Key
-from dse.techniques.choices import Candidate
+from dse.numerics.block import _ELEMENT_DRAW, BlockQuantizer, _draw
+from dse.numerics.cast import cast
+from dse.numerics.quantizer import Quantized, Quantizer
+from dse.numerics.random import Key
+from dse.numerics.techniques.choices import Candidate
 
 _BEYOND = 1 + 2.0**-20
 """Elements beyond the largest by less than this are FP32 rounding of the block's own maximum."""

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from dse.numerics.recipe import POINTS
 from dse.pack.layer import Layer
 from dse.probes import measures
-from dse.probes.points import Look, Seen, looks
-from dse.probes.settings import Probes, Row
-from dse.recipe import POINTS
+from dse.probes.layer_look import Look, Seen, looks
+from dse.probes.schedule import Probes, Row
 
 if TYPE_CHECKING:
-    from dse.run.program import Program
+    from dse.pack.step import Program
 
 _ORDER = {point: place for place, point in enumerate((*POINTS, "dgrad", "wgrad"))}
 

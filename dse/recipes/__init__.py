@@ -1,6 +1,6 @@
 """The gallery: one file per published training system, one entry each."""
 
-from dse.recipe import Recipe
+from dse.numerics.recipe import Recipe
 from dse.recipes import (
     amd,
     attention,

@@ -4,10 +4,10 @@ s = 2^(floor(log2 amax) - 2) per block of 32, nearest-even; both operands of all
 signs. Their finding, against most others': stochastic rounding or random signs do not help in this setting.
 """
 
-from dse.gemm import Gemm
-from dse.recipe import Recipe
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.rotations import Hadamard
 from dse.recipes.mxfp4 import MXFP4
-from dse.techniques.rotations import Hadamard
 
 _GEMM = Gemm(MXFP4.fprop.lhs, MXFP4.fprop.rhs, Hadamard(16, "none"))
 

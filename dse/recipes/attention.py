@@ -16,11 +16,11 @@ Tensor scales are one per sample and head here, in the systems one per tensor.
 
 from dataclasses import replace
 
-from dse.attention import Attention, Product
-from dse.block import BlockQuantizer
-from dse.formats import ELEMENTS, FP32
-from dse.gemm import Gemm
-from dse.recipe import Recipe
+from dse.numerics.attention import Attention, Product
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import ELEMENTS, FP32
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import Recipe
 from dse.recipes.bf16 import BF16
 from dse.recipes.four_over_six import NVFP4_4OVER6
 from dse.recipes.nvfp4 import NVFP4_PLAIN

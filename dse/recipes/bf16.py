@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from dse.gemm import Gemm
-from dse.quantizer import BFloat16
-from dse.recipe import Recipe
+from dse.numerics.gemm import Gemm
+from dse.numerics.quantizer import BFloat16
+from dse.numerics.recipe import Recipe
 
 _GEMM = Gemm(BFloat16(), BFloat16())
 

@@ -17,14 +17,14 @@ Left out: linears in BF16, as for ``nvfp4`` (``exempt``).
 
 from dataclasses import replace
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, UE4M3
-from dse.gemm import Gemm
-from dse.recipe import Recipe
-from dse.techniques.choices import FourOverSix
-from dse.techniques.rotations import Hadamard
-from dse.techniques.rounding import Stochastic
-from dse.techniques.tensor_scales import Current
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, UE4M3
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.choices import FourOverSix
+from dse.numerics.techniques.rotations import Hadamard
+from dse.numerics.techniques.rounding import Stochastic
+from dse.numerics.techniques.tensor_scales import Current
 
 _PLAIN = BlockQuantizer(E2M1, UE4M3, 16, tensor_scale=Current())
 _G = replace(_PLAIN, rounding=Stochastic())

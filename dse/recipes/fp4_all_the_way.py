@@ -7,13 +7,13 @@ FP4 gradients no longer help, and the training goes on with FP4 forward and BF16
 
 from dataclasses import replace
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, UE4M3
-from dse.gemm import Gemm
-from dse.recipe import Recipe
-from dse.techniques.rounding import Stochastic
-from dse.techniques.schedules import NoiseSwitch
-from dse.techniques.tensor_scales import Current
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, UE4M3
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.rounding import Stochastic
+from dse.numerics.techniques.schedules import NoiseSwitch
+from dse.numerics.techniques.tensor_scales import Current
 
 _RN = BlockQuantizer(E2M1, UE4M3, 16, tensor_scale=Current())
 _SR = replace(_RN, rounding=Stochastic())

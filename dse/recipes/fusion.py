@@ -14,13 +14,13 @@ against +1.34 % without, and +2.11 % for ``fusion_mxfp4_h32``): ``exempt.last``,
 
 from dataclasses import replace
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, E8M0, UE4M3
-from dse.gemm import Gemm
-from dse.recipe import Recipe
-from dse.techniques.rotations import Hadamard
-from dse.techniques.rounding import Stochastic, TowardZero
-from dse.techniques.tensor_scales import Current
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, E8M0, UE4M3
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.rotations import Hadamard
+from dse.numerics.techniques.rounding import Stochastic, TowardZero
+from dse.numerics.techniques.tensor_scales import Current
 
 _SOURCE = "arXiv 2610.00053 (Hu, Format-Aware Fusion for Fast FP4 Pretraining)"
 

@@ -12,14 +12,14 @@ is the case that the paper reports not to converge.
 
 from dataclasses import replace
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, E8M0, SCALES, UE4M3
-from dse.gemm import Gemm
-from dse.recipe import Recipe
-from dse.techniques.conventions import Encode
-from dse.techniques.rotations import Hadamard
-from dse.techniques.rounding import Stochastic
-from dse.techniques.tensor_scales import Current
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, E8M0, SCALES, UE4M3
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.conventions import Encode
+from dse.numerics.techniques.rotations import Hadamard
+from dse.numerics.techniques.rounding import Stochastic
+from dse.numerics.techniques.tensor_scales import Current
 
 _SOURCE = "arXiv 2509.17791 (Hu, Luschi, Balanca, Elucidating the Design Space of FP4 training)"
 

@@ -14,14 +14,14 @@ MS-EDEN in the backward pass, where the gain is larger.
 
 from dataclasses import replace
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, UE4M3
-from dse.gemm import Gemm
-from dse.recipe import Recipe
-from dse.techniques.choices import IF4 as IF4_CHOICE
-from dse.techniques.rotations import Hadamard
-from dse.techniques.rounding import Stochastic
-from dse.techniques.tensor_scales import Current
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, UE4M3
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.choices import IF4 as IF4_CHOICE
+from dse.numerics.techniques.rotations import Hadamard
+from dse.numerics.techniques.rounding import Stochastic
+from dse.numerics.techniques.tensor_scales import Current
 
 _X = BlockQuantizer(E2M1, UE4M3, 16, tensor_scale=Current(), choice=IF4_CHOICE())
 _W = replace(_X, tile=16)

@@ -15,11 +15,11 @@ The library's matrix products of two activations do the same: a model that calls
 
 from dataclasses import replace
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, E4M3, E8M0, ELEMENTS, Format
-from dse.gemm import Gemm
-from dse.recipe import Recipe
-from dse.techniques.rounding import NearestAway, TowardZero
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, E4M3, E8M0, ELEMENTS, Format
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.rounding import NearestAway, TowardZero
 
 _SOURCE = "OCP Microscaling Formats (MX) v1.0, 6.3; arXiv 2310.10537 and its library, microxcaling"
 

@@ -5,12 +5,12 @@ OCP rule: s = 2^(floor(log2 amax) - 2), which is amax / 4 rounded down to a powe
 
 from dataclasses import replace
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, E8M0
-from dse.gemm import Gemm
-from dse.recipe import Recipe
-from dse.techniques.rotations import Hadamard
-from dse.techniques.rounding import Stochastic, TowardZero, Up
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, E8M0
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.rotations import Hadamard
+from dse.numerics.techniques.rounding import Stochastic, TowardZero, Up
 
 _Q = BlockQuantizer(E2M1, E8M0, block=32, constant=4.0, scale_rounding=TowardZero())
 _GEMM = Gemm(_Q, _Q)

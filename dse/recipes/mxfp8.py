@@ -1,10 +1,10 @@
 """MXFP8: E4M3 everywhere, scales amax / 448 rounded up to a power of two so that nothing saturates."""
 
-from dse.block import BlockQuantizer
-from dse.formats import E4M3, E8M0
-from dse.gemm import Gemm
-from dse.recipe import Recipe
-from dse.techniques.rounding import Up
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E4M3, E8M0
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.rounding import Up
 
 _Q = BlockQuantizer(E4M3, E8M0, block=32, scale_rounding=Up())
 _GEMM = Gemm(_Q, _Q)

@@ -11,15 +11,15 @@ where they do nothing; Quartet II corrects that, and so does this recipe. Length
 refuses, are padded with zeros here.
 """
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, E8M0
-from dse.gemm import Gemm
-from dse.recipe import Recipe
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, E8M0
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.rotations import Hadamard
+from dse.numerics.techniques.rounding import TowardZero
+from dse.numerics.techniques.slopes import StraightThrough
+from dse.numerics.techniques.statistics import Quest
 from dse.recipes.tseng import SR_MXFP4
-from dse.techniques.rotations import Hadamard
-from dse.techniques.rounding import TowardZero
-from dse.techniques.slopes import StraightThrough
-from dse.techniques.statistics import Quest
 
 _QUEST = BlockQuantizer(
     E2M1, E8M0, 32, statistic=Quest(centered=True), scale_rounding=TowardZero(), slope=StraightThrough(outside="zero")

@@ -11,15 +11,15 @@ rotation group and rounded stochastically. That correction is left out, hence th
 
 from dataclasses import replace
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, UE4M3
-from dse.gemm import Gemm
-from dse.recipe import Recipe
-from dse.techniques.choices import FourOverSix
-from dse.techniques.conventions import Decode
-from dse.techniques.rotations import Hadamard
-from dse.techniques.rounding import NearestAway, Stochastic
-from dse.techniques.tensor_scales import Current
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, UE4M3
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.choices import FourOverSix
+from dse.numerics.techniques.conventions import Decode
+from dse.numerics.techniques.rotations import Hadamard
+from dse.numerics.techniques.rounding import NearestAway, Stochastic
+from dse.numerics.techniques.tensor_scales import Current
 
 _NVFP4 = BlockQuantizer(E2M1, UE4M3, 16, tensor_scale=Current(), convention=Decode(zero="one"))
 _FORWARD = replace(_NVFP4, rounding=NearestAway(), tensor_scale=Current(256.0), choice=FourOverSix())

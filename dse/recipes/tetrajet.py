@@ -10,12 +10,12 @@ dX = SR(G) SR(f(W)), dW = SR(G)^T SR(f(X)).
 
 from dataclasses import replace
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, E8M0
-from dse.gemm import Gemm
-from dse.recipe import Recipe
-from dse.techniques.rounding import Stochastic, Up
-from dse.techniques.weights import QEma, QRamping
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, E8M0
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.rounding import Stochastic, Up
+from dse.numerics.techniques.weights import QEma, QRamping
 
 _Q = BlockQuantizer(E2M1, E8M0, 32, scale_rounding=Up())
 _SR = replace(_Q, rounding=Stochastic())

@@ -11,15 +11,15 @@ OutControl, which keeps the 10 % of channels with the largest norms in MXFP8, is
 
 from dataclasses import replace
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, UE4M3
-from dse.gemm import Gemm
-from dse.recipe import Recipe
-from dse.techniques.conventions import Decode
-from dse.techniques.rotations import Hadamard
-from dse.techniques.rounding import Stochastic
-from dse.techniques.tensor_scales import Outer
-from dse.techniques.weights import OsciReset
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, UE4M3
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.conventions import Decode
+from dse.numerics.techniques.rotations import Hadamard
+from dse.numerics.techniques.rounding import Stochastic
+from dse.numerics.techniques.tensor_scales import Outer
+from dse.numerics.techniques.weights import OsciReset
 
 _Q = BlockQuantizer(E2M1, UE4M3, 16, tensor_scale=Outer(8))
 _SR = replace(_Q, rounding=Stochastic(), convention=Decode(zero="smallest"))

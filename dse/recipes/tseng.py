@@ -6,13 +6,13 @@ nothing saturates and E[Q(A)] = A; the 4/3 per operand (16/9 per product) is und
 bounds the variance that SR adds.
 """
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, E8M0
-from dse.gemm import Gemm
-from dse.recipe import Recipe
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, E8M0
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.rotations import Hadamard
+from dse.numerics.techniques.rounding import Stochastic, TowardZero
 from dse.recipes.bf16 import BF16
-from dse.techniques.rotations import Hadamard
-from dse.techniques.rounding import Stochastic, TowardZero
 
 SR_MXFP4 = BlockQuantizer(E2M1, E8M0, 32, constant=4.0, gain=0.75, scale_rounding=TowardZero(), rounding=Stochastic())
 """Unbiased MXFP4: OCP floor scales, elements times 3/4, stochastic rounding."""

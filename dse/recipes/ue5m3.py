@@ -20,14 +20,14 @@ What the published runs have besides:
 
 from dataclasses import replace
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1
-from dse.formats import UE5M3 as UE5M3_FORMAT
-from dse.gemm import Gemm
-from dse.recipe import Recipe
-from dse.techniques.conventions import Decode
-from dse.techniques.rounding import Stochastic
-from dse.techniques.tensor_scales import Current, Delayed
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1
+from dse.numerics.formats import UE5M3 as UE5M3_FORMAT
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.conventions import Decode
+from dse.numerics.techniques.rounding import Stochastic
+from dse.numerics.techniques.tensor_scales import Current, Delayed
 
 _SOURCE = "arXiv 2609.02846 (UE5M3 FP4 Block Scaling)"
 

@@ -9,12 +9,12 @@ Hadamard size (16, the block) and sign policy (fresh) are ours: only summaries o
 
 from dataclasses import replace
 
-from dse.block import BlockQuantizer
-from dse.formats import ELEMENTS, FP32
-from dse.gemm import Gemm
-from dse.recipe import Recipe
-from dse.techniques.rotations import Hadamard
-from dse.techniques.rounding import Stochastic
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import ELEMENTS, FP32
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.rotations import Hadamard
+from dse.numerics.techniques.rounding import Stochastic
 
 _Q = BlockQuantizer(ELEMENTS["e1m2"], FP32, 16)
 _G = replace(_Q, rounding=Stochastic())

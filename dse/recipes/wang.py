@@ -13,12 +13,12 @@ are left out. The released code differs (power-of-two scales, input-channel scal
 
 from dataclasses import replace
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, E5M2, FP32
-from dse.gemm import Gemm
-from dse.recipe import Recipe
-from dse.techniques.outliers import Clamp
-from dse.techniques.slopes import DGE
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, E5M2, FP32
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.outliers import Clamp
+from dse.numerics.techniques.slopes import DGE
 
 _VECTOR = BlockQuantizer(E2M1, FP32, block=0)
 _X, _W = replace(_VECTOR, outliers=Clamp(0.99)), replace(_VECTOR, slope=DGE())

@@ -9,11 +9,11 @@ scores, stay in BF16 here; the attention itself is in 16 bits in the paper too. 
 formats (E4M3, gradients E5M2) and the share of the last stage (a tenth) are ours.
 """
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, E4M3, E5M2, FP32
-from dse.gemm import Gemm
-from dse.recipe import Exempt, Recipe
-from dse.techniques.schedules import LastStage
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, E4M3, E5M2, FP32
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import Exempt, Recipe
+from dse.numerics.techniques.schedules import LastStage
 
 _FP4, _FP8, _G = (BlockQuantizer(element, FP32, block=128) for element in (E2M1, E4M3, E5M2))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dse.run.record import Record
+    from dse.results.record import Record
     from dse.sweep import Sweep
 
 

@@ -10,24 +10,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dse
-from dse.commandline import command
-from dse.report import agreed, hunted, problems, views
-from dse.report.agreement import Rankings
-from dse.report.configs import ALL
-from dse.report.effects import BASELINE, OPTION, Effect
+from dse.report.analysis.agreement import Rankings
+from dse.report.analysis.configs import ALL
+from dse.report.analysis.effects import BASELINE, OPTION, Effect
+from dse.report.analysis.equal_budget import ladders
+from dse.report.analysis.highlights import marks
+from dse.report.analysis.searches import Hunt
+from dse.report.analysis.tidy import Table, dicts
 from dse.report.findings import findings
-from dse.report.halving import ladders
-from dse.report.highlights import marks
-from dse.report.inside import Scene, story
-from dse.report.numbers import duration, plural
-from dse.report.place import mark
-from dse.report.provenance import provenance
-from dse.report.samples import grids
-from dse.report.search import Hunt
-from dse.report.table import Table, dicts
-from dse.run.identity import identity
-from dse.run.manifest import read_manifest
-from dse.run.record import OK
+from dse.report.format import duration, plural
+from dse.report.output_paths import mark
+from dse.report.probed import Scene, story
+from dse.report.sections import agreement_rows as agreed
+from dse.report.sections import problems
+from dse.report.sections import search_rows as hunted
+from dse.report.sections import table_rows as views
+from dse.report.sections.origin import provenance
+from dse.report.sections.sample_strips import grids
+from dse.results.identity import identity
+from dse.results.manifest import read_manifest
+from dse.results.record import OK
+from dse.shell import command
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +67,8 @@ class Study:
         """Data URIs by name; None where there is nothing to show."""
         if not self.table.records:
             return dict.fromkeys(("overall", "per_task", "forest", "curves", "search"))
-        from dse.report.figures import curves, forest, pareto, search
+        from dse.report.figures import curves, forest, pareto
+        from dse.report.figures import search_progress as search
         from dse.report.figures.style import styles
 
         look = styles(self.table.recipes, self.table.baseline)
@@ -80,7 +84,7 @@ class Study:
     @cached_property
     def inside(self) -> list[tuple[Scene, list[str], str | None, str | None]]:
         """Of every task that probes looked into: the trials, sentences, and the data URIs of two figures."""
-        from dse.report.figures import inside
+        from dse.report.figures import probe_panels as inside
         from dse.report.figures.style import styles
 
         look = styles(self.table.recipes, self.table.baseline)

@@ -7,24 +7,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.errors import UserError
-from dse.report.agreed import agreement_frame
-from dse.report.agreement import rankings
-from dse.report.configs import aggregate
+from dse.report.analysis.agreement import rankings
+from dse.report.analysis.configs import aggregate
+from dse.report.analysis.effects import Effect, effects
+from dse.report.analysis.highlights import highlights
+from dse.report.analysis.searches import Hunt, hunts
+from dse.report.analysis.tidy import tabulate
+from dse.report.analysis.training_curves import curves
 from dse.report.csv_files import write_csv
-from dse.report.curves import curves
-from dse.report.effects import Effect, effects
-from dse.report.highlights import highlights
-from dse.report.inside import inside_frame, scenes
+from dse.report.output_paths import place
 from dse.report.page import Study, page
-from dse.report.place import place
-from dse.report.samples import samples_frame
-from dse.report.search import Hunt, hunts
-from dse.report.table import tabulate
+from dse.report.probed import inside_frame, scenes
+from dse.report.sections.agreement_rows import agreement_frame
+from dse.report.sections.sample_strips import samples_frame
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dse.run.record import Record
+    from dse.results.record import Record
     from dse.sweep import Sweep
 
 

@@ -13,22 +13,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.errors import UserError
-from dse.run.checkpoint import clean
+from dse.plan.timing import device_kind
+from dse.results.lock import InUse
+from dse.results.lookup import called, pick
+from dse.results.manifest import Manifest, read_manifests, settle
+from dse.results.record import FAILED, Record
+from dse.results.store import Store
+from dse.results.watch import News
+from dse.run.driver import Session
 from dse.run.executors import DEFAULT, Executor, Judge, make_executor
-from dse.run.halving import counted, rule
 from dse.run.interrupt import URGENT
-from dse.run.lock import InUse
-from dse.run.manifest import Manifest, read_manifests, settle
-from dse.run.news import News
-from dse.run.pick import called, pick
-from dse.run.record import FAILED, Record
-from dse.run.rungs import Rungs
+from dse.run.queue.final_results import counted, rule
+from dse.run.queue.rungs import Rungs
 from dse.run.search import SearchLoop, so_far
-from dse.run.session import Session
-from dse.run.store import Store
 from dse.run.summary import Summary, summarize
-from dse.run.tracking import mark
-from dse.sweep.pace import device_kind
+from dse.run.tracking.mlflow_runs import mark
+from dse.train.checkpoint import clean
 
 if TYPE_CHECKING:
     from dse.sweep import Cell, Sweep
@@ -120,7 +120,7 @@ def _search(sweep: Sweep, store: Store, retry: str, runner: Executor) -> SearchL
     """
     asker = None
     if isinstance(runner, Judge):
-        from dse.run.search.eager import OneByOne
+        from dse.run.search.one_by_one import OneByOne
 
         asker = OneByOne(sweep, runner.workers)
     elif sweep.search.halving:

@@ -6,10 +6,10 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from dse.run.outcome import outcome, reason
-from dse.run.record import DIVERGED, FAILED, OK, STOPPED, Record
-from dse.run.standing import Standing, duration
-from dse.sweep.labels import cut
+from dse.results.outcome import outcome, reason
+from dse.results.record import DIVERGED, FAILED, OK, STOPPED, Record
+from dse.run.tally import Standing, duration
+from dse.sweep.language.labels import cut
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dse.run.record import DIVERGED, FAILED, OK, STOPPED
+from dse.results.record import DIVERGED, FAILED, OK, STOPPED
 
 if TYPE_CHECKING:
     from dse.sweep import Cell

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from dse.errors import UserError
-from tasks.data import locate
+from dse.tasks.data import locate
 
 NAMES = ("flights.csv", "flights.csv.gz", "flights.csv.zip")
 RARE = 0.01

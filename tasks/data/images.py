@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from dse.errors import UserError, nearest
-from tasks.data import cifar, idx, locate
-from tasks.streams import permutation
+from dse.tasks.data import cifar, idx, locate
+from dse.tasks.streams import permutation
 
 IMAGES = ("digits", "fashion-mnist", "cifar10")
 """With classes."""

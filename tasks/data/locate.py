@@ -16,7 +16,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from dse.errors import UserError
-from tasks.data.sources import SOURCES, File, Source
+from dse.tasks.data.sources import SOURCES, File, Source
 
 TIMEOUT = 30.0  # seconds without a byte before a download is given up
 

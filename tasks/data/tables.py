@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from dse.errors import UserError
-from tasks.data import locate
-from tasks.data.flights import flights
-from tasks.streams import generator, permutation
+from dse.tasks.data import locate
+from dse.tasks.data.flights import flights
+from dse.tasks.streams import generator, permutation
 
 TABLES = ("gaussian", "diabetes", "california", "flights")
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dse.errors import UserError, nearest
-from tasks.data import locate, tokens
+from dse.tasks.data import locate, tokens
 
 TEXTS = ("stdlib", "tinyshakespeare")
 

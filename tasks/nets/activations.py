@@ -12,8 +12,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
-from tasks.nets import fused
-from tasks.nets.fused.gate import gate
+from dse.tasks.nets import fused
+from dse.tasks.nets.fused.gate import gate
 
 
 def silu(x: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dse.alignment import product, products
-from tasks.nets.members import lead
+from dse.kernels.alignment import product, products
+from dse.tasks.nets.members import lead
 
 _FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 """Without cuDNN, which plans anew for every shape."""
@@ -132,7 +132,7 @@ def kernel(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """a [(E,) B, H, M, K] times b [(E,) B, H, K, N], one call a member, the same as alone (`dse.alignment`)."""
+    """a [(E,) B, H, M, K] times b [(E,) B, H, K, N], one call a member, the same as alone (`dse.kernels.alignment`)."""
     left, right = a.flatten(-4, -3), b.flatten(-4, -3)
     y = products(left, right) if a.dim() == 5 else product(left, right)
     return y.view(*a.shape[:-1], b.shape[-1])

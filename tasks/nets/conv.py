@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tasks.nets.activations import silu
+from dse.tasks.nets.activations import silu
 
 
 class GroupNorm(nn.Module):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tasks.nets.activations import silu
-from tasks.nets.norm import RMSNorm
-from tasks.nets.patches import patchify, unpatchify
-from tasks.nets.transformer import Attention, SwiGLU, initialize
+from dse.tasks.nets.activations import silu
+from dse.tasks.nets.norm import RMSNorm
+from dse.tasks.nets.patches import patchify, unpatchify
+from dse.tasks.nets.transformer import Attention, SwiGLU, initialize
 
 
 class DitBlock(nn.Module):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from dse.random import Key
-from tasks.streams import DROPOUT, LAYER
+from dse.numerics.random import Key
+from dse.tasks.streams import DROPOUT, LAYER
 
 BITS = 16
 """Of a draw: the probability is rounded to a multiple of 2⁻¹⁶."""

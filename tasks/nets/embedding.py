@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from tasks.nets import fused
-from tasks.nets.fused.embed import embed
+from dse.tasks.nets import fused
+from dse.tasks.nets.fused.embed import embed
 
 
 class Embedding(nn.Embedding):

@@ -11,10 +11,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from tasks.nets.activations import gelu
-from tasks.nets.attention import Core
-from tasks.nets.dropout import dropout, mask
-from tasks.nets.embedding import Embedding
+from dse.tasks.nets.activations import gelu
+from dse.tasks.nets.attention import Core
+from dse.tasks.nets.dropout import dropout, mask
+from dse.tasks.nets.embedding import Embedding
 
 
 class GptBlock(nn.Module):

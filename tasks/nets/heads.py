@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from tasks.nets import fused
-from tasks.nets.attention import Core, kernel
-from tasks.nets.fused.turn import turn
-from tasks.nets.members import lead
-from tasks.nets.rotary import rotate
+from dse.tasks.nets import fused
+from dse.tasks.nets.attention import Core, kernel
+from dse.tasks.nets.fused.turn import turn
+from dse.tasks.nets.members import lead
+from dse.tasks.nets.rotary import rotate
 
 
 def multihead(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from tasks.nets.embedding import Embedding
-from tasks.nets.norm import RMSNorm
-from tasks.nets.rotary import rotary_table
-from tasks.nets.transformer import Block, initialize
+from dse.tasks.nets.embedding import Embedding
+from dse.tasks.nets.norm import RMSNorm
+from dse.tasks.nets.rotary import rotary_table
+from dse.tasks.nets.transformer import Block, initialize
 
 
 class Llama(nn.Module):

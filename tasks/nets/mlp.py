@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from tasks.nets.activations import gelu
+from dse.tasks.nets.activations import gelu
 
 
 class Mlp(nn.Module):

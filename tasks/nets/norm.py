@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from tasks.nets import fused
-from tasks.nets.fused.norm import WIDEST, add_norm, rms_norm
+from dse.tasks.nets import fused
+from dse.tasks.nets.fused.norm import WIDEST, add_norm, rms_norm
 
 
 class RMSNorm(nn.RMSNorm):

@@ -10,10 +10,10 @@ import math
 
 from torch import Tensor, nn
 
-from tasks.nets.activations import gated
-from tasks.nets.attention import Core
-from tasks.nets.heads import multihead
-from tasks.nets.norm import RMSNorm
+from dse.tasks.nets.activations import gated
+from dse.tasks.nets.attention import Core
+from dse.tasks.nets.heads import multihead
+from dse.tasks.nets.norm import RMSNorm
 
 
 class Attention(nn.Module):

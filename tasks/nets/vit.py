@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tasks.nets.norm import RMSNorm
-from tasks.nets.patches import patchify
-from tasks.nets.transformer import Block, initialize
+from dse.tasks.nets.norm import RMSNorm
+from dse.tasks.nets.patches import patchify
+from dse.tasks.nets.transformer import Block, initialize
 
 
 class Vit(nn.Module):

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("rich")
 
-from dse.bench.table import Row, number, target
+from dse.bench.measurements import Row, number, target
 from dse.commands import bench
 from dse.errors import UserError
 

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from dse.bench import ahead, matrix, processes
-from dse.bench.members import FALLBACK, MIX, Autocast, Running, trials
+from dse.bench import matrix, processes
+from dse.bench import precompile as ahead
+from dse.bench.contenders import VARIANTS, Settings, missing
+from dse.bench.measurements import Row, read
 from dse.bench.models import SUBJECTS
 from dse.bench.packs import jobs, main, measure_packs
 from dse.bench.ratios import ratios
 from dse.bench.sweep import measure_sweep
-from dse.bench.table import Row, read
-from dse.bench.variants import VARIANTS, Settings, missing
+from dse.bench.timed_packs import FALLBACK, MIX, Autocast, Running, trials
 from dse.errors import UserError
 from dse.pack.segments import backend
 from dse.recipes import RECIPES

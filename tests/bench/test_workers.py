@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dse.bench.workers import QUICK, Run, compare, measure_workers
-from dse.run.record import FAILED, OK, Record
+from dse.results.record import FAILED, OK, Record
 
 
 def test_the_rate_counts_what_comes_in_after_every_first_pack() -> None:

@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from dse.block import BlockQuantizer
 from dse.errors import OptionError
-from dse.formats import E2M1, ELEMENTS, SCALES, UE4M3, Format
-from dse.gemm import Gemm
-from dse.meaning import reasons
-from dse.quantizer import Quantizer
-from dse.recipe import Recipe
-from dse.registry import FAMILIES, to_data
-from dse.techniques.tensor_scales import Current
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, ELEMENTS, SCALES, UE4M3, Format
+from dse.numerics.gemm import Gemm
+from dse.numerics.quantizer import Quantizer
+from dse.numerics.recipe import Recipe
+from dse.numerics.registry import FAMILIES, to_data
+from dse.numerics.techniques.tensor_scales import Current
+from dse.numerics.validate import reasons
 
 MEMBERS: list[tuple[type, str, Any]] = [
     (base, name, cls) for base, family in FAMILIES.items() for name, cls in family.items()

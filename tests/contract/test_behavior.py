@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from dse.block import BlockQuantizer
-from dse.formats import Format
-from dse.gemm import Gemm
-from dse.quantizer import Quantizer
-from dse.random import Key
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import Format
+from dse.numerics.gemm import Gemm
+from dse.numerics.quantizer import Quantizer
+from dse.numerics.random import Key
 from tests.contract.members import FITTING, MEMBERS, QUANTIZERS, holder, variants
 
 every_quantizer = pytest.mark.parametrize("what", QUANTIZERS)

@@ -6,11 +6,11 @@ from dataclasses import fields
 
 import pytest
 
-from dse.block import BlockQuantizer
 from dse.commands.gallery import recipes
-from dse.formats import ELEMENTS, SCALES
-from dse.gemm import Gemm
-from dse.recipe import RECIPE_OPTIONS, SELECTORS
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import ELEMENTS, SCALES
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import RECIPE_OPTIONS, SELECTORS
 from tests.contract.members import MEMBERS
 
 

@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from dse.block import BlockQuantizer
 from dse.errors import OptionError
-from dse.formats import ELEMENTS, SCALES, Format
-from dse.gemm import Gemm
-from dse.meaning import reasons
-from dse.ops import Ops
-from dse.quantizer import Quantizer
-from dse.recipe import Recipe, override
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import ELEMENTS, SCALES, Format
+from dse.numerics.gemm import Gemm
+from dse.numerics.ops import Ops
+from dse.numerics.quantizer import Quantizer
+from dse.numerics.recipe import Recipe, override
+from dse.numerics.registry import FAMILIES, build, from_data, to_data
+from dse.numerics.validate import reasons
 from dse.recipes import RECIPES
-from dse.registry import FAMILIES, build, from_data, to_data
 from tests.contract.members import MEMBER_IDS, MEMBERS, holder, variants
 
 members = pytest.mark.parametrize(("base", "name", "cls"), MEMBERS, ids=MEMBER_IDS)

@@ -22,9 +22,9 @@ from dse.cost import (
     relative_time,
 )
 from dse.cost.overhead import operand_bits
-from dse.recipe import POINTS, Recipe, override
+from dse.numerics.recipe import POINTS, Recipe, override
 from dse.recipes import RECIPES
-from dse.sweep.numerics import apply
+from dse.sweep.language.numerics import apply
 
 LAYER = parse_shape("8192,4096,14336")
 VECTOR_ONLY = replace(B200, dense_transforms=False)

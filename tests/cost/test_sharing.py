@@ -9,7 +9,7 @@ import torch
 
 from dse.cost import breakdown, parse_shape
 from dse.cost.sharing import codes_from, passes_from
-from dse.recipe import POINTS, Recipe, override
+from dse.numerics.recipe import POINTS, Recipe, override
 from dse.recipes import RECIPES
 from tests.quantizers import normal
 

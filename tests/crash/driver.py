@@ -18,12 +18,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from dse.run import interrupt, width
+from dse.results.record import OK, Record
+from dse.results.store import Store
+from dse.run import interrupt
 from dse.run.engine import run_sweep
 from dse.run.executors.base import LIMITS
-from dse.run.record import OK, Record
-from dse.run.store import Store
 from dse.sweep import Cell, Sweep, load_sweep
+from dse.train import width
 from dse.trial import Trial
 
 

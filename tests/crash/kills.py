@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dse.results.record import FAILED, Record
+from dse.results.store import Store
 from dse.run.engine import run_sweep
-from dse.run.record import FAILED, Record
-from dse.run.store import Store
 from dse.sweep import load_sweep
 from tests.crash import driver
 from tests.crash.test_driver import PATIENCE, numbers, program, running, session, written

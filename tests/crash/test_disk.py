@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from dse.results.record import Record
+from dse.results.store import Store
 from dse.run.engine import _compact
-from dse.run.record import Record
-from dse.run.store import Store
 from tests.crash.driver import made_up
 
 pytestmark = pytest.mark.crash

@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 
 import dse
+from dse.results.record import FAILED, OK, STOPPED, Record
+from dse.results.shards import read_shard, shard_paths
+from dse.results.store import Store
 from dse.run.engine import run_sweep
-from dse.run.record import FAILED, OK, STOPPED, Record
-from dse.run.shards import read_shard, shard_paths
-from dse.run.store import Store
 from dse.sweep import load_sweep
 
 pytestmark = pytest.mark.crash

@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 
-from dse.run.claims import at_work
+from dse.results.claims import at_work
+from dse.results.record import Record
+from dse.results.shards import read_shard, shard_paths
+from dse.results.store import Store
 from dse.run.engine import run_sweep
-from dse.run.record import Record
-from dse.run.shards import read_shard, shard_paths
-from dse.run.store import Store
 from dse.sweep import Sweep, load_sweep
 from tests.crash import driver
 
@@ -37,7 +37,7 @@ recipes: [bf16, mxfp4, nvfp4]
 seeds: 8
 """
 PATIENCE = 120.0  # seconds for anything to happen
-NEEDED = ["tests.crash.driver", "dse.run.train", "dse.run.executors.local", "polars"]
+NEEDED = ["tests.crash.driver", "dse.train.loop", "dse.run.executors.local", "polars"]
 NEEDED += ["torch.fx.experimental.symbolic_shapes"]  # torch imports it in the first step, which takes a second
 SERVER = multiprocessing.get_context("forkserver")
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from dse.results.record import OK, STOPPED
+from dse.results.store import Store
 from dse.run.engine import run_sweep
-from dse.run.record import OK, STOPPED
-from dse.run.store import Store
 from dse.sweep import load_sweep
 from tests.crash.test_driver import PATIENCE, program, running, session, wait_for, written
 

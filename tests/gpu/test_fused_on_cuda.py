@@ -20,13 +20,13 @@ from torch import Tensor
 if __name__ == "__main__":  # a bare machine has no installed package
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tasks.nets import fused
-from tasks.nets.attention import Core, attention
-from tasks.nets.fused.gate import gate
-from tasks.nets.fused.norm import add_norm, rms_norm
-from tasks.nets.fused.turn import turn
-from tasks.nets.heads import multihead
-from tasks.nets.rotary import rotary_table, rotate
+from dse.tasks.nets import fused
+from dse.tasks.nets.attention import Core, attention
+from dse.tasks.nets.fused.gate import gate
+from dse.tasks.nets.fused.norm import add_norm, rms_norm
+from dse.tasks.nets.fused.turn import turn
+from dse.tasks.nets.heads import multihead
+from dse.tasks.nets.rotary import rotary_table, rotate
 from tests.tasks.fused_checks import CHECKS, EPS
 
 try:

@@ -20,9 +20,10 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from dse.kernels import Use, available, exact_in_bf16, quantize, quantize_both, table
-from dse.kernels.launch import Shape
-from dse.random import Key
+from dse.fused import Use, exact_in_bf16, quantize, quantize_both, table
+from dse.fused.launch import Shape
+from dse.kernels import available
+from dse.numerics.random import Key
 from tests.kernels.cases import clock, differences, operands, options, recipes, reference
 
 try:

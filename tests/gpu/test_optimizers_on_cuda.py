@@ -9,8 +9,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from dse.flat import Layout, clip
-from dse.techniques.optimizers import OPTIMIZERS, Hyper, adam
+from dse.optim import OPTIMIZERS, Hyper, adam
+from dse.optim.layout import Layout, clip
 from tests.techniques import fused_adam
 from tests.techniques.stacked import LAYOUT, hyper, members, same
 

@@ -18,14 +18,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from dse.pack.lineup import ordered, use_kernels
-from dse.recipe import override
+from dse.numerics.recipe import override
+from dse.pack.cuda_graph import Stepper
+from dse.pack.grouping import ordered, use_kernels
+from dse.pack.step import Program
 from dse.recipes import RECIPES
-from dse.run.graph import Stepper
-from dse.run.program import Program
-from dse.run.train import Setup, load, run_pack
+from dse.tasks import TASKS
+from dse.train.loop import Setup, load, run_pack
 from dse.trial import Trial
-from tasks import TASKS
 
 try:
     import pytest

@@ -9,14 +9,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dse.block import BlockQuantizer
-from dse.formats import ELEMENTS, SCALES
-from dse.quantizer import Quantizer
-from dse.random import Key
-from dse.recipe import POINTS
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import ELEMENTS, SCALES
+from dse.numerics.quantizer import Quantizer
+from dse.numerics.random import Key
+from dse.numerics.recipe import POINTS
+from dse.numerics.registry import FAMILIES
+from dse.numerics.techniques.rounding import Rounding
 from dse.recipes import RECIPES
-from dse.registry import FAMILIES
-from dse.techniques.rounding import Rounding
 
 try:
     import pytest

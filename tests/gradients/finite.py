@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from dse.block import BlockQuantizer
-from dse.ops import FREE, Ops
-from dse.random import Key
-from dse.techniques.statistics import HardSoft, Quest, SoftSoft, Statistic
-from dse.techniques.tensor_scales import Outer, TensorScale
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.ops import FREE, Ops
+from dse.numerics.random import Key
+from dse.numerics.techniques.statistics import HardSoft, Quest, SoftSoft, Statistic
+from dse.numerics.techniques.tensor_scales import Outer, TensorScale
 from tests.gradients.stairs import margins
 
 STEP = 1e-5

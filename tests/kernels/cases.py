@@ -8,19 +8,19 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dse.block import BlockQuantizer
-from dse.formats import ELEMENTS, SCALES
-from dse.gemm import Gemm
-from dse.kernels import Use, uncovered
-from dse.quantizer import BFloat16, Identity, Quantized
-from dse.random import Key
-from dse.recipe import POINTS
+from dse.fused import Use, uncovered
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import ELEMENTS, SCALES
+from dse.numerics.gemm import Gemm
+from dse.numerics.quantizer import BFloat16, Identity, Quantized
+from dse.numerics.random import Key
+from dse.numerics.recipe import POINTS
+from dse.numerics.registry import FAMILIES
+from dse.numerics.techniques.conventions import Decode, Encode
+from dse.numerics.techniques.rotations import Hadamard
+from dse.numerics.techniques.rounding import MantissaEven, Rounding, Stochastic, TowardZero
+from dse.numerics.techniques.tensor_scales import Current, Delayed
 from dse.recipes import RECIPES
-from dse.registry import FAMILIES
-from dse.techniques.conventions import Decode, Encode
-from dse.techniques.rotations import Hadamard
-from dse.techniques.rounding import MantissaEven, Rounding, Stochastic, TowardZero
-from dse.techniques.tensor_scales import Current, Delayed
 
 BASE = BlockQuantizer(scale=SCALES["ue4m3"], block=16)
 

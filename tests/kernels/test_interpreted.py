@@ -15,8 +15,8 @@ PROGRAM = """
 import torch
 torch.set_num_threads(1)
 from dse.kernels import exact_in_bf16, quantize, quantize_both, table
-from dse.kernels.launch import Shape
-from dse.random import Key
+from dse.fused.launch import Shape
+from dse.numerics.random import Key
 from tests.kernels.cases import clock, differences, operands, options, reference
 known = dict(options())
 names = {names!r}

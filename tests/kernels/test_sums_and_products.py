@@ -12,10 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import torch
-from dse.flat import Layout
+from dse.optim.layout import Layout
 from dse.kernels import column_sums, contract, norms
-from dse.kernels import product as products
-from dse.quantizer import Quantized
+from dse.kernels import matmul
 
 g = torch.Generator().manual_seed(4)
 cases = ((2, 33, 50, 70, False), (2, 64, 40, 2100, True), (3, 1, 20, 32, False), (1, 130, 1, 5, True))
@@ -26,27 +25,27 @@ for e, m, n, k, turned in cases:
     alphas = [None, torch.rand(e, 1, 1, generator=g) + 0.5]
     for first in alphas:
         for second in alphas:
-            y = contract(Quantized(a, first), Quantized(b, second))
+            y = contract(a, b, first, second)
             exact = a.double() @ b.double().mT
             for alpha in (first, second):
                 exact = exact if alpha is None else exact * alpha
             bound = a.double().abs() @ b.double().abs().mT * 2  # alphas are below 1.5
             assert ((y - exact).abs() <= 2**-20 * bound + 1e-30).all()
             alone = [
-                contract(*(Quantized(v[i:i+1], None if s is None else s[i:i+1]) for v, s in ((a, first), (b, second))))
+                contract(*(None if t is None else t[i : i + 1] for t in (a, b, first, second)))
                 for i in range(e)
             ]
             assert torch.equal(torch.cat(alone), y)
-            most, products.MOST = products.MOST, 2  # more than one launch takes
-            assert torch.equal(contract(Quantized(a, first), Quantized(b, second)), y)
-            products.MOST = most
+            most, matmul.MOST = matmul.MOST, 2  # more than one launch takes
+            assert torch.equal(contract(a, b, first, second), y)
+            matmul.MOST = most
 
 layout = Layout.of((f"p{i}", torch.empty(s)) for i, s in enumerate(((130, 70), (5,), (3, 3), (1,), (64, 64))))
 flat = torch.randn(3, layout.size, generator=g)
 flat[1, 7] = torch.nan
-found, expected = norms(layout, flat), layout.norms(flat)
+found, expected = norms(flat, layout.spans()), layout.norms(flat)
 torch.testing.assert_close(found, expected, rtol=1e-6, atol=0, equal_nan=True)
-assert torch.equal(norms(layout, flat[2:]), found[2:])
+assert torch.equal(norms(flat[2:], layout.spans()), found[2:])
 
 for e, m, n in ((2, 33, 50), (3, 700, 65), (1, 1, 7), (2, 0, 3)):
     x = torch.randn(e, m, n, generator=g)

@@ -12,11 +12,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import torch
-from dse.gemm import Gemm
+from dse.numerics.gemm import Gemm
 from dse.kernels import Use, quantize, table
-from dse.quantizer import Identity
-from dse.random import Key
-from dse.techniques.rotations import Hadamard
+from dse.numerics.quantizer import Identity
+from dse.numerics.random import Key
+from dse.numerics.techniques.rotations import Hadamard
 
 x = torch.zeros(1, 8, 128)
 x[0, ::2] *= -1

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dse.linear import quantized_linear
-from dse.random import Key
-from dse.recipe import Recipe
-from dse.select import OTHERS
-from dse.site import Site
+from dse.nn.linear import quantized_linear
+from dse.nn.select import OTHERS
+from dse.numerics.linear_autograd import Site
+from dse.numerics.random import Key
+from dse.numerics.recipe import Recipe
 
 Linear = Callable[[int, Tensor, Tensor, Tensor | None], Tensor]
 """(number of the GEMM, x [..., K], W [N, K], bias) -> [..., N]."""

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dse.bypass import bypassed
-from dse.coverage import coverage
 from dse.errors import UserError
-from dse.linear import quantize_, set_clock
+from dse.nn.bypass import bypassed
+from dse.nn.coverage import coverage
+from dse.nn.quantize import quantize_, set_clock
 from dse.recipes import RECIPES
 from tests.layers.zoo import ZOO, Subject
 from tests.quantizers import normal

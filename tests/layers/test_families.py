@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from dse.bypass import bypassed
-from dse.coverage import coverage
 from dse.errors import UserError
-from dse.linear import quantize_, quantized_layers, set_clock
+from dse.nn.bypass import bypassed
+from dse.nn.coverage import coverage
+from dse.nn.quantize import quantize_, quantized_layers, set_clock
 from dse.recipes import RECIPES
 from tests.quantizers import normal
 

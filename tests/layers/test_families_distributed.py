@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dse.linear import after_step, before_step, quantized_layers, set_clock
+from dse.nn.quantize import after_step, before_step, quantized_layers, set_clock
 from tests.layers.test_families import FAMILIES, batch, made
 from tests.two_processes import WORLD, gathered, in_both, linux
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dse.linear import quantize_
+from dse.nn.quantize import quantize_
 from dse.recipes import RECIPES
 from tests.quantizers import normal
 

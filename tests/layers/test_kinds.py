@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from dse.coverage import coverage
-from dse.kinds import gemms
-from dse.linear import after_step, before_step, quantize_, quantized_layers, set_clock
-from dse.recipe import Exempt, Recipe
+from dse.nn.coverage import coverage
+from dse.nn.kinds import gemms
+from dse.nn.quantize import after_step, before_step, quantize_, quantized_layers, set_clock
+from dse.nn.select import OTHERS
+from dse.numerics.recipe import Exempt, Recipe
 from dse.recipes import RECIPES
-from dse.select import OTHERS
 from tests.layers.reference import copied, quantized, run
 from tests.layers.zoo import ZOO, Subject
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dse.errors import OptionError
-from dse.linear import before_step, quantize_, quantized_layers, set_clock
-from dse.recipe import Exempt, Recipe
+from dse.nn.quantize import before_step, quantize_, quantized_layers, set_clock
+from dse.numerics.recipe import Exempt, Recipe
 from dse.recipes import RECIPES
 from tests.quantizers import normal
 from tests.two_processes import WORLD, in_both, linux

@@ -1,4 +1,4 @@
-"""Every format as third parties declare it: literals from the publications, nothing derived from ``dse.formats``."""
+"""Every format as third parties declare it: literals from the publications, nothing from ``dse.numerics``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from dse.cast import round_to_grid
-from dse.formats import ELEMENTS, SCALES, Format
-from dse.techniques.rounding import NEAREST_EVEN, Rounding
+from dse.numerics.formats import ELEMENTS, SCALES, Format
+from dse.numerics.grid import round_to_grid
+from dse.numerics.techniques.rounding import NEAREST_EVEN, Rounding
 
 F64 = npt.NDArray[np.float64]
 SEED = 20261122

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from functools import cache
 
-from dse.formats import ELEMENTS
+from dse.numerics.formats import ELEMENTS
 from tests.oracle.codebooks import decoded
 
 

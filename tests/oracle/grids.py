@@ -1,11 +1,11 @@
-"""Test points and a brute-force rounding that shares nothing with ``dse.cast``: a search in the list of values."""
+"""Test points and a brute-force rounding without ``dse.numerics``: a search in the list of values."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from dse.formats import Format
+from dse.numerics.formats import Format
 
 Floats = npt.NDArray[np.floating]
 

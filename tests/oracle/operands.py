@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dse.formats import ELEMENTS, Format
+from dse.numerics.formats import ELEMENTS, Format
 
 KINDS = ("random", "bf16", "tiny", "spread", "edges", "ties", "subnormal", "zeros", "special")
 SEED = 20261122

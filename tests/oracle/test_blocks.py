@@ -7,11 +7,11 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, E4M3, E8M0, UE4M3, UE5M3
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, E4M3, E8M0, UE4M3, UE5M3
+from dse.numerics.techniques.rounding import TowardZero, Up
+from dse.numerics.techniques.tensor_scales import Current
 from dse.recipes import RECIPES
-from dse.techniques.rounding import TowardZero, Up
-from dse.techniques.tensor_scales import Current
 from tests.oracle.grids import nearest
 
 ml_dtypes = pytest.importorskip("ml_dtypes")

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from dse.cast import cast, round_to_grid
-from dse.formats import BF16, E2M1, E4M3, E5M2, E8M0, FP32, UE4M3, UE5M3, Format
-from dse.techniques.rounding import Stochastic, TowardZero, Up
+from dse.numerics.cast import cast
+from dse.numerics.formats import BF16, E2M1, E4M3, E5M2, E8M0, FP32, UE4M3, UE5M3, Format
+from dse.numerics.grid import round_to_grid
+from dse.numerics.techniques.rounding import Stochastic, TowardZero, Up
 from tests.oracle.grids import nearest, points, values
 
 ml_dtypes = pytest.importorskip("ml_dtypes")

@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, UE4M3
-from dse.techniques.choices import IF4, Choice, FourOverSix, ScaleSweep
-from dse.techniques.rounding import TowardZero
-from dse.techniques.slopes import DGE
-from dse.techniques.tensor_scales import Current
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, UE4M3
+from dse.numerics.techniques.choices import IF4, Choice, FourOverSix, ScaleSweep
+from dse.numerics.techniques.rounding import TowardZero
+from dse.numerics.techniques.slopes import DGE
+from dse.numerics.techniques.tensor_scales import Current
 from tests.oracle.operands import operand
 
 ml_dtypes = pytest.importorskip("ml_dtypes")

@@ -16,10 +16,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, E8M0, UE4M3, UE5M3, Format
-from dse.techniques.conventions import Convention, Decode, Encode
-from dse.techniques.tensor_scales import Current
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, E8M0, UE4M3, UE5M3, Format
+from dse.numerics.techniques.conventions import Convention, Decode, Encode
+from dse.numerics.techniques.tensor_scales import Current
 from tests.oracle.operands import operand
 
 ENCODE, DIVISOR, DECODE = Encode(), Encode(divisor=True), Decode(zero="smallest")

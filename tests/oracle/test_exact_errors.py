@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, UE4M3, UE5M3
-from dse.techniques.choices import IF4, Choice, FourOverSix, ScaleSweep
-from dse.techniques.rounding import NearestAway, Stochastic
-from dse.techniques.tensor_scales import Current
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, UE4M3, UE5M3
+from dse.numerics.techniques.choices import IF4, Choice, FourOverSix, ScaleSweep
+from dse.numerics.techniques.rounding import NearestAway, Stochastic
+from dse.numerics.techniques.tensor_scales import Current
 from tests.oracle.test_choices import SWEEP
 
 SEED = 15
@@ -145,7 +145,7 @@ def test_a_block_that_is_not_finite_stays_so(choice: Choice) -> None:
 
 def test_stochastic_candidates_share_their_bits() -> None:
     """IF4's G: each block is one of its two stochastic candidates, the nearer one."""
-    from dse.random import key
+    from dse.numerics.random import key
 
     q = replace(NVFP4, choice=IF4(), rounding=Stochastic())
     x = operands(64)[0]

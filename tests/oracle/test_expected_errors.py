@@ -19,15 +19,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, E4M3, E8M0, ELEMENTS, FP32, UE4M3, UE5M3
-from dse.random import key
-from dse.techniques.choices import IF4, FourOverSix, ScaleSweep
-from dse.techniques.conventions import Encode
-from dse.techniques.rotations import Hadamard
-from dse.techniques.rounding import MantissaEven, TowardZero, Up
-from dse.techniques.statistics import Quest
-from dse.techniques.tensor_scales import Current
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, E4M3, E8M0, ELEMENTS, FP32, UE4M3, UE5M3
+from dse.numerics.random import key
+from dse.numerics.techniques.choices import IF4, FourOverSix, ScaleSweep
+from dse.numerics.techniques.conventions import Encode
+from dse.numerics.techniques.rotations import Hadamard
+from dse.numerics.techniques.rounding import MantissaEven, TowardZero, Up
+from dse.numerics.techniques.statistics import Quest
+from dse.numerics.techniques.tensor_scales import Current
 from tests.oracle.operands import torchao_mx
 
 SEED = 20261122

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import torch
 
-from dse.cast import round_to_grid
-from dse.formats import BF16, SCALES
-from dse.techniques.rounding import NEAREST_EVEN, NearestAway, Rounding, Stochastic, TowardZero, Up
+from dse.numerics.formats import BF16, SCALES
+from dse.numerics.grid import round_to_grid
+from dse.numerics.techniques.rounding import NEAREST_EVEN, NearestAway, Rounding, Stochastic, TowardZero, Up
 from tests.oracle.codebooks import (
     FORMATS,
     ONE_BIT,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from dse.cast import shift_codes
-from dse.formats import ELEMENTS, SCALES
-from dse.techniques.rounding import NEAREST_EVEN, NearestAway, Rounding, Stochastic, TowardZero, Up
+from dse.numerics.formats import ELEMENTS, SCALES
+from dse.numerics.grid import shift_codes
+from dse.numerics.techniques.rounding import NEAREST_EVEN, NearestAway, Rounding, Stochastic, TowardZero, Up
 from tests.oracle.codebooks import (
     FACTS,
     FORMATS,

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from dse.block import BlockQuantizer
-from dse.formats import ELEMENTS, SCALES, UE4M3, UE5M3
-from dse.random import key
-from dse.techniques.choices import IF4, Choice, FourOverSix, ScaleSweep
-from dse.techniques.conventions import Convention, Decode, Encode
-from dse.techniques.outliers import Asymmetric, Clamp
-from dse.techniques.slopes import DGE, STRAIGHT_THROUGH, StraightThrough
-from dse.techniques.statistics import STATISTICS, AbsMax, HardSoft, Quest, SoftSoft
-from dse.techniques.tensor_scales import Current, Delayed
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import ELEMENTS, SCALES, UE4M3, UE5M3
+from dse.numerics.random import key
+from dse.numerics.techniques.choices import IF4, Choice, FourOverSix, ScaleSweep
+from dse.numerics.techniques.conventions import Convention, Decode, Encode
+from dse.numerics.techniques.outliers import Asymmetric, Clamp
+from dse.numerics.techniques.slopes import DGE, STRAIGHT_THROUGH, StraightThrough
+from dse.numerics.techniques.statistics import STATISTICS, AbsMax, HardSoft, Quest, SoftSoft
+from dse.numerics.techniques.tensor_scales import Current, Delayed
 from tests.gradients.finite import HeldScale, derivative, found_jacobian, measure_parts, operand, relative
 from tests.gradients.stairs import PAIRS, Line, Wave, WaveSlope, smooth, stairs  # noqa: F401
 

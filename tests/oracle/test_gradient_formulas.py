@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, UE5M3
-from dse.techniques.conventions import Encode
-from dse.techniques.slopes import StraightThrough
-from dse.techniques.statistics import AbsMax, HardSoft, SoftSoft, Statistic
-from dse.techniques.tensor_scales import Current
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, UE5M3
+from dse.numerics.techniques.conventions import Encode
+from dse.numerics.techniques.slopes import StraightThrough
+from dse.numerics.techniques.statistics import AbsMax, HardSoft, SoftSoft, Statistic
+from dse.numerics.techniques.tensor_scales import Current
 from tests.gradients.finite import found_jacobian, measure_parts, operand
 from tests.gradients.stairs import Line, Wave, WaveSlope, smooth, stairs  # noqa: F401
 

@@ -13,11 +13,11 @@ from itertools import product
 import pytest
 import torch
 
-from dse.block import BlockQuantizer
-from dse.formats import UE5M3
-from dse.techniques.conventions import Convention, Decode, Encode
-from dse.techniques.statistics import GRADIENTS, AbsMax, HardSoft, Quest, SoftSoft, Statistic
-from dse.techniques.tensor_scales import Current, Outer, TensorScale
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import UE5M3
+from dse.numerics.techniques.conventions import Convention, Decode, Encode
+from dse.numerics.techniques.statistics import GRADIENTS, AbsMax, HardSoft, Quest, SoftSoft, Statistic
+from dse.numerics.techniques.tensor_scales import Current, Outer, TensorScale
 from tests.gradients.finite import found_jacobian, measure_parts, operand, relative
 from tests.gradients.stairs import PAIRS, smooth, stairs  # noqa: F401
 

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, E8M0, FP32
-from dse.random import key
-from dse.techniques.rounding import Stochastic, TowardZero, Up
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, E8M0, FP32
+from dse.numerics.random import key
+from dse.numerics.techniques.rounding import Stochastic, TowardZero, Up
 from tests.oracle.operands import operand
 
 ml_dtypes = pytest.importorskip("ml_dtypes")

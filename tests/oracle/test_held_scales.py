@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, UE4M3, UE5M3
-from dse.random import Key, key
-from dse.techniques.conventions import Decode
-from dse.techniques.tensor_scales import Current, Delayed, Outer
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, UE4M3, UE5M3
+from dse.numerics.random import Key, key
+from dse.numerics.techniques.conventions import Decode
+from dse.numerics.techniques.tensor_scales import Current, Delayed, Outer
 
 HELD = BlockQuantizer(E2M1, UE5M3, 16, tensor_scale=Delayed(), convention=Decode(zero="one"))
 

@@ -13,18 +13,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from dse.block import BlockQuantizer
-from dse.formats import UE5M3
-from dse.gemm import Gemm
-from dse.linear import Site, quantized_linear
-from dse.quantizer import Quantizer
-from dse.random import Key
-from dse.recipe import Recipe
-from dse.techniques.outliers import Asymmetric
-from dse.techniques.rotations import Hadamard
-from dse.techniques.rounding import Stochastic
-from dse.techniques.statistics import Quest, SoftSoft
-from dse.techniques.tensor_scales import Current
+from dse.nn.linear import quantized_linear
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import UE5M3
+from dse.numerics.gemm import Gemm
+from dse.numerics.linear_autograd import Site
+from dse.numerics.quantizer import Quantizer
+from dse.numerics.random import Key
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.outliers import Asymmetric
+from dse.numerics.techniques.rotations import Hadamard
+from dse.numerics.techniques.rounding import Stochastic
+from dse.numerics.techniques.statistics import Quest, SoftSoft
+from dse.numerics.techniques.tensor_scales import Current
 from tests.gradients.finite import derivative
 from tests.gradients.stairs import Wave, WaveSlope, margins, smooth, stairs  # noqa: F401
 

@@ -17,9 +17,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dse.block import BlockQuantizer
-from dse.formats import E8M0, ELEMENTS
-from dse.techniques.rounding import MantissaEven, NearestAway, Rounding, TowardZero, Up
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E8M0, ELEMENTS
+from dse.numerics.techniques.rounding import MantissaEven, NearestAway, Rounding, TowardZero, Up
 from tests.oracle.exact import mx_block, shared_exponent
 from tests.oracle.operands import KINDS, MX_ELEMENTS, operand, torchao_mx
 

@@ -23,10 +23,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, UE4M3
-from dse.techniques.conventions import Decode
-from dse.techniques.tensor_scales import Current
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, UE4M3
+from dse.numerics.techniques.conventions import Decode
+from dse.numerics.techniques.tensor_scales import Current
 from tests.oracle.exact import nearest, values
 from tests.oracle.operands import KINDS, operand, torchao, torchao_nvfp4
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, E8M0, FP32, SCALES
-from dse.techniques.conventions import Decode
-from dse.techniques.outliers import Asymmetric, Clamp
-from dse.techniques.rounding import TowardZero
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, E8M0, FP32, SCALES
+from dse.numerics.techniques.conventions import Decode
+from dse.numerics.techniques.outliers import Asymmetric, Clamp
+from dse.numerics.techniques.rounding import TowardZero
 from tests.oracle.operands import operand
 
 ml_dtypes = pytest.importorskip("ml_dtypes")

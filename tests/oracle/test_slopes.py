@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, ELEMENTS, FP32, SCALES, Format
-from dse.techniques.rounding import TowardZero
-from dse.techniques.slopes import DGE, SLOPES, Sigmoid, Slope, Spline, StraightThrough
-from dse.techniques.statistics import Quest
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, ELEMENTS, FP32, SCALES, Format
+from dse.numerics.techniques.rounding import TowardZero
+from dse.numerics.techniques.slopes import DGE, SLOPES, Sigmoid, Slope, Spline, StraightThrough
+from dse.numerics.techniques.statistics import Quest
 from tests.gradients.stairs import PAIRS, PowerStair, SigmoidStair, SplineStair, Stair
 
 FORMATS = [*ELEMENTS.values(), *(SCALES[s] for s in ("e8m0", "ue4m3", "ue5m3", "ue5m2"))]

@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dse.recipe import Recipe, override
+from dse.numerics.recipe import Recipe, override
 from dse.recipes import RECIPES
-from dse.run.halving import Rule
-from dse.run.record import OK, STOPPED, Record
-from dse.run.train import Setup, run_pack, run_trial
+from dse.results.record import OK, STOPPED, Record
+from dse.tasks import TASKS
+from dse.tasks.base import Task
+from dse.tasks.lm import SIZES
+from dse.train.halving import Rule
+from dse.train.loop import Setup, run_pack, run_trial
 from dse.trial import Trial
-from tasks import TASKS
-from tasks.base import Task
-from tasks.lm import SIZES
 from tests.pack.test_pack_equals_solo import assert_pack_equals_solo, content, one_thread  # noqa: F401
 
 
@@ -94,8 +94,8 @@ def replace_evals(record: Record) -> object:
 
 def test_checkpoints_know_the_phases(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program restored after its last step is evaluated as the whole run is."""
-    from dse.run.program import Program
-    from dse.run.state import Piece, State, state, take_over
+    from dse.pack.state import Piece, State, state, take_over
+    from dse.pack.step import Program
 
     trials = small_lm(monkeypatch)
     data = trials[0].task.load()

@@ -16,7 +16,7 @@ import torch
 from dse.pack import segments
 from dse.pack.layer import Layer
 from dse.pack.linear import _Stacked
-from dse.pack.lineup import unlabeled
+from dse.pack.grouping import unlabeled
 from dse.recipes import RECIPES
 
 M, N, K = 16, 32, 48

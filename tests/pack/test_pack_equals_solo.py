@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dse.recipe import override
+from dse.numerics.recipe import override
 from dse.recipes import RECIPES
-from dse.run.record import DIVERGED, FAILED, OK, Record
-from dse.run.train import run_pack, run_trial
+from dse.results.record import DIVERGED, FAILED, OK, Record
+from dse.tasks import TASKS
+from dse.train.loop import run_pack, run_trial
 from dse.trial import Trial
-from tasks import TASKS
 
 REGRESSION = TASKS["regression"]()
 SHORT = replace(REGRESSION.training(), steps=6, batch=16, eval_every=3)
@@ -127,7 +127,7 @@ def test_a_member_that_diverges_leaves_the_others_alone() -> None:
 
 
 def test_nan_in_a_member_stays_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dse.run.program import Program
+    from dse.pack.step import Program
 
     trials = [Trial(REGRESSION, SHORT, RECIPES[r], 3) for r in ("mxfp4", "nvfp4", "nvfp4", "bf16")]
     whole = run_pack(trials)
@@ -148,7 +148,7 @@ def test_nan_in_a_member_stays_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_trial_that_raises_does_not_take_the_others_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dse.block import BlockQuantizer
+    from dse.numerics.block import BlockQuantizer
 
     trials = [Trial(REGRESSION, SHORT, RECIPES[r], 3) for r in ("mxfp4", "nvfp4", "mxfp8", "bf16", "ue5m3")]
     whole = run_pack(trials)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dse.linear import quantize_, set_clock
+from dse.nn.quantize import quantize_, set_clock
+from dse.numerics.recipe import Exempt, Recipe
+from dse.pack.grouping import unlabeled
 from dse.pack.layer import Layer
 from dse.pack.linear import _Stacked
-from dse.pack.lineup import unlabeled
-from dse.recipe import Exempt, Recipe
 from dse.recipes import RECIPES
 
 M, N, K = 24, 48, 80

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from dse.errors import UserError
-from dse.pack.lineup import at_layers
+from dse.pack.grouping import at_layers
 from dse.recipes import RECIPES
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dse.linear import quantize_, set_clock
+from dse.nn.quantize import quantize_, set_clock
+from dse.numerics.recipe import Exempt, Recipe, override
 from dse.pack.attention import Heads, PackedAttention
 from dse.pack.layer import Layer
 from dse.pack.linear import PackedLinear
-from dse.recipe import Exempt, Recipe, override
 from dse.recipes import RECIPES
-from tasks.nets.attention import Core
+from dse.tasks.nets.attention import Core
 from tests.quantizers import normal
 
 ROUNDED = replace(override(RECIPES["mxfp4"], "*.rounding", "stochastic"), exempt=Exempt())

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from dse.recipe import override
+from dse.numerics.recipe import override
+from dse.optim import OPTIMIZERS
+from dse.pack.step import Program
 from dse.recipes import RECIPES
-from dse.run.program import Program
-from dse.techniques.optimizers import OPTIMIZERS
+from dse.tasks import TASKS
 from dse.trial import Trial
-from tasks import TASKS
 
 TASK = TASKS["regression"]()
 HELD = override(RECIPES["ue5m3"], "*.tensor_scale", {"delayed": {"every": 2}})

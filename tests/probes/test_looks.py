@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from dse.block import BlockQuantizer
-from dse.gemm import Gemm
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.gemm import Gemm
+from dse.numerics.random import Key
+from dse.numerics.recipe import POINTS
+from dse.numerics.techniques.rounding import Stochastic
 from dse.pack.segments import Site
 from dse.probes.anatomy import dissect
+from dse.probes.layer_look import Look, Seen, looks
 from dse.probes.measures import histogram
-from dse.probes.points import Look, Seen, looks
-from dse.random import Key
-from dse.recipe import POINTS
 from dse.recipes import RECIPES
-from dse.techniques.rounding import Stochastic
 
 GRID = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])
 E, M, N, K = 2, 24, 40, 64

@@ -9,18 +9,18 @@ import pytest
 import torch
 
 from dse.errors import UserError
+from dse.numerics.recipe import POINTS
+from dse.pack.step import Program
 from dse.probes import Probes
-from dse.recipe import POINTS
 from dse.recipes import RECIPES
+from dse.results.record import OK, Record
+from dse.results.store import Store
 from dse.run.engine import run_sweep
-from dse.run.halving import Rule
-from dse.run.program import Program
-from dse.run.record import OK, Record
-from dse.run.store import Store
-from dse.run.train import Setup, run_pack
 from dse.sweep import load_sweep
+from dse.tasks import TASKS
+from dse.train.halving import Rule
+from dse.train.loop import Setup, run_pack
 from dse.trial import Trial
-from tasks import TASKS
 
 REGRESSION = TASKS["regression"]()
 SHORT = replace(REGRESSION.training(), steps=5, batch=16, eval_every=2)

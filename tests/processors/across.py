@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dse.pack.step import Program
 from dse.recipes import RECIPES
-from dse.run.processor import fingerprint
-from dse.run.program import Program
-from dse.run.train import load
+from dse.tasks import TASKS
+from dse.train.loop import load
+from dse.train.processor import fingerprint
 from dse.trial import Trial
-from tasks import TASKS
 from tests.processors.branches import Branch, branch, environment, missing
 
 ROUTES: dict[str, Branch] = {

@@ -54,7 +54,7 @@ BY_FORM = frozenset({"_softmax_backward_data", "embedding_dense_backward", "lerp
 """Tried out in ``FORMS`` alone: they are called for members of one recipe, or with the number of members."""
 
 PRODUCTS = frozenset({"mm", "bmm"})
-"""By way of ``dse.alignment`` alone, which is what the calls are checked for."""
+"""By way of ``dse.kernels.alignment`` alone, which is what the calls are checked for."""
 
 REVIEWED = MOVED | EXACT | ROUNDED | PROBED | PRODUCTS
 

@@ -9,11 +9,11 @@ import time
 import numpy as np
 import torch
 
-from dse.alignment import products
-from dse.run.members import compared
-from dse.sqrt import sqrt
-from tasks import TASKS
-from tasks.nets.attention import attention
+from dse.kernels.alignment import products
+from dse.kernels.sqrt import sqrt
+from dse.tasks import TASKS
+from dse.tasks.nets.attention import attention
+from dse.train.pack_check import compared
 from tests.processors.operations import FORMS
 from tests.processors.test_operations import SHAPES, differs, place
 

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dse.alignment import ALIGNMENT
+from dse.kernels.alignment import ALIGNMENT
 from tests.processors.operations import PROBED, PRODUCTS
 
 
 class Recorder(TorchDispatchMode):
     """``names``: operation -> where it was called first; ``calls``: of the probed ones, each kind of call once.
 
-    ``astray``: products whose operands do not lie as ``dse.alignment`` lets them.
+    ``astray``: products whose operands do not lie as ``dse.kernels.alignment`` lets them.
     """
 
     def __init__(self) -> None:

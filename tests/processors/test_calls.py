@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dse.recipe import Recipe
+from dse.numerics.recipe import Recipe
+from dse.pack.step import Program
 from dse.recipes import RECIPES
-from dse.run.program import Program
+from dse.tasks import Task
 from dse.trial import Trial
-from tasks import Task
 from tests.processors.operations import PROBED
 from tests.processors.workloads import TASKS_OF_ALL_NETS, shrink
 

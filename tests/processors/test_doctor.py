@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from dse.cast import cast
 from dse.commands import machine
 from dse.errors import UserError
-from dse.formats import ELEMENTS, SCALES
-from dse.run.processor import described, processor
+from dse.numerics.cast import cast
+from dse.numerics.formats import ELEMENTS, SCALES
+from dse.train.processor import described, processor
 
 
 def test_it_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,7 +32,7 @@ def test_it_sees_a_wrong_cast(
     """One that lets ties of E3M0 go down, as those of more than one bit may."""
     only = {"arithmetic": machine._arithmetic}
     monkeypatch.setattr(machine, "_CHECKS", only)
-    monkeypatch.setattr("dse.cast.cast", lambda u, fmt: cast(torch.where(u == 3.0, 2.9, u), fmt))
+    monkeypatch.setattr("dse.numerics.cast.cast", lambda u, fmt: cast(torch.where(u == 3.0, 2.9, u), fmt))
     with pytest.raises(UserError, match="1 of 1 checks failed"):
         machine.doctor(tmp_path)
     assert "e3m0 casts are not exact on cpu" in capsys.readouterr().out
@@ -42,8 +42,8 @@ def test_it_sees_members_that_differ(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def products(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return torch.stack([x @ y for x, y in zip(a, b, strict=True)]) * (1 + len(a) / 2**20)
 
-    monkeypatch.setattr("dse.alignment.products", products)
-    monkeypatch.setattr("dse.run.members.MIX", ("bf16", "nvfp4"))
+    monkeypatch.setattr("dse.kernels.alignment.products", products)
+    monkeypatch.setattr("dse.train.pack_check.MIX", ("bf16", "nvfp4"))
     with pytest.raises(RuntimeError, match="of 8 trials have other bits in a pack than alone"):
         list(machine._members(tmp_path))
 

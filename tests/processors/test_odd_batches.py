@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from dse.run.members import BATCHES, compared
-from tasks import TASKS
-from tasks.base import Task
+from dse.tasks import TASKS
+from dse.tasks.base import Task
+from dse.train.pack_check import BATCHES, compared
 
 OWN: dict[str, Task[Any]] = {
     "diabetes": TASKS["regression"](source="diabetes"),

@@ -11,17 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dse.pack.step import Program
 from dse.recipes import RECIPES
-from dse.run.cautions import cautions
+from dse.results.store import Store
 from dse.run.engine import run_sweep
-from dse.run.place import FUNCTIONS, _watched
-from dse.run.program import Program
-from dse.run.store import Store
-from dse.run.train import run_pack
+from dse.run.notices import cautions
 from dse.sweep import load_sweep
+from dse.tasks import Task
+from dse.tasks.own import find
+from dse.train.loop import run_pack
+from dse.train.placement import FUNCTIONS, _watched
 from dse.trial import Trial
-from tasks import Task
-from tasks.own import find
 from tests.processors.operations import DEPENDENT
 from tests.processors.workloads import REPEATED, TASKS_OF_ALL_NETS, shrink
 from tests.tasks.test_own import CODE, NAME
@@ -72,7 +72,7 @@ class Odd(nn.Module):
              "scaled_dot_product_attention", ""]
 )  # fmt: skip
 def test_what_is_noticed(what: str) -> None:
-    from dse.run.place import _Watch
+    from dse.train.placement import _Watch
 
     model = Odd(what)
     stack = torch.randn(3, 5, 4)

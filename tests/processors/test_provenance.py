@@ -13,16 +13,16 @@ import torch
 
 from dse.commands import why
 from dse.recipes import RECIPES
-from dse.report.provenance import _packs
-from dse.report.table import _apart
-from dse.run import checkpoint, processor
-from dse.run.cautions import cautions
-from dse.run.checkpoint import Checkpoints
-from dse.run.processor import described, fingerprint
-from dse.run.record import Record
-from dse.run.train import Setup, run_pack, run_trial
+from dse.report.analysis.tidy import _apart
+from dse.report.sections.origin import _packs
+from dse.results.record import Record
+from dse.run.notices import cautions
+from dse.tasks import TASKS
+from dse.train import checkpoint, processor
+from dse.train.checkpoint import Checkpoints
+from dse.train.loop import Setup, run_pack, run_trial
+from dse.train.processor import described, fingerprint
 from dse.trial import Trial
-from tasks import TASKS
 from tests.processors.branches import branch, environment, missing
 
 OTHER = {"maker": "GenuineIntel", "model": "Another", "instructions": "AVX2", "bits": "00000000"}
@@ -50,7 +50,7 @@ def test_the_fingerprint_tells_routes_apart(tmp_path: Path) -> None:
     one = branch(MKL_CBWR="COMPATIBLE")
     if why_not := missing(one):
         pytest.skip(why_not)
-    command = [sys.executable, "-c", "from dse.run.processor import fingerprint; print(fingerprint())"]
+    command = [sys.executable, "-c", "from dse.train.processor import fingerprint; print(fingerprint())"]
     done = subprocess.run(command, env=environment(one, tmp_path), capture_output=True, text=True, check=True)
     assert len(done.stdout.strip()) == 8
     assert done.stdout.strip() != fingerprint()
@@ -103,10 +103,10 @@ def test_a_checkpoint_of_another_processor(facts: object, tmp_path: Path, monkey
             raise Killed
 
     if facts != "own":
-        monkeypatch.setattr("dse.run.trail.processor", lambda: facts or {})
+        monkeypatch.setattr("dse.train.resume.processor", lambda: facts or {})
     with pytest.raises(Killed):
         run_pack([trial()], Setup(on_step=stop, checkpoints=Checkpoints(tmp_path, every=0.0)))
-    monkeypatch.setattr("dse.run.trail.processor", processor.processor)
+    monkeypatch.setattr("dse.train.resume.processor", processor.processor)
     setup = Setup(checkpoints=Checkpoints(tmp_path, every=0.0))
     if facts is OTHER:
         with pytest.warns(UserWarning, match=r"step 2: the checkpoint is from another processor \(Another"):

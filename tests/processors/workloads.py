@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 import torch
 
-from dse.quantizer import Quantizer
-from dse.random import Key
-from dse.recipe import Recipe, override
+from dse.numerics.quantizer import Quantizer
+from dse.numerics.random import Key
+from dse.numerics.recipe import Recipe, override
+from dse.numerics.techniques.schedules import SCHEDULES
+from dse.optim import OPTIMIZERS
+from dse.optim.loss_scaling import LOSS_SCALINGS
+from dse.pack.step import Program
 from dse.recipes import RECIPES
-from dse.run.program import Program
-from dse.techniques.loss_scaling import LOSS_SCALINGS
-from dse.techniques.optimizers import OPTIMIZERS
-from dse.techniques.schedules import SCHEDULES
+from dse.tasks import TASKS, Task, diffusion, image
+from dse.tasks.lm import SIZES
 from dse.trial import Trial
-from tasks import TASKS, Task, diffusion, image
-from tasks.lm import SIZES
 from tests.contract.members import QUANTIZERS
 from tests.tasks.zoo import NETS
 

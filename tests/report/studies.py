@@ -8,8 +8,8 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-from dse.report.table import Table, tabulate
-from dse.run.record import DIVERGED, FAILED, Record
+from dse.report.analysis.tidy import Table, tabulate
+from dse.results.record import DIVERGED, FAILED, Record
 from dse.sweep import Cell, Sweep, load_sweep
 
 INITIAL = 2.0

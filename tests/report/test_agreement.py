@@ -15,10 +15,10 @@ from scipy import stats
 
 from dse.recipes import RECIPES
 from dse.report import write_report
-from dse.report.agreement import Rankings, rankings
-from dse.report.published import ORDERINGS, content
-from dse.report.ranks import kendall, spearman
-from dse.report.table import tabulate
+from dse.report.analysis.agreement import Rankings, rankings
+from dse.report.analysis.published import ORDERINGS, content
+from dse.report.analysis.rank_correlation import kendall, spearman
+from dse.report.analysis.tidy import tabulate
 from dse.sweep import load_sweep
 from tests.report.studies import diverged, record, sweep_of
 

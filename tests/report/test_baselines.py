@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from dse.report import write_report
-from dse.report.configs import aggregate
-from dse.report.effects import BASELINE, OPTION, VERSUS, effects
-from dse.report.table import tabulate
-from dse.report.views import configurations
+from dse.report.analysis.configs import aggregate
+from dse.report.analysis.effects import BASELINE, OPTION, VERSUS, effects
+from dse.report.analysis.tidy import tabulate
+from dse.report.sections.table_rows import configurations
 from tests.report.studies import records_of, sweep_of
 
 TWO = """

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from dse.report.configs import ALL, aggregate
-from dse.report.effects import BASELINE, OPTION, VERSUS, Effect, effects, recipe_pairs
+from dse.report.analysis.configs import ALL, aggregate
+from dse.report.analysis.effects import BASELINE, OPTION, VERSUS, Effect, effects, recipe_pairs
+from dse.report.analysis.highlights import highlights
+from dse.report.analysis.stats import combine, estimate, holm
+from dse.report.analysis.tidy import tabulate
 from dse.report.findings import findings
-from dse.report.highlights import highlights
-from dse.report.stats import combine, estimate, holm
-from dse.report.table import tabulate
 from tests.report.studies import diverged, records_of, sweep_of, table_of
 
 GRID = """

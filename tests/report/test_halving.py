@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from dse.report import write_report
-from dse.report.configs import aggregate
-from dse.report.halving import ladders
-from dse.report.problems import stops
-from dse.report.table import MISSING, tabulate
-from dse.run.record import OK, STOPPED, Record
+from dse.report.analysis.configs import aggregate
+from dse.report.analysis.equal_budget import ladders
+from dse.report.analysis.tidy import MISSING, tabulate
+from dse.report.sections.problems import stops
+from dse.results.record import OK, STOPPED, Record
 from dse.sweep import Cell
 from tests.report.studies import INITIAL, record, sweep_of
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from dse.recipe import POINTS
+from dse.numerics.recipe import POINTS
 from dse.report import write_report
-from dse.report.configs import aggregate
-from dse.report.figures import inside
+from dse.report.analysis.configs import aggregate
+from dse.report.analysis.tidy import Table, tabulate
+from dse.report.figures import probe_panels as inside
 from dse.report.figures.style import styles
-from dse.report.inside import scenes, story
-from dse.report.table import Table, tabulate
-from dse.run.record import Record
-from dse.run.store import Store
+from dse.report.probed import scenes, story
+from dse.results.record import Record
+from dse.results.store import Store
 from dse.sweep import Sweep
 from tests.report.studies import diverged, records_of, sweep_of
 from tests.report.test_page import Page

@@ -15,7 +15,7 @@ import pytest
 
 from dse.errors import UserError
 from dse.report import write_report
-from dse.run.record import Record
+from dse.results.record import Record
 from tests.report.studies import INITIAL, diverged, failed, records_of, sweep_of
 
 VOID = {"meta", "img", "input", "br", "link", "hr"}

@@ -10,9 +10,9 @@ import pytest
 
 from dse.commands.power import power as command
 from dse.errors import UserError
-from dse.report.power import noise, power, seeds_needed, smallest_gap
-from dse.report.table import tabulate
-from dse.run.store import Store
+from dse.report.analysis.power import noise, power, seeds_needed, smallest_gap
+from dse.report.analysis.tidy import tabulate
+from dse.results.store import Store
 from dse.sweep import Cell
 from tests.report.studies import diverged, record, sweep_of
 

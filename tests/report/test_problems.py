@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from dse.report import write_report
-from dse.report.problems import divergences, failures
-from dse.report.provenance import provenance
-from dse.report.table import tabulate
+from dse.report.analysis.tidy import tabulate
+from dse.report.sections.origin import provenance
+from dse.report.sections.problems import divergences, failures
 from tests.report.studies import diverged, failed, records_of, sweep_of
 
 TEXT = "name: x\ntasks: [lm]\nrecipes: [mxfp4, nvfp4]\nseeds: 3\n"

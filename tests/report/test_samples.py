@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from dse.report import write_report
-from dse.report.configs import aggregate
-from dse.report.samples import MOST, grids
-from dse.report.table import Table, tabulate
-from dse.run.record import Record
-from dse.run.samples import distance, pictures
+from dse.report.analysis.configs import aggregate
+from dse.report.analysis.tidy import Table, tabulate
+from dse.report.sections.sample_strips import MOST, grids
+from dse.results.record import Record
+from dse.results.samples import distance, pictures
 from dse.sweep import Sweep
-from tasks.pictures import Pictures
+from dse.tasks.pictures import Pictures
 from tests.report.studies import diverged, records_of, sweep_of
 from tests.report.test_page import Page
 

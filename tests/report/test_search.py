@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from dse.report import write_report
-from dse.report.importance import importance
-from dse.report.search import hunts
-from dse.report.table import tabulate
-from dse.run.record import DIVERGED, FAILED, OK
+from dse.report.analysis.importance import importance
+from dse.report.analysis.searches import hunts
+from dse.report.analysis.tidy import tabulate
+from dse.results.record import DIVERGED, FAILED, OK
 from dse.run.search import so_far
 from dse.sweep import Cell
 from tests.report.studies import INITIAL, diverged, failed, record, sweep_of

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from dse.report import views
-from dse.report.configs import ALL, aggregate
-from dse.report.effects import effects, recipe_pairs
-from dse.report.problems import merged
-from dse.report.stats import estimate
-from dse.report.table import tabulate
+from dse.report.analysis.configs import ALL, aggregate
+from dse.report.analysis.effects import effects, recipe_pairs
+from dse.report.analysis.stats import estimate
+from dse.report.analysis.tidy import tabulate
+from dse.report.sections import table_rows as views
+from dse.report.sections.problems import merged
 from tests.report.studies import INITIAL, diverged, failed, record, records_of, sweep_of, table_of
 
 SMALL = "tasks: [lm, regression]\nrecipes: [mxfp8, mxfp4, nvfp4]\nseeds: 3\n"

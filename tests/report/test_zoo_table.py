@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dse.report import zoo
-from dse.run.store import Store
+from dse.report import task_table as zoo
+from dse.results.store import Store
 from tests.report.studies import record, sweep_of
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dse.run.record import OK, Record
+from dse.results.record import OK, Record
 from dse.sweep import Sweep, load_sweep
 
 SWEEP = """

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from dse.run.record import OK, Record
+from dse.results.record import OK, Record
 from dse.trial import Trial
 
 

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from dse.errors import UserError
-from dse.run import away
-from dse.run import warm as warm_module
-from dse.run.checkpoint import Checkpoints
+from dse.results.shards import shard_paths
+from dse.results.store import Store
+from dse.run import offline as away
+from dse.run.bundle import read_parcel, write_parcel
 from dse.run.executors.base import Options
-from dse.run.parcel import read_parcel, write_parcel
-from dse.run.shards import shard_paths
-from dse.run.store import Store
 from dse.sweep import load_sweep
+from dse.train import warmup as warm_module
+from dse.train.checkpoint import Checkpoints
 
 SWEEP = """
     name: small
@@ -51,7 +51,7 @@ def test_there_and_back_on_a_bare_machine(file: Path, tmp_path: Path) -> None:
     )
     code = (
         f"import sys\nfor name in {ABSENT.split()!r}: sys.modules[name] = None\n"
-        "from dse.run.away import main\nraise SystemExit(main(sys.argv[1:]))"
+        "from dse.run.offline import main\nraise SystemExit(main(sys.argv[1:]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "run", str(parcel), "--out", str(out), "--width", "9", "--width", "*image*:1"],

@@ -15,21 +15,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from dse.recipe import override
+from dse.numerics.recipe import override
 from dse.recipes import RECIPES
-from dse.run import checkpoint
-from dse.run.checkpoint import Checkpoints, Left, clean, key
+from dse.results.record import DIVERGED, OK, Record
+from dse.results.store import Store
 from dse.run.engine import run_sweep
 from dse.run.executors.base import Options
 from dse.run.executors.worker import Worker
-from dse.run.halving import Rule
-from dse.run.record import DIVERGED, OK, Record
-from dse.run.store import Store
-from dse.run.train import Setup, run_pack
 from dse.sweep import load_sweep
+from dse.tasks import TASKS
+from dse.tasks.base import Training
+from dse.train import checkpoint
+from dse.train.checkpoint import Checkpoints, Left, clean, key
+from dse.train.halving import Rule
+from dse.train.loop import Setup, run_pack
 from dse.trial import Trial
-from tasks import TASKS
-from tasks.base import Training
 
 ROOT = Path(__file__).parents[2]
 TASK = TASKS["regression"]()
@@ -190,7 +190,7 @@ def test_of_another_torch_or_data_it_means_nothing(tmp_path: Path, monkeypatch: 
         run(trials, tmp_path, 6)
     for name, value in (("versions", {"torch": "1.0"}), ("use_kernels", True)):
         with monkeypatch.context() as patch:
-            patch.setattr(f"dse.run.trail.{name}", lambda *_, value=value: value)
+            patch.setattr(f"dse.train.resume.{name}", lambda *_, value=value: value)
             assert "resumed_at" not in run_pack(trials, Setup(checkpoints=Checkpoints(tmp_path)))[0].pack
     assert run_pack(trials, Setup(checkpoints=Checkpoints(tmp_path)))[0].pack["resumed_at"] == 6
     torch.save({"setting": {}, "course": 1}, only(tmp_path) / "step-8.pt")
@@ -250,7 +250,7 @@ import sys
 from pathlib import Path
 from dse.run import checkpoint, engine
 from dse.run.executors import local
-from dse.run.store import Store
+from dse.results.store import Store
 from dse.sweep import load_sweep
 
 checkpoint._SHARE = 0

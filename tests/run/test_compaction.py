@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 from pyarrow.parquet import ParquetFile
 
-from dse.run import parquet
-from dse.run.record import DIVERGED, FAILED, Record
-from dse.run.store import Store
+from dse.results import parquet
+from dse.results.record import DIVERGED, FAILED, Record
+from dse.results.store import Store
 
 Make = Callable[..., Record]
 

@@ -14,14 +14,16 @@ from typing import Any
 import pytest
 import torch
 
-from dse.commands.again import say_manifests
+from dse.commands.follow_up import say_manifests
 from dse.errors import UserError
-from dse.run import checkpoint, parquet, tracking
-from dse.run.checkpoint import Checkpoints
-from dse.run.news import News
-from dse.run.record import Record
-from dse.run.shards import read_shard, shard_paths
-from dse.run.store import Store
+from dse.results import parquet
+from dse.results.record import Record
+from dse.results.shards import read_shard, shard_paths
+from dse.results.store import Store
+from dse.results.watch import News
+from dse.run.tracking import mlflow_runs as tracking
+from dse.train import checkpoint
+from dse.train.checkpoint import Checkpoints
 
 Make = Callable[..., Record]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from dse import cli
-from dse.run.record import Record
-from dse.run.store import Store
+from dse.results.record import Record
+from dse.results.store import Store
 
 SWEEP = """
 name: edited

@@ -16,13 +16,15 @@ import pytest
 import torch
 
 from dse.errors import UserError
-from dse.run import course, train, width
+from dse.results.manifest import read_manifests
+from dse.results.record import FAILED, OK, Record
+from dse.results.store import Store
 from dse.run.engine import run_sweep
-from dse.run.manifest import read_manifests
-from dse.run.record import FAILED, OK, Record
-from dse.run.store import Store
-from dse.run.tracking import is_behind
+from dse.run.tracking.mlflow_runs import is_behind
 from dse.sweep import Sweep
+from dse.train import loop as train
+from dse.train import pack_run as course
+from dse.train import width
 from dse.trial import Trial
 
 
@@ -139,7 +141,7 @@ def test_a_finished_sweep_needs_nothing_heavy(sweep: Sweep, store: Store) -> Non
 import sys
 from pathlib import Path
 from dse.run.engine import run_sweep
-from dse.run.store import Store
+from dse.results.store import Store
 from dse.sweep import load_sweep
 print(run_sweep(load_sweep(Path({str(sweep.path)!r})), Store(Path({str(store.folder)!r}))).ran)
 print([name for name in ("ray", "mlflow", "polars", "rich") if name in sys.modules])

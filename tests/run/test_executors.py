@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from dse.errors import UserError
+from dse.results.store import Store
 from dse.run.engine import run_sweep
 from dse.run.executors.base import Options, processors
 from dse.run.executors.cluster import _importable, _slots
-from dse.run.store import Store
 from dse.sweep import Sweep
 
 

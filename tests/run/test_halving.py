@@ -11,18 +11,18 @@ import torch
 
 from dse.errors import UserError
 from dse.recipes import RECIPES
-from dse.run import width
+from dse.results.gaps import metric_at
+from dse.results.outcome import reason
+from dse.results.record import DIVERGED, OK, STOPPED, Record
+from dse.results.store import Store
 from dse.run.engine import run_sweep
-from dse.run.gaps import metric_at
-from dse.run.halving import Rule
-from dse.run.outcome import reason
-from dse.run.record import DIVERGED, OK, STOPPED, Record
-from dse.run.store import Store
-from dse.run.train import Setup, run_pack, run_trial
 from dse.sweep import load_sweep
+from dse.tasks import TASKS
+from dse.tasks.base import Training
+from dse.train import width
+from dse.train.halving import Rule
+from dse.train.loop import Setup, run_pack, run_trial
 from dse.trial import Trial
-from tasks import TASKS
-from tasks.base import Training
 
 STEPS = 12
 

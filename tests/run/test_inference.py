@@ -11,21 +11,21 @@ from typing import Any
 import pytest
 import torch
 
-from dse.linear import quantize_
-from dse.recipe import Exempt, Recipe, override
+from dse.nn.quantize import quantize_
+from dse.numerics.recipe import Exempt, Recipe, override
+from dse.pack.step import Program
 from dse.recipes import RECIPES
 from dse.recipes.bf16 import BF16
-from dse.run import parquet
-from dse.run.course import Course
-from dse.run.halving import Rule
-from dse.run.program import Program
-from dse.run.record import DIVERGED, OK, STOPPED, Record
-from dse.run.store import Store
-from dse.run.train import Setup, run_pack, run_trial
+from dse.results import parquet
+from dse.results.record import DIVERGED, OK, STOPPED, Record
+from dse.results.store import Store
+from dse.tasks import TASKS
+from dse.tasks.base import Task
+from dse.tasks.lm import SIZES
+from dse.train.halving import Rule
+from dse.train.loop import Setup, run_pack, run_trial
+from dse.train.pack_run import Course
 from dse.trial import Trial
-from tasks import TASKS
-from tasks.base import Task
-from tasks.lm import SIZES
 
 ATTENDING = override(override(RECIPES["nvfp4"], "attention", "same"), "exempt.first", 2)
 

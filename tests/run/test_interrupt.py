@@ -15,15 +15,16 @@ from typing import Any
 
 import pytest
 
-from dse.commands.again import same
-from dse.run import interrupt, train
+from dse.commands.follow_up import same
+from dse.results.record import Record
+from dse.results.store import Store
+from dse.run import interrupt
 from dse.run.engine import run_sweep
 from dse.run.executors.base import patience
 from dse.run.interrupt import SIGNALS, Stopped, graceful, handlers_kept, shielded
-from dse.run.record import Record
-from dse.run.setup import Setup
-from dse.run.store import Store
 from dse.sweep import load_sweep
+from dse.train import loop as train
+from dse.train.context import Setup
 from dse.trial import Trial
 
 LONG = """

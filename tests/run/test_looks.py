@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from statistics import median
 
-from dse.recipe import POINTS as PLACES
-from dse.run.looks import POINTS, series
+from dse.numerics.recipe import POINTS as PLACES
+from dse.run.tracking.probe_series import POINTS, series
 
 QUANTITIES = ("error", "qsnr", "flushed", "saturated", "changed", "cosine", "bias", "shrink")
 

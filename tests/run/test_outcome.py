@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from dse.errors import UserError
-from dse.run import course
+from dse.pack.step import Program
+from dse.results.outcome import outcome, reason
+from dse.results.record import DIVERGED, FAILED, Record
+from dse.results.store import Store
 from dse.run.engine import run_sweep
 from dse.run.executors.base import Options
 from dse.run.executors.worker import Worker
-from dse.run.outcome import outcome, reason
-from dse.run.program import Program
-from dse.run.record import DIVERGED, FAILED, Record
-from dse.run.store import Store
 from dse.sweep import Sweep
+from dse.train import pack_run as course
 
 Make = Callable[..., Record]
 TRACE = "Traceback (most recent call last):\n  File ...\n"

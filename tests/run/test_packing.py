@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from dse.run.packing import ATTEMPTS, Load, Queue
+from dse.run.queue.pack_queue import ATTEMPTS, Load, Queue
 from dse.sweep import Cell, load_sweep
 
 SWEEP = """

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from dse.results.gaps import Gap, gap
+from dse.results.record import DIVERGED, Record
 from dse.run import progress
-from dse.run.gaps import Gap, gap
 from dse.run.progress import Bar, Lines, Silent, make_progress
-from dse.run.record import DIVERGED, Record
-from dse.run.standing import Standing, duration
+from dse.run.tally import Standing, duration
 from dse.sweep import Cell, Sweep
 
 Result = Callable[..., Record]

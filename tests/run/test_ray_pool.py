@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from dse.errors import UserError
+from dse.results.outcome import outcome, reason
+from dse.results.record import FAILED, OK, Record
 from dse.run.executors import cluster
 from dse.run.executors import pool as executor
 from dse.run.executors.base import Options
-from dse.run.executors.handed import Handed
+from dse.run.executors.handed_out import Handed
 from dse.run.executors.pressure import Pressure, blame, by_memory, short
-from dse.run.outcome import outcome, reason
-from dse.run.packing import Queue
-from dse.run.record import FAILED, OK, Record
+from dse.run.queue.pack_queue import Queue
 from dse.sweep import Cell, Sweep
 
 Make = Callable[..., Record]

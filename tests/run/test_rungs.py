@@ -15,17 +15,18 @@ import pytest
 import torch
 
 from dse.commands.status import status
-from dse.run import width
+from dse.results.record import DIVERGED, FAILED, OK, STOPPED, Record
+from dse.results.shards import read_shard, shard_paths
+from dse.results.store import Store, resolve
 from dse.run.engine import run_sweep
 from dse.run.executors.base import LIMITS
-from dse.run.halving import Leg, Rule, rule
-from dse.run.record import DIVERGED, FAILED, OK, STOPPED, Record
-from dse.run.rungs import Rungs
-from dse.run.shards import read_shard, shard_paths
-from dse.run.sharing import stamp
-from dse.run.store import Store, resolve
-from dse.run.train import run_trial
+from dse.run.queue.final_results import rule
+from dse.run.queue.rungs import Rungs
+from dse.run.queue.shared_queue import stamp
 from dse.sweep import Sweep, load_sweep
+from dse.train import width
+from dse.train.halving import Leg, Rule
+from dse.train.loop import run_trial
 
 TEXT = """
 name: rungs

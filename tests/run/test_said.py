@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dse.run.executors.said import FILE, Said, write_down
+from dse.run.executors.worker_log import FILE, Said, write_down
 
 
 def test_whole_lines_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

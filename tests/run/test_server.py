@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dse.run.server import serve
+from dse.run.tracking.server import serve
 from tests.run.listening import is_loopback, listening
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +25,7 @@ time.sleep(600)
 
 
 def started() -> subprocess.Popen[bytes]:
-    code = f"import sys; from dse.run.server import serve; sys.exit(serve([sys.executable, '-c', {SERVER!r}]))"
+    code = f"import sys; from dse.run.tracking.server import serve; sys.exit(serve([sys.executable, '-c', {SERVER!r}]))"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment)
     assert process.stdout is not None

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from dse.errors import UserError
+from dse.results.record import OK, Record
 from dse.run.executors.base import Options
 from dse.run.executors.cluster import SETTINGS, _slots
 from dse.run.executors.pool import Actor
 from dse.run.executors.ray import RayExecutor
-from dse.run.executors.said import FILE
-from dse.run.packing import Queue
-from dse.run.record import OK, Record
+from dse.run.executors.worker_log import FILE
+from dse.run.queue.pack_queue import Queue
 from dse.sweep import Cell, Sweep
 from dse.trial import Trial
 

@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 import dse
-from dse.run.claims import Claims, at_work
+from dse.results.claims import Claims, at_work
+from dse.results.record import FAILED, Record
+from dse.results.shards import read_shard, shard_paths
+from dse.results.store import Store
+from dse.results.watch import News
 from dse.run.engine import run_sweep
-from dse.run.news import News
-from dse.run.packing import Queue
-from dse.run.record import FAILED, Record
-from dse.run.shards import read_shard, shard_paths
-from dse.run.sharing import SharedQueue
-from dse.run.store import Store
+from dse.run.queue.pack_queue import Queue
+from dse.run.queue.shared_queue import SharedQueue
 from dse.sweep import Cell, Sweep
 
 Make = Callable[..., Record]
@@ -60,7 +60,7 @@ class Driver:
 
 @pytest.fixture(autouse=True)
 def _look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dse.run.sharing._LOOK", 0.0)
+    monkeypatch.setattr("dse.run.queue.shared_queue._LOOK", 0.0)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -134,7 +134,7 @@ def test_the_claims_of_a_killed_process_vanish(tmp_path: Path) -> None:
     code = f"""
 import os, signal
 from pathlib import Path
-from dse.run.claims import Claims
+from dse.results.claims import Claims
 claims = Claims(Path({str(tmp_path)!r}))
 with claims.turn():
     claims.add(["a", "b", "c"])

@@ -10,21 +10,21 @@ from typing import Any
 import pytest
 
 from dse.pack.pack import Pack
+from dse.pack.step import Program
 from dse.probes import Probes
 from dse.probes.prober import Prober
-from dse.run import train
-from dse.run.course import Course
+from dse.results.record import FAILED, OK, Record
 from dse.run.executors.base import Options
-from dse.run.executors.handed import Handed
+from dse.run.executors.handed_out import Handed
 from dse.run.executors.worker import TimedOut, Worker
-from dse.run.packing import Queue
-from dse.run.program import Program
-from dse.run.record import FAILED, OK, Record
-from dse.run.setup import SPLIT
-from dse.run.train import Setup, run_pack
+from dse.run.queue.pack_queue import Queue
 from dse.sweep import Sweep
+from dse.tasks import TASKS
+from dse.train import loop as train
+from dse.train.context import SPLIT
+from dse.train.loop import Setup, run_pack
+from dse.train.pack_run import Course
 from dse.trial import Trial
-from tasks import TASKS
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_samples_and_inference_in_bf16_may_fail(where: str, monkeypatch: pytest.
 
 
 def test_probes_and_checkpoints_may_fail(trials: list[Trial], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from dse.run.checkpoint import Checkpoints
+    from dse.train.checkpoint import Checkpoints
 
     calm = run_pack(trials)
 
@@ -153,7 +153,7 @@ def test_a_split_is_said_and_the_finished_half_is_told_at_once(
 @pytest.mark.parametrize("limit", [True, False])
 def test_the_time_limit_costs_no_finished_half(sweep: Sweep, monkeypatch: pytest.MonkeyPatch, limit: bool) -> None:
     """Nor does leaving: the first half is finished when the second is ended."""
-    from dse.run.checkpoint import Left
+    from dse.train.checkpoint import Left
 
     steps = list[tuple[str, ...]]()
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from dse.errors import UserError
-from dse.run import news
-from dse.run.record import DIVERGED, FAILED, OK, Record
-from dse.run.shards import read_shard
-from dse.run.store import Store
+from dse.results import watch as news
+from dse.results.record import DIVERGED, FAILED, OK, Record
+from dse.results.shards import read_shard
+from dse.results.store import Store
 
 Make = Callable[..., Record]
 
@@ -165,9 +165,9 @@ import sys
 for name in ("polars", "ray", "mlflow", "filelock", "rich", "pandas", "torch"):
     sys.modules[name] = None
 from pathlib import Path
-from dse.run.shards import read_shard
-from dse.run.store import Store
-from dse.run.record import Record
+from dse.results.shards import read_shard
+from dse.results.store import Store
+from dse.results.record import Record
 store = Store(Path({str(tmp_path)!r}))
 with store.lock():
     store.append(Record.parse({line!r}))

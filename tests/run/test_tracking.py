@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from dse.errors import UserError
-from dse.run import tracking
-from dse.run.live import Tracker
-from dse.run.manifest import Entry, Manifest, read_manifests
-from dse.run.record import DIVERGED, Record
-from dse.run.store import Store
-from tasks.pictures import Pictures
+from dse.results.manifest import Entry, Manifest, read_manifests
+from dse.results.record import DIVERGED, Record
+from dse.results.store import Store
+from dse.run.tracking import mlflow_runs as tracking
+from dse.run.tracking.live import Tracker
+from dse.tasks.pictures import Pictures
 
 Make = Callable[..., Record]
 
@@ -214,7 +214,7 @@ def test_manifests_are_read_back_and_damaged_ones_are_left_out(store: Store, man
 
 
 def test_names_of_runs_fit_into_mlflow(make_record: Callable[..., Record]) -> None:
-    from dse.run.projection import _title
+    from dse.run.tracking.projection import _title
 
     entry = Entry("u0", "b0", "L" * 3000, False, {"task": "T" * 3000, "seed": 0})
     assert len(_title(entry, make_record())) <= 250

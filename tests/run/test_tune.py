@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 
 from dse.errors import UserError
-from dse.report.halving import ladders
-from dse.report.table import tabulate
+from dse.report.analysis.equal_budget import ladders
+from dse.report.analysis.tidy import tabulate
+from dse.results.record import DIVERGED, FAILED, OK, STOPPED, Record
+from dse.results.store import Store
 from dse.run.engine import run_sweep
 from dse.run.executors.base import Options
 from dse.run.executors.tune import TuneExecutor
-from dse.run.halving import Rule
-from dse.run.packing import Load
-from dse.run.record import DIVERGED, FAILED, OK, STOPPED, Record
-from dse.run.store import Store
-from dse.run.train import run_trial
+from dse.run.queue.pack_queue import Load
 from dse.sweep import Cell, Sweep, load_sweep
+from dse.train.halving import Rule
+from dse.train.loop import run_trial
 
 TEXT = """
 name: asha
@@ -111,8 +111,8 @@ def test_a_search_asks_one_at_a_time(
 
 @pytest.mark.parametrize("method", ["tpe", "nsga2"])
 def test_optuna_search_is_told_everything(load: Callable[..., Sweep], method: str) -> None:
-    from dse.run.search.eager import OneByOne
     from dse.run.search.journal import key_of
+    from dse.run.search.one_by_one import OneByOne
     from dse.run.search.study import Told
 
     text = TEXT.replace("method: grid", f"method: {method}, trials: 99, seed: 1")

@@ -11,16 +11,18 @@ from typing import Any
 
 import pytest
 
-from dse.run import engine, progress, train, width
+from dse.results.record import Record
+from dse.results.store import Store
+from dse.run import engine, progress
 from dse.run.engine import run_sweep
 from dse.run.executors.base import Options
 from dse.run.executors.local import LocalExecutor
 from dse.run.interrupt import Interrupt
-from dse.run.record import Record
-from dse.run.standing import Standing
-from dse.run.store import Store
-from dse.run.tracking import catch_up, is_behind, mark
+from dse.run.tally import Standing
+from dse.run.tracking.mlflow_runs import catch_up, is_behind, mark
 from dse.sweep import Sweep
+from dse.train import loop as train
+from dse.train import width
 from tests.run.oracle import fake_pack
 
 Make = Callable[..., Record]
@@ -53,7 +55,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], 
 
 @pytest.fixture(autouse=True)
 def _look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dse.run.sharing._LOOK", 0.0)
+    monkeypatch.setattr("dse.run.queue.shared_queue._LOOK", 0.0)
 
 
 def test_what_others_have_done_outlives_heartbeats(sweep: Sweep, make_record: Make) -> None:
@@ -92,7 +94,7 @@ def test_a_stopped_driver_counts_what_others_have_done(
 
     def other() -> None:
         with monkeypatch.context() as patch:
-            patch.setattr("dse.run.session.graceful", _never)
+            patch.setattr("dse.run.driver.graceful", _never)
             own = Store(store.folder)
             run_sweep(sweep, own, "local", only=[sweep.cells[4].uid], track=False, progress=False, compact=False)
         stop.number = SIGINT
@@ -105,7 +107,7 @@ def test_a_stopped_driver_counts_what_others_have_done(
     def _never() -> Any:
         yield Interrupt()
 
-    monkeypatch.setattr("dse.run.session.graceful", asked_to_stop)
+    monkeypatch.setattr("dse.run.driver.graceful", asked_to_stop)
     meanwhile(other)
     summary = run_sweep(sweep, store, "local", track=False, progress=False, compact=False)
     assert summary.stopped

@@ -16,14 +16,14 @@ from dse.commands.status import status
 from dse.commands.why import why
 from dse.errors import UserError
 from dse.report.csv_files import harmless, write_csv
-from dse.run import tracking
+from dse.results.manifest import read_manifests
+from dse.results.record import Record
+from dse.results.store import Store
 from dse.run.engine import run_sweep
-from dse.run.manifest import read_manifests
-from dse.run.record import Record
-from dse.run.store import Store
+from dse.run.tracking import mlflow_runs as tracking
 from dse.sweep import Sweep
+from dse.tasks.own import _FOUND
 from dse.trial import Trial
-from tasks.own import _FOUND
 
 Make = Callable[..., Record]
 EVIL = "./evil.py:Mine"

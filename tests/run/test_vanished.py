@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 
 from dse.errors import UserError
-from dse.run import shard_writer, train, width
-from dse.run.claims import Claims, at_work
+from dse.results import shard_writer
+from dse.results.claims import Claims, at_work
+from dse.results.lock import folder_lock
+from dse.results.manifest import read_manifests
+from dse.results.record import Record
+from dse.results.shards import shard_paths
+from dse.results.store import Store
 from dse.run.engine import run_sweep
-from dse.run.lock import folder_lock
-from dse.run.manifest import read_manifests
-from dse.run.record import Record
-from dse.run.shards import shard_paths
-from dse.run.store import Store
 from dse.sweep import Sweep
+from dse.train import loop as train
+from dse.train import width
 from dse.trial import Trial
 
 Make = Callable[..., Record]
@@ -169,7 +171,7 @@ def test_damaged_claims_are_no_traceback(tmp_path: Path) -> None:
 
 def test_a_lock_whose_file_was_deleted_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between opening and locking somebody deletes it; whoever comes later must find it locked."""
-    from dse.run import lock
+    from dse.results import lock
 
     real, deleted = lock.try_lock, list[Path]()
 

@@ -13,11 +13,11 @@ import pytest
 from dse.commands.status import status
 from dse.commands.why import why
 from dse.errors import UserError
-from dse.run.claims import Claims
+from dse.results.claims import Claims
+from dse.results.explain import differences
+from dse.results.record import DIVERGED, FAILED, Record
+from dse.results.store import Store
 from dse.run.engine import run_sweep
-from dse.run.record import DIVERGED, FAILED, Record
-from dse.run.store import Store
-from dse.run.why import differences
 from dse.sweep import Sweep
 
 Make = Callable[..., Record]

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from dse.recipes import RECIPES
-from dse.run import width
-from dse.run.width import measured_width
+from dse.tasks.base import Training
+from dse.train import width
+from dse.train.width import measured_width
 from dse.trial import Trial, make_task
-from tasks.base import Training
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from dse.gemm import Gemm
-from dse.quantizer import BFloat16
+from dse.numerics.gemm import Gemm
+from dse.numerics.quantizer import BFloat16
 from dse.recipes import RECIPES
 from dse.sweep import Sweep
 

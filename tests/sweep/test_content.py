@@ -3,10 +3,10 @@
 import pytest
 
 from dse.errors import OptionError
+from dse.numerics.registry import to_data
 from dse.recipes import RECIPES
-from dse.registry import to_data
-from dse.sweep.content import Contents, canonical
-from dse.sweep.numerics import apply
+from dse.sweep.expand.canonical import Contents, canonical
+from dse.sweep.language.numerics import apply
 
 
 def test_recipes_in_any_order() -> None:

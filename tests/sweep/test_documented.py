@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from dse.sweep import load_sweep, schema_json
-from dse.sweep.include import read_files
-from dse.sweep.schema import SweepFile, keys_of
-from dse.sweep.search import METHODS
+from dse.sweep.read.include import read_files
+from dse.sweep.read.schema import SweepFile, keys_of
+from dse.sweep.spec.search import METHODS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text()
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)

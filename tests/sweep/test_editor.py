@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from dse.recipe import is_option_path
+from dse.numerics.recipe import is_option_path
+from dse.numerics.registry import FAMILIES
 from dse.recipes import RECIPES
-from dse.registry import FAMILIES
 from dse.sweep import schema_json
-from dse.sweep.editor_values import option_paths
-from dse.sweep.schema import SweepFile, keys_of
+from dse.sweep.json_schema_values import option_paths
+from dse.sweep.read.schema import SweepFile, keys_of
 from tests.sweep.test_errors import MISTAKES
 
 jsonschema = pytest.importorskip("jsonschema")

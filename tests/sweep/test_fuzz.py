@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from dse.errors import UserError
-from dse.sweep import Cell, Excluded, Sweep, cell_at, load_sweep, make_plan, plan_text, schema_json
-from dse.sweep.include import read_files
+from dse.plan import make_plan, plan_text
+from dse.sweep import Cell, Excluded, Sweep, cell_at, load_sweep, schema_json
+from dse.sweep.read.include import read_files
 from dse.trial import Trial
 from tests.sweep.mutants import mutant
 
@@ -80,7 +81,7 @@ def fuzz(count: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Counter[s
     """What became of ``count`` mutants: accepted or refused."""
     jsonschema = pytest.importorskip("jsonschema")
     validator = jsonschema.Draft7Validator(schema_json())
-    monkeypatch.setattr("dse.sweep.expansion.MOST_CELLS", 3000)
+    monkeypatch.setattr("dse.sweep.expand.expansion.MOST_CELLS", 3000)
     monkeypatch.chdir(folder)
     shutil.copytree(CORPUS / "parts", "parts")
     files = sorted([*CORPUS.glob("*.yaml"), *SHIPPED.glob("*.yaml")])

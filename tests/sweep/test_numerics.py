@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from dse.block import BlockQuantizer
 from dse.errors import OptionError
-from dse.gemm import Gemm
-from dse.quantizer import BFloat16
-from dse.recipe import Recipe, override
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.gemm import Gemm
+from dse.numerics.quantizer import BFloat16
+from dse.numerics.recipe import Recipe, override
+from dse.numerics.techniques.rounding import Stochastic
 from dse.recipes import RECIPES
-from dse.sweep.numerics import Combinations, Unusable, apply
-from dse.techniques.rounding import Stochastic
+from dse.sweep.language.numerics import Combinations, Unusable, apply
 
 MXFP4, FP32 = RECIPES["mxfp4"], RECIPES["fp32"]
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from dse.run.record import Record
-from dse.run.standing import Standing
-from dse.sweep import Sweep, estimate
+from dse.plan import estimate
+from dse.results.record import Record
+from dse.run.tally import Standing
+from dse.sweep import Sweep
 
 FILE = """
 tasks: [{regression: {training: {steps: 4}}}, {image: {training: {steps: 4}}}]

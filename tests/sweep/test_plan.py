@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from dse.errors import UserError
-from dse.sweep import Sweep, Timing, estimate, make_plan, plan_text, probe_missing, probe_seconds
-from dse.sweep.plan import duration_text
+from dse.plan import Timing, estimate, make_plan, plan_text, probe_missing, probe_seconds
+from dse.plan.plan import duration_text
+from dse.sweep import Sweep
 
 Load = Callable[[str], Sweep]
 FILE = """

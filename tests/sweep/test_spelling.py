@@ -12,8 +12,8 @@ import pytest
 from dse.errors import UserError
 from dse.recipes import RECIPES
 from dse.sweep import Sweep, load_sweep, schema_json
-from dse.sweep.source import read_source
-from tasks import TASKS
+from dse.sweep.language.source import read_source
+from dse.tasks import TASKS
 
 HEAD = "tasks: [regression]\nrecipes: [mxfp4, nvfp4]\nseeds: 1\n"
 

@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tasks.nets.attention import attention
-from tasks.nets.fused.embed import embed
-from tasks.nets.fused.gate import gate
-from tasks.nets.fused.norm import add_norm, rms_norm
-from tasks.nets.fused.turn import turn
-from tasks.nets.heads import _Heads
-from tasks.nets.rotary import rotary_table, rotate
+from dse.tasks.nets.attention import attention
+from dse.tasks.nets.fused.embed import embed
+from dse.tasks.nets.fused.gate import gate
+from dse.tasks.nets.fused.norm import add_norm, rms_norm
+from dse.tasks.nets.fused.turn import turn
+from dse.tasks.nets.heads import _Heads
+from dse.tasks.nets.rotary import rotary_table, rotate
 
 EPS = 1e-6
 SHAPES = ((3, 2, 5, 48), (2, 2, 9, 257), (1, 1, 1, 2))

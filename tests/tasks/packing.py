@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.func import functional_call, vmap
 
-from dse.alignment import products
-from tasks import Task
-from tasks.base import Batch
+from dse.kernels.alignment import products
+from dse.tasks import Task
+from dse.tasks.base import Batch
 
 
 class _Product(Function):

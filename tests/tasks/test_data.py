@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from dse.errors import UserError
-from tasks import TASKS
-from tasks.base import single
-from tasks.data import idx, locate, sources, tables, text
-from tasks.data.sources import SOURCES, File, Source
+from dse.tasks import TASKS
+from dse.tasks.base import single
+from dse.tasks.data import idx, locate, sources, tables, text
+from dse.tasks.data.sources import SOURCES, File, Source
 
 
 @pytest.fixture(autouse=True)

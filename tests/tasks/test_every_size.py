@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import torch
 
-from dse.run.record import Record
-from dse.run.train import load, run_pack, run_trial
+from dse.results.record import Record
 from dse.sweep import load_sweep
-from tasks import diffusion, image
-from tasks.lm import SIZES as TEXTS
+from dse.tasks import diffusion, image
+from dse.tasks.lm import SIZES as TEXTS
+from dse.train.loop import load, run_pack, run_trial
 
 LARGE = {"base", "1M", "3M", "9M", "30M", "60M", "nanogpt-gpu", "paper"}
 

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tasks.nets.activations import gelu, silu
-from tasks.nets.attention import _Fused, attention
-from tasks.nets.llama import Llama
-from tasks.nets.patches import patchify, unpatchify
-from tasks.nets.rotary import rotary_table, rotate
-from tasks.noise import PROCESSES, Ddpm, Edm
+from dse.tasks.nets.activations import gelu, silu
+from dse.tasks.nets.attention import _Fused, attention
+from dse.tasks.nets.llama import Llama
+from dse.tasks.nets.patches import patchify, unpatchify
+from dse.tasks.nets.rotary import rotary_table, rotate
+from dse.tasks.noise import PROCESSES, Ddpm, Edm
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -52,7 +52,7 @@ def test_more_heads_than_a_grid_takes_are_computed_in_parts(most: int, monkeypat
         return [y, *torch.autograd.grad(y.square().sum(), stacks)]
 
     whole = run()
-    monkeypatch.setattr("tasks.nets.attention.MOST", most)
+    monkeypatch.setattr("dse.tasks.nets.attention.MOST", most)
     monkeypatch.setattr(F, "scaled_dot_product_attention", seen)
     assert all(torch.equal(a, b) for a, b in zip(run(), whole, strict=True))
     assert sum(sizes) == 24

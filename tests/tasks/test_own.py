@@ -14,14 +14,15 @@ import pytest
 import torch
 
 from dse.errors import UserError
-from dse.linear import QuantizedLinear, quantize_, set_clock
+from dse.nn.linear import QuantizedLinear
+from dse.nn.quantize import quantize_, set_clock
 from dse.recipes import RECIPES
-from dse.run.train import run_pack, run_trial
-from dse.sweep.expansion import load_sweep
-from dse.sweep.spec import read_spec
+from dse.sweep.expand.expansion import load_sweep
+from dse.sweep.spec.spec import read_spec
+from dse.tasks import TASKS
+from dse.tasks.own import find
+from dse.train.loop import run_pack, run_trial
 from dse.trial import Trial, make_task
-from tasks import TASKS
-from tasks.own import find
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-task.md"
 CODE = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)[0]

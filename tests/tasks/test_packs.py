@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tasks import TASKS, Task
-from tasks.nets.activations import gelu, silu
-from tasks.nets.attention import attention
+from dse.tasks import TASKS, Task
+from dse.tasks.nets.activations import gelu, silu
+from dse.tasks.nets.attention import attention
 from tests.tasks.packing import Pack, packable
 
 CASES: dict[str, Task[Any]] = {

@@ -14,10 +14,10 @@ from torch import Tensor
 if __name__ == "__main__":  # a bare machine has no installed package
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tasks import TASKS, Task
-from tasks.base import Batch, to_device
-from tasks.data.images import Images
-from tasks.nets.attention import attention
+from dse.tasks import TASKS, Task
+from dse.tasks.base import Batch, to_device
+from dse.tasks.data.images import Images
+from dse.tasks.nets.attention import attention
 from tests.tasks.packing import Pack, awake
 
 try:

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from dse.errors import UserError
 from dse.recipes import RECIPES
-from dse.run.record import Record
-from dse.run.train import run_pack, run_trial
+from dse.results.record import Record
+from dse.tasks import TASKS
+from dse.tasks.frechet import apart, frechet, judge, moments
+from dse.tasks.noise import PROCESSES
+from dse.tasks.pictures import Pictures
+from dse.train.loop import run_pack, run_trial
 from dse.trial import Trial
-from tasks import TASKS
-from tasks.frechet import apart, frechet, judge, moments
-from tasks.noise import PROCESSES
-from tasks.pictures import Pictures
 
 WIDE = torch.tensor(-50.0), torch.tensor(50.0)
 
@@ -99,7 +99,7 @@ def test_graded_at_the_end_the_same_alone_and_in_a_pack(process: str) -> None:
 
 
 def test_samples_of_the_same_noise_are_compared_with_the_baselines() -> None:
-    from dse.run.program import Program
+    from dse.pack.step import Program
 
     task = TASKS["diffusion"](generate=64)
     training = replace(task.training(), steps=30, batch=8)

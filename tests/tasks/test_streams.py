@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from dse.random import Key
-from tasks import TASKS, Task
-from tasks.base import single
-from tasks.streams import LAYER, LEVEL, NOISE, ROWS, integers, normals, uniforms, words
+from dse.numerics.random import Key
+from dse.tasks import TASKS, Task
+from dse.tasks.base import single
+from dse.tasks.streams import LAYER, LEVEL, NOISE, ROWS, integers, normals, uniforms, words
 
 STEP = torch.tensor(5)
 SEEDS = torch.tensor([3, 0, 2**40 + 3, 7])  # two seeds whose low words agree

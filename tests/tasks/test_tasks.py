@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from dse.errors import UserError
-from tasks import TASKS, Task
-from tasks.base import single, to_device
+from dse.tasks import TASKS, Task
+from dse.tasks.base import single, to_device
 
 CASES: dict[str, Task[Any]] = {
     "regression": TASKS["regression"](),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dse.errors import UserError
-from tasks import Training, diffusion, image
+from dse.tasks import Training, diffusion, image
 
 PLAIN = Training(steps=100, batch=8, lr=1.0)
 

@@ -16,14 +16,14 @@ from torch import nn
 
 from dse.errors import UserError
 from dse.recipes import RECIPES
-from dse.run.record import Record
-from dse.run.train import Setup, load, run_pack, run_trial
+from dse.results.record import Record
+from dse.tasks import TASKS, Task, diffusion, image
+from dse.tasks.base import single
+from dse.tasks.data import flights as flights_module
+from dse.tasks.data import tables
+from dse.tasks.lm import SIZES
+from dse.train.loop import Setup, load, run_pack, run_trial
 from dse.trial import Trial
-from tasks import TASKS, Task, diffusion, image
-from tasks.base import single
-from tasks.data import flights as flights_module
-from tasks.data import tables
-from tasks.lm import SIZES
 from tests.tasks import zoo
 
 EVERY = {**zoo.NETS, **zoo.COLOR}
@@ -127,7 +127,7 @@ def test_the_papers_nets(tmp_path: Path) -> None:
 
 
 def test_dropout_is_each_members_own_and_the_same_alone(tmp_path: Path) -> None:
-    from tasks.nets.dropout import mask
+    from dse.tasks.nets.dropout import mask
 
     clocks = torch.tensor([[3, 5], [4, 5], [3, 6]])
     whole = torch.vmap(lambda clock: mask(clock, 0.2, 1, (4, 50, 16)))(clocks)
@@ -158,7 +158,7 @@ def test_dropout_trains_and_does_not_evaluate(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_dropped_attention_is_its_formula() -> None:
-    from tasks.nets.attention import attention
+    from dse.tasks.nets.attention import attention
 
     q, k, v = torch.randn(3, 1, 2, 5, 4, dtype=torch.float64).requires_grad_().unbind(0)
     keep = (torch.rand(1, 2, 5, 5) > 0.3).double() * 1.5

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks import TASKS, Task
-from tasks.data.cifar import FOLDER, TEST, TRAIN
-from tasks.data.sources import SOURCES, File, Source
+from dse.tasks import TASKS, Task
+from dse.tasks.data.cifar import FOLDER, TEST, TRAIN
+from dse.tasks.data.sources import SOURCES, File, Source
 
 NETS: dict[str, Task[Any]] = {
     "cnn": TASKS["image"](net="cnn"),

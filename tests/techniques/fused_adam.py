@@ -7,7 +7,8 @@ from unittest.mock import patch
 
 import torch
 
-from dse.techniques.optimizers import AdamW, adam, fused
+from dse.optim import AdamW, adam
+from dse.optim import adam_kernel as fused
 from tests.techniques.stacked import LAYOUT, hyper, members, same
 
 SEED = 7

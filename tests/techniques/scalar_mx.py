@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from dse.block import BlockQuantizer
-from dse.formats import E2M1, E8M0, UE4M3
-from dse.random import key
-from dse.techniques.rounding import Up
-from dse.techniques.tensor_scales import Current
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, E8M0, UE4M3
+from dse.numerics.random import key
+from dse.numerics.techniques.rounding import Up
+from dse.numerics.techniques.tensor_scales import Current
 
 SEED = 20260
 MX = BlockQuantizer(E2M1, E8M0, block=8, scale_rounding=Up())  # scale 2^ceil(log2(amax / 6))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dse.flat import Layout
-from dse.techniques.optimizers import Hyper, Optimizer
+from dse.optim import Hyper, Optimizer
+from dse.optim.layout import Layout
 
 SHAPES = {"w": (5, 7), "b": (3,), "scale": (), "u": (4, 16)}
 LAYOUT = Layout.of((name, torch.empty(shape)) for name, shape in SHAPES.items())

@@ -12,18 +12,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dse.block import BlockQuantizer
 from dse.errors import OptionError
-from dse.formats import E2M1, E8M0, UE4M3, UE5M3
-from dse.gemm import Gemm
-from dse.linear import quantize_, set_clock
-from dse.recipe import Recipe, override
+from dse.nn.quantize import quantize_, set_clock
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, E8M0, UE4M3, UE5M3
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import Recipe, override
+from dse.numerics.registry import from_data, to_data
+from dse.numerics.techniques.accumulations import ACCUMULATIONS, Groups
+from dse.numerics.techniques.accumulations.groups import add_toward_zero
+from dse.numerics.techniques.rounding import TowardZero
+from dse.numerics.techniques.tensor_scales import Current
 from dse.recipes import RECIPES
-from dse.registry import from_data, to_data
-from dse.techniques.accumulations import ACCUMULATIONS, Groups
-from dse.techniques.accumulations.groups import add_toward_zero
-from dse.techniques.rounding import TowardZero
-from dse.techniques.tensor_scales import Current
 
 SEED = 20262
 LARGEST = Fraction(float(torch.finfo(torch.float32).max))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dse.flat import ALIGN, Layout, clip
+from dse.optim.layout import ALIGN, Layout, clip
 from tests.techniques.stacked import LAYOUT, SHAPES, members, normal, same
 
 SEED = 41

@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dse.block import BlockQuantizer
 from dse.errors import OptionError
-from dse.flat import Layout
-from dse.formats import E2M1, UE4M3
-from dse.linear import quantize_, set_clock
-from dse.recipe import Recipe
+from dse.nn.quantize import quantize_, set_clock
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, UE4M3
+from dse.numerics.recipe import Recipe
+from dse.optim import AdamW, Hyper
+from dse.optim.layout import Layout
+from dse.optim.loss_scaling import LOSS_SCALINGS, Dynamic, LossScaling, Static
+from dse.optim.loss_scaling.dynamic import LEAST
 from dse.recipes import RECIPES
-from dse.techniques.loss_scaling import LOSS_SCALINGS, Dynamic, LossScaling, Static
-from dse.techniques.loss_scaling.dynamic import LEAST
-from dse.techniques.optimizers import AdamW, Hyper
 from tests.techniques.stacked import same
 
 SEED = 20264

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dse.techniques.optimizers import SGD, AdamW, Hyper, Optimizer, StableSpam
+from dse.optim import SGD, AdamW, Hyper, Optimizer, StableSpam
 from tests.techniques.stacked import LAYOUT, gradients, hyper, members, rows, same, train
 
 SEED = 20263

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dse.errors import OptionError
-from dse.techniques.optimizers import OPTIMIZERS, AdamW, Optimizer, StableSpam
+from dse.optim import OPTIMIZERS, AdamW, Optimizer, StableSpam
 from tests.techniques.stacked import BETA1, BETA2, DECAY, LAYOUT, LR, gradients, hyper, members, setting, train
 
 SEED = 20263

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dse.techniques.weights import QRamping
+from dse.numerics.techniques.weights import QRamping
 from tests.techniques.scalar_mx import (
     MX,
     NOW,

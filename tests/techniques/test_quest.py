@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from dse.numerics.techniques.statistics import Quest
 from dse.recipes import RECIPES
-from dse.techniques.statistics import Quest
 
 
 def exact(x: list[float], clip: float, centered: bool) -> float:

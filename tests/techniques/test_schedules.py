@@ -12,16 +12,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dse.block import BlockQuantizer
 from dse.errors import OptionError
-from dse.formats import E2M1, UE4M3
-from dse.linear import after_step, before_step, quantize_, quantized_layers, set_clock
-from dse.random import key
-from dse.recipe import Recipe
+from dse.nn.quantize import after_step, before_step, quantize_, quantized_layers, set_clock
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, UE4M3
+from dse.numerics.random import key
+from dse.numerics.recipe import Recipe
+from dse.numerics.registry import from_data, to_data
+from dse.numerics.techniques.schedules import SCHEDULES, ForwardOnly, LastStage, NoiseSwitch, Schedule
+from dse.numerics.techniques.schedules.base import FORWARD, FULL, OFF, Watch
 from dse.recipes import RECIPES
-from dse.registry import from_data, to_data
-from dse.techniques.schedules import SCHEDULES, ForwardOnly, LastStage, NoiseSwitch, Schedule
-from dse.techniques.schedules.base import FORWARD, FULL, OFF, Watch
 
 SEED = 20261
 BACKWARD_BF16 = replace(RECIPES["mxfp4"], dgrad=RECIPES["bf16"].dgrad, wgrad=RECIPES["bf16"].wgrad)

@@ -11,19 +11,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dse.block import BlockQuantizer
 from dse.errors import OptionError
-from dse.linear import after_step, before_step, quantize_, quantized_layers, set_clock
-from dse.quantizer import BFloat16
-from dse.random import Key
-from dse.recipe import Recipe
+from dse.nn.quantize import after_step, before_step, quantize_, quantized_layers, set_clock
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.quantizer import BFloat16
+from dse.numerics.random import Key
+from dse.numerics.recipe import Recipe
+from dse.numerics.registry import from_data, to_data
+from dse.numerics.techniques.choices import FourOverSix
+from dse.numerics.techniques.rounding import Stochastic
+from dse.numerics.techniques.tensor_scales import Delayed
+from dse.numerics.techniques.weights import WEIGHT_RULES, OsciReset, QEma, QRamping, WeightRule
+from dse.numerics.techniques.weights.movement import movement
 from dse.recipes import RECIPES
-from dse.registry import from_data, to_data
-from dse.techniques.choices import FourOverSix
-from dse.techniques.rounding import Stochastic
-from dse.techniques.tensor_scales import Delayed
-from dse.techniques.weights import WEIGHT_RULES, OsciReset, QEma, QRamping, WeightRule
-from dse.techniques.weights.movement import movement
 from tests.techniques.scalar_mx import (
     MX,
     NOW,

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from dse.gemm import Gemm
-from dse.linear import QuantizedLinear, quantize_
+from dse.nn.linear import QuantizedLinear
+from dse.nn.quantize import quantize_
+from dse.numerics.gemm import Gemm
+from dse.numerics.techniques.rounding import TowardZero, Up
+from dse.numerics.techniques.weights import OsciReset, QEma
 from dse.recipes import RECIPES
-from dse.techniques.rounding import TowardZero, Up
-from dse.techniques.weights import OsciReset, QEma
 from tests.techniques.scalar_mx import (
     GRID,
     MX,

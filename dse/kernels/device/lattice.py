@@ -1,4 +1,6 @@
-"""Rounding of magnitudes to a format's grid, in FP32 arithmetic on the bits. Twins: dse.cast, dse.techniques.rounding.
+"""Rounding of magnitudes to a format's grid, in FP32 arithmetic on the bits.
+
+Twins: dse.numerics.grid, dse.numerics.techniques.rounding.
 
 A magnitude m in [2^e, 2^(e+1)) rounds to multiples of step = 2^(e - man). Adding 2^23 step rounds to nearest-even by
 itself; adding 2^14 step toward zero leaves nine fractional bits, to which random bits are added as integers.

@@ -1,4 +1,4 @@
-"""Philox4x32-10 on the device, with the counters and lanes of ``dse.random``."""
+"""Philox4x32-10 on the device, with the counters and lanes of ``dse.numerics.random``."""
 # mypy: ignore-errors
 
 import triton

@@ -9,7 +9,7 @@ contiguous) it reads runs of 16 different k. Either way a thread owns whole grou
 import triton
 import triton.language as tl
 
-from dse.kernels.device.groups import join4, join8, split4, split8
+from dse.kernels.device.element_groups import join4, join8, split4, split8
 
 
 @triton.jit

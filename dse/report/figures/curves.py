@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dse.report.curves import HELD_OUT, TRAINING
+from dse.report.analysis.tidy import Table
+from dse.report.analysis.training_curves import HELD_OUT, TRAINING
 from dse.report.figures.style import MUTED, Style, data_uri, new_figure, theme
-from dse.report.table import Table
-from dse.run.record import DIVERGED, OK
+from dse.results.record import DIVERGED, OK
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dse.report.configs import ALL
-from dse.report.effects import BASELINE, OPTION, VERSUS, Effect
+from dse.report.analysis.configs import ALL
+from dse.report.analysis.effects import BASELINE, OPTION, VERSUS, Effect
 from dse.report.figures.style import INK, MARKERS, MUTED, data_uri, new_figure, symlog, theme
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from dse.report.figures.labels import Label, place
+from dse.report.analysis.tidy import dicts
+from dse.report.figures.label_layout import Label, place
 from dse.report.figures.style import INK, MUTED, Style, symlog
-from dse.report.table import dicts
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from dse.report.configs import ALL, native_front
+from dse.report.analysis.configs import ALL, native_front
+from dse.report.analysis.tidy import Table
 from dse.report.figures import panel
 from dse.report.figures.style import Style, data_uri, new_figure, settle, theme
-from dse.report.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dse.report.configs import ALL
-from dse.report.effects import Effect
+from dse.report.analysis.configs import ALL
+from dse.report.analysis.effects import Effect
+from dse.report.analysis.tidy import Table
 from dse.report.findings.finding import CLOSE, Finding
-from dse.report.findings.options import options
-from dse.report.findings.ranking import cheapest, ranking
-from dse.report.findings.tasks import tasks
+from dse.report.findings.option_effects import options
+from dse.report.findings.per_task import tasks
+from dse.report.findings.recipe_order import cheapest, ranking
 from dse.report.findings.trouble import trouble
-from dse.report.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+from dse.report.analysis.tidy import MISSING, Table
 from dse.report.findings.finding import Finding
-from dse.report.numbers import listing, plural
-from dse.report.table import MISSING, Table
-from dse.run.record import DIVERGED, FAILED, STOPPED
+from dse.report.format import listing, plural
+from dse.results.record import DIVERGED, FAILED, STOPPED
 
 
 def trouble(table: Table) -> Finding | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dse.errors import UserError, nearest
 from dse.run.executors.base import Executor, Judge, Options
-from dse.run.halving import Rule
+from dse.train.halving import Rule
 
 if TYPE_CHECKING:
     from dse.probes import Probes

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
-from dse.pack.lineup import signature
+from dse.pack.grouping import signature
+from dse.results.gaps import metric_at
 from dse.run.executors.configuration import BUDGET, METRIC, WORST, Work
-from dse.run.gaps import metric_at
-from dse.run.halving import Rule, configuration
+from dse.train.halving import Rule, configuration
 
 if TYPE_CHECKING:
-    from dse.run.record import Record
+    from dse.results.record import Record
     from dse.sweep import Cell
 
 Past = Sequence[tuple[str, int, float]]

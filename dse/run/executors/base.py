@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from dse.errors import UserError
-from dse.run.checkpoint import EVERY
-from dse.run.packing import Supply
-from dse.run.record import FAILED, Record
-from dse.run.setup import SPLIT
+from dse.results.record import FAILED, Record
+from dse.run.queue.pack_queue import Supply
+from dse.train.checkpoint import EVERY
+from dse.train.context import SPLIT
 
 if TYPE_CHECKING:
     from dse.probes import Probes
-    from dse.run.halving import Rule
     from dse.sweep import Cell
+    from dse.train.halving import Rule
     from dse.trial import Trial
 
 OnRecords = Callable[[Sequence[tuple["Cell", Record]]], None]
@@ -138,7 +138,7 @@ def lost(
 ) -> Record:
     """The record of a trial that came to no end: it took its worker with it, or took too long. ``splits``: why it was
     alone, see ``Setup``."""
-    from dse.run.train import versions
+    from dse.train.loop import versions
 
     return Record(
         uid=trial.uid,

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from dse.errors import UserError
-from dse.run.executors.board import beats
-from dse.run.executors.said import Said
+from dse.results.record import STOPPED, Record
 from dse.run.executors.worker import Worker
-from dse.run.halving import Leg
-from dse.run.record import STOPPED, Record
+from dse.run.executors.worker_log import Said
+from dse.run.executors.worker_status import beats
+from dse.train.halving import Leg
 
 if TYPE_CHECKING:
     from dse.run.executors.base import Options
-    from dse.run.packing import Load
+    from dse.run.queue.pack_queue import Load
 
 RECORDS, ERROR, METRIC, BUDGET = "records", "complaint", "metric", "budget"
 """Keys of what a step reports: a record per cell, none of those that left; a UserError's text; ASHA's two numbers."""

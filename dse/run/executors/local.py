@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, check_device, patience, widest
-from dse.run.executors.handed import Handed
+from dse.run.executors.handed_out import Handed
 from dse.run.executors.worker import Worker
-from dse.run.packing import Supply
+from dse.run.queue.pack_queue import Supply
 
 _NAP = 0.2  # seconds between questions to a supply that has nothing just now
 

@@ -15,17 +15,17 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from dse.errors import UserError
+from dse.results.record import Record
 from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, lost, patience
 from dse.run.executors.cluster import GRACE, check_started, on_gpu
-from dse.run.executors.handed import Handed
+from dse.run.executors.handed_out import Handed
 from dse.run.executors.pressure import WHY, Pressure, blame, by_memory, short
-from dse.run.executors.said import Said, write_down
 from dse.run.executors.worker import Worker
-from dse.run.packing import ATTEMPTS, Load, Supply
-from dse.run.record import Record
+from dse.run.executors.worker_log import Said, write_down
+from dse.run.queue.pack_queue import ATTEMPTS, Load, Supply
 
 if TYPE_CHECKING:
-    from dse.run.halving import Leg
+    from dse.train.halving import Leg
     from dse.trial import Trial
 
 _DEATHS = 12

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, processors, widest
 from dse.run.executors.cluster import cluster
 from dse.run.executors.pool import Actor, Pool
-from dse.run.packing import Supply
+from dse.run.queue.pack_queue import Supply
 
 
 class RayExecutor:

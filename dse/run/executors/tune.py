@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, processors, widest
 from dse.run.executors.cluster import cluster, on_gpu
-from dse.run.packing import Supply
+from dse.run.queue.pack_queue import Supply
 
 if TYPE_CHECKING:
-    from dse.run.record import Record
+    from dse.results.record import Record
     from dse.sweep import Cell
 
 SETTINGS = {
@@ -60,7 +60,7 @@ class TuneExecutor:
 
             from dse.run.executors.asha import Apart
             from dse.run.executors.configuration import Configuration
-            from dse.run.executors.desk import Desk, Loads, Watch
+            from dse.run.executors.tune_bridge import Desk, Loads, Watch
 
             os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
             desk = Desk(self._options, supply, slots, on_records, on_progress, stop)

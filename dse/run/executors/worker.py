@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from dse.run.checkpoint import Checkpoints, Left
+from dse.results.record import Record
 from dse.run.executors.base import Options, lost
-from dse.run.record import Record
-from dse.run.setup import OnStep, Setup
+from dse.train.checkpoint import Checkpoints, Left
+from dse.train.context import OnStep, Setup
 
 if TYPE_CHECKING:
-    from dse.run.halving import Leg
+    from dse.train.halving import Leg
     from dse.trial import Trial
 
 
@@ -68,8 +68,8 @@ class Worker:
         self.running, self.done = len(trials), 0.0
         self._stopping = self._leaving = False
         if width is None and len(trials) > 1:
-            from dse.run.train import load
-            from dse.run.width import measured_width
+            from dse.train.loop import load
+            from dse.train.width import measured_width
 
             device = self._options.device
             data = load(trials[0].task, self._options.data_dir, device)[0]
@@ -84,7 +84,7 @@ class Worker:
         leg: Leg | None,
         splits: tuple[str, ...],
     ) -> list[Record]:
-        from dse.run.train import run_pack  # not above: it imports torch
+        from dse.train.loop import run_pack  # not above: it imports torch
 
         ready: dict[str, Record] = {}
 

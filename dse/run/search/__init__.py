@@ -4,6 +4,6 @@ A batch is a pure function of the search's settings and of everything told so fa
 an undisturbed one would, and two drivers on one results folder ask for the same.
 """
 
-from dse.run.search.loop import SearchLoop, ahead, all_asked, progress, so_far
+from dse.run.search.ask_loop import SearchLoop, ahead, all_asked, progress, so_far
 
 __all__ = ["SearchLoop", "ahead", "all_asked", "progress", "so_far"]

@@ -10,13 +10,13 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dse.commandline import command
 from dse.errors import UserError
+from dse.results.store import Store
 from dse.run.search import so_far
 from dse.run.search.journal import key_of
 from dse.run.search.objectives import OBJECTIVES, Mark, values
 from dse.run.search.study import Told, rebuild
-from dse.run.store import Store
+from dse.shell import command
 
 if TYPE_CHECKING:
     from dse.sweep import Assignment, Cell, Sweep

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dse.errors import UserError
-from dse.run.lock import turn, unwritable
-from dse.run.manifest import read_manifest
+from dse.results.lock import turn, unwritable
+from dse.results.manifest import read_manifest
 from dse.sweep import Assignment, Space
 
 FOLDER = "searches"

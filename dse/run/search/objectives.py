@@ -17,11 +17,11 @@ from functools import cache
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
-from dse.run.gaps import metric_at
-from dse.run.record import DIVERGED, STOPPED, Record
+from dse.results.gaps import metric_at
+from dse.results.record import DIVERGED, STOPPED, Record
 
 if TYPE_CHECKING:
-    from dse.recipe import Recipe
+    from dse.numerics.recipe import Recipe
     from dse.sweep import Cell
 
 

@@ -12,7 +12,7 @@ from dse.run.search.journal import key_of
 from dse.run.search.objectives import OBJECTIVES
 from dse.run.search.samplers import GENERATION, sampler
 from dse.sweep import Assignment, Dimension, Label, Search, Space
-from dse.sweep.labels import text_of
+from dse.sweep.language.labels import text_of
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

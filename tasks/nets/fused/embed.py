@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from tasks.nets.members import lead
+from dse.tasks.nets.members import lead
 
 _ROWS, _TOKENS, _COLUMNS = 32, 32, 64
 """Of a program: rows of the table, columns, and the tokens of one step."""
@@ -37,7 +37,7 @@ class _Embed(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        from tasks.nets.fused.device import embed as device
+        from dse.tasks.nets.fused.device import embed as device
 
         (tokens,) = ctx.saved_tensors
         out = torch.empty(ctx.shape, dtype=torch.float32, device=tokens.device)

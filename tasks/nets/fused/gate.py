@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from tasks.nets.members import lead
+from dse.tasks.nets.members import lead
 
 _BLOCK = 1024
 
@@ -22,7 +22,7 @@ def gate(a: Tensor, b: Tensor) -> Tensor:
 class _Gate(Function):
     @staticmethod
     def forward(a: Tensor, b: Tensor) -> Tensor:
-        from tasks.nets.fused.device import gate as device
+        from dse.tasks.nets.fused.device import gate as device
 
         a, b = a.contiguous(), b.contiguous()
         y = torch.empty_like(a)
@@ -36,7 +36,7 @@ class _Gate(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        from tasks.nets.fused.device import gate as device
+        from dse.tasks.nets.fused.device import gate as device
 
         g, a, b = (x.contiguous() for x in (*grads, *ctx.saved_tensors))
         da, db = torch.empty_like(a), torch.empty_like(b)

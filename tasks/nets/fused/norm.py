@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from tasks.nets.members import lead
+from dse.tasks.nets.members import lead
 
 WIDEST = 4096
 """Columns that a program can hold."""
@@ -82,7 +82,7 @@ class _AddNorm(Function):
 
 
 def _forward(x: Tensor, y: Tensor | None, weight: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
-    from tasks.nets.fused.device import norm as device
+    from dse.tasks.nets.fused.device import norm as device
 
     rows, w = _stack(x, weight)
     e, r, c = rows.shape
@@ -103,7 +103,7 @@ def _forward(x: Tensor, y: Tensor | None, weight: Tensor | None, eps: float) -> 
 def _backward(
     g: Tensor, also: Tensor | None, x: Tensor, weight: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor | None]:
-    from tasks.nets.fused.device import norm as device
+    from dse.tasks.nets.fused.device import norm as device
 
     rows, w = _stack(x, weight)
     gradient = _stack(g, weight)[0]

@@ -35,7 +35,7 @@ class _Turn(Function):
 
 
 def _run(q: Tensor, k: Tensor, table: Tensor, dtype: torch.dtype, back: bool) -> tuple[Tensor, Tensor]:
-    from tasks.nets.fused.device import turn as device
+    from dse.tasks.nets.fused.device import turn as device
 
     if q.stride() != k.stride():
         q, k = q.contiguous(), k.contiguous()

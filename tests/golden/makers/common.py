@@ -36,6 +36,6 @@ def processor() -> dict[str, str]:
     import numpy as np
     import torch
 
-    from dse.run.processor import fingerprint
+    from dse.train.processor import fingerprint
 
     return {"bits": fingerprint(), "torch": str(torch.__version__), "numpy": np.__version__}

@@ -57,7 +57,7 @@ def _content(uids: list[str]) -> str:
 
 
 def _options() -> Iterator[tuple[str, str]]:
-    from dse.recipe import override
+    from dse.numerics.recipe import override
     from dse.recipes import RECIPES
 
     for recipe, path, value in OPTIONS:
@@ -65,8 +65,8 @@ def _options() -> Iterator[tuple[str, str]]:
 
 
 def _tasks() -> Iterator[tuple[str, str]]:
+    from dse.tasks.base import Training
     from dse.trial import make_task
-    from tasks.base import Training
 
     for task, options in TASKS:
         yield f"task: {task} {options!r}", _said(partial(make_task, task, options))

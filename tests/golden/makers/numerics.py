@@ -7,15 +7,15 @@ from typing import Any
 
 def recipes() -> dict[str, Any]:
     """Every recipe as plain data: what identities are made of."""
+    from dse.numerics.registry import to_data
     from dse.recipes import RECIPES
-    from dse.registry import to_data
 
     return {name: to_data(recipe) for name, recipe in RECIPES.items()}
 
 
 def random_streams() -> dict[str, Any]:
     """The first random bits of several keys: (seed, step, layer, point, draw, bits)."""
-    from dse.random import key
+    from dse.numerics.random import key
 
     cases = [
         (seed, step, layer, point, draw, n)

@@ -54,7 +54,8 @@ def _short(part: Any) -> Any:
 
 def plan() -> dict[str, Any]:
     """Of each sweep file: what ``dse plan`` prints for it where nothing has run, without an estimate, line by line."""
-    from dse.sweep import load_sweep, make_plan, plan_text
+    from dse.plan import make_plan, plan_text
+    from dse.sweep import load_sweep
 
     return {
         relative(path): plan_text(make_plan(load_sweep(path), {}), 2).replace(f"{ROOT}/", "").split("\n")

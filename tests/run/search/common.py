@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from dse.run.identity import identity
+from dse.results.identity import identity
+from dse.results.store import Store
 from dse.run.search import journal
-from dse.run.store import Store
 from dse.sweep import Assignment, Sweep
 
 SEARCH = """

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dse.run import train, width
-from dse.run.store import Store
+from dse.results.store import Store
 from dse.sweep import Sweep, load_sweep
+from dse.train import loop as train
+from dse.train import width
 from tests.run.oracle import fake_pack
 from tests.run.search.common import SEARCH
 

@@ -15,13 +15,14 @@ import pytest
 from dse.commands import sweeps
 from dse.commands.status import status
 from dse.errors import UserError
-from dse.run import engine, train
+from dse.results.manifest import read_manifests
+from dse.results.record import FAILED, Record
+from dse.results.store import Store
+from dse.run import engine
 from dse.run.engine import run_sweep
-from dse.run.manifest import read_manifests
-from dse.run.record import FAILED, Record
 from dse.run.search import SearchLoop, ahead, all_asked, journal, progress, so_far
-from dse.run.store import Store
 from dse.sweep import Sweep
+from dse.train import loop as train
 from tests.run.oracle import fake_pack
 from tests.run.search.common import QUIET, SEARCH, asked
 
@@ -106,7 +107,7 @@ from dse.run import train
 from tests.run.oracle import fake_pack
 train.run_pack = fake_pack
 from dse.run.engine import run_sweep
-from dse.run.store import Store
+from dse.results.store import Store
 from dse.sweep import load_sweep
 run_sweep(load_sweep(Path({str(sweep.path)!r})), Store(Path({str(store.folder / "other")!r})), "local",
     track=False, progress=False)

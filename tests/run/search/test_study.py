@@ -10,13 +10,13 @@ import pytest
 
 from dse.commands import sweeps
 from dse.errors import UserError
+from dse.results.record import DIVERGED, FAILED, OK
+from dse.results.store import Store
 from dse.run.engine import run_sweep
-from dse.run.record import DIVERGED, FAILED, OK
 from dse.run.search import journal, progress
 from dse.run.search.export import export
 from dse.run.search.objectives import Mark, values
 from dse.run.search.study import Parameters, Told, ask, rebuild
-from dse.run.store import Store
 from dse.sweep import Assignment, Cell, Sweep
 from tests.run.search.common import QUIET, SEARCH, asked
 

@@ -1,0 +1,252 @@
+"""Launching the kernels: shapes of tiles, strides, and what has to be known before (signs, tensor scales)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dse.fused.rows import Table
+from dse.kernels.availability import interpreted
+from dse.numerics.gemm import rotation_key
+from dse.numerics.quantizer import Quantized
+from dse.numerics.random import Key
+
+_AXIS = 65535
+"""Programs on the second and third axis of a grid."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Tiles: ``positions`` groups of 16 in a program of ``warps`` warps.
+
+    ``along``: groups side by side in a tile along the contraction axis; ``across``: rows side by side in one across it;
+    ``store``: elements of one write along the axis, 16: exchanged between threads first; ``repeat``: tiles of a
+    program; ``registers``: of a thread at most, None: as many as the compiler likes.
+    """
+
+    positions: int = 128
+    along: int = 32
+    across_positions: int = 256
+    across: int = 256
+    warps: int = 4
+    store: int = 8
+    repeat: int = 1
+    registers: int | None = None
+
+
+_PLENTY = 1024
+"""Programs that keep a GPU busy: with fewer, none takes several tiles."""
+
+
+class Tile(NamedTuple):
+    """Positions of a tile, and how many of them lie side by side in memory."""
+
+    positions: int
+    inner: int
+
+
+def quantize(x: Tensor, table: Table, key: Key, dtype: torch.dtype, shape: Shape | None = None) -> Quantized:
+    """Every member's operand under its own options, after its GEMM's rotation.
+
+    ``x`` [E, R, K] float32 or bfloat16, any strides. ``key``: at this operand's quantization point, clock [E, 2],
+    memory [E, 6] or None. ``dtype``: bfloat16 or float32, of the values [E, R, K'], K' = K padded to the widest
+    rotation among the members. Values are contiguous; where x's rows are (a transposed view), their transpose is.
+    ``alpha``: float32 [E, 1, 1], or None where no member has one. Empty operands come back empty.
+    """
+    across = x.stride(-1) != 1 and x.stride(-2) == 1
+    if across:
+        _, out = _run(x.mT, None, (table, key), dtype, shape)
+    else:
+        out, _ = _run(x, (table, key), None, dtype, shape)
+    assert out is not None
+    return out
+
+
+def quantize_both(
+    x: Tensor,
+    rows: Table,
+    row_key: Key,
+    columns: Table,
+    column_key: Key,
+    dtype: torch.dtype,
+    shape: Shape | None = None,
+) -> tuple[Quantized, Quantized]:
+    """``x`` [E, R, C] as an operand [R, C], and its transpose as an operand [C, R], from one read of the memory.
+
+    Both keys have the same clock and layer. Values [E, R, C'] and [E, C, R'], the second a view in x's layout.
+    """
+    if x.stride(-1) != 1 and x.stride(-2) == 1:  # x is itself a transposed view: read it as it lies
+        second, first = quantize_both(x.mT, columns, column_key, rows, row_key, dtype, shape)
+        return first, second
+    first_, second_ = _run(x, (rows, row_key), (columns, column_key), dtype, shape)
+    assert first_ is not None
+    assert second_ is not None
+    return first_, second_
+
+
+def _run(
+    x: Tensor,
+    along: tuple[Table, Key] | None,
+    across: tuple[Table, Key] | None,
+    dtype: torch.dtype,
+    shape: Shape | None,
+) -> tuple[Quantized | None, Quantized | None]:
+    from dse.kernels.device import quantize as kernels
+
+    members, rows, columns = x.shape
+    first, second = along or across, across or along
+    assert first is not None
+    assert second is not None
+    one, two = first[0], second[0]
+    out = _empty(x, one.padded(columns), dtype, transposed=False) if along else None
+    out2 = _empty(x, two.padded(rows), dtype, transposed=True) if across else None
+    if x.numel() == 0:
+        return (None if out is None else Quantized(out.zero_())), (None if out2 is None else Quantized(out2.mT.zero_()))
+    shape = shape or _shape(x, one, two, along is not None and across is not None)
+    tile2 = _across(two, rows, columns, shape)
+    if along and across:  # the same region
+        shape = replace(shape, positions=tile2.positions, along=max(tile2.inner // 16, 1))
+    tile = _along(one, columns, shape)
+    warps = max(shape.warps, max(tile.positions if along else 0, tile2.positions // 2 if across else 0) // 128)
+    region = _region(tile if along else None, tile2 if across else None, shape)
+    prepared = _prepare(x, one, first[1], tile, region, False, warps) if along else None
+    shared = prepared.partial if prepared and _same_peaks(one, two) else None
+    prepared2 = _prepare(x, two, second[1], tile2, region, True, warps, shared) if across else None
+    p, p2 = prepared or prepared2, prepared2 or prepared
+    assert p is not None
+    assert p2 is not None
+    o = out if out is not None else out2
+    o2 = out2 if out2 is not None else out
+    assert o is not None
+    assert o2 is not None
+    width = one.padded(columns) if along else 0
+    width2 = two.padded(rows) if across else 0
+    grid_r, grid_k = -(-max(rows, width2) // region[0]), -(-max(columns, width) // region[1])
+    clock = first[1].clock
+    both, chunks = 2 if along and across else 1, -(-grid_r // _AXIS)
+    kernels.quantize_kernel[(both * chunks * grid_k, min(grid_r, _AXIS), members)](
+        x, *x.stride(), rows, columns, clock, *clock.stride(), first[1].layer,
+        o, *o.stride(), width, one.ints, one.floats, p.signs, p.levels, first[1].point,
+        o2, *_transposed(o2), width2, two.ints, two.floats, p2.signs, p2.levels, second[1].point,
+        grid_k, RR=region[0], RK=region[1], MANY=chunks > 1, ALONG=along is not None, ACROSS=across is not None,
+        RUN=8 if x.dtype == torch.bfloat16 else 4,
+        STORE=shape.store if dtype == torch.bfloat16 else 4,
+        P=tile.positions, INNER=tile.inner, **_flags(one, ""),
+        P2=tile2.positions, INNER2=tile2.inner, **_flags(two, "2"),
+        INTERPRET=interpreted(), num_warps=warps, enable_fp_fusion=False, maxnreg=shape.registers,
+    )  # fmt: skip
+    return (
+        None if out is None or prepared is None else Quantized(out, prepared.alpha),
+        None if out2 is None or prepared2 is None else Quantized(out2.mT, prepared2.alpha),
+    )
+
+
+def _shape(x: Tensor, one: Table, two: Table, both: bool) -> Shape:
+    """Several tiles a program where both axes are quantized and little is computed: measured, see Shape's figures."""
+    plain = not any(s.rotates or s.random or s.wide for s in (one.statics, two.statics))
+    repeated = Shape(repeat=4)
+    per_program = repeated.repeat * 16 * repeated.across_positions
+    return repeated if both and plain and 2 * x.numel() >= _PLENTY * per_program else Shape()
+
+
+def _empty(x: Tensor, width: int, dtype: torch.dtype, transposed: bool) -> Tensor:
+    """[E, R, K'], or for the transposed operand [E, R', K] in x's layout."""
+    e, r, k = x.shape
+    return torch.empty((e, width, k) if transposed else (e, r, width), dtype=dtype, device=x.device)
+
+
+def _transposed(out: Tensor) -> tuple[int, int, int]:
+    e, r, k = out.stride()
+    return e, k, r
+
+
+def _flags(table: Table, suffix: str) -> dict[str, Any]:
+    return {name.upper() + suffix: value for name, value in table.statics._asdict().items()}
+
+
+def _power(n: int) -> int:
+    """The next power of two."""
+    return 1 << max(n - 1, 0).bit_length()
+
+
+def _along(table: Table, columns: int, shape: Shape) -> Tile:
+    s = table.statics
+    needed, rows = 1 << max(s.stages, s.blocks), 1 << s.tiles
+    inner = max(min(shape.along, _power(-(-columns // 16))), needed)
+    if inner * rows > shape.positions:
+        inner = max(shape.positions // rows, needed)
+    return Tile(max(shape.positions, inner * rows), inner)
+
+
+def _across(table: Table, rows: int, columns: int, shape: Shape) -> Tile:
+    """Of x [R, C], whose transpose [C, R] is the operand: groups run down its rows."""
+    s = table.statics
+    needed, side = 1 << max(s.stages, s.blocks), 1 << s.tiles
+    widest = max(min(shape.across, _power(columns)), side, 32)
+    groups = max(needed, min(_power(-(-rows // 16)), shape.across_positions // widest))
+    inner = min(max(shape.across_positions // groups, side, 4), widest)
+    return Tile(groups * inner, inner)
+
+
+def _region(along: Tile | None, across: Tile | None, shape: Shape) -> tuple[int, int]:
+    rows = columns = 1
+    if along is not None:
+        rows, columns = along.positions // along.inner, 16 * along.inner
+    if across is not None:
+        rows, columns = max(rows, 16 * (across.positions // across.inner)), max(columns, across.inner)
+    return rows * shape.repeat, columns
+
+
+class _Prepared(NamedTuple):
+    signs: Tensor
+    levels: Tensor
+    alpha: Tensor | None
+    partial: Tensor | None
+
+
+def _same_peaks(one: Table, two: Table) -> bool:
+    """Whether both operands of a tensor need the same maxima: unrotated, measured now for the same members."""
+    return one.modes == two.modes and 2 not in one.modes and not (one.statics.rotates or two.statics.rotates)
+
+
+def _prepare(
+    x: Tensor, table: Table, key: Key, tile: Tile, region: tuple[int, int], across: bool, warps: int,
+    partial: Tensor | None = None,
+) -> _Prepared:  # fmt: skip
+    """Random signs, and tensor scales with the pass over x that they need; x [E, R, K] (across: operands [K, R])."""
+    from dse.kernels.device import quantize as kernels
+
+    members, rows, columns = x.shape
+    clock, signs, levels, alpha = key.clock, table.signs, table.levels, table.alpha
+    if table.draws_signs:
+        signs = torch.empty_like(table.signs)
+        point = rotation_key(key.at(key.point & ~1)).point  # by the GEMM's left operand
+        kernels.signs_kernel[(members,)](
+            table.signs, signs, table.ints, table.drawn, clock, *clock.stride(), key.layer, point, WORDS=64
+        )
+    if table.scaled:
+        held = key.memory is not None
+        memory = levels if key.memory is None else key.memory.select(-1, key.point)
+        grid_r, grid_k = -(-rows // region[0]), -(-columns // region[1])
+        if partial is None:
+            partial = torch.empty(members * grid_r * grid_k, dtype=torch.int32, device=x.device)
+            kernels.peak_kernel[(partial.numel(),)](
+                x, *x.stride(), rows, columns, clock, *clock.stride(), partial, table.ints, table.floats, signs,
+                table.level_ints, memory, memory.stride(0), grid_r, grid_k, RR=region[0], RK=region[1],
+                ACROSS=across, RUN=8 if x.dtype == torch.bfloat16 else 4, P=tile.positions, INNER=tile.inner,
+                ROTATES=table.statics.rotates, STAGES=table.statics.stages, SAMPLING=key.sampling, HELD=held,
+                num_warps=warps, enable_fp_fusion=False,
+            )  # fmt: skip
+        count = grid_r * grid_k
+        wide = 128 if count <= 128 else 4096
+        levels = torch.empty_like(table.levels)
+        alpha = torch.empty(members, 1, 1, device=x.device)
+        kernels.level_kernel[(members,)](
+            partial, count, clock, *clock.stride(), table.level_ints, table.level_floats, memory,
+            memory.stride(0), levels, alpha, N=wide, LOOPS=_power(-(-count // wide)), SAMPLING=key.sampling, HELD=held,
+            num_warps=4 if wide == 128 else 16, enable_fp_fusion=False,
+        )  # fmt: skip
+    return _Prepared(signs, levels, alpha, partial)

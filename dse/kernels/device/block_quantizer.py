@@ -1,0 +1,160 @@
+"""A member's quantizer on groups of 16: the twin of dse.numerics.block and dse.numerics.techniques.conventions."""
+# mypy: ignore-errors
+# ruff: noqa: RUF005, RUF059, SIM102
+
+import triton
+import triton.language as tl
+
+from dse.kernels.device.element_groups import merge_blocks, peak
+from dse.kernels.device.lattice import (
+    LARGEST,
+    bits_of,
+    float_of,
+    nearest_even_16,
+    round_scale,
+    scale_lattice,
+    smaller,
+    stochastic_16,
+    stochastic_wide_16,
+    threshold_16,
+)
+from dse.kernels.device.philox import one_draw
+
+SIGN = tl.constexpr(-2147483648)
+INTS = tl.constexpr(16)
+FLOATS = tl.constexpr(16)
+
+
+@triton.jit
+def load_ints(at):
+    """dse.fused.rows.INT_FIELDS."""
+    return (
+        tl.load(at),
+        tl.load(at + 1),
+        tl.load(at + 2),
+        tl.load(at + 3),
+        tl.load(at + 4),
+        tl.load(at + 5),
+        tl.load(at + 6),
+        tl.load(at + 7),
+        tl.load(at + 8),
+        tl.load(at + 9),
+        tl.load(at + 10),
+        tl.load(at + 11),
+        tl.load(at + 12),
+    )
+
+
+@triton.jit
+def load_floats(at):
+    """dse.fused.rows.FLOAT_FIELDS."""
+    return (
+        tl.load(at),
+        tl.load(at + 1),
+        tl.load(at + 2),
+        tl.load(at + 3),
+        tl.load(at + 4),
+        tl.load(at + 5),
+        tl.load(at + 6),
+        tl.load(at + 7),
+        tl.load(at + 8),
+        tl.load(at + 9),
+        tl.load(at + 10),
+    )
+
+
+@triton.jit
+def spread(value, like):
+    """A scalar in the shape of ``like``; like * 0 + value would be NaN beside an infinity."""
+    return tl.full(like.shape, value, tl.float32)
+
+
+@triton.jit
+def scales(z, row, group, width, ints, floats, level, key, ENCODE: tl.constexpr, SCALE_RANDOM: tl.constexpr):
+    """Encode and decode factors of each position from the maxima of its block."""
+    kind, rotation, block, tile, emode, emin, eman, ebits, smode, smin, sman, sbits, convention = ints
+    emax, ethreshold, eoffset, smax, slow, sthreshold, soffset, zero, gain, factor, c = floats
+    multiplier, alpha = level
+    purpose, layer, seed, step = key
+    encodes = convention & 1
+    unquantized = convention & 2
+    s = z * multiplier
+    if ENCODE:
+        if encodes != 0:
+            s = smaller(tl.div_rn(spread(c, z), tl.where(z == 0, 1.0, z)) * alpha, LARGEST)
+    v, lattice = scale_lattice(s, slow, smax, smin, sman)
+    if SCALE_RANDOM:
+        threshold = spread(sthreshold, v)
+        if smode == 2:
+            extent = tl.minimum(block, width)
+            number = group * 16 // extent
+            groups = ((width + extent - 1) // extent + 15) // 16
+            at = (row // tile) * groups + number // 16
+            r = one_draw(at, number % 16, sbits, purpose | (1 << 8), layer, seed, step)
+            unit = float_of((127 - sbits) << 23)
+            threshold = (1.0 - 0.5 * unit) - r.to(tl.float32) * unit
+        s_q = round_scale(v, lattice, smode, soffset, threshold)
+    else:
+        s_q = round_scale(v, lattice, smode, soffset, sthreshold)
+    s_q = tl.where(s_q == 0, zero, s_q)
+    used = tl.where(unquantized != 0, s, s_q)
+    decode = s_q
+    if ENCODE:
+        if encodes != 0:
+            encode = tl.div_rn(used, spread(alpha, used))
+            decode = tl.div_rn(spread(1.0, s_q), s_q)
+        else:
+            encode = tl.div_rn(spread(1.0, used), used * alpha)
+    else:
+        encode = tl.div_rn(spread(1.0, used), used * alpha)
+    hidden = (z == float("inf")) & (emax * decode < float("inf"))  # an infinity that would come out finite
+    decode = tl.where(hidden, float("nan"), decode)
+    return smaller(smaller(encode, LARGEST) * gain, LARGEST), decode
+
+
+@triton.jit
+def block_values(
+    x, row, group, width, ints, floats, level, key,
+    GROUP: tl.constexpr, ROW: tl.constexpr, BLOCKS: tl.constexpr, TILES: tl.constexpr,
+    ENCODE: tl.constexpr, RANDOM: tl.constexpr, WIDE: tl.constexpr, THRESHOLD: tl.constexpr,
+    SCALE_RANDOM: tl.constexpr, INTERPRET: tl.constexpr,
+):  # fmt: skip
+    """Decoded values without alpha."""
+    kind, rotation, block, tile, emode, emin, eman, ebits, smode, smin, sman, sbits, convention = ints
+    emax, ethreshold, eoffset, smax, slow, sthreshold, soffset, zero, gain, factor, c = floats
+    purpose, layer, seed, step = key
+    z = float_of(merge_blocks(peak(x), block, tile, GROUP, ROW, BLOCKS, TILES))
+    encode, decode = scales(z, row, group, width, ints, floats, level, key, ENCODE, SCALE_RANDOM)
+    m = ()
+    for i in tl.static_range(16):
+        m = m + (smaller(tl.abs(x[i]) * encode, emax),)
+    if RANDOM or WIDE:
+        extent = tl.where(block <= width, (width + block - 1) & -block, width)  # of a row, whole blocks
+        index = row * ((extent + 15) // 16) + group
+    q = m
+    if RANDOM:
+        if emode == 1:
+            q = stochastic_16(m, emin, eman, ebits, index, purpose, layer, seed, step, INTERPRET)
+    if WIDE:
+        if emode == 3:
+            q = stochastic_wide_16(m, emin, eman, ebits, index, purpose, layer, seed, step)
+    if THRESHOLD:
+        if emode == 2:
+            q = threshold_16(m, emin, eman, eoffset, ethreshold)
+    if emode == 0:
+        q = nearest_even_16(m, emin, eman)
+    y = ()
+    for i in tl.static_range(16):
+        y = y + (float_of(bits_of(q[i] * decode) | (bits_of(x[i]) & SIGN)),)
+    return y
+
+
+@triton.jit
+def bfloat16_values(x):
+    """Nearest-even on the bits; NaN stays."""
+    y = ()
+    for i in tl.static_range(16):
+        b = bits_of(x[i])
+        rounded = float_of((b + 0x7FFF + ((b >> 16) & 1)) & -65536)
+        y = y + (tl.where(x[i] == x[i], rounded, x[i]),)
+    return y

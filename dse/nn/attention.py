@@ -1,0 +1,124 @@
+"""Attention with quantized products: softmax(Q K^T / sqrt(D)) V under the numerics of ``dse.numerics.attention``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from dse.nn.clock import Calls, Clocked
+from dse.nn.uncompiled import uncompiled
+from dse.numerics import linear as products
+from dse.numerics.attention import Attention, Product
+from dse.numerics.linear_autograd import Site, linear
+from dse.numerics.random import Key
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.schedules.base import FULL, OFF, PHASES
+from dse.recipes.bf16 import BF16
+
+_STREAM = 1 << 20
+"""Attention i draws its random bits as layers _STREAM + 2 i (scores) and the next (outputs), apart from all linears."""
+
+
+def stream(index: int) -> int:
+    """The layer number of attention ``index`` in its keys."""
+    return _STREAM + 2 * index
+
+
+def attend(numerics: Attention, q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None, key: Key) -> Tensor:
+    """softmax(q k^T / sqrt(D)) v, over q, k, v [..., T, D]; with ``causal``, token i sees the tokens up to itself.
+
+    Leading axes are samples and heads, after the members' where the key's clock has one. ``mask`` [..., T, T]
+    multiplies the weights (dropout). FP32 inside, and in the dtype of q outside.
+    """
+    lead, dtype, wide = q.shape[:-2], q.dtype, torch.promote_types(q.dtype, torch.float32)
+    members = key.clock.shape[:-1].numel()
+    key = replace(key, matrices=lead.numel() // members)
+    q, k, v = (x.to(wide).flatten(0, -3).contiguous() for x in (q, k, v))  # alone, one matrix would be a view
+    if numerics.smooth_keys:
+        k = k - k.mean(-2, keepdim=True)
+    with products.plain(q):
+        scores = linear(q, k, Site(as_linear(numerics.scores), key, {})) * (1 / math.sqrt(q.shape[-1]))
+        if causal:
+            tokens = scores.shape[-1]
+            hidden = torch.ones(tokens, tokens, dtype=torch.bool, device=q.device).triu(1)
+            scores = scores.masked_fill(hidden, -math.inf)
+        p = scores.softmax(-1)
+        if mask is not None:
+            p = p * mask.flatten(0, -3)
+        y = linear(p, v.mT, Site(as_linear(numerics.outputs), replace(key, layer=key.layer + 1), {}))
+    whole: Tensor = y.unflatten(0, lead).to(dtype)
+    return whole
+
+
+def at_work(recipe: Recipe | None, phase: str) -> Attention | None:
+    """The numerics of attention in a phase of the precision schedule: all, the forward products only, or none."""
+    own = recipe.attention if recipe else None
+    if own is None or phase == OFF:
+        return None
+    if phase == FULL:
+        return own
+    scores, outputs = (replace(x, dgrad=BF16.dgrad, wgrad=BF16.wgrad) for x in (own.scores, own.outputs))
+    return replace(own, scores=scores, outputs=outputs)
+
+
+@lru_cache(maxsize=1024)
+def as_linear(product: Product) -> Recipe:
+    """A product of attention as a linear's recipe."""
+    return Recipe(
+        fprop=product.fprop, dgrad=product.dgrad, wgrad=product.wgrad, backward_source=product.backward_source
+    )
+
+
+class QuantizedAttention(Clocked):
+    """Takes the place of an attention (``dse.nn.select.attentions``), which it becomes again where a schedule says so.
+
+    ``clock`` int64 [2]: seed and step; ``phase_index``, in the state dict: the schedule's, where the recipe has one.
+    Raises RuntimeError for operands that do not fit together.
+    """
+
+    phase_index: Tensor | None
+
+    def __init__(self, plain: nn.Module, recipe: Recipe, index: int) -> None:
+        super().__init__()
+        self.plain, self.recipe, self.index = plain, recipe, index
+        self.calls = Calls(None)
+        self.register_buffer("phase_index", torch.zeros((), dtype=torch.int8) if recipe.schedule else None)
+
+    @property
+    def phase(self) -> str:
+        """The schedule's phase."""
+        return FULL if self.phase_index is None else PHASES[int(self.phase_index)]
+
+    def set_clock(self, seed: int, step: int, steps: int | None = None, rank: int = 0) -> None:
+        """See ``dse.nn.quantize.set_clock``."""
+        self.calls.set(seed, step, rank)
+        if self.recipe.schedule is not None and self.phase_index is not None and steps is not None:
+            self.phase_index.fill_(PHASES.index(self.recipe.schedule.phase(step, steps, None, self.phase)))
+
+    @uncompiled
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, causal: bool = False, mask: Tensor | None = None) -> Tensor:
+        """q, k, v [B, H, T, D] -> [B, H, T, D]."""
+        numerics = at_work(self.recipe, self.phase)
+        if numerics is None:
+            y: Tensor = self.plain(q, k, v, causal, mask)
+            return y
+        _check(q, k, v)
+        clock = self.calls.address([q, k, v]) if self.training else self.clock
+        key = Key(clock, stream(self.index), sampling=self.training)
+        return attend(numerics, q, k, v, causal, mask, key).to(products.output_dtype(q))
+
+    def extra_repr(self) -> str:
+        return f"recipe={self.recipe.name!r}"
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
+    """Raises RuntimeError unless q [..., T, D], k [..., S, D], v [..., S, E] are of the same samples and heads."""
+    if q.shape[:-2] != k.shape[:-2] or k.shape[:-1] != v.shape[:-1] or q.shape[-1] != k.shape[-1]:
+        raise RuntimeError(f"QuantizedAttention got q, k, v of {list(q.shape)}, {list(k.shape)}, {list(v.shape)}")
+
+
+__all__ = ["QuantizedAttention", "as_linear", "at_work", "attend", "stream"]

@@ -1,0 +1,319 @@
+"""The block quantizer f(X) = s_q Q(X / s_q), composed of small pieces.
+
+One block: Z = statistic(X_p); s_q = q(S_enc Z / c); elements Q(X S_enc / s_q); decoded value Q s_q, with 1 / S_enc left
+to the GEMM's epilogue. Source: arXiv 2509.17791, Def. 1 and Sec. 3; the decode convention is arXiv 2509.25149's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from dse.errors import OptionError, nearest
+from dse.numerics.cast import cast
+from dse.numerics.formats import E2M1, E8M0, Format
+from dse.numerics.grid import shift_codes
+from dse.numerics.ops import FREE, Ops
+from dse.numerics.quantizer import Quantized, Quantizer
+from dse.numerics.random import Key
+from dse.numerics.techniques.choices import Candidate, Choice
+from dse.numerics.techniques.choices.base import closer
+from dse.numerics.techniques.conventions import DECODE, Convention, Factors, Level
+from dse.numerics.techniques.outliers import Outliers
+from dse.numerics.techniques.rounding import NEAREST_EVEN, Rounding
+from dse.numerics.techniques.slopes import STRAIGHT_THROUGH, Slope
+from dse.numerics.techniques.statistics import ABSMAX, GRADIENTS, TENSOR, AbsMax, Statistic, measure
+from dse.numerics.techniques.tensor_scales import TensorScale
+
+_ELEMENT_DRAW, _SCALE_DRAW = 0, 1
+
+
+@dataclass(frozen=True)
+class BlockQuantizer(Quantizer):
+    """Elements in blocks that share a scale.
+
+    - ``element``, ``scale``: formats of the elements and of the block scale;
+    - ``block``: elements along the contraction axis that share a scale; ``tile``: rows that share it. 0 means all:
+      ``block: 0`` is one scale per row (per token, per channel), with ``tile: 0`` per tensor;
+    - ``rounding``, ``scale_rounding``: of elements and of scales; ``slope``, ``scale_slope``: their Q' and q';
+    - ``statistic``: Z; ``scale_gradient``: 'constant', 'full' or 'diagonal', how Z takes part in the backward pass;
+    - ``constant``: c, the element value that Z is mapped to (default: the largest element; OCP MX uses the largest
+      power of two, 4 for E2M1);
+    - ``gain``: elements are cast from gain * X / s_q and decoded by 1 / gain (3/4 keeps OCP floor scales from
+      saturating under stochastic rounding); it is applied in the epilogue;
+    - ``convention``: decode or encode; ``tensor_scale``: a second-level FP32 scale, or none;
+    - ``outliers``: what is split off before; ``choice``: several candidates per block, or none.
+
+    Blocks of zeros stay zero. What is not finite never becomes finite, so loss scaling sees it behind any quantizer. A
+    NaN makes its block NaN, with a tensor scale measured from it its operand. An infinity saturates its block's scale
+    and element, whose product overflows again where the scale reaches FP32's range (E8M0, BF16, FP32): an infinity, and
+    zeros beside it. Where it would not (UE4M3, UE5M3 ...) the block is NaN, and with a tensor scale measured from it
+    the operand. A last block that the operand does not fill is measured without its padding.
+    Raises OptionError for a value out of range.
+    """
+
+    element: Format = E2M1
+    scale: Format = E8M0
+    block: int = 32
+    tile: int = 1
+    rounding: Rounding = NEAREST_EVEN
+    scale_rounding: Rounding = NEAREST_EVEN
+    slope: Slope = STRAIGHT_THROUGH
+    scale_slope: Slope = STRAIGHT_THROUGH
+    statistic: Statistic = ABSMAX
+    scale_gradient: str = "constant"
+    constant: float | None = None
+    gain: float = 1.0
+    convention: Convention = DECODE
+    tensor_scale: TensorScale | None = None
+    outliers: Outliers | None = None
+    choice: Choice | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("block", "tile"):
+            if getattr(self, name) < 0:
+                raise OptionError(f"{name} must be at least 0 (0: all), not {getattr(self, name)}")
+        if self.constant is not None and not 0 < self.constant <= self.element.max:
+            raise OptionError(f"constant must lie in (0, {self.element.max:g}], not {self.constant}")
+        if not 0 < self.gain <= 1:
+            raise OptionError(f"gain must lie in (0, 1], not {self.gain}")
+        if (
+            self.choice is not None
+            and any(c.codes for c in self._candidates())
+            and self.scale.exp + self.scale.man > 15
+        ):
+            raise OptionError(f"scale_sweep needs a scale format with few codes, not {self.scale.name}")
+        if self.scale_gradient not in GRADIENTS:
+            raise OptionError(
+                f"scale_gradient cannot be {self.scale_gradient!r}{nearest(self.scale_gradient, GRADIENTS)}"
+            )
+
+    @property
+    def straight_through(self) -> bool:
+        return (
+            self.slope.is_identity
+            and self.scale_gradient == "constant"
+            and self.convention.encode_with == "quantized"
+            and (self.outliers is None or self.outliers.straight_through)
+            and (self.tensor_scale is None or self.tensor_scale.gradient == "ignore")
+        )
+
+    @property
+    def random_bits(self) -> int:
+        return max(self.rounding.random_bits, self.scale_rounding.random_bits)
+
+    @property
+    def remembers(self) -> bool:
+        return self.tensor_scale is not None and self.tensor_scale.remembers
+
+    def __call__(self, x: Tensor, key: Key | None = None) -> Quantized:
+        if x.numel() == 0:
+            return Quantized(x)
+        if self.outliers is None:
+            return self._quantize(x, key)
+        parts = self.outliers.split(x)
+        quantized = [self._quantize(part, key) for part in parts.quantized]
+        if len(quantized) == 1 and parts.remainder is None:
+            return quantized[0]
+        exact = [] if parts.remainder is None else [parts.remainder]
+        return Quantized(reduce(torch.add, [q.dequantize() for q in quantized] + exact))
+
+    def _quantize(self, x: Tensor, key: Key | None) -> Quantized:
+        rows, columns = x.shape[-2:]
+        blocks = self._blocked(x)
+        z = self._measured(x, blocks)
+        level = self._level(blocks, z, key)
+        bits = _draw(self.rounding, blocks, key, _ELEMENT_DRAW)
+        values, alpha = self._candidate(blocks, z, level, self._candidates()[0], bits, key)
+        if self.choice is not None:
+            values = self._choose(blocks, z, level, values, alpha, bits, key)
+        if alpha is not None and alpha.shape[-4:] != (1, 1, 1, 1):
+            values, alpha = values * alpha, None
+        if self.gain != 1:
+            alpha = torch.full_like(values[..., :1, :1, :1, :1], 1.0) if alpha is None else alpha
+            alpha = alpha * (1 / self.gain)  # times the inverse: CUDA divides by a number so
+        out = values.flatten(-2).flatten(-3, -2)[..., :rows, :columns]
+        return Quantized(out, None if alpha is None else alpha.flatten(-4, -3).flatten(-2))
+
+    def _candidates(self) -> tuple[Candidate, ...]:
+        c = self.element.max if self.constant is None else self.constant
+        return (Candidate(self.element, c),) if self.choice is None else self.choice.candidates(self.element, c)
+
+    def _candidate(
+        self, blocks: Tensor, z: Tensor, level: Level | None, how: Candidate, bits: Tensor | None, key: Key | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Decoded values [..., R/t, t, K/b, b] without alpha, and alpha."""
+        factors = self.factors(z, level, how, key)
+        q = cast(self._scaled(blocks, factors, how), how.element, self.rounding, self.slope, bits)
+        values = q * factors.decode
+        if how.gain != 1:
+            q, values = q * (1 / how.gain), values * (1 / how.gain)
+        if values.requires_grad:  # where the factors' product is not 1 (a scale that is 0, or has no inverse): Q' alone
+            broken = (factors.decode == 0) | (factors.encode == torch.finfo(values.dtype).max)
+            passed = q / factors.encode.detach()
+            passed = passed if factors.alpha is None else passed / factors.alpha.detach()
+            values = torch.where(broken, values.detach() + (passed - passed.detach()), values)
+        return values, factors.alpha
+
+    def _choose(
+        self,
+        blocks: Tensor,
+        z: Tensor,
+        level: Level | None,
+        values: Tensor,
+        alpha: Tensor | None,
+        bits: Tensor | None,
+        key: Key | None,
+    ) -> Tensor:
+        """Replaces a block's values where a later candidate has a strictly smaller error."""
+        for how in self._candidates()[1:]:
+            other, _ = self._candidate(blocks, z, level, how, bits, key)
+            values = torch.where(self._closer(other, values, blocks, alpha), other, values)
+        return values
+
+    def _closer(self, y: Tensor, best: Tensor, blocks: Tensor, alpha: Tensor | None) -> Tensor:
+        """Whether the decoded values ``y`` have a smaller error than ``best``; ``alpha`` without the gain's part."""
+        assert self.choice is not None
+        factor = torch.ones_like(y[..., :1, :1, :1, :1]) if alpha is None else alpha
+        return closer(y, best, blocks, factor if self.gain == 1 else factor * (1 / self.gain), self.choice.error)
+
+    def _scaled(self, blocks: Tensor, factors: Factors, how: Candidate) -> Tensor:
+        """What elements are cast from."""
+        encode = factors.encode
+        if self.gain != 1:
+            encode = (encode * self.gain).clamp_max(torch.finfo(blocks.dtype).max)
+        u = blocks * encode
+        return u if how.gain == 1 else u * how.gain
+
+    def factors(self, z: Tensor, level: Level | None, how: Candidate, key: Key | None = None) -> Factors:
+        """Encode and decode factors of each block (shape of ``z``), and alpha.
+
+        With a choice among constants, S_enc is that of the quantizer's own c, so that every candidate shares it.
+        """
+        bits = _draw(self.scale_rounding, z, key, _SCALE_DRAW)
+        if level is not None and self.choice is not None:
+            own = self._candidates()[0].constant
+            level = Level(level.g, level.target * own / how.constant, own if self.choice.divides else None)
+
+        def quantize(s: Tensor) -> Tensor:
+            s_q = cast(s, self.scale, self.scale_rounding, self.scale_slope, bits)
+            return shift_codes(s_q, self.scale, how.codes) if how.codes else s_q
+
+        factors = self.convention.factors(z, how.constant, level, self.scale, quantize)
+        if how.element.max / how.gain * self.convention.largest(self.scale) > torch.finfo(z.dtype).max:
+            return factors
+        return factors._replace(decode=factors.decode + (z - z).detach())  # an infinite Z: NaN, else the same bits
+
+    def _measured(self, x: Tensor, blocks: Tensor) -> Tensor:
+        """Z of each block, of x [..., R, K] alone where ``blocks`` has padding that the statistic would count."""
+        tile, block = blocks.shape[-3], blocks.shape[-1]
+        if not self.statistic.counts_zeros or x.shape[-2] % tile == x.shape[-1] % block == 0:
+            return measure(blocks, self.statistic, self.scale_gradient)
+        copies = self.scale_gradient == "diagonal" and x.requires_grad and torch.is_grad_enabled()
+        rows = []
+        for part, height in _filled(x, -2, tile):
+            row = []
+            for corner, width in _filled(part, -1, block):
+                whole = corner.contiguous().unflatten(-1, (-1, width)).unflatten(-3, (-1, height))
+                z = measure(whole, self.statistic, self.scale_gradient)
+                if copies:  # one per element, see ``measure``
+                    z = pad(z, (0, block - width, 0, 0, 0, tile - height), value=1.0)
+                row.append(z)
+            rows.append(torch.cat(row, -2))
+        return torch.cat(rows, -4)
+
+    def _level(self, blocks: Tensor, z: Tensor, key: Key | None) -> Level | None:
+        """The tensor scale's reference and target, or None."""
+        if self.tensor_scale is None:
+            return None
+        if self.tensor_scale.gradient == "exact":
+            g = measure(blocks, ABSMAX, "full", TENSOR)
+        else:
+            peak = z.detach() if isinstance(self.statistic, AbsMax) else measure(blocks.detach(), ABSMAX)
+            if peak.shape[-1] != 1:  # 'diagonal' keeps a copy per element
+                peak = measure(blocks.detach(), ABSMAX)
+            g = self.tensor_scale.reference(peak, key)
+        target = self.scale.max if self.scale.exp < 8 else 1.0  # c times a largest value of 2^127 is beyond FP32
+        return Level(g, self.tensor_scale.target or target)
+
+    def _blocked(self, x: Tensor) -> Tensor:
+        """[..., R, K] -> [..., R/t, t, K/b, b], padded with zeros, which no statistic counts (see ``_measured``)."""
+        rows, columns = x.shape[-2:]
+        tile, block = self.block_shape(rows, columns)
+        extra = (-columns % block, -rows % tile)
+        if any(extra):
+            x = pad(x, (0, extra[0], 0, extra[1]))
+        blocks: Tensor = x.contiguous().unflatten(-1, (-1, block)).unflatten(-3, (-1, tile))
+        return blocks
+
+    def block_shape(self, rows: int, columns: int) -> tuple[int, int]:
+        return min(self.tile or rows, rows), min(self.block or columns, columns)  # a larger one is cut, not padded
+
+    def ops(self) -> tuple[tuple[str, Ops], ...]:
+        base = Ops(element=2, block=2, why="scale and cast 2/element, divide and cast the scale 2/block")
+        statistic = self.statistic.ops()
+        if self.block == self.tile == 0 and self.tensor_scale is None:  # whose own pass finds both
+            statistic = replace(statistic, reads=1, syncs=1, why=f"{statistic.why}, over the whole operand first")
+        return _at_work(
+            (f"{self.element.name} in blocks", base),
+            ("statistic", statistic),
+            ("convention", self.convention.ops()),
+            ("element rounding", self.rounding.ops()),
+            ("scale rounding", _per_block(self.scale_rounding.ops())),
+            ("tensor scale", self.tensor_scale.ops() if self.tensor_scale else FREE),
+            ("outliers", self.outliers.ops() if self.outliers else FREE),
+            ("choice", self.choice.ops() if self.choice else FREE),
+        )
+
+    def vjp_ops(self) -> tuple[tuple[str, Ops], ...]:
+        constant = self.scale_gradient == "constant"
+        return _at_work(
+            ("element slope", self.slope.ops()),
+            ("scale gradient", FREE if constant else self.statistic.slope_ops()),
+            ("scale slope", FREE if constant else _per_block(self.scale_slope.ops())),
+            ("tensor scale gradient", self.tensor_scale.slope_ops() if self.tensor_scale else FREE),
+        )
+
+
+def _filled(x: Tensor, axis: int, size: int) -> list[tuple[Tensor, int]]:
+    """The part of ``x`` that whole pieces of ``size`` fill along an axis, and the rest, each with its piece's size."""
+    extent = x.shape[axis]
+    parts = (
+        (x.narrow(axis, 0, extent - extent % size), size),
+        (x.narrow(axis, extent - extent % size, extent % size), extent % size),
+    )
+    return [(part, piece) for part, piece in parts if part.shape[axis]]
+
+
+def _at_work(*parts: tuple[str, Ops]) -> tuple[tuple[str, Ops], ...]:
+    """The parts that cost anything."""
+    return tuple((name, ops) for name, ops in parts if ops != Ops(why=ops.why))
+
+
+def _per_block(ops: Ops) -> Ops:
+    """Counts of a technique that works on scales: what it costs per element it costs per block."""
+    return Ops(
+        block=ops.element + ops.block,
+        block_bits=ops.random_bits + ops.block_bits,
+        why=ops.why.replace("/element", "/block"),
+    )
+
+
+def _draw(rounding: Rounding, x: Tensor, key: Key | None, draw: int) -> Tensor | None:
+    """Random bits for ``x`` [..., A, B, C, D], laid out as the [A B, C D] matrix it is a view of.
+
+    Scales draw once per block, even where 'diagonal' keeps a copy per element.
+    """
+    if not rounding.random_bits:
+        return None
+    if key is None:
+        raise ValueError(f"{rounding} needs a Key")
+    a, b, c, d = x.shape[-4:]
+    if draw == _SCALE_DRAW:
+        b = d = 1
+    bits: Tensor = key.fork(draw).bits(a * b, c * d, rounding.random_bits).unflatten(-1, (c, d)).unflatten(-3, (a, b))
+    return bits

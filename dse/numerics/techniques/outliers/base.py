@@ -1,0 +1,34 @@
+"""What outlier handling is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor
+
+from dse.numerics.ops import Ops
+
+
+class Parts(NamedTuple):
+    """X = sum of the quantized parts + a remainder kept in high precision (None: nothing)."""
+
+    quantized: tuple[Tensor, ...]
+    remainder: Tensor | None = None
+
+
+class Outliers(ABC):
+    """Splits an operand into parts that are block-quantized apart and summed, and a remainder that is not quantized."""
+
+    @property
+    def straight_through(self) -> bool:
+        """True when the parts and the remainder sum to X, so that the identity gradient stays the identity."""
+        return True
+
+    @abstractmethod
+    def split(self, x: Tensor) -> Parts:
+        """``x`` [..., R, K], all parts of the same shape."""
+
+    @abstractmethod
+    def ops(self) -> Ops:
+        """Cost per element."""

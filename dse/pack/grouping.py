@@ -1,0 +1,79 @@
+"""Which trials can share a pack, and in which order they stand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from dse.nn.kinds import is_first, kind_of
+from dse.nn.select import Plain, attending, attentions, choice, chosen, holders, linears, match, refuse
+from dse.numerics.recipe import Recipe
+from dse.numerics.registry import to_data
+from dse.pack.segments import PLAIN, backend
+from dse.trial import Trial
+
+_LOCKSTEP = ("steps", "batch", "optimizer", "loss_scaling", "decayed", "eval_every")
+"""Training settings that all members share; the others may differ: they are numbers per member."""
+
+
+def signature(trial: Trial) -> str:
+    """Trials of one signature can train in one pack: same task, model and data, same rhythm."""
+    data = to_data(trial.task)
+    rhythm = [getattr(trial.training, name) for name in _LOCKSTEP]
+    return json.dumps([trial.task.name, trial.task.version, data, rhythm], sort_keys=True, separators=(",", ":"))
+
+
+def unlabeled(recipe: Recipe) -> Recipe:
+    """The recipe without its texts, so that equal numerics compare equal."""
+    return replace(recipe, name="", summary="", source="")
+
+
+def ordered(trials: Sequence[Trial], use_kernels: bool) -> list[int]:
+    """The order of a pack's members: those next to each other that are computed together."""
+
+    def place(i: int) -> Any:
+        recipe = trials[i].recipe
+        return backend(recipe, use_kernels)[0], json.dumps(to_data(recipe), sort_keys=True), trials[i].seed, i
+
+    return sorted(range(len(trials)), key=place)
+
+
+def at_layers(trials: Sequence[Trial], model: nn.Module) -> dict[Plain, list[Recipe | None]]:
+    """For each linear, in the model's order, every member's recipe there; None: left in full precision.
+
+    Raises UserError for layers that packs do not quantize and the task does not exempt.
+    """
+    unpacked = "packs quantize nn.Linear and zero-padded nn.Conv2d without groups"
+    others = {name: unpacked for name, m in holders(model) if kind_of(m) and not is_first(m)}
+    others |= choice(model, PLAIN).refused
+    left = {name: why for name, why in others.items() if not match(name, trials[0].task.exempt())}
+    refuse(model, left, "name them in the task's exempt(): {patterns}")
+    bare = [unlabeled(trial.recipe) for trial in trials]
+    columns = [chosen(model, recipe, exempt=trials[0].task.exempt()) for recipe in bare]
+    return {
+        linear: [recipe if linear in column else None for recipe, column in zip(bare, columns, strict=True)]
+        for linear in linears(model)
+    }
+
+
+def at_attentions(trials: Sequence[Trial], model: nn.Module) -> dict[nn.Module, list[Recipe | None]]:
+    """The same for each attention that some member's recipe quantizes."""
+    bare = [unlabeled(trial.recipe) for trial in trials]
+    columns = [attending(model, recipe, exempt=trials[0].task.exempt()) for recipe in bare]
+    found = {
+        module: [recipe if module in column else None for recipe, column in zip(bare, columns, strict=True)]
+        for module in attentions(model)
+    }
+    return {module: recipes for module, recipes in found.items() if any(recipes)}
+
+
+def use_kernels(device: torch.device | str) -> bool:
+    """Whether the kernels are at work on a device."""
+    from dse import kernels
+
+    return torch.device(device).type == "cuda" and kernels.available()

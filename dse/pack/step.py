@@ -1,0 +1,161 @@
+"""The training program of a pack: one step of all members as pure tensor code, and everything that it changes.
+
+Nothing in a step waits for the device or depends on a tensor's value in Python, so a CUDA graph can hold it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dse.errors import UserError, nearest
+from dse.optim import OPTIMIZERS
+from dse.optim.base import Hyper
+from dse.optim.layout import clip
+from dse.optim.loss_scaling import LOSS_SCALINGS
+from dse.pack.pack import Pack
+from dse.trial import Trial
+
+BOUND = 20.0
+"""A training loss above this multiple of the first step's (plus one) counts as diverged."""
+
+
+class Program:
+    """``trials`` of one signature in their order; ``data`` on ``device``. ``step()`` trains every living member once.
+
+    ``alive`` bool [E]; ``died`` int64 [E]: the step of divergence, -1 before; ``log`` [steps, E]: training losses;
+    ``norms`` [E, n]: gradient norms per parameter, of a dead member those of its last step. A dead member's parameters
+    stay as they were. A member whose step loss scaling skips keeps parameters, optimizer state, held tensor scales and
+    weight rules' tensors; its clock moves on. Raises UserError for an unknown optimizer or loss scaling.
+    """
+
+    def __init__(self, trials: Sequence[Trial], data: Any, device: torch.device | str, use_kernels: bool) -> None:
+        t = trials[0].training
+        if t.optimizer not in OPTIMIZERS:
+            raise UserError(f"training.optimizer: unknown optimizer {t.optimizer!r}{nearest(t.optimizer, OPTIMIZERS)}")
+        if t.loss_scaling not in LOSS_SCALINGS:
+            raise UserError(
+                f"training.loss_scaling: unknown {t.loss_scaling!r}{nearest(t.loss_scaling, LOSS_SCALINGS)}"
+            )
+        scaling = LOSS_SCALINGS[t.loss_scaling]
+        self.pack = pack = Pack(trials, data, device, use_kernels)
+        self.use_kernels = use_kernels
+        self.task, self.data, self.steps, self.batch = trials[0].task, data, t.steps, t.batch
+        self._optimizer, self._scaling = OPTIMIZERS[t.optimizer], scaling() if scaling else None
+        self._optimizer_state = self._optimizer.state(pack.flat, pack.layout)
+        self._decayed = None if t.decayed == "all" else pack.layout.matrices()
+        self._scaling_state = self._scaling.state(len(trials), pack.device) if self._scaling else {}
+        every = [trial.training for trial in trials]
+        kinds = [(one.warmup, one.schedule, one.final_lr) for one in every]
+        courses = {kind: one.course() for kind, one in dict(zip(kinds, every, strict=True)).items()}
+        self._courses = torch.from_numpy(np.stack([*courses.values()], axis=1)).to(pack.device)  # [steps, kinds]
+        self._course = torch.tensor([[*courses].index(kind) for kind in kinds], device=pack.device)
+        self._lr, self._betas, self._decay, self._limit = (
+            torch.tensor(values, dtype=torch.float64, device=pack.device)
+            for values in (
+                [[one.lr] for one in every],
+                [one.betas for one in every],
+                [[one.weight_decay] for one in every],
+                [[x.clip] for x in every],
+            )
+        )
+        members = len(trials)
+        self.alive = torch.ones(members, dtype=torch.bool, device=pack.device)
+        self.died = torch.full((members,), -1, dtype=torch.int64, device=pack.device)
+        self.log = torch.full((t.steps, members), math.nan, device=pack.device)
+        self.norms = torch.zeros(members, len(pack.layout.names), device=pack.device)
+        self._bound = torch.zeros(members, device=pack.device)
+
+    def step(self) -> None:
+        """One training step: batch, losses, gradients, clipping, weight rules, optimizer; then the clock moves on."""
+        pack, now = self.pack, self.pack.step
+        sampled = [layer.sampled() for layer in pack.layers.values()] if self._scaling else []
+        losses, factor, objective = self.objective()
+        pack.backward(objective)
+        with torch.no_grad():
+            losses, g = losses.detach(), pack.grad
+            ok = self.alive
+            if self._scaling and factor is not None:
+                g.mul_((1 / factor)[:, None])
+                ok = self._scaling.good(g)
+            norms = pack.layout.norms(g)
+            self._judge(losses, norms, now)
+            active = self.alive & ok
+            for layer, before in zip(pack.layers.values(), sampled, strict=False):
+                layer.restore(before, active)
+            clip(g, self._limit, norms)
+            for layer in pack.layers.values():
+                layer.before_step(active)
+            hyper, members = self._hyper(now), active.unsqueeze(-1)
+            if self._decayed is not None:
+                hyper = self._optimizer.decay(pack.flat, g, hyper, members, self._decayed)
+            self._optimizer.update(pack.flat, g, self._optimizer_state, hyper, pack.layout, members)
+            for layer in pack.layers.values():
+                layer.after_step(active)
+            if self._scaling:
+                self._scaling.update(self._scaling_state, ok)
+            self.log.index_copy_(0, now.unsqueeze(0), losses.unsqueeze(0))
+            pack.clock[:, 1].add_(1)
+
+    def objective(self, sampling: bool = True) -> tuple[Tensor, Tensor | None, Tensor]:
+        """This step's training losses [E], their scaling [E] or None, and the sum [] that is differentiated."""
+        batch = self.task.batch(self.data, self.pack.seeds, self.pack.step, self.batch)
+        losses = self.pack.losses(batch, sampling)
+        factor = self._scaling.factor(self._scaling_state) if self._scaling else None
+        return losses, factor, (losses if factor is None else losses * factor).sum()
+
+    def evaluate(self) -> dict[str, list[float]]:
+        """Every held-out metric of every member, averaged over the held-out items; not finite where one diverged."""
+        total: dict[str, Tensor] = {}
+        items = 0
+        for batch in self.task.held_out(self.data):
+            items += len(batch[0])
+            for name, value in self.pack.measure(batch).items():
+                total[name] = total.get(name, 0.0) + value.double() * len(batch[0])
+        return {name: (value / items).tolist() for name, value in total.items()}
+
+    def kill(self, member: int) -> None:
+        """Freezes a member from outside of a step."""
+        self.alive[member] = False
+
+    def first_bad(self, member: int) -> str:
+        """Names the first parameter or gradient of a member that is not finite, in the model's order, or its loss."""
+        views, norms = self.pack.views, self.norms[member].tolist()
+        for name, norm in zip(self.pack.layout.names, norms, strict=True):
+            if not views[name][member].isfinite().all():
+                return f"parameter {name} is not finite"
+            if not math.isfinite(norm):
+                return f"gradient of {name} is not finite"
+        return f"training loss {float(self.log[self.died[member], member]):g}"
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that a step changes, by name, in place: a checkpoint of it continues bit for bit."""
+        own = {"flat": self.pack.flat, "clock": self.pack.clock, "alive": self.alive, "died": self.died}
+        own |= {"log": self.log, "norms": self.norms, "bound": self._bound}
+        own |= {f"optimizer.{name}": t for name, t in self._optimizer_state.items()}
+        own |= {f"scaling.{name}": t for name, t in self._scaling_state.items()}
+        layers = self.pack.layers.items()
+        return own | {f"layer.{at}.{name}": t for at, layer in layers for name, t in layer.tensors().items()}
+
+    def _judge(self, losses: Tensor, norms: Tensor, now: Tensor) -> None:
+        """Who lives on: members whose loss is finite and within the bound that their first loss sets."""
+        self._bound.copy_(torch.where(now == 0, BOUND * (losses.abs() + 1), self._bound))
+        fine = (losses <= self._bound) & losses.isfinite()
+        self.norms.copy_(torch.where(self.alive.unsqueeze(-1), norms, self.norms))
+        self.died.copy_(torch.where(self.alive & ~fine, now, self.died))
+        self.alive.logical_and_(fine)
+
+    def _hyper(self, now: Tensor) -> Hyper:
+        share = self._courses.index_select(0, now.unsqueeze(0)).mT.index_select(0, self._course)
+        return Hyper(self._lr * share, self._betas[:, :1], self._betas[:, 1:], self._decay, now)
+
+
+def _known(option: str, name: str, names: Iterable[str]) -> None:
+    """Raises UserError for a name that is not among ``names``."""
+    if name not in names:
+        raise UserError(f"training.{option}: unknown {name!r}{nearest(name, names)}")

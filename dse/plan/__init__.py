@@ -1,0 +1,18 @@
+"""Plans: what a sweep would do, and how long it would take."""
+
+from dse.plan.estimate import Timing, estimate, probe_missing
+from dse.plan.plan import Count, Plan, make_plan
+from dse.plan.plan_text import plan_text
+from dse.plan.timing_probe import Probe, probe_seconds
+
+__all__ = [
+    "Count",
+    "Plan",
+    "Probe",
+    "Timing",
+    "estimate",
+    "make_plan",
+    "plan_text",
+    "probe_missing",
+    "probe_seconds",
+]

@@ -1,0 +1,122 @@
+"""How long trials take: measured on earlier ones where there are any, probed where there are none."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from dse.errors import UserError
+from dse.plan.timing import Keys, Measured, Pace, newest_device
+from dse.plan.timing_probe import Probe, probe_seconds
+from dse.sweep.expand.cells import Cell
+from dse.tasks.base import Training
+
+PROBED = "probed"
+"""A few steps timed just now; the other sources are those of ``dse.plan.timing``."""
+
+
+_Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Expected seconds of a trial on one worker, and where the figure is from."""
+
+    seconds: float
+    source: str
+
+
+def estimate(cells: Iterable[Cell], history: Iterable[Measured], device: str | None = None) -> dict[str, Timing]:
+    """uid -> timing, for every cell that history can tell about: see ``Pace``. ``device``: the kind (cpu, gpu) of the
+    trials that count, by default of the one that was completed last."""
+    records, pace, keys = list(history), Pace(device), Keys()
+    if device is None:
+        pace.device = newest_device(record for record in records if hasattr(record, "device"))
+    for record in records:
+        pace.note(record)
+    found = {}
+    for cell in cells if pace.trials else ():
+        if own := pace.of(keys.of(cell.trial.spec)):
+            found[cell.uid] = Timing(own.seconds, own.source)
+    return found
+
+
+def probe_missing(
+    cells: Iterable[Cell],
+    known: Mapping[str, Timing],
+    data_dir: Path | None = None,
+    budget: float = 10.0,
+    on_probe: Callable[[Cell], None] | None = None,
+) -> dict[str, Timing]:
+    """uid -> timing for the cells that ``known`` lacks, by timing a few steps of each (task, batch, recipe) among them.
+
+    Probing stops after about ``budget`` seconds, having gone round the tasks: what is left takes the mean of its
+    task's probes, or nothing when there is none. Raises UserError when a task's data are missing.
+    """
+    groups: dict[_Key, dict[_Key, list[Cell]]] = defaultdict(lambda: defaultdict(list))
+    texts = _Texts()
+    for cell in cells:
+        if cell.uid not in known:
+            workload = (*texts.of(cell.trial.spec, "task", "options"), str(cell.trial.training.batch))
+            groups[workload][texts.of(cell.trial.spec, "recipe")].append(cell)
+    end = time.perf_counter() + budget
+    probes: dict[_Key, dict[_Key, Probe]] = defaultdict(dict)
+    turns = _round_robin(groups)
+    for turn, (workload, recipe) in enumerate(turns):
+        left = end - time.perf_counter()
+        if left <= 0:
+            break
+        cell = groups[workload][recipe][0]
+        if on_probe:
+            on_probe(cell)
+        if probe := _try_probe(cell, data_dir, left / (len(turns) - turn)):
+            probes[workload][recipe] = probe
+    found = {}
+    for workload, recipes in groups.items():
+        known_probes = list(probes[workload].values())
+        for recipe, members in recipes.items():
+            use = [probes[workload][recipe]] if recipe in probes[workload] else known_probes
+            expected: dict[Training, Timing] = {}
+            for cell in members if use else ():
+                training = cell.trial.training
+                if training not in expected:
+                    expected[training] = Timing(fmean(p.seconds(training) for p in use), PROBED)
+                found[cell.uid] = expected[training]
+    return found
+
+
+def _try_probe(cell: Cell, data_dir: Path | None, limit: float) -> Probe | None:
+    try:
+        return probe_seconds(cell.trial, data_dir, limit=limit)
+    except UserError:
+        raise
+    except Exception:  # noqa: BLE001 - a trial that fails is a result when it runs; here it only has no estimate
+        return None
+
+
+def _round_robin(groups: Mapping[_Key, Mapping[_Key, Any]]) -> list[tuple[_Key, _Key]]:
+    """(workload, recipe) pairs, so that every workload comes once before any comes twice."""
+    turns = [(turn, workload, recipe) for workload, r in groups.items() for turn, recipe in enumerate(r)]
+    return [(workload, recipe) for _, workload, recipe in sorted(turns, key=lambda t: t[0])]
+
+
+class _Texts:
+    """Parts of canonical content as text. Cells of a sweep share these objects, so each is translated once."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, tuple[Any, str]] = {}
+
+    def of(self, spec: Mapping[str, Any], *parts: str) -> _Key:
+        return tuple(self._text(spec.get(part)) for part in parts)
+
+    def _text(self, part: Any) -> str:
+        made = self._made.get(id(part))
+        if made is None:
+            made = self._made[id(part)] = part, json.dumps(part, sort_keys=True)  # holds it, so that its id stays
+        return made[1]

@@ -1,0 +1,107 @@
+"""What a sweep would do: how much is done, how much is left, what is left out and why, and how long it will take."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dse.plan.estimate import PROBED, Timing
+from dse.plan.timing import MEASURED, SIMILAR
+from dse.sweep.expand.cells import Cell
+from dse.sweep.expand.expanded import Sweep
+from dse.sweep.language.labels import Label
+
+
+@dataclass(frozen=True)
+class Count:
+    """Trials altogether, with a result, and still to run."""
+
+    total: int = 0
+    done: int = 0
+
+    @property
+    def todo(self) -> int:
+        return self.total - self.done
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would run.
+
+    - ``count``: of all trials; ``baselines``: of those that are baselines;
+    - ``by_axis``: axis -> label -> count; a baseline does not count on the axes that do not apply to it;
+    - ``done``: status -> trials (ok, diverged, failed); ``todo``: the cells still to run, in order;
+    - ``excluded``: reason -> cells, most first; ``merged``: cells that are the same trial as another one;
+    - ``seconds``: of what is to run, on one worker; ``sources``: where the figure is from -> trials; ``unknown``:
+      trials to run that it leaves out.
+    """
+
+    sweep: Sweep
+    count: Count
+    baselines: Count
+    by_axis: Mapping[str, Mapping[Label, Count]]
+    done: Mapping[str, int]
+    todo: tuple[Cell, ...]
+    excluded: Mapping[str, int]
+    merged: int
+    seconds: float = 0.0
+    sources: Mapping[str, int] = field(default_factory=dict)
+    unknown: int = 0
+
+    def duration(self, workers: int = 1) -> str:
+        """The estimate as a sentence, for so many workers at a time."""
+        if not self.todo:
+            return "nothing to run"
+        workers = max(1, min(workers, len(self.todo)))
+        if self.unknown == len(self.todo):
+            return "no estimate: nothing like it has run yet"
+        what = [f"{self.sources[s]} {_SAID[s]}" for s in (MEASURED, SIMILAR, PROBED) if self.sources.get(s)]
+        if self.unknown:
+            what.append(f"{self.unknown} not counted")
+        on = f"{workers} workers" if workers > 1 else "1 worker"
+        return f"about {duration_text(self.seconds / workers)} on {on} ({', '.join(what)})"
+
+
+_SAID = {
+    MEASURED: "by completed trials of the same recipe",
+    SIMILAR: "by completed trials of the same task with other recipes",
+    PROBED: "estimated from a few steps",
+}
+
+
+def make_plan(sweep: Sweep, done: Mapping[str, str], seconds: Mapping[str, Timing] | None = None) -> Plan:
+    """The plan of a sweep. ``done``: uid -> status of every trial with a result; ``seconds``: uid -> expected time."""
+    timings = seconds or {}
+    finished = [cell for cell in sweep.cells if cell.uid in done]
+    references = [cell for cell in sweep.cells if cell.is_baseline]
+    by_axis: dict[str, dict[Label, Count]] = {}
+    for axis, labels in sweep.axes.items():
+        total = Counter(cell.labels[axis] for cell in sweep.cells)
+        ready = Counter(cell.labels[axis] for cell in finished)
+        by_axis[axis] = {label: Count(total[label], ready[label]) for label in labels}
+    todo = tuple(cell for cell in sweep.cells if cell.uid not in done)
+    known = [timings[cell.uid] for cell in todo if cell.uid in timings]
+    return Plan(
+        sweep=sweep,
+        count=Count(len(sweep.cells), len(finished)),
+        baselines=Count(len(references), sum(cell.uid in done for cell in references)),
+        by_axis=by_axis,
+        done=Counter(done[cell.uid] for cell in finished),
+        todo=todo,
+        excluded=dict(Counter(e.reason for e in sweep.excluded).most_common()),
+        merged=sweep.merged,
+        seconds=sum(timing.seconds for timing in known),
+        sources=Counter(timing.source for timing in known),
+        unknown=len(todo) - len(known),
+    )
+
+
+def duration_text(seconds: float) -> str:
+    """3.2 -> '3 s', 200 -> '3 min 20 s', 7300 -> '2 h 2 min', 200000 -> '2 d 8 h'."""
+    whole = max(1, round(seconds))
+    for size, unit, small, part in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // small
+            return f"{whole // size} {unit}" + (f" {rest} {part}" if rest else "")
+    return f"{whole} s"

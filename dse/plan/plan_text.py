@@ -1,0 +1,55 @@
+"""A plan as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dse.plan.plan import Count, Plan
+from dse.sweep.language.labels import cut, text_of
+
+
+def plan_text(plan: Plan, workers: int = 1, most: int = 12) -> str:
+    """The plan for a terminal, without a last newline; at most ``most`` lines per axis and of reasons."""
+    return "\n".join(_lines(plan, workers, most))
+
+
+def _lines(plan: Plan, workers: int, most: int) -> Iterator[str]:
+    count, baselines = plan.count, plan.baselines
+    yield f"{plan.sweep.name} ({plan.sweep.path})"
+    yield f"  {count.total} trials, {baselines.total} of them baselines: {count.done} done, {count.todo} to run"
+    if plan.done:
+        yield "  done: " + ", ".join(f"{number} {status}" for status, number in sorted(plan.done.items()))
+    yield f"  time: {plan.duration(workers)}"
+    if search := _search(plan):
+        yield f"  search: {search}"
+    rows = [(axis, cut(text_of(label))) for axis, labels in plan.by_axis.items() for label in labels]
+    wide, long = max(len("axis"), *(len(row[0]) for row in rows)), max(len("value"), *(len(row[1]) for row in rows))
+    yield ""
+    yield f"  {'axis':{wide}}  {'value':{long}}  {'trials':>7} {'done':>7} {'to run':>7}"
+    for axis, labels in plan.by_axis.items():
+        name = axis
+        for label, c in list(labels.items())[:most]:
+            yield f"  {name:{wide}}  {cut(text_of(label)):{long}}  {_numbers(c)}"
+            name = ""
+        if len(labels) > most:
+            yield f"  {'':{wide}}  ... and {len(labels) - most} more values"
+    if plan.merged:
+        yield f"\n  {plan.merged} more cells are the same trial as another one, and run once"
+    if plan.excluded:
+        yield f"\n  {sum(plan.excluded.values())} cells left out:"
+        for reason, number in list(plan.excluded.items())[:most]:
+            yield f"  {number:7}  {reason}"
+        if len(plan.excluded) > most:
+            yield f"           ... and {len(plan.excluded) - most} more reasons"
+
+
+def _search(plan: Plan) -> str:
+    search, tasks = plan.sweep.search, len(plan.sweep.space.tasks) if plan.sweep.space else 1
+    if search.trials is None:
+        return ""
+    many = f"{search.method}, {search.trials} configurations" + (f" on each of {tasks} tasks" if tasks > 1 else "")
+    return many + (f", chosen in batches of {search.batch} as results come" if search.needs_results else "")
+
+
+def _numbers(c: Count) -> str:
+    return f"{c.total:7} {c.done:7} {c.todo:7}"

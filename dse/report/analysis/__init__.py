@@ -1,0 +1,1 @@
+"""Tables and statistics that reports show, computed from records."""

@@ -1,0 +1,124 @@
+"""Aggregates over seeds: one row per task and configuration, and one per configuration over all tasks."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from dse.report.analysis.front import front
+from dse.report.analysis.stats import NOTHING, Estimate, combine, estimate
+from dse.report.analysis.tidy import MISSING, Table, dicts
+from dse.report.format import listing, plural
+from dse.results.record import DIVERGED, FAILED, OK, STOPPED
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STATUSES = (OK, DIVERGED, STOPPED, FAILED, MISSING)
+ALL = "all tasks"
+
+
+def aggregate(table: Table) -> pd.DataFrame:
+    """One row per (task, config), then one per config with task = 'all tasks'.
+
+    Columns: task, config, recipe, is_baseline, named, bits, overhead, relative_time, seeds (with a gap), counts ok,
+    diverged, stopped, failed, missing; metric_mean, metric_sd (over seeds), gap_mean, gap_half, lost_mean, lost_half
+    (half widths of 95 % intervals over seeds, paired with the baseline by seed), all of trials with the full budget
+    alone; gap_mean[NAME] and gap_half[NAME] to every further baseline; estimate (of lost); why (something is unknown);
+    narrow (of the narrowest operands in the sweep, 4 bits or less); eligible (narrow, known, no seed diverged or
+    stopped: seeds that went on without the others are the luckier ones); front (of overhead and lost, among the
+    eligible); front_time (of relative_time and lost, among all widths and the baseline). Over all tasks, ``lost`` is
+    the unweighted mean over tasks and unknown unless it is known on each of them.
+    """
+    import pandas as pd
+
+    if table.frame.empty:
+        return pd.DataFrame()
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for cell in dicts(table.frame):
+        groups.setdefault((cell["task"], cell["config"]), []).append(cell)
+    per_task = [_per_task(task, config, cells, table.others) for (task, config), cells in groups.items()]
+    by_config: dict[str, list[dict[str, Any]]] = {}
+    for row in per_task:
+        by_config.setdefault(row["config"], []).append(row)
+    rows = per_task + [_over_tasks(table.tasks, rows) for rows in by_config.values()]
+    frame = pd.DataFrame(rows)
+    others = frame.loc[~frame["is_baseline"], "bits"]
+    frame["narrow"] = ~frame["is_baseline"] & (frame["bits"] <= max(4, others.min() if len(others) else 0))
+    sound = frame["lost_mean"].notna() & (frame[DIVERGED] == 0) & (frame[STOPPED] == 0)
+    frame["eligible"] = sound & frame["narrow"]
+    frame["front"] = _fronts(frame[frame["eligible"]], "overhead", frame)
+    frame["front_time"] = _fronts(frame[sound], "relative_time", frame)
+    return frame
+
+
+def native_front(rows: pd.DataFrame) -> list[bool]:
+    """The front of one task's rows in its own metric's gap; the same as ``front`` where all baselines are one."""
+    gaps = [gap if ok else math.nan for gap, ok in zip(rows["gap_mean"], rows["eligible"], strict=True)]
+    return front(list(rows["overhead"]), gaps)
+
+
+def _per_task(task: str, config: str, cells: list[dict[str, Any]], others: list[str]) -> dict[str, Any]:
+    names = ("gap", "lost", "gap_bf16", "metric")
+    gap, lost, in_bf16, metric = (estimate(cell[name] for cell in cells) for name in names)
+    if cells[0]["is_baseline"]:  # zero by definition, not by measurement
+        gap, lost, in_bf16 = (Estimate(e.mean, 0.0, math.nan, e.n) for e in (gap, lost, in_bf16))
+    reasons = Counter(cell["why"] for cell in cells if cell["why"])
+    further = {name: estimate(cell[f"gap[{name}]"] for cell in cells) for name in others}
+    extras = [name for name in cells[0] if name.startswith("metrics.")]
+    return _row(cells[0], task, config, lost, dict(Counter(cell["status"] for cell in cells))) | {
+        "metric_mean": metric.mean,
+        "metric_sd": metric.se * math.sqrt(metric.n),
+        "gap_mean": gap.mean,
+        "gap_half": gap.half,
+        "gap_bf16_mean": in_bf16.mean,
+        "gap_bf16_half": in_bf16.half,
+        "why": ", ".join(f"{reason} ({plural(n, 'seed')})" for reason, n in reasons.most_common()),
+        **{f"gap_mean[{name}]": known.mean for name, known in further.items()},
+        **{f"gap_half[{name}]": known.half for name, known in further.items()},
+        **{name: estimate(cell[name] for cell in cells).mean for name in extras},
+    }
+
+
+def _over_tasks(tasks: list[str], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    absent = [task for task in tasks if task not in {row["task"] for row in rows}]
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if math.isnan(row["lost_mean"]):
+            reasons.setdefault(row["why"].split(" (")[0] or "unknown", []).append(row["task"])
+    if absent:
+        reasons["not part"] = absent
+    why = [f"{why}{f' on {listing(where)}' if len(where) < len(tasks) else ''}" for why, where in reasons.items()]
+    lost = NOTHING if absent else combine([row["estimate"] for row in rows])
+    counts = {status: sum(row[status] for row in rows) for status in STATUSES}
+    return _row(rows[0], ALL, rows[0]["config"], lost, counts) | {"why": "; ".join(why)}
+
+
+def _fronts(rows: pd.DataFrame, cost: str, frame: pd.DataFrame) -> pd.Series[bool]:
+    """Membership among ``rows``, task by task, for every row of ``frame``."""
+    import pandas as pd
+
+    members: set[Any] = set()
+    for _, group in rows.groupby("task", sort=False):
+        on_front = front(list(group[cost]), list(group["lost_mean"]))
+        members |= {index for index, member in zip(group.index, on_front, strict=True) if member}
+    return pd.Series([index in members for index in frame.index], index=frame.index)
+
+
+def _row(first: Any, task: str, config: str, lost: Estimate, counts: dict[str, int]) -> dict[str, Any]:
+    return {
+        "task": task,
+        "config": config,
+        "recipe": first["recipe"],
+        "is_baseline": bool(first["is_baseline"]),
+        "named": bool(first["named"]),
+        "bits": int(first["bits"]),
+        "overhead": float(first["overhead"]),
+        "relative_time": float(first["relative_time"]),
+        "seeds": lost.n,
+        **{status: counts.get(status, 0) for status in STATUSES},
+        "lost_mean": lost.mean,
+        "lost_half": lost.half,
+        "estimate": lost,
+    }

@@ -1,0 +1,146 @@
+"""What one option changes: paired differences between cells that are equal in everything else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from dse.report.analysis.configs import ALL
+from dse.report.analysis.matched_pairs import RECIPE, Pair, Wide, comparable, differences, wide_by_axis
+from dse.report.analysis.stats import Estimate, combine, estimate, holm
+from dse.report.analysis.tidy import Table
+
+OPTION, BASELINE, VERSUS = "option", "baseline", "versus"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Value ``value`` of ``axis`` instead of ``reference``, in ``scope`` (a task, or all tasks) for ``recipe`` (or '').
+
+    ``lost``: mean paired difference of the improvement lost; ``gap``: the same in the metric of a single task.
+    ``pairs``, of which ``better`` have a lower and ``worse`` a higher gap with ``value``; ``diverged`` and ``spared``
+    pairs have no difference because only ``value``, or only ``reference``, diverged. ``kind``: OPTION, BASELINE (a
+    recipe against the baseline) or VERSUS (two recipes). ``p_holm``: p adjusted within its family.
+    """
+
+    kind: str
+    axis: str
+    value: str
+    reference: str
+    scope: str
+    recipe: str
+    lost: Estimate
+    gap: Estimate | None
+    pairs: int
+    better: int
+    worse: int
+    diverged: int
+    spared: int
+    p_holm: float = math.nan
+
+
+def effects(table: Table) -> list[Effect]:
+    """Each grid axis' values against its first; each recipe against the baseline and against each other recipe.
+
+    Per value: one effect over all tasks (where every task has pairs), one per task, and over all tasks one per recipe.
+    Families of Holm's correction: everything of the same kind of scope (all tasks; single tasks; single recipes), the
+    pairs of recipes apart.
+    """
+    if table.frame.empty:
+        return []
+    wide = wide_by_axis(table)
+    found: list[Effect] = []
+    for axis, values in table.axes.items():
+        mine = comparable(wide[axis])
+        for value in values[1:] if mine else ():
+            pairs = differences(mine, value, values[0])
+            found += _summarize(pairs, OPTION, axis, value, values[0], per_recipe=len(table.recipes) > 2)
+    found += _recipes(table, wide[RECIPE])
+    return _adjust(found)
+
+
+def recipe_pairs(found: list[Effect]) -> dict[tuple[str, str], Effect]:
+    """(recipe, other) -> the effect over all tasks of the one instead of the other; both directions."""
+    ours = [e for e in found if e.kind == VERSUS and e.scope == ALL]
+    return {(e.value, e.reference): e for e in ours} | {(e.reference, e.value): _reversed(e) for e in ours}
+
+
+def _recipes(table: Table, wide: Wide) -> Iterator[Effect]:
+    singles: dict[str, list[Pair]] = {}  # a cell's gap is its paired difference with the baseline
+    for by in wide.values():
+        for name, pair in by.items():
+            if not pair.baseline:
+                singles.setdefault(name, []).append(pair)
+    names = [name for name in table.recipes if name in singles]
+    for name in names:
+        yield from _summarize(singles[name], BASELINE, RECIPE, name, table.baseline)
+    wide = comparable(wide)
+    for i, reference in enumerate(names):
+        for value in names[i + 1 :]:
+            yield from _summarize(differences(wide, value, reference), VERSUS, RECIPE, value, reference)
+
+
+def _summarize(
+    pairs: list[Pair], kind: str, axis: str, value: str, reference: str, per_recipe: bool = False
+) -> Iterator[Effect]:
+    """Over all tasks, per task where there are several, and per recipe where that is asked; nothing without pairs."""
+
+    def effect(scope: str, recipe: str, chosen: list[Pair]) -> Effect:
+        tasks = _by(chosen, "task")
+        lost = combine([_mean(mine, "lost") for mine in tasks.values()])
+        gap = _mean(chosen, "gap") if len(tasks) == 1 else None
+        gaps = [p.gap for p in chosen if math.isfinite(p.gap)]
+        better, worse = sum(g < 0 for g in gaps), sum(g > 0 for g in gaps)
+        counts = len(gaps), better, worse, sum(p.diverged for p in chosen), sum(p.spared for p in chosen)
+        return Effect(kind, axis, value, reference, scope, recipe, lost, gap, *counts)
+
+    if not pairs:
+        return
+    yield effect(ALL, "", pairs)
+    tasks, recipes = _by(pairs, "task"), _by(pairs, "recipe")
+    if len(tasks) > 1:
+        yield from (effect(task, "", mine) for task, mine in tasks.items())
+    if per_recipe and len(recipes) > 1:
+        yield from (effect(ALL, recipe, mine) for recipe, mine in recipes.items())
+
+
+def _by(pairs: list[Pair], label: str) -> dict[str, list[Pair]]:
+    groups: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault(getattr(pair, label), []).append(pair)
+    return groups
+
+
+def _mean(pairs: list[Pair], what: str) -> Estimate:
+    """Averages one task's pairs within each seed, then over seeds."""
+    means = []
+    for mine in _by(pairs, "seed").values():
+        known = [v for v in (getattr(p, what) for p in mine) if math.isfinite(v)]
+        means += [math.fsum(known) / len(known)] if known else []
+    return estimate(means)
+
+
+def _adjust(found: list[Effect]) -> list[Effect]:
+    families: dict[tuple[bool, object], list[int]] = {}
+    for i, e in enumerate(found):
+        families.setdefault((e.kind == VERSUS, "recipe" if e.recipe else e.scope == ALL), []).append(i)
+    adjusted = list(found)
+    for members in families.values():
+        for i, p in zip(members, holm([found[i].lost.p for i in members]), strict=True):
+            adjusted[i] = replace(found[i], p_holm=p)
+    return adjusted
+
+
+def _reversed(e: Effect) -> Effect:
+    return replace(
+        e,
+        value=e.reference,
+        reference=e.value,
+        lost=replace(e.lost, mean=-e.lost.mean),
+        gap=replace(e.gap, mean=-e.gap.mean) if e.gap else None,
+        better=e.worse,
+        worse=e.better,
+        diverged=e.spared,
+        spared=e.diverged,
+    )

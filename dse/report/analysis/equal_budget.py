@@ -1,0 +1,132 @@
+"""Configurations at equal budget: what each had at every rung of successive halving, beside its final gap.
+
+At a rung every trial that got there is evaluated, so whoever stopped is compared with whoever went on after the same
+number of steps. Final numbers are those of trials with the full budget alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dse.report.analysis.stats import Estimate, estimate
+from dse.report.analysis.tidy import Table, dicts
+from dse.report.format import interval, number
+from dse.results.gaps import metric_at
+from dse.results.record import DIVERGED, OK, STOPPED
+from dse.train.halving import Rule
+
+if TYPE_CHECKING:
+    from dse.results.record import Record
+    from dse.sweep import Cell, Sweep
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Estimates over the seeds that had got so far: the held-out metric, and the gap to the baseline at that step.
+
+    ``of``: the configuration's seeds."""
+
+    metric: Estimate
+    gap: Estimate
+    of: int
+
+    @property
+    def text(self) -> str:
+        """The metric, with the number of seeds where some are missing."""
+        return number(self.metric.mean) + (f" (n = {self.metric.n})" if 0 < self.metric.n < self.of else "")
+
+    @property
+    def gap_text(self) -> str:
+        return interval(self.gap.mean, self.gap.half, sign=True)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A configuration at each rung and at the end; ``reached``: how many seeds got how far."""
+
+    config: str
+    baseline: bool
+    rungs: list[Budget]
+    final: Budget
+    reached: str
+    order: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """A task's configurations; ``heads``: 'step 6 (10 %)' for each rung, ``end``: 'step 60'.
+
+    Whoever went on furthest is first, then by the gap there, or the metric without one."""
+
+    task: str
+    heads: list[str]
+    end: str
+    standings: list[Standing]
+
+
+def ladders(sweep: Sweep, table: Table) -> list[Ladder]:
+    """One per task; none for a sweep without halving, or before anything has run."""
+    halving = sweep.search.halving
+    if halving is None or not table.records:
+        return []
+    rule = Rule(halving.eta, halving.rungs)
+    found = []
+    for task in table.tasks:
+        rows = dicts(table.frame[table.frame["task"] == task])
+        groups: dict[str, list[tuple[Cell, Record | None, Record | None]]] = {}
+        for row in rows:
+            records = table.records.get(row["uid"]), table.records.get(row["baseline_uid"])
+            groups.setdefault(row["config"], []).append((table.cells[row["uid"]], *records))
+        steps = sorted({table.cells[row["uid"]].trial.training.steps for row in rows})
+        places = [rule.at(count) for count in steps]
+        count = max((max(place.values(), default=0) for place in places), default=0)
+        heads = [
+            f"{_at([s for p in places for s, r in p.items() if r == rung])} ({100 * halving.rungs[rung - 1]:.3g} %)"
+            for rung in range(1, count + 1)
+        ]
+        standings = [_standing(config, cells, rule, count) for config, cells in groups.items()]
+        known = [one for one in standings if one.reached]
+        found.append(Ladder(task, heads, _at(steps), sorted(known, key=lambda one: one.order)))
+    return found
+
+
+def _standing(config: str, cells: list[tuple[Cell, Record | None, Record | None]], rule: Rule, count: int) -> Standing:
+    rungs = [_budget(cells, rule, rung) for rung in range(1, count + 1)]
+    full = [(own, base) for _, own, base in cells if own and own.status == OK]
+    ends = [(own.metric, base.metric if base and base.data == own.data else None) for own, base in full]
+    final = _estimates(ends, len(cells))
+    stopped: dict[object, int] = {}
+    for _, own, _ in cells:
+        if own and own.status == STOPPED:
+            stopped[own.stopped.get("rung")] = stopped.get(own.stopped.get("rung"), 0) + 1
+    diverged = sum(bool(own and own.status == DIVERGED) for _, own, _ in cells)
+    reached = [f"{len(full)} to the end"] * bool(full)
+    reached += [f"{n} to rung {rung}" for rung, n in sorted(stopped.items(), key=lambda item: str(item[0]))]
+    reached += [f"{diverged} diverged"] * bool(diverged)
+    furthest = next((b for b in (final, *reversed(rungs)) if b.metric.n), final)
+    went = count + 1 if full else max((i for i, b in enumerate(rungs, 1) if b.metric.n), default=0)
+    values = [v if v == v else float("inf") for v in (furthest.gap.mean, furthest.metric.mean)]
+    is_baseline = cells[0][0].is_baseline
+    return Standing(config, is_baseline, rungs, final, ", ".join(reached), (not is_baseline, -went, *values))
+
+
+def _budget(cells: list[tuple[Cell, Record | None, Record | None]], rule: Rule, rung: int) -> Budget:
+    pairs = []
+    for cell, own, base in cells:
+        step = next((s for s, r in rule.at(cell.trial.training.steps).items() if r == rung), None)
+        if own is not None and step is not None:
+            same = base is not None and base.data == own.data
+            pairs.append((metric_at(own.evals, step), metric_at(base.evals, step) if base and same else None))
+    return _estimates(pairs, len(cells))
+
+
+def _estimates(pairs: list[tuple[float | None, float | None]], of: int) -> Budget:
+    known = [(own, base) for own, base in pairs if own is not None]
+    gaps = [own - base for own, base in known if base is not None]
+    return Budget(estimate(own for own, _ in known), estimate(gaps), of)
+
+
+def _at(steps: list[int]) -> str:
+    low, high = min(steps), max(steps)
+    return f"step {low:,}" if low == high else f"steps {low:,} to {high:,}"

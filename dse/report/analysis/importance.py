@@ -1,0 +1,88 @@
+"""Which axes of a search went along with a low gap: variance explained, axis by axis.
+
+The gaps of a task's configurations are replaced by their ranks, so that one diverged configuration does not count for
+more than any other. Of each axis: how much of the variance of the ranks lies between its values; numbers from a range
+are put into up to five groups of equal size. This is the statistic of Kruskal and Wallis (H = (n - 1) eta^2), and the
+share shown is epsilon^2 = 1 - (1 - eta^2) (n - 1) / (n - k), which is zero on average for an axis without effect, where
+eta^2 grows with the number k of groups. For numbers, Spearman's rank correlation tells the direction.
+
+A sampler does not vary axes independently (it goes where the gap is low), so a share is an association.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dse.report.analysis.stats import holm
+
+_GROUPS = 5
+_FEWEST = 8
+"""Configurations below which nothing is said."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """An axis: share of the variance of ranks that it explains (0 to 1; NaN unknown), Kruskal and Wallis' p after
+    Holm's correction over the axes, Spearman's rho for numbers (NaN otherwise), the value or interval with the lowest
+    median gap, configurations that have the axis, and its groups."""
+
+    axis: str
+    share: float
+    p_holm: float
+    rho: float
+    best: str
+    n: int
+    groups: int
+
+
+def importance(axes: Mapping[str, Sequence[Any]], gaps: Sequence[float]) -> list[Share]:
+    """Most important first. ``axes``: axis -> its value for each configuration, None where it does not apply, numbers
+    for ranges and text for choices; ``gaps``: finite."""
+    found = []
+    for axis, values in axes.items():
+        both = [(value, gap) for value, gap in zip(values, gaps, strict=True) if value is not None]
+        if len(both) >= _FEWEST and len({value for value, _ in both}) > 1:
+            found.append(_share(axis, [value for value, _ in both], [gap for _, gap in both]))
+    adjusted = holm([p for _, p in found])
+    shares = [Share(**{**vars(one), "p_holm": p}) for (one, _), p in zip(found, adjusted, strict=True)]
+    return sorted(shares, key=lambda one: -one.share if math.isfinite(one.share) else math.inf)
+
+
+def _share(axis: str, values: Sequence[Any], gaps: Sequence[float]) -> tuple[Share, float]:
+    from scipy.stats import chi2, rankdata, spearmanr
+
+    ranks = [float(r) for r in rankdata(gaps)]
+    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    labels = _binned(values) if numeric else [str(v) for v in values]
+    groups: dict[Hashable, list[int]] = {}
+    for i, label in enumerate(labels):
+        groups.setdefault(label, []).append(i)
+    n, k, mean = len(ranks), len(groups), math.fsum(ranks) / len(ranks)
+    total = math.fsum((r - mean) ** 2 for r in ranks)
+    share = p = rho = math.nan
+    if total > 0 and 1 < k < n:
+        between = math.fsum(len(g) * (math.fsum(ranks[i] for i in g) / len(g) - mean) ** 2 for g in groups.values())
+        eta = between / total
+        share = max(0.0, 1 - (1 - eta) * (n - 1) / (n - k))
+        p = float(chi2.sf((n - 1) * eta, k - 1))
+        rho = float(spearmanr(values, gaps).statistic) if numeric else math.nan
+    best = min(groups, key=lambda label: sorted(gaps[i] for i in groups[label])[len(groups[label]) // 2])
+    return Share(axis, share, math.nan, rho, str(best), n, k), p
+
+
+def _binned(values: Sequence[float]) -> list[str]:
+    """Each number's group: the number itself where there are few, else 'low to high' of a group of about equal size."""
+    distinct = sorted(set(values))
+    if len(distinct) <= _GROUPS:
+        return [f"{v:g}" for v in values]
+    ordered = sorted(values)
+    cuts = [ordered[len(ordered) * i // _GROUPS] for i in range(1, _GROUPS)]
+    places = [sum(v >= cut for cut in cuts) for v in values]
+    ends: dict[int, tuple[float, float]] = {}
+    for place, v in zip(places, values, strict=True):
+        low, high = ends.get(place, (v, v))
+        ends[place] = min(low, v), max(high, v)
+    return [f"{ends[place][0]:g} to {ends[place][1]:g}" for place in places]

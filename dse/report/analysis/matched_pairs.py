@@ -1,0 +1,87 @@
+"""Pairs of cells that differ on one axis only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from dse.report.analysis.tidy import Table, text
+from dse.results.record import DIVERGED
+
+if TYPE_CHECKING:
+    from dse.sweep import Cell
+
+RECIPE = "recipe"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two cells' difference; or a single cell, whose gap is its difference with the baseline."""
+
+    uid: str
+    task: str
+    seed: str
+    recipe: str
+    lost: float
+    gap: float
+    diverged: bool
+    spared: bool = False
+    baseline: bool = False
+
+
+Wide = dict[tuple[str, ...], dict[str, Pair]]
+"""All other labels -> the axis' value -> the cell."""
+
+
+def wide_by_axis(table: Table) -> dict[str, Wide]:
+    """For the recipe and each grid axis. A cell stands under every set of labels that it is the trial of.
+
+    Baselines are there too: the gap of what differs from one in a single option is that option's effect.
+    """
+    axes = [RECIPE, *table.axes]
+    wide: dict[str, Wide] = {axis: {} for axis in axes}
+    columns = ["uid", "task", "seed", "recipe", "lost", "gap", "status"]
+    for uid, task, seed, recipe, lost, gap, status in table.frame[columns].itertuples(index=False, name=None):
+        cell = table.cells[uid]
+        single = Pair(uid, task, seed, recipe, lost, gap, status == DIVERGED, baseline=cell.is_baseline)
+        for labels in (cell.labels, *cell.also):
+            texts = [text(labels.get(axis)) for axis in axes]
+            for i, axis in enumerate(axes):
+                name, same = _task(cell, axis)
+                others = (same, seed, *texts[:i], *texts[i + 1 :])
+                wide[axis].setdefault(others, {})[texts[i]] = single if name == task else replace(single, task=name)
+    return wide
+
+
+def comparable(wide: Wide) -> Wide:
+    """Only where there is something to compare: a search of ranges leaves next to nothing."""
+    return {others: by for others, by in wide.items() if len(by) > 1}
+
+
+def differences(wide: Wide, value: str, reference: str) -> list[Pair]:
+    """``value`` minus ``reference``, once for each two trials that are both there and not the very same.
+
+    Two baselines make no pair: both gaps are zero by definition.
+    """
+    both = [(by[value], by[reference]) for by in wide.values() if value in by and reference in by]
+    distinct = {(a.uid, b.uid): (a, b) for a, b in both if a.uid != b.uid and not (a.baseline and b.baseline)}
+    return [
+        replace(
+            a,
+            lost=a.lost - b.lost,
+            gap=a.gap - b.gap,
+            diverged=a.diverged and not b.diverged,
+            spared=b.diverged and not a.diverged,
+        )
+        for a, b in distinct.values()
+    ]
+
+
+def _task(cell: Cell, axis: str) -> tuple[str, str]:
+    """The task's label and what must agree about it; along an axis of the task itself, both without that option."""
+    kind, _, option = axis.partition(".")
+    label = text(cell.labels["task"])
+    if kind != "task":
+        return label, label
+    options = {name: value for name, value in cell.trial.spec["options"].items() if name != option}
+    return cell.trial.task.name, f"{cell.trial.task.name} {sorted(options.items())}"

@@ -1,0 +1,110 @@
+"""Rankings of recipes that were published, as data: what a sweep's own rankings are compared with.
+
+A value says how bad a recipe is; only the order counts, and equal values claim none. Recipes are matched by their
+content, whatever a sweep calls them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from dse.numerics.recipe import Recipe, override
+from dse.numerics.registry import to_data
+from dse.recipes import RECIPES
+
+
+@dataclass(frozen=True)
+class Published:
+    """``values``: content of a recipe (``content``) -> what was measured; ``unit``: of the values."""
+
+    name: str
+    source: str
+    unit: str
+    values: dict[str, float]
+
+
+def content(recipe: Recipe) -> str:
+    """A recipe without its texts, so that equal numerics are equal."""
+    return json.dumps(to_data(replace(recipe, name="", summary="", source="")), sort_keys=True)
+
+
+def _published(name: str, source: str, unit: str, values: Iterable[tuple[Recipe, float]]) -> Published:
+    return Published(name, source, unit, {content(recipe): value for recipe, value in values})
+
+
+def _with(name: str, *settings: tuple[str, object]) -> Recipe:
+    recipe = RECIPES[name]
+    for path, data in settings:
+        recipe = override(recipe, path, data)
+    return recipe
+
+
+def _forward(recipe: Recipe) -> Recipe:
+    return replace(recipe, dgrad=RECIPES["bf16"].dgrad, wgrad=RECIPES["bf16"].wgrad)
+
+
+def _backward(recipe: Recipe) -> Recipe:
+    return replace(recipe, fprop=RECIPES["bf16"].fprop)
+
+
+def _turned(name: str, gemms: str, size: int, *settings: tuple[str, object]) -> Recipe:
+    return _with(name, *settings, (f"{gemms}.rotation", {"hadamard": {"size": size}}))
+
+
+ORDERINGS = (
+    _published(
+        "Quartet II: one direction, or all",
+        "arXiv 2601.22813, mean over 574 runs of 30M to 200M parameters",
+        "% of BF16's loss",
+        (
+            (RECIPES["nvfp4"], 2.53),
+            (_forward(_turned("nvfp4", "fprop", 16)), 2.47),
+            (_forward(RECIPES["nvfp4"]), 2.24),
+            (_forward(_turned("nvfp4_plain", "fprop", 16)), 2.19),
+            (_forward(RECIPES["nvfp4_plain"]), 1.93),
+            (RECIPES["tseng_mxfp4"], 0.42),
+            (_backward(_turned("nvfp4_plain", "backward", 128, ("backward.rounding", "stochastic"))), 0.364),
+            (_backward(_turned("mxfp4", "backward", 32)), 0.226),
+        ),
+    ),
+    _published(
+        "NVIDIA: NVFP4's stabilizers left out",
+        "arXiv 2509.25149, ablations at 1.2B and 12B parameters: without one of them it is worse, without any it "
+        "diverges, as with stochastic rounding of all operands",
+        "0 the recipe, 1 worse, 2 diverged",
+        (
+            (RECIPES["nvfp4"], 0),
+            (_with("nvfp4", ("G.rounding", "nearest_even")), 1),
+            (_with("nvfp4", ("wgrad.rotation", "none")), 1),
+            (_with("nvfp4", ("W.tile", 1)), 1),
+            (_with("nvfp4", ("*.rounding", "stochastic")), 2),
+            (RECIPES["nvfp4_plain"], 2),
+        ),
+    ),
+    _published(
+        "Format-aware fusion",
+        "arXiv 2610.00053, 8B parameters, 160B tokens, one run each",
+        "% of BF16's loss",
+        (
+            (RECIPES["nvfp4"], 1.34),
+            (RECIPES["fusion_mxfp4_h32"], 2.11),
+            (RECIPES["fusion_nvfp4"], 2.69),
+            (RECIPES["fusion_mxfp4"], 6.53),
+        ),
+    ),
+    _published(
+        "UE5M3",
+        "arXiv 2609.02846, 8B parameters, 189B tokens, one run each",
+        "training loss",
+        (
+            (RECIPES["ue5m3"], 2.3090),
+            (RECIPES["ue5m3_b32"], 2.3241),
+            (RECIPES["nvfp4"], 2.3474),
+            (_with("nvfp4", ("wgrad.rotation", "none")), 2.4420),
+        ),
+    ),
+)
+
+__all__ = ["ORDERINGS", "Published", "content"]

@@ -1,0 +1,120 @@
+"""A task's ranking of configurations: by the mean gap to the baseline over seeds, the baseline itself left out.
+
+A seed that diverged makes the mean infinite: last, tied with other such. One whose baseline diverged tells nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+from typing import TYPE_CHECKING
+
+from dse.report.analysis.rank_correlation import spearman
+from dse.report.analysis.tidy import Table, dicts
+from dse.results.record import DIVERGED
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dse.report.analysis.rank_correlation import Values
+
+FEWEST = 4
+"""Configurations that two rankings must share: three agree by chance too often."""
+DRAWS = 1000
+"""Bootstrap samples."""
+_HALVES = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """A task's gaps [seed, configuration]: NaN where unknown, infinite where the trial diverged.
+
+    ``seconds``: of a trial, the median; ``device``: where its trials ran, '' where that differs.
+    """
+
+    task: str
+    configs: list[str]
+    gaps: Values
+    seconds: float
+    device: str
+
+    @cached_property
+    def means(self) -> dict[str, float]:
+        """The mean gap of each configuration that has any."""
+        import numpy as np
+
+        known = [~np.isnan(column) for column in self.gaps.T]
+        return {
+            name: float(column[there].mean())
+            for name, column, there in zip(self.configs, self.gaps.T, known, strict=True)
+            if there.any()
+        }
+
+    @cached_property
+    def seeds(self) -> int:
+        """The fewest of a configuration that has any."""
+        import numpy as np
+
+        counts = (~np.isnan(self.gaps)).sum(0)
+        return int(counts[counts > 0].min()) if counts.any() else 0
+
+    def samples(self, names: Sequence[str], random: np.random.Generator) -> Values:
+        """Means [draw, configuration] over seeds drawn with replacement; the mean of all where a draw has no value."""
+        import numpy as np
+
+        chosen = self.gaps[:, [self.configs.index(name) for name in names]]
+        drawn = chosen[random.integers(0, len(chosen), (DRAWS, len(chosen)))]
+        return np.where(np.isnan(drawn).all(1), [self.means[name] for name in names], _mean(drawn))
+
+    @cached_property
+    def repeat(self) -> float:
+        """Spearman's rho between the task's own halves of its seeds, on average: what noise alone leaves of 1."""
+        import numpy as np
+
+        names = [i for i, column in enumerate(self.gaps.T) if not np.isnan(column).any()]
+        rows = len(self.gaps)
+        if rows < 2 or len(names) < FEWEST:
+            return math.nan
+        random, gaps = np.random.default_rng(0), self.gaps[:, names]
+        orders = np.stack([random.permutation(rows) for _ in range(_HALVES)])
+        half = rows // 2
+        first, second = (gaps[part].mean(1) for part in (orders[:, :half], orders[:, half : 2 * half]))
+        return float(np.nanmean(spearman(first, second)))
+
+
+def ranking(table: Table, task: str) -> Ranking | None:
+    """None where nothing has run, or nothing but baselines."""
+    import numpy as np
+
+    rows = [row for row in dicts(table.frame) if row["task"] == task]
+    done = [row for row in rows if not math.isnan(row["seconds"])]
+    cells = [row for row in rows if not row["is_baseline"]]
+    if not done or not cells:
+        return None
+    configs, seeds = (list(dict.fromkeys(row[name] for row in cells)) for name in ("config", "seed"))
+    lost = {row["uid"] for row in rows if row["is_baseline"] and row["status"] == DIVERGED}
+    gaps = np.full((len(seeds), len(configs)), np.nan)
+    for row in cells:
+        value = math.inf if row["status"] == DIVERGED and row["baseline_uid"] not in lost else row["gap"]
+        gaps[seeds.index(row["seed"]), configs.index(row["config"])] = value
+    devices = {row["device"] for row in done}
+    where = devices.pop() if len(devices) == 1 else ""
+    return Ranking(task, configs, gaps, median(row["seconds"] for row in done), where)
+
+
+def _mean(drawn: Values) -> Values:
+    """Over axis 1, without what is unknown; NaN where nothing is known."""
+    import warnings
+
+    import numpy as np
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        found: Values = np.nanmean(drawn, axis=1)
+    return found
+
+
+__all__ = ["DRAWS", "FEWEST", "Ranking", "ranking"]

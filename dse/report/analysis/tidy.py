@@ -1,0 +1,203 @@
+"""The tidy table that everything in a report is computed from: one row per cell, joined with its baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from dse.results.record import DIVERGED, FAILED, OK, STOPPED, Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dse.numerics.recipe import Recipe
+    from dse.sweep import Cell, Label, Sweep
+
+MISSING = "missing"
+"""Status of a cell without a record."""
+_LABELS = ("task", "recipe", "seed")
+
+
+@dataclass(frozen=True)
+class Table:
+    """The sweep's cells as a frame, and what its columns mean.
+
+    Columns of ``frame``: uid, task, recipe, config, seed (text), one per grid axis (text), is_baseline, named (no
+    overrides), status (ok, diverged, stopped, failed, missing), metric, metric_initial, base_metric, base_initial,
+    gap, lost, why (why there is no gap), bits (of the widest operand), overhead and
+    relative_time (``dse.cost``), seconds and the record's provenance; ``metrics.NAME`` for every held-out
+    metric; metric_bf16, the primary metric with the trained weights in BF16 arithmetic, and gap_bf16, its gap to the
+    baseline's; ``gap[NAME]`` and ``lost[NAME]`` for every further baseline; stopped_rung, stopped_at (step) and
+    stopped_metric of trials that successive halving stopped, whose metric and gap are unknown.
+    ``gap`` = metric - base_metric in the metric's unit; ``lost`` = gap / (base_initial - base_metric).
+    ``cells``: uid -> its cell in the sweep; ``others``: names of the baselines beside the first.
+    """
+
+    frame: pd.DataFrame
+    axes: dict[str, list[str]]  # grid axis -> its values as text, in the order of the YAML
+    tasks: list[str]
+    recipes: list[str]  # the baseline's first
+    baseline: str
+    metric: dict[str, str]  # task -> name of its primary metric
+    records: dict[str, Record]
+    cells: dict[str, Cell]
+    others: list[str] = field(default_factory=list)
+
+
+def tabulate(sweep: Sweep, records: Iterable[Record]) -> Table:
+    """Joins cells with their records and those with their baselines' records; nothing is dropped.
+
+    To a sweep without halving a stopped trial has not run.
+    """
+    import pandas as pd
+
+    wanted = {uid for cell in sweep.cells for uid in (cell.uid, cell.baseline_uid, *cell.baselines.values())}
+    others = list(dict.fromkeys(name for cell in sweep.cells for name in list(cell.baselines)[1:]))
+    known: dict[str, Record] = {}
+    for record in records:
+        if record.status == STOPPED and not sweep.search.halving:
+            continue
+        if record.uid in wanted and not (record.uid in known and known[record.uid].status == OK != record.status):
+            known[record.uid] = record
+    grid = [axis for axis in sweep.axes if axis not in _LABELS]
+    rows = [_row(cell, known, grid) | _further(cell, known, others) for cell in sweep.cells]
+    frame = pd.DataFrame(rows, columns=None if rows else ["uid", *_LABELS])
+    baselines = [str(cell.labels["recipe"]) for cell in sweep.cells if cell.is_baseline]
+    return Table(
+        frame=frame,
+        axes={axis: _values(sweep, axis) for axis in grid},
+        tasks=_values(sweep, "task"),
+        recipes=list(dict.fromkeys(baselines + _values(sweep, "recipe"))),
+        baseline=baselines[0] if baselines else "",
+        metric={text(cell.labels["task"]): cell.trial.task.metric for cell in sweep.cells},
+        records={uid: known[uid] for uid in dict.fromkeys(cell.uid for cell in sweep.cells) if uid in known},
+        cells={cell.uid: cell for cell in sweep.cells},
+        others=others,
+    )
+
+
+def dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as dicts by column name."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def text(label: Label) -> str:
+    """A label as it is shown and grouped by; empty where an axis does not apply."""
+    from dse.sweep.language.labels import text_of
+
+    return "" if label is None else text_of(label)
+
+
+@dataclass(frozen=True)
+class _Cost:
+    overhead: float
+    relative_time: float
+    bits: int  # the widest of the six GEMM operands: 4 for FP4 throughout, 16 for BF16, 32 for what is not quantized
+
+
+@cache
+def _cost(recipe: Recipe) -> _Cost:
+    from dse.cost import overhead, relative_time
+    from dse.cost.overhead import operand_bits
+    from dse.numerics.recipe import POINTS
+
+    bits = max(operand_bits(recipe.quantizer(point)) for point in POINTS)
+    return _Cost(overhead(recipe), relative_time(recipe), bits)
+
+
+def _values(sweep: Sweep, axis: str) -> list[str]:
+    """The labels on an axis that some cell bears, as text, in the order of the YAML."""
+    borne = {text(labels.get(axis)) for cell in sweep.cells for labels in (cell.labels, *cell.also)}
+    return [value for value in dict.fromkeys(text(label) for label in sweep.axes.get(axis, ())) if value in borne]
+
+
+def _row(cell: Cell, known: dict[str, Record], grid: list[str]) -> dict[str, Any]:
+    own, base = known.get(cell.uid), known.get(cell.baseline_uid)
+    gap, lost, why = _compare(own, base)
+    recipe, cost = text(cell.labels["recipe"]), _cost(cell.trial.recipe)
+    return {
+        "uid": cell.uid,
+        **{name: text(cell.labels[name]) for name in _LABELS},
+        "config": cell.config,
+        **{axis: text(cell.labels.get(axis)) for axis in grid},
+        "is_baseline": cell.is_baseline,
+        "named": cell.config == recipe,
+        "status": own.status if own else MISSING,
+        "metric": _float(own.metric if own else None),
+        "metric_initial": _float(own.metric_initial if own else None),
+        "baseline_uid": cell.baseline_uid,
+        "base_metric": _float(base.metric if base else None),
+        "base_initial": _float(base.metric_initial if base else None),
+        "gap": gap,
+        "lost": lost,
+        "why": why,
+        "bits": cost.bits,
+        "overhead": cost.overhead,
+        "relative_time": cost.relative_time,
+        "mixed": bool(own and base and _apart(own, base)),
+        **({f"metrics.{k}": _float(v) for k, v in own.metrics.items()} if own and own.status == OK else {}),
+        **_in_bf16(cell, own, base),
+        **_stop(own),
+        "diverged_at": _float(own.diverged_at if own else None),
+        "diverged_where": (own.diverged_where or "") if own else "",
+        "seconds": own.seconds if own else math.nan,
+        "started": own.started if own else "",
+        "device": own.device if own else "",
+        "host": own.host if own else "",
+        "data": own.data if own else "",
+    }
+
+
+def _apart(own: Record, base: Record) -> bool:
+    """Whether two trials ran on different devices or versions, or (where both tell) on processors of other bits."""
+    bits = [record.pack.get("processor", {}).get("bits") for record in (own, base)]
+    return (own.device, own.versions) != (base.device, base.versions) or (all(bits) and bits[0] != bits[1])
+
+
+def _further(cell: Cell, known: dict[str, Record], others: list[str]) -> dict[str, float]:
+    """Gaps to the baselines beside the first; unknown to those that are not the cell's."""
+    found: dict[str, float] = {}
+    for name in others:
+        gap, lost, _ = _compare(known.get(cell.uid), known.get(cell.baselines.get(name, "")))
+        found |= {f"gap[{name}]": gap, f"lost[{name}]": lost}
+    return found
+
+
+def _in_bf16(cell: Cell, own: Record | None, base: Record | None) -> dict[str, float]:
+    """Unknown of trials that have no final metric, or were recorded before it was taken."""
+    primary = cell.trial.task.metric
+    mine, theirs = (_float(r.metrics_bf16.get(primary)) if r and r.status == OK else math.nan for r in (own, base))
+    known = own is not None and base is not None and own.data == base.data
+    return {"metric_bf16": mine, "gap_bf16": mine - theirs if known else math.nan}
+
+
+def _stop(own: Record | None) -> dict[str, float]:
+    at = own.stopped if own and own.status == STOPPED else {}
+    names = {"stopped_rung": "rung", "stopped_at": "step", "stopped_metric": "metric"}
+    return {column: _float(at.get(key)) for column, key in names.items()}
+
+
+def _compare(own: Record | None, base: Record | None) -> tuple[float, float, str]:
+    """(gap, lost, why one of them is unknown)."""
+    if own is None:
+        return math.nan, math.nan, "not run yet"
+    if own.status in (DIVERGED, FAILED, STOPPED) or own.metric is None:
+        return math.nan, math.nan, own.status if own.status != OK else "no finite metric"
+    if base is None:
+        return math.nan, math.nan, "baseline not run yet"
+    if base.status != OK or base.metric is None:
+        return math.nan, math.nan, f"baseline {base.status if base.status != OK else 'has no finite metric'}"
+    if own.data != base.data:
+        return math.nan, math.nan, "baseline saw other data"
+    gap = own.metric - base.metric
+    improvement = _float(base.metric_initial) - base.metric
+    if not improvement > 0:
+        return gap, math.nan, "baseline did not improve"
+    return gap, gap / improvement, ""
+
+
+def _float(value: float | None) -> float:
+    return math.nan if value is None or not math.isfinite(value) else float(value)

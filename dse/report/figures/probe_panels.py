@@ -1,0 +1,194 @@
+"""Probe figures: small multiples of every quantity over the steps, and one trial's layers as heat maps."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from dse.report.figures.style import INK, MUTED, Style, data_uri, new_figure, theme
+from dse.report.probed.probe_frame import MEASURES, Measure, select, worst_layer
+from dse.report.probed.scene import Scene, Subject
+from dse.report.probed.subjects import BASELINE
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLUMNS = 4
+_LAYERS = 24
+"""Layers in a heat map; where there are more, those that were worst."""
+_SMALLEST = -127
+"""E8M0's lowest code, which blocks of zeros have."""
+_RARE = 1.0
+"""Percent of the blocks that a scale code has at some look, to be shown."""
+_MAP = "YlOrRd"
+_ERRORS = (("wgrad", "error"), ("dgrad.lhs", "error"))
+
+
+def multiples(scene: Scene, look: dict[str, Style]) -> str | None:
+    """A panel per quantity: each trial's median layer, and the layer that is worst at its last look."""
+    shown = [m for m in MEASURES if any(len(select(one.looks, m)) > 1 for one in scene.subjects)]
+    if not shown:
+        return None
+    rows = math.ceil((len(shown) + 1) / _COLUMNS)  # the last place is the legend's
+    with theme():
+        figure = new_figure(2.15 * rows + 0.2)
+        places = list(figure.subplots(rows, _COLUMNS, squeeze=False).flat)
+        for axes, measure in zip(places, shown, strict=False):
+            _panel(axes, scene, measure, look)
+        for axes in places[len(shown) :]:
+            axes.set_axis_off()
+        for axes in places[max(0, len(shown) - _COLUMNS) : len(shown)]:
+            axes.set_xlabel("step")
+        _legend(places[len(shown)], scene, look)
+        return data_uri(figure)
+
+
+def layers(scene: Scene) -> str | None:
+    """The suspect's layers over the steps: errors of dW and of G, and the scale codes of G in its worst layer."""
+    suspect = scene.suspect
+    maps = [(m, v) for m in MEASURES if (m.point, m.quantity) in _ERRORS and len(v := select(suspect.looks, m))]
+    maps.sort(key=lambda pair: _ERRORS.index((pair[0].point, pair[0].quantity)))
+    if not maps:
+        return None
+    codes = _codes(suspect)
+    height = 1.2 + 0.19 * min(_LAYERS, max(values.shape[1] for _, values in maps))
+    with theme():
+        figure = new_figure(max(2.7, height))
+        panels = list(figure.subplots(1, len(maps) + bool(codes), squeeze=False).flat)
+        for axes, (measure, values) in zip(panels, maps, strict=False):
+            _heat(figure, axes, _worst(values, measure), measure.title)
+        first, *others = [[text.get_text() for text in axes.get_yticklabels()] for axes in panels[: len(maps)]]
+        for axes in panels[1 : len(maps)]:
+            if others[0] == first:
+                axes.set_yticklabels([])
+        if codes:
+            _histogram(figure, panels[-1], *codes)
+        for axes in panels:
+            axes.set_xlabel("step")
+            if suspect.ended is not None:
+                axes.axvline(suspect.ended, color=INK, lw=1, ls=":")
+        return data_uri(figure)
+
+
+def _panel(axes: Axes, scene: Scene, measure: Measure, look: dict[str, Style]) -> None:
+    scale = 100.0 if measure.share else 1.0
+    axes.set_title(measure.title, fontsize=9.3)
+    suspect = ""
+    for number, subject in enumerate(reversed(scene.subjects)):  # the suspect above the others
+        values = select(subject.looks, measure) * scale
+        if values.empty or (subject.role == BASELINE and measure.quantity == "changed"):  # codes of 16 bits all do
+            continue
+        style, dash = look[subject.recipe], _dash(scene, subject)
+        middle = values.median(axis=1)
+        axes.plot(middle.index, middle, color=style.color, lw=1.7, ls=dash, zorder=3 + number)
+        worst = worst_layer(values / scale, measure)
+        if worst is not None and subject.role != BASELINE:
+            own = values[worst].dropna()
+            axes.plot(own.index, own, color=style.color, lw=0.9, ls=":", zorder=3 + number)
+            if subject is scene.suspect:
+                suspect = worst
+        if subject.ended is not None:
+            end = values[worst].dropna() if worst is not None else middle
+            for line in (middle, end):
+                axes.plot(line.index[-1], line.iloc[-1], "X", color=style.color, ms=6.5, mec="white", zorder=9)
+    axes.margins(x=0.02, y=0.08)
+    low, high = axes.get_ylim()
+    if measure.good == 1.0:
+        axes.axhline(1, color=MUTED, lw=0.8, zorder=1)
+    elif low <= 0 <= high:
+        axes.axhline(0, color=MUTED, lw=0.8, zorder=1)
+    if suspect:
+        axes.text(
+            0.98, 0.97, suspect, transform=axes.transAxes, ha="right", va="top", fontsize=7.8, zorder=10,
+            color=look[scene.suspect.recipe].color, bbox={"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 1},
+        )  # fmt: skip
+        axes.set_ylim(low, high + 0.14 * (high - low))
+
+
+def _legend(axes: Axes, scene: Scene, look: dict[str, Style]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles: list[Any] = []
+    for subject in scene.subjects:
+        marker: Any = {"marker": "X", "ms": 7, "mec": "white"} if subject.ended is not None else {}
+        label = f"{_short(subject.config)}: {subject.role}, seed {subject.seed}"
+        style: Any = {"color": look[subject.recipe].color, "lw": 2.2, "ls": _dash(scene, subject)}
+        handles.append(Line2D([], [], label=label, **style, **marker))
+    handles.append(Line2D([], [], color=MUTED, lw=1.7, label="solid: the median layer"))
+    handles.append(Line2D([], [], color=MUTED, lw=0.9, ls=":", label="dotted: the worst layer"))
+    axes.legend(handles=handles, loc="center left", fontsize=8.4, handlelength=1.6, borderaxespad=0)
+
+
+def _heat(figure: Figure, axes: Axes, values: pd.DataFrame, title: str) -> None:
+    """``values``: a row per step, a column per layer."""
+    axes.set_title(title, fontsize=9.3)
+    mesh = axes.pcolormesh(_edges(list(values.index)), range(values.shape[1] + 1), values.T, cmap=_MAP)
+    axes.set_yticks([i + 0.5 for i in range(values.shape[1])], list(values.columns), fontsize=7.8)
+    axes.tick_params(axis="y", length=0)
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    figure.colorbar(mesh, ax=axes, pad=0.02, aspect=28).outline.set_visible(False)
+
+
+def _histogram(figure: Figure, axes: Axes, layer: str, looks: dict[int, dict[int, float]], odd: float) -> None:
+    """Per step the share of blocks by log2 of their scale, in percent; ``odd``: the largest share that is left out."""
+    import numpy as np
+
+    steps = sorted(looks)
+    seen = [power for one in looks.values() for power in one]
+    powers = range(min(seen), max(seen) + 1)
+    shares = np.array([[looks[step].get(power, math.nan) for step in steps] for power in powers])
+    axes.set_title(f"scales of G in {layer}", fontsize=9.3)
+    mesh = axes.pcolormesh(_edges(steps), [p - 0.5 for p in (*powers, powers[-1] + 1)], shares, cmap="Blues", vmin=0)
+    axes.set_ylabel("log2 of the block scale")
+    axes.grid(visible=False)
+    figure.colorbar(mesh, ax=axes, pad=0.02, aspect=28, label="% of blocks").outline.set_visible(False)
+    if odd >= 0.5:
+        text = f"not shown: up to {odd:.0f} % of blocks (rare codes, zeros)"
+        axes.text(0.02, 0.02, text, transform=axes.transAxes, fontsize=7.8, color=MUTED)
+
+
+def _codes(suspect: Subject) -> tuple[str, dict[int, dict[int, float]], float] | None:
+    """The layer whose G has the largest error at the last look; its scales in percent by step and power of two."""
+    measure = next(m for m in MEASURES if (m.point, m.quantity) == ("dgrad.lhs", "error"))
+    layer = worst_layer(select(suspect.looks, measure), measure)
+    found: dict[int, dict[int, float]] = {}
+    odd = 0.0
+    for (step, name, point), counts in suspect.histograms.items():
+        if name == layer and point == measure.point and counts:
+            total = sum(counts.values())
+            powers = {int(k): 100 * n / total for k, n in counts.items() if k.lstrip("-").isdigit()}
+            powers = {power: share for power, share in powers.items() if power > _SMALLEST}
+            if powers:
+                found[step] = powers
+            odd = max(odd, 100 - sum(powers.values()))
+    common = {power for powers in found.values() for power, share in powers.items() if share >= _RARE}
+    found = {step: {p: share for p, share in powers.items() if p in common} for step, powers in found.items()}
+    odd = max([odd, *(100 - sum(powers.values()) for powers in found.values())])
+    return (layer, found, odd) if layer and common else None
+
+
+def _worst(values: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+    """At most _LAYERS layers, the worst ones, in the order of the model."""
+    if values.shape[1] <= _LAYERS:
+        return values
+    kept = set((values - measure.good).abs().max().nlargest(_LAYERS).index)
+    return values[[name for name in values if name in kept]]
+
+
+def _edges(steps: list[int]) -> list[float]:
+    """Borders between looks; each look lasts to the next one."""
+    width = steps[-1] - steps[-2] if len(steps) > 1 else 1
+    return [*steps, steps[-1] + width]
+
+
+def _dash(scene: Scene, subject: Subject) -> Any:
+    """Configurations of one recipe share a color: later ones are dashed."""
+    same = [one for one in scene.subjects if one.recipe == subject.recipe]
+    return "-" if same[0] is subject else (0, (4, 1.5))
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 34 else f"{name[:33]}…"

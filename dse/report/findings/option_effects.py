@@ -1,0 +1,37 @@
+"""Which options make a difference."""
+
+from __future__ import annotations
+
+import math
+
+from dse.report.analysis.configs import ALL
+from dse.report.analysis.effects import OPTION, Effect
+from dse.report.findings.finding import Finding
+from dse.report.format import SPACE, interval, p_value, plural
+
+
+def options(found: list[Effect]) -> Finding | None:
+    """The largest effects over all tasks that stand after Holm's correction, or that there are none."""
+    tried = [e for e in found if e.kind == OPTION and e.scope == ALL and not e.recipe and math.isfinite(e.lost.mean)]
+    if not tried:
+        return None
+    sure = sorted((e for e in tried if e.p_holm < 0.05), key=lambda e: -abs(e.lost.mean))
+    if not sure:
+        largest = max(tried, key=lambda e: abs(e.lost.mean))
+        none = f"None of {plural(len(tried), 'option value')} makes a difference beyond noise"
+        return Finding("Options", f"{none}. The largest: {_effect(largest)}.")
+    rest = [_effect(e) + "." for e in sure[1:4]]
+    more = len(tried) - len(sure)
+    if more:
+        rest.append(f"{plural(more, 'other option value')}: not separated from zero.")
+    return Finding("Strongest option", _effect(sure[0]) + ".", rest)
+
+
+def _effect(e: Effect) -> str:
+    p = f", Holm{SPACE}{p_value(e.p_holm)}" if math.isfinite(e.p_holm) else ", no interval"
+    by = interval(e.lost.mean, e.lost.half, scale=100, limit=2, sign=True)
+    verb = "changes the improvement lost by"
+    return (
+        f"{e.axis} = {e.value} instead of {e.reference} {verb} {by} points "
+        f"({'better' if e.lost.mean < 0 else 'worse'}; {e.better:,} of {plural(e.pairs, 'pair')} better{p})"
+    )

@@ -1,0 +1,52 @@
+"""Where a report goes: `NAME.html` and `NAME/`, or beside them where another sweep of that name has its own there."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dse.results.identity import digest, resolved, slug
+
+if TYPE_CHECKING:
+    from dse.sweep import Sweep
+
+_MARK = re.compile(r'<meta name="sweep" content="([0-9a-f]{16}) ([0-9a-f]{16})">')
+_HEAD = 4096  # characters of a page within which its mark is
+
+
+def place(sweep: Sweep, folder: Path) -> str:
+    """The name of a sweep's page, without its ending; it replaces an earlier one of the same file, or text, alone."""
+    name = page_name(sweep.name)
+    return name if _is_free(folder / f"{name}.html", sweep) else f"{name}-{digest(sweep)}"
+
+
+def page_name(name: str) -> str:
+    """A sweep's name as a file name.
+
+    >>> page_name("my sweep/α <1>")
+    'my-sweep-α-1'
+    """
+    return slug(re.sub(r"[^\w.]+", "-", name).strip("-.") or "sweep")
+
+
+def mark(sweep: Sweep) -> str:
+    """What a page says of the sweep that it is of: hashes of its file's path and text."""
+    return f"{_hash(resolved(sweep.path))} {_hash(sweep.text)}"
+
+
+def _is_free(path: Path, sweep: Sweep) -> bool:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            found = _MARK.search(file.read(_HEAD))
+    except OSError:
+        return True
+    return found is None or bool({*found.groups()} & {*mark(sweep).split()})
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+__all__ = ["mark", "page_name", "place"]

@@ -1,0 +1,101 @@
+"""Probe rows as a long frame, and what its quantities are called."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dse.report.probed.scene import Scene
+
+COLUMNS = ["step", "layer", "point", "quantity", "value"]
+
+Histograms = dict[tuple[int, str, str], dict[str, int]]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A quantity at a point: its name in a sentence, a figure's title, whether it is a share, what a good value is.
+
+    ``good``: 'worse' is farther from it.
+    """
+
+    point: str
+    quantity: str
+    name: str
+    title: str
+    share: bool = False
+    good: float = 0.0
+
+
+MEASURES = (
+    Measure("fprop.lhs", "error", "the relative error of X", "relative error of X"),
+    Measure("fprop.rhs", "error", "the relative error of W", "relative error of W"),
+    Measure("dgrad.lhs", "error", "the relative error of G", "relative error of G"),
+    Measure("wgrad", "error", "the relative error of dW", "relative error of dW"),
+    Measure("dgrad.lhs", "flushed", "the share of G that is flushed to zero", "G: flushed to zero, %", share=True),
+    Measure("fprop.lhs", "saturated", "the share of X that saturates", "X: saturated, %", share=True),
+    Measure("wgrad", "cosine", "the cosine of dW to the exact one", "dW: cosine to the exact one", good=1.0),
+    Measure("wgrad", "shrink", "the bias of dW along itself", "dW: bias along itself, %", share=True),
+    Measure("wgrad", "bias", "the bias of the elements of dW", "dW: mean bias, % of mean |dW|", share=True),
+    Measure(
+        "fprop.rhs", "changed", "the share of W's codes that changed", "W: codes changed since last look, %", share=True
+    ),
+)
+"""What is drawn, in the order of the panels."""
+
+
+def look_frame(rows: Iterable[Sequence[Any]]) -> tuple[pd.DataFrame, Histograms]:
+    """The numbers of probe rows (``dse.probes.Row``) as COLUMNS, and their scale histograms.
+
+    Where nothing was there to be quantized (before the first step the gradients of many layers are zero, and the error
+    has no value) no share means anything.
+    """
+    import pandas as pd
+
+    table: list[list[Any]] = []
+    histograms: Histograms = {}
+    for step, layer, point, values in rows:
+        empty = "error" in values and values["error"] is None
+        for name, value in values.items():
+            if name == "scales":
+                histograms[int(step), layer, point] = value
+            else:
+                unknown = value is None or (empty and name != "changed")
+                table.append([int(step), layer, point, name, math.nan if unknown else float(value)])
+    return pd.DataFrame(table, columns=COLUMNS), histograms
+
+
+def inside_frame(found: Iterable[Scene]) -> pd.DataFrame:
+    """All that is drawn of the shown trials' looks, but for the histograms."""
+    import pandas as pd
+
+    drawn = {(m.point, m.quantity) for m in MEASURES}
+    parts = [
+        one.looks[[pair in drawn for pair in zip(one.looks["point"], one.looks["quantity"], strict=True)]].assign(
+            task=scene.task, role=one.role, config=one.config, recipe=one.recipe, seed=one.seed
+        )
+        for scene in found
+        for one in scene.subjects
+    ]
+    names = ["task", "role", "config", "recipe", "seed", *COLUMNS]
+    return pd.concat(parts)[names] if parts else pd.DataFrame(columns=names)
+
+
+def select(looks: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+    """The values of one measure, a row per step and a column per layer in the order of the model; finite ones only."""
+    mine = looks[(looks["point"] == measure.point) & (looks["quantity"] == measure.quantity) & looks["value"].notna()]
+    order = list(dict.fromkeys(mine["layer"]))
+    return mine.pivot_table(index="step", columns="layer", values="value", sort=False)[order].sort_index()
+
+
+def worst_layer(values: pd.DataFrame, measure: Measure) -> str | None:
+    """The layer that is farthest from the good value at the last look."""
+    if values.empty:
+        return None
+    last = (values.iloc[-1] - measure.good).abs().dropna()
+    return str(last.idxmax()) if len(last) else None

@@ -1,0 +1,107 @@
+"""Which trials are looked into: those that diverged, the worst and the best against the baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dse.report.analysis.tidy import Table, dicts
+from dse.report.probed.probe_frame import look_frame
+from dse.report.probed.scene import Scene, Subject
+from dse.results.record import DIVERGED, OK
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dse.results.record import Record
+
+TASKS = 6
+"""Tasks at most: each has two figures."""
+_DIVERGED = 2
+"""Diverged trials a task."""
+BASELINE, BEST, WORST = "baseline", "best", "worst"
+
+Cell = dict[str, Any]
+"""A row of the table."""
+
+
+def scenes(table: Table, configs: pd.DataFrame, results: Path | None) -> list[Scene]:
+    """One per task where a trial that diverged, or the worst one, was looked into; at most TASKS."""
+    wanted = {task: _choose(table, configs, task) for task in table.tasks}
+    probed = _probed(table, {cell["uid"] for chosen in wanted.values() for _, cell in chosen}, results)
+    found = []
+    for task, chosen in wanted.items():
+        subjects = [_subject(table, role, cell, probed[cell["uid"]]) for role, cell in chosen if cell["uid"] in probed]
+        if any(one.role not in (BASELINE, BEST) for one in subjects):
+            found.append(Scene(task, subjects))
+    return found[:TASKS]
+
+
+def _choose(table: Table, configs: pd.DataFrame, task: str) -> list[tuple[str, Cell]]:
+    """(role, cell) in the order of interest; the best and the baseline are of the suspect's seed and training settings
+    where there is one."""
+    cells = dicts(table.frame[table.frame["task"] == task])
+    chosen = [(DIVERGED, cell) for cell in _diverged(cells)]
+    rows = configs[(configs["task"] == task) & configs["gap_mean"].notna() & ~configs["is_baseline"]]
+    ranked = [str(name) for name in rows.sort_values("gap_mean")["config"]]
+    ranked = [name for name in ranked if name not in {cell["config"] for _, cell in chosen}]
+    seeds = [cell["seed"] for _, cell in chosen] + [cell["seed"] for cell in cells]
+    if len(ranked) > 1:
+        chosen += _first(WORST, cells, ranked[-1:], seeds)
+        ranked = ranked[:-1]
+    base = chosen[0][1]["baseline_uid"] if chosen else ""
+    beside = [cell for cell in cells if cell["baseline_uid"] == base]
+    chosen += _first(BEST, beside, ranked, seeds) or _first(BEST, cells, ranked, seeds)
+    shown = {cell["uid"] for _, cell in chosen}
+    return chosen + [(BASELINE, cell) for cell in cells if cell["uid"] == base and base not in shown][:1]
+
+
+def _diverged(cells: Sequence[Cell]) -> list[Cell]:
+    """The first ones, of a configuration the earliest; unquantized ones after the others."""
+    gone = [cell for cell in cells if cell["status"] == DIVERGED]
+    gone.sort(key=lambda cell: (cell["is_baseline"], _last(cell["diverged_at"]), cell["config"]))
+    first: dict[str, Cell] = {}
+    for cell in gone:
+        first.setdefault(cell["config"], cell)
+    return list(first.values())[:_DIVERGED]
+
+
+def _first(role: str, cells: Sequence[Cell], names: Sequence[str], seeds: Sequence[str]) -> list[tuple[str, Cell]]:
+    """The first configuration, and of it the first seed, that came to its end."""
+    by = {(cell["config"], cell["seed"]): cell for cell in cells if cell["status"] == OK}
+    return [(role, by[name, seed]) for name in names for seed in seeds if (name, seed) in by][:1]
+
+
+def _probed(table: Table, uids: set[str], results: Path | None) -> dict[str, Record]:
+    """The records with looks among some; read from the results where the table has none of them."""
+    known = {uid: table.records[uid] for uid in uids if uid in table.records}
+    if results is not None and not any(record.probes for record in known.values()):
+        from dse.results.store import Store
+
+        known = {record.uid: record for record in Store(results).records(known.keys(), without=("curve", "samples"))}
+    return {uid: record for uid, record in known.items() if record.probes}
+
+
+def _subject(table: Table, role: str, cell: Cell, record: Record) -> Subject:
+    looks, histograms = look_frame(record.probes)
+    names = (cell["config"], cell["recipe"], cell["seed"], cell["gap"])
+    where = record.diverged_where or ""
+    return Subject(role, *names, record.diverged_at, where, _besides(table, cell), looks, histograms)
+
+
+def _besides(table: Table, cell: Cell) -> str:
+    """What became of the baseline, which tells whether quantization had a part in it."""
+    base = table.records.get(cell["baseline_uid"])
+    if cell["is_baseline"]:
+        return "It is the baseline: these settings diverge without quantization."
+    if base is None or base.status not in (OK, DIVERGED):
+        return ""
+    if base.status == OK:
+        return f"The {table.baseline} trial of the same seed and settings did not diverge."
+    return f"So did the {table.baseline} trial of the same seed and settings, at step {base.diverged_at:,}."
+
+
+def _last(value: float) -> float:
+    return math.inf if math.isnan(value) else value

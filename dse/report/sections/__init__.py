@@ -1,0 +1,1 @@
+"""Rows of a report's sections: what its tables and lists say."""

@@ -1,0 +1,99 @@
+"""A parcel: a sweep's trials in one file, for a machine that has torch and nothing else to read the sweep with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dse.errors import UserError
+from dse.tasks.own import find, is_path
+from dse.trial import Trial
+
+if TYPE_CHECKING:
+    from dse.sweep import Sweep
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Item:
+    """What executors read of a sweep's cell."""
+
+    trial: Trial
+    config: str
+    baseline_uid: str
+
+    @property
+    def uid(self) -> str:
+        return self.trial.uid
+
+
+@dataclass(frozen=True)
+class Job:
+    """The trials of one task of one sweep, seed after seed, so that an interrupted job has whole seeds.
+
+    ``name``: the sweep's name and the task's label.
+    """
+
+    name: str
+    items: tuple[Item, ...]
+
+
+def jobs_of(sweep: Sweep, done: Iterable[str] = ()) -> list[Job]:
+    """One per task, in the order of the file, without trials that are ``done`` (uids)."""
+    known = frozenset(done)
+    groups: dict[str, list[Item]] = {}
+    for cell in sweep.cells:
+        if cell.uid not in known:
+            groups.setdefault(str(cell.labels["task"]), []).append(Item(cell.trial, cell.config, cell.baseline_uid))
+    return [
+        Job(f"{sweep.name}: {task}", tuple(sorted(items, key=lambda item: item.trial.seed)))
+        for task, items in groups.items()
+    ]
+
+
+def write_parcel(jobs: Iterable[Job], path: Path) -> None:
+    """Raises UserError when the file cannot be written."""
+    content = {"parcel": VERSION, "jobs": [{"name": job.name, "items": [_plain(i) for i in job.items]} for job in jobs]}
+    try:
+        path.write_text(json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def read_parcel(path: Path) -> list[Job]:
+    """The jobs of a file. Raises UserError for a file that is none, or whose trials mean something else here."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content["parcel"]
+        jobs = [(str(job["name"]), list(job["items"])) for job in content["jobs"]]
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is no parcel; python -m dse.run.away plan SWEEP --out FILE makes one") from None
+    if version != VERSION:
+        raise UserError(f"{path} is a parcel of version {version}, this program reads version {VERSION}")
+    return [Job(name, tuple(_item(item, path) for item in items)) for name, items in jobs]
+
+
+def _plain(item: Item) -> dict[str, Any]:
+    trial = item.trial
+    own = {"uid": trial.uid, "recipe": trial.recipe.name, "config": item.config, "baseline_uid": item.baseline_uid}
+    return own | {"spec": trial.spec}
+
+
+def _item(data: Mapping[str, Any], path: Path) -> Item:
+    if is_path(name := data["spec"]["task"]):  # a parcel was made from sweeps to be run: it is code, as they are
+        find(name)
+    trial = Trial.from_spec(data["spec"], data["recipe"])
+    if trial.uid != data["uid"]:
+        raise UserError(
+            f"{path}: trial {data['uid']} is {trial.uid} here: the parcel is of another version; plan it anew"
+        )
+    return Item(trial, data["config"], data["baseline_uid"])
+
+
+__all__ = ["VERSION", "Item", "Job", "jobs_of", "read_parcel", "write_parcel"]

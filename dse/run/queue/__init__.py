@@ -1,0 +1,1 @@
+"""Queues of trials that wait to be trained."""

@@ -1,0 +1,144 @@
+"""Halving over a whole sweep: which trials may run how far, from the results at the rungs alone.
+
+The trials of one signature (task, model, data, steps, batch) are compared with each other, in however many packs, on
+however many workers and by however many drivers they run. Nobody passes a rung before all have got there, so who goes
+on is a function of the sweep and of the metrics at the rungs, also after an interruption or a change of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from dse.pack.grouping import signature
+from dse.results.record import BY, OK, STOPPED, Record
+from dse.train.halving import Leg, Rule
+
+if TYPE_CHECKING:
+    from dse.sweep import Cell
+
+
+class _Mark(NamedTuple):
+    """What is kept of a record. ``metrics``: rung's step -> held-out metric; ``ended``: it will not run any further;
+    ``step``: where it has stopped."""
+
+    metrics: dict[int, float | None]
+    ended: bool
+    status: str
+    step: int
+
+
+class Rungs:
+    """``cells`` that are compared with each other; ``known``: the results that there are of them."""
+
+    def __init__(self, rule: Rule, cells: Iterable[Cell], known: Iterable[Record] = ()) -> None:
+        groups: dict[str, dict[str, Cell]] = {}
+        for cell in cells:
+            groups.setdefault(signature(cell.trial), {})[cell.uid] = cell
+        self._groups = [_Group(rule, list(group.values())) for group in groups.values()]
+        self._home = {cell.uid: group for group in self._groups for cell in group.alive}
+        self._fresh: dict[str, Leg] = {}
+        self._advance(self._groups, known)
+
+    def hear(self, records: Iterable[Record]) -> bool:
+        """Results of any trials; whether a rung was passed, and others may have ended with it."""
+        return self._advance([], records)
+
+    def fresh(self) -> dict[str, Leg]:
+        """uid -> how far it may run, of those that have been allowed to since the last call."""
+        fresh, self._fresh = self._fresh, {}
+        return fresh
+
+    def leg(self, uid: str) -> Leg | None:
+        """How far a trial may run now; None when it may not."""
+        return self._home[uid].legs.get(uid) if uid in self._home else None
+
+    def is_open(self, uid: str) -> bool:
+        """Whether a trial has no final result: it may run, or waits at a rung for others."""
+        return uid in self._home and uid in self._home[uid].open
+
+    @property
+    def legs(self) -> dict[str, Leg]:
+        """``leg`` of all that may run."""
+        return {uid: leg for group in self._groups for uid, leg in group.legs.items()}
+
+    @property
+    def open(self) -> frozenset[str]:
+        """All that are open."""
+        return frozenset().union(*(group.open for group in self._groups))
+
+    def _advance(self, groups: Iterable[_Group], records: Iterable[Record]) -> bool:
+        """Notes the records, then lets those groups advance of which everybody has arrived, and these ``groups``."""
+        touched = dict.fromkeys(groups)
+        for record in records:
+            if (group := self._home.get(record.uid)) is not None:
+                group.note(record)
+                if not group.legs:
+                    touched[group] = None
+        for group in touched:
+            group.advance()
+            self._fresh |= group.legs
+        return bool(touched)
+
+
+class _Group:
+    """Trials of one signature. ``alive``: who has passed the last rung that was decided; ``legs``: uid -> how far it
+    may run now; ``open``: the uids without a final result."""
+
+    def __init__(self, rule: Rule, cells: Sequence[Cell]) -> None:
+        self._rule, self.alive = rule, list(cells)
+        self._steps = rule.at(cells[0].trial.training.steps)
+        self._ahead = sorted(self._steps.items())
+        self._marks: dict[str, _Mark] = {}
+        self.legs: dict[str, Leg] = {}
+        self.open: set[str] = set()
+
+    def note(self, record: Record) -> None:
+        """A result; one that got less far than what is known of its trial says nothing new."""
+        uid = record.uid
+        found = {step: metric for at, metric in record.evals if (step := int(at or 0)) in self._steps}
+        ended = record.status != STOPPED or BY in record.stopped
+        before = self._marks.get(uid)
+        if not ended and before is not None and len(before.metrics) > len(found):
+            return
+        self._marks[uid] = _Mark(found, ended, record.status, record.stopped.get("step", 0))
+        if ended or (self._ahead and self._was_at(uid, self._ahead[0][0])):
+            self.legs.pop(uid, None)
+        if ended:
+            self.open.discard(uid)
+
+    def advance(self) -> None:
+        """Passes the rungs where all have been; what is decided there stays."""
+        while self._ahead:
+            step, rung = self._ahead[0]
+            late = [cell.uid for cell in self.alive if not self._was_at(cell.uid, step)]
+            if late:
+                self.legs = dict.fromkeys(late, Leg(rung, len(late) if len(late) == len(self.alive) else 0))
+                self.open = self._running()
+                return
+            self.alive = self._go_on(step)
+            del self._ahead[0]
+        self.open = self._running()
+        self.legs = {cell.uid: Leg() for cell in self.alive if cell.uid in self.open}
+
+    def _go_on(self, step: int) -> list[Cell]:
+        """Those that pass a rung. A trial that went further without being evaluated there is not compared: it ran, or
+        was stopped, for a file with other rungs, and stays as it is."""
+        marks = [self._marks[cell.uid] for cell in self.alive]
+        compared = [
+            (cell, mark.metrics.get(step))
+            for cell, mark in zip(self.alive, marks, strict=True)
+            if mark.metrics.get(step) is not None or mark.status not in (OK, STOPPED)
+        ]
+        lost = {*self._rule.losers([cell.trial for cell, _ in compared], [metric for _, metric in compared])}
+        return [cell for i, (cell, metric) in enumerate(compared) if i not in lost and metric is not None]
+
+    def _was_at(self, uid: str, step: int) -> bool:
+        mark = self._marks.get(uid)
+        return mark is not None and (mark.ended or step in mark.metrics or mark.step > step)
+
+    def _running(self) -> set[str]:
+        return {c.uid for c in self.alive if c.uid not in self._marks or not self._marks[c.uid].ended}
+
+
+__all__ = ["Rungs"]

@@ -1,0 +1,213 @@
+"""The loop of a search: it hears every result, and asks for the next batch of a task once it knows all of the last one.
+
+Results count in the order of asking, whatever the order of arriving: for a fixed seed the configurations are the same
+with any executor and any number of workers. While one task waits for its last results, the others fill the packs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from dse.results.identity import identity
+from dse.results.record import Record
+from dse.run.search import journal
+from dse.run.search.objectives import Mark, values
+from dse.run.search.samplers import first_batch
+from dse.run.search.study import Told, ask
+from dse.sweep import Cell, cell_at, with_cells
+
+if TYPE_CHECKING:
+    from dse.results.store import Store
+    from dse.sweep import Assignment, Search, Space, Sweep
+
+Key = tuple[tuple[str, object], ...]
+"""Of a configuration: see ``journal.key_of``."""
+
+
+def so_far(sweep: Sweep, results: Path) -> Sweep:
+    """The sweep with the cells that its search has asked for; any other sweep as it is."""
+    if not sweep.search.needs_results or sweep.space is None:
+        return sweep
+    return with_cells(sweep, _round(_journal(sweep, results).by_task.values()))
+
+
+def ahead(sweep: Sweep, store: Store) -> Sweep:
+    """The sweep with the cells that its search has asked for, and those it would ask for next. Nothing is written."""
+    if not sweep.search.needs_results:
+        return sweep
+    search = SearchLoop(sweep, store.folder, dry=True)
+    search.catch_up(lambda uids: store.records(uids, brief=True))
+    return search.sweep
+
+
+def progress(sweep: Sweep, results: Path) -> str:
+    """How far a search is, in words; nothing for other sweeps."""
+    if not sweep.search.needs_results:
+        return ""
+    done, total = _count(sweep, results)
+    trouble = _journal(sweep, results).trouble
+    return f"{done} of {total} configurations asked for so far" + (f" ({trouble})" if trouble else "")
+
+
+def all_asked(sweep: Sweep, results: Path) -> bool:
+    """Whether no further cells are to come."""
+    done, total = _count(sweep, results)
+    return done >= total
+
+
+def _count(sweep: Sweep, results: Path) -> tuple[int, int]:
+    if not sweep.search.needs_results or sweep.space is None:
+        return 0, 0
+    done = sum(map(len, _journal(sweep, results).by_task.values()))
+    return done, (sweep.search.trials or 0) * len(sweep.space.tasks)
+
+
+def _journal(sweep: Sweep, results: Path) -> journal.Asked:
+    assert sweep.space is not None
+    return journal.read(results, identity(sweep, results), sweep.space)
+
+
+class Asker(Protocol):
+    """When to ask for more configurations of a task, and for which."""
+
+    def count(self, done: int, waiting: int) -> int:
+        """How many to ask for now, after ``done`` of which ``waiting`` have no results yet."""
+        ...
+
+    def ask(
+        self, task: str, told: Sequence[Told], seen: Collection[Key], count: int, accept: Callable[[Assignment], bool]
+    ) -> list[Assignment]:
+        """See ``study.ask``."""
+        ...
+
+
+class Batches:
+    """A batch when all results of the last one are known, from a study made anew: a function of its arguments."""
+
+    def __init__(self, space: Space, search: Search) -> None:
+        self._space, self._search = space, search
+
+    def count(self, done: int, waiting: int) -> int:
+        return 0 if waiting else max(self._search.batch or 1, first_batch(self._search) - done)
+
+    def ask(
+        self, task: str, told: Sequence[Told], seen: Collection[Key], count: int, accept: Callable[[Assignment], bool]
+    ) -> list[Assignment]:
+        return ask(self._space, self._search, task, told, seen, count, accept)
+
+
+class SearchLoop:
+    """The search of a sweep whose configurations depend on results. ``sweep`` has the cells asked for so far;
+    ``trouble``: what is wrong with the file where they are written down.
+
+    ``dry``: nothing is written down. ``asker``: batches without it.
+    """
+
+    def __init__(self, sweep: Sweep, results: Path, dry: bool = False, asker: Asker | None = None) -> None:
+        assert sweep.space is not None
+        assert sweep.search.needs_results
+        self._space, self._settings = sweep.space, sweep.search
+        self._results, self._dry = results, dry
+        self._asker = asker or Batches(sweep.space, sweep.search)
+        self._marks: dict[str, Mark] = {}
+        self._cells: dict[tuple[tuple[str, object], ...], list[Cell]] = {}  # configuration -> its cells, one per seed
+        self._trials: dict[str, dict[str, None]] = {task: {} for task in self._space.tasks}  # first cells' uids
+        self._identity = identity(sweep, results)
+        found = journal.read(results, self._identity, self._space)
+        self._asked, self.trouble = found.by_task, found.trouble
+        self._over: set[str] = set()  # tasks for which nothing is left to ask
+        for task, assignments in self._asked.items():
+            self._trials[task].update(dict.fromkeys(map(self._uid, assignments)))
+        self.sweep = with_cells(sweep, _round(self._asked.values()))
+
+    @property
+    def asked(self) -> int:
+        """Configurations asked for so far, over all tasks."""
+        return sum(map(len, self._asked.values()))
+
+    @property
+    def open(self) -> bool:
+        """Whether anything may be asked for yet."""
+        return len(self._over) < len(self._asked)
+
+    def hear(self, records: Iterable[Record]) -> None:
+        """Results of any cells, baselines among them."""
+        self._marks.update((record.uid, Mark.of(record)) for record in records)
+
+    def catch_up(self, records: Callable[[set[str]], Iterable[Record]]) -> None:
+        """Asks until results are missing, or nothing is left to ask for; ``records`` are those that there are."""
+        new: Sequence[Cell] | None = self.sweep.cells
+        while new is not None:
+            self.hear(records({cell.uid for cell in new}))
+            new = self.more()
+
+    def more(self) -> Sequence[Cell] | None:
+        """Asks wherever all results are known; the cells that are new, in the order in which to run them. None where
+        results are waited for, or the search is over."""
+        before = {cell.uid for cell in self.sweep.cells}
+        grown = [task for task in self._asked if self._ask(task)]
+        if not grown:
+            return None
+        self.sweep = with_cells(self.sweep, _round(self._asked.values()))
+        return [cell for cell in self.sweep.cells if cell.uid not in before]
+
+    def told(self, task: str) -> list[Told]:
+        """The task's configurations whose results are known, in the order of asking."""
+        names = self._settings.objectives or ()
+        found = [(assignment, self._of(assignment)) for assignment in self._asked[task]]
+        return [
+            Told(a, values(cells, self._marks, names) if cells else None) for a, cells in found if self._known(cells)
+        ]
+
+    def _ask(self, task: str) -> bool:
+        """Whether anything new has been asked for on a task."""
+        if task in self._over:
+            return False
+        assignments = self._asked[task]
+        done, left = len(assignments), (self._settings.trials or 0) - len(assignments)
+        waiting = sum(not self._known(self._of(assignment)) for assignment in assignments)
+        count = self._asker.count(done, waiting)
+        if not count or (left <= 0 and waiting):
+            return False
+        batch: list[Assignment] = []
+        if left > 0:
+            seen = {journal.key_of(assignment) for assignment in assignments}
+            told = self.told(task)
+            batch = self._asker.ask(task, told, seen, min(count, left), lambda a: self._accept(task, a))
+        if batch and not self._dry:
+            batch = journal.ask(self._results, self._identity, self._space, task, done, batch)
+        if not batch:
+            self._over.add(task)
+        assignments += batch
+        self._trials[task].update(dict.fromkeys(map(self._uid, batch)))  # another driver's batch, too
+        return bool(batch)
+
+    def _accept(self, task: str, assignment: Assignment) -> bool:
+        """Not what has no meaning, nor what is excluded, a baseline, or the same trials as another configuration."""
+        cells = self._of(assignment)
+        uid = self._uid(assignment)
+        if not cells or uid in self._trials[task] or any(c.uid in c.baselines.values() for c in cells):
+            return False
+        self._trials[task][uid] = None
+        return True
+
+    def _of(self, assignment: Assignment) -> list[Cell]:
+        key = journal.key_of(assignment)
+        if key not in self._cells:
+            found = [cell_at(self._space, assignment, seed) for seed in self._space.spec.seeds]
+            self._cells[key] = [cell for cell in found if isinstance(cell, Cell)]
+        return self._cells[key]
+
+    def _uid(self, assignment: Assignment) -> str:
+        cells = self._of(assignment)
+        return cells[0].uid if cells else ""
+
+    def _known(self, cells: Sequence[Cell]) -> bool:
+        return all(cell.uid in self._marks and cell.baseline_uid in self._marks for cell in cells)
+
+
+def _round(tasks: Iterable[Sequence[Assignment]]) -> list[Assignment]:
+    """Task by task, in the order of asking."""
+    return [assignment for assignments in tasks for assignment in assignments]

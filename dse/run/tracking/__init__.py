@@ -1,0 +1,1 @@
+"""MLflow: results of sweeps as experiments and runs."""

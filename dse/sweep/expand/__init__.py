@@ -1,0 +1,1 @@
+"""From a checked sweep file to its cells."""

@@ -1,0 +1,69 @@
+"""Puts the cells of a sweep together: each trial once, with the baselines that it is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from dse.sweep.expand.cells import Cell, Excluded
+from dse.sweep.expand.pairs import Pair, cell_of
+from dse.sweep.expand.settings import Setting
+from dse.sweep.expand.space import Space
+from dse.sweep.language.labels import Label
+from dse.trial import Trial
+
+
+class Collector:
+    """Gathers cells: baselines apart from the rest, equal trials once."""
+
+    def __init__(self, space: Space) -> None:
+        self.excluded: list[Excluded] = []
+        self._exclusion = space.exclusion
+        self._maker = space.maker
+        self._references: dict[Setting, dict[str, Pair]] = {}
+        self._baselines: dict[str, Cell] = {}
+        self._others: dict[str, Cell] = {}
+        self._cells: dict[str, Cell] = {}
+        self._also: dict[str, list[Mapping[str, Label]]] = {}
+
+    def add(self, setting: Setting, pairs: list[Pair], seed: int, listed: bool) -> None:
+        """All cells of one task, training and seed; with their baselines if any is kept, or the first one is listed."""
+        if setting not in self._references:
+            self._references[setting] = self._maker.references(setting)
+        references = self._references[setting]
+        trials = {name: pair.trial(seed) for name, pair in references.items()}
+        uids = {name: trial.uid for name, trial in trials.items()}
+        own = set(uids.values())
+        labels = next(iter(references.values())).at(seed)
+        reason = self._exclusion.reason(labels) if listed else ""
+        kept = [self._offer(pair, seed, uids, own) for pair in pairs]
+        if any(kept) or (listed and not reason and not setting.reason):
+            into = self._baselines
+            for name, pair in references.items():
+                into.setdefault(trials[name].uid, cell_of(pair, trials[name], uids))
+                into = self._others
+        elif listed:
+            self.excluded.append(Excluded(labels, reason or setting.reason))
+
+    def cells(self) -> Iterator[Cell]:
+        """The first baseline's, those of other baselines, the rest."""
+        found = dict(self._baselines)
+        for cells in (self._others, self._cells):
+            found |= {uid: cell for uid, cell in cells.items() if uid not in self._baselines}
+        for uid, cell in found.items():
+            also = [labels for labels in self._also.get(uid, ()) if labels != cell.labels]
+            yield replace(cell, also=tuple(also)) if also else cell
+
+    def _offer(self, pair: Pair, seed: int, uids: Mapping[str, str], references: set[str]) -> bool:
+        """Keeps the cell unless something excludes it; whether it was kept."""
+        reason = self._exclusion.rules and self._exclusion.reason(pair.at(seed))
+        reason = reason or pair.setting.reason or pair.variant.reason
+        if reason:
+            self.excluded.append(Excluded(pair.at(seed), reason))
+            return False
+        trial: Trial = pair.trial(seed)
+        if trial.uid in references or trial.uid in self._cells:
+            self._also.setdefault(trial.uid, []).append(pair.at(seed))
+        else:
+            self._cells[trial.uid] = cell_of(pair, trial, uids)
+        return True

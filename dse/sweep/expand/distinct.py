@@ -1,0 +1,57 @@
+"""Configurations that would be shown under one name: refused, since reports put together what is called the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from dse.errors import UserError
+from dse.sweep.expand.cells import Cell
+from dse.sweep.language.labels import HEAD, Label, text_of
+from dse.sweep.language.source import At
+from dse.sweep.spec.spec import Spec
+
+
+def refuse_same_names(spec: Spec, cells: Iterable[Cell]) -> None:
+    """Raises UserError (file:line) where the label of a recipe is also what another one is called with its options.
+
+    ``cells``: all of the sweep. A search that has still to choose them is refused where it could come to that.
+    """
+    places = _places(spec)
+    suspects = [name for name in places if " " in name and "=" in name]
+    if not suspects:
+        return
+    if spec.search.needs_results:
+        for name in (entry.recipe.name for entry in spec.recipes if entry.recipe.name in suspects):
+            for other in places:
+                path = name.removeprefix(other + " ").partition("=")[0]
+                if name.startswith(other + " ") and path in spec.paths:
+                    raise _error(places[name], name, other)
+        return
+    first: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {}
+    for cell in cells:
+        own = str(cell.labels["recipe"]), _options(cell.labels)
+        before = first.setdefault(cell.config, own)
+        if own != before:
+            longer, shorter = sorted((own[0], before[0]), key=len, reverse=True)
+            raise _error(places.get(longer, spec.at / "recipes"), longer, shorter)
+
+
+def _places(spec: Spec) -> dict[str, At]:
+    """Every name that a recipe or a baseline is shown under, and where it stands."""
+    found = {entry.recipe.name: entry.at for entry in spec.recipes}
+    for baseline in spec.baselines:
+        found.setdefault(baseline.name, baseline.at)
+        found.setdefault(baseline.base, baseline.at)
+    return found
+
+
+def _options(labels: Mapping[str, Label]) -> tuple[tuple[str, str], ...]:
+    shown = ((axis, label) for axis, label in labels.items() if axis not in HEAD and not axis.startswith("task."))
+    return tuple((axis, text_of(label)) for axis, label in shown if label is not None)
+
+
+def _error(at: At, name: str, other: str) -> UserError:
+    return at.error(f"recipes: {name!r} is also what {other!r} is called with its options; choose another label")
+
+
+__all__ = ["refuse_same_names"]

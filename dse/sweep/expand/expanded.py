@@ -1,0 +1,42 @@
+"""A sweep file and everything that it asks for: its cells, axes and search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dse.sweep.expand.cells import Cell, Excluded
+from dse.sweep.expand.space import Space
+from dse.sweep.language.labels import Label
+from dse.sweep.spec.search import Search
+
+if TYPE_CHECKING:
+    from dse.probes import Probes
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep file and everything it asks for.
+
+    Cells have distinct trials; the baselines come first, then the rest seed by seed, so that an interrupted sweep has
+    whole comparisons to show. ``axes``: every label of every axis, whether or not a cell is left there; of a range,
+    those that were drawn. ``search`` tells how configurations are chosen; while it needs results to choose (tpe,
+    nsga2), there are no cells yet, and ``space`` makes them, see `dse.sweep.cell_at`. ``probes`` change no trial.
+    """
+
+    name: str
+    path: Path
+    text: str
+    cells: tuple[Cell, ...]
+    excluded: tuple[Excluded, ...] = ()
+    axes: Mapping[str, tuple[Label, ...]] = field(default_factory=dict)
+    search: Search = field(default_factory=Search)
+    space: Space | None = field(default=None, repr=False, compare=False)
+    probes: Probes | None = None
+
+    @property
+    def merged(self) -> int:
+        """Cells without a trial of their own, because another cell is the same trial."""
+        return sum(len(cell.also) for cell in self.cells)

@@ -1,0 +1,78 @@
+"""Puts cells together: a setting, a variant and a seed, with the baselines that they are compared with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from dse.sweep.expand.cells import Cell
+from dse.sweep.expand.settings import Setting, Settings
+from dse.sweep.expand.variants import Variant, Variants
+from dse.sweep.language.labels import Label, text_of
+from dse.sweep.spec.spec import Spec
+from dse.trial import Trial
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A setting and a variant: everything of a cell but its seed. ``labels`` are those of the axes, in order."""
+
+    setting: Setting
+    variant: Variant
+    labels: Mapping[str, Label]
+    config: str
+
+    def at(self, seed: int) -> dict[str, Label]:
+        """The labels of the cell with this seed."""
+        return {"task": self.setting.label, "recipe": self.variant.name, "seed": seed, **self.labels}
+
+    def trial(self, seed: int) -> Trial:
+        """A trial whose canonical content and identity are put together from parts that were computed once.
+
+        `Trial.spec` and `Trial.uid` would give the same (a test holds this), in many times the time: thousands of
+        cells share a recipe.
+        """
+        setting, variant = self.setting, self.variant
+        trial = Trial(setting.task, setting.training, variant.recipe, seed)
+        before, between, after = setting.frame
+        text = f"{before}{variant.text}{between}{seed}{after}"
+        own = vars(trial)  # fills the cached properties
+        own["spec"] = {**setting.content, "recipe": variant.data, "seed": seed}
+        own["uid"] = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return trial
+
+
+class Maker:
+    """The pairs and the cells of one sweep; their settings and variants are made once."""
+
+    def __init__(self, spec: Spec) -> None:
+        """Raises UserError (file:line) for an axis of task options that fits none of the tasks."""
+        self.settings = Settings(spec)
+        self.variants = Variants(spec)
+        self.baselines = [(baseline, self.variants.of(baseline)) for baseline in spec.baselines]
+        self._blank: dict[str, Label] = dict.fromkeys(spec.paths)
+
+    def pair(self, setting: Setting, variant: Variant) -> Pair:
+        labels = {**self._blank, **setting.labels, **variant.labels}
+        own = [_piece(axis, label) for axis, label in labels.items() if label is not None and axis[:5] != "task."]
+        return Pair(setting, variant, labels, " ".join([variant.name, *own]))
+
+    def references(self, setting: Setting) -> dict[str, Pair]:
+        """The baselines of the cells with this setting, by name."""
+        return {
+            baseline.name: self.pair(self.settings.of(setting, baseline), variant)
+            for baseline, variant in self.baselines
+        }
+
+
+def cell_of(pair: Pair, trial: Trial, baselines: Mapping[str, str]) -> Cell:
+    """The cell of a pair's trial, compared with ``baselines``: name -> uid, the first being the one for gaps."""
+    first = next(iter(baselines.values()))
+    return Cell(trial, pair.at(trial.seed), pair.config, first, trial.uid == first, (), baselines)
+
+
+@lru_cache(4096, typed=True)
+def _piece(axis: str, label: Label) -> str:
+    return f"{axis}={text_of(label)}"

@@ -1,0 +1,169 @@
+"""The space of a sweep: its axes in an order in which they can be chosen one after the other.
+
+An assignment is what a configuration has on each axis that applies to it: axis -> label, for the entry of `tasks`, the
+recipe, and the axes; for a range, the number. It is plain data: a cell's labels without its seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+
+from dse.errors import UserError
+from dse.sweep.expand.pairs import Maker, Pair
+from dse.sweep.expand.settings import Pick, with_options
+from dse.sweep.language.labels import Label, label_of, text_of
+from dse.sweep.language.ranges import Range
+from dse.sweep.spec.axes import NUMERICS, TASK, TRAINING, Axis, Dimension
+from dse.sweep.spec.entries import RecipeEntry, TaskEntry, label_of_task
+from dse.sweep.spec.exclude import Exclusion
+from dse.sweep.spec.spec import Spec
+
+Assignment = Mapping[str, Label]
+
+Suggest = Callable[[Dimension], Label]
+"""Chooses for one dimension: one of its ``choices``, or a number of its ``range``."""
+
+_RANKS = {TASK: 0, TRAINING: 1, NUMERICS: 2}
+_MOST_TASKS = 10_000
+
+
+class Space:
+    """Everything that the cells of a sweep are chosen from.
+
+    - ``tasks``: the entries of `tasks` by label; a search goes through each of them on its own;
+    - ``recipes``: those of `recipes` by name, without a plain baseline, which has nothing to choose;
+    - ``dimensions``: in the order of choice, the recipe first; ``axes``: the same without the recipe.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        """Raises UserError (file:line) for an axis of task options that fits no task, or a rule about nothing."""
+        self.spec = spec
+        self.maker = Maker(spec)
+        self.tasks = {entry.label: entry for entry in spec.tasks}
+        self.recipes = {e.recipe.name: e for e in spec.recipes if e.recipe.name != spec.fixed}
+        self.axes = _ordered([d.listed() if spec.search.method == "grid" else d for d in spec.dimensions])
+        names = tuple(self.recipes)
+        recipe = Axis("recipe", "recipe", "recipe", names, names, spec.at / "recipes")
+        self.dimensions = (Dimension((recipe,), {}, recipe.at, "recipes"), *self.axes)
+        self.task_names = _task_names(spec, self.axes)
+        self.exclusion = Exclusion(spec.exclude, self.labels(), self.task_names, spec.at.source)
+
+    def labels(self) -> dict[str, list[Label]]:
+        """Every label that is known of each axis, in the file's order; none for a range."""
+        baselines = [variant.name for _, variant in self.maker.baselines]
+        found: dict[str, list[Label]] = {
+            "task": list(self.task_names),
+            "recipe": [*baselines, *(entry.recipe.name for entry in self.spec.recipes)],
+            "seed": list(self.spec.seeds),
+            **{path: [] for path in self.spec.paths},
+        }
+        for dimension in self.axes:
+            for axis in dimension.axes:
+                found[axis.path] += axis.labels
+        for baseline in self.spec.baselines:
+            for path, label in baseline.labels.items():
+                found.get(path, []).append(label)
+        return {axis: list(dict.fromkeys(labels)) for axis, labels in found.items()}
+
+    def ask(self, task: str, suggest: Suggest) -> Assignment:
+        """A configuration of a task: ``suggest`` is asked for each dimension that applies, in order.
+
+        Numbers of a range are taken to the nearest that it has, decimals to four significant digits.
+        """
+        labels: dict[str, Label] = {"task": task}
+        for dimension in self.dimensions:
+            if dimension.applies(labels):
+                chosen = suggest(dimension)
+                if dimension.range:
+                    labels[dimension.axes[0].path] = dimension.range.settle(chosen)  # type: ignore[arg-type]
+                else:
+                    row = dimension.rows[dimension.choices.index(chosen)]
+                    labels.update(zip((axis.path for axis in dimension.axes), row, strict=True))
+        return labels
+
+    def told(self, assignment: Assignment) -> dict[Dimension, Label]:
+        """What `ask` was told for an assignment, by dimension. Raises UserError for one that is not of this space."""
+        if assignment.get("task") not in self.tasks:
+            raise UserError(f"this sweep has no task {assignment.get('task')!r}")
+        found: dict[Dimension, Label] = {}
+
+        def suggest(dimension: Dimension) -> Label:
+            row = tuple(assignment.get(axis.path) for axis in dimension.axes)
+            if dimension.range is None and row in dimension.rows:
+                found[dimension] = dimension.choices[dimension.rows.index(row)]
+            elif dimension.range and isinstance(row[0], int | float) and dimension.range.settle(row[0]) == row[0]:
+                found[dimension] = row[0]
+            else:
+                raise UserError(f"{dimension.name} cannot be {', '.join(map(text_of, row))} in this sweep")
+            return found[dimension]
+
+        if self.ask(str(assignment["task"]), suggest) != dict(assignment):
+            raise UserError("the assignment has values on axes that do not apply to it")
+        return found
+
+    def at(self, task: str, shares: Sequence[float]) -> Assignment:
+        """The configuration at a point of the unit cube: a share in [0, 1) for each of ``dimensions``."""
+        where = dict(zip(self.dimensions, shares, strict=True))
+
+        def suggest(dimension: Dimension) -> Label:
+            if dimension.range:
+                return dimension.range.at(where[dimension])
+            count = len(dimension.choices)
+            return dimension.choices[min(int(where[dimension] * count), count - 1)]
+
+        return self.ask(task, suggest)
+
+    def assignment(self, labels: Mapping[str, Label]) -> Assignment:
+        """The assignment of a cell, from its labels. Raises UserError when the cell is none of this space."""
+        axes = {axis: label for axis, label in labels.items() if label is not None and axis not in ("task", "seed")}
+        for task in self.tasks:
+            try:
+                pair = self.pair({"task": task, **axes})
+            except UserError:
+                continue
+            if pair.setting.label == labels["task"]:
+                return {"task": task, **axes}
+        raise UserError(f"no cell of this sweep has the labels {dict(labels)}")
+
+    def pair(self, assignment: Assignment) -> Pair:
+        """Everything of an assignment's cells but the seed. Raises UserError for one that is not of this space."""
+        applying = [dimension for dimension in self.told(assignment) if dimension is not self.dimensions[0]]
+        picks = [pick_of(axis, assignment[axis.path]) for dimension in applying for axis in dimension.axes]
+        return self.join(self.tasks[str(assignment["task"])], self.recipes[str(assignment["recipe"])], picks)
+
+    def join(self, task: TaskEntry, recipe: RecipeEntry, picks: Sequence[Pick]) -> Pair:
+        """The pair of an entry of `tasks`, one of `recipes`, and values of the axes."""
+        setting = self.maker.settings.get(task, [pick for pick in picks if pick.kind != NUMERICS])
+        return self.maker.pair(setting, self.maker.variants.get(recipe, [p for p in picks if p.kind == NUMERICS]))
+
+
+def pick_of(axis: Axis, label: Label) -> Pick:
+    """An axis' value as a pick."""
+    value = axis.value(label)
+    return Pick(axis.path, axis.kind, axis.option, value, label_of(value))
+
+
+def _ordered(dimensions: Sequence[Dimension]) -> tuple[Dimension, ...]:
+    """Task options, then training, then numerics, but what others depend on before them."""
+    ranks: dict[str, int] = {}
+    keyed = []
+    for dimension in dimensions:
+        own = [_RANKS[axis.kind] for axis in dimension.axes]
+        rank = max([*own, *(ranks.get(path, 0) for path in dimension.condition)])
+        ranks |= {axis.path: max(rank, ranks.get(axis.path, 0)) for axis in dimension.axes}
+        keyed.append((rank, dimension))
+    return tuple(dimension for _, dimension in sorted(keyed, key=lambda pair: pair[0]))
+
+
+def _task_names(spec: Spec, dimensions: Sequence[Dimension]) -> dict[str, str]:
+    """Every label that a task can have -> its plain name; options in a range leave the entry's label."""
+    axes = [axis for dimension in dimensions for axis in dimension.axes if axis.kind == TASK]
+    found = {}
+    for entry in spec.tasks:
+        for number, values in enumerate(product(*(a.values for a in axes if not isinstance(a.values, Range)))):
+            options = dict(zip((a.option for a in axes if not isinstance(a.values, Range)), values, strict=True))
+            found[label_of_task(with_options(entry.task, options)[0], entry.own)] = entry.task.name
+            if number > _MOST_TASKS:
+                break
+    return found

@@ -1,0 +1,221 @@
+"""The JSON Schema of sweep files, from the registries: with it an editor completes and checks them.
+
+The schema allows every form that the loader takes, the shorthands among them (tests hold this), in the spelling of this
+page: words in upper case, with hyphens or in quotes are marked. It refuses most of what the loader refuses: what
+depends on several values at once only the loader can tell.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from dse.recipes import RECIPES
+from dse.sweep.json_schema_values import (
+    Schema,
+    closed,
+    either,
+    listed,
+    one_entry,
+    option_paths,
+    reference,
+    task_options,
+    training_settings,
+    value_definitions,
+)
+from dse.sweep.language.labels import HEAD
+from dse.sweep.language.option_names import SINGULAR, bare_names
+from dse.sweep.language.ranges import ENDS, KINDS, PARTS
+from dse.sweep.read.schema import SearchFile, SweepFile, TaskBlock, WhenBlock
+from dse.sweep.spec.search import METHODS, OBJECTIVES
+from dse.tasks import TASKS
+
+_NOTHING: Schema = {"type": "null"}
+_TEXT: Schema = {"type": "string"}
+_SEVERAL: Schema = {"type": "string", "pattern": r"[*?\[,]|^all$"}
+"""A word for several names: ``all``, a pattern, or names with commas between them."""
+_CALL: Schema = {"type": "string", "pattern": r"^\w+\(.*\)$"}
+"""An object as a plan prints it."""
+_NUMBERS: Schema = {"type": "string", "pattern": r"^[-+.\deE]+(, *[-+.\deE]+)*$"}
+
+
+def schema_json() -> dict[str, Any]:
+    """The schema as plain data: JSON Schema draft 7, which editors know best. The same for the same registries."""
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "A sweep of dse",
+        **closed({**_described(SweepFile, _file()), **_short_keys()}, {"^x-": {}}),
+        "definitions": {
+            **value_definitions(),
+            "range": _range(),
+            "grid": either(closed(*_axes(ranges=True)), _NOTHING),
+            "zip": either(closed(*_axes(ranges=False)), listed(closed(*_axes(ranges=False)), 0), _NOTHING),
+            "when": either(*_one_or_listed(closed(_described(WhenBlock, _when()))), _NOTHING),
+            "rule": _rule(),
+            "training": either(closed(_prefixed(training_settings())), _NOTHING),
+            "recipe": _recipe(),
+            "recipe_name": either({"enum": list(RECIPES)}, _TEXT),
+            "config": _config(),
+        },
+    }
+
+
+def _file() -> dict[str, Schema]:
+    seed = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
+    baseline = either(reference("recipe_name"), reference("config"))
+    baseline = either(baseline, one_entry(baseline))
+    return {
+        "include": either(_TEXT, listed(_TEXT, 0), _NOTHING),
+        "name": either({**_TEXT, "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"}, _NOTHING),
+        "tasks": _tasks(),
+        "recipes": _recipes(),
+        "seeds": either({"type": "integer", "minimum": 1, "maximum": 1_000_000}, listed(seed), _NUMBERS),
+        "baseline": either(baseline, listed(baseline), _SEVERAL),
+        "training": reference("training"),
+        **{key: reference(key) for key in ("grid", "zip", "when")},
+        "exclude": either(*_one_or_listed(reference("rule")), _NOTHING),
+        "search": either(*map(_search, METHODS), {"enum": [m for m in METHODS if None not in METHODS[m].values()]}),
+        "probes": either(closed({"every": {"type": "integer", "minimum": 1}, "layers": _TEXT}), _NOTHING),
+    }
+
+
+def _short_keys() -> dict[str, Schema]:
+    """Other words for the keys of a file, and training settings without their key."""
+    file = _file()
+    keys = {word: file[key] for word, key in SINGULAR.items()}
+    return {**keys, **{name: schema for name, schema in _prefixed(training_settings()).items() if name not in file}}
+
+
+def _prefixed(settings: dict[str, Schema]) -> dict[str, Schema]:
+    """Settings, each with and without ``training.`` before it."""
+    return {**settings, **{f"training.{name}": schema for name, schema in settings.items()}}
+
+
+def _one_or_listed(item: Schema) -> tuple[Schema, Schema]:
+    return item, listed(item, 0)
+
+
+def _tasks() -> Schema:
+    path = {**_TEXT, "pattern": ":"}
+    beside = either(*({"type": "object", "required": [key], "properties": {key: _TEXT}} for key in ("name", "task")))
+    item = either({"enum": list(TASKS)}, path, _SEVERAL, _CALL, *map(_task, TASKS), _own_task(), beside)
+    whole = closed({name: either(_task_settings(name), _NOTHING) for name in TASKS}, {":": {}})
+    return either(listed(item), {"enum": list(TASKS)}, path, _SEVERAL, _CALL, {**whole, "minProperties": 1}, beside)
+
+
+def _recipes() -> Schema:
+    beside = {"type": "object", "required": ["base"], "properties": {"name": _TEXT, "label": _TEXT}}
+    value = either(reference("recipe"), reference("recipe_name"))
+    item = either({"enum": list(RECIPES)}, _SEVERAL, one_entry(value), {**beside, "minProperties": 2})
+    whole = {"type": "object", "minProperties": 1, "additionalProperties": value}
+    return either(listed(item), {"enum": list(RECIPES)}, _SEVERAL, whole, {**beside, "minProperties": 2})
+
+
+def _task_settings(name: str) -> Schema:
+    options = task_options(TASKS[name])
+    return closed(
+        {**_prefixed(training_settings()), **options, **{f"task.{o}": options[o] for o in options}, **_task_block()}
+    )
+
+
+def _task(name: str) -> Schema:
+    """{name: {option: value, training: {...}, grid: {...}}}"""
+    settings = _task_settings(name)
+    return {**closed({name: either(settings, _NOTHING)}), "minProperties": 1}
+
+
+def _own_task() -> Schema:
+    """The same for a task of one's own, by its import path: its options are not known here."""
+    settings = {"type": "object", "properties": _task_block()}
+    return {**closed({}, {":": either(settings, _NOTHING)}), "minProperties": 1, "maxProperties": 1}
+
+
+def _task_block() -> dict[str, Schema]:
+    return _described(TaskBlock, {key: reference(key) for key in TaskBlock.model_fields})
+
+
+def _when() -> dict[str, Schema]:
+    return {"if": reference("rule"), "grid": reference("grid"), "zip": reference("zip")}
+
+
+def _rule() -> Schema:
+    """{axis: value}, {axis: [values]} or {axis: {not: value}}; a value may be written as its label: anything goes."""
+    known: dict[str, Schema] = {head: {} for head in (*HEAD, *(f"{head}s" for head in HEAD))}
+    explicit, patterns = option_paths()
+    known |= dict.fromkeys(bare_names(), _ANY)
+    return either(closed({**known, **dict.fromkeys(explicit, _ANY)}, dict.fromkeys(patterns, _ANY)), _NOTHING)
+
+
+_ANY: Schema = {}
+
+
+def _axes(*, ranges: bool) -> tuple[dict[str, Schema], dict[str, Schema]]:
+    """Path -> the list of its values, or a range of numbers; and the same for patterns of paths."""
+
+    def values(value: Schema) -> Schema:
+        several = [listed(either(value, _CALL)), value, _CALL, {**_TEXT, "pattern": ","}]
+        return either(*several, reference("range")) if ranges else either(*several)
+
+    explicit, patterns = option_paths()
+    found = {path: values(value) for path, value in explicit.items()}
+    bare = {name: found[path] for name, path in bare_names().items()}
+    found["schedule"] = either(found["schedule"], found["training.schedule"])
+    found["training.betas"] = bare["betas"] = either(found["training.betas"], listed({"type": "number"}))
+    kinds = ("training", "task")
+    nested = {
+        kind: closed({p.partition(".")[2]: own for p, own in found.items() if p.startswith(f"{kind}.")})
+        for kind in kinds
+    }
+    return {**found, **bare, **nested}, {p: values(v) for p, v in patterns.items()}
+
+
+def _recipe() -> Schema:
+    """{base: name, path: value}; nothing for a recipe of the gallery."""
+    explicit, patterns = option_paths(numerics=True)
+    inline = {**closed({"base": reference("recipe_name"), **explicit}, patterns), "required": ["base"]}
+    named = {**closed({"recipe": reference("recipe_name"), **explicit}, patterns), "required": ["recipe"]}
+    return either(inline, named, {"type": "object", "maxProperties": 0}, _NOTHING)
+
+
+def _config() -> Schema:
+    """{recipe: name, path: value}: a baseline."""
+    explicit, patterns = option_paths(numerics=True)
+    training = _prefixed({name: value for name, value in training_settings().items() if name != "schedule"})
+    training["training.schedule"] = training_settings()["schedule"]
+    return {**closed({"recipe": reference("recipe_name"), **training, **explicit}, patterns), "required": ["recipe"]}
+
+
+def _range() -> Schema:
+    ends = {**listed({"type": "number"}, 2), "maxItems": 2}
+    parts: dict[str, Schema] = {"step": {"type": "number"}, "levels": {"type": "integer", "minimum": 1}}
+    own = {part: {**schema, "description": PARTS[part]} for part, schema in parts.items()}
+    kinds = [
+        {**closed({kind: {**ends, "description": what}, **own}), "required": [kind]} for kind, what in KINDS.items()
+    ]
+    words: dict[str, Schema] = {
+        **{end: {"type": "number"} for end in ENDS},
+        "log": {"type": "boolean"},
+        "scale": {"enum": ["log", "linear"]},
+    }
+    return either(*kinds, {**closed({**words, **own}), "minProperties": 2})
+
+
+def _search(method: str) -> Schema:
+    count: Schema = {"type": "integer", "minimum": 0}
+    own: dict[str, Schema] = dict.fromkeys(METHODS[method], count)
+    if "objectives" in own:
+        own["objectives"] = listed({"enum": list(OBJECTIVES)})
+    share: Schema = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+    rungs = either({"type": "integer", "minimum": 1}, listed(share))
+    own["halving"] = closed({"eta": {"type": "integer", "minimum": 2}, "rungs": rungs})
+    required = [key for key, default in METHODS[method].items() if default is None]
+    described = _described(SearchFile, {"method": {"const": method}, **own})
+    return {**closed(described), "required": ["method", *required]}
+
+
+def _described(model: type[BaseModel], keys: dict[str, Schema]) -> dict[str, Schema]:
+    """The keys with the descriptions of the model's fields. A reference allows nothing beside it in draft 7."""
+    about = {f.alias or name: f.description for name, f in model.model_fields.items()}
+    wrapped = {key: {"allOf": [schema]} if "$ref" in schema else schema for key, schema in keys.items()}
+    return {key: {**schema, "description": about[key]} if about.get(key) else schema for key, schema in wrapped.items()}

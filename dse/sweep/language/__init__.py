@@ -1,0 +1,1 @@
+"""Words and values of the sweep language, and YAML with line numbers."""

@@ -1,0 +1,229 @@
+"""Options set at quantization points, and in which order several take effect.
+
+Whole objects are set before their parts, and many points before few, so that the more specific setting wins however
+the file is ordered. A setting that does not fit yet (a constant above the old element format's largest value) is tried
+again after the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, get_type_hints
+
+from dse.errors import OptionError
+from dse.numerics.attention import PRODUCTS
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import Format
+from dse.numerics.gemm import Gemm
+from dse.numerics.recipe import GEMMS, POINTS, SELECTORS, Recipe, override
+from dse.numerics.validate import check
+from dse.sweep.language.words import boolean, call, folded, number, technique
+
+Setting = tuple[str, Any]
+"""A path and what YAML holds for it."""
+
+
+_FORMATS = [name for name, kind in get_type_hints(BlockQuantizer).items() if kind is Format]
+"""Options whose values are formats."""
+
+
+class Unusable(OptionError):
+    """Settings that a recipe cannot take, by their position or key; the text is that of the first."""
+
+    def __init__(self, failures: dict[Any, OptionError]) -> None:
+        super().__init__(str(next(iter(failures.values()))))
+        self.failures = failures
+
+
+def option_data(value: Any) -> Any:
+    """What a numerics option receives, in one spelling: null, none and off are all 'none', a number in quotes is one.
+
+    >>> option_data("hadamard(size=32)"), option_data("E2M1"), option_data("off")
+    ({'hadamard': {'size': 32}}, 'e2m1', 'none')
+    """
+    if value is None:
+        return "none"
+    if isinstance(value, str):
+        value = call(value)
+    if isinstance(value, str):
+        if folded(value) in ("none", "off"):
+            return "none"
+        read: Any = number(value)
+        read = boolean(value) if read is None else read
+        return technique(value) if read is None else read
+    return technique(value)
+
+
+def apply(recipe: Recipe, settings: Sequence[Setting]) -> Recipe:
+    """The recipe with every setting. Raises Unusable with the positions that do not fit."""
+    state = _State(recipe)
+    order = sorted(range(len(settings)), key=lambda i: _precedence(settings[i][0]))
+    for i in order:
+        state = state.take(i, settings[i])
+    return state.settled([(i, settings[i]) for i in order])
+
+
+class Combinations:
+    """A recipe with any settings; what they have in common is done once.
+
+    Settings with the same beginning, in the order of precedence, share that beginning. An option at quantization points
+    changes the GEMMs of these points, whatever the others are: the same GEMMs with the same option become the same
+    objects.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._root = _Node(_State(recipe))
+        self._changed: dict[Hashable, tuple[dict[str, Gemm], dict[str, Gemm]]] = {}
+
+    def get(self, settings: Mapping[Hashable, Setting]) -> Recipe:
+        """As `apply`; the same key is the same setting in every call. Raises Unusable with the keys that do not fit."""
+        order = sorted(settings, key=lambda key: _precedence(settings[key][0]))
+        node = self._root
+        for key in order:
+            if key not in node.next:
+                node.next[key] = _Node(self._take(node.state, key, settings[key]))
+            node = node.next[key]
+        return node.state.settled([(key, settings[key]) for key in order])
+
+    def _take(self, state: _State, key: Hashable, setting: Setting) -> _State:
+        before = {name: getattr(state.recipe, name) for name in _gemms(setting[0])}
+        known = key, *map(id, before.values())
+        if known in self._changed:
+            return replace(state, recipe=replace(state.recipe, **self._changed[known][1]))  # type: ignore[arg-type]
+        after = state.take(key, setting)
+        if before and len(after.waiting) == len(state.waiting):
+            # holds what was before, so that its ids stay its own
+            self._changed[known] = before, {name: getattr(after.recipe, name) for name in before}
+        return after
+
+
+@cache
+def _gemms(path: str) -> tuple[str, ...]:
+    """The GEMMs that an option at quantization points changes; none for an option of the recipe."""
+    parts = path.split(".")
+    for n in (2, 1):
+        if points := SELECTORS.get(".".join(parts[:n])):
+            return tuple(dict.fromkeys(point.split(".")[0] for point in points))
+    return ()
+
+
+def quantized_points(recipe: Recipe) -> int:
+    """How many of the six points have a block quantizer."""
+    return sum(isinstance(recipe.quantizer(point), BlockQuantizer) for point in POINTS)
+
+
+@dataclass(frozen=True)
+class _State:
+    """A recipe on its way: what is set so far, and the positions and settings that did not fit yet."""
+
+    recipe: Recipe
+    waiting: tuple[tuple[Hashable, Setting], ...] = ()
+    errors: dict[Hashable, OptionError] = field(default_factory=dict)
+
+    def take(self, position: Hashable, setting: Setting) -> _State:
+        try:
+            return _State(_set(self.recipe, *setting), self.waiting, self.errors)
+        except OptionError as error:
+            return _State(self.recipe, (*self.waiting, (position, setting)), {**self.errors, position: error})
+
+    def settled(self, settings: Sequence[tuple[Hashable, Setting]]) -> Recipe:
+        """The recipe once everything fits; ``settings`` are all of them in the order of precedence."""
+        if not self.waiting:
+            return _meaningful(self.recipe, settings)
+        state = _State(self.recipe)
+        for position, setting in self.waiting:
+            state = state.take(position, setting)
+        if len(state.waiting) == len(self.waiting):
+            raise Unusable(state.errors)
+        recipe = state.settled(settings)
+        for position, setting in settings:  # what waited may have overruled something more specific
+            try:
+                recipe = _set(recipe, *setting)
+            except OptionError as error:
+                raise Unusable({position: error}) from None
+        return _meaningful(recipe, settings)
+
+
+@dataclass(frozen=True)
+class _Node:
+    """What is set so far, and what was set next, by key."""
+
+    state: _State
+    next: dict[Hashable, _Node] = field(default_factory=dict)
+
+
+def _set(recipe: Recipe, path: str, data: Any) -> Recipe:
+    """`override`; a selector alone stands for the quantizers at its points: ``forward: bf16``.
+
+    Formats are known by their names, so their parts cannot be set: the trial's identity would not show it.
+    """
+    for part in path.split(".")[:-1]:
+        if part in _FORMATS:
+            raise OptionError(f"{path}: {part} is a format by its name, and its parts are fixed")
+    if path in SELECTORS and path not in POINTS:
+        for point in SELECTORS[path]:
+            try:
+                recipe = override(recipe, point, data)
+            except OptionError as error:
+                raise OptionError(f"{path}{str(error).removeprefix(point)}") from None
+        return recipe
+    return override(recipe, path, data)
+
+
+def _meaningful(recipe: Recipe, settings: Sequence[tuple[Hashable, Setting]]) -> Recipe:
+    """The recipe when its options mean something together, else Unusable at the setting that the reason names."""
+    recipe = _released(recipe, settings)
+    try:
+        check(recipe)
+    except OptionError as error:
+        option = str(error).partition(":")[0].rpartition(".")[2]
+        named = [position for position, (path, _) in settings if option in path.split(".")]
+        raise Unusable({(named or [position for position, _ in settings] or [0])[-1]: error}) from None
+    return recipe
+
+
+def _released(recipe: Recipe, settings: Sequence[tuple[Hashable, Setting]]) -> Recipe:
+    """The recipe without what its unquantized GEMMs have left over, where no setting asked for it.
+
+    With both operands in BF16 a rotation cancels and forward copies are the originals: ``{base: nvfp4, wgrad: bf16}``
+    is the GEMM without them.
+    """
+    asked = {part for _, (path, _) in settings for part in path.split(".")}
+    loose = [name for name in GEMMS if not _blocks(getattr(recipe, name))]
+    if "rotation" not in asked:
+        changed = {n: replace(gemm, rotation=None) for n in loose if (gemm := getattr(recipe, n)).rotation is not None}
+        recipe = replace(recipe, **changed) if changed else recipe
+    if "backward_source" not in asked and recipe.backward_source == "forward" and "fprop" in loose:
+        recipe = replace(recipe, backward_source="original")
+    return recipe
+
+
+def _blocks(gemm: Gemm) -> bool:
+    return isinstance(gemm.lhs, BlockQuantizer) or isinstance(gemm.rhs, BlockQuantizer)
+
+
+_LAST = 100
+"""Above any depth."""
+
+
+@cache
+def _precedence(path: str) -> tuple[int, int]:
+    """Depth of the option, then minus the number of points: sorts the general before the specific.
+
+    Attention's options come last, since 'same' copies what the linears have then.
+    """
+    parts = path.split(".")
+    if parts[0] == "attention":
+        named = parts[1:2] != [] and parts[1] in PRODUCTS
+        inner = parts[1 + named :]
+        depth, few = _precedence(".".join(inner)) if inner else (-1, 0)
+        return _LAST + 2 * depth + named, few
+    if path in SELECTORS:  # whole quantizers
+        return 0, -len(SELECTORS[path])
+    for n in (2, 1):
+        points = SELECTORS.get(".".join(parts[:n]))
+        if points is not None:
+            return len(parts) - n, -len(points)
+    return len(parts), 0

@@ -1,0 +1,95 @@
+"""`include`: the files that a sweep file builds on, each read once, in the order in which they are laid under it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from dse.errors import UserError, nearest
+from dse.sweep.language.source import At, Source, read_source
+from dse.sweep.read.schema import SweepFile, parse
+from dse.sweep.read.shorthand import written_out
+
+_MOST = 100
+
+
+class File(NamedTuple):
+    """A file of a sweep: its text with line numbers, and its keys."""
+
+    source: Source
+    keys: SweepFile
+
+
+def read_files(path: Path) -> list[File]:
+    """The files that make a sweep: an included one before the file that includes it, the file itself last.
+
+    Raises UserError for a file that is not there or does not parse, and for files that include each other.
+    """
+    found: dict[Path, File] = {}
+    _read(path, [], found)
+    return list(found.values())
+
+
+def text_of_files(files: Sequence[File]) -> str:
+    """The text of a sweep: its file's own, then those of what it includes, with their paths from there."""
+    *others, main = files
+    folder = main.source.path.parent
+    parts = [f"\n# included: {os.path.relpath(f.source.path, folder)}\n{f.source.text}" for f in others]
+    return "".join([main.source.text, *parts])
+
+
+def _read(path: Path, above: list[Path], found: dict[Path, File]) -> None:
+    source = written_out(read_source(path))
+    file = File(source, parse(source))
+    own = _key(path)
+    for index, name in enumerate(file.keys.include):
+        at = At(source, ("include", index) if isinstance(source.data["include"], list) else ("include",))
+        target = _target(at, path, name)
+        chain = [*above, path]
+        if _key(target) in map(_key, chain):
+            shown = " -> ".join(map(str, [*chain, target]))
+            raise at.error(f"include: the files include each other: {shown}")
+        if len(found) + len(chain) > _MOST:
+            raise at.error(f"include: more than {_MOST} files")
+        if _key(target) not in found:
+            _read(target, chain, found)
+    found[own] = file
+
+
+def _target(at: At, path: Path, name: str) -> Path:
+    """The included file's path, from the folder of the including one."""
+    written, name = name, expanded(at, name)
+    target = Path(os.path.normpath(path.parent / name)) if name else path.parent
+    try:
+        if target.is_file():
+            return target
+    except (OSError, ValueError):  # a name too long, or with a character that no file has
+        raise at.error(f"include: {name!r} cannot be read") from None
+    name = written
+    near = [os.path.relpath(p, path.parent) for p in _neighbours(target) if _key(p) != _key(path)]
+    raise at.error(f"include: {name!r} is no file{nearest(name, near)}")
+
+
+def expanded(at: At, name: str) -> str:
+    """A path with ``~`` and ``$VARIABLE`` replaced. Raises UserError (file:line) for a variable that is not set."""
+    found = os.path.expanduser(os.path.expandvars(name))  # noqa: PTH111 - text, which may be no path at all
+    if unset := re.search(r"\$(\w+|\{\w+\})", found):
+        raise at.error(f"include: {name!r}: the environment variable {unset[1].strip('{}')} is not set")
+    return found
+
+
+def _neighbours(target: Path) -> list[Path]:
+    try:
+        return sorted(target.parent.glob("*.y*ml"))[:1000]
+    except (OSError, ValueError):
+        return []
+
+
+def _key(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        raise UserError(f"{path}: cannot be read") from None

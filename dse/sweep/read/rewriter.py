@@ -1,0 +1,76 @@
+"""Rebuilding the data of a sweep file, with the line of the file on which each part of it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dse.errors import UserError
+from dse.sweep.language.source import At, Place, Source
+from dse.sweep.language.words import split
+
+
+@dataclass(frozen=True)
+class Item:
+    """A value, and where it stood in the file."""
+
+    value: Any
+    place: Place
+
+
+class Rewriter:
+    """Copies data of ``source`` to new places; ``lines`` are those of all places that were written so far."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.lines: dict[Place, int] = {(): source.line(())}
+
+    def _each(self, items: list[Item] | None, whole: Item, to: Place, make: Callable[[Item, Place], Any]) -> Any:
+        if items is None:
+            return self._copy(whole, to)
+        found = []
+        for index, item in enumerate(items):
+            self.lines[*to, index] = self._line(item.place)
+            found.append(make(item, (*to, index)))
+        return found
+
+    def _copy(self, item: Item, to: Place) -> Any:
+        """The value as it is; the lines of everything in it."""
+        self.lines[to] = self._line(item.place)
+        if isinstance(item.value, dict):
+            return {key: self._copy(own, (*to, key)) for key, own in items(item.value, item.place)}
+        if isinstance(item.value, list):
+            return [self._copy(Item(own, (*item.place, i)), (*to, i)) for i, own in enumerate(item.value)]
+        return item.value
+
+    def _once(self, found: dict[str, Item], name: str, item: Item, key: str) -> None:
+        if name in found:
+            first = found[name].place[-1] if found[name].place else ""
+            raise self._error(
+                item, f"{key!r} says the same as {first!r} on line {self._line(found[name].place)}: {name}"
+            )
+        found[name] = item
+
+    def _line(self, place: Place) -> int:
+        return self._source.line(place)
+
+    def _error(self, item: Item, message: str) -> UserError:
+        return At(self._source, item.place).error(message)
+
+
+def items(data: Mapping[str, Any], place: Place) -> list[tuple[str, Item]]:
+    """The entries of a mapping at a place, by their keys."""
+    return [(key, Item(value, (*place, key))) for key, value in data.items()]
+
+
+def listed(item: Item) -> list[Item] | None:
+    """The items of a list; of a text, its parts between commas; a mapping is the only item. None: something else."""
+    if isinstance(item.value, list):
+        return [Item(value, (*item.place, index)) for index, value in enumerate(item.value)]
+    if isinstance(item.value, str) and item.value.strip():
+        return [Item(part, item.place) for part in split(item.value) if part]
+    return [item] if isinstance(item.value, dict) else None
+
+
+__all__ = ["Item", "Rewriter", "items", "listed"]

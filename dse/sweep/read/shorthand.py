@@ -1,0 +1,266 @@
+"""Shorthands of sweep files, written out: what follows sees one form of everything.
+
+``lr`` for ``training.lr``, one word for a list, ``{mine: nvfp4}`` for ``{mine: {base: nvfp4}}``, ``recipes: all``. What
+could mean two things stays as it is, and is refused where it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from dse.errors import nearest
+from dse.recipes import RECIPES
+from dse.sweep.language.option_names import SINGULAR, TASK_KEYS, TOP_KEYS, owner_of, setting
+from dse.sweep.language.source import Place, Source
+from dse.sweep.language.values import spelled
+from dse.sweep.language.words import call, is_pattern, matching, meant, number, split
+from dse.sweep.read.rewriter import Item, items, listed
+from dse.sweep.read.shorthand_axes import AxisRewriter, is_seq
+from dse.tasks import TASKS
+from dse.tasks.base import Training
+from dse.tasks.own import is_path
+
+_TRAINING = tuple(f.name for f in fields(Training))
+
+
+def written_out(source: Source) -> Source:
+    """The same file in its canonical form, every place with the line that it was written on.
+
+    Raises UserError (file:line) for keys that say the same twice, and for patterns that match nothing.
+    """
+    if not isinstance(source.data, dict):
+        return source
+    writer = _Writer(source)
+    data = writer.file(source.data)
+    return Source(source.path, source.text, data, writer.lines)
+
+
+class _Writer(AxisRewriter):
+    """Builds the canonical data of a whole file from the top down."""
+
+    def file(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        training: dict[str, Item] = {}
+        kept: dict[str, Item] = {}
+        for key, item in items(data, ()):
+            name = SINGULAR.get(key, meant(key, TOP_KEYS))
+            if key.startswith("x-"):  # a place for anchors
+                continue
+            if name not in TOP_KEYS:
+                kind, option = owner_of(key)
+                if kind == "training" and not _is_list(option, item.value):
+                    self._once(training, option, item, key)
+                    continue
+                self._misplaced(key, kind, option, item)
+            self._once(kept, name, item, key)
+        found = {name: self._section(name, item) for name, item in kept.items()}
+        if training:
+            own = found.setdefault("training", {}) or {}
+            self.lines.setdefault(("training",), self._line(next(iter(training.values())).place))
+            if isinstance(own, dict):
+                for option, item in training.items():
+                    if option in own:
+                        raise self._error(item, f"{option} is said twice: here and under training")
+                    value = spelled(f"training.{option}", item.value)
+                    own[option] = self._copy(Item(value, item.place), ("training", option))
+                found["training"] = own
+        return found
+
+    def _section(self, name: str, item: Item) -> Any:
+        self.lines[(name,)] = self._line(item.place)
+        make: Callable[[Item, Place], Any] = {
+            "tasks": self._tasks,
+            "recipes": self._recipes,
+            "training": self._training,
+            "grid": self._axes,
+            "zip": self._zips,
+            "when": self._whens,
+            "exclude": self._rules,
+            "search": self._search,
+            "seeds": self._seeds,
+            "baseline": self._baseline,
+        }.get(name, self._copy)
+        return make(item, (name,))
+
+    def _tasks(self, item: Item, to: Place) -> Any:
+        return self._each(self._named(item, "tasks", TASKS, ("name", "task")), item, to, self._task)
+
+    def _recipes(self, item: Item, to: Place) -> Any:
+        return self._each(self._named(item, "recipes", RECIPES, ("name", "label")), item, to, self._recipe)
+
+    def _named(self, item: Item, key: str, known: Iterable[str], heads: tuple[str, ...]) -> list[Item] | None:
+        """The items of a list of names and ``{name: ...}``; a word, words with commas and a mapping are such lists."""
+        parts = listed(item)
+        if isinstance(item.value, dict):
+            parts = [Item({name: own.value}, item.place) for name, own in items(item.value, item.place)]
+            if _head(item.value, heads):
+                parts = [item]
+        if parts is None:
+            return None
+        found: list[Item] = []
+        names: list[str] = [
+            str(next(iter(i.value))) if isinstance(i.value, dict) and i.value else str(i.value) for i in parts
+        ]
+        for own in parts:
+            if not is_pattern(own.value) or is_path(own.value) or own.value in known:
+                found.append(own)
+                continue
+            fitting = matching(own.value, known)
+            if not fitting:
+                raise self._error(own, f"{key}: no {key[:-1]} matches {own.value!r}{nearest(own.value, known)}")
+            found += [Item(name, own.place) for name in fitting if name not in names]
+            names += fitting
+        return found
+
+    def _task(self, item: Item, to: Place) -> Any:
+        value: Any = item.value
+        if isinstance(value, str) and not is_path(value):
+            value = call(value)
+            value = meant(value, dict(TASKS)) if isinstance(value, str) else value
+        if isinstance(value, str) or not isinstance(value, dict):
+            return self._copy(Item(value, item.place), to)
+        if head := _head(value, ("name", "task")):
+            inner = {key: own for key, own in value.items() if key != head}
+            return {value[head]: self._options(Item(inner, item.place), (*to, value[head]))}
+        if len(value) != 1:
+            return self._copy(item, to)
+        name, inner = next(iter(value.items()))
+        known = name if is_path(name) else meant(name, dict(TASKS))
+        own = Item(inner, (*item.place, name))
+        self.lines[*to, known] = self._line(own.place)
+        return {known: self._options(own, (*to, known)) if isinstance(inner, dict) else self._copy(own, (*to, known))}
+
+    def _options(self, item: Item, to: Place) -> dict[str, Any]:
+        """What stands beside a task: its options, training settings by their names, and axes."""
+        self.lines.setdefault(to, self._line(item.place))
+        task = to[-1]
+        options = [] if is_path(task) or task not in TASKS else [f.name for f in fields(TASKS[str(task)])]
+        kept: dict[str, Item] = {}
+        training: dict[str, Item] = {}
+        for key, own in items(item.value, item.place):
+            name = meant(key.removeprefix("task."), [*options, *TASK_KEYS])
+            name_of = setting(key.removeprefix("training."))
+            own_task = is_path(task) and key not in TASK_KEYS and not key.startswith("training.")
+            if name not in (*options, *TASK_KEYS) and name_of in _TRAINING and not own_task:
+                self._once(training, name_of, own, key)
+            else:
+                self._once(kept, name, own, key)
+        make: dict[str, Callable[[Item, Place], Any]] = {
+            "training": self._training, "grid": self._axes, "zip": self._zips, "when": self._whens,
+        }  # fmt: skip
+        found = {}
+        for name, own in kept.items():
+            self.lines[*to, name] = self._line(own.place)
+            if name in options:
+                own = Item(spelled(f"task.{name}", own.value, TASKS[str(task)]), own.place)
+            found[name] = make.get(name, self._copy)(own, (*to, name))
+        if training:
+            self.lines.setdefault((*to, "training"), self._line(next(iter(training.values())).place))
+            inside = found.setdefault("training", {}) or {}
+            if isinstance(inside, dict):
+                for option, own in training.items():
+                    if option in inside:
+                        raise self._error(own, f"tasks: {option} is said twice: here and under training")
+                    value = spelled(f"training.{option}", own.value)
+                    inside[option] = self._copy(Item(value, own.place), (*to, "training", option))
+                found["training"] = inside
+        return found
+
+    def _recipe(self, item: Item, to: Place) -> Any:
+        value: Any = item.value
+        if isinstance(value, dict) and "base" in value and (head := _head(value, ("name", "label"))):
+            inner = {key: own for key, own in value.items() if key != head}
+            self.lines[*to, value[head]] = self._line((*item.place, head))
+            return {value[head]: self._paths(Item(inner, item.place), (*to, value[head]), ("base",))}
+        if not isinstance(value, dict) or len(value) != 1:
+            return self._copy(item, to)
+        label, inner = next(iter(value.items()))
+        own, place = Item(inner, (*item.place, label)), (*to, label)
+        self.lines[place] = self._line(own.place)
+        if isinstance(inner, str):
+            self.lines[*place, "base"] = self._line(own.place)
+            return {label: {"base": inner}}
+        if isinstance(inner, dict):
+            renamed = {"base" if key == "recipe" and "base" not in inner else key: v for key, v in inner.items()}
+            for key in inner.keys() - renamed.keys():
+                self.lines[*place, "base"] = self._line((*own.place, key))
+            return {label: self._paths(Item(renamed, own.place), place, ("base",))}
+        return {label: self._copy(own, place)}
+
+    def _baseline(self, item: Item, to: Place) -> Any:
+        if isinstance(item.value, str) and len(split(item.value)) > 1 and item.value not in RECIPES:
+            return self._copy(Item([part for part in split(item.value) if part], item.place), to)
+        if isinstance(item.value, list):
+            return self._each(listed(item), item, to, self._config)
+        return self._config(item, to)
+
+    def _config(self, item: Item, to: Place) -> Any:
+        value = item.value
+        if isinstance(value, dict) and len(value) == 1 and isinstance(inner := next(iter(value.values())), dict):
+            name = next(iter(value))
+            self.lines[*to, name] = self._line((*item.place, name))
+            return {name: self._paths(Item(inner, (*item.place, name)), (*to, name), ("recipe",))}
+        if isinstance(value, dict) and "recipe" in value:
+            return self._paths(item, to, ("recipe",))
+        return self._copy(item, to)
+
+    def _training(self, item: Item, to: Place) -> Any:
+        if not isinstance(item.value, dict):
+            return self._copy(item, to)
+        found: dict[str, Item] = {}
+        for key, own in items(item.value, item.place):
+            name = setting(key.removeprefix("training."))
+            if name in _TRAINING and _is_list(name, own.value):
+                raise self._error(
+                    own, f"training: {name} has several values; to vary it write grid: {{training.{name}: ...}}"
+                )
+            self._once(found, name, own, key)
+        return {
+            name: self._copy(Item(spelled(f"training.{name}", own.value), own.place), (*to, name))
+            for name, own in found.items()
+        }
+
+    def _search(self, item: Item, to: Place) -> Any:
+        if isinstance(item.value, str):
+            self.lines[*to, "method"] = self._line(item.place)
+            return {"method": item.value.casefold()}
+        data = self._copy(item, to)
+        if isinstance(data, dict):
+            if isinstance(data.get("method"), str):
+                data["method"] = data["method"].casefold()
+            if isinstance(data.get("objectives"), str):
+                data["objectives"] = split(data["objectives"])
+        return data
+
+    def _seeds(self, item: Item, to: Place) -> Any:
+        if isinstance(item.value, str):
+            numbers = [number(part) for part in split(item.value)]
+            if None not in numbers:
+                return numbers if len(numbers) > 1 else numbers[0]
+        return self._copy(item, to)
+
+    def _misplaced(self, key: str, kind: str, option: str, item: Item) -> None:
+        """Raises UserError for a key of the file that belongs under another one; not for a key nobody knows."""
+        if kind == "training":
+            raise self._error(item, f"unknown key {key!r}; to vary it write grid: {{training.{option}: [values]}}")
+        if kind == "task":
+            where = f"tasks: [{{name: {{{option}: value}}}}], or to vary it grid: {{task.{option}: [values]}}"
+            raise self._error(item, f"unknown key {key!r}; it is an option of a task: write {where}")
+        if kind == "numerics":
+            raise self._error(item, f"unknown key {key!r}; to vary it write grid: {{'{option}': [values]}}")
+
+
+def _head(value: Mapping[str, Any], heads: tuple[str, ...]) -> str:
+    """The key whose text is the name, in ``{name: lm, size: small}``; empty where there is none."""
+    return next((key for key in heads if len(value) > 1 and isinstance(value.get(key), str)), "")
+
+
+def _is_list(option: str, value: Any) -> bool:
+    """Whether a training setting was given several values."""
+    if isinstance(value, str):
+        return len(split(value)) > 1
+    return isinstance(value, list) and len(value) > 1 and (option != "betas" or any(map(is_seq, value)))
+
+
+__all__ = ["written_out"]

@@ -1,0 +1,1 @@
+"""The parts of a sweep file, checked: tasks, recipes, axes, baselines, searches."""

@@ -1,0 +1,89 @@
+"""`exclude`: partial cells to leave out. Every rule must name axes and values that exist, and must match something."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dse.errors import nearest
+from dse.sweep.language.labels import Label
+from dse.sweep.language.match import plain, wanted
+from dse.sweep.language.source import At, Source
+
+
+@dataclass(eq=False)
+class Rule:
+    """A cell matches when its label on each axis is one of those wanted; ``matched`` counts the cells.
+
+    ``names``: tasks of which every label is wanted, so that those of options yet to be drawn are, too.
+    """
+
+    wanted: Mapping[str, frozenset[Label]]
+    names: frozenset[Label]
+    at: At
+    reason: str
+    matched: int = 0
+
+    def matches(self, labels: Mapping[str, Label]) -> bool:
+        return all(
+            labels[axis] in wanted or (axis == "task" and plain(labels[axis]) in self.names)
+            for axis, wanted in self.wanted.items()
+        )
+
+
+class Exclusion:
+    """All rules of a sweep."""
+
+    def __init__(
+        self,
+        rules: Sequence[tuple[At, Mapping[str, Any]]],
+        axes: Mapping[str, Collection[Label]],
+        task_names: Mapping[str, str],
+        main: Source,
+    ) -> None:
+        """``axes``: every label there is on each axis, none for a range. ``task_names``: a task's label -> its name.
+
+        Raises UserError (file:line) for an axis or a value that does not exist.
+        """
+        self.rules = [_rule(at, rule, axes, task_names, main) for at, rule in rules]
+
+    def reason(self, labels: Mapping[str, Label]) -> str:
+        """Why the cell is left out, or nothing."""
+        reason = ""
+        for rule in self.rules:
+            if rule.matches(labels):
+                rule.matched += 1
+                reason = reason or rule.reason
+        return reason
+
+    def refuse_idle(self) -> None:
+        """Raises UserError (file:line) for a rule that matched nothing."""
+        for rule in self.rules:
+            if not rule.matched:
+                raise rule.at.error("exclude: no cell matches; its values never occur together")
+
+
+def _rule(
+    at: At,
+    rule: Mapping[str, Any],
+    axes: Mapping[str, Collection[Label]],
+    task_names: Mapping[str, str],
+    main: Source,
+) -> Rule:
+    if not rule:
+        raise at.error("exclude: an empty rule would exclude everything")
+    found: dict[str, frozenset[Label]] = {}
+    names: frozenset[Label] = frozenset()
+    for axis, raw in rule.items():
+        inside = at / axis
+        if axis not in axes:
+            raise inside.error(f"exclude: no axis {axis!r}{nearest(axis, axes)}")
+        if not axes[axis]:
+            raise inside.error(f"exclude: {axis} is a range; a rule needs an axis with a list of values")
+        labels = wanted(inside, "exclude", axis, raw, axes[axis], task_names if axis == "task" else None)
+        found[axis] = labels
+        if axis == "task":
+            names = frozenset(task_names.values()) - {task_names[str(k)] for k in axes[axis] if k not in labels}
+    where = f"line {at.line}" + ("" if at.source is main else f" of {at.source.path}")
+    return Rule(found, names, at, f"excluded on {where}")

@@ -1,8 +1,0 @@
-"""Rotations of a GEMM's contraction axis."""
-
-from dse.techniques.rotations.base import Rotation
-from dse.techniques.rotations.hadamard import Hadamard
-
-ROTATIONS: dict[str, type[Rotation]] = {"hadamard": Hadamard}
-
-__all__ = ["ROTATIONS", "Hadamard", "Rotation"]

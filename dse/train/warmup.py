@@ -1,0 +1,79 @@
+"""Compiling the kernels of many packs at once, in processes, before the first of them trains.
+
+Triton keeps what it compiles on disk. Which kernels a pack needs depends on the mix of its recipes and on its model's
+shapes. Kernels that sum over tokens are compiled for the number of them too: with a part of the batch, which spares
+memory, those few are left to the pack.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+from dse.trial import Trial
+
+_PARTS = 4
+
+
+class Warmed(NamedTuple):
+    """How long it took, and how many of the packs could be computed."""
+
+    seconds: float
+    packs: int
+
+
+def warm(
+    packs: Sequence[Sequence[Trial]], device: str, data_dir: Path | None, processes: int, parts: int = _PARTS
+) -> Warmed:
+    """A step and an evaluation of each pack: every configuration once, one of ``parts`` of the batch.
+
+    What fails here is left to the pack itself.
+    """
+    start, worked = time.perf_counter(), 0
+    with (
+        suppress(BrokenProcessPool),
+        ProcessPoolExecutor(max(1, min(processes, len(packs))), get_context("spawn")) as pool,
+    ):
+        tried = [pool.submit(step, _one_of_each(trials, parts), device, data_dir) for trials in packs]
+        for one in tried:
+            worked += one.result()
+    return Warmed(time.perf_counter() - start, worked)
+
+
+def step(trials: Sequence[Trial], device: str, data_dir: Path | None) -> bool:
+    """Whether one step and one held-out batch could be computed."""
+    import torch
+
+    from dse.pack.grouping import ordered, use_kernels
+    from dse.pack.step import Program
+    from dse.train.loop import load
+
+    torch.set_num_threads(1)
+    try:
+        kernels = use_kernels(device)
+        data, _ = load(trials[0].task, data_dir, device)
+        program = Program([trials[i] for i in ordered(trials, kernels)], data, device, kernels)
+        program.step()
+        program.pack.measure(trials[0].task.held_out(data)[0])
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+    except Exception:  # noqa: BLE001 - its pack will tell
+        return False
+    return True
+
+
+def _one_of_each(trials: Sequence[Trial], parts: int) -> list[Trial]:
+    """One trial per recipe, at least two (one is a case of its own to the compiler)."""
+    first = list({trial.recipe: trial for trial in reversed(trials)}.values())
+    first = first if len(first) > 1 else list(trials[:2])
+    return [replace(t, training=replace(t.training, batch=max(1, t.training.batch // parts))) for t in first]
+
+
+__all__ = ["Warmed", "step", "warm"]
