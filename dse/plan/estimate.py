@@ -14,7 +14,7 @@ from typing import Any
 from dse.errors import UserError
 from dse.plan.timing import Keys, Measured, Pace, newest_device
 from dse.plan.timing_probe import Probe, probe_seconds
-from dse.sweep.expand.cells import Cell
+from dse.sweep.cells.cell import Cell
 from dse.tasks.base import Training
 
 PROBED = "probed"

@@ -1,10 +1,10 @@
 """The sweep language: a YAML file becomes cells."""
 
-from dse.sweep.expand.cell_of import baselines_at, cell_at
-from dse.sweep.expand.cells import Cell, Excluded
-from dse.sweep.expand.expanded import Sweep
-from dse.sweep.expand.expansion import MANY_CELLS, expand, load_sweep, with_cells
-from dse.sweep.expand.space import Assignment, Space, Suggest
+from dse.sweep.cells.cell import Cell, Excluded
+from dse.sweep.cells.cell_of import baselines_at, cell_at
+from dse.sweep.cells.expanded import Sweep
+from dse.sweep.cells.expansion import MANY_CELLS, expand, load_sweep, with_cells
+from dse.sweep.cells.space import Assignment, Space, Suggest
 from dse.sweep.json_schema import schema_json
 from dse.sweep.language.labels import Label, config_of
 from dse.sweep.language.ranges import Range

@@ -156,7 +156,7 @@ class SplineStair(Stair):
 
     def inside(self, u: Tensor, fmt: Format) -> Tensor:
         x = self.knots(fmt)
-        y = dse.numerics.grid.round_to_grid(x, fmt)
+        y = dse.numerics.cast.round_to_grid(x, fmt)
         j = (torch.searchsorted(x, u.detach().contiguous(), right=True) - 1).clamp(0, self.points - 2)
         return y[j] + (y[j + 1] - y[j]) * (u - x[j]) / (x[j + 1] - x[j])
 
@@ -195,7 +195,7 @@ class _Margin:
 @contextmanager
 def margins() -> Iterator[_Margin]:
     """Records the least distance from a kink, in intervals, of everything that is cast in its body: one per member."""
-    record, inner = _Margin(), dse.numerics.grid.round_to_grid
+    record, inner = _Margin(), dse.numerics.cast.round_to_grid
 
     def recording(
         u: Tensor, fmt: Format, rounding: Any = dse.numerics.cast.NEAREST_EVEN, bits: Tensor | None = None
@@ -204,17 +204,17 @@ def margins() -> Iterator[_Margin]:
             record.least = torch.minimum(record.least, rounding.margin(u, fmt).flatten(1).amin(1))
         return inner(u, fmt, rounding, bits)
 
-    dse.numerics.grid.round_to_grid = recording
+    dse.numerics.cast.round_to_grid = recording
     try:
         yield record
     finally:
-        dse.numerics.grid.round_to_grid = inner
+        dse.numerics.cast.round_to_grid = inner
 
 
 @pytest.fixture
 def stairs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Casts with a Stair as rounding give the stair's value; all others round as they are."""
-    inner = dse.numerics.grid.round_to_grid
+    inner = dse.numerics.cast.round_to_grid
 
     def cast(
         u: Tensor, fmt: Format, rounding: Any = dse.numerics.cast.NEAREST_EVEN, bits: Tensor | None = None

@@ -14,7 +14,7 @@ pytest.importorskip("triton")
 PROGRAM = """
 import torch
 torch.set_num_threads(1)
-from dse.kernels import exact_in_bf16, quantize, quantize_both, table
+from dse.fused import exact_in_bf16, quantize, quantize_both, table
 from dse.fused.launch import Shape
 from dse.numerics.random import Key
 from tests.kernels.cases import clock, differences, operands, options, reference

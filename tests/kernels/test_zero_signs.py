@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import torch
 from dse.numerics.gemm import Gemm
-from dse.kernels import Use, quantize, table
+from dse.fused import Use, quantize, table
 from dse.numerics.quantizer import Identity
 from dse.numerics.random import Key
 from dse.numerics.techniques.rotations import Hadamard

@@ -248,7 +248,8 @@ recipes: [bf16, tetrajet]
 DRIVER = """
 import sys
 from pathlib import Path
-from dse.run import checkpoint, engine
+from dse.run import engine
+from dse.train import checkpoint
 from dse.run.executors import local
 from dse.results.store import Store
 from dse.sweep import load_sweep

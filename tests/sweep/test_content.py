@@ -5,7 +5,7 @@ import pytest
 from dse.errors import OptionError
 from dse.numerics.registry import to_data
 from dse.recipes import RECIPES
-from dse.sweep.expand.canonical import Contents, canonical
+from dse.sweep.cells.canonical import Contents, canonical
 from dse.sweep.language.numerics import apply
 
 

@@ -11,7 +11,7 @@ from dse.commands import sweeps
 from dse.errors import UserError
 from dse.plan import make_plan, plan_text
 from dse.sweep import MANY_CELLS, Sweep, load_sweep
-from dse.sweep.expand.expansion import count_cells, factors
+from dse.sweep.cells.expansion import count_cells, factors
 from dse.sweep.language.labels import cut
 from dse.sweep.spec.spec import read_spec
 
@@ -79,7 +79,7 @@ def test_many_cells_are_counted_before_they_are_expanded(write: Callable[[str], 
 
 
 def test_expanding_many_cells_says_how_far_it_is(write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dse.sweep.expand.expansion.MANY_CELLS", 100)
+    monkeypatch.setattr("dse.sweep.cells.expansion.MANY_CELLS", 100)
     said: list[str] = []
     load_sweep(write(BIG.replace("600", "20").replace("100}", "5}")), said.append)
     assert said[0] == "x: about 200 cells (2 recipes x 5 training.lr x 20 seeds)"

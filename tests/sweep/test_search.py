@@ -9,8 +9,8 @@ import pytest
 
 from dse.errors import UserError
 from dse.sweep import Cell, Dimension, Excluded, Label, Range, Space, Sweep, baselines_at, cell_at, load_sweep
-from dse.sweep.expand.draw import drawn
-from dse.sweep.expand.space import Assignment
+from dse.sweep.cells.draw import drawn
+from dse.sweep.cells.space import Assignment
 
 Load = Callable[[str], Sweep]
 FILE = """

@@ -22,7 +22,7 @@ def asked(sweep: Sweep, results: Path | None) -> dict[str, list[tuple[str, str, 
         return {}
     from dse.results.identity import identity
     from dse.run.search import journal
-    from dse.sweep.expand.draw import drawn
+    from dse.sweep.cells.draw import drawn
 
     written = journal.asked(results, identity(sweep, results), space) if search.needs_results and results else {}
     there = {(str(labels["task"]), config) for labels, config in _configs(sweep)}

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dse.errors import OptionError
 from dse.numerics.formats import Format
+from dse.numerics.grid import floor_power
 from dse.numerics.ops import Ops
 
 OUTSIDE = ("pass", "zero")
@@ -40,8 +41,6 @@ class Place(NamedTuple):
 
 def place(u: Tensor, fmt: Format) -> Place:
     """Where each value lies between its neighbors on the grid of ``fmt``."""
-    from dse.numerics.grid import floor_power
-
     step = floor_power(u.clamp(-fmt.max, fmt.max), fmt.emin) * 2.0**-fmt.man
     v = u.abs() / step
     return Place(v - v.floor(), step)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dse.errors import OptionError
 from dse.numerics.formats import Format
+from dse.numerics.grid import round_to_grid
 from dse.numerics.ops import Ops
 from dse.numerics.techniques.slopes.base import Slope, bounded, check_bounds
 
@@ -33,8 +34,6 @@ class Spline(Slope):
             raise OptionError(f"spline.points must be at least 2, not {self.points}")
 
     def __call__(self, u: Tensor, fmt: Format) -> Tensor:
-        from dse.numerics.grid import round_to_grid
-
         low = -fmt.max if fmt.signed else 0.0
         x = torch.linspace(low, fmt.max, self.points, dtype=torch.float64, device=u.device)
         slopes = (round_to_grid(x, fmt).diff() / x.diff()).to(u.dtype)

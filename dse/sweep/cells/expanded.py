@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dse.sweep.expand.cells import Cell, Excluded
-from dse.sweep.expand.space import Space
+from dse.sweep.cells.cell import Cell, Excluded
+from dse.sweep.cells.space import Space
 from dse.sweep.language.labels import Label
 from dse.sweep.spec.search import Search
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 
 from dse.errors import UserError
-from dse.sweep.expand.pairs import Maker, Pair
-from dse.sweep.expand.settings import Pick, with_options
+from dse.sweep.cells.pairs import Maker, Pair
+from dse.sweep.cells.settings import Pick, with_options
 from dse.sweep.language.labels import Label, label_of, text_of
 from dse.sweep.language.ranges import Range
 from dse.sweep.spec.axes import NUMERICS, TASK, TRAINING, Axis, Dimension

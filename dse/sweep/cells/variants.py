@@ -8,8 +8,8 @@ from typing import Any
 
 from dse.errors import OptionError
 from dse.numerics.recipe import Recipe
-from dse.sweep.expand.canonical import Contents
-from dse.sweep.expand.settings import Pick
+from dse.sweep.cells.canonical import Contents
+from dse.sweep.cells.settings import Pick
 from dse.sweep.language.labels import Label
 from dse.sweep.language.numerics import Combinations, Unusable, quantized_points
 from dse.sweep.language.ranges import Range

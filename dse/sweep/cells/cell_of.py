@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dse.sweep.expand.cells import Cell, Excluded
-from dse.sweep.expand.pairs import cell_of
-from dse.sweep.expand.space import Assignment, Space
+from dse.sweep.cells.cell import Cell, Excluded
+from dse.sweep.cells.pairs import cell_of
+from dse.sweep.cells.space import Assignment, Space
 
 
 def cell_at(space: Space, assignment: Assignment, seed: int) -> Cell | Excluded:

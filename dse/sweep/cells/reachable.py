@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
-from dse.sweep.expand.settings import Pick
-from dse.sweep.expand.space import Space, pick_of
+from dse.sweep.cells.settings import Pick
+from dse.sweep.cells.space import Space, pick_of
 from dse.sweep.language.labels import Label
 from dse.sweep.spec.axes import NUMERICS, TASK, Dimension
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from dse.sweep.expand.cells import Cell
-from dse.sweep.expand.settings import Setting, Settings
-from dse.sweep.expand.variants import Variant, Variants
+from dse.sweep.cells.cell import Cell
+from dse.sweep.cells.settings import Setting, Settings
+from dse.sweep.cells.variants import Variant, Variants
 from dse.sweep.language.labels import Label, text_of
 from dse.sweep.spec.spec import Spec
 from dse.trial import Trial

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from dse.errors import UserError
-from dse.sweep.expand.cells import Cell
+from dse.sweep.cells.cell import Cell
 from dse.sweep.language.labels import HEAD, Label, text_of
 from dse.sweep.language.source import At
 from dse.sweep.spec.spec import Spec

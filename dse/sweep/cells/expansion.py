@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 
-from dse.sweep.expand.cells import Cell, Excluded
-from dse.sweep.expand.collect import Collector
-from dse.sweep.expand.distinct import refuse_same_names
-from dse.sweep.expand.draw import drawn, every
-from dse.sweep.expand.expanded import Sweep
-from dse.sweep.expand.pairs import Pair
-from dse.sweep.expand.reachable import check_reachable
-from dse.sweep.expand.settings import Setting
-from dse.sweep.expand.space import Assignment, Space
+from dse.sweep.cells.cell import Cell, Excluded
+from dse.sweep.cells.collect import Collector
+from dse.sweep.cells.distinct import refuse_same_names
+from dse.sweep.cells.draw import drawn, every
+from dse.sweep.cells.expanded import Sweep
+from dse.sweep.cells.pairs import Pair
+from dse.sweep.cells.reachable import check_reachable
+from dse.sweep.cells.settings import Setting
+from dse.sweep.cells.space import Assignment, Space
 from dse.sweep.language.source import At
 from dse.sweep.spec.axes import Dimension
 from dse.sweep.spec.spec import Spec, read_spec

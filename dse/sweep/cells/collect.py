@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from dse.sweep.expand.cells import Cell, Excluded
-from dse.sweep.expand.pairs import Pair, cell_of
-from dse.sweep.expand.settings import Setting
-from dse.sweep.expand.space import Space
+from dse.sweep.cells.cell import Cell, Excluded
+from dse.sweep.cells.pairs import Pair, cell_of
+from dse.sweep.cells.settings import Setting
+from dse.sweep.cells.space import Space
 from dse.sweep.language.labels import Label
 from dse.trial import Trial
 

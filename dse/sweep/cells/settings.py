@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from dse.errors import UserError
 from dse.numerics.recipe import Recipe
-from dse.sweep.expand.canonical import canonical
+from dse.sweep.cells.canonical import canonical
 from dse.sweep.language.labels import Label
 from dse.sweep.spec.axes import TASK, TRAINING, Axis
 from dse.sweep.spec.baselines import Baseline

@@ -6,8 +6,8 @@ import random
 from collections.abc import Iterator, Sequence
 from itertools import count
 
-from dse.sweep.expand.settings import Pick
-from dse.sweep.expand.space import Assignment, Space, pick_of
+from dse.sweep.cells.settings import Pick
+from dse.sweep.cells.space import Assignment, Space, pick_of
 from dse.sweep.language.labels import Label
 from dse.sweep.spec.axes import NUMERICS, Dimension
 from dse.sweep.spec.entries import RecipeEntry, TaskEntry
