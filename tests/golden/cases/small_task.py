@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from tasks.base import Batch, Model, Task, Training
-from tasks.streams import integers
+from dse.tasks.base import Batch, Model, Task, Training
+from dse.tasks.streams import integers
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ STOP = 3
 
 def write_checkpoints() -> Path:
     """Trains each pack until STOP, and leaves its checkpoint."""
-    from dse.run.checkpoint import Checkpoints, Left
-    from dse.run.train import run_pack
+    from dse.train.checkpoint import Checkpoints, Left
+    from dse.train.loop import run_pack
 
     shutil.rmtree(WRITTEN, ignore_errors=True)
     for name in PACKS:
@@ -71,9 +71,9 @@ def checkpoint() -> dict[str, Any]:
 
 def _pack(name: str, checkpoints: Any = None, on_step: Any = None) -> tuple[Any, Any, Any]:
     """The trials of a sweep, what they train with, and their names."""
-    from dse.run.halving import rule
-    from dse.run.train import Setup
+    from dse.run.queue.final_results import rule
     from dse.sweep import load_sweep
+    from dse.train.loop import Setup
 
     sweep = load_sweep(CASES / f"{name}.yaml")
     setup = Setup(halving=rule(sweep), probes=sweep.probes, checkpoints=checkpoints, on_step=on_step)
@@ -81,15 +81,15 @@ def _pack(name: str, checkpoints: Any = None, on_step: Any = None) -> tuple[Any,
 
 
 def _trained(name: str) -> list[dict[str, Any]]:
-    from dse.run.train import run_pack
+    from dse.train.loop import run_pack
 
     return [content(record) for record in run_pack(*_pack(name))]
 
 
 def _resumed(name: str) -> list[dict[str, Any]]:
     """The records of a pack that finds its checkpoint in a copy of the folder."""
-    from dse.run.checkpoint import Checkpoints
-    from dse.run.train import run_pack
+    from dse.train.checkpoint import Checkpoints
+    from dse.train.loop import run_pack
 
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a checkpoint from another processor
@@ -105,7 +105,7 @@ def _as_of_these_versions(results: Path) -> None:
     """A checkpoint means nothing to other versions of torch: it is given those at hand, where they differ."""
     import torch
 
-    from dse.run.train import versions
+    from dse.train.loop import versions
 
     own = {name: str(version) for name, version in versions().items()}
     for path in results.glob("checkpoints/*/*.pt"):

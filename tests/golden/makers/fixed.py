@@ -20,7 +20,7 @@ _LAYERS = ("blocks.0.mlp", "blocks.1.mlp", "head")
 
 def write_results() -> Path:
     """Writes the folder anew; its sweep files stay."""
-    from dse.run.store import Store
+    from dse.results.store import Store
 
     for name in ("shards", "searches"):
         shutil.rmtree(RESULTS / name, ignore_errors=True)
@@ -89,7 +89,7 @@ def _losses(gap: float) -> dict[str, float | None]:
 def _samples(gap: float, seed: int, baseline: bool) -> dict[str, Any]:
     import numpy as np
 
-    from tasks.pictures import Pictures
+    from dse.tasks.pictures import Pictures
 
     def gray(level: float) -> dict[str, Any]:
         return Pictures(np.full((4, 8, 8), round(level), np.uint8), 0.01).plain()
@@ -116,16 +116,16 @@ def _ladder() -> Iterator[Any]:
 
 def _hunt() -> None:
     """Runs the search with a rule in the place of training, so that its journal is a real one."""
-    import dse.run.train
-    import dse.run.width
+    import dse.train.loop
+    import dse.train.width
+    from dse.results.store import Store
     from dse.run.engine import run_sweep
-    from dse.run.store import Store
     from dse.sweep import load_sweep
     from tests.run.oracle import fake_pack
 
     with (
-        patch.object(dse.run.train, "run_pack", fake_pack),
-        patch.object(dse.run.width, "measured_width", lambda trials, *_: len(trials)),
+        patch.object(dse.train.loop, "run_pack", fake_pack),
+        patch.object(dse.train.width, "measured_width", lambda trials, *_: len(trials)),
     ):
         sweep = load_sweep(RESULTS / "hunt.yaml")
         run_sweep(sweep, Store(RESULTS), "local", track=False, progress=False, compact=False)

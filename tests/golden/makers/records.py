@@ -32,8 +32,8 @@ def records() -> dict[str, Any]:
 
 def run(path: Path, results: Path) -> list[Any]:
     """The records of a sweep that is run in this process."""
+    from dse.results.store import Store
     from dse.run.engine import run_sweep
-    from dse.run.store import Store
     from dse.sweep import load_sweep
 
     store = Store(results)

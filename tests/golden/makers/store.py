@@ -25,7 +25,7 @@ def store() -> dict[str, Any]:
 
 def _lines() -> dict[str, Any]:
     """The checksum of each line as it is written today, by uid; the names of the keys in their order."""
-    from dse.run.store import Store
+    from dse.results.store import Store
 
     Path("again").mkdir()
     old, new = Store(Path("results")), Store(Path("again"))
@@ -47,7 +47,7 @@ def _lines() -> dict[str, Any]:
 
 def _claims() -> dict[str, Any]:
     """The file of a driver that has claimed trials and given one back."""
-    from dse.run.claims import Claims, at_work
+    from dse.results.claims import Claims, at_work
 
     own = Claims(Path("results"))
     with own.turn():
@@ -63,7 +63,7 @@ def _claims() -> dict[str, Any]:
 
 def _manifest() -> dict[str, Any]:
     """Of the study: the keys, what stands outside the cells, and a digest of these."""
-    from dse.run.manifest import Manifest
+    from dse.results.manifest import Manifest
     from dse.sweep import load_sweep
 
     results = Path("results")
@@ -78,7 +78,7 @@ def _compacted() -> dict[str, Any]:
     """The files, the columns and their types, the names of the metadata, and that every record is still there."""
     from pyarrow.parquet import ParquetFile
 
-    from dse.run.store import Store
+    from dse.results.store import Store
 
     own = Store(Path("results"))
     before = [record.line() for record in own.records()]
@@ -105,8 +105,8 @@ def _projected() -> dict[str, Any]:
     import sqlite3
     from contextlib import closing
 
-    from dse.run.store import Store
-    from dse.run.tracking import DATABASE, rebuild
+    from dse.results.store import Store
+    from dse.run.tracking.mlflow_runs import DATABASE, rebuild
 
     rebuild(Store(Path("results")))
     with closing(sqlite3.connect(Path("results", DATABASE))) as database:
