@@ -11,11 +11,13 @@ the commit says why.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in the tests: more threads give other last bits
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from tests.golden.makers.checkpoint import checkpoint, write_checkpoints
