@@ -36,7 +36,9 @@ class Retry(StrEnum):
     all = "all"
 
 
-File = Annotated[Path, typer.Argument(help="Sweep file (YAML), for example sweeps/quickstart.yaml", metavar="FILE")]
+SweepPath = Annotated[
+    Path, typer.Argument(help="Sweep file (YAML), for example sweeps/quickstart.yaml", metavar="FILE")
+]
 
 
 def _home(path: Path | None) -> Path | None:
@@ -59,7 +61,7 @@ REPORTS = Path("reports")
 
 @app.command(epilog="Example: dse plan sweeps/quickstart.yaml")
 def plan(
-    file: File, results: Results = RESULTS, data_dir: DataDir = None, workers: Workers = None, yes: Yes = False
+    file: SweepPath, results: Results = RESULTS, data_dir: DataDir = None, workers: Workers = None, yes: Yes = False
 ) -> None:
     """Show what a sweep would run, what is done, what is left out and why, and how long it takes. Nothing runs."""
     from dse.commands import sweeps
@@ -69,7 +71,7 @@ def plan(
 
 @app.command(epilog="Examples: dse run sweeps/quickstart.yaml --workers 2 | dse run sweeps/mine.yaml --executor tune")
 def run(
-    file: File,
+    file: SweepPath,
     results: Results = RESULTS,
     data_dir: DataDir = None,
     workers: Workers = None,
@@ -158,7 +160,7 @@ def why(
 
 @app.command(epilog="Example: dse report sweeps/quickstart.yaml --out reports")
 def report(
-    file: File,
+    file: SweepPath,
     results: Results = RESULTS,
     out: Annotated[Path, typer.Option(help="Folder for the page and its CSV files", callback=_home)] = REPORTS,
 ) -> None:
@@ -170,7 +172,7 @@ def report(
 
 @app.command(epilog="Example: dse power sweeps/quickstart.yaml --gap 0.01")
 def power(
-    file: File,
+    file: SweepPath,
     results: Results = RESULTS,
     gap: Annotated[list[float] | None, typer.Option(help="Gap in the held-out metric to see; repeatable")] = None,
 ) -> None:

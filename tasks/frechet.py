@@ -24,11 +24,11 @@ from dse.tasks.streams import generator
 FEATURES = 32
 REAL = 4096  # images at most
 _STEPS, _BATCH, _RATE = 300, 64, 2e-3
-_known: dict[str, Judge] = {}
+_known: dict[str, FeatureClassifier] = {}
 
 
 @dataclass(frozen=True)
-class Judge:
+class FeatureClassifier:
     """A trained classifier; `real`: mean and covariance of its features on real images; `accuracy` on held-out ones."""
 
     model: Cnn
@@ -70,7 +70,7 @@ def frechet(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> float:
     return float((m - n).square().sum() + c.trace() + d.trace() - 2 * cross)
 
 
-def judge(data: Images) -> Judge:
+def judge(data: Images) -> FeatureClassifier:
     """The classifier of these images, trained when it is first asked for."""
     data = to_device(data, "cpu")
     name = fingerprint(data)
@@ -79,7 +79,7 @@ def judge(data: Images) -> Judge:
     return _known[name]
 
 
-def _trained(data: Images) -> Judge:
+def _trained(data: Images) -> FeatureClassifier:
     random = torch.random.get_rng_state()
     torch.manual_seed(0)
     model = Cnn(data.x.shape[-1], data.channels, 16, (FEATURES,), data.classes)
@@ -95,8 +95,8 @@ def _trained(data: Images) -> Judge:
             v.lerp_(g.square(), 0.01)
             scale = (1 - 0.99 ** (step + 1)) ** 0.5 / (1 - 0.9 ** (step + 1))
             w.data.addcdiv_(m, sqrt(v) + 1e-8, value=-_RATE * scale * (1 - step / _STEPS))
-    made = Judge(model, (torch.zeros(0), torch.zeros(0)), 0.0)
+    made = FeatureClassifier(model, (torch.zeros(0), torch.zeros(0)), 0.0)
     test = data.standard(data.test_x[:REAL])
     with torch.no_grad():
         right = torch.cat([model(part).argmax(-1) for part in test.split(256)]) == data.test_y[:REAL]
-    return Judge(model, moments(made.features(data.standard(data.x[:REAL]))), right.float().mean().item())
+    return FeatureClassifier(model, moments(made.features(data.standard(data.x[:REAL]))), right.float().mean().item())

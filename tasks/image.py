@@ -49,7 +49,7 @@ from dse.tasks.streams import integers
 
 
 @dataclass(frozen=True)
-class Size:
+class ImageSize:
     """Depth, width, heads and SwiGLU width of the transformer; the perceptron has two hidden layers of 2 × width.
 
     `steps` and `batch`: how many times as long and as wide as `tiny` it trains. `cnn`: width of the first convolution,
@@ -72,9 +72,9 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size(2, 64, 2, 160),
-    "small": Size(4, 128, 4, 352, 4, 2, cnn=(32, 128), resnet=(32, 1, 1, 1)),
-    "base": Size(6, 256, 8, 704, 8, 4, cnn=(32, 512, 128), resnet=(64, 2, 2, 2, 2)),
+    "tiny": ImageSize(2, 64, 2, 160),
+    "small": ImageSize(4, 128, 4, 352, 4, 2, cnn=(32, 128), resnet=(32, 1, 1, 1)),
+    "base": ImageSize(6, 256, 8, 704, 8, 4, cnn=(32, 512, 128), resnet=(64, 2, 2, 2, 2)),
 }
 NETS = ("mlp", "vit", "cnn", "resnet")
 PATCH = 4  # 4 tokens of a digit, 49 of a piece of clothing

@@ -47,7 +47,7 @@ HELD_OUT = 8_192  # tokens
 
 
 @dataclass(frozen=True)
-class Size:
+class LanguageModelSize:
     """Depth, width, heads, SwiGLU width (0: nanoGPT's net), tokens of context, default training.
 
     `dropout`: its probability; `held_out`: tokens of held-out text that are measured.
@@ -67,18 +67,20 @@ TINY = Training(steps=120, batch=8, lr=4e-3)
 _ANCHOR = Training(2000, 12, 1e-3, weight_decay=0.1, decayed="matrices", betas=(0.9, 0.99), warmup=0.05, eval_every=250)
 _LONG = replace(_ANCHOR, steps=5000, batch=64, warmup=0.02)
 SIZES = {
-    "tiny": Size(2, 64, 2, 160, 64, TINY),
-    "small": Size(4, 128, 4, 352, 128, TINY.grown(width=2, steps=5, batch=2)),  # the paper's llama_9M
-    "base": Size(8, 512, 8, 1376, 256, TINY.grown(width=8, steps=20, batch=4)),  # its llama_60M at half the context
+    "tiny": LanguageModelSize(2, 64, 2, 160, 64, TINY),
+    "small": LanguageModelSize(4, 128, 4, 352, 128, TINY.grown(width=2, steps=5, batch=2)),  # the paper's llama_9M
+    "base": LanguageModelSize(
+        8, 512, 8, 1376, 256, TINY.grown(width=8, steps=20, batch=4)
+    ),  # its llama_60M at half the context
     # by the parameters of their blocks, all but embedding and head
-    "0.5M": Size(4, 96, 3, 320, 128, TINY.grown(width=1.5, steps=8, batch=2)),
-    "1M": Size(5, 128, 4, 352, 128, TINY.grown(width=2, steps=12, batch=2)),
-    "3M": Size(7, 192, 6, 512, 256, TINY.grown(width=3, steps=16, batch=4)),
-    "9M": Size(5, 384, 6, 1024, 256, TINY.grown(width=6, steps=25, batch=4)),
-    "30M": Size(10, 512, 8, 1280, 512, TINY.grown(width=8, steps=32, batch=8)),
-    "60M": Size(12, 640, 10, 1728, 512, TINY.grown(width=10, steps=48, batch=8)),
-    "nanogpt-cpu": Size(4, 128, 4, 0, 64, _ANCHOR, held_out=1 << 20),
-    "nanogpt-gpu": Size(6, 384, 6, 0, 256, _LONG, dropout=0.2, held_out=1 << 20),
+    "0.5M": LanguageModelSize(4, 96, 3, 320, 128, TINY.grown(width=1.5, steps=8, batch=2)),
+    "1M": LanguageModelSize(5, 128, 4, 352, 128, TINY.grown(width=2, steps=12, batch=2)),
+    "3M": LanguageModelSize(7, 192, 6, 512, 256, TINY.grown(width=3, steps=16, batch=4)),
+    "9M": LanguageModelSize(5, 384, 6, 1024, 256, TINY.grown(width=6, steps=25, batch=4)),
+    "30M": LanguageModelSize(10, 512, 8, 1280, 512, TINY.grown(width=8, steps=32, batch=8)),
+    "60M": LanguageModelSize(12, 640, 10, 1728, 512, TINY.grown(width=10, steps=48, batch=8)),
+    "nanogpt-cpu": LanguageModelSize(4, 128, 4, 0, 64, _ANCHOR, held_out=1 << 20),
+    "nanogpt-gpu": LanguageModelSize(6, 384, 6, 0, 256, _LONG, dropout=0.2, held_out=1 << 20),
 }
 
 

@@ -24,13 +24,13 @@ from torch import Tensor, nn
 
 from dse.tasks import options
 from dse.tasks.base import Batch, Model, Task, Training
-from dse.tasks.data.tables import TABLES, Table, gaussian, load_table, with_outliers
+from dse.tasks.data.tables import TABLES, TabularData, gaussian, load_table, with_outliers
 from dse.tasks.nets.mlp import Mlp
 from dse.tasks.streams import integers
 
 
 @dataclass(frozen=True)
-class Size:
+class RegressionSize:
     """Rows and features of the Gaussian teacher, width of the two hidden layers, default training."""
 
     rows: int
@@ -41,14 +41,16 @@ class Size:
 
 TINY = Training(steps=200, batch=128, lr=8e-3)
 SIZES = {
-    "tiny": Size(10_240, 128, 128, TINY),
-    "small": Size(40_960, 256, 256, TINY.grown(width=2, steps=3, batch=2)),
-    "paper": Size(100_000, 1024, 1024, TINY.grown(width=8, steps=2, batch=32)),  # the paper's batch and 20 epochs
+    "tiny": RegressionSize(10_240, 128, 128, TINY),
+    "small": RegressionSize(40_960, 256, 256, TINY.grown(width=2, steps=3, batch=2)),
+    "paper": RegressionSize(
+        100_000, 1024, 1024, TINY.grown(width=8, steps=2, batch=32)
+    ),  # the paper's batch and 20 epochs
 }
 
 
 @dataclass(frozen=True)
-class Regression(Task[Table]):
+class Regression(Task[TabularData]):
     """Options: `source` gaussian | diabetes | california | flights, `size` tiny | small | paper (rows and features of
     the Gaussian teacher, width of the model), `net` mlp | linear, `noise` of the Gaussian teacher in its deviations;
     `outliers`: how many features are `outlier_scale` times as large as the others.
@@ -85,7 +87,7 @@ class Regression(Task[Table]):
             return replace(usual, lr=usual.lr / 2)
         return replace(usual, lr=4e-3) if self.net == "linear" else usual
 
-    def load(self, data_dir: Path | None = None) -> Table:
+    def load(self, data_dir: Path | None = None) -> TabularData:
         size = SIZES[self.size]
         if self.source == "gaussian":
             table = gaussian(size.rows, size.features, self.noise)
@@ -93,14 +95,14 @@ class Regression(Task[Table]):
             table = load_table(self.source, data_dir)
         return with_outliers(table, self.outliers, self.outlier_scale) if self.outliers else table
 
-    def model(self, data: Table) -> nn.Module:
+    def model(self, data: TabularData) -> nn.Module:
         features, hidden = data.x.shape[1], SIZES[self.size].hidden
         return Mlp([features] if self.net == "linear" else [features, hidden, hidden], outputs=1)
 
     def exempt(self) -> tuple[str, ...]:
         return () if self.net == "linear" else ("head",)
 
-    def batch(self, data: Table, seeds: Tensor, step: Tensor, size: int) -> Batch:
+    def batch(self, data: TabularData, seeds: Tensor, step: Tensor, size: int) -> Batch:
         """Inputs [E, size, F] and targets [E, size]."""
         chosen = integers(seeds, step, size, len(data.x))
         return data.x[chosen], data.y[chosen]
@@ -109,7 +111,7 @@ class Regression(Task[Table]):
         x, y = batch
         return F.mse_loss(model(x).squeeze(-1), y)
 
-    def held_out(self, data: Table) -> list[Batch]:
+    def held_out(self, data: TabularData) -> list[Batch]:
         return list(zip(data.test_x.split(1024), data.test_y.split(1024), strict=True))
 
     def measure(self, model: Model, batch: Batch) -> dict[str, Tensor]:

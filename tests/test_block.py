@@ -16,7 +16,7 @@ from dse.numerics.cast import cast
 from dse.numerics.formats import E2M1, E8M0, SCALES, UE4M3, Format
 from dse.numerics.random import Key, key
 from dse.numerics.techniques.conventions import Convention, Decode, Encode
-from dse.numerics.techniques.rounding import Stochastic, TowardZero, Up
+from dse.numerics.techniques.rounding import AwayFromZero, Stochastic, TowardZero
 from dse.numerics.techniques.tensor_scales import Current, Delayed, Outer
 from dse.recipes import RECIPES
 from tests.quantizers import EXACT, MXFP4, MXFP8, NVFP4, ONE_LEVEL, every, normal
@@ -120,11 +120,11 @@ def test_scales_and_elements_draw_from_streams_of_their_own() -> None:
 
 def test_stochastic_elements_are_unbiased() -> None:
     """Over 1,024 steps: within 5 standard errors, plus half the 2^-8 step that P(up) has with 8 bits."""
-    q = BlockQuantizer(E2M1, E8M0, 32, rounding=Stochastic(), scale_rounding=Up())  # never saturates
+    q = BlockQuantizer(E2M1, E8M0, 32, rounding=Stochastic(), scale_rounding=AwayFromZero())  # never saturates
     x = normal(4, 64)
     clock = torch.stack([torch.zeros(1024, dtype=torch.int64), torch.arange(1024)], -1)
     draws = q.dequantized(x.expand(1024, 4, 64), Key(clock)).double()
-    low, high = (replace(q, rounding=r).dequantized(x).double() for r in (TowardZero(), Up()))
+    low, high = (replace(q, rounding=r).dequantized(x).double() for r in (TowardZero(), AwayFromZero()))
     assert bool(((draws == low) | (draws == high)).all())
     gap = (high - low).abs()
     p = ((x - low).abs() / gap.clamp_min(1e-30)).clamp(2.0**-9, 1 - 2.0**-9)

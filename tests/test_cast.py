@@ -16,11 +16,11 @@ from dse.numerics.cast import cast
 from dse.numerics.formats import BF16, E2M1, E4M3, E5M2, E8M0, FP32, UE4M3, UE5M3, Format
 from dse.numerics.grid import floor_power, round_to_grid
 from dse.numerics.ops import FREE, Ops
-from dse.numerics.techniques.rounding import NEAREST_EVEN, Rounding, Stochastic, TowardZero, Up
+from dse.numerics.techniques.rounding import NEAREST_EVEN, AwayFromZero, Rounding, Stochastic, TowardZero
 from dse.numerics.techniques.slopes import Slope
 
 FORMATS = (E2M1, E4M3, E5M2, BF16, E8M0, UE4M3, UE5M3, FP32)
-ROUNDINGS = (NEAREST_EVEN, TowardZero(), Up())
+ROUNDINGS = (NEAREST_EVEN, TowardZero(), AwayFromZero())
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 formats = st.sampled_from(FORMATS)
 roundings = st.sampled_from(ROUNDINGS)
@@ -92,7 +92,7 @@ def test_a_signed_cast_is_odd(u: float, fmt: Format, rounding: Rounding) -> None
 @given(st.floats(min_value=0, width=32, allow_infinity=False), formats)
 def test_directed_modes_bracket_the_value(u: float, fmt: Format) -> None:
     if fmt.smallest <= u <= fmt.max or (u < fmt.smallest and fmt.subnormals):
-        low, high = one(u, fmt, TowardZero()), one(u, fmt, Up())
+        low, high = one(u, fmt, TowardZero()), one(u, fmt, AwayFromZero())
         assert low <= u <= high
         assert one(u, fmt) in (low, high)
 
@@ -141,7 +141,9 @@ def test_stochastic_rounding_is_unbiased_to_half_a_step_of_its_bits(n: int, u: f
     """|E[Q(u)] - u| <= gap * 2^-(n+1), over a fixed, evenly spread set of random values."""
     bits = torch.arange(0, 2**n, max(1, 2**n // 4096))
     q = round_to_grid(torch.full((len(bits),), u), E2M1, Stochastic(n), bits).double()
-    gap = float(round_to_grid(torch.tensor(u), E2M1, Up()) - round_to_grid(torch.tensor(u), E2M1, TowardZero()))
+    gap = float(
+        round_to_grid(torch.tensor(u), E2M1, AwayFromZero()) - round_to_grid(torch.tensor(u), E2M1, TowardZero())
+    )
     assert abs(q.mean() - u) <= gap * max(2.0 ** -(n + 1), 1 / len(bits))
 
 

@@ -96,7 +96,7 @@ def test_exit_codes_say_how_a_sweep_ended(
     sweep.write_text(SWEEP)
     words = ["run", str(sweep), "--results", str(tmp_path / "results"), "--executor", "local", "--no-track"]
     with monkeypatch.context() as patch:
-        patch.setattr("dse.train.pack_run.Program", lambda *_a: 1 / 0)
+        patch.setattr("dse.train.pack_run.TrainStep", lambda *_a: 1 / 0)
         assert call(patch, *words, "--then", f"echo $DSE_FAILED > {told}") == 1
     assert "all 2: 0 ok, 0 diverged, 2 failed" in capsys.readouterr().out
     assert told.read_text() == "2\n", "every trial has a result"

@@ -18,7 +18,7 @@ from dse.nn.select import OTHERS
 from dse.nn.unfold import Window, patches
 from dse.numerics.recipe import Exempt
 from dse.pack.grouping import unlabeled
-from dse.pack.layer import Layer
+from dse.pack.layer import PackLayer
 from dse.pack.linear import PackedConv2d
 from dse.recipes import RECIPES
 from tests.quantizers import normal
@@ -158,7 +158,7 @@ def test_a_packed_convolution_has_the_bits_of_a_quantized_one(name: str) -> None
     biases = normal(3, 5, seed=3) if plain.bias is not None else None
     x = normal(3, 2, 6, 11, 9, seed=4)
     g = normal(3, *plain(x[0]).shape, seed=5)
-    layer = Layer([recipe] * 3, weights.flatten(2), torch.tensor([[s, 3] for s in seeds]), 0, use_kernels=False)
+    layer = PackLayer([recipe] * 3, weights.flatten(2), torch.tensor([[s, 3] for s in seeds]), 0, use_kernels=False)
     packed = PackedConv2d(plain)
     packed.layer = layer
     leaves = [t.clone().requires_grad_() for t in (x, weights, *([] if biases is None else [biases]))]

@@ -15,7 +15,7 @@ from dse.nn.quantize import quantize_, set_clock
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import E2M1, UE4M3
 from dse.numerics.gemm import Gemm
-from dse.numerics.linear_autograd import Site
+from dse.numerics.linear_autograd import LinearContext
 from dse.numerics.quantizer import Identity
 from dse.numerics.random import Key
 from dse.numerics.recipe import Exempt, Recipe
@@ -171,7 +171,7 @@ def test_other_slopes_go_through_the_forward_quantizers(rotation: Hadamard | Non
     x, w, g = (normal(*s, seed=i).double() for i, s in enumerate([(6, 20), (5, 20), (6, 5)]))
     x.requires_grad_()
     w.requires_grad_()
-    found = torch.autograd.grad(quantized_linear(x, w, None, Site(recipe, Key(CLOCK), {})), (x, w), g)
+    found = torch.autograd.grad(quantized_linear(x, w, None, LinearContext(recipe, Key(CLOCK), {})), (x, w), g)
 
     leaves = [t.detach().requires_grad_() for t in (x, w)]
     gemm = recipe.fprop
@@ -208,7 +208,7 @@ def test_backward_uses_the_clock_of_its_forward() -> None:
 
 
 def test_gradients_that_nobody_asks_for() -> None:
-    w, x, site = normal(8, 16).requires_grad_(), normal(4, 16), Site(RECIPES["nvfp4"], Key(CLOCK), {})
+    w, x, site = normal(8, 16).requires_grad_(), normal(4, 16), LinearContext(RECIPES["nvfp4"], Key(CLOCK), {})
     quantized_linear(x, w, None, site).sum().backward()
     assert w.grad is not None
     frozen = w.detach()

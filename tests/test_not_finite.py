@@ -15,14 +15,14 @@ from dse.nn.quantize import quantize_, set_clock
 from dse.numerics.attention import Attention
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import ELEMENTS, SCALES, UE4M3
-from dse.numerics.linear_autograd import Site, linear
+from dse.numerics.linear_autograd import LinearContext, linear
 from dse.numerics.random import Key
 from dse.numerics.recipe import Recipe
 from dse.numerics.techniques.accumulations.groups import Groups
 from dse.numerics.techniques.conventions import Convention, Decode, Encode
 from dse.numerics.techniques.outliers import Clamp
 from dse.numerics.techniques.tensor_scales import Current, Delayed, Outer
-from dse.pack.layer import Layer
+from dse.pack.layer import PackLayer
 from dse.recipes import RECIPES
 from tests.quantizers import normal
 
@@ -35,7 +35,7 @@ def through(recipe: Recipe, x: Tensor, w: Tensor, g: Tensor, memory: Tensor | No
     state = recipe.weights.state(w) if recipe.weights else {}
     x, w = x.clone().requires_grad_(), w.clone().requires_grad_()
     key = Key(torch.tensor([0, 3]), 1, memory=memory)
-    y = linear(x, w, Site(recipe, key, state))
+    y = linear(x, w, LinearContext(recipe, key, state))
     return y, *torch.autograd.grad(y, (x, w), g)
 
 
@@ -150,7 +150,7 @@ def test_in_a_pack_of_members(name: str) -> None:
     x, w, g = normal(3, 20, 48), normal(3, 16, 48, seed=1), normal(3, 20, 16, seed=2)
     g[1, 4, 4] = inf
     clock = torch.tensor([[i, 3] for i in range(3)])
-    layer = Layer([RECIPES[name]] * 3, w, clock, 0, use_kernels=False)
+    layer = PackLayer([RECIPES[name]] * 3, w, clock, 0, use_kernels=False)
     (segment,) = layer.segments
     site = layer.site(segment)
     _, held = segment.forward(x, w, site, (True, True))

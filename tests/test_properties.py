@@ -19,18 +19,18 @@ from dse.numerics.techniques.conventions import Encode
 from dse.numerics.techniques.outliers import Asymmetric
 from dse.numerics.techniques.rounding import (
     NEAREST_EVEN,
+    AwayFromZero,
     MantissaEven,
     NearestAway,
     NearestEven,
     Rounding,
     Stochastic,
     TowardZero,
-    Up,
 )
 from dse.numerics.techniques.tensor_scales import Current, Outer
 
 FORMATS = [*ELEMENTS.values(), *SCALES.values(), BF16]
-ROUNDINGS = [NearestEven(), NearestAway(), MantissaEven(), TowardZero(), Up(), Stochastic(8), Stochastic(2)]
+ROUNDINGS = [NearestEven(), NearestAway(), MantissaEven(), TowardZero(), AwayFromZero(), Stochastic(8), Stochastic(2)]
 formats = pytest.mark.parametrize("fmt", FORMATS, ids=[f"{f.name}{'' if f.signed else ' scale'}" for f in FORMATS])
 floats = st.floats(allow_nan=False, width=32)
 few = settings(max_examples=15)
@@ -83,7 +83,7 @@ def test_a_cast_moves_by_less_than_a_step(fmt: Format, data: st.DataObject, roun
     assert ((q - u).abs() <= step).all()
     if isinstance(rounding, TowardZero):
         assert (q.abs() <= u.abs()).all()
-    if isinstance(rounding, Up):
+    if isinstance(rounding, AwayFromZero):
         assert (q.abs() >= u.abs()).all()
 
 
@@ -103,7 +103,7 @@ OCP = BlockQuantizer(constant=4.0, scale_rounding=TowardZero())
 NVFP4 = BlockQuantizer(E2M1, UE4M3, 16, tensor_scale=Current())
 POWERS = {
     "mxfp4 floor": OCP,
-    "e8m0 up": BlockQuantizer(scale_rounding=Up()),
+    "e8m0 up": BlockQuantizer(scale_rounding=AwayFromZero()),
     "e8m0 even": BlockQuantizer(constant=4.0, scale_rounding=MantissaEven()),
     "e8m0 guard": replace(OCP, gain=0.75),
     "e8m0 encode": BlockQuantizer(convention=Encode(), constant=4.0),
@@ -185,7 +185,7 @@ def test_errors_are_bounded_by_half_a_step(element: str, scale: Format, x: Tenso
     fmt = ELEMENTS[element]
     tensor_scale = Current() if scale is UE5M3 else None
     q = BlockQuantizer(
-        fmt, scale, 16, scale_rounding=Up() if scale is not FP32 else NEAREST_EVEN, tensor_scale=tensor_scale
+        fmt, scale, 16, scale_rounding=AwayFromZero() if scale is not FP32 else NEAREST_EVEN, tensor_scale=tensor_scale
     )
     x = x.double()
     peak = x.view(4, 3, 16).abs().amax(-1, keepdim=True)

@@ -16,7 +16,7 @@ from dse.numerics.quantizer import BFloat16, Identity
 from dse.numerics.recipe import GEMMS, POINTS, SELECTORS, Recipe, is_option_path, override
 from dse.numerics.registry import build, to_data
 from dse.numerics.techniques.rotations import Hadamard
-from dse.numerics.techniques.rounding import NEAREST_EVEN, Stochastic, TowardZero, Up
+from dse.numerics.techniques.rounding import NEAREST_EVEN, AwayFromZero, Stochastic, TowardZero
 from dse.numerics.techniques.tensor_scales import Current
 from dse.recipes import RECIPES
 
@@ -50,7 +50,7 @@ def test_an_option_is_set_at_the_points_its_selector_names_and_nowhere_else(
         ("W.scale", "ue5m3", "scale", UE5M3),
         ("G.rounding", {"stochastic": {"bits": 16}}, "rounding", Stochastic(16)),
         ("G.rounding", "toward_zero", "rounding", TowardZero()),
-        ("*.scale_rounding", "up", "scale_rounding", Up()),
+        ("*.scale_rounding", "up", "scale_rounding", AwayFromZero()),
         ("*.constant", None, "constant", None),
         ("*.constant", "none", "constant", None),
         ("*.constant", 6, "constant", 6.0),
@@ -157,7 +157,7 @@ def test_the_gallery_is_what_its_sources_say() -> None:
     for p in POINTS:
         mx4, mx8 = MXFP4.quantizer(p), RECIPES["mxfp8"].quantizer(p)
         assert mx4 == BlockQuantizer(E2M1, E8M0, 32, constant=4.0, scale_rounding=TowardZero())
-        assert mx8 == BlockQuantizer(E4M3, E8M0, 32, scale_rounding=Up())
+        assert mx8 == BlockQuantizer(E4M3, E8M0, 32, scale_rounding=AwayFromZero())
     for name, scale, target in (("nvfp4", UE4M3, None), ("ue5m3_current", UE5M3, 448.0)):
         recipe = RECIPES[name]
         x = BlockQuantizer(E2M1, scale, 16, tensor_scale=Current(target))

@@ -20,7 +20,7 @@ from unittest import mock
 import dse
 from dse.bench import reporting
 from dse.bench.idle import IdleActor, IdleExecutor, made_up, sweep_of
-from dse.bench.measurements import Row
+from dse.bench.measurements import Measurement
 from dse.results.store import Store
 from dse.run import engine
 from dse.run.executors.base import Options
@@ -45,7 +45,7 @@ class _Clock:
         return f"{1e3 * seconds / count:.2f} ms of one processor" if count else f"{seconds:.1f} s of one processor"
 
 
-def measure(quick: bool = False) -> Iterator[Row]:
+def measure(quick: bool = False) -> Iterator[Measurement]:
     """One row per figure of the bookkeeping table, as they are measured."""
     many, some = (1000, 200) if quick else (10_000, 2000)
     with tempfile.TemporaryDirectory() as name:
@@ -62,7 +62,7 @@ def measure(quick: bool = False) -> Iterator[Row]:
             yield _ray(sweep_of(some, folder), folder / f"ray-{limit}", limit)
 
 
-def _append(sweep: Sweep, folder: Path) -> Iterator[Row]:
+def _append(sweep: Sweep, folder: Path) -> Iterator[Measurement]:
     records = [made_up(cell.trial, cell.config) for cell in sweep.cells[:320]]
     size = sum(len(record.line()) for record in records) / len(records)
     for width in (1, 32):
@@ -74,7 +74,7 @@ def _append(sweep: Sweep, folder: Path) -> Iterator[Row]:
         yield _row("store a record", f"packs of {width}", each, "ms", 2.0, note + ", one write and fsync per pack")
 
 
-def _driver(sweep: Sweep, results: Path) -> Iterator[Row]:
+def _driver(sweep: Sweep, results: Path) -> Iterator[Measurement]:
     """A whole sweep of trials that do nothing, in this process, which counts its own memory."""
     memory = list[tuple[int, float]]()
     append = Store.append
@@ -96,7 +96,7 @@ def _driver(sweep: Sweep, results: Path) -> Iterator[Row]:
     yield _row("memory growth", f"trials {first:,} to {last:,}", growth / 1000, "kB a trial", 10.0)
 
 
-def _commands(sweep: Sweep, results: Path) -> Iterator[Row]:
+def _commands(sweep: Sweep, results: Path) -> Iterator[Measurement]:
     """Each in a process of its own, its start included; the results as shards, then as Parquet."""
     for form in ("shards", "Parquet"):
         if form == "Parquet":
@@ -108,7 +108,7 @@ def _commands(sweep: Sweep, results: Path) -> Iterator[Row]:
             yield _row(f"dse {verb}", f"{len(sweep.cells):,} done, {form}", seconds, "s", target, said)
 
 
-def _mlflow(sweep: Sweep, results: Path) -> Row:
+def _mlflow(sweep: Sweep, results: Path) -> Measurement:
     """A database of all runs, from the stored results."""
     _run(sweep, results, IdleExecutor(32))
     clock = _Clock()
@@ -116,7 +116,7 @@ def _mlflow(sweep: Sweep, results: Path) -> Row:
     return _row("MLflow's database", f"{runs:,} runs", clock.wall, "s", 180.0, clock.note())
 
 
-def _ray(sweep: Sweep, results: Path, limit: int) -> Row:
+def _ray(sweep: Sweep, results: Path, limit: int) -> Measurement:
     executor = RayExecutor(Options(workers=2), IdleActor, limit)
     began = list[float]()
     append = Store.append
@@ -154,9 +154,11 @@ def _resident() -> float:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _row(figure: str, variant: str, value: float, unit: str, target: float | None = None, note: str = "") -> Row:
+def _row(
+    figure: str, variant: str, value: float, unit: str, target: float | None = None, note: str = ""
+) -> Measurement:
     ratio = None if target is None else value / target
-    return Row(figure, variant, value, unit, target, ratio, note, None if target is None else 1.0, "lower")
+    return Measurement(figure, variant, value, unit, target, ratio, note, None if target is None else 1.0, "lower")
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ import torch
 
 from dse.bench import processes
 from dse.bench.eager import RECIPE, Alter, Solo, emulated
-from dse.bench.measurements import Row
-from dse.bench.models import SUBJECTS, Subject
+from dse.bench.measurements import Measurement
+from dse.bench.models import SUBJECTS, BenchModel
 from dse.bench.peers import PEERS, alter, importable
 from dse.bench.rate import pace, peak, tidy
 from dse.bench.timed_packs import FALLBACK, MIX, Autocast, Running, Timed, timed, trials
@@ -19,7 +19,7 @@ UNIT = "model-steps/s"
 
 
 @dataclass(frozen=True)
-class Settings:
+class BenchSettings:
     """``seconds`` of measuring each variant; ``width`` of the packs that are compared, ``widths`` of further ones.
 
     ``crowds``: numbers of eager processes; ``crowded``: the models they are tried on; ``compared``: the models that the
@@ -37,34 +37,34 @@ class Settings:
     peers: Mapping[str, str] = field(default_factory=dict)
     ahead: int = 0
 
-    def small(self) -> Settings:
+    def small(self) -> BenchSettings:
         """The same for a smoke test."""
         return replace(self, quick=True, seconds=0.01, width=min(self.width, 4), widths=(2,), crowds=(1,))
 
-    def subject(self, name: str) -> Subject:
+    def subject(self, name: str) -> BenchModel:
         """The model of a name."""
         return SUBJECTS[name](self.quick)
 
 
-def _mixed(s: Settings, model: str) -> Iterator[Row]:
+def _mixed(s: BenchSettings, model: str) -> Iterator[Measurement]:
     subject = s.subject(model)
     yield _row(model, f"pack of {s.width}", _pack(s, subject, s.width, MIX), subject.text)
 
 
-def _fp4(s: Settings, model: str) -> Iterator[Row]:
+def _fp4(s: BenchSettings, model: str) -> Iterator[Measurement]:
     yield _row(model, f"pack of {s.width}, nvfp4", _pack(s, s.subject(model), s.width, ("nvfp4",)))
 
 
-def _bf16(s: Settings, model: str) -> Iterator[Row]:
+def _bf16(s: BenchSettings, model: str) -> Iterator[Measurement]:
     yield _row(model, f"pack of {s.width}, bf16", _pack(s, s.subject(model), s.width, ("bf16",)))
 
 
-def _autocast(s: Settings, model: str) -> Iterator[Row]:
+def _autocast(s: BenchSettings, model: str) -> Iterator[Measurement]:
     members = trials(s.subject(model), s.width, ("bf16",))
     yield _row(model, f"pack of {s.width}, autocast", timed(Autocast, members, s.device, s.seconds))
 
 
-def _widths(s: Settings, model: str) -> Iterator[Row]:
+def _widths(s: BenchSettings, model: str) -> Iterator[Measurement]:
     """Narrow packs first, as the widest may not fit."""
     for width in s.widths:
         try:
@@ -73,22 +73,24 @@ def _widths(s: Settings, model: str) -> Iterator[Row]:
             yield missing(model, f"pack of {width}", "out of memory")
 
 
-def _fallback(s: Settings, model: str) -> Iterator[Row]:
+def _fallback(s: BenchSettings, model: str) -> Iterator[Measurement]:
     width = max(s.width, len(FALLBACK))
     yield _row(model, f"pack of {width}, 1/8 reference", _pack(s, s.subject(model), width, FALLBACK))
 
 
-def _eager(s: Settings, model: str) -> Iterator[Row]:
+def _eager(s: BenchSettings, model: str) -> Iterator[Measurement]:
     yield _solo(s, model, "eager", emulated, f"one process, {RECIPE}, AdamW, no graph")
 
 
-def _crowd(s: Settings, model: str) -> Iterator[Row]:
+def _crowd(s: BenchSettings, model: str) -> Iterator[Measurement]:
     rates = processes.rates(model, s.quick, s.device, s.crowds, max(s.seconds, 0.1))
     for count, rate in rates.items():
-        yield Row(model, f"{count} eager processes", rate, UNIT, note=f"{RECIPE}, sharing the device, all together")
+        yield Measurement(
+            model, f"{count} eager processes", rate, UNIT, note=f"{RECIPE}, sharing the device, all together"
+        )
 
 
-def _peers(s: Settings, model: str) -> Iterator[Row]:
+def _peers(s: BenchSettings, model: str) -> Iterator[Measurement]:
     for name, peer in PEERS.items():
         try:
             with importable(s.peers, peer.package):
@@ -97,7 +99,7 @@ def _peers(s: Settings, model: str) -> Iterator[Row]:
             yield missing(model, name, error)
 
 
-VARIANTS: dict[str, Callable[[Settings, str], Iterator[Row]]] = {
+VARIANTS: dict[str, Callable[[BenchSettings, str], Iterator[Measurement]]] = {
     "pack": _mixed,
     "bf16": _bf16,
     "eager": _eager,
@@ -111,25 +113,25 @@ VARIANTS: dict[str, Callable[[Settings, str], Iterator[Row]]] = {
 """In the order of their importance: time may run out."""
 
 
-def missing(model: str, variant: str, error: BaseException | str) -> Row:
+def missing(model: str, variant: str, error: BaseException | str) -> Measurement:
     """The row of what could not be measured, with the last line of why."""
     if isinstance(error, BaseException):
         lines = [text.strip() for text in str(error).splitlines() if text.strip()]
         error = f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
-    return Row(model, variant, None, UNIT, note=f"not measured: {error[:300]}")
+    return Measurement(model, variant, None, UNIT, note=f"not measured: {error[:300]}")
 
 
-def _pack(s: Settings, subject: Subject, width: int, recipes: tuple[str, ...]) -> Timed:
+def _pack(s: BenchSettings, subject: BenchModel, width: int, recipes: tuple[str, ...]) -> Timed:
     return timed(Running, trials(subject, width, recipes), s.device, s.seconds)
 
 
-def _solo(s: Settings, model: str, variant: str, change: Alter, note: str) -> Row:
+def _solo(s: BenchSettings, model: str, variant: str, change: Alter, note: str) -> Measurement:
     tidy(s.device)
     trial = Solo(s.subject(model), s.device, change)
     rate = pace(trial.step, s.device, s.seconds)
-    return Row(model, variant, rate, UNIT, note=note, memory=peak(s.device))
+    return Measurement(model, variant, rate, UNIT, note=note, memory=peak(s.device))
 
 
-def _row(model: str, variant: str, found: Timed, text: str = "") -> Row:
+def _row(model: str, variant: str, found: Timed, text: str = "") -> Measurement:
     note = f"{text}; {found.note}" if text else found.note
-    return Row(model, variant, found.rate, UNIT, note=note, memory=found.memory)
+    return Measurement(model, variant, found.rate, UNIT, note=note, memory=found.memory)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dse.bench.models import Subject
+from dse.bench.models import BenchModel
 from dse.nn.quantize import after_step, before_step, quantize_, quantized_layers, set_clock
 from dse.recipes import RECIPES
 from dse.tasks.base import Task, single, to_device
@@ -18,7 +18,7 @@ RECIPE = "nvfp4"
 """What the eager trial computes under."""
 _BATCHES = 16
 
-Alter = Callable[[nn.Module, Subject], nn.Module]
+Alter = Callable[[nn.Module, BenchModel], nn.Module]
 """Changes a plain model's linears, in place."""
 
 
@@ -28,7 +28,7 @@ def load(task: Task[Any], device: str) -> Any:
     return to_device(task.load(), device)
 
 
-def emulated(model: nn.Module, subject: Subject) -> nn.Module:
+def emulated(model: nn.Module, subject: BenchModel) -> nn.Module:
     """The plain-torch emulation of this project."""
     return quantize_(model, RECIPES[RECIPE], exempt=subject.task.exempt())
 
@@ -39,7 +39,7 @@ class Solo:
     The batches are drawn before: a tenth of a small model's eager step would be their drawing.
     """
 
-    def __init__(self, subject: Subject, device: str, alter: Alter = emulated) -> None:
+    def __init__(self, subject: BenchModel, device: str, alter: Alter = emulated) -> None:
         data, training = load(subject.task, device), subject.training
         torch.manual_seed(0)
         self.model = alter(subject.task.model(data).to(device), subject)

@@ -10,10 +10,10 @@ from pathlib import Path
 from dse.results.record import OK, Record
 from dse.run.executors.base import OnProgress, OnRecords, Stop
 from dse.run.executors.pool import Actor
-from dse.run.queue.pack_queue import Supply
+from dse.run.queue.pack_queue import WorkQueue
 from dse.sweep import Sweep, load_sweep
 from dse.train.context import OnStep
-from dse.train.halving import Leg
+from dse.train.halving import RungTarget
 from dse.trial import Trial
 
 POINTS = 100
@@ -74,7 +74,7 @@ class IdleActor(Actor):
         configs: Sequence[str],
         width: int | None,
         on_step: OnStep | None = None,
-        leg: Leg | None = None,
+        leg: RungTarget | None = None,
         splits: tuple[str, ...] = (),
     ) -> list[Record]:
         return [made_up(trial, config) for trial, config in zip(trials, configs, strict=True)]
@@ -88,7 +88,7 @@ class IdleExecutor:
     def __init__(self, limit: int) -> None:
         self.limit, self.seconds = limit, 0.0
 
-    def run(self, supply: Supply, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None:
+    def run(self, supply: WorkQueue, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None:
         """See ``Executor``."""
         while not supply.over():
             if load := supply.take():

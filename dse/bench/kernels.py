@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dse.bench.measurements import Row
-from dse.bench.quantizers import Job, kernel_jobs, reference_jobs
+from dse.bench.measurements import Measurement
+from dse.bench.quantizers import TimedCall, kernel_jobs, reference_jobs
 from dse.kernels import available
 
 _LAUNCHES, _REPLAYS = 20, 5
@@ -34,7 +34,7 @@ def measure(device: str, size: int | None = None, quick: bool = False) -> list[d
     return [asdict(row) for row in rows(device, size, quick)]
 
 
-def rows(device: str, size: int | None = None, quick: bool = False) -> Iterator[Row]:
+def rows(device: str, size: int | None = None, quick: bool = False) -> Iterator[Measurement]:
     """Milliseconds per variant, ``floor``: a copy of the BF16 tensor; first the copy and a launch's cost on the host.
 
     Kernels run on a CPU only under Triton's interpreter, and for the five figures of the default tile.
@@ -44,23 +44,25 @@ def rows(device: str, size: int | None = None, quick: bool = False) -> Iterator[
     operands = {torch.bfloat16: _operands(device, size, torch.bfloat16)}
     out = torch.empty_like(operands[torch.bfloat16][0])
     floor = seconds(lambda x: out.copy_(x), operands[torch.bfloat16]) * 1e3
-    yield Row("copy", "", floor, "ms", note=f"BF16 {size} x {size}")
+    yield Measurement("copy", "", floor, "ms", note=f"BF16 {size} x {size}")
     kernels = list(kernel_jobs(device, quick)) if available() else []
     kernels = kernels if cuda else kernels[:5]
     if kernels:
-        yield Row("launch", "host", _host(kernels[0].call, operands[torch.bfloat16][0]) * 1e6, "us")
+        yield Measurement("launch", "host", _host(kernels[0].call, operands[torch.bfloat16][0]) * 1e6, "us")
     for job in (*kernels, *reference_jobs(device, quick or not cuda)):
         if job.dtype not in operands:
             operands[job.dtype] = _operands(device, size, job.dtype)
         yield _timed(job, operands[job.dtype], floor)
 
 
-def _timed(job: Job, operands: Sequence[Tensor], floor: float) -> Row:
+def _timed(job: TimedCall, operands: Sequence[Tensor], floor: float) -> Measurement:
     try:
         ms = seconds(job.call, operands) * 1e3
     except Exception as error:  # noqa: BLE001 - one variant must not stop the others
-        return Row(job.figure, job.variant, None, "ms", floor, note=f"{type(error).__name__}: {str(error)[-200:]}")
-    return Row(job.figure, job.variant, ms, "ms", floor, ms / floor, target=job.target, better="lower")
+        return Measurement(
+            job.figure, job.variant, None, "ms", floor, note=f"{type(error).__name__}: {str(error)[-200:]}"
+        )
+    return Measurement(job.figure, job.variant, ms, "ms", floor, ms / floor, target=job.target, better="lower")
 
 
 def _operands(device: str, size: int, dtype: torch.dtype) -> list[Tensor]:

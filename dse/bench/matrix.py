@@ -8,15 +8,15 @@ from dataclasses import replace
 
 import torch
 
-from dse.bench.contenders import VARIANTS, Settings, missing
-from dse.bench.measurements import Row
+from dse.bench.contenders import VARIANTS, BenchSettings, missing
+from dse.bench.measurements import Measurement
 from dse.bench.models import SUBJECTS
 from dse.bench.precompile import compile_ahead
 from dse.bench.rate import limit, wait
 from dse.bench.ratios import STEP, ratios
 from dse.errors import UserError, nearest
 
-OnRow = Callable[[Row], None]
+OnRow = Callable[[Measurement], None]
 
 _LIMITS = {"processes": 120.0}
 """Seconds that a variant of one model may take, compilation included."""
@@ -39,9 +39,9 @@ def measure_packs(
     width: int | None = None,
     peers: Mapping[str, str] | None = None,
     only: Sequence[str] = (),
-    settings: Settings | None = None,
+    settings: BenchSettings | None = None,
     on_row: OnRow | None = None,
-) -> list[Row]:
+) -> list[Measurement]:
     """Rows of every variant of every model, then their ratios.
 
     ``models``: names of ``SUBJECTS``, all by default; ``only``: variants, or ``variant:model``; ``width``: of the packs
@@ -49,12 +49,12 @@ def measure_packs(
     begun once ``seconds_budget`` is used up. A variant that fails, or does not end, is a row without a value.
     ``on_row`` hears of each row at once. Raises UserError for an unknown name, DeviceLost after a fault of the GPU.
     """
-    base = replace(settings or Settings(), device=device, peers=dict(peers or {}))
+    base = replace(settings or BenchSettings(), device=device, peers=dict(peers or {}))
     base = replace(base, width=width) if width else base
     base = base.small() if quick else base
-    rows: list[Row] = []
+    rows: list[Measurement] = []
 
-    def add(row: Row) -> None:
+    def add(row: Measurement) -> None:
         rows.append(row)
         if on_row:
             on_row(row)
@@ -63,7 +63,7 @@ def measure_packs(
     torch.set_num_threads(1)
     try:
         if base.ahead:
-            add(Row("all", "compiled ahead", compile_ahead(base, todo), "s", note=f"in {base.ahead} processes"))
+            add(Measurement("all", "compiled ahead", compile_ahead(base, todo), "s", note=f"in {base.ahead} processes"))
         for at, job in enumerate(todo):
             left = seconds_budget - (time.perf_counter() - clock)
             _measure(base, job, left, add)
@@ -85,7 +85,7 @@ def judged(device: str, quick: bool) -> bool:
     return device.startswith("cuda") and not quick
 
 
-def jobs(models: Sequence[str], only: Sequence[str], settings: Settings) -> list[str]:
+def jobs(models: Sequence[str], only: Sequence[str], settings: BenchSettings) -> list[str]:
     """``variant:model`` of all that is wanted, the most important first. Raises UserError for an unknown name."""
     for name in models:
         if name not in SUBJECTS:
@@ -106,7 +106,7 @@ def jobs(models: Sequence[str], only: Sequence[str], settings: Settings) -> list
     return [job for job in every if wanted(job)]
 
 
-def _measure(settings: Settings, job: str, left: float, add: OnRow) -> None:
+def _measure(settings: BenchSettings, job: str, left: float, add: OnRow) -> None:
     variant, _, model = job.partition(":")
     if left <= 0:
         add(missing(model, variant, "the time of this run is used up"))

@@ -21,7 +21,7 @@ _PACKAGES = ("triton", "numpy", "torchao")
 
 
 @dataclass(frozen=True)
-class Row:
+class Measurement:
     """One measured number, or why there is none.
 
     ``value`` in ``unit`` (None: not measured); ``floor``: what it is held against, in the same unit; ``ratio``: value
@@ -76,14 +76,14 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def document(rows: Sequence[Row | Mapping[str, Any]], device: str, command: str = "") -> dict[str, Any]:
+def document(rows: Sequence[Measurement | Mapping[str, Any]], device: str, command: str = "") -> dict[str, Any]:
     """The rows with the command, the device, the date and the versions that they were measured with."""
     return {
         "command": command or " ".join(["python", *sys.argv]),
         "device": device_text(device),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
-        "rows": [asdict(row) if isinstance(row, Row) else dict(row) for row in rows],
+        "rows": [asdict(row) if isinstance(row, Measurement) else dict(row) for row in rows],
     }
 
 
@@ -95,9 +95,9 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
     draft.replace(path)
 
 
-def read(path: Path) -> list[Row]:
+def read(path: Path) -> list[Measurement]:
     """The rows of a file that ``write`` made."""
-    return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+    return [Measurement(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
 
 
 def device_text(device: str) -> str:

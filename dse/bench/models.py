@@ -16,7 +16,7 @@ from torch import nn
 from dse.errors import UserError
 from dse.tasks.base import Task, Training
 from dse.tasks.data.images import Images
-from dse.tasks.data.tables import Table, gaussian
+from dse.tasks.data.tables import TabularData, gaussian
 from dse.tasks.data.text import PRINTABLE, Text, load_text
 from dse.tasks.diffusion import Diffusion
 from dse.tasks.image import Image
@@ -33,7 +33,7 @@ STEPS = 256
 
 
 @dataclass(frozen=True)
-class Subject:
+class BenchModel:
     """A model to time: ``task`` with ``batch`` items a step; ``text``: what it is, for people."""
 
     name: str
@@ -54,10 +54,10 @@ class Rows(Regression):
     features: int = 32
     hidden: int = 256
 
-    def load(self, data_dir: Path | None = None) -> Table:
+    def load(self, data_dir: Path | None = None) -> TabularData:
         return gaussian(10_000, self.features, 0.0)
 
-    def model(self, data: Table) -> nn.Module:
+    def model(self, data: TabularData) -> nn.Module:
         return Mlp([self.features, self.hidden, self.hidden], outputs=1)
 
 
@@ -83,7 +83,7 @@ class Letters(LanguageModel):
 
 
 @dataclass(frozen=True)
-class Pictures(Image):
+class RandomPictures(Image):
     """Random images of ``side`` squared pixels into a transformer, or a perceptron of twice its width."""
 
     side: int = 28
@@ -102,7 +102,7 @@ class Pictures(Image):
 
 
 @dataclass(frozen=True)
-class Noise(Diffusion):
+class RandomDit(Diffusion):
     """A DiT on random images."""
 
     side: int = 28
@@ -130,42 +130,44 @@ def _images(side: int) -> Images:
     return Images(x[512:], y[512:], x[:512], y[:512], pixels.mean().item(), pixels.std().item())
 
 
-def _mlp(quick: bool) -> Subject:
+def _mlp(quick: bool) -> BenchModel:
     hidden, batch = (64, 32) if quick else (256, 256)
-    return Subject("mlp", Rows(hidden=hidden), batch, f"regression MLP 32-{hidden}-{hidden}-1, batch {batch}")
+    return BenchModel("mlp", Rows(hidden=hidden), batch, f"regression MLP 32-{hidden}-{hidden}-1, batch {batch}")
 
 
-def _gpt(name: str, width: int) -> Callable[[bool], Subject]:
-    def make(quick: bool) -> Subject:
+def _gpt(name: str, width: int) -> Callable[[bool], BenchModel]:
+    def make(quick: bool) -> BenchModel:
         if quick:
             task = Letters(size="tiny", width=width // 4, depth=1, heads=2)
-            return Subject(name, task, 2, f"GPT, 1 layer, d={width // 4}, batch 2 x 64")
+            return BenchModel(name, task, 2, f"GPT, 1 layer, d={width // 4}, batch 2 x 64")
         task = Letters(width=width, heads=width // 32)
-        return Subject(name, task, 16, f"GPT, 4 layers, d={width}, batch 16 x 128, stdlib text (96 characters)")
+        return BenchModel(name, task, 16, f"GPT, 4 layers, d={width}, batch 16 x 128, stdlib text (96 characters)")
 
     return make
 
 
-def _dit(quick: bool) -> Subject:
+def _dit(quick: bool) -> BenchModel:
     if quick:
-        return Subject("dit", Noise(side=8, width=32, depth=1, heads=2), 4, "DiT, 1 layer, d=32, batch 4 x 4")
-    return Subject("dit", Noise(), 32, "DiT, 4 layers, d=128, batch 32 x 49")
+        return BenchModel("dit", RandomDit(side=8, width=32, depth=1, heads=2), 4, "DiT, 1 layer, d=32, batch 4 x 4")
+    return BenchModel("dit", RandomDit(), 32, "DiT, 4 layers, d=128, batch 32 x 49")
 
 
-def _vit(quick: bool) -> Subject:
+def _vit(quick: bool) -> BenchModel:
     if quick:
-        task = Pictures(net="vit", side=8, width=32, depth=1, heads=2)
-        return Subject("vit", task, 4, "ViT, 1 layer, d=32, batch 4 x 4")
-    return Subject("vit", Pictures(net="vit"), 64, "image classifier: ViT, 4 layers, d=128, batch 64 x 49")
+        task = RandomPictures(net="vit", side=8, width=32, depth=1, heads=2)
+        return BenchModel("vit", task, 4, "ViT, 1 layer, d=32, batch 4 x 4")
+    return BenchModel("vit", RandomPictures(net="vit"), 64, "image classifier: ViT, 4 layers, d=128, batch 64 x 49")
 
 
-def _image_mlp(quick: bool) -> Subject:
+def _image_mlp(quick: bool) -> BenchModel:
     if quick:
-        return Subject("image_mlp", Pictures(side=8, width=32), 16, "image classifier: MLP 64-64-64-10, batch 16")
-    return Subject("image_mlp", Pictures(), 128, "image classifier: MLP 784-256-256-10, batch 128")
+        return BenchModel(
+            "image_mlp", RandomPictures(side=8, width=32), 16, "image classifier: MLP 64-64-64-10, batch 16"
+        )
+    return BenchModel("image_mlp", RandomPictures(), 128, "image classifier: MLP 784-256-256-10, batch 128")
 
 
-SUBJECTS: dict[str, Callable[[bool], Subject]] = {
+SUBJECTS: dict[str, Callable[[bool], BenchModel]] = {
     "mlp": _mlp,
     "gpt128": _gpt("gpt128", 128),
     "gpt256": _gpt("gpt256", 256),

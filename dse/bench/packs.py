@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 
 import dse
-from dse.bench.contenders import VARIANTS, Settings
+from dse.bench.contenders import VARIANTS, BenchSettings
 from dse.bench.matrix import DeviceLost, jobs, judged, measure_packs
-from dse.bench.measurements import Row, document, read, write
+from dse.bench.measurements import Measurement, document, read, write
 from dse.bench.models import SUBJECTS
 from dse.bench.precompile import AHEAD
 from dse.bench.ratios import RATIO, ratios
@@ -30,10 +30,10 @@ from dse.errors import UserError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints each row as it is measured and writes all of them after each. A lost GPU costs one more process."""
     options = _parser().parse_args(arguments)
-    rows: list[Row] = []
+    rows: list[Measurement] = []
     clock = time.perf_counter()
 
-    def note(row: Row, shown: bool = True) -> None:
+    def note(row: Measurement, shown: bool = True) -> None:
         rows.append(row)
         if shown:
             print(f"{time.perf_counter() - clock:6.1f} s  {row.line()}", flush=True)
@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     peers = dict(pair.split("=", 1) for pair in options.peer)
     ahead = (AHEAD if options.device.startswith("cuda") else 0) if options.ahead is None else options.ahead
-    settings = Settings(seconds=options.seconds, crowded=tuple(options.crowded) or Settings.crowded, ahead=ahead)
+    settings = BenchSettings(
+        seconds=options.seconds, crowded=tuple(options.crowded) or BenchSettings.crowded, ahead=ahead
+    )
     settings = replace(settings, widths=tuple(options.widths)) if options.widths else settings
     settings = replace(settings, crowds=tuple(options.crowds)) if options.crowds else settings
     try:
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _elsewhere(left: Sequence[str], budget: float, arguments: Sequence[str]) -> list[Row]:
+def _elsewhere(left: Sequence[str], budget: float, arguments: Sequence[str]) -> list[Measurement]:
     """The rows of the jobs that are left, from a process of their own; it prints them."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "rows.json"

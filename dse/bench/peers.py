@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from dse.bench.eager import Alter
-from dse.bench.models import Subject
+from dse.bench.models import BenchModel
 from dse.nn.select import chosen, swap
 from dse.recipes import RECIPES
 
@@ -99,7 +99,7 @@ def alter(peer: Peer) -> Alter:
     """Replaces the linears that a recipe would quantize."""
     make = peer.make()
 
-    def replace(model: nn.Module, subject: Subject) -> nn.Module:
+    def replace(model: nn.Module, subject: BenchModel) -> nn.Module:
         kept = chosen(model, RECIPES["nvfp4"], exempt=subject.task.exempt())
         swap(model, {linear: make(linear) for linear in kept if isinstance(linear, nn.Linear)})
         return model

@@ -9,13 +9,13 @@ from dse.bench.timed_packs import FALLBACK, MIX, trials
 from dse.train.warmup import warm
 
 if TYPE_CHECKING:
-    from dse.bench.contenders import Settings
+    from dse.bench.contenders import BenchSettings
 
 AHEAD = 12
 """Processes on a GPU machine."""
 
 
-def compile_ahead(settings: Settings, jobs: Sequence[str]) -> float:
+def compile_ahead(settings: BenchSettings, jobs: Sequence[str]) -> float:
     """One step of a narrow pack for every pack among the ``jobs`` (``variant:model``); the seconds that it took.
 
     Failures are left to the measurements.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dse.fused import Use, quantize, quantize_both, table
-from dse.fused.launch import Shape
+from dse.fused.launch import LaunchShape
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import E2M1, E8M0, UE4M3
 from dse.numerics.gemm import Gemm
@@ -21,16 +21,16 @@ from dse.numerics.techniques.rotations import Hadamard
 from dse.numerics.techniques.rounding import Stochastic, TowardZero
 from dse.numerics.techniques.tensor_scales import Current
 
-SHAPES: dict[str, Shape | None] = {
+SHAPES: dict[str, LaunchShape | None] = {
     "default": None,
-    "plain": Shape(),
-    "exchange": Shape(store=16),
-    "two groups": Shape(positions=256, across_positions=512, across=256),
-    "80 registers": Shape(registers=80),
-    "narrow": Shape(along=8, across_positions=256, across=64),
-    "repeat": Shape(repeat=4),
-    "repeat 8": Shape(repeat=8),
-    "eight warps": Shape(positions=256, across_positions=512, across=256, warps=8),
+    "plain": LaunchShape(),
+    "exchange": LaunchShape(store=16),
+    "two groups": LaunchShape(positions=256, across_positions=512, across=256),
+    "80 registers": LaunchShape(registers=80),
+    "narrow": LaunchShape(along=8, across_positions=256, across=64),
+    "repeat": LaunchShape(repeat=4),
+    "repeat 8": LaunchShape(repeat=8),
+    "eight warps": LaunchShape(positions=256, across_positions=512, across=256, warps=8),
 }
 """Tile shapes to choose from; by default the launcher does."""
 
@@ -72,7 +72,7 @@ MORE = {
 
 
 @dataclass(frozen=True)
-class Job:
+class TimedCall:
     """One row: ``call`` is timed on each operand in turn."""
 
     figure: str
@@ -87,7 +87,7 @@ def key(device: str) -> Key:
     return Key(torch.tensor([[1, 2]], device=device), 3, 2)
 
 
-def kernel_jobs(device: str, quick: bool) -> Iterator[Job]:
+def kernel_jobs(device: str, quick: bool) -> Iterator[TimedCall]:
     """The five figures with the default tile first, then with the others, then more operands."""
     for label, shape in SHAPES.items():
         for name, figure in FIVE.items():
@@ -96,20 +96,20 @@ def kernel_jobs(device: str, quick: bool) -> Iterator[Job]:
         yield _kernel(name, "default", MORE[name], None, device)
 
 
-def reference_jobs(device: str, quick: bool) -> Iterator[Job]:
+def reference_jobs(device: str, quick: bool) -> Iterator[TimedCall]:
     """The plain-torch quantizers, their compilation, and peers where they can be imported."""
     names = ["nearest", "stochastic 8, Hadamard 16"] if quick else [*FIVE, *MORE]
     for name in names:
         figure = (FIVE | MORE)[name]
         if figure.axes == 1:
-            yield Job(name, "eager reference", partial(_refer, figure.use, key(device)), figure.dtype)
+            yield TimedCall(name, "eager reference", partial(_refer, figure.use, key(device)), figure.dtype)
     if not quick:
         compiled = torch.compile(lambda v: _NEAREST(v.float()).values.bfloat16())
-        yield Job("nearest", "compiled reference", lambda x: compiled(x[0]))
+        yield TimedCall("nearest", "compiled reference", lambda x: compiled(x[0]))
     yield from _peers()
 
 
-def _kernel(name: str, label: str, figure: Figure, shape: Shape | None, device: str) -> Job:
+def _kernel(name: str, label: str, figure: Figure, shape: LaunchShape | None, device: str) -> TimedCall:
     t, k = table([figure.use], device), key(device)
 
     def call(x: Tensor) -> object:
@@ -117,7 +117,7 @@ def _kernel(name: str, label: str, figure: Figure, shape: Shape | None, device: 
             return quantize_both(x, t, k, t, k.at(3), torch.bfloat16, shape)
         return quantize(x if figure.axes == 1 else x.mT, t, k, torch.bfloat16, shape)
 
-    return Job(name, label, call, figure.dtype, figure.target)
+    return TimedCall(name, label, call, figure.dtype, figure.target)
 
 
 def _refer(use: Use, k: Key, x: Tensor) -> object:
@@ -126,14 +126,14 @@ def _refer(use: Use, k: Key, x: Tensor) -> object:
     return use.quantizer(gemm.turn(y, gemm.basis(y, k)), k).values.bfloat16()
 
 
-def _peers() -> Iterator[Job]:
+def _peers() -> Iterator[TimedCall]:
     """Other emulations of MXFP4."""
     try:
         from torchao.prototype.mx_formats.mx_tensor import MXTensor
     except ImportError:
         pass
     else:
-        yield Job(
+        yield TimedCall(
             "mxfp4", "torchao", lambda x: MXTensor.to_mx(x[0], torch.float4_e2m1fn_x2, 32).dequantize(torch.bfloat16)
         )
     try:
@@ -143,4 +143,4 @@ def _peers() -> Iterator[Job]:
     specs = settings.apply_mx_specs(
         {"w_elem_format": "fp4_e2m1", "a_elem_format": "fp4_e2m1", "block_size": 32, "bfloat": 16}
     )
-    yield Job("mxfp4", "microxcaling", lambda x: operations.quantize_mx_op(x[0], specs, "fp4_e2m1", 32, [-1]))
+    yield TimedCall("mxfp4", "microxcaling", lambda x: operations.quantize_mx_op(x[0], specs, "fp4_e2m1", 32, [-1]))

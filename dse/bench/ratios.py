@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from dse.bench.measurements import Row
+from dse.bench.measurements import Measurement
 
 EAGER = {"mlp": 900.0, "gpt128": 150.0, "gpt256": 60.0, "dit": 50.0, "vit": 50.0, "image_mlp": 50.0}
 """A pack against one eager trial per process, at least."""
@@ -20,16 +20,16 @@ RATIO = " ratio"
 _MIXED = re.compile(r"pack of (\d+)")
 
 
-def ratios(rows: Sequence[Row], judged: bool = True) -> list[Row]:
+def ratios(rows: Sequence[Measurement], judged: bool = True) -> list[Measurement]:
     """Every ratio that the rows of model-steps per second allow, by model; ``judged``: next to its target."""
-    made: list[Row] = []
+    made: list[Measurement] = []
     for model in dict.fromkeys(row.figure for row in rows if not row.figure.endswith(RATIO)):
         rates = {row.variant: row.value for row in rows if row.figure == model and row.value}
         made += _of(model, rates)
     return made if judged else [replace(row, target=None) for row in made]
 
 
-def _of(model: str, rates: Mapping[str, float]) -> list[Row]:
+def _of(model: str, rates: Mapping[str, float]) -> list[Measurement]:
     mixed = {name: rate for name, rate in rates.items() if _MIXED.fullmatch(name)}
     if not mixed:
         return []
@@ -44,7 +44,7 @@ def _of(model: str, rates: Mapping[str, float]) -> list[Row]:
     return made
 
 
-def _speed(model: str, name: str, rate: float, rates: Mapping[str, float]) -> list[Row]:
+def _speed(model: str, name: str, rate: float, rates: Mapping[str, float]) -> list[Measurement]:
     crowds = {other: r for other, r in rates.items() if other.endswith("eager processes")}
     made = []
     if "eager" in rates:
@@ -58,13 +58,15 @@ def _speed(model: str, name: str, rate: float, rates: Mapping[str, float]) -> li
     return made
 
 
-def _step(model: str, name: str, plain: str, rates: Mapping[str, float]) -> list[Row]:
+def _step(model: str, name: str, plain: str, rates: Mapping[str, float]) -> list[Measurement]:
     if name not in rates or plain not in rates:
         return []
     ratio, target = rates[plain] / rates[name], STEP.get(model)
     variant, note = f"{name} / {plain.partition(', ')[2]}", "time of a model-step"
-    return [Row(model + RATIO, variant, 1e3 / rates[name], "ms", 1e3 / rates[plain], ratio, note, target, "lower")]
+    return [
+        Measurement(model + RATIO, variant, 1e3 / rates[name], "ms", 1e3 / rates[plain], ratio, note, target, "lower")
+    ]
 
 
-def _ratio(model: str, variant: str, rate: float, floor: float, target: float | None) -> Row:
-    return Row(model + RATIO, variant, rate, "model-steps/s", floor, rate / floor, "", target)
+def _ratio(model: str, variant: str, rate: float, floor: float, target: float | None) -> Measurement:
+    return Measurement(model + RATIO, variant, rate, "model-steps/s", floor, rate / floor, "", target)

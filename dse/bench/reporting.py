@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dse.bench.idle import made_up, sweep_of
-from dse.bench.measurements import Row
+from dse.bench.measurements import Measurement
 from dse.report import write_report
 from dse.results.record import STOPPED, Record
 from dse.results.store import Store
@@ -38,7 +38,7 @@ grid:
 """
 
 
-def measure(quick: bool = False) -> Iterator[Row]:
+def measure(quick: bool = False) -> Iterator[Measurement]:
     """A row per shape: reading the store and writing the page, in this process, imports included the first time."""
     trials = 1000 if quick else 10_000
     with tempfile.TemporaryDirectory() as name:
@@ -54,7 +54,9 @@ def measure(quick: bool = False) -> Iterator[Row]:
             count = len({cell.config for cell in sweep.cells})
             note = f"{shape}: {count:,} configurations; page {page.stat().st_size / 1e6:.1f} MB"
             ratio = seconds / TARGET
-            yield Row("dse report", f"{len(sweep.cells):,} trials", seconds, "s", TARGET, ratio, note, 1.0, "lower")
+            yield Measurement(
+                "dse report", f"{len(sweep.cells):,} trials", seconds, "s", TARGET, ratio, note, 1.0, "lower"
+            )
 
 
 def fill(sweep: Sweep, store: Store) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from dse.bench.measurements import Row, document, write
+from dse.bench.measurements import Measurement, document, write
 from dse.bench.rate import wait
 from dse.bench.timed_packs import MIX
 from dse.recipes import RECIPES
@@ -25,7 +25,7 @@ from dse.results.record import Record
 from dse.results.store import Store
 from dse.run.executors.base import Options
 from dse.run.executors.local import LocalExecutor
-from dse.run.queue.pack_queue import Queue
+from dse.run.queue.pack_queue import PackQueue
 from dse.tasks.regression import Regression
 from dse.train import loop as train
 from dse.trial import Trial
@@ -50,7 +50,9 @@ class _Cell:
         return self.trial.uid
 
 
-def measure_sweep(device: str, quick: bool = False, trials: int = 1000, folder: Path | None = None) -> list[Row]:
+def measure_sweep(
+    device: str, quick: bool = False, trials: int = 1000, folder: Path | None = None
+) -> list[Measurement]:
     """A sweep of regression trials, from the queue to the stored records, against the time that its packs took.
 
     Recipes of the mixed pack times seeds, through the local executor; every record is appended to a store in ``folder``
@@ -64,7 +66,7 @@ def measure_sweep(device: str, quick: bool = False, trials: int = 1000, folder: 
         executor = LocalExecutor(Options(None, None, device))
         if device.startswith("cuda"):
             warm = [replace(cell.trial, training=replace(cell.trial.training, steps=8)) for cell in cells[: len(MIX)]]
-            train.run_pack(warm, train.Setup(device=device))
+            train.run_pack(warm, train.TrainContext(device=device))
         with _clocked(device) as packs:
             start = time.perf_counter()
 
@@ -72,7 +74,7 @@ def measure_sweep(device: str, quick: bool = False, trials: int = 1000, folder: 
                 store.append(*(record for _, record in pack))
                 done.extend(record for _, record in pack)
 
-            queue = Queue(cast("list[Cell]", cells), executor.limit)
+            queue = PackQueue(cast("list[Cell]", cells), executor.limit)
             executor.run(queue, keep, lambda busy, under_way: None, threading.Event())
             wall = time.perf_counter() - start
         store.close()
@@ -81,7 +83,7 @@ def measure_sweep(device: str, quick: bool = False, trials: int = 1000, folder: 
 
 def _rows(
     wall: float, packs: Sequence[float], done: Sequence[Record], trial: Trial, device: str, quick: bool
-) -> list[Row]:
+) -> list[Measurement]:
     states = {status: sum(record.status == status for record in done) for status in {r.status for r in done}}
     widths = sorted({record.pack.get("width", 1) for record in done}, reverse=True)
     facts = done[0].pack
@@ -92,8 +94,10 @@ def _rows(
     target = TARGET if device.startswith("cuda") and not quick else None
     total = sum(packs)
     return [
-        Row("sweep", f"{len(done)} regression trials", wall, "s", total, wall / total, note, target, "lower"),
-        Row("sweep", "rate", rate, "model-steps/s", note=f"{trial.training.steps} steps a trial, all costs included"),
+        Measurement("sweep", f"{len(done)} regression trials", wall, "s", total, wall / total, note, target, "lower"),
+        Measurement(
+            "sweep", "rate", rate, "model-steps/s", note=f"{trial.training.steps} steps a trial, all costs included"
+        ),
     ]
 
 

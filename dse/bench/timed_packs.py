@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from dse.bench.eager import load
-from dse.bench.models import Subject
+from dse.bench.models import BenchModel
 from dse.bench.rate import pace, peak, tidy, wait
-from dse.pack.cuda_graph import Stepper
+from dse.pack.cuda_graph import GraphedStep
 from dse.pack.grouping import ordered, use_kernels
-from dse.pack.step import Program
+from dse.pack.step import TrainStep
 from dse.recipes import RECIPES
 from dse.train.provenance import provenance
 from dse.trial import Trial
@@ -36,7 +36,7 @@ class Timed(NamedTuple):
     note: str
 
 
-def trials(subject: Subject, width: int, recipes: Sequence[str] = MIX) -> list[Trial]:
+def trials(subject: BenchModel, width: int, recipes: Sequence[str] = MIX) -> list[Trial]:
     """``width`` trials that go through the recipes, then through the seeds."""
     count = len(recipes)
     return [Trial(subject.task, subject.training, RECIPES[recipes[i % count]], i // count) for i in range(width)]
@@ -48,8 +48,8 @@ class Running:
     def __init__(self, members: Sequence[Trial], device: str) -> None:
         kernels = use_kernels(device)
         lineup = [members[i] for i in ordered(members, kernels)]
-        self.program = Program(lineup, load(members[0].task, device), device, kernels)
-        self.stepper = Stepper(self.program.step, self.program.pack.device)
+        self.program = TrainStep(lineup, load(members[0].task, device), device, kernels)
+        self.stepper = GraphedStep(self.program.step, self.program.pack.device)
         self._steps = 0
 
     def step(self) -> None:

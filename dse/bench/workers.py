@@ -25,13 +25,13 @@ from unittest import mock
 import torch
 
 import dse
-from dse.bench.measurements import Row, document, write
+from dse.bench.measurements import Measurement, document, write
 from dse.results.record import OK, Record
 from dse.results.store import Store
 from dse.run.executors.base import Options
 from dse.run.executors.pool import Actor
 from dse.train.context import OnStep
-from dse.train.halving import Leg
+from dse.train.halving import RungTarget
 from dse.trial import Trial
 
 TARGET = 0.95
@@ -47,7 +47,7 @@ seeds: {seeds}
 
 
 @dataclass(frozen=True)
-class Size:
+class WorkersSize:
     """``packs`` of ``width`` trials of so many ``steps``."""
 
     packs: int
@@ -59,12 +59,12 @@ class Size:
         return self.packs * self.width
 
 
-SIZES = {"cuda": Size(24, 64, 200), "cpu": Size(12, 4, 20)}
-QUICK = Size(4, 4, 4)
+SIZES = {"cuda": WorkersSize(24, 64, 200), "cpu": WorkersSize(12, 4, 20)}
+QUICK = WorkersSize(4, 4, 4)
 
 
 @dataclass(frozen=True)
-class Run:
+class WorkersRun:
     """A sweep by so many ``workers``: ``wall`` seconds of all, and when how many trials came in: (seconds, trials)."""
 
     workers: int
@@ -88,13 +88,13 @@ class Even(Actor):
         configs: Sequence[str],
         width: int | None,
         on_step: OnStep | None = None,
-        leg: Leg | None = None,
+        leg: RungTarget | None = None,
         splits: tuple[str, ...] = (),
     ) -> list[Record]:
         return super().run(trials, configs, len(trials), on_step, leg, splits)
 
 
-def measure_workers(device: str, folder: Path, size: Size) -> list[Row]:
+def measure_workers(device: str, folder: Path, size: WorkersSize) -> list[Measurement]:
     """One worker, then two. Raises RuntimeError where they disagree on a trial."""
     sweep = folder / "workers.yaml"
     sweep.write_text(_SWEEP.format(steps=size.steps, seeds=size.trials // 4), encoding="utf-8")
@@ -105,9 +105,11 @@ def measure_workers(device: str, folder: Path, size: Size) -> list[Row]:
     note = f"half of one worker's; {note}"
     variant = f"{size.trials} lm trials"
     return [
-        Row("one worker", variant, one.rate, "trials/s", note=row[0]),
-        Row("two workers", variant, two.rate, "trials/s", 2 * one.rate, two.rate / (2 * one.rate), row[1], target),
-        Row(
+        Measurement("one worker", variant, one.rate, "trials/s", note=row[0]),
+        Measurement(
+            "two workers", variant, two.rate, "trials/s", 2 * one.rate, two.rate / (2 * one.rate), row[1], target
+        ),
+        Measurement(
             "wall clock", variant, two.wall, "s", one.wall / 2, one.wall / 2 / two.wall, "half of one worker's; " + note
         ),
     ]
@@ -129,7 +131,7 @@ def compare(one: Sequence[Record], two: Sequence[Record]) -> str:
     return f"{same} of {len(pairs)} records equal bit for bit, metrics within {far:.1g}"
 
 
-def _apart(sweep: Path, results: Path, device: str, workers: int, width: int) -> Run:
+def _apart(sweep: Path, results: Path, device: str, workers: int, width: int) -> WorkersRun:
     """Runs the sweep in a process of its own, which sees so many GPUs."""
     paths = [str(Path(dse.__file__).parents[1]), os.environ.get("PYTHONPATH")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
@@ -141,10 +143,10 @@ def _apart(sweep: Path, results: Path, device: str, workers: int, width: int) ->
         command, env=environment, stdout=subprocess.PIPE, timeout=_LIMIT, check=True, encoding="utf-8"
     )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return Run(found["workers"], found["wall"], tuple((when, count) for when, count in found["landed"]))
+    return WorkersRun(found["workers"], found["wall"], tuple((when, count) for when, count in found["landed"]))
 
 
-def _alone(sweep: Path, results: Path, device: str, workers: int, width: int) -> Run:
+def _alone(sweep: Path, results: Path, device: str, workers: int, width: int) -> WorkersRun:
     from dse.run import engine
     from dse.run.executors.ray import RayExecutor
     from dse.sweep import load_sweep
@@ -159,7 +161,7 @@ def _alone(sweep: Path, results: Path, device: str, workers: int, width: int) ->
     executor = RayExecutor(Options(workers, device=device, results=results), Even, width)
     with mock.patch.object(engine, "make_executor", return_value=executor), mock.patch.object(Store, "append", watched):
         engine.run_sweep(load_sweep(sweep), Store(results), progress=False, track=False, compact=False)
-    return Run(workers, time.perf_counter() - start, tuple((when - start, count) for when, count in landed))
+    return WorkersRun(workers, time.perf_counter() - start, tuple((when - start, count) for when, count in landed))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -177,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(asdict(_alone(Path(sweep), Path(results), given.device, int(workers), int(width)))))
         return 0
     usual = QUICK if given.quick else SIZES[given.device.partition(":")[0]]
-    size = Size(given.packs or usual.packs, given.width or usual.width, given.steps or usual.steps)
+    size = WorkersSize(given.packs or usual.packs, given.width or usual.width, given.steps or usual.steps)
     with tempfile.TemporaryDirectory() as folder:
         rows = measure_workers(given.device, Path(folder), size)
     for row in rows:

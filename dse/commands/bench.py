@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from dse.bench.measurements import Row, device_text, document, number, target, write
+from dse.bench.measurements import Measurement, device_text, document, number, target, write
 from dse.errors import UserError
 
 _WIDE = 150
@@ -41,20 +41,20 @@ def packs(
 
     The file is written after each row: what was measured before an interruption is kept.
     """
-    from dse.bench.contenders import Settings
+    from dse.bench.contenders import BenchSettings
     from dse.bench.packs import measure_packs
     from dse.bench.precompile import AHEAD
     from dse.run.executors.base import processors
 
-    console, place, rows = Console(stderr=True), _device(device), list[Row]()
+    console, place, rows = Console(stderr=True), _device(device), list[Measurement]()
 
-    def on_row(row: Row) -> None:
+    def on_row(row: Measurement) -> None:
         rows.append(row)
         console.print(row.line(), highlight=False, markup=False, soft_wrap=True)
         if out:
             write(out, document(rows, place, _command()))
 
-    settings = Settings(ahead=min(AHEAD, processors()) if place.startswith("cuda") else 0)
+    settings = BenchSettings(ahead=min(AHEAD, processors()) if place.startswith("cuda") else 0)
     measure_packs(place, quick, models, budget, width, folders(peers), only, settings, on_row)
     _finish("Packs", [asdict(row) for row in rows], device, out)
 

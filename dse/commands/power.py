@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dse.commands.messages import say
 from dse.errors import UserError
-from dse.report.analysis.power import ALPHA, MOST_SEEDS, POWER, Noise, noise
+from dse.report.analysis.power import ALPHA, MOST_SEEDS, POWER, SeedNoise, noise
 from dse.report.analysis.tidy import tabulate
 from dse.results.store import Store
 from dse.run.search import so_far
@@ -48,13 +48,13 @@ def _asked(gaps: Sequence[float]) -> list[str]:
     return [f"{gap:g}" for gap in gaps] or [f"{share:.1%}" for share in SHARES]
 
 
-def _row(one: Noise, gaps: Sequence[float]) -> list[str]:
+def _row(one: SeedNoise, gaps: Sequence[float]) -> list[str]:
     sizes = list(gaps) or [share * abs(one.baseline) for share in SHARES]
     numbers = [_number(value) for value in (one.baseline, one.sd, one.paired, one.visible)]
     return [one.task, one.metric, str(one.seeds), *numbers, *(_seeds(one, size) for size in sizes)]
 
 
-def _seeds(one: Noise, gap: float) -> str:
+def _seeds(one: SeedNoise, gap: float) -> str:
     if math.isnan(one.paired) or math.isnan(gap):
         return "?"
     needed = one.needed(gap)

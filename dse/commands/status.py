@@ -15,10 +15,10 @@ from dse.results.lookup import called
 from dse.results.outcome import OUTCOMES, outcome, reason
 from dse.results.record import OK, STOPPED, Record
 from dse.results.store import Store, resolve
-from dse.results.watch import News
+from dse.results.watch import ResultWatcher
 from dse.run.queue.final_results import final
 from dse.run.search import all_asked, progress, so_far
-from dse.run.tally import Standing, duration
+from dse.run.tally import Tally, duration
 from dse.shell import command, first_run
 from dse.sweep.language.labels import cut
 
@@ -48,7 +48,7 @@ def _watch(store: Store, sweep: Sweep | None, every: float) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    news = News(store.shards, store.parquet)
+    news = ResultWatcher(store.shards, store.parquet)
     uids = None if sweep and sweep.search.needs_results else _uids(sweep)  # of a search all: nobody knows which come
     records = resolve(store.records(uids, brief=True))
     console = Console()
@@ -90,7 +90,7 @@ def _one(store: Store, sweep: Sweep, found: Sequence[Record]) -> Iterator[str]:
     yield f"{sweep.name}: {len(records)} of {len(sweep.cells)} trials done" + _counts(list(records.values()))
     if asked := progress(sweep, store.folder):
         yield f"  search: {asked}"
-    standing = Standing(sweep.cells, records.values(), 1, newest_device(records.values()))
+    standing = Tally(sweep.cells, records.values(), 1, newest_device(records.values()))
     for task, (config, percent) in standing.best().items():
         yield f"  best on {task}: {cut(config)}, {percent:+.2f} % from the baseline"
     left = standing.seconds_left()

@@ -26,17 +26,17 @@ the passes that cannot be fused. Source: design-space model after arXiv 2509.177
 
 from dse.cost.hardware import B200, HARDWARE, Hardware
 from dse.cost.layer_table import render
-from dse.cost.overhead import Row, attention, breakdown, excess, overhead, read_time, relative_time
-from dse.cost.shapes import LLAMA3_8B, MODELS, Layer, parse_shape
+from dse.cost.overhead import CostRow, attention, breakdown, excess, overhead, read_time, relative_time
+from dse.cost.shapes import LLAMA3_8B, MODELS, LayerShape, parse_shape
 
 __all__ = [
     "B200",
     "HARDWARE",
     "LLAMA3_8B",
     "MODELS",
+    "CostRow",
     "Hardware",
-    "Layer",
-    "Row",
+    "LayerShape",
     "attention",
     "breakdown",
     "excess",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dse.cost.overhead import Row
-from dse.cost.shapes import Layer
+from dse.cost.overhead import CostRow
+from dse.cost.shapes import LayerShape
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,7 +25,7 @@ _CAPTION = (
 )
 
 
-def render(rows: Sequence[Row], layer: Layer | None = None) -> Table:
+def render(rows: Sequence[CostRow], layer: LayerShape | None = None) -> Table:
     """A table of the rows of ``breakdown`` with their sum; ``layer`` gives it a title. Reads best at 100 columns."""
     from rich import box
     from rich.table import Table
@@ -66,7 +66,7 @@ def render(rows: Sequence[Row], layer: Layer | None = None) -> Table:
     return table
 
 
-def _operations(row: Row) -> str:
+def _operations(row: CostRow) -> str:
     """The formula, and what is counted elsewhere."""
     if not row.note:
         return row.formula

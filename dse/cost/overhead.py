@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dse.cost.hardware import B200, Hardware
 from dse.cost.point_counts import SYMBOLS, blocks, techniques
-from dse.cost.shapes import LLAMA3_8B, Layer, products
+from dse.cost.shapes import LLAMA3_8B, LayerShape, products
 from dse.cost.sharing import TENSORS, counted
 from dse.nn.attention import as_linear
 from dse.numerics.block import BlockQuantizer
@@ -24,7 +24,7 @@ _OUTPUT = {"fprop": "G", "dgrad": "X", "wgrad": "W"}
 
 
 @dataclass(frozen=True)
-class Row:
+class CostRow:
     """The cost of one technique at one quantization point of one layer, in one training step.
 
     - ``formula``: the count in symbols (M tokens, K inputs, N outputs); ``why``: in words, from the technique itself;
@@ -48,7 +48,7 @@ class Row:
     percent: float
 
 
-def breakdown(recipe: Recipe, layer: Layer, hardware: Hardware = B200) -> list[Row]:
+def breakdown(recipe: Recipe, layer: LayerShape, hardware: Hardware = B200) -> list[CostRow]:
     """A row per (GEMM, operand, technique), in the order of the six points; a rotation stands before its operands."""
     rows = []
     for point in POINTS:
@@ -58,13 +58,13 @@ def breakdown(recipe: Recipe, layer: Layer, hardware: Hardware = B200) -> list[R
     return rows
 
 
-def overhead(recipe: Recipe, layers: Iterable[Layer] = LLAMA3_8B, hardware: Hardware = B200) -> float:
+def overhead(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B, hardware: Hardware = B200) -> float:
     """Time of all extra operations in percent of the FP4 GEMM time, over all layers of a model; 0 for bf16 and fp32."""
     total = _Total(recipe, tuple(layers), hardware)
     return 100 * total.extra / total.gemm(hardware.fp4)
 
 
-def relative_time(recipe: Recipe, layers: Iterable[Layer] = LLAMA3_8B, hardware: Hardware = B200) -> float:
+def relative_time(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B, hardware: Hardware = B200) -> float:
     """Time of the three GEMMs and the extra operations, BF16 = 1: the axis for recipes of different widths.
 
     A GEMM runs at the rate of its wider operand. Scale formats and block sizes are taken as native to the matrix unit.
@@ -73,13 +73,13 @@ def relative_time(recipe: Recipe, layers: Iterable[Layer] = LLAMA3_8B, hardware:
     return (total.own_gemm + total.extra) / total.gemm(hardware.bf16)
 
 
-def excess(recipe: Recipe, layers: Iterable[Layer] = LLAMA3_8B, hardware: Hardware = B200) -> float:
+def excess(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B, hardware: Hardware = B200) -> float:
     """Percent over three bare FP4 GEMMs, a GEMM's own lower rate included: 100 for an MXFP8 whose casts were free."""
     total = _Total(recipe, tuple(layers), hardware)
     return 100 * ((total.own_gemm + total.extra) / total.gemm(hardware.fp4) - 1)
 
 
-def read_time(recipe: Recipe, layers: Iterable[Layer] = LLAMA3_8B, hardware: Hardware = B200) -> float:
+def read_time(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B, hardware: Hardware = B200) -> float:
     """Time of the extra passes over operands at full memory bandwidth, in percent of the FP4 GEMM time.
 
     Not part of the other numbers: caches and overlap can hide some of it, operation counts none.
@@ -100,7 +100,7 @@ class _Total:
     """Seconds and bytes over all layers of a model; attention's, where its products are quantized, come on top."""
 
     recipe: Recipe
-    layers: Sequence[Layer]
+    layers: Sequence[LayerShape]
     hardware: Hardware
 
     def gemm(self, rate: float) -> float:
@@ -126,18 +126,18 @@ class _Total:
     def read_bytes(self) -> float:
         return sum(count * row.read_bytes for count, row in self._rows())
 
-    def _rows(self) -> Iterator[tuple[int, Row]]:
+    def _rows(self) -> Iterator[tuple[int, CostRow]]:
         everywhere = [*((self.recipe, layer) for layer in self.layers), *attention(self.recipe, self.layers)]
         for owner, layer in everywhere:
             yield from ((layer.count, row) for row in breakdown(owner, layer, self.hardware))
 
-    def _gemms(self, recipe: Recipe, layer: Layer) -> float:
+    def _gemms(self, recipe: Recipe, layer: LayerShape) -> float:
         gemms: list[Gemm] = [getattr(recipe, name) for name in GEMMS]
         widths = [max(operand_bits(g.lhs), operand_bits(g.rhs)) for g in gemms]
         return sum(layer.flop / self.hardware.rate(bits) for bits in widths)
 
 
-def attention(recipe: Recipe, layers: Sequence[Layer]) -> list[tuple[Recipe, Layer]]:
+def attention(recipe: Recipe, layers: Sequence[LayerShape]) -> list[tuple[Recipe, LayerShape]]:
     """The products of attention that a recipe quantizes, as linears: their numerics and their shapes in a model."""
     if recipe.attention is None:
         return []
@@ -145,8 +145,8 @@ def attention(recipe: Recipe, layers: Sequence[Layer]) -> list[tuple[Recipe, Lay
 
 
 def _row(
-    layer: Layer, hardware: Hardware, point: str, technique: str, ops: Ops, note: str, quantizer: Quantizer
-) -> Row:
+    layer: LayerShape, hardware: Hardware, point: str, technique: str, ops: Ops, note: str, quantizer: Quantizer
+) -> CostRow:
     """Counts of one technique. Where it states vector and matrix operations, they are two ways to do the same work:
     the faster one counts (the vector units', on hardware without dense transforms)."""
     tensor, gemm = TENSORS[point], point.split(".")[0]
@@ -161,7 +161,7 @@ def _row(
     symbol = SYMBOLS[tensor]
     terms = [(ops.element, symbol), (ops.block, block_symbol), (ops.output, SYMBOLS[_OUTPUT[gemm]])]
     formula = " + ".join(f"{times:g} {size}".rstrip() for times, size in terms if times) or "0"
-    return Row(
+    return CostRow(
         gemm=gemm,
         operand=tensor,
         technique=technique,

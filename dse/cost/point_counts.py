@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from dse.cost.shapes import Layer
+from dse.cost.shapes import LayerShape
 from dse.cost.sharing import TENSORS
 from dse.numerics.gemm import Gemm
 from dse.numerics.ops import Ops
@@ -49,7 +49,7 @@ def techniques(recipe: Recipe, point: str) -> Iterator[tuple[str, Ops]]:
             yield name, ops
 
 
-def blocks(layer: Layer, point: str, quantizer: Quantizer) -> tuple[int, str]:
+def blocks(layer: LayerShape, point: str, quantizer: Quantizer) -> tuple[int, str]:
     """How many scales an operand has, and that in symbols: MK/16, M for one per row, nothing for one per tensor.
 
     Blocks that the operand's edge cuts count whole.

@@ -11,7 +11,7 @@ TOKENS = 8192
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerShape:
     """A linear layer Y = X W^T with X [tokens, inputs], W [outputs, inputs], that occurs ``count`` times in a model."""
 
     name: str
@@ -34,16 +34,16 @@ class Layer:
         return f"{self.name}: M = {self.tokens:,}, K = {self.inputs:,}, N = {self.outputs:,}"
 
 
-def llama(hidden: int, kv: int, ffn: int, blocks: int, tokens: int = TOKENS) -> tuple[Layer, ...]:
+def llama(hidden: int, kv: int, ffn: int, blocks: int, tokens: int = TOKENS) -> tuple[LayerShape, ...]:
     """The seven linears of a Llama block; head and embedding stay in high precision and are left out.
 
     ``kv``: width of the keys (heads that hold keys and values times 128).
     """
     return (
-        Layer("attention q, o", tokens, hidden, hidden, 2 * blocks),
-        Layer("attention k, v", tokens, hidden, kv, 2 * blocks),
-        Layer("ffn gate, up", tokens, hidden, ffn, 2 * blocks),
-        Layer("ffn down", tokens, ffn, hidden, blocks),
+        LayerShape("attention q, o", tokens, hidden, hidden, 2 * blocks),
+        LayerShape("attention k, v", tokens, hidden, kv, 2 * blocks),
+        LayerShape("ffn gate, up", tokens, hidden, ffn, 2 * blocks),
+        LayerShape("ffn down", tokens, ffn, hidden, blocks),
     )
 
 
@@ -51,13 +51,13 @@ def llama(hidden: int, kv: int, ffn: int, blocks: int, tokens: int = TOKENS) -> 
 LLAMA3_8B = llama(hidden=4096, kv=1024, ffn=14336, blocks=32)
 LLAMA3_70B = llama(hidden=8192, kv=1024, ffn=28672, blocks=80)
 
-MODELS: dict[str, tuple[Layer, ...]] = {"llama3-8b": LLAMA3_8B, "llama3-70b": LLAMA3_70B}
+MODELS: dict[str, tuple[LayerShape, ...]] = {"llama3-8b": LLAMA3_8B, "llama3-70b": LLAMA3_70B}
 _HEADS = {LLAMA3_8B: 32 * 32, LLAMA3_70B: 64 * 80}
 """Query heads of all layers, of 128 each (arXiv 2407.21783, Table 3)."""
 HEAD = 128
 
 
-def products(layers: tuple[Layer, ...]) -> dict[str, Layer]:
+def products(layers: tuple[LayerShape, ...]) -> dict[str, LayerShape]:
     """The two products of attention in a model of ``MODELS``, each as a linear; {} for any other layers.
 
     A query sees half of the sequence's tokens on average: a causal kernel skips what the mask hides. The scores are
@@ -68,12 +68,12 @@ def products(layers: tuple[Layer, ...]) -> dict[str, Layer]:
         return {}
     tokens, seen, count = layers[0].tokens, layers[0].tokens // 2, _HEADS[layers]
     return {
-        "scores": Layer("attention Q K^T, per head", tokens, HEAD, seen, count),
-        "outputs": Layer("attention P V, per head", tokens, seen, HEAD, count),
+        "scores": LayerShape("attention Q K^T, per head", tokens, HEAD, seen, count),
+        "outputs": LayerShape("attention P V, per head", tokens, seen, HEAD, count),
     }
 
 
-def parse_shape(text: str) -> Layer:
+def parse_shape(text: str) -> LayerShape:
     """A layer from ``M,K,N`` (tokens, inputs, outputs). Raises UserError for anything else.
 
     >>> parse_shape("8192,4096,14336").flop
@@ -86,4 +86,4 @@ def parse_shape(text: str) -> Layer:
         tokens = inputs = outputs = 0
     if min(tokens, inputs, outputs) < 1:
         raise UserError(f"shape {text!r}: write three positive integers M,K,N (tokens, inputs, outputs)")
-    return Layer("layer", tokens, inputs, outputs)
+    return LayerShape("layer", tokens, inputs, outputs)

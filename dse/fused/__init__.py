@@ -5,7 +5,7 @@ to the reference.
 """
 
 from dse.fused.launch import quantize, quantize_both
-from dse.fused.rows import Table, table
+from dse.fused.rows import RecipeTable, table
 from dse.fused.support import Use, exact_in_bf16, uncovered
 
-__all__ = ["Table", "Use", "exact_in_bf16", "quantize", "quantize_both", "table", "uncovered"]
+__all__ = ["RecipeTable", "Use", "exact_in_bf16", "quantize", "quantize_both", "table", "uncovered"]

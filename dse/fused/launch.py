@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dse.fused.rows import Table
+from dse.fused.rows import RecipeTable
 from dse.kernels.availability import interpreted
 from dse.numerics.gemm import rotation_key
 from dse.numerics.quantizer import Quantized
@@ -19,7 +19,7 @@ _AXIS = 65535
 
 
 @dataclass(frozen=True)
-class Shape:
+class LaunchShape:
     """Tiles: ``positions`` groups of 16 in a program of ``warps`` warps.
 
     ``along``: groups side by side in a tile along the contraction axis; ``across``: rows side by side in one across it;
@@ -41,14 +41,16 @@ _PLENTY = 1024
 """Programs that keep a GPU busy: with fewer, none takes several tiles."""
 
 
-class Tile(NamedTuple):
+class LaunchTile(NamedTuple):
     """Positions of a tile, and how many of them lie side by side in memory."""
 
     positions: int
     inner: int
 
 
-def quantize(x: Tensor, table: Table, key: Key, dtype: torch.dtype, shape: Shape | None = None) -> Quantized:
+def quantize(
+    x: Tensor, table: RecipeTable, key: Key, dtype: torch.dtype, shape: LaunchShape | None = None
+) -> Quantized:
     """Every member's operand under its own options, after its GEMM's rotation.
 
     ``x`` [E, R, K] float32 or bfloat16, any strides. ``key``: at this operand's quantization point, clock [E, 2],
@@ -67,12 +69,12 @@ def quantize(x: Tensor, table: Table, key: Key, dtype: torch.dtype, shape: Shape
 
 def quantize_both(
     x: Tensor,
-    rows: Table,
+    rows: RecipeTable,
     row_key: Key,
-    columns: Table,
+    columns: RecipeTable,
     column_key: Key,
     dtype: torch.dtype,
-    shape: Shape | None = None,
+    shape: LaunchShape | None = None,
 ) -> tuple[Quantized, Quantized]:
     """``x`` [E, R, C] as an operand [R, C], and its transpose as an operand [C, R], from one read of the memory.
 
@@ -89,10 +91,10 @@ def quantize_both(
 
 def _run(
     x: Tensor,
-    along: tuple[Table, Key] | None,
-    across: tuple[Table, Key] | None,
+    along: tuple[RecipeTable, Key] | None,
+    across: tuple[RecipeTable, Key] | None,
     dtype: torch.dtype,
-    shape: Shape | None,
+    shape: LaunchShape | None,
 ) -> tuple[Quantized | None, Quantized | None]:
     from dse.kernels.device import quantize as kernels
 
@@ -144,12 +146,12 @@ def _run(
     )
 
 
-def _shape(x: Tensor, one: Table, two: Table, both: bool) -> Shape:
+def _shape(x: Tensor, one: RecipeTable, two: RecipeTable, both: bool) -> LaunchShape:
     """Several tiles a program where both axes are quantized and little is computed: measured, see Shape's figures."""
     plain = not any(s.rotates or s.random or s.wide for s in (one.statics, two.statics))
-    repeated = Shape(repeat=4)
+    repeated = LaunchShape(repeat=4)
     per_program = repeated.repeat * 16 * repeated.across_positions
-    return repeated if both and plain and 2 * x.numel() >= _PLENTY * per_program else Shape()
+    return repeated if both and plain and 2 * x.numel() >= _PLENTY * per_program else LaunchShape()
 
 
 def _empty(x: Tensor, width: int, dtype: torch.dtype, transposed: bool) -> Tensor:
@@ -163,7 +165,7 @@ def _transposed(out: Tensor) -> tuple[int, int, int]:
     return e, k, r
 
 
-def _flags(table: Table, suffix: str) -> dict[str, Any]:
+def _flags(table: RecipeTable, suffix: str) -> dict[str, Any]:
     return {name.upper() + suffix: value for name, value in table.statics._asdict().items()}
 
 
@@ -172,26 +174,26 @@ def _power(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
-def _along(table: Table, columns: int, shape: Shape) -> Tile:
+def _along(table: RecipeTable, columns: int, shape: LaunchShape) -> LaunchTile:
     s = table.statics
     needed, rows = 1 << max(s.stages, s.blocks), 1 << s.tiles
     inner = max(min(shape.along, _power(-(-columns // 16))), needed)
     if inner * rows > shape.positions:
         inner = max(shape.positions // rows, needed)
-    return Tile(max(shape.positions, inner * rows), inner)
+    return LaunchTile(max(shape.positions, inner * rows), inner)
 
 
-def _across(table: Table, rows: int, columns: int, shape: Shape) -> Tile:
+def _across(table: RecipeTable, rows: int, columns: int, shape: LaunchShape) -> LaunchTile:
     """Of x [R, C], whose transpose [C, R] is the operand: groups run down its rows."""
     s = table.statics
     needed, side = 1 << max(s.stages, s.blocks), 1 << s.tiles
     widest = max(min(shape.across, _power(columns)), side, 32)
     groups = max(needed, min(_power(-(-rows // 16)), shape.across_positions // widest))
     inner = min(max(shape.across_positions // groups, side, 4), widest)
-    return Tile(groups * inner, inner)
+    return LaunchTile(groups * inner, inner)
 
 
-def _region(along: Tile | None, across: Tile | None, shape: Shape) -> tuple[int, int]:
+def _region(along: LaunchTile | None, across: LaunchTile | None, shape: LaunchShape) -> tuple[int, int]:
     rows = columns = 1
     if along is not None:
         rows, columns = along.positions // along.inner, 16 * along.inner
@@ -207,13 +209,13 @@ class _Prepared(NamedTuple):
     partial: Tensor | None
 
 
-def _same_peaks(one: Table, two: Table) -> bool:
+def _same_peaks(one: RecipeTable, two: RecipeTable) -> bool:
     """Whether both operands of a tensor need the same maxima: unrotated, measured now for the same members."""
     return one.modes == two.modes and 2 not in one.modes and not (one.statics.rotates or two.statics.rotates)
 
 
 def _prepare(
-    x: Tensor, table: Table, key: Key, tile: Tile, region: tuple[int, int], across: bool, warps: int,
+    x: Tensor, table: RecipeTable, key: Key, tile: LaunchTile, region: tuple[int, int], across: bool, warps: int,
     partial: Tensor | None = None,
 ) -> _Prepared:  # fmt: skip
     """Random signs, and tensor scales with the pass over x that they need; x [E, R, K] (across: operands [K, R])."""

@@ -18,7 +18,7 @@ from dse.numerics.quantizer import BFloat16
 from dse.numerics.techniques.conventions import Decode, Encode
 from dse.numerics.techniques.rotations import Hadamard
 from dse.numerics.techniques.rotations.hadamard import TE_MINUS
-from dse.numerics.techniques.rounding import MantissaEven, NearestAway, NearestEven, Rounding, Stochastic, Up
+from dse.numerics.techniques.rounding import AwayFromZero, MantissaEven, NearestAway, NearestEven, Rounding, Stochastic
 from dse.numerics.techniques.tensor_scales import Delayed
 
 INT_FIELDS = (
@@ -51,7 +51,7 @@ class Statics(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class RecipeTable:
     """One operand's options for E members.
 
     ``ints`` int32 [E, 16], ``floats`` float32 [E, 16]: INT_FIELDS, FLOAT_FIELDS; ``signs`` int32 [E, 64]: 16 sign bits
@@ -89,7 +89,7 @@ class _Row(NamedTuple):
     level_floats: tuple[float, float, float]
 
 
-def table(uses: Sequence[Use], device: torch.device | str) -> Table:
+def table(uses: Sequence[Use], device: torch.device | str) -> RecipeTable:
     """Raises ValueError where a use is not covered."""
     for use in uses:
         if reason := uncovered(use):
@@ -105,7 +105,7 @@ def table(uses: Sequence[Use], device: torch.device | str) -> Table:
     def floats(values: Sequence[Sequence[float]]) -> Tensor:
         return torch.tensor(values, dtype=torch.float64).to(torch.float32).to(device)
 
-    return Table(
+    return RecipeTable(
         _statics(rows),
         rotations,
         tuple(row.level_ints[0] for row in rows),
@@ -190,7 +190,7 @@ def _rounding(rounding: Rounding) -> tuple[int, int, float, float]:
         return 0, 0, _NEVER, 0.0
     if isinstance(rounding, MantissaEven):
         return 2, 0, _NEVER, 2.0 ** -(rounding.mantissa + 1)
-    threshold = 0.5 if isinstance(rounding, NearestAway) else _ALWAYS if isinstance(rounding, Up) else _NEVER
+    threshold = 0.5 if isinstance(rounding, NearestAway) else _ALWAYS if isinstance(rounding, AwayFromZero) else _NEVER
     return 2, 0, threshold, 0.0
 
 

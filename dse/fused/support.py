@@ -10,20 +10,20 @@ from dse.numerics.quantizer import BFloat16, Identity, Quantizer
 from dse.numerics.techniques.conventions import Decode, Encode
 from dse.numerics.techniques.rotations import Hadamard, Rotation
 from dse.numerics.techniques.rounding import (
+    AwayFromZero,
     MantissaEven,
     NearestAway,
     NearestEven,
     Rounding,
     Stochastic,
     TowardZero,
-    Up,
 )
 from dse.numerics.techniques.statistics import AbsMax
 from dse.numerics.techniques.tensor_scales import Current, Delayed
 
 LARGEST_BLOCK = LARGEST_ROTATION = 256
 LARGEST_TILE = 32
-_ROUNDINGS = (NearestEven, NearestAway, MantissaEven, TowardZero, Up, Stochastic)
+_ROUNDINGS = (NearestEven, NearestAway, MantissaEven, TowardZero, AwayFromZero, Stochastic)
 
 
 class Use(NamedTuple):

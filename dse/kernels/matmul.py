@@ -18,7 +18,7 @@ _LONG = 1024
 """Elements of the contraction axis that one program sums where there are too few tiles otherwise."""
 
 
-class Tile(NamedTuple):
+class MatmulTile(NamedTuple):
     """Rows, columns and depth of a program's step; warps; stages of its pipeline."""
 
     m: int
@@ -66,17 +66,17 @@ def contract(x: Tensor, y: Tensor, alpha_x: Tensor | None = None, alpha_y: Tenso
     return out
 
 
-def plan(rows: int, columns: int, depth: int) -> tuple[Tile, int]:
+def plan(rows: int, columns: int, depth: int) -> tuple[MatmulTile, int]:
     """The tile for one member's shape, and into how many parts its contraction axis is split."""
     m, n = 128 if rows > 64 else 64, 128 if columns > 64 else 64
     warps = 8 if m * n == 128 * 128 else 4
     if -(-rows // m) * -(-columns // n) < 8 and depth >= 2 * _LONG:
-        return Tile(m, n, 32, warps, 4), depth // _LONG
-    return Tile(m, n, 64 if depth > 32 else 32, warps, 3), 1
+        return MatmulTile(m, n, 32, warps, 4), depth // _LONG
+    return MatmulTile(m, n, 64 if depth > 32 else 32, warps, 3), 1
 
 
-def plan_wide(rows: int, columns: int, depth: int) -> tuple[Tile, int]:
+def plan_wide(rows: int, columns: int, depth: int) -> tuple[MatmulTile, int]:
     """The same for FP32 operands, which the tensor cores do not take."""
     m, n = 64 if rows > 32 else 32, 64 if columns > 32 else 32
     few = -(-rows // m) * -(-columns // n) < 8
-    return Tile(m, n, 16, 4, 3), depth // _LONG if few and depth >= 2 * _LONG else 1
+    return MatmulTile(m, n, 16, 4, 3), depth // _LONG if few and depth >= 2 * _LONG else 1

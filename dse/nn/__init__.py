@@ -4,13 +4,13 @@ from dse.nn.distributed import sync_held_scales
 from dse.nn.linear import QuantizedConv2d, QuantizedLinear, quantized_linear
 from dse.nn.quantize import after_step, before_step, quantize_, quantized_layers, set_clock
 from dse.nn.quantized_layer import QuantizedLayer, in_phase
-from dse.numerics.linear_autograd import Site
+from dse.numerics.linear_autograd import LinearContext
 
 __all__ = [
+    "LinearContext",
     "QuantizedConv2d",
     "QuantizedLayer",
     "QuantizedLinear",
-    "Site",
     "after_step",
     "before_step",
     "in_phase",

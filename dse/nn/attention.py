@@ -13,7 +13,7 @@ from dse.nn.clock import Calls, Clocked
 from dse.nn.uncompiled import uncompiled
 from dse.numerics import linear as products
 from dse.numerics.attention import Attention, Product
-from dse.numerics.linear_autograd import Site, linear
+from dse.numerics.linear_autograd import LinearContext, linear
 from dse.numerics.random import Key
 from dse.numerics.recipe import Recipe
 from dse.numerics.techniques.schedules.base import FULL, OFF, PHASES
@@ -41,7 +41,7 @@ def attend(numerics: Attention, q: Tensor, k: Tensor, v: Tensor, causal: bool, m
     if numerics.smooth_keys:
         k = k - k.mean(-2, keepdim=True)
     with products.plain(q):
-        scores = linear(q, k, Site(as_linear(numerics.scores), key, {})) * (1 / math.sqrt(q.shape[-1]))
+        scores = linear(q, k, LinearContext(as_linear(numerics.scores), key, {})) * (1 / math.sqrt(q.shape[-1]))
         if causal:
             tokens = scores.shape[-1]
             hidden = torch.ones(tokens, tokens, dtype=torch.bool, device=q.device).triu(1)
@@ -49,7 +49,7 @@ def attend(numerics: Attention, q: Tensor, k: Tensor, v: Tensor, causal: bool, m
         p = scores.softmax(-1)
         if mask is not None:
             p = p * mask.flatten(0, -3)
-        y = linear(p, v.mT, Site(as_linear(numerics.outputs), replace(key, layer=key.layer + 1), {}))
+        y = linear(p, v.mT, LinearContext(as_linear(numerics.outputs), replace(key, layer=key.layer + 1), {}))
     whole: Tensor = y.unflatten(0, lead).to(dtype)
     return whole
 

@@ -16,7 +16,7 @@ REASONS = "_why_unquantized"
 
 
 @dataclass(frozen=True)
-class Row:
+class LayerCoverage:
     """One layer: its name and class, [N, K] of its GEMM (several: of the first, and how many), and what became of it.
 
     ``weights``: elements of its matrices; ``flops``: 2 N K of the GEMMs for one row of X, which is a token or a pixel
@@ -37,15 +37,15 @@ class Row:
 class Coverage:
     """The layers of a model, quantized or not, each weight once; see ``table``."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[LayerCoverage, ...]
 
     @property
-    def quantized(self) -> tuple[Row, ...]:
+    def quantized(self) -> tuple[LayerCoverage, ...]:
         """The rows of quantized layers."""
         return tuple(row for row in self.rows if row.recipe)
 
     @property
-    def left(self) -> tuple[Row, ...]:
+    def left(self) -> tuple[LayerCoverage, ...]:
         """The rows of layers that stay as they were."""
         return tuple(row for row in self.rows if not row.recipe)
 
@@ -56,12 +56,12 @@ class Coverage:
 
     @property
     def flops(self) -> float:
-        """Share of the GEMMs' FLOPs that is quantized, by the rule of ``Row``; attention's products do not count."""
+        """Share of the GEMMs' FLOPs that is quantized (rule: ``LayerCoverage``), without attention's products."""
         return _share(sum(r.flops for r in self.quantized), sum(r.flops for r in self.rows))
 
     def table(self) -> str:
         """The rows as text; layers that differ in the numbers of their names alone are one line."""
-        groups: dict[tuple[str, ...], list[Row]] = {}
+        groups: dict[tuple[str, ...], list[LayerCoverage]] = {}
         for r in self.rows:
             groups.setdefault((starred(r.name), r.kind, r.shape, r.recipe, r.why), []).append(r)
         head = ("layer", "kind", "N x K", "count", "weights", "what")
@@ -99,7 +99,7 @@ def note(model: nn.Module, left: Mapping[str, str]) -> None:
     setattr(model, REASONS, {**getattr(model, REASONS, {}), **left})
 
 
-def _row(name: str, module: Any, reason: str | None, seen: set[int]) -> Row:
+def _row(name: str, module: Any, reason: str | None, seen: set[int]) -> LayerCoverage:
     """``seen``: the weights that earlier layers multiply by, which count once."""
     refused, shapes = refusal(module), gemms(module)
     whole = bool(shapes) or hasattr(module, "parametrizations")
@@ -115,11 +115,11 @@ def _row(name: str, module: Any, reason: str | None, seen: set[int]) -> Row:
         shape += f" and {len(shapes) - 1} more"
     recipe = (module.recipe.name or "unnamed") if is_quantized(module) else ""
     why = "" if recipe else reason or refused or ("not quantized" if shapes else remark(module))
-    return Row(name, type(module).__name__, shape, sum(fresh.values()), flops, recipe, why)
+    return LayerCoverage(name, type(module).__name__, shape, sum(fresh.values()), flops, recipe, why)
 
 
 def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-__all__ = ["Coverage", "Row", "coverage"]
+__all__ = ["Coverage", "LayerCoverage", "coverage"]

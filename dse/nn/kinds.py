@@ -16,7 +16,7 @@ from typing import Any, TypeGuard
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-Shape = tuple[int, int]
+MatrixShape = tuple[int, int]
 """N and K of a GEMM Y = X W^T."""
 
 
@@ -28,28 +28,28 @@ class Kind:
     that a token goes through; ``first``: numbered among the linears and convolutions, before all other kinds.
     """
 
-    shapes: Callable[[Any], list[Shape]]
+    shapes: Callable[[Any], list[MatrixShape]]
     rows: str = "token"
     active: Callable[[Any], float] = lambda module: 1.0
     first: bool = False
 
 
-def _convolution(conv: Any) -> list[Shape]:
+def _convolution(conv: Any) -> list[MatrixShape]:
     n, k = conv.out_channels // conv.groups, conv.in_channels // conv.groups * prod(conv.kernel_size)
     return [(n, k)] * conv.groups
 
 
-def _transposed_convolution(conv: Any) -> list[Shape]:
+def _transposed_convolution(conv: Any) -> list[MatrixShape]:
     n, k = conv.out_channels // conv.groups * prod(conv.kernel_size), conv.in_channels // conv.groups
     return [(n, k)] * conv.groups
 
 
-def _heads(attention: Any) -> list[Shape]:
+def _heads(attention: Any) -> list[MatrixShape]:
     e = attention.embed_dim
     return [(e, e), (e, attention.kdim), (e, attention.vdim), (e, e)]
 
 
-def _experts(experts: Any) -> list[Shape]:
+def _experts(experts: Any) -> list[MatrixShape]:
     up, down = (
         [*w.shape[1:]] for w in (experts.gate_up_proj if experts.has_gate else experts.up_proj, experts.down_proj)
     )
@@ -127,7 +127,7 @@ def is_quantized(module: nn.Module) -> bool:
     return bool(getattr(type(module), "quantized_layer", False))
 
 
-def gemms(module: Any) -> list[Shape]:
+def gemms(module: Any) -> list[MatrixShape]:
     """[N, K] of each GEMM of a layer, plain or quantized; empty for anything else."""
     kind = kind_of(module)
     if is_quantized(module):  # a class derived from the plain one
@@ -235,7 +235,7 @@ __all__ = [
     "KINDS",
     "REFUSED",
     "Kind",
-    "Shape",
+    "MatrixShape",
     "active",
     "class_name",
     "gemms",

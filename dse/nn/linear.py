@@ -9,10 +9,10 @@ from dse.nn.quantized_layer import QuantizedLayer, check_input
 from dse.nn.uncompiled import uncompiled
 from dse.nn.unfold import Window, images, memory_format, patches
 from dse.numerics import linear as products
-from dse.numerics.linear_autograd import Site, linear
+from dse.numerics.linear_autograd import LinearContext, linear
 
 
-def quantized_linear(x: Tensor, w: Tensor, bias: Tensor | None, site: Site) -> Tensor:
+def quantized_linear(x: Tensor, w: Tensor, bias: Tensor | None, site: LinearContext) -> Tensor:
     """Y = X W^T + bias under ``site.recipe``: x [..., K], w [N, K], bias [N] -> [..., N].
 
     Leading axes of x are tokens. Operands shorter than FP32 (a model in BF16) are computed in FP32, and Y returns to

@@ -24,7 +24,7 @@ OTHERS = 1 << 22
 
 
 @dataclass(frozen=True)
-class Choice:
+class LayerChoice:
     """What a recipe does with a model's layers.
 
     ``kept``: what is quantized, with the numbers of its random streams; ``left``: by name, why a layer that could be
@@ -58,7 +58,7 @@ def chosen(model: nn.Module, recipe: Recipe, where: Where | None = None, exempt:
     return dict(choice(model, recipe, where, exempt).kept)
 
 
-def choice(model: nn.Module, recipe: Recipe, where: Where | None = None, exempt: Sequence[str] = ()) -> Choice:
+def choice(model: nn.Module, recipe: Recipe, where: Where | None = None, exempt: Sequence[str] = ()) -> LayerChoice:
     """What ``recipe`` does with each layer; see ``quantize_`` for the arguments.
 
     A recipe's ``exempt.first`` and ``exempt.last`` count all layers that are quantized, of whatever kind, in the
@@ -90,7 +90,7 @@ def choice(model: nn.Module, recipe: Recipe, where: Where | None = None, exempt:
         if len(set(weights)) < len(weights):
             raise UserError("two linears share one weight: the recipe's weight rule would act on it twice")
     refused |= {name: why for name, m in holders(model) if (why := refusal(m)) and not match(name, exempt)}
-    return Choice(kept, left, refused, {name: method for name, (method, calls) in read.items() if calls})
+    return LayerChoice(kept, left, refused, {name: method for name, (method, calls) in read.items() if calls})
 
 
 def holders(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -151,7 +151,7 @@ def refuse(model: nn.Module, refused: Mapping[str, str], remedy: str) -> None:
     )
 
 
-def require_some(model: nn.Module, found: Choice, heads: Mapping[Any, int]) -> None:
+def require_some(model: nn.Module, found: LayerChoice, heads: Mapping[Any, int]) -> None:
     """Raises UserError when nothing of the model would be quantized, and says why."""
     if found.kept or heads:
         return
@@ -165,7 +165,7 @@ def require_some(model: nn.Module, found: Choice, heads: Mapping[Any, int]) -> N
     raise UserError(f"{name} has no layer to quantize, such as nn.Linear")
 
 
-def doubts(model: nn.Module, recipe: Recipe, found: Choice) -> Iterator[str]:
+def doubts(model: nn.Module, recipe: Recipe, found: LayerChoice) -> Iterator[str]:
     """What a user should look at, though nothing is wrong for sure."""
     name = type(model).__name__
     if recipe.exempt.names and not any(recipe.exempt.named(layer) for layer in layer_names(model)):

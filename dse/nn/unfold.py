@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import fold, pad
 
-Pair = tuple[int, int]
+IntPair = tuple[int, int]
 
 
 class Window(NamedTuple):
     """How a kernel moves over an image; each pair is (rows, columns). ``padding``: left, right, top, bottom."""
 
-    kernel: Pair
-    stride: Pair
-    dilation: Pair
+    kernel: IntPair
+    stride: IntPair
+    dilation: IntPair
     padding: tuple[int, int, int, int]
 
     @classmethod
@@ -35,12 +35,12 @@ class Window(NamedTuple):
         kernel, stride, dilation = ((p[0], p[1]) for p in (conv.kernel_size, conv.stride, conv.dilation))
         return cls(kernel, stride, dilation, (left, right, top, bottom))
 
-    def padded(self, height: int, width: int) -> Pair:
+    def padded(self, height: int, width: int) -> IntPair:
         """Rows and columns of the padded image."""
         left, right, top, bottom = self.padding
         return height + top + bottom, width + left + right
 
-    def places(self, height: int, width: int) -> Pair:
+    def places(self, height: int, width: int) -> IntPair:
         """Rows and columns of the output."""
         sizes = zip(self.padded(height, width), self.kernel, self.stride, self.dilation, strict=True)
         rows, columns = (max(0, (n - d * (k - 1) - 1) // s + 1) for n, k, s, d in sizes)
@@ -58,7 +58,7 @@ def patches(x: Tensor, window: Window) -> Tensor:
     return rows
 
 
-def images(y: Tensor, places: Pair) -> Tensor:
+def images(y: Tensor, places: IntPair) -> Tensor:
     """Output rows y [B, L, O] -> [B, O, rows, columns]."""
     whole: Tensor = y.mT.unflatten(-1, places)
     return whole
@@ -114,7 +114,7 @@ class _Pixels(torch.autograd.Function):
     """The transpose of ``_Patches``: g [B, L, C * kh * kw] -> [B, C, H, W]."""
 
     @staticmethod
-    def forward(g: Tensor, window: Window, size: Pair) -> Tensor:
+    def forward(g: Tensor, window: Window, size: IntPair) -> Tensor:
         (left, _, top, _), (height, width) = window.padding, size
         full = window.padded(height, width)
         dx = fold(g.mT, full, window.kernel, window.dilation, stride=window.stride)
@@ -129,7 +129,9 @@ class _Pixels(torch.autograd.Function):
         return patches(grads[0], ctx.window), None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], g: Tensor, window: Window, size: Pair) -> tuple[Tensor, int]:
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], g: Tensor, window: Window, size: IntPair
+    ) -> tuple[Tensor, int]:
         assert in_dims[0] is not None
         g = g.movedim(in_dims[0], 0)
         dx: Tensor = _Pixels.apply(g.flatten(0, 1), window, size)  # type: ignore[no-untyped-call]

@@ -12,7 +12,7 @@ from dse.numerics.random import Key
 from dse.numerics.recipe import Recipe
 
 
-class Site(NamedTuple):
+class LinearContext(NamedTuple):
     """Where a linear is quantized: everything about a call but its operands.
 
     ``state``: the weight rule's tensors; ``watch``: float32 [2] that the backward pass fills for the schedule, or None.
@@ -28,7 +28,7 @@ class _Linear(torch.autograd.Function):
     """Y = X W^T under a recipe: forward fprop; backward dgrad and wgrad, then the quantizers' own derivatives."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, site: Site) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w: Tensor, site: LinearContext) -> Tensor:
         with products.plain(x):
             y, saved = products.forward(site.recipe, x, w, site.state, site.key)
         ctx.site = site._replace(key=site.key.frozen())  # the clock moves on between forward and a later backward
@@ -68,10 +68,10 @@ class _Once(torch.autograd.Function):
         )
 
 
-def linear(x: Tensor, w: Tensor, site: Site) -> Tensor:
+def linear(x: Tensor, w: Tensor, site: LinearContext) -> Tensor:
     """X W^T under ``site.recipe``: x [..., M, K], w [..., N, K] -> [..., M, N]; leading axes are independent."""
     y: Tensor = _Linear.apply(x, w, site)  # type: ignore[no-untyped-call]
     return y
 
 
-__all__ = ["Site", "linear"]
+__all__ = ["LinearContext", "linear"]

@@ -16,10 +16,10 @@ from dse.numerics.attention import Attention
 from dse.numerics.random import Key
 from dse.numerics.recipe import Recipe
 from dse.numerics.techniques.schedules.base import FULL
-from dse.pack.layer import Run
+from dse.pack.layer import MemberRun
 
 
-class Heads:
+class PackAttention:
     """One attention of E members: their recipes and phases, and the runs that compute alike.
 
     ``recipes`` [E]: None where a member's recipe (or the task) leaves it in high precision; ``plain``: the model's own
@@ -29,7 +29,7 @@ class Heads:
     def __init__(self, plain: nn.Module, recipes: Sequence[Recipe | None], clock: Tensor, index: int) -> None:
         self.plain, self._recipes, self._clock, self._index = plain, tuple(recipes), clock, index
         self.phases = [FULL] * len(recipes)
-        self.runs = (Run(0, len(recipes), None, {}, None),)  # nothing is kept but the phases
+        self.runs = (MemberRun(0, len(recipes), None, {}, None),)  # nothing is kept but the phases
         self.training = True
         self.calls: int | None = None
         self.parts: list[tuple[slice, Attention | None]] = []
@@ -97,11 +97,11 @@ class Heads:
         return y
 
 
-class _Heads(torch.autograd.Function):
+class _StackedAttention(torch.autograd.Function):
     """Under ``torch.func.vmap``, which hands over the stack; autograd sees the parts."""
 
     @staticmethod
-    def forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, heads: Heads) -> Tensor:
+    def forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, heads: PackAttention) -> Tensor:
         raise RuntimeError("a packed attention runs under torch.func.vmap only")
 
     @staticmethod
@@ -117,7 +117,7 @@ class _Heads(torch.autograd.Function):
         v: Tensor,
         mask: Tensor | None,
         causal: bool,
-        heads: Heads,
+        heads: PackAttention,
     ) -> tuple[Tensor, int]:
         def stack(t: Tensor, dim: int | None) -> Tensor:
             return t.expand(info.batch_size, *t.shape) if dim is None else t.movedim(dim, 0)
@@ -129,11 +129,11 @@ class _Heads(torch.autograd.Function):
 class PackedAttention(nn.Module):
     """Takes the place of an attention of the template model."""
 
-    def __init__(self, heads: Heads) -> None:
+    def __init__(self, heads: PackAttention) -> None:
         super().__init__()
         self._heads = heads
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, causal: bool = False, mask: Tensor | None = None) -> Tensor:
         """q, k, v [B, H, T, D] -> [B, H, T, D]."""
-        y: Tensor = _Heads.apply(q, k, v, mask, causal, self._heads)  # type: ignore[no-untyped-call]
+        y: Tensor = _StackedAttention.apply(q, k, v, mask, causal, self._heads)  # type: ignore[no-untyped-call]
         return y

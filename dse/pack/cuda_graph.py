@@ -10,7 +10,7 @@ _WARM = 3
 """Eager steps before the capture: kernels are compiled and libraries set up, which a capture does not allow."""
 
 
-class Stepper:
+class GraphedStep:
     """Calls ``step``; on a GPU it captures it after a few calls and replays the graph from then on.
 
     Every call is one real step. ``refused``: why there is no graph, '' while there is one or none was tried.

@@ -16,14 +16,14 @@ from dse.numerics import linear as products
 from dse.numerics.random import Key
 from dse.numerics.recipe import POINTS, Recipe
 from dse.numerics.techniques.schedules.base import FULL, OFF, Watch
-from dse.pack.segments import PLAIN, Reference, Segment, Site, partition
+from dse.pack.segments import PLAIN, Reference, Segment, SegmentContext, partition
 
 Tap = Callable[[Tensor, Tensor, Tensor, tuple[bool, bool]], None]
 """Sees a layer's X [E, M, K], W [E, N, K] and G [E, M, N] in the backward pass, and which gradients are computed."""
 
 
 @dataclass(frozen=True)
-class Run:
+class MemberRun:
     """Members ``start`` to ``stop`` (excluded) under one recipe, None where it leaves the layer alone.
 
     ``state``: the weight rule's tensors; ``watch``: float32 [members, 2] for the precision schedule, or None.
@@ -45,7 +45,7 @@ class Run:
         return bool(self.state) or self.watch is not None
 
 
-class Layer:
+class PackLayer:
     """One linear layer of E members: their recipes, phases, memory, and the segments that compute it.
 
     ``recipes`` [E]: None where a member's recipe (or the task) leaves the layer in full precision; ``w`` [E, N, K];
@@ -128,7 +128,7 @@ class Layer:
         self.calls += 1
         return self.calls - 1
 
-    def site(self, segment: Segment, call: int = 0) -> Site:
+    def site(self, segment: Segment, call: int = 0) -> SegmentContext:
         """What the members of a segment keep; a segment does not reach over the end of a run that keeps anything.
 
         ``call``: which of the step's uses of the layer it is; each draws random bits of its own (``dse.nn.clock``).
@@ -139,8 +139,8 @@ class Layer:
             if run.keeps and run.start <= segment.start < run.stop:
                 part = slice(segment.start - run.start, segment.stop - run.start)
                 watch = run.watch[part] if run.watch is not None and self.training else None
-                return Site(key, {name: t[part] for name, t in run.state.items()}, watch)
-        return Site(key, {})
+                return SegmentContext(key, {name: t[part] for name, t in run.state.items()}, watch)
+        return SegmentContext(key, {})
 
     def sampled(self) -> tuple[Tensor, ...]:
         """Copies of what the passes of a step change by themselves: held tensor scales and what schedules look at."""
@@ -190,7 +190,7 @@ class Layer:
         return kept
 
 
-def _runs(recipes: Sequence[Recipe | None], w: Tensor) -> list[Run]:
+def _runs(recipes: Sequence[Recipe | None], w: Tensor) -> list[MemberRun]:
     runs = []
     for recipe, group in groupby(range(len(recipes)), lambda i: recipes[i]):
         members = list(group)
@@ -202,5 +202,5 @@ def _runs(recipes: Sequence[Recipe | None], w: Tensor) -> list[Run]:
             state = {name: torch.stack([s[name] for s in alone]) for name in alone[0]}
         watches = recipe is not None and recipe.schedule is not None and recipe.schedule.watches
         watch = torch.full((len(members), 2), torch.nan, device=w.device) if watches else None
-        runs.append(Run(members[0], members[-1] + 1, recipe, state, watch))
+        runs.append(MemberRun(members[0], members[-1] + 1, recipe, state, watch))
     return runs

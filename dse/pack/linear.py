@@ -11,7 +11,7 @@ from dse import kernels
 from dse.errors import UserError
 from dse.nn.select import Plain
 from dse.nn.unfold import Window, images, patches
-from dse.pack.layer import Layer
+from dse.pack.layer import PackLayer
 from dse.pack.segments import Held
 
 
@@ -19,7 +19,7 @@ class _Stacked(torch.autograd.Function):
     """Y = X W^T of every member: X [E, M, K], W [E, N, K] -> [E, M, N]; forward fprop, backward dgrad and wgrad."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, layer: Layer) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w: Tensor, layer: PackLayer) -> Tensor:
         needs = (x.requires_grad, w.requires_grad)
         outputs, held, call = [], [], layer.count()
         for segment in layer.segments:
@@ -68,11 +68,11 @@ class _Biased(torch.autograd.Function):
         return g, kernels.column_sums(g) if g.is_cuda and kernels.available() else g.sum(1)
 
 
-class _Linear(torch.autograd.Function):
+class _StackedLinear(torch.autograd.Function):
     """Y = X W^T + b under ``torch.func.vmap``, which hands over the stack; ``b`` may be None."""
 
     @staticmethod
-    def forward(x: Tensor, w: Tensor, b: Tensor | None, layer: Layer) -> Tensor:
+    def forward(x: Tensor, w: Tensor, b: Tensor | None, layer: PackLayer) -> Tensor:
         raise RuntimeError("a packed layer runs under torch.func.vmap only")
 
     @staticmethod
@@ -81,7 +81,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int | None, ...], x: Tensor, w: Tensor, b: Tensor | None, layer: Layer
+        info: Any, in_dims: tuple[int | None, ...], x: Tensor, w: Tensor, b: Tensor | None, layer: PackLayer
     ) -> tuple[Tensor, int]:
         def stack(t: Tensor, dim: int | None) -> Tensor:
             return t.expand(info.batch_size, *t.shape) if dim is None else t.movedim(dim, 0)
@@ -95,7 +95,7 @@ class _Linear(torch.autograd.Function):
 class PackedLinear(nn.Module):
     """Takes the place of an ``nn.Linear`` of the template model; ``layer`` is set by the pack."""
 
-    layer: Layer
+    layer: PackLayer
     bias: Tensor | None
 
     def __init__(self, linear: Plain) -> None:
@@ -105,7 +105,7 @@ class PackedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [..., K] -> [..., N]; leading axes are tokens."""
         rows = x.reshape(-1, x.shape[-1])
-        y: Tensor = _Linear.apply(rows, self.weight, self.bias, self.layer)  # type: ignore[no-untyped-call]
+        y: Tensor = _StackedLinear.apply(rows, self.weight, self.bias, self.layer)  # type: ignore[no-untyped-call]
         return y.reshape(*x.shape[:-1], self.weight.shape[0])
 
 
@@ -120,7 +120,7 @@ class PackedConv2d(PackedLinear):
         """x [B, C, H, W] -> [B, O, H', W']."""
         rows = patches(x, self._window)
         w = self.weight.flatten(1)
-        y: Tensor = _Linear.apply(rows.flatten(0, 1), w, self.bias, self.layer)  # type: ignore[no-untyped-call]
+        y: Tensor = _StackedLinear.apply(rows.flatten(0, 1), w, self.bias, self.layer)  # type: ignore[no-untyped-call]
         return images(y.unflatten(0, rows.shape[:2]), self._window.places(*x.shape[-2:]))
 
 

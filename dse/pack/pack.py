@@ -18,9 +18,9 @@ from torch.func import functional_call, vmap
 
 from dse.nn.select import attentions, chosen, linears, swap
 from dse.optim.layout import Layout
-from dse.pack.attention import Heads, PackedAttention
+from dse.pack.attention import PackAttention, PackedAttention
 from dse.pack.grouping import at_attentions, at_layers
-from dse.pack.layer import Layer
+from dse.pack.layer import PackLayer
 from dse.pack.linear import packed
 from dse.pack.segments import PLAIN
 from dse.recipes.bf16 import BF16
@@ -117,7 +117,7 @@ class Pack:
         return any(changed)
 
     @property
-    def places(self) -> dict[str, Layer | Heads]:
+    def places(self) -> dict[str, PackLayer | PackAttention]:
         """Everything that has phases and runs of members, by the template's names."""
         return {**self.layers, **self.heads}
 
@@ -137,14 +137,14 @@ class Pack:
         for place in self.places.values():
             place.training, place.calls = training, None
 
-    def _attentions(self, model: nn.Module) -> dict[str, Heads]:
+    def _attentions(self, model: nn.Module) -> dict[str, PackAttention]:
         recipes, order, heads = at_attentions(self.trials, model), attentions(model), {}
         for name, module in [(n, m) for n, m in model.named_modules() if m in recipes]:
-            heads[name] = Heads(module, recipes[module], self.clock, order[module])
+            heads[name] = PackAttention(module, recipes[module], self.clock, order[module])
         swap(model, {own.plain: PackedAttention(own) for own in heads.values()})
         return heads
 
-    def _template(self, model: nn.Module, use_kernels: bool) -> tuple[nn.Module, dict[str, Layer]]:
+    def _template(self, model: nn.Module, use_kernels: bool) -> tuple[nn.Module, dict[str, PackLayer]]:
         recipes, order = at_layers(self.trials, model), linears(model)
         rounded = chosen(model, BF16, exempt=self.task.exempt())
         self.gradient_views = self.layout.views(self.grad)
@@ -153,7 +153,7 @@ class Pack:
         for name, linear in [(n, m) for n, m in model.named_modules() if m in order]:
             weight = names[id(linear.weight)]
             w, baseline = self.views[weight].flatten(2), BF16 if linear in rounded else PLAIN
-            layer = Layer(recipes[linear], w, self.clock, order[linear], use_kernels, baseline)
+            layer = PackLayer(recipes[linear], w, self.clock, order[linear], use_kernels, baseline)
             layer.grad = self.gradient_views[weight].flatten(2)
             made[linear] = packed(linear)
             made[linear].layer = layers[name] = layer

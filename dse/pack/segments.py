@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dse import fused
-from dse.fused import Table, Use
+from dse.fused import RecipeTable, Use
 from dse.numerics import linear as products
 from dse.numerics.gemm import check_widths
 from dse.numerics.matmul import contract
@@ -26,7 +26,7 @@ from dse.numerics.recipe import POINTS, Recipe
 from dse.recipes import RECIPES
 
 
-class Site(NamedTuple):
+class SegmentContext(NamedTuple):
     """What a layer keeps for one run of members: their key, the weight rule's tensors, and where a schedule looks."""
 
     key: Key
@@ -53,12 +53,12 @@ class Segment(ABC):
         return slice(self.start, self.stop)
 
     @abstractmethod
-    def forward(self, x: Tensor, w: Tensor, site: Site, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
+    def forward(self, x: Tensor, w: Tensor, site: SegmentContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
         """Y, and what the backward pass needs; ``needs``: whether X and W will get a gradient."""
 
     @abstractmethod
     def backward(
-        self, held: Held, g: Tensor, site: Site, needs: tuple[bool, bool]
+        self, held: Held, g: Tensor, site: SegmentContext, needs: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         """dX and dW where they are needed."""
 
@@ -69,12 +69,12 @@ class Reference(Segment):
 
     recipe: Recipe
 
-    def forward(self, x: Tensor, w: Tensor, site: Site, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
+    def forward(self, x: Tensor, w: Tensor, site: SegmentContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
         y, saved = products.forward(self.recipe, x, w, site.state, site.key)
         return y, Held((saved.x, saved.w, *saved.copies), x.shape[-1])
 
     def backward(
-        self, held: Held, g: Tensor, site: Site, needs: tuple[bool, bool]
+        self, held: Held, g: Tensor, site: SegmentContext, needs: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         x, w, *copies = held.tensors
         saved = products.Saved(x, w, tuple(copies))
@@ -93,11 +93,11 @@ class Kernel(Segment):
     GEMMs quantize the forward copies of X and W, not X and W.
     """
 
-    tables: tuple[Table, ...]
+    tables: tuple[RecipeTable, ...]
     dtype: torch.dtype
     copies: bool = False
 
-    def forward(self, x: Tensor, w: Tensor, site: Site, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
+    def forward(self, x: Tensor, w: Tensor, site: SegmentContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
         check_widths(x, w)
         a, at = self._both(x, 0, 5, site.key, needs[1] and not self.copies)
         b, bt = self._both(w, 1, 3, site.key, needs[0] and not self.copies)
@@ -107,7 +107,7 @@ class Kernel(Segment):
         return contract(a, b), Held(tuple(t for pair in kept for t in pair), x.shape[-1])
 
     def backward(
-        self, held: Held, g: Tensor, site: Site, needs: tuple[bool, bool]
+        self, held: Held, g: Tensor, site: SegmentContext, needs: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         kept = [Quantized(v, a if a.numel() else None) for v, a in zip(*[iter(held.tensors)] * 2, strict=True)]
         if self.copies:

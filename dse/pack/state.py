@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
-from dse.pack.step import Program
+from dse.pack.step import TrainStep
 
 if TYPE_CHECKING:
-    from dse.pack.attention import Heads
-    from dse.pack.layer import Layer
+    from dse.pack.attention import PackAttention
+    from dse.pack.layer import PackLayer
 
 _MEMBERS_LAST = ("log",)
 """Tensors of a program whose members stand on the second axis; on the first one elsewhere."""
@@ -68,7 +68,7 @@ class State(NamedTuple):
         return cls(plain["tensors"], {name: LayerState(**layer) for name, layer in plain["layers"].items()})
 
 
-def state(program: Program) -> State:
+def state(program: TrainStep) -> State:
     """What a program changes, in place."""
     own = {name: tensor for name, tensor in program.tensors().items() if not name.startswith(_LAYER)}
     return State(own, {name: _layer(layer) for name, layer in program.pack.places.items()})
@@ -81,7 +81,7 @@ class Piece(NamedTuple):
     rows: Mapping[int, int]
 
 
-def take_over(program: Program, *pieces: Piece) -> None:
+def take_over(program: TrainStep, *pieces: Piece) -> None:
     """Lets members of a new program go on, bit for bit, where those of other programs are.
 
     Raises Misfit, and changes nothing, where names, shapes or dtypes differ.
@@ -108,10 +108,10 @@ def take_over(program: Program, *pieces: Piece) -> None:
         layer.arrange()
 
 
-def survivors(program: Program, keep: Sequence[int]) -> Program:
+def survivors(program: TrainStep, keep: Sequence[int]) -> TrainStep:
     """A program of some members that goes on where theirs is, bit for bit."""
     trials = [program.pack.trials[member] for member in keep]
-    narrow = Program(trials, program.data, program.pack.device, program.use_kernels)
+    narrow = TrainStep(trials, program.data, program.pack.device, program.use_kernels)
     take_over(narrow, Piece(state(program), dict(enumerate(keep))))
     return narrow
 
@@ -138,7 +138,7 @@ def _all_there(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
         raise Misfit(f"without {', '.join(sorted(missing))}")
 
 
-def _layer(layer: Layer | Heads) -> LayerState:
+def _layer(layer: PackLayer | PackAttention) -> LayerState:
     return LayerState(layer.tensors(), [(run.start, run.stop) for run in layer.runs], layer.phases)
 
 

@@ -25,7 +25,7 @@ BOUND = 20.0
 """A training loss above this multiple of the first step's (plus one) counts as diverged."""
 
 
-class Program:
+class TrainStep:
     """``trials`` of one signature in their order; ``data`` on ``device``. ``step()`` trains every living member once.
 
     ``alive`` bool [E]; ``died`` int64 [E]: the step of divergence, -1 before; ``log`` [steps, E]: training losses;

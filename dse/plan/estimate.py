@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from dse.errors import UserError
-from dse.plan.timing import Keys, Measured, Pace, newest_device
+from dse.plan.timing import Keys, Pace, TimedRecord, newest_device
 from dse.plan.timing_probe import Probe, probe_seconds
 from dse.sweep.cells.cell import Cell
 from dse.tasks.base import Training
@@ -32,7 +32,7 @@ class Timing:
     source: str
 
 
-def estimate(cells: Iterable[Cell], history: Iterable[Measured], device: str | None = None) -> dict[str, Timing]:
+def estimate(cells: Iterable[Cell], history: Iterable[TimedRecord], device: str | None = None) -> dict[str, Timing]:
     """uid -> timing, for every cell that history can tell about: see ``Pace``. ``device``: the kind (cpu, gpu) of the
     trials that count, by default of the one that was completed last."""
     records, pace, keys = list(history), Pace(device), Keys()

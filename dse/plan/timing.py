@@ -24,7 +24,7 @@ _PLAIN = json.dumps(to_data(BF16), sort_keys=True)
 _OK = "ok"
 
 
-class Measured(Protocol):
+class TimedRecord(Protocol):
     """What history must tell: `dse.results.record.Record` does."""
 
     @property
@@ -35,7 +35,7 @@ class Measured(Protocol):
     def trial(self) -> dict[str, Any]: ...
 
 
-class Key(NamedTuple):
+class TimingKey(NamedTuple):
     """What decides a trial's time, as text."""
 
     workload: str
@@ -62,13 +62,13 @@ class Pace:
 
     def __init__(self, device: str | None = None) -> None:
         self.device = device
-        self._by_key: dict[Key, list[float]] = defaultdict(list)
+        self._by_key: dict[TimingKey, list[float]] = defaultdict(list)
         self._by_kind: dict[tuple[str, bool], list[float]] = defaultdict(list)
         self._by_workload: dict[str, list[float]] = defaultdict(list)
-        self._known: dict[Key, Seconds | None] = {}
+        self._known: dict[TimingKey, Seconds | None] = {}
         self.trials = 0
 
-    def note(self, record: Measured, key: Key | None = None) -> bool:
+    def note(self, record: TimedRecord, key: TimingKey | None = None) -> bool:
         """Whether a result counts: diverged, stopped and failed trials took less, or more, than a whole one."""
         if record.status != _OK or not record.seconds > 0:
             return False
@@ -88,7 +88,7 @@ class Pace:
         """The mean over the workloads of their medians; 0 without any."""
         return fmean(map(median, self._by_workload.values())) if self._by_workload else 0.0
 
-    def of(self, key: Key) -> Seconds | None:
+    def of(self, key: TimingKey) -> Seconds | None:
         """None where nothing like it has been completed."""
         if key not in self._known:
             groups = (
@@ -107,10 +107,10 @@ class Keys:
     def __init__(self) -> None:
         self._made: dict[int, tuple[Any, str]] = {}
 
-    def of(self, spec: Mapping[str, Any]) -> Key:
+    def of(self, spec: Mapping[str, Any]) -> TimingKey:
         training = {name: spec["training"][name] for name in _COSTLY if name in spec["training"]}
         parts = (self._text(spec["options"]), json.dumps(training, sort_keys=True))
-        return Key("\n".join((str(spec["task"]), *parts)), self._text(spec["recipe"]))
+        return TimingKey("\n".join((str(spec["task"]), *parts)), self._text(spec["recipe"]))
 
     def _text(self, part: Any) -> str:
         made = self._made.get(id(part))
@@ -119,7 +119,7 @@ class Keys:
         return made[1]
 
 
-def key_of(spec: Mapping[str, Any]) -> Key:
+def key_of(spec: Mapping[str, Any]) -> TimingKey:
     """The key of one trial."""
     return Keys().of({"options": {}, "recipe": {}, "training": {}, "task": "", **spec})
 

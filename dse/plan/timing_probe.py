@@ -38,14 +38,14 @@ def probe_seconds(
     import torch
 
     from dse.pack.grouping import use_kernels
-    from dse.pack.step import Program
+    from dse.pack.step import TrainStep
     from dse.train.loop import load
 
     data, _ = load(trial.task, data_dir, device)
     random, threads = torch.random.get_rng_state(), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        program = Program([trial] * _WIDTH, data, device, use_kernels(device))
+        program = TrainStep([trial] * _WIDTH, data, device, use_kernels(device))
 
         def step() -> float:
             begin = _now(device)

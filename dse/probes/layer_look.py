@@ -13,7 +13,7 @@ from dse.numerics.matmul import product
 from dse.numerics.quantizer import Identity, Quantizer
 from dse.numerics.random import Key
 from dse.numerics.recipe import POINTS, Recipe
-from dse.pack.segments import Site
+from dse.pack.segments import SegmentContext
 from dse.probes import measures
 from dse.probes.anatomy import Anatomy, dissect
 
@@ -31,12 +31,12 @@ class Look(NamedTuple):
     """What was seen at one point: values [E] by name, per-member histograms, and elements that are to be compared."""
 
     point: str
-    values: measures.Values
+    values: measures.MemberValues
     scales: list[dict[str, int]] | None = None
     elements: Tensor | None = None
 
 
-def looks(recipe: Recipe, seen: Seen, site: Site) -> Iterator[Look]:
+def looks(recipe: Recipe, seen: Seen, site: SegmentContext) -> Iterator[Look]:
     """All points where ``recipe`` quantizes, then the gradients; ``site.key`` must not be sampling."""
     gemms = (recipe.fprop, recipe.dgrad, recipe.wgrad)
     if all(isinstance(recipe.quantizer(p), Identity) for p in POINTS) and not any(g.accumulation for g in gemms):
@@ -72,7 +72,7 @@ def _operand(gemm: Gemm, side: int, x: Tensor, key: Key, first: int) -> Iterator
     yield _look(POINTS[first + side], quantizer, turned, key.at(first + side))
 
 
-def _weight(recipe: Recipe, w: Tensor, site: Site) -> Iterator[Look]:
+def _weight(recipe: Recipe, w: Tensor, site: SegmentContext) -> Iterator[Look]:
     """W of the forward GEMM, where a weight rule has its say, and whose elements are compared from look to look."""
     gemm, key = recipe.fprop, site.key.at(products.FPROP)
     if isinstance(gemm.rhs, Identity):

@@ -16,10 +16,10 @@ DIGITS = 6
 _ZERO, _NOT_FINITE, _ORIGIN, _BINS = 0, 1, 170, 340
 """Bins of the scale histogram: zero, infinity and NaN, then the exponents from -168 on."""
 
-Values = dict[str, Tensor]
+MemberValues = dict[str, Tensor]
 
 
-def operand(x: Tensor, anatomy: Anatomy) -> Values:
+def operand(x: Tensor, anatomy: Anatomy) -> MemberValues:
     """What quantization does to an operand X.
 
     - ``error``: ||f(X) - X|| / ||X||; ``qsnr``: the same in dB, -20 log10(error);
@@ -32,7 +32,7 @@ def operand(x: Tensor, anatomy: Anatomy) -> Values:
     return values if anatomy.saturated is None else values | {"saturated": _share(anatomy.saturated)}
 
 
-def gradient(q: Tensor, exact: Tensor) -> Values:
+def gradient(q: Tensor, exact: Tensor) -> MemberValues:
     """How a gradient Q, from quantized operands, compares with the exact product E of the same operands.
 
     - ``cosine``: <Q, E> / (||Q|| ||E||); ``error``: ||Q - E|| / ||E||;

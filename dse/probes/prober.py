@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from dse.numerics.recipe import POINTS
-from dse.pack.layer import Layer
+from dse.pack.layer import PackLayer
 from dse.probes import measures
 from dse.probes.layer_look import Look, Seen, looks
-from dse.probes.schedule import Probes, Row
+from dse.probes.schedule import ProbeRow, Probes
 
 if TYPE_CHECKING:
-    from dse.pack.step import Program
+    from dse.pack.step import TrainStep
 
 _ORDER = {point: place for place, point in enumerate((*POINTS, "dgrad", "wgrad"))}
 
@@ -30,11 +30,11 @@ class Prober:
 
     def __init__(self, probes: Probes) -> None:
         self.probes = probes
-        self.rows: dict[str, list[Row]] = {}
+        self.rows: dict[str, list[ProbeRow]] = {}
         self._before: dict[tuple[str, str], Tensor] = {}
         self._now: dict[tuple[str, str], Tensor] = {}
 
-    def __call__(self, program: Program, step: int) -> None:
+    def __call__(self, program: TrainStep, step: int) -> None:
         """Looks, if it is time, at what ``step`` is about to do to the members that live."""
         if self.probes.due(step):
             self._look(program, step)
@@ -50,13 +50,13 @@ class Prober:
         self._before = {(uid, layer): tensor for saved in saves for uid, layer, tensor in saved["before"]}
         self._now = {}
 
-    def _look(self, program: Program, step: int) -> None:
+    def _look(self, program: TrainStep, step: int) -> None:
         pack, alive = program.pack, program.alive.tolist()
-        found: list[dict[str, list[Row]]] = [{} for _ in pack.trials]
+        found: list[dict[str, list[ProbeRow]]] = [{} for _ in pack.trials]
         wanted = {name: layer for name, layer in pack.layers.items() if self.probes.wants(name)}
 
         @torch.no_grad()
-        def tap(name: str, layer: Layer, x: Tensor, w: Tensor, g: Tensor, needs: tuple[bool, bool]) -> None:
+        def tap(name: str, layer: PackLayer, x: Tensor, w: Tensor, g: Tensor, needs: tuple[bool, bool]) -> None:
             layer.tap = None  # of a layer that is used several times, the last use
             for part in layer.references():
                 members = part.members
@@ -81,7 +81,7 @@ class Prober:
                 rows += [row for name in wanted for row in sorted(by_layer.get(name, []), key=lambda r: _ORDER[r[2]])]
 
     def _note(
-        self, found: list[dict[str, list[Row]]], program: Program, name: str, step: int, start: int, look: Look
+        self, found: list[dict[str, list[ProbeRow]]], program: TrainStep, name: str, step: int, start: int, look: Look
     ) -> None:
         """Writes a look down, for each of its members from ``start`` on."""
         table = torch.stack(list(look.values.values())).mT.tolist()

@@ -8,7 +8,7 @@ from typing import Any
 
 from dse.errors import UserError
 
-Row = list[Any]
+ProbeRow = list[Any]
 """[step, layer, point, {name: value}]: a point of POINTS (operand), or 'dgrad', 'wgrad' (the gradient itself)."""
 
 

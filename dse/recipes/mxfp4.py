@@ -10,7 +10,7 @@ from dse.numerics.formats import E2M1, E8M0
 from dse.numerics.gemm import Gemm
 from dse.numerics.recipe import Recipe
 from dse.numerics.techniques.rotations import Hadamard
-from dse.numerics.techniques.rounding import Stochastic, TowardZero, Up
+from dse.numerics.techniques.rounding import AwayFromZero, Stochastic, TowardZero
 
 _Q = BlockQuantizer(E2M1, E8M0, block=32, constant=4.0, scale_rounding=TowardZero())
 _GEMM = Gemm(_Q, _Q)
@@ -24,7 +24,7 @@ MXFP4 = Recipe(
     wgrad=_GEMM,
 )
 
-_UP = BlockQuantizer(E2M1, E8M0, block=32, scale_rounding=Up())
+_UP = BlockQuantizer(E2M1, E8M0, block=32, scale_rounding=AwayFromZero())
 _SR = replace(_UP, rounding=Stochastic())
 
 MXFP4_RHT_SR = Recipe(

@@ -4,9 +4,9 @@ from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import E4M3, E8M0
 from dse.numerics.gemm import Gemm
 from dse.numerics.recipe import Recipe
-from dse.numerics.techniques.rounding import Up
+from dse.numerics.techniques.rounding import AwayFromZero
 
-_Q = BlockQuantizer(E4M3, E8M0, block=32, scale_rounding=Up())
+_Q = BlockQuantizer(E4M3, E8M0, block=32, scale_rounding=AwayFromZero())
 _GEMM = Gemm(_Q, _Q)
 
 MXFP8 = Recipe(

@@ -14,10 +14,10 @@ from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import E2M1, E8M0
 from dse.numerics.gemm import Gemm
 from dse.numerics.recipe import Recipe
-from dse.numerics.techniques.rounding import Stochastic, Up
+from dse.numerics.techniques.rounding import AwayFromZero, Stochastic
 from dse.numerics.techniques.weights import QEma, QRamping
 
-_Q = BlockQuantizer(E2M1, E8M0, 32, scale_rounding=Up())
+_Q = BlockQuantizer(E2M1, E8M0, 32, scale_rounding=AwayFromZero())
 _SR = replace(_Q, rounding=Stochastic())
 
 TETRAJET = Recipe(

@@ -16,7 +16,7 @@ from dse.report.analysis.effects import BASELINE, OPTION, Effect
 from dse.report.analysis.equal_budget import ladders
 from dse.report.analysis.highlights import marks
 from dse.report.analysis.searches import Hunt
-from dse.report.analysis.tidy import Table, dicts
+from dse.report.analysis.tidy import TidyTable, dicts
 from dse.report.findings import findings
 from dse.report.format import duration, plural
 from dse.report.output_paths import mark
@@ -50,7 +50,7 @@ class Study:
     """
 
     sweep: Sweep
-    table: Table
+    table: TidyTable
     configs: pd.DataFrame
     effects: list[Effect]
     chosen: list[str]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
-class Measured(Protocol):
+class MeasuredRecord(Protocol):
     """What a gap needs of a record."""
 
     @property
@@ -35,7 +35,7 @@ def metric_at(evals: Sequence[Sequence[float | None]], step: int) -> float | Non
     return next((value for at, value in evals if at == step), None)
 
 
-def gap(record: Measured | None, baseline: Measured | None) -> Gap | None:
+def gap(record: MeasuredRecord | None, baseline: MeasuredRecord | None) -> Gap | None:
     """None when either trial has no final metric (it diverged, failed, or has not run)."""
     if record is None or baseline is None or record.metric is None or baseline.metric is None:
         return None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dse.errors import UserError
-from dse.results.parquet_checksums import Table, check, keep_footer, reserve, stamp
+from dse.results.parquet_checksums import CheckedTable, check, keep_footer, reserve, stamp
 from dse.results.record import Record
 from dse.results.shards import sync_folder
 
@@ -125,11 +125,11 @@ def _opened(path: Path) -> Iterator[tuple[ParquetFile, Sequence[int]]]:
         ) from None
 
 
-_looked_at: dict[Path, tuple[tuple[int, ...], Table]] = {}
+_looked_at: dict[Path, tuple[tuple[int, ...], CheckedTable]] = {}
 """What the last look at a file has found, and at which state of it: a look reads every byte."""
 
 
-def _look_at(path: Path, raw: BinaryIO) -> Table:
+def _look_at(path: Path, raw: BinaryIO) -> CheckedTable:
     """Which row groups can be read; of a file without checksums, those whose records can."""
     from pyarrow import parquet
 
@@ -143,7 +143,7 @@ def _look_at(path: Path, raw: BinaryIO) -> Table:
         file = parquet.ParquetFile(raw, page_checksum_verification=True)
         groups = range(file.num_row_groups)
         good = tuple(i for i in groups if _decodes(file, i))
-        table = Table(file.metadata, good, tuple(i for i in groups if i not in good))
+        table = CheckedTable(file.metadata, good, tuple(i for i in groups if i not in good))
     _looked_at[path] = now, table
     return table
 

@@ -29,7 +29,7 @@ _BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
-class Table:
+class CheckedTable:
     """What can be read of a file: the row groups ``good``; ``bad`` are damaged. ``metadata``: to open the file with."""
 
     metadata: FileMetaData
@@ -69,7 +69,7 @@ def keep_footer(path: Path) -> None:
         _copy(path).write_bytes(file.read())
 
 
-def check(path: Path, file: BinaryIO) -> Table | None:
+def check(path: Path, file: BinaryIO) -> CheckedTable | None:
     """Which row groups of an open file are whole; None for a file from before there were checksums.
 
     Raises OSError or ValueError (pyarrow's are) when neither its footer nor the copy can be read.
@@ -86,7 +86,7 @@ def check(path: Path, file: BinaryIO) -> Table | None:
     return None
 
 
-def _table(file: BinaryIO, footer: bytes, own: bool) -> Table:
+def _table(file: BinaryIO, footer: bytes, own: bool) -> CheckedTable:
     """What the file has of what a footer, which is whole, says."""
     from pyarrow import parquet
 
@@ -99,7 +99,7 @@ def _table(file: BinaryIO, footer: bytes, own: bool) -> Table:
         for i, span in enumerate(spans)
         if f"{_sum(file, *span):08x}".encode() == sums[i * _DIGITS : (i + 1) * _DIGITS]
     ]
-    return Table(metadata, tuple(good), tuple(i for i in range(len(spans)) if i not in good), own)
+    return CheckedTable(metadata, tuple(good), tuple(i for i in range(len(spans)) if i not in good), own)
 
 
 def _fits(footer: bytes) -> bool:
@@ -144,4 +144,4 @@ def _copy(path: Path) -> Path:
     return path.with_name(f".{path.name}.footer")
 
 
-__all__ = ["Table", "check", "keep_footer", "reserve", "stamp"]
+__all__ = ["CheckedTable", "check", "keep_footer", "reserve", "stamp"]

@@ -29,7 +29,7 @@ class Record:
     - ``curve``: [step, training loss] pairs; ``evals``: [step, primary held-out metric] pairs;
     - ``samples``: pictures (``dse.tasks.pictures``) that the model has 'made' from the task's fixed noise, and of an
       unquantized trial 'real' ones; empty unless the task makes some and training came to its end;
-    - ``probes``: what probes saw (``dse.probes.Row``), empty without any: provenance;
+    - ``probes``: what probes saw (``dse.probes.ProbeRow``), empty without any: provenance;
     - ``diverged_at``, ``diverged_where``: the step, and the first tensor (loss, gradient, parameter) that was not
       finite or out of bounds; ``error``: a traceback;
     - ``stopped``: of a trial that came to a rung and lost there, or may go on yet: the rung, the step, and the held-out

@@ -14,7 +14,7 @@ from dse.results.shards import SUFFIX, Parser
 _BLOCK = 1 << 16
 
 
-class News:
+class ResultWatcher:
     """Begins at the folder's present end. ``skip``: a shard that is not read, because one writes it oneself."""
 
     def __init__(self, shards: Path, table: Path) -> None:

@@ -19,7 +19,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Item:
+class BundledCell:
     """What executors read of a sweep's cell."""
 
     trial: Trial
@@ -32,30 +32,32 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Job:
+class BundleJob:
     """The trials of one task of one sweep, seed after seed, so that an interrupted job has whole seeds.
 
     ``name``: the sweep's name and the task's label.
     """
 
     name: str
-    items: tuple[Item, ...]
+    items: tuple[BundledCell, ...]
 
 
-def jobs_of(sweep: Sweep, done: Iterable[str] = ()) -> list[Job]:
+def jobs_of(sweep: Sweep, done: Iterable[str] = ()) -> list[BundleJob]:
     """One per task, in the order of the file, without trials that are ``done`` (uids)."""
     known = frozenset(done)
-    groups: dict[str, list[Item]] = {}
+    groups: dict[str, list[BundledCell]] = {}
     for cell in sweep.cells:
         if cell.uid not in known:
-            groups.setdefault(str(cell.labels["task"]), []).append(Item(cell.trial, cell.config, cell.baseline_uid))
+            groups.setdefault(str(cell.labels["task"]), []).append(
+                BundledCell(cell.trial, cell.config, cell.baseline_uid)
+            )
     return [
-        Job(f"{sweep.name}: {task}", tuple(sorted(items, key=lambda item: item.trial.seed)))
+        BundleJob(f"{sweep.name}: {task}", tuple(sorted(items, key=lambda item: item.trial.seed)))
         for task, items in groups.items()
     ]
 
 
-def write_parcel(jobs: Iterable[Job], path: Path) -> None:
+def write_parcel(jobs: Iterable[BundleJob], path: Path) -> None:
     """Raises UserError when the file cannot be written."""
     content = {"parcel": VERSION, "jobs": [{"name": job.name, "items": [_plain(i) for i in job.items]} for job in jobs]}
     try:
@@ -64,7 +66,7 @@ def write_parcel(jobs: Iterable[Job], path: Path) -> None:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def read_parcel(path: Path) -> list[Job]:
+def read_parcel(path: Path) -> list[BundleJob]:
     """The jobs of a file. Raises UserError for a file that is none, or whose trials mean something else here."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -76,16 +78,16 @@ def read_parcel(path: Path) -> list[Job]:
         raise UserError(f"{path} is no parcel; python -m dse.run.away plan SWEEP --out FILE makes one") from None
     if version != VERSION:
         raise UserError(f"{path} is a parcel of version {version}, this program reads version {VERSION}")
-    return [Job(name, tuple(_item(item, path) for item in items)) for name, items in jobs]
+    return [BundleJob(name, tuple(_item(item, path) for item in items)) for name, items in jobs]
 
 
-def _plain(item: Item) -> dict[str, Any]:
+def _plain(item: BundledCell) -> dict[str, Any]:
     trial = item.trial
     own = {"uid": trial.uid, "recipe": trial.recipe.name, "config": item.config, "baseline_uid": item.baseline_uid}
     return own | {"spec": trial.spec}
 
 
-def _item(data: Mapping[str, Any], path: Path) -> Item:
+def _item(data: Mapping[str, Any], path: Path) -> BundledCell:
     if is_path(name := data["spec"]["task"]):  # a parcel was made from sweeps to be run: it is code, as they are
         find(name)
     trial = Trial.from_spec(data["spec"], data["recipe"])
@@ -93,7 +95,7 @@ def _item(data: Mapping[str, Any], path: Path) -> Item:
         raise UserError(
             f"{path}: trial {data['uid']} is {trial.uid} here: the parcel is of another version; plan it anew"
         )
-    return Item(trial, data["config"], data["baseline_uid"])
+    return BundledCell(trial, data["config"], data["baseline_uid"])
 
 
-__all__ = ["VERSION", "Item", "Job", "jobs_of", "read_parcel", "write_parcel"]
+__all__ = ["VERSION", "BundleJob", "BundledCell", "jobs_of", "read_parcel", "write_parcel"]

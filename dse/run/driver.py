@@ -15,16 +15,16 @@ from dse.results.lock import InUse
 from dse.results.manifest import Manifest
 from dse.results.record import Record
 from dse.results.store import Store
-from dse.results.watch import News
-from dse.run.executors import Executor, Judge
+from dse.results.watch import ResultWatcher
+from dse.run.executors import Executor, Pruner
 from dse.run.interrupt import PACK, Interrupt, Stopped, graceful, leave_terminal
 from dse.run.notices import cautions
 from dse.run.progress import Progress, make_progress
-from dse.run.queue.growing_queue import Growing
-from dse.run.queue.pack_queue import Queue
+from dse.run.queue.growing_queue import GrowingQueue
+from dse.run.queue.pack_queue import PackQueue
 from dse.run.queue.shared_queue import SharedQueue, stamp
 from dse.run.search import SearchLoop
-from dse.run.tally import Standing
+from dse.run.tally import Tally
 from dse.run.tracking.mlflow_runs import catch_up, mark
 from dse.shell import command
 from dse.train.checkpoint import clean
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from dse.run.queue.rungs import Rungs
     from dse.run.tracking.live import Tracker
     from dse.sweep import Cell, Sweep
-    from dse.train.halving import Leg
+    from dse.train.halving import RungTarget
 
 _FLUSH = 60.0  # seconds to wait for MLflow at the end of a sweep
 _FLUSH_ABORTED = 5.0  # after an error or a second Ctrl-C
 
 
-class Session:
+class Driver:
     """``pending``: the cells to run, of all ``cells``, ``retried`` in spite of a result that they have; ``news``: since
     the results were looked at that decided so.
 
@@ -55,7 +55,7 @@ class Session:
         cells: Sequence[Cell],
         pending: Sequence[Cell],
         runner: Executor,
-        news: News,
+        news: ResultWatcher,
         track: bool,
         search: SearchLoop | None = None,
         rungs: Rungs | None = None,
@@ -75,9 +75,9 @@ class Session:
         self._manifest = Manifest.of(sweep, store.folder)
         self._manifest.write(store.folder)
         self._claims = Claims(store.folder)
-        self.standing = Standing(cells, self._known, runner.workers, device)
-        name = _configuration if isinstance(runner, Judge) else None
-        queue = Queue([] if rungs else pending, runner.limit, name=name)
+        self.standing = Tally(cells, self._known, runner.workers, device)
+        name = _configuration if isinstance(runner, Pruner) else None
+        queue = PackQueue([] if rungs else pending, runner.limit, name=name)
         self._search, self._brief, self._rungs = search, not track, rungs
         self.notes += [search.trouble] if search and search.trouble else []
         self._halted: dict[str, tuple[Cell, Record, bool]] = {}  # whose trials may go on yet
@@ -152,7 +152,7 @@ class Session:
                 say_once(f"waiting for {_who(self._shared.elsewhere)}")
             self._display.beat()
 
-        supply = Growing(self._shared, self._grow) if self._search or self._rungs else self._shared
+        supply = GrowingQueue(self._shared, self._grow) if self._search or self._rungs else self._shared
         self._grow()
         self._runner.run(supply, self._finish, on_progress, stop)
         if stop.is_set():
@@ -200,7 +200,7 @@ class Session:
         """What other drivers have done meanwhile."""
         self._tell(found, mine=False)
 
-    def _wanted(self, uid: str, leg: Leg | None) -> bool:
+    def _wanted(self, uid: str, leg: RungTarget | None) -> bool:
         """Whether a trial is still to run a leg: another driver may have brought it there."""
         if self._rungs is None or leg is None:
             return True

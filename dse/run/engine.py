@@ -19,9 +19,9 @@ from dse.results.lookup import called, pick
 from dse.results.manifest import Manifest, read_manifests, settle
 from dse.results.record import FAILED, Record
 from dse.results.store import Store
-from dse.results.watch import News
-from dse.run.driver import Session
-from dse.run.executors import DEFAULT, Executor, Judge, make_executor
+from dse.results.watch import ResultWatcher
+from dse.run.driver import Driver
+from dse.run.executors import DEFAULT, Executor, Pruner, make_executor
 from dse.run.interrupt import URGENT
 from dse.run.queue.final_results import counted, rule
 from dse.run.queue.rungs import Rungs
@@ -68,7 +68,7 @@ def run_sweep(
     clock = time.monotonic()
     runner = make_executor(executor, workers, data_dir, device, timeout, rule(sweep), sweep.probes, store.folder, gpus)
     settle(sweep, store.folder, options)
-    news = News(store.shards, store.parquet)  # before one looks at the results: nothing falls between
+    news = ResultWatcher(store.shards, store.parquet)  # before one looks at the results: nothing falls between
     search = _search(sweep, store, retry, runner) if sweep.search.needs_results and not only else None
     sweep = search.sweep if search else so_far(sweep, store.folder)
     cells = _only(sweep.cells, only)
@@ -79,12 +79,12 @@ def run_sweep(
         _remember(sweep, store)
         return summarize(cells, done, clock)
     rungs = None
-    if isinstance(runner, Judge):
+    if isinstance(runner, Pruner):
         runner.recall(cells, _staying(cells, store, retry))
     elif own := rule(sweep):
         rungs = Rungs(own, cells, _staying(cells, store, retry))
     retried = [cell.uid for cell in pending if cell.uid in done]
-    run = Session(sweep, store, cells, pending, runner, news, track, search, rungs, retried, device_kind(device))
+    run = Driver(sweep, store, cells, pending, runner, news, track, search, rungs, retried, device_kind(device))
     signal = run.go(progress, track)
     notes = [*run.notes, *(_compact(store) if compact and signal not in URGENT else [])]
     cells = search.sweep.cells if search else cells
@@ -119,7 +119,7 @@ def _search(sweep: Sweep, store: Store, retry: str, runner: Executor) -> SearchL
     Where nobody waits for others at a rung, nobody waits for a batch either.
     """
     asker = None
-    if isinstance(runner, Judge):
+    if isinstance(runner, Pruner):
         from dse.run.search.one_by_one import OneByOne
 
         asker = OneByOne(sweep, runner.workers)

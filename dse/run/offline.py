@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, cast
 from dse.errors import UserError
 from dse.results.record import Record
 from dse.results.store import Store
-from dse.run.bundle import Item, Job, jobs_of, read_parcel, write_parcel
+from dse.run.bundle import BundledCell, BundleJob, jobs_of, read_parcel, write_parcel
 from dse.run.executors.base import Options, widest
 from dse.run.executors.local import LocalExecutor
 from dse.run.interrupt import Interrupt, Stopped, graceful
 from dse.run.log_lines import begun, job_line, pack_line
-from dse.run.queue.pack_queue import Queue
+from dse.run.queue.pack_queue import PackQueue
 from dse.terminal import go_on_unheard, prepare
 from dse.train.checkpoint import clean
 from dse.train.warmup import warm
@@ -77,7 +77,9 @@ class Limits:
         return fits[-1] if fits else None
 
 
-def plan(files: Sequence[Path], out: Path, results: Path, tasks: Sequence[str] = (), say: Say = print) -> list[Job]:
+def plan(
+    files: Sequence[Path], out: Path, results: Path, tasks: Sequence[str] = (), say: Say = print
+) -> list[BundleJob]:
     """Writes what the sweeps would run, without what ``results`` knows; ``tasks``: patterns of the jobs to take.
 
     Halving and probes stay behind. Raises UserError for a broken sweep, for one that chooses trials by results, or when
@@ -103,7 +105,7 @@ def plan(files: Sequence[Path], out: Path, results: Path, tasks: Sequence[str] =
 
 
 def run(
-    jobs: Sequence[Job],
+    jobs: Sequence[BundleJob],
     out: Path,
     options: Options,
     limits: Limits,
@@ -137,7 +139,9 @@ def run(
     return left
 
 
-def _train(items: Sequence[Item], store: Store, options: Options, until: Until, width: int | None, say: Say) -> None:
+def _train(
+    items: Sequence[BundledCell], store: Store, options: Options, until: Until, width: int | None, say: Say
+) -> None:
     began = beat = time.monotonic()
 
     def keep(pack: Sequence[tuple[Cell, Record]]) -> None:
@@ -154,7 +158,7 @@ def _train(items: Sequence[Item], store: Store, options: Options, until: Until, 
             beat = time.monotonic()
             say(f"   {beat - began:.0f} s: {under_way / busy:.0%} of {busy}")
 
-    queue = Queue(cast("Sequence[Cell]", items), width or widest(options.device), width=width)
+    queue = PackQueue(cast("Sequence[Cell]", items), width or widest(options.device), width=width)
     LocalExecutor(options).run(queue, keep, progress, until)
 
 

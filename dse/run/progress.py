@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dse.results.outcome import outcome, reason
 from dse.results.record import DIVERGED, FAILED, OK, STOPPED, Record
-from dse.run.tally import Standing, duration
+from dse.run.tally import Tally, duration
 from dse.sweep.language.labels import cut
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Progress(Protocol):
     def close(self) -> None: ...
 
 
-def make_progress(standing: Standing, wanted: bool = True) -> Progress:
+def make_progress(standing: Tally, wanted: bool = True) -> Progress:
     """The display that suits standard output."""
     if not wanted:
         return Silent()
@@ -58,7 +58,7 @@ class Silent:
 class Lines:
     """A line every 10 s or 5 % of the trials, rarer in a long run: for logs."""
 
-    def __init__(self, standing: Standing) -> None:
+    def __init__(self, standing: Tally) -> None:
         self._standing = standing
         self._start = self._last = time.monotonic()
         self._shown, self._unusual = 0, 0
@@ -90,7 +90,7 @@ class Lines:
 class Bar:
     """A bar with time left, counts, and the best configuration of each task."""
 
-    def __init__(self, standing: Standing) -> None:
+    def __init__(self, standing: Tally) -> None:
         from rich.console import Console
         from rich.live import Live
 
@@ -136,7 +136,7 @@ class Bar:
         return Group(line, *(Text(text, overflow="fold") for text in (counts, best) if text))
 
 
-def details(standing: Standing) -> tuple[str, str, str]:
+def details(standing: Tally) -> tuple[str, str, str]:
     """Time left, counts by status, and the best configuration per task; parts of which nothing is known are empty."""
     counts = [
         f"{status} {standing.counts[status]}" for status in (OK, DIVERGED, STOPPED, FAILED) if standing.counts[status]
@@ -150,12 +150,12 @@ def details(standing: Standing) -> tuple[str, str, str]:
     )
 
 
-def time_left(standing: Standing) -> str:
+def time_left(standing: Tally) -> str:
     left = standing.seconds_left()
     return "" if left is None else f"{duration(left)} left"
 
 
-def running(standing: Standing) -> str:
+def running(standing: Tally) -> str:
     """How many trials run, and how far they are on average."""
     if not standing.busy:
         return ""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
-from dse.plan.timing import Key, Keys, Pace
+from dse.plan.timing import Keys, Pace, TimingKey
 from dse.results.gaps import gap
 from dse.results.record import Record
 
@@ -27,7 +27,7 @@ class _Mark(NamedTuple):
     metric_initial: float | None
 
 
-class Standing:
+class Tally:
     """Fed with every record of a sweep, those of earlier runs first. ``device``: kind of the one that it runs on."""
 
     def __init__(self, cells: Sequence[Cell], known: Iterable[Record], workers: int, device: str | None = None) -> None:
@@ -35,9 +35,9 @@ class Standing:
         self._marks: dict[str, _Mark] = {}
         self._workers = workers
         self._pace, self._texts = Pace(device), Keys()
-        self._keys: dict[str, Key] = {}  # uid -> what decides the trial's time
-        self._shared: dict[Key, Key] = {}
-        self._waiting: Counter[Key] = Counter()
+        self._keys: dict[str, TimingKey] = {}  # uid -> what decides the trial's time
+        self._shared: dict[TimingKey, TimingKey] = {}
+        self._waiting: Counter[TimingKey] = Counter()
         self._open: set[str] = set()  # the trials without a result
         self.total = 0
         self.grow(cells, known)

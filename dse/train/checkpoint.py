@@ -33,7 +33,7 @@ _JUDGED = "-judged"
 """Ends KEY for a pack that judges itself."""
 _MEMBERS = "members"
 
-Setting = Mapping[str, Any]
+ContentKey = Mapping[str, Any]
 """What a checkpoint was made with; it is for a training with an equal one only."""
 
 
@@ -123,7 +123,7 @@ class Checkpoints:
             shutil.rmtree(self._folder / (key(uids) + end), ignore_errors=True)
 
 
-def read(path: Path, *settings: Setting) -> dict[str, Any] | None:
+def read(path: Path, *settings: ContentKey) -> dict[str, Any] | None:
     """The content of a checkpoint, on the CPU; None where it has gone, or was made with another than these settings."""
     import torch
 
@@ -223,4 +223,4 @@ def _prune(folder: Path, step: int) -> None:
             path.unlink()
 
 
-__all__ = ["EVERY", "FOLDER", "Checkpoints", "Left", "Part", "Setting", "clean", "key", "read"]
+__all__ = ["EVERY", "FOLDER", "Checkpoints", "ContentKey", "Left", "Part", "clean", "key", "read"]

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from dse.probes import Probes
     from dse.results.record import Record
     from dse.train.checkpoint import Checkpoints
-    from dse.train.halving import Leg, Rule
+    from dse.train.halving import HalvingRule, RungTarget
 
 OnStep = Callable[[int, int], None]
 """Called with the step that begins and the number of steps."""
 
 
 @dataclass(frozen=True)
-class Setup:
+class TrainContext:
     """Around a training, not in its numbers (but for halving, which stops some of it).
 
     ``data_dir``: where data sets of one's own are; ``device``: of torch; ``on_step``: called before each step;
@@ -32,14 +32,14 @@ class Setup:
     data_dir: Path | None = None
     device: str = "cpu"
     on_step: OnStep | None = None
-    halving: Rule | None = None
+    halving: HalvingRule | None = None
     probes: Probes | None = None
     checkpoints: Checkpoints | None = None
-    leg: Leg | None = None
+    leg: RungTarget | None = None
     on_done: Callable[[Sequence[Record]], None] | None = None
     splits: tuple[str, ...] = ()
 
-    def split(self, trials: int, why: str) -> Setup:
+    def split(self, trials: int, why: str) -> TrainContext:
         """For the halves of a pack; it is said in the log, and in the records of the trials."""
         line = f"a pack of {trials} trials was split in halves: {why}"
         print(line, file=sys.stderr, flush=True)
@@ -53,7 +53,7 @@ class Setup:
 
 SPLIT = "split_because"
 """In a record's ``pack``: why its trial is not in the pack that it was handed out with."""
-PLAIN = Setup()
+PLAIN = TrainContext()
 
 
 def last_line(error: str) -> str:
@@ -66,4 +66,4 @@ def last_line(error: str) -> str:
     return lines[-1][:200] if lines else "no reason known"
 
 
-__all__ = ["PLAIN", "SPLIT", "OnStep", "Setup", "last_line"]
+__all__ = ["PLAIN", "SPLIT", "OnStep", "TrainContext", "last_line"]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Rule:
+class HalvingRule:
     """``eta``: one of so many goes on; ``rungs``: shares of the steps, rising; ``spared``: uids that never stop."""
 
     eta: int
@@ -50,7 +50,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Leg:
+class RungTarget:
     """How far a pack trains: to ``rung``, where its trials wait for those they are compared with; None: to the end.
 
     A pack of all ``group`` trials that are compared does not wait: from that rung on it judges itself.

@@ -17,33 +17,33 @@ from typing import Any
 import torch
 
 from dse.errors import UserError
-from dse.pack.step import Program
+from dse.pack.step import TrainStep
 from dse.probes.prober import Prober
 from dse.results.record import FAILED, Record
 from dse.tasks.base import Task, to_device
-from dse.train.context import PLAIN, Setup, last_line
-from dse.train.halving import Leg
-from dse.train.pack_run import Course
+from dse.train.context import PLAIN, TrainContext, last_line
+from dse.train.halving import RungTarget
+from dse.train.pack_run import PackRun
 from dse.train.provenance import device_name, host, versions
-from dse.train.resume import Trail, setting
+from dse.train.resume import CheckpointHook, setting
 from dse.trial import Trial
 
 _LOOK = 50
 """Steps between looks at the members on a GPU, which wait for it; on the CPU every step is looked at."""
 
 
-def run_trial(trial: Trial, setup: Setup = PLAIN, config: str = "") -> Record:
+def run_trial(trial: Trial, setup: TrainContext = PLAIN, config: str = "") -> Record:
     """Trains and evaluates one trial; see ``run_pack``."""
     return run_pack([trial], setup, [config])[0]
 
 
-def run_pack(trials: Sequence[Trial], setup: Setup = PLAIN, configs: Sequence[str] = ()) -> list[Record]:
+def run_pack(trials: Sequence[Trial], setup: TrainContext = PLAIN, configs: Sequence[str] = ()) -> list[Record]:
     """Trains and evaluates trials of one signature (``dse.pack.grouping``) together; one record each, in their order.
 
     ``configs``: the trials' names in their sweep, by default those of their recipes. Divergence is a result
     (``diverged``) and leaves the other members as they are. An exception of the model or the numerics, or too little
     memory, splits the pack in halves that start anew, and their records say why; alone, it is a result too (``failed``,
-    with its traceback). What goes wrong in evaluating a trained model costs what it was to tell alone (``Course``).
+    with its traceback). What goes wrong in evaluating a trained model costs what it was to tell alone (``PackRun``).
     UserError (missing data, say) is raised: it concerns the sweep, not the trial. Probes change nothing but the
     records' field of this name.
 
@@ -53,7 +53,7 @@ def run_pack(trials: Sequence[Trial], setup: Setup = PLAIN, configs: Sequence[st
     """
     names = [config or trial.recipe.name for config, trial in zip(configs or [""] * len(trials), trials, strict=True)]
     rungs = setup.halving.at(trials[0].training.steps) if setup.halving else {}
-    leg = setup.leg or Leg(min(rungs.values(), default=None), len(trials)) if setup.halving else None
+    leg = setup.leg or RungTarget(min(rungs.values(), default=None), len(trials)) if setup.halving else None
     setup = replace(setup, leg=leg)
     if setup.checkpoints is None:
         return _run_part(trials, names, (), setup)
@@ -68,12 +68,14 @@ def run_pack(trials: Sequence[Trial], setup: Setup = PLAIN, configs: Sequence[st
     return [records[i] for i in range(len(trials))]
 
 
-def _judged(trials: Sequence[Trial], setup: Setup) -> bool:
+def _judged(trials: Sequence[Trial], setup: TrainContext) -> bool:
     """Whether a pack judges itself at the rungs."""
     return setup.leg is not None and setup.leg.group == len(trials)
 
 
-def _run_part(trials: Sequence[Trial], names: Sequence[str], paths: Sequence[Path], setup: Setup) -> list[Record]:
+def _run_part(
+    trials: Sequence[Trial], names: Sequence[str], paths: Sequence[Path], setup: TrainContext
+) -> list[Record]:
     """Trials that train together, from the checkpoints at ``paths`` if there are any."""
     judged = _judged(trials, setup)
     prober = Prober(setup.probes) if setup.probes else None
@@ -82,8 +84,8 @@ def _run_part(trials: Sequence[Trial], names: Sequence[str], paths: Sequence[Pat
     fingerprint, error, before = "", "", 0.0
     try:
         data, fingerprint = load(trials[0].task, setup.data_dir, setup.device)
-        trail = Trail(setup.checkpoints, paths, setting(trials, setup, fingerprint, judged), prober, judged)
-        extras = _train(Course(trials, data, setup.device), setup, prober, trail)
+        trail = CheckpointHook(setup.checkpoints, paths, setting(trials, setup, fingerprint, judged), prober, judged)
+        extras = _train(PackRun(trials, data, setup.device), setup, prober, trail)
         before = trail.seconds
     except UserError:
         raise
@@ -130,7 +132,7 @@ def load(task: Task[Any], data_dir: Path | None, device: str) -> tuple[Any, str]
     return to_device(data, device), task.data_fingerprint(data)
 
 
-def _train(course: Course, setup: Setup, prober: Prober | None, trail: Trail) -> list[dict[str, Any]]:
+def _train(course: PackRun, setup: TrainContext, prober: Prober | None, trail: CheckpointHook) -> list[dict[str, Any]]:
     """Trains the pack; per trial, in the given order, the fields of its record that training decides."""
     trail.restore(course)
     t = course.trials[0].training
@@ -168,7 +170,7 @@ def _train(course: Course, setup: Setup, prober: Prober | None, trail: Trail) ->
     return [own | {"pack": own["pack"] | trail.facts} for own in course.results]
 
 
-def _probe(prober: Prober, program: Program, step: int, trail: Trail) -> None:
+def _probe(prober: Prober, program: TrainStep, step: int, trail: CheckpointHook) -> None:
     """Looks into the layers; what goes wrong there costs this look, and is said in the records."""
     try:
         prober(program, step)
@@ -179,4 +181,4 @@ def _probe(prober: Prober, program: Program, step: int, trail: Trail) -> None:
             torch.cuda.empty_cache()
 
 
-__all__ = ["PLAIN", "Setup", "load", "run_pack", "run_trial", "versions"]
+__all__ = ["PLAIN", "TrainContext", "load", "run_pack", "run_trial", "versions"]

@@ -14,16 +14,16 @@ from torch import Tensor
 from dse.errors import UserError
 from dse.kernels.alignment import apart
 from dse.numerics.registry import to_data
-from dse.pack.cuda_graph import Stepper
+from dse.pack.cuda_graph import GraphedStep
 from dse.pack.grouping import ordered, use_kernels
 from dse.pack.state import Piece, State, state, survivors, take_over
-from dse.pack.step import Program
+from dse.pack.step import TrainStep
 from dse.recipes.bf16 import BF16
 from dse.results.record import DIVERGED, FAILED, OK, STOPPED
 from dse.results.samples import MADE, REAL
 from dse.train.context import last_line
-from dse.train.halving import Rule
-from dse.train.partial import Failure, by_halves, value_of
+from dse.train.halving import HalvingRule
+from dse.train.partial import MemberFailure, by_halves, value_of
 from dse.train.provenance import provenance
 from dse.trial import Trial
 
@@ -49,7 +49,7 @@ class History:
     missing: dict[str, str] = field(default_factory=dict)
 
 
-class Course:
+class PackRun:
     """``trials`` of one signature; ``results``: per trial, in their order, what training decides about its record.
 
     ``step``: steps that have been made. ``program`` and ``stepper`` are others after members have left.
@@ -114,7 +114,7 @@ class Course:
             found = metrics[member]
             if history.stop is not None:
                 continue
-            if isinstance(found, Failure):
+            if isinstance(found, MemberFailure):
                 if not spare:
                     raise found.error
                 history.error = found.traceback
@@ -126,7 +126,7 @@ class Course:
                 history.stop = (self.step, f"held-out {primary} is {value}")
                 self.program.kill(member)
 
-    def halve(self, halving: Rule, rung: int) -> None:
+    def halve(self, halving: HalvingRule, rung: int) -> None:
         """Lets those leave that lost at a rung, where all were evaluated, and those that have diverged."""
         metrics = [history.evals[-1][1] if history.stop is None else None for history in self._histories]
         lost = halving.losers(self.program.pack.trials, metrics)
@@ -195,12 +195,12 @@ class Course:
                     history.baseline = {**found, **({} if own is None else program.task.grade(program.data, own))}
 
     def _enter(self, order: list[int], data: Any, device: str, kernels: bool) -> None:
-        program = Program([self.trials[place] for place in order], data, device, kernels)
+        program = TrainStep([self.trials[place] for place in order], data, device, kernels)
         self._go_on_with(program, order, [History() for _ in order])
 
-    def _go_on_with(self, program: Program, order: list[int], histories: list[History]) -> None:
+    def _go_on_with(self, program: TrainStep, order: list[int], histories: list[History]) -> None:
         """``order``: where among the trials each member belongs. A CUDA graph is of one program only."""
-        self.program, self.stepper = program, Stepper(program.step, program.pack.device)
+        self.program, self.stepper = program, GraphedStep(program.step, program.pack.device)
         self._order, self._histories = order, histories
 
     def _write_down(self, members: Iterable[int]) -> None:
@@ -212,19 +212,19 @@ class Course:
             self.results[self._order[member]] = own | {"pack": facts}
 
 
-def _evaluated(program: Program) -> list[dict[str, float]]:
+def _evaluated(program: TrainStep) -> list[dict[str, float]]:
     """Every held-out metric, a dictionary a member."""
     metrics = program.evaluate()
     return [{name: values[member] for name, values in metrics.items()} for member in range(len(program.pack.trials))]
 
 
-def _sampled(program: Program) -> list[Tensor | None]:
+def _sampled(program: TrainStep) -> list[Tensor | None]:
     """What each member makes; None where the task makes nothing."""
     samples = program.pack.samples(program.data)
     return [None] * len(program.pack.trials) if samples is None else list(apart(samples))
 
 
-def _inferred(program: Program) -> list[tuple[dict[str, float], Tensor | None]]:
+def _inferred(program: TrainStep) -> list[tuple[dict[str, float], Tensor | None]]:
     """Metrics and samples with the weights in BF16 arithmetic."""
     with program.pack.as_baseline():
         return list(zip(_evaluated(program), _sampled(program), strict=True))
@@ -270,4 +270,4 @@ def _outcome(history: History, losses: Tensor, trial: Trial) -> dict[str, Any]:
     return fields
 
 
-__all__ = ["Course", "History"]
+__all__ = ["History", "PackRun"]

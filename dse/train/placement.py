@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from dse.pack.step import Program
+from dse.pack.step import TrainStep
 
 FUNCTIONS = frozenset(
     {
@@ -97,7 +97,7 @@ def _depends(name: str, args: Any, kwargs: Any) -> bool:
     return name in FUNCTIONS or name in PRODUCTS
 
 
-def depends_on_place(program: Program) -> list[str]:
+def depends_on_place(program: TrainStep) -> list[str]:
     """The names of such functions in a pack's loss and measures, on the CPU, sorted; asked once for each task.
 
     Computes a loss and a measure, which leave no trace. Empty for this project's tasks, whose tests look at them.
@@ -116,7 +116,7 @@ def _known() -> dict[Any, list[str]]:
     return {}
 
 
-def _watched(program: Program) -> list[str]:
+def _watched(program: TrainStep) -> list[str]:
     with torch.no_grad(), _Watch() as watch:
         program.objective(sampling=False)
         for batch in program.task.held_out(program.data)[:1]:

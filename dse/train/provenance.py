@@ -10,15 +10,15 @@ import numpy as np
 import torch
 
 import dse
-from dse.pack.cuda_graph import Stepper
+from dse.pack.cuda_graph import GraphedStep
 from dse.pack.grouping import unlabeled
 from dse.pack.segments import backend
-from dse.pack.step import Program
+from dse.pack.step import TrainStep
 from dse.train.placement import depends_on_place
 from dse.train.processor import processor
 
 
-def provenance(program: Program, stepper: Stepper) -> dict[str, Any]:
+def provenance(program: TrainStep, stepper: GraphedStep) -> dict[str, Any]:
     """How a pack was computed: its width, what ran as kernels, the CUDA graph, and why not where not; the processor."""
     use_kernels = program.use_kernels
     recipes = dict.fromkeys(unlabeled(trial.recipe) for trial in program.pack.trials)

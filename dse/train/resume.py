@@ -13,15 +13,15 @@ import torch
 
 from dse.pack.grouping import use_kernels
 from dse.probes.prober import Prober
-from dse.train.checkpoint import Checkpoints, Left, Setting, read
-from dse.train.context import Setup, last_line
-from dse.train.pack_run import Course
+from dse.train.checkpoint import Checkpoints, ContentKey, Left, read
+from dse.train.context import TrainContext, last_line
+from dse.train.pack_run import PackRun
 from dse.train.processor import described, processor
 from dse.train.provenance import versions
 from dse.trial import ARITHMETIC, Trial
 
 
-class Trail:
+class CheckpointHook:
     """``paths``: the files to go on from, if any; ``setting``: see ``setting``; ``judged``: see ``Checkpoints.write``.
 
     ``seconds``: that each trial has taken already, its share of its pack's time.
@@ -43,7 +43,7 @@ class Trail:
         if checkpoints:
             checkpoints.begin()
 
-    def restore(self, course: Course) -> None:
+    def restore(self, course: PackRun) -> None:
         """Lets a new course go on where the files are; what does not fit is left alone."""
         contents = [content for path in self._paths if (content := read(path, self._setting, _plain(self._setting)))]
         if not contents or len(contents) < len(self._paths):
@@ -64,7 +64,7 @@ class Trail:
                 stacklevel=2,
             )
 
-    def keep(self, course: Course, now: bool = False) -> None:
+    def keep(self, course: PackRun, now: bool = False) -> None:
         """After every step: writes a checkpoint when it is time, or ``now``. Raises Left where the training is to end
         with it, unless it ends anyway (``now``)."""
         if self._checkpoints is None or not (now or self._checkpoints.due()):
@@ -86,7 +86,7 @@ class Trail:
             raise Left
 
 
-def setting(trials: Sequence[Trial], setup: Setup, fingerprint: str, judged: bool = False) -> dict[str, Any]:
+def setting(trials: Sequence[Trial], setup: TrainContext, fingerprint: str, judged: bool = False) -> dict[str, Any]:
     """Everything besides the members that a checkpoint depends on, as plain data; ``fingerprint``: of the data."""
     halving = setup.halving
     spared = sorted(halving.spared.intersection(trial.uid for trial in trials)) if halving else []
@@ -110,9 +110,9 @@ def _elsewhere(content: Mapping[str, Any]) -> dict[str, str] | None:
     return dict(facts)
 
 
-def _plain(own: Setting) -> Mapping[str, Any]:
+def _plain(own: ContentKey) -> Mapping[str, Any]:
     """Of packs that were not judged yet: whatever company they were in, their members may be."""
     return {**own, "judged": []}
 
 
-__all__ = ["Trail", "setting"]
+__all__ = ["CheckpointHook", "setting"]

@@ -52,14 +52,14 @@ def step(trials: Sequence[Trial], device: str, data_dir: Path | None) -> bool:
     import torch
 
     from dse.pack.grouping import ordered, use_kernels
-    from dse.pack.step import Program
+    from dse.pack.step import TrainStep
     from dse.train.loop import load
 
     torch.set_num_threads(1)
     try:
         kernels = use_kernels(device)
         data, _ = load(trials[0].task, data_dir, device)
-        program = Program([trials[i] for i in ordered(trials, kernels)], data, device, kernels)
+        program = TrainStep([trials[i] for i in ordered(trials, kernels)], data, device, kernels)
         program.step()
         program.pack.measure(trials[0].task.held_out(data)[0])
         if device.startswith("cuda"):

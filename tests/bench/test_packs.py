@@ -13,8 +13,8 @@ import pytest
 
 from dse.bench import matrix, processes
 from dse.bench import precompile as ahead
-from dse.bench.contenders import VARIANTS, Settings, missing
-from dse.bench.measurements import Row, read
+from dse.bench.contenders import VARIANTS, BenchSettings, missing
+from dse.bench.measurements import Measurement, read
 from dse.bench.models import SUBJECTS
 from dse.bench.packs import jobs, main, measure_packs
 from dse.bench.ratios import ratios
@@ -25,7 +25,7 @@ from dse.pack.segments import backend
 from dse.recipes import RECIPES
 
 
-def check(rows: list[Row]) -> None:
+def check(rows: list[Measurement]) -> None:
     """Positive finite numbers, and a reason where there is none."""
     assert rows
     for row in rows:
@@ -160,7 +160,7 @@ def test_a_peer_is_imported_from_its_path_and_trains(tmp_path: Path) -> None:
 
 
 def test_what_is_compiled_ahead() -> None:
-    every = jobs(("mlp", "gpt128"), (), Settings())
+    every = jobs(("mlp", "gpt128"), (), BenchSettings())
     packs = [pack for job in every for pack in ahead._packs(job)]
     assert packs[:2] == [("mlp", MIX, 8), ("gpt128", MIX, 8)]
     assert {("mlp", ("bf16",), 2), ("gpt128", ("nvfp4",), 2), ("mlp", MIX, 1), ("gpt128", FALLBACK, 8)} <= set(packs)
@@ -168,7 +168,7 @@ def test_what_is_compiled_ahead() -> None:
 
 @pytest.mark.slow
 def test_kernels_are_compiled_in_processes() -> None:
-    settings = Settings(quick=True, ahead=2)
+    settings = BenchSettings(quick=True, ahead=2)
     assert ahead.compile_ahead(settings, ["eager:mlp"]) >= 0
     assert ahead.compile_ahead(settings, ["bf16:mlp"]) > 0
 
@@ -179,20 +179,20 @@ def test_nothing_is_begun_when_the_time_is_used_up() -> None:
 
 
 def test_jobs_come_in_the_order_of_importance() -> None:
-    every = jobs((), (), Settings())
+    every = jobs((), (), BenchSettings())
     assert every[: len(SUBJECTS)] == [f"pack:{model}" for model in SUBJECTS]
     assert [job for job in every if job.startswith("processes")] == ["processes:gpt128"]
-    assert jobs((), ("eager", "processes:mlp"), Settings())[-1] == "processes:mlp"
+    assert jobs((), ("eager", "processes:mlp"), BenchSettings())[-1] == "processes:mlp"
     with pytest.raises(UserError, match="gpt128"):
-        jobs(("gpt12",), (), Settings())
+        jobs(("gpt12",), (), BenchSettings())
     with pytest.raises(UserError, match="eager"):
-        jobs((), ("eagr",), Settings())
+        jobs((), ("eagr",), BenchSettings())
 
 
 def test_ratios_and_their_targets() -> None:
     rates = {"pack of 64": 1500.0, "pack of 256": 3000.0, "eager": 10.0, "2 eager processes": 15.0}
     rates |= {"16 eager processes": 100.0, "pack of 64, bf16": 2100.0, "pack of 64, nvfp4": 1400.0}
-    rows = [Row("gpt128", name, rate, "model-steps/s") for name, rate in rates.items()]
+    rows = [Measurement("gpt128", name, rate, "model-steps/s") for name, rate in rates.items()]
     found = {row.variant: row for row in ratios([*rows, missing("gpt128", "microxcaling", "why")])}
     assert found["pack of 64 / eager"].ratio == 150
     assert found["pack of 64 / eager"].target == 150

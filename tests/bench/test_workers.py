@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from dse.bench.workers import QUICK, Run, compare, measure_workers
+from dse.bench.workers import QUICK, WorkersRun, compare, measure_workers
 from dse.results.record import FAILED, OK, Record
 
 
 def test_the_rate_counts_what_comes_in_after_every_first_pack() -> None:
-    assert Run(1, 20.0, ((5.0, 4), (6.0, 4), (7.0, 4))).rate == 4.0
-    together = Run(2, 20.0, ((5.0, 4), (5.5, 4), (6.5, 4), (6.5, 4)))
+    assert WorkersRun(1, 20.0, ((5.0, 4), (6.0, 4), (7.0, 4))).rate == 4.0
+    together = WorkersRun(2, 20.0, ((5.0, 4), (5.5, 4), (6.5, 4), (6.5, 4)))
     assert together.rate == 8.0
-    idle_at_the_end = Run(2, 20.0, ((5.0, 4), (5.5, 4), (6.5, 4), (7.5, 4)))
+    idle_at_the_end = WorkersRun(2, 20.0, ((5.0, 4), (5.5, 4), (6.5, 4), (7.5, 4)))
     assert idle_at_the_end.rate == 4.0
 
 

@@ -9,12 +9,12 @@ import sys
 import pytest
 from rich.console import Console
 
-from dse.cost import HARDWARE, LLAMA3_8B, MODELS, Layer, breakdown, parse_shape, render
+from dse.cost import HARDWARE, LLAMA3_8B, MODELS, LayerShape, breakdown, parse_shape, render
 from dse.errors import UserError
 from dse.recipes import RECIPES
 
 
-def printed(name: str, layer: Layer, width: int = 110) -> str:
+def printed(name: str, layer: LayerShape, width: int = 110) -> str:
     file = io.StringIO()
     Console(file=file, width=width).print(render(breakdown(RECIPES[name], layer), layer))
     return file.getvalue()

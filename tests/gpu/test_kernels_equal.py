@@ -21,7 +21,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from dse.fused import Use, exact_in_bf16, quantize, quantize_both, table
-from dse.fused.launch import Shape
+from dse.fused.launch import LaunchShape
 from dse.kernels import available
 from dse.numerics.random import Key
 from tests.kernels.cases import clock, differences, operands, options, recipes, reference
@@ -45,7 +45,7 @@ class Case(NamedTuple):
     rows: int
     columns: int
     dtype: torch.dtype = torch.float32
-    shape: Shape | None = None
+    shape: LaunchShape | None = None
 
 
 def cases() -> dict[str, Case]:
@@ -61,7 +61,7 @@ def cases() -> dict[str, Case]:
         Case("everything", every, 37, 50),
         Case("everything, BF16", exact, 64, 160, torch.bfloat16),
         Case("nearest", nearest, 48, 80, torch.bfloat16),
-        Case("nearest, repeated tiles", nearest, 150, 272, torch.bfloat16, Shape(repeat=4)),
+        Case("nearest, repeated tiles", nearest, 150, 272, torch.bfloat16, LaunchShape(repeat=4)),
         Case("elements", some("element=", "stochastic "), 33, 272, torch.bfloat16),
         Case("recipes", tuple(recipes()), 128, 64),
         Case("rotations", some("hadamard 2", "hadamard 4", "hadamard 8", "hadamard 16"), 48, 64, torch.bfloat16),

@@ -19,12 +19,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from dse.numerics.recipe import override
-from dse.pack.cuda_graph import Stepper
+from dse.pack.cuda_graph import GraphedStep
 from dse.pack.grouping import ordered, use_kernels
-from dse.pack.step import Program
+from dse.pack.step import TrainStep
 from dse.recipes import RECIPES
 from dse.tasks import TASKS
-from dse.train.loop import Setup, load, run_pack
+from dse.train.loop import TrainContext, load, run_pack
 from dse.trial import Trial
 
 try:
@@ -58,9 +58,9 @@ def lineup(case: str, steps: int, seeds: int, names: tuple[str, ...] = MIX) -> l
     return [trials[i] for i in ordered(trials, use_kernels("cuda"))]
 
 
-def trained(trials: list[Trial], data: Any, graph: bool) -> Program:
-    program = Program(trials, data, "cuda", use_kernels("cuda"))
-    stepper = Stepper(program.step, program.pack.device, graph)
+def trained(trials: list[Trial], data: Any, graph: bool) -> TrainStep:
+    program = TrainStep(trials, data, "cuda", use_kernels("cuda"))
+    stepper = GraphedStep(program.step, program.pack.device, graph)
     for _ in range(program.steps):
         stepper()
     assert stepper.captured == graph, stepper.refused
@@ -77,7 +77,7 @@ def graph_equals_plain_calls(name: str) -> bool:
 def nan_stays(name: str) -> bool:
     trials = lineup(name, 6, 1)
     data, _ = load(CASES[name], None, "cuda")
-    whole, hurt = (Program(trials, data, "cuda", use_kernels("cuda")) for _ in range(2))
+    whole, hurt = (TrainStep(trials, data, "cuda", use_kernels("cuda")) for _ in range(2))
     for step in range(6):
         if step == 2:
             hurt.pack.flat[3].fill_(torch.nan)
@@ -94,8 +94,8 @@ def skipped_steps_leave_no_trace(name: str) -> bool:
     training = replace(CASES[name].training(), steps=12, loss_scaling="dynamic")
     trials = [Trial(CASES[name], training, recipe, seed) for seed, recipe in enumerate(recipes)]
     trials = [trials[i] for i in ordered(trials, use_kernels("cuda"))]
-    program = Program(trials, load(CASES[name], None, "cuda")[0], "cuda", use_kernels("cuda"))
-    stepper = Stepper(program.step, program.pack.device, True)
+    program = TrainStep(trials, load(CASES[name], None, "cuda")[0], "cuda", use_kernels("cuda"))
+    stepper = GraphedStep(program.step, program.pack.device, True)
     hurt = torch.arange(len(trials), device="cuda") % 2 == 0
     reported = ("clock", "log", "norms", "bound", "scaling.factor", "scaling.good")
     fine = True
@@ -117,10 +117,10 @@ def skipped_steps_leave_no_trace(name: str) -> bool:
 def against_solo(name: str, steps: int, seeds: int) -> tuple[float, float, int, int]:
     """Largest difference of the final metric to the solo run, deviation between seeds, bit-equal members, compared."""
     trials = lineup(name, steps, seeds, ("bf16", "nvfp4", "mxfp4_rht_sr"))
-    together = run_pack(trials, Setup(device="cuda"))
+    together = run_pack(trials, TrainContext(device="cuda"))
     spread = statistics.stdev(r.metric for r in together if r.recipe == "bf16" and r.metric is not None)
     some = [i for i in range(len(trials)) if trials[i].seed == 1]
-    alone = [run_pack([trials[i]], Setup(device="cuda"))[0] for i in some]
+    alone = [run_pack([trials[i]], TrainContext(device="cuda"))[0] for i in some]
     pairs = [(together[i].metric, one.metric) for i, one in zip(some, alone, strict=True)]
     same = sum(together[i].curve == one.curve for i, one in zip(some, alone, strict=True))
     return max(abs((a or 0) - (b or 0)) for a, b in pairs), spread, same, len(some)

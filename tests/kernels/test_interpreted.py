@@ -15,14 +15,14 @@ PROGRAM = """
 import torch
 torch.set_num_threads(1)
 from dse.fused import exact_in_bf16, quantize, quantize_both, table
-from dse.fused.launch import Shape
+from dse.fused.launch import LaunchShape
 from dse.numerics.random import Key
 from tests.kernels.cases import clock, differences, operands, options, reference
 known = dict(options())
 names = {names!r}
 uses = [known[n] for n in names]
 t = table(uses, "cpu")
-small = Shape(64, 4, 64, 32, 1, {store})
+small = LaunchShape(64, 4, 64, 32, 1, {store})
 kinds = dict(operands(len(uses), {rows}, {columns}))
 for kind in {kinds!r}:
     x = kinds[kind]

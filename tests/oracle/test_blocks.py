@@ -9,7 +9,7 @@ import torch
 
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import E2M1, E4M3, E8M0, UE4M3, UE5M3
-from dse.numerics.techniques.rounding import TowardZero, Up
+from dse.numerics.techniques.rounding import AwayFromZero, TowardZero
 from dse.numerics.techniques.tensor_scales import Current
 from dse.recipes import RECIPES
 from tests.oracle.grids import nearest
@@ -19,8 +19,8 @@ F32 = npt.NDArray[np.float32]
 f32 = np.float32
 
 MXFP4_FLOOR = BlockQuantizer(E2M1, E8M0, 32, constant=4.0, scale_rounding=TowardZero())
-MXFP4_UP = BlockQuantizer(E2M1, E8M0, 32, scale_rounding=Up())
-MXFP8_UP = BlockQuantizer(E4M3, E8M0, 32, scale_rounding=Up())
+MXFP4_UP = BlockQuantizer(E2M1, E8M0, 32, scale_rounding=AwayFromZero())
+MXFP8_UP = BlockQuantizer(E4M3, E8M0, 32, scale_rounding=AwayFromZero())
 NVFP4 = BlockQuantizer(E2M1, UE4M3, 16, tensor_scale=Current())
 NVFP4_2D = BlockQuantizer(E2M1, UE4M3, 16, tile=16, tensor_scale=Current())
 UE5M3_T = BlockQuantizer(E2M1, UE5M3, 16, tensor_scale=Current(target=448.0))

@@ -25,7 +25,7 @@ from dse.numerics.random import key
 from dse.numerics.techniques.choices import IF4, FourOverSix, ScaleSweep
 from dse.numerics.techniques.conventions import Encode
 from dse.numerics.techniques.rotations import Hadamard
-from dse.numerics.techniques.rounding import MantissaEven, TowardZero, Up
+from dse.numerics.techniques.rounding import AwayFromZero, MantissaEven, TowardZero
 from dse.numerics.techniques.statistics import Quest
 from dse.numerics.techniques.tensor_scales import Current
 from tests.oracle.operands import torchao_mx
@@ -36,8 +36,8 @@ NVFP4 = BlockQuantizer(E2M1, UE4M3, 16, tensor_scale=Current())
 FOUR_OVER_SIX = replace(NVFP4, tensor_scale=Current(256.0), choice=FourOverSix())
 QUANTIZERS = {
     "mxfp4 floor": FLOOR,
-    "mxfp4 up": BlockQuantizer(E2M1, E8M0, 32, scale_rounding=Up()),
-    "mxfp4 ceil": replace(FLOOR, scale_rounding=Up()),
+    "mxfp4 up": BlockQuantizer(E2M1, E8M0, 32, scale_rounding=AwayFromZero()),
+    "mxfp4 ceil": replace(FLOOR, scale_rounding=AwayFromZero()),
     "mxfp4 even": replace(FLOOR, scale_rounding=MantissaEven()),
     "nvfp4": NVFP4,
     "ue5m3": replace(NVFP4, scale=UE5M3, tensor_scale=Current(448.0)),
@@ -52,7 +52,7 @@ QUANTIZERS = {
     "inverse scale": replace(NVFP4, convention=Encode(divisor=True)),
     "mxfp6 e2m3": BlockQuantizer(ELEMENTS["e2m3"], E8M0, 32, constant=4.0, scale_rounding=TowardZero()),
     "mxfp6 e3m2": BlockQuantizer(ELEMENTS["e3m2"], E8M0, 32, constant=16.0, scale_rounding=TowardZero()),
-    "mxfp8 up": BlockQuantizer(E4M3, E8M0, 32, scale_rounding=Up()),
+    "mxfp8 up": BlockQuantizer(E4M3, E8M0, 32, scale_rounding=AwayFromZero()),
 }
 GAUSS = {  # value and standard error of 2^20 elements, both in units of 1e-6
     "mxfp4 floor": (13219, 23),

@@ -11,7 +11,7 @@ import torch
 
 from dse.numerics.formats import ELEMENTS, SCALES
 from dse.numerics.grid import shift_codes
-from dse.numerics.techniques.rounding import NEAREST_EVEN, NearestAway, Rounding, Stochastic, TowardZero, Up
+from dse.numerics.techniques.rounding import NEAREST_EVEN, AwayFromZero, NearestAway, Rounding, Stochastic, TowardZero
 from tests.oracle.codebooks import (
     FACTS,
     FORMATS,
@@ -76,14 +76,14 @@ def test_the_codebook_is_ml_dtypes(name: str) -> None:
 def test_every_value_stays(name: str) -> None:
     """Casts are idempotent, in float32 and float64, in every mode."""
     u = signed(name, points(name, SEED, 4_000))
-    for rounding in (NEAREST_EVEN, NearestAway(), TowardZero(), Up(), Stochastic(8)):
+    for rounding in (NEAREST_EVEN, NearestAway(), TowardZero(), AwayFromZero(), Stochastic(8)):
         bits = np.random.default_rng(SEED).integers(0, 256, u.shape) if rounding.random_bits else None
         for dtype in (np.float32, np.float64):
             q = ours(u, name, rounding, bits, dtype)
             same_bits(ours(q, name, rounding, bits, dtype), q, u)
 
 
-DIRECTED = list(pairs((TowardZero(), "TowardZero"), (Up(), "TowardPositive")))
+DIRECTED = list(pairs((TowardZero(), "TowardZero"), (AwayFromZero(), "TowardPositive")))
 NEAREST = list(pairs((NEAREST_EVEN, "TiesToEven"), (NearestAway(), "TiesToAway")))
 
 
@@ -134,7 +134,7 @@ def test_stochastic_differs_from_gfloats_exact_mode_by_half_steps_only(name: str
     bits = np.random.default_rng(SEED).integers(0, 2**n, u.shape)
     expected = gfloats(u, name, "Stochastic", srbits=bits, srnumbits=n)
     found = ours(u, name, Stochastic(n), bits)
-    down, up = ours(u, name, TowardZero()), ours(u, name, Up())
+    down, up = ours(u, name, TowardZero()), ours(u, name, AwayFromZero())
     with np.errstate(invalid="ignore"):
         share = (u - down) / (up - down) * 2**n
     half = share - np.floor(share) == 0.5

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import E8M0, ELEMENTS
-from dse.numerics.techniques.rounding import MantissaEven, NearestAway, Rounding, TowardZero, Up
+from dse.numerics.techniques.rounding import AwayFromZero, MantissaEven, NearestAway, Rounding, TowardZero
 from tests.oracle.exact import mx_block, shared_exponent
 from tests.oracle.operands import KINDS, MX_ELEMENTS, operand, torchao_mx
 
@@ -33,7 +33,7 @@ def quantizer(element: str, rule: str) -> BlockQuantizer:
     fmt = ELEMENTS[element]
     constant = None if rule == "rceil" else 2.0**fmt.emax
     roundings: dict[str, Rounding] = {"floor": TowardZero(), "even": MantissaEven(fmt.man)}
-    return BlockQuantizer(fmt, E8M0, 32, constant=constant, scale_rounding=roundings.get(rule, Up()))
+    return BlockQuantizer(fmt, E8M0, 32, constant=constant, scale_rounding=roundings.get(rule, AwayFromZero()))
 
 
 def split(x: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from dse.results.record import OK, STOPPED, Record
 from dse.tasks import TASKS
 from dse.tasks.base import Task
 from dse.tasks.lm import SIZES
-from dse.train.halving import Rule
-from dse.train.loop import Setup, run_pack, run_trial
+from dse.train.halving import HalvingRule
+from dse.train.loop import TrainContext, run_pack, run_trial
 from dse.trial import Trial
 from tests.pack.test_pack_equals_solo import assert_pack_equals_solo, content, one_thread  # noqa: F401
 
@@ -80,7 +80,7 @@ def test_schedules_switch_members_one_by_one(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_survivors_go_on_where_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     trials = small_lm(monkeypatch)
-    records = run_pack(trials, Setup(halving=Rule(eta=2, rungs=(0.75,))))
+    records = run_pack(trials, TrainContext(halving=HalvingRule(eta=2, rungs=(0.75,))))
     assert [record.status for record in records].count(STOPPED) == 2
     for trial, record in zip(trials, records, strict=True):
         if record.status == OK:
@@ -95,17 +95,17 @@ def replace_evals(record: Record) -> object:
 def test_checkpoints_know_the_phases(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program restored after its last step is evaluated as the whole run is."""
     from dse.pack.state import Piece, State, state, take_over
-    from dse.pack.step import Program
+    from dse.pack.step import TrainStep
 
     trials = small_lm(monkeypatch)
     data = trials[0].task.load()
-    whole = Program(trials, data, "cpu", False)
+    whole = TrainStep(trials, data, "cpu", False)
     for step in range(8):
         whole.pack.reschedule(step, 8)
         whole.step()
     saved = State.of(state(whole).plain())
     rows = [3, 1]
-    again = Program([trials[row] for row in rows], data, "cpu", False)
+    again = TrainStep([trials[row] for row in rows], data, "cpu", False)
     take_over(again, Piece(saved, dict(enumerate(rows))))
     expected = whole.evaluate()
     for name, values in again.evaluate().items():

@@ -14,7 +14,7 @@ SCRIPT = """
 import sys
 import torch
 from dse.pack import segments
-from dse.pack.layer import Layer
+from dse.pack.layer import PackLayer
 from dse.pack.linear import _Stacked
 from dse.pack.grouping import unlabeled
 from dse.recipes import RECIPES
@@ -27,7 +27,7 @@ for names in (("nvfp4", "bf16"), ("tetrajet2_base", "tetrajet"), ("fp32", "mxfp4
     x, w, dy = (torch.randn(len(names), *s, generator=g) for s in ((M, K), (N, K), (M, N)))
     results = []
     for use_kernels in (False, True):
-        layer = Layer(recipes, w, clock, 0, use_kernels)
+        layer = PackLayer(recipes, w, clock, 0, use_kernels)
         if use_kernels:
             kinds = [type(s).__name__ for s in layer.segments]
             assert "Kernel" in kinds, kinds

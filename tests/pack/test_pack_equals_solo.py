@@ -127,19 +127,19 @@ def test_a_member_that_diverges_leaves_the_others_alone() -> None:
 
 
 def test_nan_in_a_member_stays_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dse.pack.step import Program
+    from dse.pack.step import TrainStep
 
     trials = [Trial(REGRESSION, SHORT, RECIPES[r], 3) for r in ("mxfp4", "nvfp4", "nvfp4", "bf16")]
     whole = run_pack(trials)
-    real = Program.step
+    real = TrainStep.step
 
-    def poisoned(self: Program) -> None:
+    def poisoned(self: TrainStep) -> None:
         if int(self.pack.step) == 2:
             for layer in self.pack.layers.values():
                 layer.w[1].fill_(torch.nan)
         real(self)
 
-    monkeypatch.setattr(Program, "step", poisoned)
+    monkeypatch.setattr(TrainStep, "step", poisoned)
     hurt = run_pack(trials)
     at = next(i for i, record in enumerate(hurt) if record.status == DIVERGED)
     assert (hurt[at].diverged_at, hurt[at].diverged_where) == (2, "parameter layers.0.weight is not finite")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dse.nn.quantize import quantize_, set_clock
 from dse.numerics.recipe import Exempt, Recipe
 from dse.pack.grouping import unlabeled
-from dse.pack.layer import Layer
+from dse.pack.layer import PackLayer
 from dse.pack.linear import _Stacked
 from dse.recipes import RECIPES
 
@@ -44,7 +44,7 @@ def test_same_bits(name: str) -> None:
     recipe = unlabeled(replace(RECIPES[name], exempt=Exempt()))
     x, w, g = operands()
     clock = torch.tensor([[seed, 3] for seed in SEEDS])
-    layer = Layer([recipe] * len(SEEDS), w, clock, 0, use_kernels=False)
+    layer = PackLayer([recipe] * len(SEEDS), w, clock, 0, use_kernels=False)
     x, w = x.requires_grad_(), w.clone().requires_grad_()
     y = _Stacked.apply(x, w, layer)  # type: ignore[no-untyped-call]
     y.backward(g)

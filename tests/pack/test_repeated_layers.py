@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from dse.nn.quantize import quantize_, set_clock
 from dse.numerics.recipe import Exempt, Recipe, override
-from dse.pack.attention import Heads, PackedAttention
-from dse.pack.layer import Layer
+from dse.pack.attention import PackAttention, PackedAttention
+from dse.pack.layer import PackLayer
 from dse.pack.linear import PackedLinear
 from dse.recipes import RECIPES
 from dse.tasks.nets.attention import Core
@@ -45,8 +45,8 @@ def test_uses_are_numbered_as_alone() -> None:
     w, x = normal(3, 16, 16), normal(3, 2, 8, 16, seed=1)
     clock = torch.tensor([[seed, 4] for seed in SEEDS])
     for sampling in (True, False):  # a probe's losses draw the bits of the step
-        layer = Layer([recipe] * 3, w, clock, 0, use_kernels=False)
-        heads = Heads(Core(), [recipe] * 3, clock, 0)
+        layer = PackLayer([recipe] * 3, w, clock, 0, use_kernels=False)
+        heads = PackAttention(Core(), [recipe] * 3, clock, 0)
         place = PackedLinear(nn.Linear(16, 16, bias=False))
         place.layer = layer
         model = Twice(place, PackedAttention(heads))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dse.numerics.recipe import override
 from dse.optim import OPTIMIZERS
-from dse.pack.step import Program
+from dse.pack.step import TrainStep
 from dse.recipes import RECIPES
 from dse.tasks import TASKS
 from dse.trial import Trial
@@ -23,17 +23,17 @@ MOVES = {"clock", "log", "norms", "bound", "scaling.factor", "scaling.good"}
 """What a skipped step does change: the clock, what is reported, the first loss, and the loss scale."""
 
 
-def program(optimizer: str) -> Program:
+def program(optimizer: str) -> TrainStep:
     training = replace(TASK.training(), steps=8, batch=16, optimizer=optimizer, loss_scaling="dynamic", lr=1e-3)
     trials = [Trial(TASK, training, recipe, seed) for seed, recipe in enumerate(MEMBERS)]
-    return Program(trials, TASK.load(), "cpu", False)
+    return TrainStep(trials, TASK.load(), "cpu", False)
 
 
-def state(p: Program) -> dict[str, Tensor]:
+def state(p: TrainStep) -> dict[str, Tensor]:
     return {name: t.clone() for name, t in p.tensors().items()}
 
 
-def overflow(p: Program, members: Tensor) -> None:
+def overflow(p: TrainStep, members: Tensor) -> None:
     """Makes the gradients of some members overflow in the next step."""
     p.tensors()["scaling.factor"][members] = torch.inf
 

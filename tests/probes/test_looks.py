@@ -13,7 +13,7 @@ from dse.numerics.gemm import Gemm
 from dse.numerics.random import Key
 from dse.numerics.recipe import POINTS
 from dse.numerics.techniques.rounding import Stochastic
-from dse.pack.segments import Site
+from dse.pack.segments import SegmentContext
 from dse.probes.anatomy import dissect
 from dse.probes.layer_look import Look, Seen, looks
 from dse.probes.measures import histogram
@@ -76,7 +76,9 @@ def check_operand(look: Look, member: int, x: np.ndarray) -> np.ndarray:
 
 def test_all_points_of_mxfp4() -> None:
     x, w, g = operands(1)
-    found = {look.point: look for look in looks(RECIPES["mxfp4"], Seen(x, w, g, (True, True)), Site(key(), {}))}
+    found = {
+        look.point: look for look in looks(RECIPES["mxfp4"], Seen(x, w, g, (True, True)), SegmentContext(key(), {}))
+    }
     assert list(found) == [*POINTS, "dgrad", "wgrad"]
     for i in range(E):
         a, b, c = x[i].numpy(), w[i].numpy(), g[i].numpy()
@@ -98,7 +100,7 @@ def test_stochastic_gradients_do_not_shrink() -> None:
     recipe = replace(RECIPES["fp32"], dgrad=Gemm(quantizer))
     shrink = []
     for layer in range(60):
-        found = {one.point: one for one in looks(recipe, Seen(x, w, g, (True, False)), Site(key(layer), {}))}
+        found = {one.point: one for one in looks(recipe, Seen(x, w, g, (True, False)), SegmentContext(key(layer), {}))}
         assert not found["dgrad.lhs"].values["saturated"].any()
         shrink.append(found["dgrad"].values["shrink"].tolist())
     mean, error = np.mean(shrink, 0), np.std(shrink, 0, ddof=1) / 60**0.5
@@ -128,9 +130,9 @@ def test_the_parts_make_up_the_whole(name: str) -> None:
 
 def test_nothing_quantized_nothing_seen() -> None:
     x, w, g = operands(4)
-    points = [look.point for look in looks(RECIPES["fp32"], Seen(x, w, g, (True, True)), Site(key(), {}))]
+    points = [look.point for look in looks(RECIPES["fp32"], Seen(x, w, g, (True, True)), SegmentContext(key(), {}))]
     assert not points
-    only = [look.point for look in looks(RECIPES["bf16"], Seen(x, w, g, (False, True)), Site(key(), {}))]
+    only = [look.point for look in looks(RECIPES["bf16"], Seen(x, w, g, (False, True)), SegmentContext(key(), {}))]
     assert only == [*POINTS[:2], *POINTS[4:], "wgrad"]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dse.pack.step import Program
+from dse.pack.step import TrainStep
 from dse.recipes import RECIPES
 from dse.tasks import TASKS
 from dse.train.loop import load
@@ -50,7 +50,7 @@ def trained() -> dict[str, Any]:
         training = replace(task.training(), steps=steps)
         trials = [Trial(task, training, RECIPES[r], 0) for r in ("bf16", "nvfp4", "mxfp4")]
         data, own = load(task, None, "cpu")
-        program = Program(trials, data, "cpu", False)
+        program = TrainStep(trials, data, "cpu", False)
         batch = task.batch(data, program.pack.seeds, program.pack.step, training.batch)
         start = digest(program.pack.flat)
         for _ in range(steps):

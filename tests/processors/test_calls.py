@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dse.numerics.recipe import Recipe
-from dse.pack.step import Program
+from dse.pack.step import TrainStep
 from dse.recipes import RECIPES
 from dse.tasks import Task
 from dse.trial import Trial
@@ -55,7 +55,7 @@ class Calls(TorchDispatchMode):
 def step(task: Task[Any], recipe: Recipe, members: int, batch: int) -> list[tuple[Any, ...]]:
     training = replace(task.training(), steps=1, batch=batch, clip=1.0)
     trials = [Trial(task, training, recipe, seed) for seed in range(members)]
-    program = Program(trials, task.load(), "cpu", False)
+    program = TrainStep(trials, task.load(), "cpu", False)
     with Calls(members) as calls:
         program.step()
     return calls.made

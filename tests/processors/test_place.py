@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dse.pack.step import Program
+from dse.pack.step import TrainStep
 from dse.recipes import RECIPES
 from dse.results.store import Store
 from dse.run.engine import run_sweep
@@ -29,9 +29,9 @@ from tests.tasks.test_own import CODE, NAME
 LAYERS = "nn.Linear(2 * w, 2 * w), nn.ReLU(), nn.Linear(2 * w, n)"
 
 
-def program(task: Task[Any]) -> Program:
+def program(task: Task[Any]) -> TrainStep:
     training = replace(task.training(), steps=1, batch=2)
-    return Program([Trial(task, training, RECIPES["nvfp4"], seed) for seed in (0, 1)], task.load(), "cpu", False)
+    return TrainStep([Trial(task, training, RECIPES["nvfp4"], seed) for seed in (0, 1)], task.load(), "cpu", False)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from dse.run.notices import cautions
 from dse.tasks import TASKS
 from dse.train import checkpoint, processor
 from dse.train.checkpoint import Checkpoints
-from dse.train.loop import Setup, run_pack, run_trial
+from dse.train.loop import TrainContext, run_pack, run_trial
 from dse.train.processor import described, fingerprint
 from dse.trial import Trial
 from tests.processors.branches import branch, environment, missing
@@ -105,9 +105,9 @@ def test_a_checkpoint_of_another_processor(facts: object, tmp_path: Path, monkey
     if facts != "own":
         monkeypatch.setattr("dse.train.resume.processor", lambda: facts or {})
     with pytest.raises(Killed):
-        run_pack([trial()], Setup(on_step=stop, checkpoints=Checkpoints(tmp_path, every=0.0)))
+        run_pack([trial()], TrainContext(on_step=stop, checkpoints=Checkpoints(tmp_path, every=0.0)))
     monkeypatch.setattr("dse.train.resume.processor", processor.processor)
-    setup = Setup(checkpoints=Checkpoints(tmp_path, every=0.0))
+    setup = TrainContext(checkpoints=Checkpoints(tmp_path, every=0.0))
     if facts is OTHER:
         with pytest.warns(UserWarning, match=r"step 2: the checkpoint is from another processor \(Another"):
             (record,) = run_pack([trial()], setup)

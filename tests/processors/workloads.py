@@ -16,7 +16,7 @@ from dse.numerics.recipe import Recipe, override
 from dse.numerics.techniques.schedules import SCHEDULES
 from dse.optim import OPTIMIZERS
 from dse.optim.loss_scaling import LOSS_SCALINGS
-from dse.pack.step import Program
+from dse.pack.step import TrainStep
 from dse.recipes import RECIPES
 from dse.tasks import TASKS, Task, diffusion, image
 from dse.tasks.lm import SIZES
@@ -76,11 +76,11 @@ def train(task: Task[Any], recipes: Sequence[Recipe], **training: Any) -> Callab
     """A step, an evaluation and what is made and graded, of trials under these recipes."""
     data = task.load()
     settings = replace(task.training(), steps=1, batch=2, clip=1.0, **training)
-    program = Program([Trial(task, settings, recipe, 1) for recipe in recipes], data, "cpu", False)
+    program = TrainStep([Trial(task, settings, recipe, 1) for recipe in recipes], data, "cpu", False)
     return partial(go, program, data)
 
 
-def go(program: Program, data: Any) -> None:
+def go(program: TrainStep, data: Any) -> None:
     program.pack.reschedule(0, 1)
     program.step()
     program.evaluate()

@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-from dse.report.analysis.tidy import Table, tabulate
+from dse.report.analysis.tidy import TidyTable, tabulate
 from dse.results.record import DIVERGED, FAILED, Record
 from dse.sweep import Cell, Sweep, load_sweep
 
@@ -67,7 +67,7 @@ def records_of(sweep: Sweep, metric: Callable[[Mapping[str, Any]], float | None]
     return [record(cell, value) for cell, value in made if value is not None]
 
 
-def table_of(folder: Path, text: str, metric: Callable[[Mapping[str, Any]], float | None]) -> Table:
+def table_of(folder: Path, text: str, metric: Callable[[Mapping[str, Any]], float | None]) -> TidyTable:
     """The tidy table of a sweep whose trials follow the rule ``metric``."""
     sweep = sweep_of(folder, text)
     return tabulate(sweep, records_of(sweep, metric))

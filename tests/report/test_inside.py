@@ -12,7 +12,7 @@ import pytest
 from dse.numerics.recipe import POINTS
 from dse.report import write_report
 from dse.report.analysis.configs import aggregate
-from dse.report.analysis.tidy import Table, tabulate
+from dse.report.analysis.tidy import TidyTable, tabulate
 from dse.report.figures import probe_panels as inside
 from dse.report.figures.style import styles
 from dse.report.probed import scenes, story
@@ -58,7 +58,7 @@ def study(
 
 
 def of(sweep: Sweep, records: list[Record], results: Path | None = None) -> Any:
-    table: Table = tabulate(sweep, records)
+    table: TidyTable = tabulate(sweep, records)
     return scenes(table, aggregate(table), results)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from dse.report import write_report
 from dse.report.analysis.configs import aggregate
-from dse.report.analysis.tidy import Table, tabulate
+from dse.report.analysis.tidy import TidyTable, tabulate
 from dse.report.sections.sample_strips import MOST, grids
 from dse.results.record import Record
 from dse.results.samples import distance, pictures
@@ -48,7 +48,7 @@ def study(folder: Path, text: str = TEXT) -> tuple[Sweep, list[Record]]:
     return sweep, records
 
 
-def table_of(sweep: Sweep, records: list[Record]) -> Table:
+def table_of(sweep: Sweep, records: list[Record]) -> TidyTable:
     return tabulate(sweep, records)
 
 

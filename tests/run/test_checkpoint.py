@@ -27,8 +27,8 @@ from dse.tasks import TASKS
 from dse.tasks.base import Training
 from dse.train import checkpoint
 from dse.train.checkpoint import Checkpoints, Left, clean, key
-from dse.train.halving import Rule
-from dse.train.loop import Setup, run_pack
+from dse.train.halving import HalvingRule
+from dse.train.loop import TrainContext, run_pack
 from dse.trial import Trial
 
 ROOT = Path(__file__).parents[2]
@@ -61,9 +61,9 @@ def killed_at(step: int) -> Callable[[int, int], None]:
     return on_step
 
 
-def run(trials: Sequence[Trial], folder: Path, stop: int = -1, halving: Rule | None = None) -> list[Record]:
+def run(trials: Sequence[Trial], folder: Path, stop: int = -1, halving: HalvingRule | None = None) -> list[Record]:
     """With a checkpoint after every step, killed before the step ``stop``."""
-    setup = Setup(on_step=killed_at(stop), halving=halving, checkpoints=Checkpoints(folder, every=0.0))
+    setup = TrainContext(on_step=killed_at(stop), halving=halving, checkpoints=Checkpoints(folder, every=0.0))
     return run_pack(trials, setup)
 
 
@@ -142,8 +142,8 @@ def test_other_company(optimizer: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("stop", [2, 5, 8, 11])
 def test_halving(stop: int, tmp_path: Path) -> None:
     trials = [trial(r, 0, lr=lr) for r in ("nvfp4", "tetrajet") for lr in (1e-4, 1e-3, 1e-2)]
-    rule = Rule(2, (0.25, 0.5))
-    undisturbed = [content(record) for record in run_pack(trials, Setup(halving=rule))]
+    rule = HalvingRule(2, (0.25, 0.5))
+    undisturbed = [content(record) for record in run_pack(trials, TrainContext(halving=rule))]
     with pytest.raises(Killed):
         run(trials, tmp_path, stop, rule)
     records = run(trials, tmp_path, halving=rule)
@@ -177,7 +177,7 @@ def test_a_torn_newest_file(damage: str, tmp_path: Path) -> None:
     (only(tmp_path) / ".step-7.pt.1").write_bytes(b"torn")
     start = 0 if damage == "none is whole" else 5
     seen: list[int] = []
-    setup = Setup(on_step=lambda step, _: seen.append(step), checkpoints=Checkpoints(tmp_path, 0.0))
+    setup = TrainContext(on_step=lambda step, _: seen.append(step), checkpoints=Checkpoints(tmp_path, 0.0))
     records = run_pack(trials, setup)
     assert [content(record) for record in records] == undisturbed
     assert seen == list(range(start, STEPS))
@@ -191,25 +191,25 @@ def test_of_another_torch_or_data_it_means_nothing(tmp_path: Path, monkeypatch: 
     for name, value in (("versions", {"torch": "1.0"}), ("use_kernels", True)):
         with monkeypatch.context() as patch:
             patch.setattr(f"dse.train.resume.{name}", lambda *_, value=value: value)
-            assert "resumed_at" not in run_pack(trials, Setup(checkpoints=Checkpoints(tmp_path)))[0].pack
-    assert run_pack(trials, Setup(checkpoints=Checkpoints(tmp_path)))[0].pack["resumed_at"] == 6
+            assert "resumed_at" not in run_pack(trials, TrainContext(checkpoints=Checkpoints(tmp_path)))[0].pack
+    assert run_pack(trials, TrainContext(checkpoints=Checkpoints(tmp_path)))[0].pack["resumed_at"] == 6
     torch.save({"setting": {}, "course": 1}, only(tmp_path) / "step-8.pt")
-    assert "resumed_at" not in run_pack(trials, Setup(checkpoints=Checkpoints(tmp_path)))[0].pack
+    assert "resumed_at" not in run_pack(trials, TrainContext(checkpoints=Checkpoints(tmp_path)))[0].pack
 
 
 def test_short_trainings_write_nothing(tmp_path: Path) -> None:
-    run_pack([trial("mxfp4", 0)], Setup(checkpoints=Checkpoints(tmp_path)))
+    run_pack([trial("mxfp4", 0)], TrainContext(checkpoints=Checkpoints(tmp_path)))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_out_of_reach(tmp_path: Path) -> None:
     own, gone = [trial("mxfp4", 0)], Checkpoints(tmp_path / "elsewhere", 0.0)
-    (record,) = run_pack(own, Setup(checkpoints=gone))
+    (record,) = run_pack(own, TrainContext(checkpoints=gone))
     assert record.status == OK
     assert record.pack["no_checkpoint_because"] == "the results folder is not reachable from here"
     assert not list(tmp_path.iterdir())
     (tmp_path / "checkpoints").write_text("in the way")
-    (record,) = run_pack(own, Setup(checkpoints=Checkpoints(tmp_path, 0.0)))
+    (record,) = run_pack(own, TrainContext(checkpoints=Checkpoints(tmp_path, 0.0)))
     assert record.pack["no_checkpoint_because"] == "Not a directory"
 
 
@@ -226,7 +226,7 @@ def test_asked_to_leave(tmp_path: Path) -> None:
     assert records[0].pack["resumed_at"] == 6
     assert len(Worker(replace(folder, checkpoint=60.0)).run(trials, names, 2, lambda *_: worker.stop())) == 2
     with pytest.raises(Left):
-        run_pack([trial("mxfp4", 9)], Setup(checkpoints=Checkpoints(tmp_path, 0.0, leaving=lambda: True)))
+        run_pack([trial("mxfp4", 9)], TrainContext(checkpoints=Checkpoints(tmp_path, 0.0, leaving=lambda: True)))
 
 
 def test_cleaning(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from dse.results import parquet
 from dse.results.record import Record
 from dse.results.shards import read_shard, shard_paths
 from dse.results.store import Store
-from dse.results.watch import News
+from dse.results.watch import ResultWatcher
 from dse.run.tracking import mlflow_runs as tracking
 from dse.train import checkpoint
 from dse.train.checkpoint import Checkpoints
@@ -73,7 +73,7 @@ def test_flipped_bits_in_a_shard(tmp_path: Path, make_record: Make, bits: int) -
     (shard,) = shard_paths(store.shards)
     whole, missing = shard.read_bytes(), 0
     for i in range(150):
-        news = News(store.shards / "nowhere", store.parquet)
+        news = ResultWatcher(store.shards / "nowhere", store.parquet)
         news._shards = store.shards  # all of it is new
         shard.write_bytes(flipped(whole, chance, bits))
         missing += check(store, original, 2 * bits, f"seed {seed}, flip {i}")

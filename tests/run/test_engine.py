@@ -81,7 +81,7 @@ def test_failed_trials_run_again_only_when_asked(
 ) -> None:
     cell = sweep.cells[-1]
     with monkeypatch.context() as patch:
-        patch.setattr(course, "Program", lambda *_a: 1 / 0)
+        patch.setattr(course, "TrainStep", lambda *_a: 1 / 0)
         summary = run_sweep(replace(sweep, cells=(cell,)), store, "local", track=False)
     assert (summary.ran, summary.ok, summary.failed) == (1, 0, 1)
     assert "crashed: regression mxfp4 *.block=32 seed 1 ZeroDivisionError: division by zero" in capsys.readouterr().out

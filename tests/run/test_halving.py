@@ -20,8 +20,8 @@ from dse.sweep import load_sweep
 from dse.tasks import TASKS
 from dse.tasks.base import Training
 from dse.train import width
-from dse.train.halving import Rule
-from dse.train.loop import Setup, run_pack, run_trial
+from dse.train.halving import HalvingRule
+from dse.train.loop import TrainContext, run_pack, run_trial
 from dse.trial import Trial
 
 STEPS = 12
@@ -38,18 +38,18 @@ def trial(recipe: str, lr: float, seed: int, **training: object) -> Trial:
 
 
 def test_rungs_are_steps_before_the_last() -> None:
-    assert Rule(3, (1 / 9, 1 / 3)).at(90) == {10: 1, 30: 2}
-    assert Rule(3, (0.01, 0.9)).at(2) == {1: 1}
+    assert HalvingRule(3, (1 / 9, 1 / 3)).at(90) == {10: 1, 30: 2}
+    assert HalvingRule(3, (0.01, 0.9)).at(2) == {1: 1}
 
 
 def test_who_loses() -> None:
     trials = [trial("mxfp4", lr, seed) for lr in (1e-3, 2e-3, 3e-3, 4e-3) for seed in (0, 1)]
     metrics = [3.0, 1.0, 0.5, None, 1.5, 1.5, 0.1, 0.2]  # means 2, diverged, 1.5, 0.15
-    assert Rule(2, ()).losers(trials, metrics) == [0, 1, 2]
-    assert Rule(4, ()).losers(trials, metrics) == [0, 1, 2, 4, 5]
-    spared = Rule(4, (), frozenset({trials[0].uid, trials[1].uid}))
+    assert HalvingRule(2, ()).losers(trials, metrics) == [0, 1, 2]
+    assert HalvingRule(4, ()).losers(trials, metrics) == [0, 1, 2, 4, 5]
+    spared = HalvingRule(4, (), frozenset({trials[0].uid, trials[1].uid}))
     assert spared.losers(trials, metrics) == [2, 4, 5]
-    assert Rule(3, ()).losers(trials[:2], metrics[:2]) == []
+    assert HalvingRule(3, ()).losers(trials[:2], metrics[:2]) == []
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "stable_spam"])
@@ -63,7 +63,7 @@ def test_survivors_are_bit_identical(optimizer: str) -> None:
         for lr in (1e-3, 1e-2)
     ]
     spared = frozenset(t.uid for t in trials if t.recipe.name == "bf16")
-    records = run_pack(trials, Setup(halving=Rule(2, (0.25, 0.5), spared)))
+    records = run_pack(trials, TrainContext(halving=HalvingRule(2, (0.25, 0.5), spared)))
     assert [record.uid for record in records] == [t.uid for t in trials]
     status = {OK: 0, STOPPED: 0, DIVERGED: 0}
     for own, record in zip(trials, records, strict=True):
@@ -89,7 +89,7 @@ def test_survivors_are_bit_identical(optimizer: str) -> None:
 def test_members_that_diverged_leave_too() -> None:
     wild = replace(trial("mxfp4", 1e3, 0), training=replace(trial("mxfp4", 1e3, 0).training, optimizer="sgd"))
     calm = [replace(wild, training=replace(wild.training, lr=lr)) for lr in (1e-3, 1e-4)]
-    records = run_pack([wild, *calm], Setup(halving=Rule(2, (0.5,))))
+    records = run_pack([wild, *calm], TrainContext(halving=HalvingRule(2, (0.5,))))
     assert records[0].status == DIVERGED
     assert sorted(r.status for r in records[1:]) == [OK, OK]  # the diverged one is the worse half
     assert [r.metric for r in records[1:]] == [run_trial(t).metric for t in calm]

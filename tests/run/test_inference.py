@@ -13,7 +13,7 @@ import torch
 
 from dse.nn.quantize import quantize_
 from dse.numerics.recipe import Exempt, Recipe, override
-from dse.pack.step import Program
+from dse.pack.step import TrainStep
 from dse.recipes import RECIPES
 from dse.recipes.bf16 import BF16
 from dse.results import parquet
@@ -22,9 +22,9 @@ from dse.results.store import Store
 from dse.tasks import TASKS
 from dse.tasks.base import Task
 from dse.tasks.lm import SIZES
-from dse.train.halving import Rule
-from dse.train.loop import Setup, run_pack, run_trial
-from dse.train.pack_run import Course
+from dse.train.halving import HalvingRule
+from dse.train.loop import TrainContext, run_pack, run_trial
+from dse.train.pack_run import PackRun
 from dse.trial import Trial
 
 ATTENDING = override(override(RECIPES["nvfp4"], "attention", "same"), "exempt.first", 2)
@@ -51,7 +51,7 @@ def test_it_is_the_trained_model_under_the_bf16_recipe(task: Task[Any]) -> None:
     """The oracle: a plain model with a member's weights, turned by ``quantize_``, and the task's own evaluation."""
     data = task.load()
     own = trials(task, RECIPES["mxfp4"], RECIPES["tetrajet_q_ema"], RECIPES["fp32"], ATTENDING, RECIPES["ue5m3"])
-    program = Program(own, data, "cpu", False)
+    program = TrainStep(own, data, "cpu", False)
     for _ in range(3):
         program.step()
     before = program.evaluate()
@@ -86,7 +86,7 @@ def test_a_record_has_both_alone_and_in_a_pack(task: Task[Any]) -> None:
 def test_it_changes_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     own = trials(TASKS["regression"](), RECIPES["mxfp4"], RECIPES["ue5m3"], RECIPES["bf16"])
     found = run_pack(own)
-    monkeypatch.setattr(Course, "_infer_in_bf16", lambda self: None)
+    monkeypatch.setattr(PackRun, "_infer_in_bf16", lambda self: None)
     for with_it, without in zip(found, run_pack(own), strict=True):
         assert without.metrics_bf16 == {}
         bare = replace(with_it, metrics_bf16={}, seconds=0.0, started="")
@@ -95,8 +95,8 @@ def test_it_changes_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_trained_in_bf16_is_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = []
-    inner = Program.evaluate
-    monkeypatch.setattr(Program, "evaluate", lambda self: counted.append(1) or inner(self))
+    inner = TrainStep.evaluate
+    monkeypatch.setattr(TrainStep, "evaluate", lambda self: counted.append(1) or inner(self))
     (record,) = run_pack(trials(TASKS["regression"](), RECIPES["bf16"]))
     assert len(counted) == 2  # before and after
     assert record.metrics_bf16 == record.metrics != {}
@@ -108,7 +108,8 @@ def test_who_does_not_finish_has_none() -> None:
     calm, other, wild = trials(TASKS["regression"](), *[RECIPES["mxfp4"]] * 3)
     wild = replace(wild, training=replace(wild.training, lr=1e6, clip=0.0, warmup=0.0))
     records = run_pack(
-        [calm, wild, replace(other, training=replace(other.training, lr=0.0))], Setup(halving=Rule(3, (0.5,)))
+        [calm, wild, replace(other, training=replace(other.training, lr=0.0))],
+        TrainContext(halving=HalvingRule(3, (0.5,))),
     )
     assert [r.status for r in records] == [OK, DIVERGED, STOPPED]
     assert [bool(r.metrics_bf16) for r in records] == [True, False, False]

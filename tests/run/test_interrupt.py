@@ -24,7 +24,7 @@ from dse.run.executors.base import patience
 from dse.run.interrupt import SIGNALS, Stopped, graceful, handlers_kept, shielded
 from dse.sweep import load_sweep
 from dse.train import loop as train
-from dse.train.context import Setup
+from dse.train.context import TrainContext
 from dse.trial import Trial
 
 LONG = """
@@ -40,7 +40,7 @@ def test_a_long_trial_leaves_a_checkpoint(number: signal.Signals, tmp_path: Path
     (tmp_path / "long.yaml").write_text(LONG)
     real, handlers = train.run_pack, [signal.getsignal(number) for number in SIGNALS]
 
-    def signaled(trials: Sequence[Trial], setup: Setup, configs: Sequence[str]) -> list[Record]:
+    def signaled(trials: Sequence[Trial], setup: TrainContext, configs: Sequence[str]) -> list[Record]:
         def on_step(step: int, steps: int) -> None:
             if step == 5:
                 os.kill(os.getpid(), number)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dse.errors import UserError
-from dse.pack.step import Program
+from dse.pack.step import TrainStep
 from dse.results.outcome import outcome, reason
 from dse.results.record import DIVERGED, FAILED, Record
 from dse.results.store import Store
@@ -53,13 +53,13 @@ def test_reasons(make_record: Make) -> None:
 def test_out_of_memory_halves_the_pack_until_it_fits(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     widths, poison = list[int](), sweep.cells[3].trial
 
-    def greedy(trials: Any, *args: Any) -> Program:
+    def greedy(trials: Any, *args: Any) -> TrainStep:
         widths.append(len(trials))
         if len(trials) > 3 or poison in trials:
             raise MemoryError("DefaultCPUAllocator: can't allocate memory")
-        return Program(trials, *args)
+        return TrainStep(trials, *args)
 
-    monkeypatch.setattr(course, "Program", greedy)
+    monkeypatch.setattr(course, "TrainStep", greedy)
     cells = sweep.cells
     records = Worker(Options()).run([c.trial for c in cells], [c.config for c in cells], len(cells))
     assert [record.uid for record in records] == [cell.uid for cell in cells]
@@ -69,13 +69,13 @@ def test_out_of_memory_halves_the_pack_until_it_fits(sweep: Sweep, monkeypatch: 
 
 def test_a_trial_that_takes_too_long_is_found_by_halves(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = sweep.cells[4].trial
-    real = Program.step
+    real = TrainStep.step
 
-    def step(self: Program) -> None:
+    def step(self: TrainStep) -> None:
         time.sleep(1.3 if slow in self.pack.trials else 0)
         real(self)
 
-    monkeypatch.setattr(Program, "step", step)
+    monkeypatch.setattr(TrainStep, "step", step)
     cells = sweep.cells[2:]
     worker = Worker(Options(timeout=0.6))
     records = worker.run([c.trial for c in cells], [c.config for c in cells], len(cells))

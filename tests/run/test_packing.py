@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from dse.run.queue.pack_queue import ATTEMPTS, Load, Queue
+from dse.run.queue.pack_queue import ATTEMPTS, PackQueue, WorkItem
 from dse.sweep import Cell, load_sweep
 
 SWEEP = """
@@ -26,7 +26,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cell, ...]:
     return load_sweep(path).cells
 
 
-def drain(queue: Queue) -> list[Load]:
+def drain(queue: PackQueue) -> list[WorkItem]:
     loads = []
     while load := queue.take():
         loads.append(load)
@@ -39,7 +39,7 @@ def test_every_cell_exactly_once(cells: tuple[Cell, ...], seed: int) -> None:
     chance = random.Random(seed)
     workers, limit = chance.randint(1, 5), chance.choice((1, 3, 16, 64))
     poison = {cell.uid for cell in chance.sample(cells, chance.randint(0, 3))}
-    queue, held = Queue(cells, limit, workers), list[Load]()
+    queue, held = PackQueue(cells, limit, workers), list[WorkItem]()
     ran, given_up = list[str](), list[str]()
     while not queue.over():
         if len(held) < workers and (load := queue.take()):
@@ -63,14 +63,14 @@ def test_every_cell_exactly_once(cells: tuple[Cell, ...], seed: int) -> None:
 
 def test_workers_share_a_group_in_packs_of_like_size(cells: tuple[Cell, ...]) -> None:
     group = cells[:1] * 50  # equal signatures are all that counts here
-    assert [len(load.cells) for load in drain(Queue(group, 32, workers=4))] == [13, 13, 12, 12]
-    assert [len(load.cells) for load in drain(Queue(group, 8, workers=4))] == [7, 7, 6, 6, 6, 6, 6, 6]
-    assert [len(load.cells) for load in drain(Queue(group, 32, workers=1))] == [25, 25]
-    assert [len(load.cells) for load in drain(Queue(group[:3], 32, workers=4))] == [3]
+    assert [len(load.cells) for load in drain(PackQueue(group, 32, workers=4))] == [13, 13, 12, 12]
+    assert [len(load.cells) for load in drain(PackQueue(group, 8, workers=4))] == [7, 7, 6, 6, 6, 6, 6, 6]
+    assert [len(load.cells) for load in drain(PackQueue(group, 32, workers=1))] == [25, 25]
+    assert [len(load.cells) for load in drain(PackQueue(group[:3], 32, workers=4))] == [3]
 
 
 def test_a_measured_width_holds_for_its_group_alone(cells: tuple[Cell, ...]) -> None:
-    queue = Queue(cells, 32)
+    queue = PackQueue(cells, 32)
     first = queue.take()
     assert first is not None
     assert first.width is None
@@ -84,7 +84,7 @@ def test_a_measured_width_holds_for_its_group_alone(cells: tuple[Cell, ...]) -> 
 
 
 def test_bisection_isolates_the_poison_trial(cells: tuple[Cell, ...]) -> None:
-    queue, poison = Queue(cells[:16], 16), cells[5].uid
+    queue, poison = PackQueue(cells[:16], 16), cells[5].uid
     deaths, ran = list[int](), list[str]()
     guilty = None
     while load := queue.take():
@@ -95,7 +95,7 @@ def test_bisection_isolates_the_poison_trial(cells: tuple[Cell, ...]) -> None:
         else:
             ran += uids
             queue.finished(load, len(uids))
-    group = [len(load.cells) for load in drain(Queue(cells[:16], 16))]
+    group = [len(load.cells) for load in drain(PackQueue(cells[:16], 16))]
     assert deaths[0] == group[0]
     assert deaths[-ATTEMPTS:] == [1] * ATTEMPTS
     assert guilty is cells[5]
@@ -103,7 +103,7 @@ def test_bisection_isolates_the_poison_trial(cells: tuple[Cell, ...]) -> None:
 
 
 def test_more_cells_may_come_while_others_run(cells: tuple[Cell, ...]) -> None:
-    queue = Queue(cells[:1], 32)
+    queue = PackQueue(cells[:1], 32)
     load = queue.take()
     assert load is not None
     assert queue.take() is None

@@ -14,7 +14,7 @@ from dse.results.gaps import Gap, gap
 from dse.results.record import DIVERGED, Record
 from dse.run import progress
 from dse.run.progress import Bar, Lines, Silent, make_progress
-from dse.run.tally import Standing, duration
+from dse.run.tally import Tally, duration
 from dse.sweep import Cell, Sweep
 
 Result = Callable[..., Record]
@@ -31,7 +31,7 @@ def result(make_record: Callable[..., Record]) -> Result:
 def test_standing(sweep: Sweep, result: Result) -> None:
     b0, b1, small0, large0, small1, large1 = sweep.cells
     assert (small0.config, large0.config, large1.trial.seed) == ("mxfp4 *.block=16", "mxfp4 *.block=32", 1)
-    standing = Standing(sweep.cells, [result(b0, 1.0, seconds=4.0)], workers=2)
+    standing = Tally(sweep.cells, [result(b0, 1.0, seconds=4.0)], workers=2)
     assert (standing.total, standing.done) == (5, 0)
     assert standing.seconds_left() == pytest.approx(5 * 4.0 / 2)
     assert standing.best() == {}
@@ -51,7 +51,7 @@ def test_standing(sweep: Sweep, result: Result) -> None:
 
 
 def test_time_left_is_unknown_at_first(sweep: Sweep) -> None:
-    assert Standing(sweep.cells, [], workers=2).seconds_left() is None
+    assert Tally(sweep.cells, [], workers=2).seconds_left() is None
     assert [duration(s) for s in (7.6, 200, 7500)] == ["8s", "3m20s", "2h05m"]
 
 
@@ -67,7 +67,7 @@ def test_plain_lines_are_rare(capsys: pytest.CaptureFixture[str], sweep: Sweep, 
     many = [replace(cell, trial=trial, baseline_uid=trial.baseline().uid) for cell, trial in trials]
     cells = list({cell.uid: cell for cell in many}.values())
     assert len(cells) == 600
-    standing = Standing(cells, [], workers=2)
+    standing = Tally(cells, [], workers=2)
     display = Lines(standing)
     for index, cell in enumerate(cells):
         record = result(cell, None, status=DIVERGED, diverged_at=3, diverged_where="loss inf")
@@ -92,7 +92,7 @@ def test_the_bar(sweep: Sweep, result: Result, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("sys.stdout", out)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
-    standing = Standing(sweep.cells, [], workers=2)
+    standing = Tally(sweep.cells, [], workers=2)
     display = make_progress(standing)
     assert isinstance(display, Bar)
     display.beat()

@@ -21,7 +21,7 @@ from dse.run.executors import pool as executor
 from dse.run.executors.base import Options
 from dse.run.executors.handed_out import Handed
 from dse.run.executors.pressure import Pressure, blame, by_memory, short
-from dse.run.queue.pack_queue import Queue
+from dse.run.queue.pack_queue import PackQueue
 from dse.sweep import Cell, Sweep
 
 Make = Callable[..., Record]
@@ -102,7 +102,9 @@ def play(monkeypatch: pytest.MonkeyPatch, sweep: Sweep) -> Callable[..., Any]:
             if any(record.error == "stop" for _, record in pack):
                 stop.set()
 
-        pool = executor.Pool(Options(), Queue(sweep.cells * times, 32, workers=2), 2, on_records, stop, executor.Actor)
+        pool = executor.Pool(
+            Options(), PackQueue(sweep.cells * times, 32, workers=2), 2, on_records, stop, executor.Actor
+        )
         try:
             pool.run(lambda busy, under_way: None)
         finally:
@@ -254,7 +256,7 @@ def test_what_an_actor_had_finished_is_stored_while_it_runs_and_kept_when_it_die
     def on_records(pack: Sequence[tuple[Cell, Record]]) -> None:
         found.extend(record.uid for _, record in pack)
 
-    queue = Queue(sweep.cells, 6, width=6)
+    queue = PackQueue(sweep.cells, 6, width=6)
     pool = executor.Pool(Options(), queue, 1, on_records, threading.Event(), executor.Actor)
     load = queue.take()
     assert load is not None

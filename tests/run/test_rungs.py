@@ -25,7 +25,7 @@ from dse.run.queue.rungs import Rungs
 from dse.run.queue.shared_queue import stamp
 from dse.sweep import Sweep, load_sweep
 from dse.train import width
-from dse.train.halving import Leg, Rule
+from dse.train.halving import HalvingRule, RungTarget
 from dse.train.loop import run_trial
 
 TEXT = """
@@ -171,32 +171,32 @@ def mark(cell_uid: str, evals: dict[int, float | None], status: str = OK, **fiel
 
 
 def test_judgement(sweep: Sweep) -> None:
-    own = Rule(2, (0.25, 0.5), frozenset())
+    own = HalvingRule(2, (0.25, 0.5), frozenset())
     cells = [cell for cell in sweep.cells if cell.trial.recipe.name == "mxfp4" and cell.trial.seed == 0][:4]
     a, b, c, d = (cell.uid for cell in cells)
     rungs = Rungs(own, cells)
-    assert rungs.legs == dict.fromkeys((a, b, c, d), Leg(1, 4))
+    assert rungs.legs == dict.fromkeys((a, b, c, d), RungTarget(1, 4))
     rungs.hear([mark(a, {3: 1.0}, STOPPED), mark(b, {3: 2.0}, STOPPED), mark(c, {3: 3.0}, STOPPED)])
-    assert rungs.fresh() == dict.fromkeys((a, b, c, d), Leg(1, 4))
-    assert rungs.legs == {d: Leg(1, 4)}  # the others wait for it, and it is not judged alone
+    assert rungs.fresh() == dict.fromkeys((a, b, c, d), RungTarget(1, 4))
+    assert rungs.legs == {d: RungTarget(1, 4)}  # the others wait for it, and it is not judged alone
     assert rungs.open == {a, b, c, d}
     rungs.hear([mark(d, {}, DIVERGED)])
-    assert rungs.legs == rungs.fresh() == dict.fromkeys((a, b), Leg(2, 2))
+    assert rungs.legs == rungs.fresh() == dict.fromkeys((a, b), RungTarget(2, 2))
     assert rungs.fresh() == {}
     assert rungs.open == {a, b}
     assert rungs.leg(c) is None
     rungs.hear([mark(a, {3: 1.0}, STOPPED), mark(b, {3: 2.0, 6: 0.5}, STOPPED)])
-    assert rungs.legs == {a: Leg(2, 2)}
+    assert rungs.legs == {a: RungTarget(2, 2)}
     rungs.hear([mark(a, {3: 1.0, 6: 0.6}, STOPPED)])
-    assert (rungs.legs, rungs.open) == ({b: Leg()}, {b})
+    assert (rungs.legs, rungs.open) == ({b: RungTarget()}, {b})
     rungs.hear([mark(b, {3: 2.0, 6: 0.5, 12: 0.1})])
     assert rungs.open == frozenset()
-    assert Rungs(own, cells, [mark(d, {}, FAILED)]).legs == dict.fromkeys((a, b, c), Leg(1))
+    assert Rungs(own, cells, [mark(d, {}, FAILED)]).legs == dict.fromkeys((a, b, c), RungTarget(1))
     # one that ran without halving is not compared; one that stopped under other rungs has not been at ours
     rungs = Rungs(own, cells[:3], [mark(a, {12: 1.0}), mark(b, {3: 1.0, 6: 1.0, 12: 1.0}), mark(c, {2: 9.0}, STOPPED)])
-    assert rungs.legs == {c: Leg(1)}
+    assert rungs.legs == {c: RungTarget(1)}
     rungs.hear([mark(c, {3: 0.5}, STOPPED)])
-    assert rungs.legs == {c: Leg(2, 1)}  # alone: there is nobody to wait for
+    assert rungs.legs == {c: RungTarget(2, 1)}  # alone: there is nobody to wait for
     assert Rungs(own, cells[2:3], [mark(c, {4: 9.0}, STOPPED)]).open == frozenset()  # it went further than our rung
     # stopped by a scheduler that does not wait for others: it stays so
     assert Rungs(own, cells[:1], [mark(a, {3: 1.0}, STOPPED, by="asha")]).open == frozenset()

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dse.run.executors.worker_log import FILE, Said, write_down
+from dse.run.executors.worker_log import FILE, WorkerLog, write_down
 
 
 def test_whole_lines_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    said = Said()
+    said = WorkerLog()
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     monkeypatch.setattr(sys, "stderr", sys.stderr)
     said.listen()

@@ -18,7 +18,7 @@ from dse.run.executors.cluster import SETTINGS, _slots
 from dse.run.executors.pool import Actor
 from dse.run.executors.ray import RayExecutor
 from dse.run.executors.worker_log import FILE
-from dse.run.queue.pack_queue import Queue
+from dse.run.queue.pack_queue import PackQueue
 from dse.sweep import Cell, Sweep
 from dse.trial import Trial
 
@@ -64,7 +64,7 @@ def _one_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_two_workers_share_a_gpu(sweep: Sweep, tmp_path: Path) -> None:
     found: list[tuple[Cell, Record]] = []
     executor = RayExecutor(Options(device="cuda", gpus=0.5, results=tmp_path), actor=Slow, limit=1)
-    executor.run(Queue(sweep.cells, 1), found.extend, lambda *_: None, threading.Event())
+    executor.run(PackQueue(sweep.cells, 1), found.extend, lambda *_: None, threading.Event())
     assert sorted(record.uid for _, record in found) == sorted(cell.uid for cell in sweep.cells)
     assert {tuple(record.pack["gpus"]) for _, record in found} == {("0",)}
     spans = sorted((record.started, record.pack["end"]) for _, record in found)

@@ -20,9 +20,9 @@ from dse.results.claims import Claims, at_work
 from dse.results.record import FAILED, Record
 from dse.results.shards import read_shard, shard_paths
 from dse.results.store import Store
-from dse.results.watch import News
+from dse.results.watch import ResultWatcher
 from dse.run.engine import run_sweep
-from dse.run.queue.pack_queue import Queue
+from dse.run.queue.pack_queue import PackQueue
 from dse.run.queue.shared_queue import SharedQueue
 from dse.sweep import Cell, Sweep
 
@@ -34,11 +34,11 @@ class Driver:
 
     def __init__(self, folder: Path, cells: Sequence[Cell], make: Make, limit: int = 2) -> None:
         self.store, self.make, self.heard = Store(folder), make, list[str]()
-        news, done = News(self.store.shards, self.store.parquet), self.store.done()
+        news, done = ResultWatcher(self.store.shards, self.store.parquet), self.store.done()
         before = {record.uid: record.started for record in self.store.records()}
         pending = [cell for cell in cells if done.get(cell.uid, FAILED) == FAILED]
         self.claims, self.ran = Claims(folder), list[str]()
-        queue = Queue(pending, limit)
+        queue = PackQueue(pending, limit)
         self.supply = SharedQueue(queue, self.claims, news, pending, before, lambda: self.store.own, self._hear)
 
     def step(self, chance: random.Random) -> None:

@@ -10,20 +10,20 @@ from typing import Any
 import pytest
 
 from dse.pack.pack import Pack
-from dse.pack.step import Program
+from dse.pack.step import TrainStep
 from dse.probes import Probes
 from dse.probes.prober import Prober
 from dse.results.record import FAILED, OK, Record
 from dse.run.executors.base import Options
 from dse.run.executors.handed_out import Handed
 from dse.run.executors.worker import TimedOut, Worker
-from dse.run.queue.pack_queue import Queue
+from dse.run.queue.pack_queue import PackQueue
 from dse.sweep import Sweep
 from dse.tasks import TASKS
 from dse.train import loop as train
 from dse.train.context import SPLIT
-from dse.train.loop import Setup, run_pack
-from dse.train.pack_run import Course
+from dse.train.loop import TrainContext, run_pack
+from dse.train.pack_run import PackRun
 from dse.trial import Trial
 
 
@@ -39,14 +39,14 @@ def _told(records: Sequence[Record]) -> list[tuple[Any, ...]]:
 def test_a_pack_too_wide_to_be_evaluated_is_evaluated_in_halves(
     trials: list[Trial], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calm, real = run_pack(trials), Program.evaluate
+    calm, real = run_pack(trials), TrainStep.evaluate
 
-    def narrow(self: Program) -> dict[str, list[float]]:
+    def narrow(self: TrainStep) -> dict[str, list[float]]:
         if len(self.pack.trials) > 2:
             raise RuntimeError("CUDA error: invalid argument")
         return real(self)
 
-    monkeypatch.setattr(Program, "evaluate", narrow)
+    monkeypatch.setattr(TrainStep, "evaluate", narrow)
     found = run_pack(trials)
     assert _told(found) == _told(calm)
     assert not any(SPLIT in record.pack for record in found), "the training was not split"
@@ -55,14 +55,14 @@ def test_a_pack_too_wide_to_be_evaluated_is_evaluated_in_halves(
 def test_a_trial_that_cannot_be_evaluated_keeps_its_training(
     trials: list[Trial], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calm, real, poison = run_pack(trials), Program.evaluate, trials[3]
+    calm, real, poison = run_pack(trials), TrainStep.evaluate, trials[3]
 
-    def fails(self: Program) -> dict[str, list[float]]:
+    def fails(self: TrainStep) -> dict[str, list[float]]:
         if int(self.pack.step) == 4 and poison in self.pack.trials:
             raise RuntimeError("no such kernel")
         return real(self)
 
-    monkeypatch.setattr(Program, "evaluate", fails)
+    monkeypatch.setattr(TrainStep, "evaluate", fails)
     found = run_pack(trials)
     assert _told([*found[:3], *found[4:]]) == _told([*calm[:3], *calm[4:]])
     lost = found[3]
@@ -74,14 +74,14 @@ def test_a_trial_that_cannot_be_evaluated_keeps_its_training(
 
 
 def test_an_evaluation_on_the_way_may_fail(trials: list[Trial], monkeypatch: pytest.MonkeyPatch) -> None:
-    calm, real = run_pack(trials), Program.evaluate
+    calm, real = run_pack(trials), TrainStep.evaluate
 
-    def fails(self: Program) -> dict[str, list[float]]:
+    def fails(self: TrainStep) -> dict[str, list[float]]:
         if int(self.pack.step) == 2:
             raise MemoryError
         return real(self)
 
-    monkeypatch.setattr(Program, "evaluate", fails)
+    monkeypatch.setattr(TrainStep, "evaluate", fails)
     for a, b in zip(run_pack(trials), calm, strict=True):
         assert (a.status, a.metric, a.metrics, a.curve) == (OK, b.metric, b.metrics, b.curve)
         assert a.evals == [b.evals[0], b.evals[-1]]
@@ -120,8 +120,8 @@ def test_probes_and_checkpoints_may_fail(trials: list[Trial], monkeypatch: pytes
         raise MemoryError("no room")
 
     monkeypatch.setattr(Prober, "_look", fails)
-    monkeypatch.setattr(Course, "save", fails)
-    setup = Setup(probes=Probes(every=1), checkpoints=Checkpoints(tmp_path, every=0.0))
+    monkeypatch.setattr(PackRun, "save", fails)
+    setup = TrainContext(probes=Probes(every=1), checkpoints=Checkpoints(tmp_path, every=0.0))
     for a, b in zip(run_pack(trials, setup), calm, strict=True):
         assert (a.status, a.metric, a.curve) == (OK, b.metric, b.curve)
         assert a.pack["probes_missing_because"] == "step 3: MemoryError: no room"
@@ -133,13 +133,13 @@ def test_a_split_is_said_and_the_finished_half_is_told_at_once(
 ) -> None:
     begun, told = list[int](), list[tuple[int, list[str]]]()
 
-    def step(self: Program, real: Any = Program.step) -> None:
+    def step(self: TrainStep, real: Any = TrainStep.step) -> None:
         if len(self.pack.trials) > 2:
             raise MemoryError("can't allocate memory")
         begun.append(len(self.pack.trials))
         real(self)
 
-    monkeypatch.setattr(Program, "step", step)
+    monkeypatch.setattr(TrainStep, "step", step)
     worker = Worker(Options())
     worker.on_done = lambda records: told.append((len(begun), [record.uid for record in records]))
     cells = sweep.cells[:4]
@@ -176,7 +176,7 @@ def test_the_time_limit_costs_no_finished_half(sweep: Sweep, monkeypatch: pytest
 
 def test_what_a_dead_worker_had_finished_is_kept(sweep: Sweep, make_record: Any) -> None:
     """And the others are tried in halves, whose records will say why."""
-    queue, stored = Queue(sweep.cells, 6, width=6), list[str]()
+    queue, stored = PackQueue(sweep.cells, 6, width=6), list[str]()
     load = queue.take()
     assert load is not None
     handed = Handed(load, lambda found: stored.extend(record.uid for _, record in found))

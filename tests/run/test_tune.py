@@ -19,9 +19,9 @@ from dse.results.store import Store
 from dse.run.engine import run_sweep
 from dse.run.executors.base import Options
 from dse.run.executors.tune import TuneExecutor
-from dse.run.queue.pack_queue import Load
+from dse.run.queue.pack_queue import WorkItem
 from dse.sweep import Cell, Sweep, load_sweep
-from dse.train.halving import Rule
+from dse.train.halving import HalvingRule
 from dse.train.loop import run_trial
 
 TEXT = """
@@ -113,18 +113,18 @@ def test_a_search_asks_one_at_a_time(
 def test_optuna_search_is_told_everything(load: Callable[..., Sweep], method: str) -> None:
     from dse.run.search.journal import key_of
     from dse.run.search.one_by_one import OneByOne
-    from dse.run.search.study import Told
+    from dse.run.search.study import Observation
 
     text = TEXT.replace("method: grid", f"method: {method}, trials: 99, seed: 1")
     sweep = load(text.replace("[1e-2, 1e-3, 1e-4]", "{log: [1e-4, 1e-2]}"))
     asker = OneByOne(sweep, workers=3)
     assert [asker.count(5, waiting) for waiting in range(5)] == [1, 1, 1, 0, 0]
-    told: list[Told] = []
+    told: list[Observation] = []
     for number in range(12):
         seen = {key_of(item.assignment) for item in told}
         (new,) = asker.ask("regression", told, seen, 1, lambda _: True)
         assert key_of(new) not in seen
-        told.append(Told(new, None if number % 4 == 3 else (float(number), 1.0)))
+        told.append(Observation(new, None if number % 4 == 3 else (float(number), 1.0)))
     later = OneByOne(sweep, workers=3)  # after a crash
     later.ask("regression", told, {key_of(item.assignment) for item in told}, 1, lambda _: True)
     asker.ask("regression", told, {key_of(item.assignment) for item in told}, 1, lambda _: True)
@@ -145,7 +145,7 @@ def test_asha_knows_what_earlier_runs_saw(load: Callable[..., Sweep]) -> None:
     from dse.run.executors.configuration import BUDGET, METRIC, WORST, Work
 
     sweep = load()
-    rule = Rule(2, (0.25, 0.5), frozenset(cell.baseline_uid for cell in sweep.cells))
+    rule = HalvingRule(2, (0.25, 0.5), frozenset(cell.baseline_uid for cell in sweep.cells))
     cells = [cell for cell in sweep.cells if cell.uid not in rule.spared]
     by = {config: [cell for cell in cells if cell.config == config] for config in {cell.config for cell in cells}}
     (good, bad, half, new), names = list(by.values())[:4], list(by)
@@ -163,13 +163,13 @@ def test_asha_knows_what_earlier_runs_saw(load: Callable[..., Sweep]) -> None:
     asha = Apart(rule, found)
 
     def decide(own: list[Cell], budget: int, metric: float) -> str:
-        trial = SimpleNamespace(trial_id="new", config={"work": Work(Load(tuple(own), 2), (1, 2), 2)})
+        trial = SimpleNamespace(trial_id="new", config={"work": Work(WorkItem(tuple(own), 2), (1, 2), 2)})
         asha.on_trial_add(None, trial)
         return asha.on_trial_result(None, trial, {BUDGET: budget, METRIC: metric})
 
     assert decide(new, 1, 3.5) == "STOP"
     assert decide(new, 2, 0.4) == "CONTINUE"
-    spared = SimpleNamespace(trial_id="b", config={"work": Work(Load(tuple(new), 2))})
+    spared = SimpleNamespace(trial_id="b", config={"work": Work(WorkItem(tuple(new), 2))})
     asha.on_trial_add(None, spared)
     assert asha.on_trial_result(None, spared, {}) == "CONTINUE"
 

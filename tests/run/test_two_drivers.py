@@ -18,7 +18,7 @@ from dse.run.engine import run_sweep
 from dse.run.executors.base import Options
 from dse.run.executors.local import LocalExecutor
 from dse.run.interrupt import Interrupt
-from dse.run.tally import Standing
+from dse.run.tally import Tally
 from dse.run.tracking.mlflow_runs import catch_up, is_behind, mark
 from dse.sweep import Sweep
 from dse.train import loop as train
@@ -59,7 +59,7 @@ def _look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_others_have_done_outlives_heartbeats(sweep: Sweep, make_record: Make) -> None:
-    standing = Standing(sweep.cells, [], workers=1)
+    standing = Tally(sweep.cells, [], workers=1)
     standing.add(make_record(sweep.cells[0].uid))
     standing.add(make_record(sweep.cells[1].uid), mine=False)
     for _ in range(3):

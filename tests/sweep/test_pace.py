@@ -10,7 +10,7 @@ import pytest
 
 from dse.plan import estimate
 from dse.results.record import Record
-from dse.run.tally import Standing
+from dse.run.tally import Tally
 from dse.sweep import Sweep
 
 FILE = """
@@ -72,7 +72,7 @@ def test_time_left_is_not_an_average_over_tasks(cells: Any) -> None:
             cell.uid, "b", status, trial.task.name, "r", "c", 0, trial.spec, 1.0, 1.0, seconds=seconds, device=device
         )
 
-    standing = Standing(cells, [], workers=1, device="cpu")
+    standing = Tally(cells, [], workers=1, device="cpu")
     regression = [cell for cell in cells if cell.labels["task"] == "regression"]
     images = [cell for cell in cells if cell.labels["task"] == "image"]
     for cell in regression[:-1]:
@@ -82,5 +82,5 @@ def test_time_left_is_not_an_average_over_tasks(cells: Any) -> None:
     left = 1.0 + 60.0 * (len(images) - 3)
     assert standing.seconds_left() == pytest.approx(left)
     assert standing.basis == f"from {len(regression)} completed trials on a cpu"
-    elsewhere = Standing(cells, [record(regression[0], 0.001, device="NVIDIA H100")], workers=1, device="cpu")
+    elsewhere = Tally(cells, [record(regression[0], 0.001, device="NVIDIA H100")], workers=1, device="cpu")
     assert elsewhere.seconds_left() is None

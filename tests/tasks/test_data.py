@@ -17,7 +17,7 @@ from dse.errors import UserError
 from dse.tasks import TASKS
 from dse.tasks.base import single
 from dse.tasks.data import idx, locate, sources, tables, text
-from dse.tasks.data.sources import SOURCES, File, Source
+from dse.tasks.data.sources import SOURCES, DataFile, DataSource
 
 
 @pytest.fixture(autouse=True)
@@ -32,10 +32,10 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def source(monkeypatch: pytest.MonkeyPatch) -> Source:
+def source(monkeypatch: pytest.MonkeyPatch) -> DataSource:
     """A source of one small file whose right content is b'right'."""
-    file = File("a.bin", "http://example.invalid/a.bin", hashlib.sha256(b"right").hexdigest(), 5)
-    source = Source("fake", "image", "a fake", "none", (file,), folder="sub", offline="digits")
+    file = DataFile("a.bin", "http://example.invalid/a.bin", hashlib.sha256(b"right").hexdigest(), 5)
+    source = DataSource("fake", "image", "a fake", "none", (file,), folder="sub", offline="digits")
     monkeypatch.setitem(SOURCES, "fake", source)
     return source
 
@@ -59,21 +59,21 @@ def test_other_downloads_name_their_offline_source(name: str, offline: str) -> N
 
 
 @pytest.mark.parametrize("folder", ["data", "data/sub", "cache/dse", "cache/dse/sub"])
-def test_files_are_found_where_the_error_says(source: Source, tmp_path: Path, folder: str) -> None:
+def test_files_are_found_where_the_error_says(source: DataSource, tmp_path: Path, folder: str) -> None:
     path = tmp_path / folder / "a.bin"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"right")
     assert locate.files("fake", tmp_path / "data") == (path,)
 
 
-def test_a_wrong_checksum_is_an_error(source: Source, tmp_path: Path) -> None:
+def test_a_wrong_checksum_is_an_error(source: DataSource, tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"wrong")
     with pytest.raises(UserError, match=rf"{tmp_path}/a.bin: checksum differs.*damaged") as error:
         locate.files("fake", tmp_path)
     assert "\n" not in str(error.value)
 
 
-def test_a_download_is_checked_and_kept(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_is_checked_and_kept(source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
     def serve(url: str, timeout: float) -> io.BytesIO:
@@ -90,7 +90,9 @@ def test_a_download_is_checked_and_kept(source: Source, tmp_path: Path, monkeypa
     assert len(calls) == 2
 
 
-def test_an_unwritable_cache_is_a_user_error(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_cache_is_a_user_error(
+    source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(UserError, match=r"a\.bin is missing"):
@@ -155,8 +157,8 @@ def test_fashion_is_read_from_its_four_files(tmp_path: Path, monkeypatch: pytest
         array = random.integers(0, 10, (count, 28, 28) if "images" in file.name else (count,), dtype=np.uint8)
         content = gzip.compress(idx_bytes(array))
         (tmp_path / file.name).write_bytes(content)
-        files.append(File(file.name, file.url, hashlib.sha256(content).hexdigest()))
-    monkeypatch.setitem(SOURCES, "fashion-mnist", Source("fashion-mnist", "image", "x", "MIT", tuple(files)))
+        files.append(DataFile(file.name, file.url, hashlib.sha256(content).hexdigest()))
+    monkeypatch.setitem(SOURCES, "fashion-mnist", DataSource("fashion-mnist", "image", "x", "MIT", tuple(files)))
     for name, net in (("image", {"net": "vit"}), ("image", {"net": "mlp"}), ("diffusion", {})):
         task = TASKS[name](source="fashion-mnist", **net)
         data = task.load(tmp_path)
@@ -202,8 +204,8 @@ def test_california_is_read_from_its_archive(tmp_path: Path, monkeypatch: pytest
         member = tarfile.TarInfo("CaliforniaHousing/cal_housing.data")
         member.size = len(lines)
         archive.addfile(member, io.BytesIO(lines.encode()))
-    file = File(path.name, "http://example.invalid", hashlib.sha256(path.read_bytes()).hexdigest())
-    monkeypatch.setitem(SOURCES, "california", Source("california", "regression", "x", "y", (file,)))
+    file = DataFile(path.name, "http://example.invalid", hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setitem(SOURCES, "california", DataSource("california", "regression", "x", "y", (file,)))
     data = tables.load_table("california", tmp_path)
     assert data.x.shape == (40, 8)
     assert data.test_x.shape == (10, 8)

@@ -99,13 +99,13 @@ def test_graded_at_the_end_the_same_alone_and_in_a_pack(process: str) -> None:
 
 
 def test_samples_of_the_same_noise_are_compared_with_the_baselines() -> None:
-    from dse.pack.step import Program
+    from dse.pack.step import TrainStep
 
     task = TASKS["diffusion"](generate=64)
     training = replace(task.training(), steps=30, batch=8)
     data = task.load()
     trials = [Trial(task, training, RECIPES[r], 0) for r in ("bf16", "nvfp4", "fp32")]
-    program = Program(trials, data, "cpu", False)
+    program = TrainStep(trials, data, "cpu", False)
     for _ in range(training.steps):
         program.step()
     samples = program.pack.samples(data)

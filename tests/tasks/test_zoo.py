@@ -22,7 +22,7 @@ from dse.tasks.base import single
 from dse.tasks.data import flights as flights_module
 from dse.tasks.data import tables
 from dse.tasks.lm import SIZES
-from dse.train.loop import Setup, load, run_pack, run_trial
+from dse.train.loop import TrainContext, load, run_pack, run_trial
 from dse.trial import Trial
 from tests.tasks import zoo
 
@@ -57,9 +57,9 @@ def test_a_pack_has_the_bits_of_solo_runs(name: str, tmp_path: Path) -> None:
     training = replace(task.training(), steps=2, batch=3, eval_every=0)
     recipes = ("bf16", "mxfp4_rht_sr", "nvfp4")
     trials = [Trial(task, training, RECIPES[recipe], seed) for seed, recipe in enumerate(recipes)]
-    together = run_pack(trials, Setup(tmp_path))
+    together = run_pack(trials, TrainContext(tmp_path))
     for i in (0, 2):
-        assert content(together[i]) == content(run_trial(trials[i], Setup(tmp_path))), recipes[i]
+        assert content(together[i]) == content(run_trial(trials[i], TrainContext(tmp_path))), recipes[i]
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -13,7 +13,7 @@ import pytest
 
 from dse.tasks import TASKS, Task
 from dse.tasks.data.cifar import FOLDER, TEST, TRAIN
-from dse.tasks.data.sources import SOURCES, File, Source
+from dse.tasks.data.sources import SOURCES, DataFile, DataSource
 
 NETS: dict[str, Task[Any]] = {
     "cnn": TASKS["image"](net="cnn"),
@@ -54,8 +54,8 @@ def cifar10(folder: Path, monkeypatch: pytest.MonkeyPatch, spoil: int = 0) -> Pa
             member = tarfile.TarInfo(f"{FOLDER}/{name}")
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    file = File(path.name, "http://example.invalid", hashlib.sha256(path.read_bytes()).hexdigest())
-    monkeypatch.setitem(SOURCES, "cifar10", Source("cifar10", "image", "x", "y", (file,)))
+    file = DataFile(path.name, "http://example.invalid", hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setitem(SOURCES, "cifar10", DataSource("cifar10", "image", "x", "y", (file,)))
     return path
 
 

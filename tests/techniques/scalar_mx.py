@@ -10,11 +10,11 @@ from torch import Tensor
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import E2M1, E8M0, UE4M3
 from dse.numerics.random import key
-from dse.numerics.techniques.rounding import Up
+from dse.numerics.techniques.rounding import AwayFromZero
 from dse.numerics.techniques.tensor_scales import Current
 
 SEED = 20260
-MX = BlockQuantizer(E2M1, E8M0, block=8, scale_rounding=Up())  # scale 2^ceil(log2(amax / 6))
+MX = BlockQuantizer(E2M1, E8M0, block=8, scale_rounding=AwayFromZero())  # scale 2^ceil(log2(amax / 6))
 NV = BlockQuantizer(E2M1, UE4M3, block=8, tensor_scale=Current())
 GRID = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 NOW = key(seed=1, step=3, point=1)

@@ -13,7 +13,7 @@ from torch import nn
 from dse.nn.linear import QuantizedLinear
 from dse.nn.quantize import quantize_
 from dse.numerics.gemm import Gemm
-from dse.numerics.techniques.rounding import TowardZero, Up
+from dse.numerics.techniques.rounding import AwayFromZero, TowardZero
 from dse.numerics.techniques.weights import OsciReset, QEma
 from dse.recipes import RECIPES
 from tests.techniques.scalar_mx import (
@@ -72,7 +72,7 @@ def test_q_ema_with_a_tensor_scale_takes_the_nearer_neighbor() -> None:
     w = normal(50, 32)
     ema = w + 0.1 * normal(50, 32, seed=SEED + 2)
     got = QEma(warmup=0).quantize(NV, w, {"ema": ema, "steps": torch.tensor(0)}, NOW)
-    lo, hi = (replace(NV, rounding=r)(w, NOW) for r in (TowardZero(), Up()))
+    lo, hi = (replace(NV, rounding=r)(w, NOW) for r in (TowardZero(), AwayFromZero()))
     assert torch.equal(got.alpha, NV(w, NOW).alpha)  # type: ignore[arg-type]
     to_lo, to_hi = ((q.values.double() * q.alpha.double() - ema.double()).abs() for q in (lo, hi))  # type: ignore[union-attr]
     clear = (to_lo - to_hi).abs() > 1e-6

@@ -18,7 +18,7 @@ from dse.report.analysis.task_ranking import DRAWS, FEWEST, Ranking, ranking
 
 if TYPE_CHECKING:
     from dse.report.analysis.rank_correlation import Values
-    from dse.report.analysis.tidy import Table
+    from dse.report.analysis.tidy import TidyTable
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Rankings:
     comparisons: list[Comparison]
 
 
-def rankings(table: Table, orderings: Sequence[Published] = ORDERINGS) -> Rankings | None:
+def rankings(table: TidyTable, orderings: Sequence[Published] = ORDERINGS) -> Rankings | None:
     """None for a sweep in which no two tasks share enough configurations with known gaps."""
     tasks = [one for task in table.tasks if (one := ranking(table, task)) and len(one.means) >= FEWEST]
     if len(tasks) < 2:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dse.report.analysis.front import front
 from dse.report.analysis.stats import NOTHING, Estimate, combine, estimate
-from dse.report.analysis.tidy import MISSING, Table, dicts
+from dse.report.analysis.tidy import MISSING, TidyTable, dicts
 from dse.report.format import listing, plural
 from dse.results.record import DIVERGED, FAILED, OK, STOPPED
 
@@ -19,7 +19,7 @@ STATUSES = (OK, DIVERGED, STOPPED, FAILED, MISSING)
 ALL = "all tasks"
 
 
-def aggregate(table: Table) -> pd.DataFrame:
+def aggregate(table: TidyTable) -> pd.DataFrame:
     """One row per (task, config), then one per config with task = 'all tasks'.
 
     Columns: task, config, recipe, is_baseline, named, bits, overhead, relative_time, seeds (with a gap), counts ok,

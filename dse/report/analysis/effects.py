@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from dse.report.analysis.configs import ALL
-from dse.report.analysis.matched_pairs import RECIPE, Pair, Wide, comparable, differences, wide_by_axis
+from dse.report.analysis.matched_pairs import RECIPE, MatchedPair, Wide, comparable, differences, wide_by_axis
 from dse.report.analysis.stats import Estimate, combine, estimate, holm
-from dse.report.analysis.tidy import Table
+from dse.report.analysis.tidy import TidyTable
 
 OPTION, BASELINE, VERSUS = "option", "baseline", "versus"
 
@@ -40,7 +40,7 @@ class Effect:
     p_holm: float = math.nan
 
 
-def effects(table: Table) -> list[Effect]:
+def effects(table: TidyTable) -> list[Effect]:
     """Each grid axis' values against its first; each recipe against the baseline and against each other recipe.
 
     Per value: one effect over all tasks (where every task has pairs), one per task, and over all tasks one per recipe.
@@ -66,8 +66,8 @@ def recipe_pairs(found: list[Effect]) -> dict[tuple[str, str], Effect]:
     return {(e.value, e.reference): e for e in ours} | {(e.reference, e.value): _reversed(e) for e in ours}
 
 
-def _recipes(table: Table, wide: Wide) -> Iterator[Effect]:
-    singles: dict[str, list[Pair]] = {}  # a cell's gap is its paired difference with the baseline
+def _recipes(table: TidyTable, wide: Wide) -> Iterator[Effect]:
+    singles: dict[str, list[MatchedPair]] = {}  # a cell's gap is its paired difference with the baseline
     for by in wide.values():
         for name, pair in by.items():
             if not pair.baseline:
@@ -82,11 +82,11 @@ def _recipes(table: Table, wide: Wide) -> Iterator[Effect]:
 
 
 def _summarize(
-    pairs: list[Pair], kind: str, axis: str, value: str, reference: str, per_recipe: bool = False
+    pairs: list[MatchedPair], kind: str, axis: str, value: str, reference: str, per_recipe: bool = False
 ) -> Iterator[Effect]:
     """Over all tasks, per task where there are several, and per recipe where that is asked; nothing without pairs."""
 
-    def effect(scope: str, recipe: str, chosen: list[Pair]) -> Effect:
+    def effect(scope: str, recipe: str, chosen: list[MatchedPair]) -> Effect:
         tasks = _by(chosen, "task")
         lost = combine([_mean(mine, "lost") for mine in tasks.values()])
         gap = _mean(chosen, "gap") if len(tasks) == 1 else None
@@ -105,14 +105,14 @@ def _summarize(
         yield from (effect(ALL, recipe, mine) for recipe, mine in recipes.items())
 
 
-def _by(pairs: list[Pair], label: str) -> dict[str, list[Pair]]:
-    groups: dict[str, list[Pair]] = {}
+def _by(pairs: list[MatchedPair], label: str) -> dict[str, list[MatchedPair]]:
+    groups: dict[str, list[MatchedPair]] = {}
     for pair in pairs:
         groups.setdefault(getattr(pair, label), []).append(pair)
     return groups
 
 
-def _mean(pairs: list[Pair], what: str) -> Estimate:
+def _mean(pairs: list[MatchedPair], what: str) -> Estimate:
     """Averages one task's pairs within each seed, then over seeds."""
     means = []
     for mine in _by(pairs, "seed").values():

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dse.report.analysis.stats import Estimate, estimate
-from dse.report.analysis.tidy import Table, dicts
+from dse.report.analysis.tidy import TidyTable, dicts
 from dse.report.format import interval, number
 from dse.results.gaps import metric_at
 from dse.results.record import DIVERGED, OK, STOPPED
-from dse.train.halving import Rule
+from dse.train.halving import HalvingRule
 
 if TYPE_CHECKING:
     from dse.results.record import Record
@@ -42,7 +42,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Standing:
+class RungStanding:
     """A configuration at each rung and at the end; ``reached``: how many seeds got how far."""
 
     config: str
@@ -62,15 +62,15 @@ class Ladder:
     task: str
     heads: list[str]
     end: str
-    standings: list[Standing]
+    standings: list[RungStanding]
 
 
-def ladders(sweep: Sweep, table: Table) -> list[Ladder]:
+def ladders(sweep: Sweep, table: TidyTable) -> list[Ladder]:
     """One per task; none for a sweep without halving, or before anything has run."""
     halving = sweep.search.halving
     if halving is None or not table.records:
         return []
-    rule = Rule(halving.eta, halving.rungs)
+    rule = HalvingRule(halving.eta, halving.rungs)
     found = []
     for task in table.tasks:
         rows = dicts(table.frame[table.frame["task"] == task])
@@ -91,7 +91,9 @@ def ladders(sweep: Sweep, table: Table) -> list[Ladder]:
     return found
 
 
-def _standing(config: str, cells: list[tuple[Cell, Record | None, Record | None]], rule: Rule, count: int) -> Standing:
+def _standing(
+    config: str, cells: list[tuple[Cell, Record | None, Record | None]], rule: HalvingRule, count: int
+) -> RungStanding:
     rungs = [_budget(cells, rule, rung) for rung in range(1, count + 1)]
     full = [(own, base) for _, own, base in cells if own and own.status == OK]
     ends = [(own.metric, base.metric if base and base.data == own.data else None) for own, base in full]
@@ -108,10 +110,10 @@ def _standing(config: str, cells: list[tuple[Cell, Record | None, Record | None]
     went = count + 1 if full else max((i for i, b in enumerate(rungs, 1) if b.metric.n), default=0)
     values = [v if v == v else float("inf") for v in (furthest.gap.mean, furthest.metric.mean)]
     is_baseline = cells[0][0].is_baseline
-    return Standing(config, is_baseline, rungs, final, ", ".join(reached), (not is_baseline, -went, *values))
+    return RungStanding(config, is_baseline, rungs, final, ", ".join(reached), (not is_baseline, -went, *values))
 
 
-def _budget(cells: list[tuple[Cell, Record | None, Record | None]], rule: Rule, rung: int) -> Budget:
+def _budget(cells: list[tuple[Cell, Record | None, Record | None]], rule: HalvingRule, rung: int) -> Budget:
     pairs = []
     for cell, own, base in cells:
         step = next((s for s, r in rule.at(cell.trial.training.steps).items() if r == rung), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dse.report.analysis.configs import ALL
-from dse.report.analysis.tidy import Table
+from dse.report.analysis.tidy import TidyTable
 from dse.results.record import STOPPED
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 LIMIT = 12
 
 
-def highlights(table: Table, configs: pd.DataFrame) -> list[str]:
+def highlights(table: TidyTable, configs: pd.DataFrame) -> list[str]:
     """Each recipe without overrides or, where it was only run with some, its best configuration over all tasks
     (one without stopped seeds, if there is any).
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dse.report.analysis.tidy import Table, text
+from dse.report.analysis.tidy import TidyTable, text
 from dse.results.record import DIVERGED
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ RECIPE = "recipe"
 
 
 @dataclass(frozen=True)
-class Pair:
+class MatchedPair:
     """Two cells' difference; or a single cell, whose gap is its difference with the baseline."""
 
     uid: str
@@ -29,11 +29,11 @@ class Pair:
     baseline: bool = False
 
 
-Wide = dict[tuple[str, ...], dict[str, Pair]]
+Wide = dict[tuple[str, ...], dict[str, MatchedPair]]
 """All other labels -> the axis' value -> the cell."""
 
 
-def wide_by_axis(table: Table) -> dict[str, Wide]:
+def wide_by_axis(table: TidyTable) -> dict[str, Wide]:
     """For the recipe and each grid axis. A cell stands under every set of labels that it is the trial of.
 
     Baselines are there too: the gap of what differs from one in a single option is that option's effect.
@@ -43,7 +43,7 @@ def wide_by_axis(table: Table) -> dict[str, Wide]:
     columns = ["uid", "task", "seed", "recipe", "lost", "gap", "status"]
     for uid, task, seed, recipe, lost, gap, status in table.frame[columns].itertuples(index=False, name=None):
         cell = table.cells[uid]
-        single = Pair(uid, task, seed, recipe, lost, gap, status == DIVERGED, baseline=cell.is_baseline)
+        single = MatchedPair(uid, task, seed, recipe, lost, gap, status == DIVERGED, baseline=cell.is_baseline)
         for labels in (cell.labels, *cell.also):
             texts = [text(labels.get(axis)) for axis in axes]
             for i, axis in enumerate(axes):
@@ -58,7 +58,7 @@ def comparable(wide: Wide) -> Wide:
     return {others: by for others, by in wide.items() if len(by) > 1}
 
 
-def differences(wide: Wide, value: str, reference: str) -> list[Pair]:
+def differences(wide: Wide, value: str, reference: str) -> list[MatchedPair]:
     """``value`` minus ``reference``, once for each two trials that are both there and not the very same.
 
     Two baselines make no pair: both gaps are zero by definition.

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from dse.report.analysis.tidy import Table, dicts
+from dse.report.analysis.tidy import TidyTable, dicts
 
 POWER, ALPHA = 0.8, 0.05
 MOST_SEEDS = 100_000
@@ -21,7 +21,7 @@ _FAR = 50.0
 
 
 @dataclass(frozen=True)
-class Noise:
+class SeedNoise:
     """What seeds do to a task's metric. Standard deviations are pooled over configurations; NaN without two seeds.
 
     ``baseline``: the mean of the baselines' metric; ``seeds``: the fewest of a configuration; ``sd``: of the metric
@@ -47,7 +47,7 @@ class Noise:
         return seeds_needed(gap, self.paired)
 
 
-def noise(table: Table) -> list[Noise]:
+def noise(table: TidyTable) -> list[SeedNoise]:
     """One per task, in the table's order. Trials without a metric, or without one of their baseline, are left out."""
     rows = dicts(table.frame)
     return [_noise(task, table, [row for row in rows if row["task"] == task]) for task in table.tasks]
@@ -106,7 +106,7 @@ def _first(enough: Callable[[int], bool], low: int, high: int) -> int | None:
     return low
 
 
-def _noise(task: str, table: Table, rows: Sequence[dict[str, object]]) -> Noise:
+def _noise(task: str, table: TidyTable, rows: Sequence[dict[str, object]]) -> SeedNoise:
     gaps: dict[tuple[object, ...], list[float]] = {}
     metrics: dict[tuple[object, ...], list[float]] = {}
     base: list[float] = []
@@ -120,7 +120,7 @@ def _noise(task: str, table: Table, rows: Sequence[dict[str, object]]) -> Noise:
         if not row["is_baseline"] and not math.isnan(gap):
             gaps.setdefault(key, []).append(gap)
     paired, df = _pooled(gaps.values())
-    return Noise(
+    return SeedNoise(
         task=task,
         metric=table.metric[task],
         baseline=math.fsum(base) / len(base) if base else math.nan,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dse.report.analysis.asked_order import asked
 from dse.report.analysis.front import front
 from dse.report.analysis.importance import Share, importance
-from dse.report.analysis.tidy import Table, text
+from dse.report.analysis.tidy import TidyTable, text
 from dse.results.record import DIVERGED, FAILED, OK, STOPPED
 from dse.run.search.objectives import OBJECTIVES, Mark, values
 from dse.run.search.samplers import first_batch
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Choice:
+class AskedConfiguration:
     """A configuration of a search; ``number``: its place in the order of asking, from 1 on.
 
     ``gap``, ``overhead``: as the sampler is told them (`dse.run.search.objectives`), NaN while unknown. ``state``: OK
@@ -48,7 +48,7 @@ class Hunt:
     task: str
     wanted: int
     free: int
-    choices: list[Choice]
+    choices: list[AskedConfiguration]
     shares: list[Share]
 
     def count(self, state: str) -> int:
@@ -56,7 +56,7 @@ class Hunt:
         return sum(choice.state == state for choice in self.choices)
 
     @property
-    def found(self) -> list[Choice]:
+    def found(self) -> list[AskedConfiguration]:
         """The front so far, cheapest first."""
         return sorted((c for c in self.choices if c.front), key=lambda c: (c.overhead, c.gap))
 
@@ -71,7 +71,7 @@ class Hunt:
         return found
 
 
-def hunts(sweep: Sweep, table: Table, results: Path | None) -> list[Hunt]:
+def hunts(sweep: Sweep, table: TidyTable, results: Path | None) -> list[Hunt]:
     """One per entry of `tasks`; none for a grid. ``results``: the folder with what a search has asked for."""
     lists = asked(sweep, results)
     if not any(lists.values()):
@@ -96,13 +96,15 @@ def _hunt(
     choices = [_choice(i, config, own, cells[label, config], marks) for i, (label, config, own) in enumerate(chosen, 1)]
     sound = [c if c.state == OK else None for c in choices]
     members = front([c.overhead if c else math.nan for c in sound], [c.gap if c else math.nan for c in sound])
-    choices = [Choice(**{**vars(c), "front": member}) for c, member in zip(choices, members, strict=True)]
+    choices = [AskedConfiguration(**{**vars(c), "front": member}) for c, member in zip(choices, members, strict=True)]
     search = sweep.search
     free = first_batch(search) if search.needs_results else len(choices)
     return Hunt(task, search.trials or 0, free, choices, _shares(sweep, choices))
 
 
-def _choice(number: int, config: str, own: Assignment, cells: Sequence[Cell], marks: Mapping[str, Mark]) -> Choice:
+def _choice(
+    number: int, config: str, own: Assignment, cells: Sequence[Cell], marks: Mapping[str, Mark]
+) -> AskedConfiguration:
     known = all(cell.uid in marks and cell.baseline_uid in marks for cell in cells)
     statuses = {marks[cell.uid].status for cell in cells if cell.uid in marks}
     told = values(cells, marks, ("gap",)) if known else None
@@ -110,10 +112,10 @@ def _choice(number: int, config: str, own: Assignment, cells: Sequence[Cell], ma
     gap = told[0] if told and state != STOPPED else math.nan  # of seeds that went on alone: not comparable
     overhead = OBJECTIVES["overhead"](cells, marks)
     overhead = math.nan if overhead is None else overhead
-    return Choice(number, config, str(own["recipe"]), own, gap, overhead, state)
+    return AskedConfiguration(number, config, str(own["recipe"]), own, gap, overhead, state)
 
 
-def _shares(sweep: Sweep, choices: Sequence[Choice]) -> list[Share]:
+def _shares(sweep: Sweep, choices: Sequence[AskedConfiguration]) -> list[Share]:
     """Stopped ones are left out: their gap is unknown."""
     assert sweep.space is not None
     told = [c for c in choices if c.state in (OK, DIVERGED) and math.isfinite(c.gap)]

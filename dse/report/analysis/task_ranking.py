@@ -13,7 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from dse.report.analysis.rank_correlation import spearman
-from dse.report.analysis.tidy import Table, dicts
+from dse.report.analysis.tidy import TidyTable, dicts
 from dse.results.record import DIVERGED
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Ranking:
         return float(np.nanmean(spearman(first, second)))
 
 
-def ranking(table: Table, task: str) -> Ranking | None:
+def ranking(table: TidyTable, task: str) -> Ranking | None:
     """None where nothing has run, or nothing but baselines."""
     import numpy as np
 

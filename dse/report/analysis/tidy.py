@@ -22,7 +22,7 @@ _LABELS = ("task", "recipe", "seed")
 
 
 @dataclass(frozen=True)
-class Table:
+class TidyTable:
     """The sweep's cells as a frame, and what its columns mean.
 
     Columns of ``frame``: uid, task, recipe, config, seed (text), one per grid axis (text), is_baseline, named (no
@@ -47,7 +47,7 @@ class Table:
     others: list[str] = field(default_factory=list)
 
 
-def tabulate(sweep: Sweep, records: Iterable[Record]) -> Table:
+def tabulate(sweep: Sweep, records: Iterable[Record]) -> TidyTable:
     """Joins cells with their records and those with their baselines' records; nothing is dropped.
 
     To a sweep without halving a stopped trial has not run.
@@ -66,7 +66,7 @@ def tabulate(sweep: Sweep, records: Iterable[Record]) -> Table:
     rows = [_row(cell, known, grid) | _further(cell, known, others) for cell in sweep.cells]
     frame = pd.DataFrame(rows, columns=None if rows else ["uid", *_LABELS])
     baselines = [str(cell.labels["recipe"]) for cell in sweep.cells if cell.is_baseline]
-    return Table(
+    return TidyTable(
         frame=frame,
         axes={axis: _values(sweep, axis) for axis in grid},
         tasks=_values(sweep, "task"),

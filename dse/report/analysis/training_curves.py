@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from dse.report.analysis.tidy import Table, dicts
+from dse.report.analysis.tidy import TidyTable, dicts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +17,7 @@ TRAINING, HELD_OUT = "training loss", "held-out metric"
 COLUMNS = ["task", "config", "recipe", "seed", "status", "kind", "step", "value", "difference"]
 
 
-def curves(table: Table, configs: Iterable[str]) -> pd.DataFrame:
+def curves(table: TidyTable, configs: Iterable[str]) -> pd.DataFrame:
     """Every finite point of the given configurations: COLUMNS, with ``kind`` TRAINING or HELD_OUT.
 
     ``difference`` = value - the baseline's value at the same task, seed and step (NaN without one): same

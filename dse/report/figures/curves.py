@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dse.report.analysis.tidy import Table
+from dse.report.analysis.tidy import TidyTable
 from dse.report.analysis.training_curves import HELD_OUT, TRAINING
 from dse.report.figures.style import MUTED, Style, data_uri, new_figure, theme
 from dse.results.record import DIVERGED, OK
@@ -19,7 +19,7 @@ _SMOOTH = 15
 """Differences are running means over this share of the curve's points."""
 
 
-def training(table: Table, points: pd.DataFrame, look: dict[str, Style]) -> str | None:
+def training(table: TidyTable, points: pd.DataFrame, look: dict[str, Style]) -> str | None:
     """A row per task: training loss, its difference to the baseline, and held-out metrics where there are several."""
     tasks = [task for task in table.tasks if task in set(points["task"])]
     if not tasks:

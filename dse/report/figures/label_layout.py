@@ -17,7 +17,7 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Label:
+class PointLabel:
     """Text for the point (x, y) in data coordinates."""
 
     text: str
@@ -27,7 +27,7 @@ class Label:
     bold: bool = False
 
 
-def place(axes: Axes, labels: Sequence[Label], obstacles: Sequence[tuple[float, float]]) -> None:
+def place(axes: Axes, labels: Sequence[PointLabel], obstacles: Sequence[tuple[float, float]]) -> None:
     """Writes each label at the free spot nearest to its point, with a thin line to it when that is not next to it.
 
     ``obstacles`` are points in data coordinates. The axes' limits and the layout must be final. Where nothing is free,

@@ -6,7 +6,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from dse.report.analysis.tidy import dicts
-from dse.report.figures.label_layout import Label, place
+from dse.report.figures.label_layout import PointLabel, place
 from dse.report.figures.style import INK, MUTED, Style, symlog
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ def draw(axes: Axes, rows: pd.DataFrame, look: dict[str, Style]) -> None:
 def label(axes: Axes, rows: pd.DataFrame, look: dict[str, Style], names: dict[str, str]) -> None:
     """Writes ``names`` (configuration -> text) beside their points, bold on the front, once the layout is final."""
     labels = [
-        Label(shorten(names[r["config"]], 32, placeholder="…"), r["x"], r["y"], look[r["recipe"]].color, r["front"])
+        PointLabel(
+            shorten(names[r["config"]], 32, placeholder="…"), r["x"], r["y"], look[r["recipe"]].color, r["front"]
+        )
         for r in dicts(rows[rows["config"].isin(set(names))])
     ]
     place(axes, labels[:_MOST_LABELS], _obstacles(axes, rows))

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from dse.report.analysis.configs import ALL, native_front
-from dse.report.analysis.tidy import Table
+from dse.report.analysis.tidy import TidyTable
 from dse.report.figures import panel
 from dse.report.figures.style import Style, data_uri, new_figure, settle, theme
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _OVERHEAD = "overhead: extra vector operations (% of the FP4 GEMM time)"
 
 
-def overall(table: Table, configs: pd.DataFrame, look: dict[str, Style], marks: dict[str, str]) -> str | None:
+def overall(table: TidyTable, configs: pd.DataFrame, look: dict[str, Style], marks: dict[str, str]) -> str | None:
     """All tasks together: mean share of the baseline's improvement that is lost. None when nothing is known.
 
     Left: the narrowest operands against their overhead. Right: every width against the time of its GEMMs.
@@ -45,7 +45,7 @@ def overall(table: Table, configs: pd.DataFrame, look: dict[str, Style], marks: 
         return data_uri(figure)
 
 
-def per_task(table: Table, configs: pd.DataFrame, look: dict[str, Style], marks: dict[str, str]) -> str | None:
+def per_task(table: TidyTable, configs: pd.DataFrame, look: dict[str, Style], marks: dict[str, str]) -> str | None:
     """One panel per task: the narrowest operands, in the gap of the task's own metric; arguments as for ``overall``."""
     import pandas as pd
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dse.report.figures.style import INK, MUTED, Style, data_uri, new_figure, theme
 from dse.report.probed.probe_frame import MEASURES, Measure, select, worst_layer
-from dse.report.probed.scene import Scene, Subject
+from dse.report.probed.scene import ProbedTrial, Scene
 from dse.report.probed.subjects import BASELINE
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _histogram(figure: Figure, axes: Axes, layer: str, looks: dict[int, dict[int
         axes.text(0.02, 0.02, text, transform=axes.transAxes, fontsize=7.8, color=MUTED)
 
 
-def _codes(suspect: Subject) -> tuple[str, dict[int, dict[int, float]], float] | None:
+def _codes(suspect: ProbedTrial) -> tuple[str, dict[int, dict[int, float]], float] | None:
     """The layer whose G has the largest error at the last look; its scales in percent by step and power of two."""
     measure = next(m for m in MEASURES if (m.point, m.quantity) == ("dgrad.lhs", "error"))
     layer = worst_layer(select(suspect.looks, measure), measure)
@@ -184,7 +184,7 @@ def _edges(steps: list[int]) -> list[float]:
     return [*steps, steps[-1] + width]
 
 
-def _dash(scene: Scene, subject: Subject) -> Any:
+def _dash(scene: Scene, subject: ProbedTrial) -> Any:
     """Configurations of one recipe share a color: later ones are dashed."""
     same = [one for one in scene.subjects if one.recipe == subject.recipe]
     return "-" if same[0] is subject else (0, (4, 1.5))

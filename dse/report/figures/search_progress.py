@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dse.report.analysis.searches import Choice, Hunt
-from dse.report.analysis.tidy import Table
+from dse.report.analysis.searches import AskedConfiguration, Hunt
+from dse.report.analysis.tidy import TidyTable
 from dse.report.figures.style import INK, MUTED, Style, data_uri, new_figure, symlog, theme
 from dse.results.record import DIVERGED, OK, STOPPED
 
@@ -19,7 +19,7 @@ _MANY = 300
 """Choices from which on points are small."""
 
 
-def search(table: Table, hunts: Sequence[Hunt], look: dict[str, Style]) -> str | None:
+def search(table: TidyTable, hunts: Sequence[Hunt], look: dict[str, Style]) -> str | None:
     """A row per task: the gap with its best so far, and the overhead. None when nothing is known."""
     shown = [hunt for hunt in hunts if any(math.isfinite(choice.gap) for choice in hunt.choices)]
     if not shown:
@@ -54,7 +54,7 @@ def _gaps(axes: Axes, hunt: Hunt, look: dict[str, Style]) -> None:
 
 def _points(axes: Axes, hunt: Hunt, look: dict[str, Style], what: str) -> None:
     size = 10 if len(hunt.choices) > _MANY else 26
-    groups: dict[tuple[str, str], list[Choice]] = {}
+    groups: dict[tuple[str, str], list[AskedConfiguration]] = {}
     for choice in hunt.choices:
         if math.isfinite(getattr(choice, what)):
             groups.setdefault((choice.recipe, choice.state), []).append(choice)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dse.report.analysis.configs import ALL
 from dse.report.analysis.effects import Effect
-from dse.report.analysis.tidy import Table
+from dse.report.analysis.tidy import TidyTable
 from dse.report.findings.finding import CLOSE, Finding
 from dse.report.findings.option_effects import options
 from dse.report.findings.per_task import tasks
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def findings(table: Table, configs: pd.DataFrame, found: list[Effect], chosen: list[str]) -> list[Finding]:
+def findings(table: TidyTable, configs: pd.DataFrame, found: list[Effect], chosen: list[str]) -> list[Finding]:
     """At most five findings, in the order a reader needs them; ``chosen`` are the highlighted configurations."""
     if configs.empty or not table.records:
         return []

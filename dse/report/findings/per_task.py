@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from dse.report.analysis.tidy import Table, dicts
+from dse.report.analysis.tidy import TidyTable, dicts
 from dse.report.findings.finding import Finding
 from dse.report.format import SPACE, interval, listing, number, percent
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _FEW = 4
 
 
-def tasks(table: Table, configs: pd.DataFrame, chosen: list[str]) -> Finding | None:
+def tasks(table: TidyTable, configs: pd.DataFrame, chosen: list[str]) -> Finding | None:
     """Gaps of the narrowest recipes, task by task; wider ones are a reference that the tables show."""
     rows = configs[configs["config"].isin(chosen)]
     others = rows[~rows["is_baseline"]]
@@ -38,7 +38,7 @@ def tasks(table: Table, configs: pd.DataFrame, chosen: list[str]) -> Finding | N
     return Finding("Task by task", sentence, points)
 
 
-def _sentence(table: Table, task: str, rows: pd.DataFrame, others: pd.DataFrame) -> str:
+def _sentence(table: TidyTable, task: str, rows: pd.DataFrame, others: pd.DataFrame) -> str:
     if others.empty:
         return f"{task}: no gap is known."
     ranked = dicts(others.sort_values("gap_mean"))

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from dse.report.analysis.effects import Effect, recipe_pairs
-from dse.report.analysis.tidy import Table, dicts
+from dse.report.analysis.tidy import TidyTable, dicts
 from dse.report.findings.finding import CLOSE, Finding
 from dse.report.format import SPACE, interval, listing, number, percent, plural
 from dse.results.record import DIVERGED
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _MOST = 8
 
 
-def ranking(table: Table, overall: pd.DataFrame, found: list[Effect], chosen: list[str]) -> Finding | None:
+def ranking(table: TidyTable, overall: pd.DataFrame, found: list[Effect], chosen: list[str]) -> Finding | None:
     """What each recipe loses, which are within noise of the baseline, and which of each other."""
     rows = overall[overall["config"].isin(chosen) & ~overall["is_baseline"]]
     ranked = dicts(rows[rows["lost_mean"].notna()].sort_values("lost_mean"))

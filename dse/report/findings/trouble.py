@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-from dse.report.analysis.tidy import MISSING, Table
+from dse.report.analysis.tidy import MISSING, TidyTable
 from dse.report.findings.finding import Finding
 from dse.report.format import listing, plural
 from dse.results.record import DIVERGED, FAILED, STOPPED
 
 
-def trouble(table: Table) -> Finding | None:
+def trouble(table: TidyTable) -> Finding | None:
     """Counts of what diverged, failed or is still to run; the worst of the diverged."""
     frame = table.frame
     counts = frame["status"].value_counts()

@@ -50,7 +50,7 @@ MEASURES = (
 
 
 def look_frame(rows: Iterable[Sequence[Any]]) -> tuple[pd.DataFrame, Histograms]:
-    """The numbers of probe rows (``dse.probes.Row``) as COLUMNS, and their scale histograms.
+    """The numbers of probe rows (``dse.probes.ProbeRow``) as COLUMNS, and their scale histograms.
 
     Where nothing was there to be quantized (before the first step the gradients of many layers are zero, and the error
     has no value) no share means anything.

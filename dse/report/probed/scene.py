@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Subject:
+class ProbedTrial:
     """A trial and its ``looks``, a long frame (``frame.COLUMNS``); ``role``: diverged, worst, best or baseline.
 
     ``ended``: the step where it diverged, None where it did not; ``besides``: what the baseline did;
@@ -34,12 +34,12 @@ class Scene:
     """A task's subjects; the first one is the ``suspect`` that the rest is compared with."""
 
     task: str
-    subjects: list[Subject]
+    subjects: list[ProbedTrial]
 
     @property
-    def suspect(self) -> Subject:
+    def suspect(self) -> ProbedTrial:
         return self.subjects[0]
 
-    def of(self, role: str) -> Subject | None:
+    def of(self, role: str) -> ProbedTrial | None:
         """The first subject of a role."""
         return next((one for one in self.subjects if one.role == role), None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dse.report.format import SPACE, number
 from dse.report.probed.probe_frame import MEASURES, Measure, select, worst_layer
-from dse.report.probed.scene import Scene, Subject
+from dse.report.probed.scene import ProbedTrial, Scene
 from dse.report.probed.subjects import BASELINE, BEST
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _opening(scene: Scene, last: int) -> str:
     return f"{suspect.config}, seed {suspect.seed}, {largest}. Last look: step {last:,}."
 
 
-def _bias(suspect: Subject, other: Subject | None) -> list[str]:
+def _bias(suspect: ProbedTrial, other: ProbedTrial | None) -> list[str]:
     """Whether dW is systematically too long or too short, in the median layer at the last look."""
     own, theirs = (_middle(one) if one else math.nan for one in (suspect, other))
     if not abs(own) >= _BIAS:
@@ -93,12 +93,12 @@ def _bias(suspect: Subject, other: Subject | None) -> list[str]:
     return [f"In the median layer, dW is {length} along the exact one{than}."]
 
 
-def _middle(subject: Subject) -> float:
+def _middle(subject: ProbedTrial) -> float:
     values = select(subject.looks, _SHRINK)
     return math.nan if values.empty else float(values.iloc[-1].median())
 
 
-def _extreme(subject: Subject, measure: Measure) -> Extreme | None:
+def _extreme(subject: ProbedTrial, measure: Measure) -> Extreme | None:
     values = select(subject.looks, measure)
     layer = worst_layer(values, measure)
     if layer is None:
@@ -107,7 +107,7 @@ def _extreme(subject: Subject, measure: Measure) -> Extreme | None:
     return Extreme(measure, layer, float(own.iloc[-1]), float(own.iloc[0]), float(values.iloc[-1].median()))
 
 
-def _at(subject: Subject, measure: Measure, layer: str, step: int) -> float:
+def _at(subject: ProbedTrial, measure: Measure, layer: str, step: int) -> float:
     """The value in a layer at the last look that is not later."""
     values = select(subject.looks, measure)
     if layer not in values:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dse.report.analysis.tidy import Table, dicts
+from dse.report.analysis.tidy import TidyTable, dicts
 from dse.report.probed.probe_frame import look_frame
-from dse.report.probed.scene import Scene, Subject
+from dse.report.probed.scene import ProbedTrial, Scene
 from dse.results.record import DIVERGED, OK
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ _DIVERGED = 2
 """Diverged trials a task."""
 BASELINE, BEST, WORST = "baseline", "best", "worst"
 
-Cell = dict[str, Any]
+TidyRow = dict[str, Any]
 """A row of the table."""
 
 
-def scenes(table: Table, configs: pd.DataFrame, results: Path | None) -> list[Scene]:
+def scenes(table: TidyTable, configs: pd.DataFrame, results: Path | None) -> list[Scene]:
     """One per task where a trial that diverged, or the worst one, was looked into; at most TASKS."""
     wanted = {task: _choose(table, configs, task) for task in table.tasks}
     probed = _probed(table, {cell["uid"] for chosen in wanted.values() for _, cell in chosen}, results)
@@ -39,7 +39,7 @@ def scenes(table: Table, configs: pd.DataFrame, results: Path | None) -> list[Sc
     return found[:TASKS]
 
 
-def _choose(table: Table, configs: pd.DataFrame, task: str) -> list[tuple[str, Cell]]:
+def _choose(table: TidyTable, configs: pd.DataFrame, task: str) -> list[tuple[str, TidyRow]]:
     """(role, cell) in the order of interest; the best and the baseline are of the suspect's seed and training settings
     where there is one."""
     cells = dicts(table.frame[table.frame["task"] == task])
@@ -58,23 +58,25 @@ def _choose(table: Table, configs: pd.DataFrame, task: str) -> list[tuple[str, C
     return chosen + [(BASELINE, cell) for cell in cells if cell["uid"] == base and base not in shown][:1]
 
 
-def _diverged(cells: Sequence[Cell]) -> list[Cell]:
+def _diverged(cells: Sequence[TidyRow]) -> list[TidyRow]:
     """The first ones, of a configuration the earliest; unquantized ones after the others."""
     gone = [cell for cell in cells if cell["status"] == DIVERGED]
     gone.sort(key=lambda cell: (cell["is_baseline"], _last(cell["diverged_at"]), cell["config"]))
-    first: dict[str, Cell] = {}
+    first: dict[str, TidyRow] = {}
     for cell in gone:
         first.setdefault(cell["config"], cell)
     return list(first.values())[:_DIVERGED]
 
 
-def _first(role: str, cells: Sequence[Cell], names: Sequence[str], seeds: Sequence[str]) -> list[tuple[str, Cell]]:
+def _first(
+    role: str, cells: Sequence[TidyRow], names: Sequence[str], seeds: Sequence[str]
+) -> list[tuple[str, TidyRow]]:
     """The first configuration, and of it the first seed, that came to its end."""
     by = {(cell["config"], cell["seed"]): cell for cell in cells if cell["status"] == OK}
     return [(role, by[name, seed]) for name in names for seed in seeds if (name, seed) in by][:1]
 
 
-def _probed(table: Table, uids: set[str], results: Path | None) -> dict[str, Record]:
+def _probed(table: TidyTable, uids: set[str], results: Path | None) -> dict[str, Record]:
     """The records with looks among some; read from the results where the table has none of them."""
     known = {uid: table.records[uid] for uid in uids if uid in table.records}
     if results is not None and not any(record.probes for record in known.values()):
@@ -84,14 +86,14 @@ def _probed(table: Table, uids: set[str], results: Path | None) -> dict[str, Rec
     return {uid: record for uid, record in known.items() if record.probes}
 
 
-def _subject(table: Table, role: str, cell: Cell, record: Record) -> Subject:
+def _subject(table: TidyTable, role: str, cell: TidyRow, record: Record) -> ProbedTrial:
     looks, histograms = look_frame(record.probes)
     names = (cell["config"], cell["recipe"], cell["seed"], cell["gap"])
     where = record.diverged_where or ""
-    return Subject(role, *names, record.diverged_at, where, _besides(table, cell), looks, histograms)
+    return ProbedTrial(role, *names, record.diverged_at, where, _besides(table, cell), looks, histograms)
 
 
-def _besides(table: Table, cell: Cell) -> str:
+def _besides(table: TidyTable, cell: TidyRow) -> str:
     """What became of the baseline, which tells whether quantization had a part in it."""
     base = table.records.get(cell["baseline_uid"])
     if cell["is_baseline"]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dse.report.analysis.agreement import Agreement, Comparison, Rank, Rankings
 from dse.report.analysis.task_ranking import Ranking
 from dse.report.format import SPACE, UNKNOWN, number
-from dse.report.sections.table_rows import Cell, count, last
+from dse.report.sections.table_rows import TableCell, count, last
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,9 +24,9 @@ class Shown:
     ranking its name, source and unit, and per task what it says; ``warnings``: task and what it reverses."""
 
     reference: str
-    rows: list[tuple[str, list[Cell]]]
-    matrix: list[tuple[str, list[Cell | None]]]
-    published: list[tuple[str, str, str, list[tuple[str, list[Cell]]]]]
+    rows: list[tuple[str, list[TableCell]]]
+    matrix: list[tuple[str, list[TableCell | None]]]
+    published: list[tuple[str, str, str, list[tuple[str, list[TableCell]]]]]
     warnings: list[tuple[str, str]]
     devices: list[str]
 
@@ -86,29 +86,29 @@ def _numbers(rho: Rank, tau: Rank | None) -> dict[str, Any]:
     return found | ({"kendall": tau.value, "kendall_low": tau.low, "kendall_high": tau.high} if tau else {})
 
 
-def _row(task: Ranking, agreement: Agreement | None) -> list[Cell]:
-    head = [Cell(number(task.seconds), task.seconds), count(task.seeds), count(len(task.means))]
-    repeat = Cell(number(task.repeat, 2), last(-task.repeat))
+def _row(task: Ranking, agreement: Agreement | None) -> list[TableCell]:
+    head = [TableCell(number(task.seconds), task.seconds), count(task.seeds), count(len(task.means))]
+    repeat = TableCell(number(task.repeat, 2), last(-task.repeat))
     if agreement is None:
-        return [*head, repeat, *(Cell("(reference)", -math.inf) for _ in range(2)), Cell(UNKNOWN)]
+        return [*head, repeat, *(TableCell("(reference)", -math.inf) for _ in range(2)), TableCell(UNKNOWN)]
     reversals = f"{len(agreement.reversals)} of {agreement.decided}"
-    return [*head, repeat, _rank(agreement.rho), _rank(agreement.tau), Cell(reversals, len(agreement.reversals))]
+    return [*head, repeat, _rank(agreement.rho), _rank(agreement.tau), TableCell(reversals, len(agreement.reversals))]
 
 
-def _compared(one: Comparison) -> list[Cell]:
-    pairs = Cell(f"{one.agree} of {one.pairs}", -one.agree / max(1, one.pairs))
-    decided = Cell(f"{one.met} of {one.decided}", one.decided - one.met)
+def _compared(one: Comparison) -> list[TableCell]:
+    pairs = TableCell(f"{one.agree} of {one.pairs}", -one.agree / max(1, one.pairs))
+    decided = TableCell(f"{one.met} of {one.decided}", one.decided - one.met)
     return [_rank(one.rho), _rank(one.tau), pairs, decided, count(one.rho.n)]
 
 
-def _rank(rank: Rank) -> Cell:
+def _rank(rank: Rank) -> TableCell:
     """The correlation with its interval, tinted by its size; sorted by the highest first."""
     if math.isnan(rank.value):
-        return Cell(UNKNOWN, title="too few configurations in common" if not rank.n else "no order")
+        return TableCell(UNKNOWN, title="too few configurations in common" if not rank.n else "no order")
     text = _signed(rank.value)
     if not math.isnan(rank.low):
         text += f" ({_signed(rank.low)}{SPACE}to{SPACE}{_signed(rank.high)})"
-    return Cell(text, -rank.value, round(max(0.0, rank.value), 3), f"{rank.n} configurations")
+    return TableCell(text, -rank.value, round(max(0.0, rank.value), 3), f"{rank.n} configurations")
 
 
 def _signed(x: float) -> str:

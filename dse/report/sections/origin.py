@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from dse.report.analysis.tidy import Table
+from dse.report.analysis.tidy import TidyTable
 from dse.report.format import duration, plural
 from dse.train.processor import described
 
@@ -30,7 +30,7 @@ class Provenance:
     warnings: list[str]
 
 
-def provenance(table: Table) -> Provenance:
+def provenance(table: TidyTable) -> Provenance:
     """Everything the records tell about themselves."""
     records = list(table.records.values())
     data = Counter((r.task, r.data) for r in records)
@@ -72,7 +72,7 @@ def _packs(packs: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
     return found + ([("pack of", "not recorded", untold)] if untold else [])
 
 
-def _warnings(table: Table) -> list[str]:
+def _warnings(table: TidyTable) -> list[str]:
     if table.frame.empty:
         return []
     frame, found = table.frame, []

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dse.report.analysis.tidy import MISSING, Table, dicts, text
+from dse.report.analysis.tidy import MISSING, TidyTable, dicts, text
 from dse.report.format import UNKNOWN, number
 from dse.results.outcome import OUTCOMES, outcome, reason
 from dse.results.record import DIVERGED, FAILED, STOPPED
@@ -35,7 +35,7 @@ class Divergence:
 
 
 @dataclass(frozen=True)
-class Stop:
+class StoppedGroup:
     """The seeds of a task and configuration that successive halving stopped at one rung, and their metric there."""
 
     task: str
@@ -56,7 +56,7 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailureGroup:
     """Trials of one kind of failure (`dse.results.outcome`) with the same last line.
 
     ``traceback``: the first one's.
@@ -69,7 +69,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Exclusion:
+class ExcludedGroup:
     """Cells excluded for one reason; ``examples`` are at most MOST."""
 
     reason: str
@@ -77,7 +77,7 @@ class Exclusion:
     examples: list[str]
 
 
-def divergences(table: Table, results: Path | None = None) -> list[Divergence]:
+def divergences(table: TidyTable, results: Path | None = None) -> list[Divergence]:
     """One per task and configuration with a diverged seed, in the table's order."""
     seeds = _seeds(table)
     found = []
@@ -89,7 +89,7 @@ def divergences(table: Table, results: Path | None = None) -> list[Divergence]:
     return found
 
 
-def stops(table: Table, results: Path | None = None) -> list[Stop]:
+def stops(table: TidyTable, results: Path | None = None) -> list[StoppedGroup]:
     """One per task, configuration and rung at which some of its seeds stopped; early rungs first."""
     seeds = _seeds(table)
     found = []
@@ -101,11 +101,11 @@ def stops(table: Table, results: Path | None = None) -> list[Stop]:
             which = f"{len(mine)} of {seeds[task, config]}: {', '.join(cell['seed'] for cell in mine)}"
             metric = ", ".join(number(cell["stopped_metric"]) for cell in mine)
             place = [0 if math.isnan(x) else int(x) for x in (rung, step)]
-            found.append(Stop(task, config, place[0], place[1], which, metric, _why(mine[0]["uid"], results)))
+            found.append(StoppedGroup(task, config, place[0], place[1], which, metric, _why(mine[0]["uid"], results)))
     return sorted(found, key=lambda stop: (stop.rung, stop.step))
 
 
-def failures(table: Table, results: Path | None = None) -> list[Failure]:
+def failures(table: TidyTable, results: Path | None = None) -> list[FailureGroup]:
     """Grouped by kind and by the last line of the error, in the order of ``OUTCOMES``, most frequent first."""
     groups: dict[tuple[str, str], list[tuple[Failed, str]]] = {}
     for record in table.records.values():
@@ -114,10 +114,10 @@ def failures(table: Table, results: Path | None = None) -> list[Failure]:
             cell = Failed(f"{record.task}, {record.config}, seed {record.seed}", _why(record.uid, results))
             groups.setdefault((outcome(record), reason(record)), []).append((cell, trace))
     ordered = sorted(groups.items(), key=lambda item: (OUTCOMES.index(item[0][0]), -len(item[1])))
-    return [Failure(*kind, [cell for cell, _ in cells], cells[0][1]) for kind, cells in ordered]
+    return [FailureGroup(*kind, [cell for cell, _ in cells], cells[0][1]) for kind, cells in ordered]
 
 
-def missing(table: Table) -> dict[str, int]:
+def missing(table: TidyTable) -> dict[str, int]:
     """Task -> cells that have no record yet."""
     if table.frame.empty:
         return {}
@@ -132,17 +132,17 @@ def merged(sweep: Sweep) -> dict[str, str]:
     return {config_of(labels): cell.config for cell in sweep.cells for labels in cell.also}
 
 
-def exclusions(excluded: Iterable[Excluded]) -> list[Exclusion]:
+def exclusions(excluded: Iterable[Excluded]) -> list[ExcludedGroup]:
     """Grouped by reason, most frequent first."""
     groups: dict[str, list[str]] = {}
     for cell in excluded:
         shown = ", ".join(f"{axis} = {text(value)}" for axis, value in cell.labels.items())
         groups.setdefault(cell.reason, []).append(shown)
     ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
-    return [Exclusion(reason, len(cells), cells[:MOST]) for reason, cells in ordered]
+    return [ExcludedGroup(reason, len(cells), cells[:MOST]) for reason, cells in ordered]
 
 
-def _groups(table: Table, status: str) -> dict[tuple[str, str], list[dict[str, Any]]]:
+def _groups(table: TidyTable, status: str) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """(task, config) -> its cells with a status, in the table's order."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     if not table.frame.empty:
@@ -151,7 +151,7 @@ def _groups(table: Table, status: str) -> dict[tuple[str, str], list[dict[str, A
     return groups
 
 
-def _seeds(table: Table) -> Counter[tuple[str, str]]:
+def _seeds(table: TidyTable) -> Counter[tuple[str, str]]:
     """(task, config) -> its cells."""
     return Counter() if table.frame.empty else Counter(zip(table.frame["task"], table.frame["config"], strict=True))
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dse.report.analysis.stats import Estimate, estimate
-from dse.report.analysis.tidy import MISSING, Table, dicts
+from dse.report.analysis.tidy import MISSING, TidyTable, dicts
 from dse.report.format import interval, number, percent, plural
-from dse.report.sections.table_rows import Cell, last
+from dse.report.sections.table_rows import TableCell, last
 from dse.results.record import DIVERGED, OK
 from dse.results.samples import REAL, distance, pictures
 
@@ -36,11 +36,11 @@ class Strip:
     baseline: bool
     image: str | None
     why: str
-    cells: list[Cell]
+    cells: list[TableCell]
 
 
 @dataclass(frozen=True)
-class Grid:
+class PictureGrid:
     """A task's pictures of one ``seed``, ``count`` a row; ``columns``: heads of the numbers; ``left``: rows left out.
 
     ``graded``: how many images a Fréchet distance is of, 0 where there is none.
@@ -57,7 +57,7 @@ class Grid:
     seeds: int
 
 
-def samples_frame(table: Table) -> pd.DataFrame:
+def samples_frame(table: TidyTable) -> pd.DataFrame:
     """One row per trial with pictures or a Fréchet distance: task, config, recipe, seed, sample_distance to the
     baseline of the same seed (in deviations of the data's pixels, over all kept pictures), frechet, and the losses by
     noise level."""
@@ -75,7 +75,7 @@ def samples_frame(table: Table) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def grids(table: Table, configs: pd.DataFrame, chosen: Sequence[str]) -> list[Grid]:
+def grids(table: TidyTable, configs: pd.DataFrame, chosen: Sequence[str]) -> list[PictureGrid]:
     """One per task whose models make pictures, the configuration with the smallest gap first; ``chosen`` ones are
     shown in any case."""
     found = []
@@ -87,7 +87,9 @@ def grids(table: Table, configs: pd.DataFrame, chosen: Sequence[str]) -> list[Gr
     return found
 
 
-def _grid(table: Table, task: str, cells: list[dict[str, Any]], chosen: Sequence[str], order: Sequence[str]) -> Grid:
+def _grid(
+    table: TidyTable, task: str, cells: list[dict[str, Any]], chosen: Sequence[str], order: Sequence[str]
+) -> PictureGrid:
     by_config: dict[str, list[dict[str, Any]]] = {}
     for cell in cells:
         by_config.setdefault(cell["config"], []).append(cell)
@@ -105,7 +107,7 @@ def _grid(table: Table, task: str, cells: list[dict[str, Any]], chosen: Sequence
     columns = [f"distance to {table.baseline}", *(["Fréchet distance"] if graded else [])]
     columns += [f"loss, {name.removeprefix(_BY_NOISE)} noise" for name in noise]
     options = next(iter(records)).trial.get("options", {})
-    return Grid(
+    return PictureGrid(
         task=task,
         seed=seed,
         count=len(first.pixels),
@@ -118,23 +120,25 @@ def _grid(table: Table, task: str, cells: list[dict[str, Any]], chosen: Sequence
     )
 
 
-def _strip(table: Table, cells: list[dict[str, Any]], seed: str, noise: Sequence[str], graded: bool) -> Strip:
+def _strip(table: TidyTable, cells: list[dict[str, Any]], seed: str, noise: Sequence[str], graded: bool) -> Strip:
     own = next((cell for cell in cells if cell["seed"] == seed), cells[0])
     own_pictures = pictures(table.records.get(own["uid"]))
     pairs = [(table.records.get(c["uid"]), table.records.get(c["baseline_uid"])) for c in cells]
     whole = [(record, base) for record, base in pairs if record and record.status == OK]
     baseline = bool(own["is_baseline"])
     far = estimate(distance(record, base) for record, base in whole)
-    numbers = [Cell("0 (reference)", -math.inf) if baseline else _cell(far)]
+    numbers = [TableCell("0 (reference)", -math.inf) if baseline else _cell(far)]
     if graded:
         numbers.append(_cell(estimate(_number(record, _FRECHET) for record, _ in whole)))
     for name in noise:
         if baseline:
             own_loss = estimate(_number(record, name) for record, _ in whole)
-            numbers.append(Cell(number(own_loss.mean), -math.inf, title=plural(own_loss.n, "seed")))
+            numbers.append(TableCell(number(own_loss.mean), -math.inf, title=plural(own_loss.n, "seed")))
         else:
             gap = estimate(_number(record, name) / (_number(base, name) or math.nan) - 1 for record, base in whole)
-            numbers.append(Cell(percent(gap.mean, gap.half, sign=True), last(gap.mean), title=plural(gap.n, "seed")))
+            numbers.append(
+                TableCell(percent(gap.mean, gap.half, sign=True), last(gap.mean), title=plural(gap.n, "seed"))
+            )
     recipe, config = own["recipe"], own["config"]
     return Strip(recipe, config.removeprefix(recipe).strip(), baseline, _uri(own_pictures), _why(own), numbers)
 
@@ -146,8 +150,8 @@ def _why(cell: dict[str, Any]) -> str:
     return {MISSING: "not run yet", OK: "no pictures kept"}.get(cell["status"], str(cell["status"]))
 
 
-def _cell(e: Estimate) -> Cell:
-    return Cell(interval(e.mean, e.half), last(e.mean), title=plural(e.n, "seed"))
+def _cell(e: Estimate) -> TableCell:
+    return TableCell(interval(e.mean, e.half), last(e.mean), title=plural(e.n, "seed"))
 
 
 def _number(record: Record | None, name: str) -> float:
@@ -159,4 +163,4 @@ def _uri(some: Pictures | None) -> str | None:
     return f"data:image/png;base64,{base64.b64encode(some.strip()).decode()}" if some else None
 
 
-__all__ = ["MOST", "Grid", "Strip", "grids", "samples_frame"]
+__all__ = ["MOST", "PictureGrid", "Strip", "grids", "samples_frame"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dse.report.analysis.configs import ALL, STATUSES
 from dse.report.analysis.effects import VERSUS, Effect, recipe_pairs
-from dse.report.analysis.tidy import Table, dicts
+from dse.report.analysis.tidy import TidyTable, dicts
 from dse.report.format import SPACE, UNKNOWN, interval, number, p_value, percent
 from dse.results.record import OK
 
@@ -30,7 +30,7 @@ _SHORT = {
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A table cell: text, value to sort by (unknown last), color strength 0 to 1, tooltip."""
 
     text: str
@@ -40,18 +40,18 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A table row: a configuration, the marks it bears, its cells."""
 
     recipe: str
     overrides: str
     front: bool
     baseline: bool
-    cells: list[Cell]
+    cells: list[TableCell]
     note: str = ""
 
 
-def overview(table: Table, configs: pd.DataFrame, chosen: Sequence[str]) -> list[Row]:
+def overview(table: TidyTable, configs: pd.DataFrame, chosen: Sequence[str]) -> list[TableRow]:
     """Highlighted configurations by all tasks and each task: share of the improvement lost."""
     if configs.empty:
         return []
@@ -106,7 +106,9 @@ def in_bf16(configs: pd.DataFrame, task: str) -> bool:
     return bool(configs.loc[configs["task"] == task, "gap_bf16_mean"].notna().any())
 
 
-def configurations(configs: pd.DataFrame, task: str, shown: Sequence[str], others: Sequence[str] = ()) -> list[Row]:
+def configurations(
+    configs: pd.DataFrame, task: str, shown: Sequence[str], others: Sequence[str] = ()
+) -> list[TableRow]:
     """Every configuration of a task, least lost first; columns as in the page's table. ``others``: baselines beside
     the first."""
     rows, twice = [], in_bf16(configs, task)
@@ -116,92 +118,92 @@ def configurations(configs: pd.DataFrame, task: str, shown: Sequence[str], other
             _gap(row, "gap_mean", "gap_half"),
             *(_gap(row, f"gap_mean[{name}]", f"gap_half[{name}]") for name in others),
             *([_gap(row, "gap_bf16_mean", "gap_bf16_half")] if twice else []),
-            Cell(interval(row["metric_mean"], row["metric_sd"]), last(row["metric_mean"])),
+            TableCell(interval(row["metric_mean"], row["metric_sd"]), last(row["metric_mean"])),
             *(_number(row[f"metrics.{name}"]) for name in shown),
             count(row["bits"]),
             _number(row["overhead"]),
             _number(row["relative_time"]),
             count(row["seeds"]),
-            Cell(", ".join(f"{row[s]} {s}" for s in STATUSES if row[s]), sum(row[s] for s in STATUSES if s != OK)),
+            TableCell(", ".join(f"{row[s]} {s}" for s in STATUSES if row[s]), sum(row[s] for s in STATUSES if s != OK)),
         ]
         rows.append(_row(row, cells))
     return sorted(rows, key=lambda r: (not r.baseline, r.cells[0].value, r.cells[1].value))[:MOST_ROWS]
 
 
-def effect_rows(found: Sequence[Effect]) -> list[tuple[Effect, list[Cell]]]:
+def effect_rows(found: Sequence[Effect]) -> list[tuple[Effect, list[TableCell]]]:
     """Every effect but those between two recipes: lost, gap, pairs, better, diverged, adjusted p."""
     rows = []
     for e in found:
         if e.kind == VERSUS:
             continue
-        gap = Cell(interval(e.gap.mean, e.gap.half, sign=True), last(e.gap.mean)) if e.gap else Cell(UNKNOWN)
-        lost = Cell(interval(e.lost.mean, e.lost.half, scale=100, limit=2, sign=True), last(e.lost.mean))
+        gap = TableCell(interval(e.gap.mean, e.gap.half, sign=True), last(e.gap.mean)) if e.gap else TableCell(UNKNOWN)
+        lost = TableCell(interval(e.lost.mean, e.lost.half, scale=100, limit=2, sign=True), last(e.lost.mean))
         diverged = f"{e.diverged} / {e.spared}" if e.diverged or e.spared else "0"
         cells = [
             lost,
             gap,
-            Cell(f"{e.better} of {e.pairs}", e.better / e.pairs if e.pairs else math.inf),
+            TableCell(f"{e.better} of {e.pairs}", e.better / e.pairs if e.pairs else math.inf),
             count(e.lost.n),
-            Cell(diverged, e.diverged - e.spared),
-            Cell(p_value(e.p_holm).removeprefix(f"p{SPACE}").removeprefix(f"={SPACE}"), last(e.p_holm)),
+            TableCell(diverged, e.diverged - e.spared),
+            TableCell(p_value(e.p_holm).removeprefix(f"p{SPACE}").removeprefix(f"={SPACE}"), last(e.p_holm)),
         ]
         rows.append((e, cells))
     return rows
 
 
-def versus(found: Sequence[Effect], recipes: Sequence[str]) -> list[tuple[str, list[Cell | None]]]:
+def versus(found: Sequence[Effect], recipes: Sequence[str]) -> list[tuple[str, list[TableCell | None]]]:
     """Row recipe minus column recipe over all tasks; None on the diagonal. Empty where there are no such pairs."""
     pairs = {key: effect for key, effect in recipe_pairs(list(found)).items() if math.isfinite(effect.lost.mean)}
     names = [r for r in recipes if any(r in pair for pair in pairs)]
-    rows: list[tuple[str, list[Cell | None]]] = []
+    rows: list[tuple[str, list[TableCell | None]]] = []
     for name in names:
-        cells: list[Cell | None] = []
+        cells: list[TableCell | None] = []
         for other in names:
             effect = pairs.get((name, other))
             if name == other:
                 cells.append(None)
             elif effect is None:
-                cells.append(Cell(UNKNOWN, title="not known on every task"))
+                cells.append(TableCell(UNKNOWN, title="not known on every task"))
             else:
                 shown = interval(effect.lost.mean, effect.lost.half, scale=100, limit=2, sign=True)
                 sure = 1.0 if effect.p_holm < 0.05 else 0.0
                 holm = f"Holm{SPACE}{p_value(effect.p_holm)}"
                 title = f"{name} loses less in {effect.better} of {effect.pairs} pairs; {holm}"
-                cells.append(Cell(shown, tint=math.copysign(sure, effect.lost.mean), title=title))
+                cells.append(TableCell(shown, tint=math.copysign(sure, effect.lost.mean), title=title))
         rows.append((name, cells))
     return rows
 
 
-def _row(row: dict[str, Any], cells: list[Cell]) -> Row:
+def _row(row: dict[str, Any], cells: list[TableCell]) -> TableRow:
     overrides = row["config"].removeprefix(row["recipe"]).strip()
-    return Row(row["recipe"], overrides, row["front"], row["is_baseline"], cells, row["why"])
+    return TableRow(row["recipe"], overrides, row["front"], row["is_baseline"], cells, row["why"])
 
 
-def _gap(row: dict[str, Any], mean: str, half: str) -> Cell:
-    return Cell(interval(row[mean], row[half], sign=True), last(row[mean]))
+def _gap(row: dict[str, Any], mean: str, half: str) -> TableCell:
+    return TableCell(interval(row[mean], row[half], sign=True), last(row[mean]))
 
 
-def _lost_cell(row: dict[str, Any] | None, tint: bool = False) -> Cell:
+def _lost_cell(row: dict[str, Any] | None, tint: bool = False) -> TableCell:
     if row is None:
-        return Cell(UNKNOWN, title="not part of the sweep")
+        return TableCell(UNKNOWN, title="not part of the sweep")
     mean, half = row["lost_mean"], row["lost_half"]
     if math.isnan(mean):
         short = next((word for reason, word in _SHORT.items() if row["why"].startswith(reason)), UNKNOWN)
-        return Cell(short, title=row["why"])
+        return TableCell(short, title=row["why"])
     if row["is_baseline"]:
-        return Cell("0 (reference)", -math.inf, title=row["why"])
+        return TableCell("0 (reference)", -math.inf, title=row["why"])
     strength = min(1.0, math.log1p(max(0.0, mean) * 100) / math.log1p(100)) if tint else 0.0
     some = (" †" * bool(row["diverged"]) + " ‡" * bool(row["stopped"])) if tint else ""
     title = f"n = {row['seeds']}" + (f"; {row['why']}" if row["why"] else "")
-    return Cell(percent(mean, half) + some, mean, round(strength, 3), title)
+    return TableCell(percent(mean, half) + some, mean, round(strength, 3), title)
 
 
-def _number(value: float) -> Cell:
-    return Cell(number(value), last(value))
+def _number(value: float) -> TableCell:
+    return TableCell(number(value), last(value))
 
 
-def count(value: int) -> Cell:
-    return Cell(f"{value:,}", value)
+def count(value: int) -> TableCell:
+    return TableCell(f"{value:,}", value)
 
 
 def last(value: float) -> float:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.errors import UserError, nearest
-from dse.run.executors.base import Executor, Judge, Options
-from dse.train.halving import Rule
+from dse.run.executors.base import Executor, Options, Pruner
+from dse.train.halving import HalvingRule
 
 if TYPE_CHECKING:
     from dse.probes import Probes
@@ -44,7 +44,7 @@ def make_executor(
     data_dir: Path | None,
     device: str,
     timeout: float | None = None,
-    halving: Rule | None = None,
+    halving: HalvingRule | None = None,
     probes: Probes | None = None,
     results: Path | None = None,
     gpus: float = 1.0,
@@ -64,4 +64,4 @@ def make_executor(
     )
 
 
-__all__ = ["DEFAULT", "EXECUTORS", "Executor", "Judge", "Options", "make_executor"]
+__all__ = ["DEFAULT", "EXECUTORS", "Executor", "Options", "Pruner", "make_executor"]

@@ -12,7 +12,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from dse.pack.grouping import signature
 from dse.results.gaps import metric_at
 from dse.run.executors.configuration import BUDGET, METRIC, WORST, Work
-from dse.train.halving import Rule, configuration
+from dse.train.halving import HalvingRule, configuration
 
 if TYPE_CHECKING:
     from dse.results.record import Record
@@ -25,7 +25,7 @@ Past = Sequence[tuple[str, int, float]]
 class Apart(FIFOScheduler):
     """Configurations of different tasks, steps or batches are none of each other's business; baselines never stop."""
 
-    def __init__(self, rule: Rule | None, past: Past) -> None:
+    def __init__(self, rule: HalvingRule | None, past: Past) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._rule, self._groups = rule, dict[str, Any]()
         for number, (group, rung, metric) in enumerate(past):
@@ -70,12 +70,12 @@ class Apart(FIFOScheduler):
         return self._groups[name]
 
 
-def spared(rule: Rule, cell: Cell) -> bool:
+def spared(rule: HalvingRule, cell: Cell) -> bool:
     """Whether it is a baseline; those of a search are not known before it has asked for what they are compared with."""
     return cell.uid in rule.spared or cell.uid in cell.baselines.values()
 
 
-def past(rule: Rule | None, cells: Sequence[Cell], known: Sequence[Record]) -> list[tuple[str, int, float]]:
+def past(rule: HalvingRule | None, cells: Sequence[Cell], known: Sequence[Record]) -> list[tuple[str, int, float]]:
     """What ASHA is to know of configurations all of whose seeds have results: the worst metric where one has ended."""
     if rule is None:
         return []

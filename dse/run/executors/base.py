@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from dse.errors import UserError
 from dse.results.record import FAILED, Record
-from dse.run.queue.pack_queue import Supply
+from dse.run.queue.pack_queue import WorkQueue
 from dse.train.checkpoint import EVERY
 from dse.train.context import SPLIT
 
 if TYPE_CHECKING:
     from dse.probes import Probes
     from dse.sweep import Cell
-    from dse.train.halving import Rule
+    from dse.train.halving import HalvingRule
     from dse.trial import Trial
 
 OnRecords = Callable[[Sequence[tuple["Cell", Record]]], None]
@@ -64,11 +64,11 @@ class Executor(Protocol):
         """The widest pack to hand out."""
         ...
 
-    def run(self, supply: Supply, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None: ...
+    def run(self, supply: WorkQueue, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None: ...
 
 
 @runtime_checkable
-class Judge(Executor, Protocol):
+class Pruner(Executor, Protocol):
     """An executor that decides itself who stops at a rung. It is handed whole configurations: the seeds of one."""
 
     def recall(self, cells: Sequence[Cell], known: Sequence[Record]) -> None:
@@ -92,7 +92,7 @@ class Options:
     data_dir: Path | None = None
     device: str = "cpu"
     timeout: float | None = None
-    halving: Rule | None = None
+    halving: HalvingRule | None = None
     probes: Probes | None = None
     results: Path | None = None
     checkpoint: float = EVERY

@@ -16,13 +16,13 @@ from ray import tune
 from dse.errors import UserError
 from dse.results.record import STOPPED, Record
 from dse.run.executors.worker import Worker
-from dse.run.executors.worker_log import Said
+from dse.run.executors.worker_log import WorkerLog
 from dse.run.executors.worker_status import beats
-from dse.train.halving import Leg
+from dse.train.halving import RungTarget
 
 if TYPE_CHECKING:
     from dse.run.executors.base import Options
-    from dse.run.queue.pack_queue import Load
+    from dse.run.queue.pack_queue import WorkItem
 
 RECORDS, ERROR, METRIC, BUDGET = "records", "complaint", "metric", "budget"
 """Keys of what a step reports: a record per cell, none of those that left; a UserError's text; ASHA's two numbers."""
@@ -37,7 +37,7 @@ class Work:
     ASHA's own milestones are powers of eta: rung k is told as eta^(k-1), whatever share of the steps it stands for.
     """
 
-    load: Load
+    load: WorkItem
     rungs: tuple[int, ...] = ()
     eta: int = 2
 
@@ -50,7 +50,7 @@ class Configuration(tune.Trainable):
 
     def setup(self, config: dict[str, Any], options: Options, board: Any) -> None:  # type: ignore[override]
         self._worker = Worker(options)
-        self._said = Said()
+        self._said = WorkerLog()
         self._said.listen()
         self._beat = beats(board, self.trial_id, self._worker, self._said)
         self._board, self._name = board, self.trial_id
@@ -73,7 +73,7 @@ class Configuration(tune.Trainable):
                 [cell.config for cell in going],
                 len(going),
                 self._beat,
-                Leg(rung),
+                RungTarget(rung),
                 self._work.load.splits,
             )
         except UserError as error:

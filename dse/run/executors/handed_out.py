@@ -7,18 +7,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dse.results.record import Record
-from dse.run.queue.pack_queue import Load
+from dse.run.queue.pack_queue import WorkItem
 
 if TYPE_CHECKING:
     from dse.run.executors.base import OnRecords
-    from dse.run.queue.pack_queue import Supply
+    from dse.run.queue.pack_queue import WorkQueue
     from dse.sweep import Cell
 
 
 class Handed:
     """``keep`` records as they come, once or several times; each goes to ``on_records`` once, and at once."""
 
-    def __init__(self, load: Load, on_records: OnRecords) -> None:
+    def __init__(self, load: WorkItem, on_records: OnRecords) -> None:
         self.load, self._on_records = load, on_records
         self._open = list(load.cells)
         self._ended: list[Cell] = []
@@ -32,8 +32,8 @@ class Handed:
             self._ended += [cell for cell, _ in new]
             self._on_records(new)
 
-    def done(self) -> tuple[Load, int]:
-        """For ``Supply.finished``: the load with its finished cells first, and how many these are."""
+    def done(self) -> tuple[WorkItem, int]:
+        """For ``WorkQueue.finished``: the load with its finished cells first, and how many these are."""
         order = {cell.uid: place for place, cell in enumerate(self.load.cells)}
         ended = sorted(self._ended, key=lambda cell: order[cell.uid])
         return replace(self.load, cells=(*ended, *self._open)), len(ended)
@@ -42,8 +42,8 @@ class Handed:
         """What happens now is no attempt of a trial that runs alone."""
         self.load = replace(self.load, attempt=self.load.attempt - 1)
 
-    def died(self, supply: Supply, why: str) -> Cell | None:
-        """Its worker died: the cells without a result are tried again (``Supply.died``)."""
+    def died(self, supply: WorkQueue, why: str) -> Cell | None:
+        """Its worker died: the cells without a result are tried again (``WorkQueue.died``)."""
         if self._ended:
             supply.finished(replace(self.load, cells=tuple(self._ended), width=len(self._ended)), len(self._ended))
         if not self._open:

@@ -7,7 +7,7 @@ import time
 from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, check_device, patience, widest
 from dse.run.executors.handed_out import Handed
 from dse.run.executors.worker import Worker
-from dse.run.queue.pack_queue import Supply
+from dse.run.queue.pack_queue import WorkQueue
 
 _NAP = 0.2  # seconds between questions to a supply that has nothing just now
 
@@ -26,7 +26,7 @@ class LocalExecutor:
     def limit(self) -> int:
         return widest(self._options.device)
 
-    def run(self, supply: Supply, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None:
+    def run(self, supply: WorkQueue, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None:
         """See ``Executor``. The caller's number of torch threads is restored at the end."""
         import torch
 

@@ -21,11 +21,11 @@ from dse.run.executors.cluster import GRACE, check_started, on_gpu
 from dse.run.executors.handed_out import Handed
 from dse.run.executors.pressure import WHY, Pressure, blame, by_memory, short
 from dse.run.executors.worker import Worker
-from dse.run.executors.worker_log import Said, write_down
-from dse.run.queue.pack_queue import ATTEMPTS, Load, Supply
+from dse.run.executors.worker_log import WorkerLog, write_down
+from dse.run.queue.pack_queue import ATTEMPTS, WorkItem, WorkQueue
 
 if TYPE_CHECKING:
-    from dse.train.halving import Leg
+    from dse.train.halving import RungTarget
     from dse.trial import Trial
 
 _DEATHS = 12
@@ -43,7 +43,7 @@ class Actor(Worker):
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
-        self._said = Said()
+        self._said = WorkerLog()
         self._said.listen()
         self._ready = deque[Record]()  # finished, and not yet told
         self.on_done = self._ready.extend
@@ -56,7 +56,7 @@ class Actor(Worker):
         trials: Sequence[Trial],
         configs: Sequence[str],
         width: int | None,
-        leg: Leg | None,
+        leg: RungTarget | None,
         splits: tuple[str, ...] = (),
     ) -> list[Record] | str:
         try:
@@ -83,7 +83,7 @@ class _Flight:
     """
 
     actor: Any
-    load: Load | None = None
+    load: WorkItem | None = None
     since: float = field(default_factory=time.monotonic)
     asked: Any = None
     running: int = 0
@@ -96,7 +96,7 @@ class Pool:
     """The actors, and what is in flight."""
 
     def __init__(
-        self, options: Options, supply: Supply, slots: int, on_records: OnRecords, stop: Stop, kind: type[Actor]
+        self, options: Options, supply: WorkQueue, slots: int, on_records: OnRecords, stop: Stop, kind: type[Actor]
     ) -> None:
         self._kind = kind
         # a worker sees the GPU that Ray gives it as the only one

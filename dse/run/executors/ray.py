@@ -5,7 +5,7 @@ from __future__ import annotations
 from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, processors, widest
 from dse.run.executors.cluster import cluster
 from dse.run.executors.pool import Actor, Pool
-from dse.run.queue.pack_queue import Supply
+from dse.run.queue.pack_queue import WorkQueue
 
 
 class RayExecutor:
@@ -23,7 +23,7 @@ class RayExecutor:
     def limit(self) -> int:
         return self._limit or widest(self._options.device)
 
-    def run(self, supply: Supply, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None:
+    def run(self, supply: WorkQueue, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None:
         with cluster(self._options) as slots:
             supply.share(slots)
             pool = Pool(self._options, supply, slots, on_records, stop, self._actor)

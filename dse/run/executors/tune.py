@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, processors, widest
 from dse.run.executors.cluster import cluster, on_gpu
-from dse.run.queue.pack_queue import Supply
+from dse.run.queue.pack_queue import WorkQueue
 
 if TYPE_CHECKING:
     from dse.results.record import Record
@@ -52,7 +52,7 @@ class TuneExecutor:
 
         self._past = past(self._options.halving, cells, known)
 
-    def run(self, supply: Supply, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None:
+    def run(self, supply: WorkQueue, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None:
         for name, value in SETTINGS.items():
             os.environ[name] = value
         with cluster(self._options) as slots, TemporaryDirectory(prefix="dse-tune-") as folder:
@@ -60,10 +60,10 @@ class TuneExecutor:
 
             from dse.run.executors.asha import Apart
             from dse.run.executors.configuration import Configuration
-            from dse.run.executors.tune_bridge import Desk, Loads, Watch
+            from dse.run.executors.tune_bridge import Loads, TuneBridge, TuneEvents
 
             os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
-            desk = Desk(self._options, supply, slots, on_records, on_progress, stop)
+            desk = TuneBridge(self._options, supply, slots, on_records, on_progress, stop)
             own = tune.with_parameters(Configuration, options=desk.for_workers, board=desk.board)
             request = {"cpu": 1, "gpu": self._options.gpus if on_gpu(self._options) else 0}
             tuner = tune.Tuner(
@@ -79,7 +79,7 @@ class TuneExecutor:
                     name="asha",
                     storage_path=folder,
                     verbose=0,
-                    callbacks=[Watch(desk)],
+                    callbacks=[TuneEvents(desk)],
                     failure_config=tune.FailureConfig(max_failures=0),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),

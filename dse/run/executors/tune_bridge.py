@@ -19,11 +19,11 @@ from dse.run.executors.configuration import ERROR, RECORDS, Work
 from dse.run.executors.handed_out import Handed
 from dse.run.executors.pressure import WHY, Pressure, blame, by_memory, short
 from dse.run.executors.worker_log import write_down
-from dse.run.executors.worker_status import Board
-from dse.run.queue.pack_queue import ATTEMPTS, Supply
+from dse.run.executors.worker_status import WorkerStatusActor
+from dse.run.queue.pack_queue import ATTEMPTS, WorkQueue
 
 if TYPE_CHECKING:
-    from dse.run.queue.pack_queue import Load
+    from dse.run.queue.pack_queue import WorkItem
 
 _BEAT = 0.5
 _DEATHS = 12
@@ -34,19 +34,19 @@ ASHA = "asha"
 class _Out:
     """A load that Tune has; ``since``: when it began to run; ``late``: it took too long, and its worker was killed."""
 
-    load: Load
+    load: WorkItem
     since: float = field(default_factory=time.monotonic)
     running: bool = False
     late: bool = False
 
 
-class Desk:
+class TuneBridge:
     """``board``: see there; ``for_workers``: their options."""
 
     def __init__(
         self,
         options: Options,
-        supply: Supply,
+        supply: WorkQueue,
         slots: int,
         on_records: OnRecords,
         on_progress: OnProgress,
@@ -54,7 +54,7 @@ class Desk:
     ) -> None:
         import ray
 
-        self.board: Any = ray.remote(num_cpus=0)(Board).remote()
+        self.board: Any = ray.remote(num_cpus=0)(WorkerStatusActor).remote()
         self.for_workers = replace(options, device="cuda") if on_gpu(options) else options
         self._options, self._supply, self._slots = options, supply, slots
         self._on_records, self._on_progress, self._stop = on_records, on_progress, stop
@@ -162,7 +162,7 @@ class Desk:
 class Loads(Searcher):
     """The supply, as Tune asks for configurations. What it has asked for is in the results folder, not here."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: TuneBridge) -> None:
         super().__init__()
         self._desk = desk
 
@@ -170,7 +170,7 @@ class Loads(Searcher):
         return self._desk.next(trial_id)
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        """``Watch`` hears of it."""
+        """``TuneEvents`` hears of it."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: see above."""
@@ -179,10 +179,10 @@ class Loads(Searcher):
         """Nothing: see above."""
 
 
-class Watch(Callback):
+class TuneEvents(Callback):
     """What happens in Tune, told to the desk."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: TuneBridge) -> None:
         self._desk = desk
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from dse.results.record import Record
 from dse.run.executors.base import Options, lost
 from dse.train.checkpoint import Checkpoints, Left
-from dse.train.context import OnStep, Setup
+from dse.train.context import OnStep, TrainContext
 
 if TYPE_CHECKING:
-    from dse.train.halving import Leg
+    from dse.train.halving import RungTarget
     from dse.trial import Trial
 
 
@@ -52,7 +52,7 @@ class Worker:
         configs: Sequence[str],
         width: int | None,
         on_step: OnStep | None = None,
-        leg: Leg | None = None,
+        leg: RungTarget | None = None,
         splits: tuple[str, ...] = (),
     ) -> list[Record]:
         """Records of the first ``width`` trials, which can share a pack; None: of as many as a measurement finds best.
@@ -60,7 +60,7 @@ class Worker:
         A pack that takes longer than its trials may is split in halves that start anew, without those that are
         finished; a trial that does so alone is a result (``failed``). The process's number of torch threads is 1 from
         then on. After ``stop`` there may be fewer records, of any of these trials, or none: the others go on from their
-        checkpoint when they are run again. ``splits``: see ``Setup``.
+        checkpoint when they are run again. ``splits``: see ``TrainContext``.
         """
         import torch
 
@@ -81,7 +81,7 @@ class Worker:
         trials: Sequence[Trial],
         configs: Sequence[str],
         on_step: OnStep | None,
-        leg: Leg | None,
+        leg: RungTarget | None,
         splits: tuple[str, ...],
     ) -> list[Record]:
         from dse.train.loop import run_pack  # not above: it imports torch
@@ -109,7 +109,9 @@ class Worker:
                 self._leaving = elapsed / (step - first) * (steps - step) > self._grace
 
         own = self._options
-        setup = Setup(own.data_dir, own.device, watch, own.halving, own.probes, self._checkpoints, leg, on_done, splits)
+        setup = TrainContext(
+            own.data_dir, own.device, watch, own.halving, own.probes, self._checkpoints, leg, on_done, splits
+        )
         try:
             return run_pack(trials, setup, configs)
         except Left:

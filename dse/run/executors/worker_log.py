@@ -24,7 +24,7 @@ FILE = Path("logs", "workers.log")
 _MOST = 500  # lines between two questions; of more, the last ones
 
 
-class Said:
+class WorkerLog:
     """``listen`` once, then ``take`` whatever has been printed since."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Said:
 class _Tee(io.TextIOBase):
     """Writes through, and remembers whole lines."""
 
-    def __init__(self, through: TextIO, said: Said) -> None:
+    def __init__(self, through: TextIO, said: WorkerLog) -> None:
         self._through, self._said, self._begun = through, said, ""
 
     def write(self, text: str) -> int:

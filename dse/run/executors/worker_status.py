@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dse.run.executors.worker import Worker
-from dse.run.executors.worker_log import Said
+from dse.run.executors.worker_log import WorkerLog
 
 _EVERY = 0.5  # seconds between two looks at it
 
 
-class Board:
+class WorkerStatusActor:
     """What workers wrote last: running trials, how much of them is done (in trials' worth), and what was printed."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Board:
         return sum(running for running, _ in self._seen.values()), sum(done for _, done in self._seen.values()), lines
 
 
-def beats(board: Any, name: str, worker: Worker, said: Said) -> Callable[[int, int], None]:
+def beats(board: Any, name: str, worker: Worker, said: WorkerLog) -> Callable[[int, int], None]:
     """What a worker does before every step: now and then it writes to the ``board``, and stops if asked to."""
     import ray
 

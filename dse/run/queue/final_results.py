@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dse.results.record import STOPPED
 from dse.run.queue.rungs import Rungs
-from dse.train.halving import Rule
+from dse.train.halving import HalvingRule
 
 if TYPE_CHECKING:
     from dse.results.record import Record
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from dse.sweep import Cell, Sweep
 
 
-def rule(sweep: Sweep) -> Rule | None:
+def rule(sweep: Sweep) -> HalvingRule | None:
     """The rule of a sweep; its baselines never stop."""
     halving = sweep.search.halving
     if halving is None:
         return None
     spared = frozenset(uid for cell in sweep.cells for uid in cell.baselines.values())
-    return Rule(halving.eta, halving.rungs, spared)
+    return HalvingRule(halving.eta, halving.rungs, spared)
 
 
 def final(sweep: Sweep, cells: Collection[Cell], records: Collection[Record]) -> list[Record]:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from dse.sweep import Cell
-    from dse.train.halving import Leg
+    from dse.train.halving import RungTarget
 
 ATTEMPTS = 2
 """A trial whose worker died this often while it ran alone is the cause."""
 
 
 @dataclass(frozen=True)
-class Load:
+class WorkItem:
     """Cells of one signature for one worker. ``width``: how many of them fit a pack, None where it must measure that.
 
     ``attempt``: 1 for the first; ``leg``: how far they are to train, where halving stops some. ``splits``: why they are
@@ -26,11 +26,11 @@ class Load:
     cells: tuple[Cell, ...]
     width: int | None
     attempt: int = 1
-    leg: Leg | None = None
+    leg: RungTarget | None = None
     splits: tuple[str, ...] = ()
 
 
-class Supply(Protocol):
+class WorkQueue(Protocol):
     """Where an executor gets its loads. Every load that was taken is given back by ``finished`` or ``died``."""
 
     def __len__(self) -> int:
@@ -41,15 +41,15 @@ class Supply(Protocol):
         """So many workers will take loads."""
         ...
 
-    def take(self) -> Load | None:
+    def take(self) -> WorkItem | None:
         """The next load; None when nothing can be begun now: ask again until it is ``over``."""
         ...
 
-    def finished(self, load: Load, count: int) -> None:
+    def finished(self, load: WorkItem, count: int) -> None:
         """A worker ran the first ``count`` cells of a load; the others are to be run yet."""
         ...
 
-    def died(self, load: Load, why: str = "") -> Cell | None:
+    def died(self, load: WorkItem, why: str = "") -> Cell | None:
         """A worker died with a load. Returns the cell that does it, once that is known; it will not be run again."""
         ...
 
@@ -58,11 +58,11 @@ class Supply(Protocol):
         ...
 
 
-_Group = tuple[str, "Leg | None"]
+_Group = tuple[str, "RungTarget | None"]
 """Signature and leg."""
 
 
-class Queue:
+class PackQueue:
     """A supply of ``cells`` in the sweep's order; those that can share a pack and a leg are handed out together.
 
     ``limit``: the widest pack to hand out; ``width``: how many of them fit a pack, where that is known. The workers
@@ -82,8 +82,8 @@ class Queue:
         self._groups: dict[_Group, deque[Cell]] = {}
         self._widths: dict[str, int] = {}
         self._packs: dict[_Group, int] = {}  # that a group's waiting cells are to make
-        self._legs: dict[str, Leg] = {}
-        self._again: deque[Load] = deque()
+        self._legs: dict[str, RungTarget] = {}
+        self._again: deque[WorkItem] = deque()
         self._out = 0  # cells that are being run
         self.put(cells)
 
@@ -93,7 +93,7 @@ class Queue:
     def share(self, workers: int) -> None:
         self._workers = max(1, workers)
 
-    def put(self, cells: Iterable[Cell], legs: Mapping[str, Leg] | None = None) -> None:
+    def put(self, cells: Iterable[Cell], legs: Mapping[str, RungTarget] | None = None) -> None:
         """More cells to run; ``legs`` by uid are remembered for cells that come back."""
         self._legs |= legs or {}
         for cell in cells:
@@ -101,12 +101,12 @@ class Queue:
             self._groups.setdefault(name, deque()).append(cell)
             self._packs.pop(name, None)
 
-    def take(self) -> Load | None:
+    def take(self) -> WorkItem | None:
         load = self._next()
         self._out += len(load.cells) if load else 0
         return load
 
-    def finished(self, load: Load, count: int) -> None:
+    def finished(self, load: WorkItem, count: int) -> None:
         self._out -= len(load.cells)
         name = self._name(load.cells[0]), load.leg
         if load.width is None and len(load.cells) > 1 and count:
@@ -116,7 +116,7 @@ class Queue:
             self._groups.setdefault(name, deque()).extendleft(reversed(load.cells[count:]))
             self._packs.pop(name, None)
 
-    def died(self, load: Load, why: str = "") -> Cell | None:
+    def died(self, load: WorkItem, why: str = "") -> Cell | None:
         """It is tried again, in halves, until the cell that does it is alone; that one has ``ATTEMPTS``."""
         cells = load.cells
         self._out -= len(cells)
@@ -124,14 +124,14 @@ class Queue:
             half = len(cells) // 2
             halves = (cells[half:], cells[:half])
             splits = (*load.splits, f"a pack of {len(cells)} trials was split in halves: {why or 'its worker died'}")
-            self._again.extendleft(Load(part, len(part), leg=load.leg, splits=splits) for part in halves)
+            self._again.extendleft(WorkItem(part, len(part), leg=load.leg, splits=splits) for part in halves)
             return None
         if load.attempt < ATTEMPTS:
             self._again.appendleft(replace(load, width=1, attempt=load.attempt + 1))
             return None
         return cells[0]
 
-    def keep(self, load: Load, cells: Sequence[Cell]) -> Load | None:
+    def keep(self, load: WorkItem, cells: Sequence[Cell]) -> WorkItem | None:
         """Leaves but these cells of a load that was just taken; the others are nobody's business here any more."""
         self._out -= len(load.cells) - len(cells)
         return replace(load, cells=tuple(cells)) if cells else None
@@ -139,7 +139,7 @@ class Queue:
     def over(self) -> bool:
         return not self._out and not len(self)
 
-    def _next(self) -> Load | None:
+    def _next(self) -> WorkItem | None:
         if self._again:
             return self._again.popleft()
         for name, group in self._groups.items():
@@ -148,7 +148,7 @@ class Queue:
                 packs = self._packs.get(name) or self._even(len(group), min(width or self._limit, self._limit))
                 self._packs[name] = packs - 1
                 count = -(-len(group) // packs)
-                return Load(tuple(group.popleft() for _ in range(count)), width, leg=name[1])
+                return WorkItem(tuple(group.popleft() for _ in range(count)), width, leg=name[1])
         return None
 
     def _even(self, waiting: int, width: int) -> int:
@@ -163,4 +163,4 @@ def _signature(cell: Cell) -> str:
     return signature(cell.trial)
 
 
-__all__ = ["ATTEMPTS", "Load", "Queue", "Supply"]
+__all__ = ["ATTEMPTS", "PackQueue", "WorkItem", "WorkQueue"]

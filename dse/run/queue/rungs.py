@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dse.pack.grouping import signature
 from dse.results.record import BY, OK, STOPPED, Record
-from dse.train.halving import Leg, Rule
+from dse.train.halving import HalvingRule, RungTarget
 
 if TYPE_CHECKING:
     from dse.sweep import Cell
@@ -31,25 +31,25 @@ class _Mark(NamedTuple):
 class Rungs:
     """``cells`` that are compared with each other; ``known``: the results that there are of them."""
 
-    def __init__(self, rule: Rule, cells: Iterable[Cell], known: Iterable[Record] = ()) -> None:
+    def __init__(self, rule: HalvingRule, cells: Iterable[Cell], known: Iterable[Record] = ()) -> None:
         groups: dict[str, dict[str, Cell]] = {}
         for cell in cells:
             groups.setdefault(signature(cell.trial), {})[cell.uid] = cell
         self._groups = [_Group(rule, list(group.values())) for group in groups.values()]
         self._home = {cell.uid: group for group in self._groups for cell in group.alive}
-        self._fresh: dict[str, Leg] = {}
+        self._fresh: dict[str, RungTarget] = {}
         self._advance(self._groups, known)
 
     def hear(self, records: Iterable[Record]) -> bool:
         """Results of any trials; whether a rung was passed, and others may have ended with it."""
         return self._advance([], records)
 
-    def fresh(self) -> dict[str, Leg]:
+    def fresh(self) -> dict[str, RungTarget]:
         """uid -> how far it may run, of those that have been allowed to since the last call."""
         fresh, self._fresh = self._fresh, {}
         return fresh
 
-    def leg(self, uid: str) -> Leg | None:
+    def leg(self, uid: str) -> RungTarget | None:
         """How far a trial may run now; None when it may not."""
         return self._home[uid].legs.get(uid) if uid in self._home else None
 
@@ -58,7 +58,7 @@ class Rungs:
         return uid in self._home and uid in self._home[uid].open
 
     @property
-    def legs(self) -> dict[str, Leg]:
+    def legs(self) -> dict[str, RungTarget]:
         """``leg`` of all that may run."""
         return {uid: leg for group in self._groups for uid, leg in group.legs.items()}
 
@@ -85,12 +85,12 @@ class _Group:
     """Trials of one signature. ``alive``: who has passed the last rung that was decided; ``legs``: uid -> how far it
     may run now; ``open``: the uids without a final result."""
 
-    def __init__(self, rule: Rule, cells: Sequence[Cell]) -> None:
+    def __init__(self, rule: HalvingRule, cells: Sequence[Cell]) -> None:
         self._rule, self.alive = rule, list(cells)
         self._steps = rule.at(cells[0].trial.training.steps)
         self._ahead = sorted(self._steps.items())
         self._marks: dict[str, _Mark] = {}
-        self.legs: dict[str, Leg] = {}
+        self.legs: dict[str, RungTarget] = {}
         self.open: set[str] = set()
 
     def note(self, record: Record) -> None:
@@ -113,13 +113,13 @@ class _Group:
             step, rung = self._ahead[0]
             late = [cell.uid for cell in self.alive if not self._was_at(cell.uid, step)]
             if late:
-                self.legs = dict.fromkeys(late, Leg(rung, len(late) if len(late) == len(self.alive) else 0))
+                self.legs = dict.fromkeys(late, RungTarget(rung, len(late) if len(late) == len(self.alive) else 0))
                 self.open = self._running()
                 return
             self.alive = self._go_on(step)
             del self._ahead[0]
         self.open = self._running()
-        self.legs = {cell.uid: Leg() for cell in self.alive if cell.uid in self.open}
+        self.legs = {cell.uid: RungTarget() for cell in self.alive if cell.uid in self.open}
 
     def _go_on(self, step: int) -> list[Cell]:
         """Those that pass a rung. A trial that went further without being evaluated there is not compared: it ran, or

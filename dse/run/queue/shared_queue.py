@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from dse.results.claims import Claims
 from dse.results.record import STOPPED, Record
-from dse.results.watch import News
-from dse.run.queue.pack_queue import Load, Queue
+from dse.results.watch import ResultWatcher
+from dse.run.queue.pack_queue import PackQueue, WorkItem
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from dse.sweep import Cell
-    from dse.train.halving import Leg
+    from dse.train.halving import RungTarget
 
 _LOOK = 1.0
 """Seconds between looks at the others, once nothing else is left to do."""
@@ -31,14 +31,14 @@ class SharedQueue:
 
     def __init__(
         self,
-        queue: Queue,
+        queue: PackQueue,
         claims: Claims,
-        news: News,
+        news: ResultWatcher,
         cells: Iterable[Cell],
         before: Mapping[str, str],
         own: Callable[[], Path | None],
         on_others: Callable[[Sequence[tuple[Cell, Record]]], None],
-        wanted: Callable[[str, Leg | None], bool] = lambda uid, leg: True,
+        wanted: Callable[[str, RungTarget | None], bool] = lambda uid, leg: True,
     ) -> None:
         self._queue, self._claims, self._news, self._before = queue, claims, news, before
         self._own, self._on_others, self._wanted = own, on_others, wanted
@@ -58,13 +58,13 @@ class SharedQueue:
     def share(self, workers: int) -> None:
         self._queue.share(workers)
 
-    def put(self, cells: Iterable[Cell], legs: Mapping[str, Leg] | None = None) -> None:
+    def put(self, cells: Iterable[Cell], legs: Mapping[str, RungTarget] | None = None) -> None:
         """More cells to run."""
         new = {cell.uid: cell for cell in cells}
         self._open |= new
         self._queue.put(new.values(), legs)
 
-    def take(self) -> Load | None:
+    def take(self) -> WorkItem | None:
         while load := self._queue.take():
             mine = self._claim(load.cells, load.leg)
             if kept := self._queue.keep(load, mine):
@@ -73,7 +73,7 @@ class SharedQueue:
             self._reclaim()
         return None
 
-    def finished(self, load: Load, count: int) -> None:
+    def finished(self, load: WorkItem, count: int) -> None:
         waiting = load.leg is not None and load.leg.rung is not None
         if not waiting:
             for cell in load.cells[:count]:
@@ -84,7 +84,7 @@ class SharedQueue:
             self._mine.difference_update(rest)
         self._queue.finished(load, count)
 
-    def died(self, load: Load, why: str = "") -> Cell | None:
+    def died(self, load: WorkItem, why: str = "") -> Cell | None:
         guilty = self._queue.died(load, why)
         if guilty:
             self._open.pop(guilty.uid, None)
@@ -98,7 +98,7 @@ class SharedQueue:
     def over(self) -> bool:
         return self._queue.over() and not self._waiting
 
-    def _claim(self, cells: Sequence[Cell], leg: Leg | None) -> list[Cell]:
+    def _claim(self, cells: Sequence[Cell], leg: RungTarget | None) -> list[Cell]:
         """Those of the cells that are to be run here."""
         if all(cell.uid in self._mine for cell in cells):
             return list(cells)

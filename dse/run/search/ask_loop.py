@@ -15,14 +15,14 @@ from dse.results.record import Record
 from dse.run.search import journal
 from dse.run.search.objectives import Mark, values
 from dse.run.search.samplers import first_batch
-from dse.run.search.study import Told, ask
+from dse.run.search.study import Observation, ask
 from dse.sweep import Cell, cell_at, with_cells
 
 if TYPE_CHECKING:
     from dse.results.store import Store
     from dse.sweep import Assignment, Search, Space, Sweep
 
-Key = tuple[tuple[str, object], ...]
+ConfigurationKey = tuple[tuple[str, object], ...]
 """Of a configuration: see ``journal.key_of``."""
 
 
@@ -77,7 +77,12 @@ class Asker(Protocol):
         ...
 
     def ask(
-        self, task: str, told: Sequence[Told], seen: Collection[Key], count: int, accept: Callable[[Assignment], bool]
+        self,
+        task: str,
+        told: Sequence[Observation],
+        seen: Collection[ConfigurationKey],
+        count: int,
+        accept: Callable[[Assignment], bool],
     ) -> list[Assignment]:
         """See ``study.ask``."""
         ...
@@ -93,7 +98,12 @@ class Batches:
         return 0 if waiting else max(self._search.batch or 1, first_batch(self._search) - done)
 
     def ask(
-        self, task: str, told: Sequence[Told], seen: Collection[Key], count: int, accept: Callable[[Assignment], bool]
+        self,
+        task: str,
+        told: Sequence[Observation],
+        seen: Collection[ConfigurationKey],
+        count: int,
+        accept: Callable[[Assignment], bool],
     ) -> list[Assignment]:
         return ask(self._space, self._search, task, told, seen, count, accept)
 
@@ -153,12 +163,14 @@ class SearchLoop:
         self.sweep = with_cells(self.sweep, _round(self._asked.values()))
         return [cell for cell in self.sweep.cells if cell.uid not in before]
 
-    def told(self, task: str) -> list[Told]:
+    def told(self, task: str) -> list[Observation]:
         """The task's configurations whose results are known, in the order of asking."""
         names = self._settings.objectives or ()
         found = [(assignment, self._of(assignment)) for assignment in self._asked[task]]
         return [
-            Told(a, values(cells, self._marks, names) if cells else None) for a, cells in found if self._known(cells)
+            Observation(a, values(cells, self._marks, names) if cells else None)
+            for a, cells in found
+            if self._known(cells)
         ]
 
     def _ask(self, task: str) -> bool:

@@ -15,7 +15,7 @@ from dse.results.store import Store
 from dse.run.search import so_far
 from dse.run.search.journal import key_of
 from dse.run.search.objectives import OBJECTIVES, Mark, values
-from dse.run.search.study import Told, rebuild
+from dse.run.search.study import Observation, rebuild
 from dse.shell import command
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def export(sweep: Sweep, store: Store) -> tuple[Path, int]:
     return final, count
 
 
-def _told(sweep: Sweep, store: Store) -> dict[str, list[Told]]:
+def _told(sweep: Sweep, store: Store) -> dict[str, list[Observation]]:
     """Task -> its configurations with their objectives, in the order of the cells."""
     assert sweep.space is not None
     marks = {r.uid: Mark.of(r) for r in store.records({cell.uid for cell in sweep.cells}, brief=True)}
@@ -70,8 +70,8 @@ def _told(sweep: Sweep, store: Store) -> dict[str, list[Told]]:
             assignment = sweep.space.assignment(cell.labels)
             groups.setdefault(key_of(assignment), (assignment, []))[1].append(cell)
     names = sweep.search.objectives or tuple(OBJECTIVES)
-    found: dict[str, list[Told]] = {}
+    found: dict[str, list[Observation]] = {}
     for assignment, cells in groups.values():
         if all(cell.uid in marks and cell.baseline_uid in marks for cell in cells):
-            found.setdefault(str(assignment["task"]), []).append(Told(assignment, values(cells, marks, names)))
+            found.setdefault(str(assignment["task"]), []).append(Observation(assignment, values(cells, marks, names)))
     return found

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dse.run.search.journal import key_of
 from dse.run.search.samplers import sampler
-from dse.run.search.study import Parameters, Told, choose, frozen, rebuild
+from dse.run.search.study import Observation, Parameters, choose, frozen, rebuild
 
 if TYPE_CHECKING:
     from dse.sweep import Assignment, Search, Space, Sweep
@@ -36,7 +36,7 @@ class OneByOne:
     def ask(
         self,
         task: str,
-        told: Sequence[Told],
+        told: Sequence[Observation],
         seen: Collection[tuple[tuple[str, object], ...]],
         count: int,
         accept: Callable[[Assignment], bool],
@@ -54,7 +54,7 @@ class OneByOne:
 class _Study:
     """OptunaSearch on the study of a task, which knows what was ``told`` before."""
 
-    def __init__(self, space: Space, search: Search, task: str, told: Sequence[Told]) -> None:
+    def __init__(self, space: Space, search: Search, task: str, told: Sequence[Observation]) -> None:
         from optuna.storages import InMemoryStorage
         from ray.tune.search.optuna import OptunaSearch
 
@@ -88,7 +88,7 @@ class _Study:
         if any(one is self._last for one in found):
             self._trials[key_of(self._last)] = str(self._drawn)
 
-    def tell(self, told: Sequence[Told]) -> None:
+    def tell(self, told: Sequence[Observation]) -> None:
         """What is new of all that is known."""
         for number, item in enumerate(told):
             key = key_of(item.assignment)

@@ -25,7 +25,7 @@ ones, and after which random ones seem to be used up."""
 
 
 @dataclass(frozen=True)
-class Told:
+class Observation:
     """A configuration and its objectives; None: it failed, and nothing is known."""
 
     assignment: Assignment
@@ -74,7 +74,7 @@ def ask(
     space: Space,
     search: Search,
     task: str,
-    told: Sequence[Told],
+    told: Sequence[Observation],
     seen: Collection[tuple[tuple[str, object], ...]],
     count: int,
     accept: Callable[[Assignment], bool],
@@ -134,7 +134,7 @@ def choose(
     return found
 
 
-def rebuild(space: Space, search: Search, told: Sequence[Told], own: Any = None, **where: Any) -> Study:
+def rebuild(space: Space, search: Search, told: Sequence[Observation], own: Any = None, **where: Any) -> Study:
     """A study that was told all this; ``where``: its name and storage, in memory without."""
     import optuna
 
@@ -149,7 +149,7 @@ def rebuild(space: Space, search: Search, told: Sequence[Told], own: Any = None,
     return study
 
 
-def frozen(space: Space, parameters: Parameters, item: Told, generation: int) -> FrozenTrial:
+def frozen(space: Space, parameters: Parameters, item: Observation, generation: int) -> FrozenTrial:
     """What was told, as a trial of Optuna; ``generation``: of NSGA-II."""
     from optuna.trial import TrialState, create_trial
 

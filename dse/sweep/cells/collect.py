@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from dse.sweep.cells.cell import Cell, Excluded
-from dse.sweep.cells.pairs import Pair, cell_of
+from dse.sweep.cells.pairs import SettingVariant, cell_of
 from dse.sweep.cells.settings import Setting
 from dse.sweep.cells.space import Space
 from dse.sweep.language.labels import Label
@@ -20,13 +20,13 @@ class Collector:
         self.excluded: list[Excluded] = []
         self._exclusion = space.exclusion
         self._maker = space.maker
-        self._references: dict[Setting, dict[str, Pair]] = {}
+        self._references: dict[Setting, dict[str, SettingVariant]] = {}
         self._baselines: dict[str, Cell] = {}
         self._others: dict[str, Cell] = {}
         self._cells: dict[str, Cell] = {}
         self._also: dict[str, list[Mapping[str, Label]]] = {}
 
-    def add(self, setting: Setting, pairs: list[Pair], seed: int, listed: bool) -> None:
+    def add(self, setting: Setting, pairs: list[SettingVariant], seed: int, listed: bool) -> None:
         """All cells of one task, training and seed; with their baselines if any is kept, or the first one is listed."""
         if setting not in self._references:
             self._references[setting] = self._maker.references(setting)
@@ -54,7 +54,7 @@ class Collector:
             also = [labels for labels in self._also.get(uid, ()) if labels != cell.labels]
             yield replace(cell, also=tuple(also)) if also else cell
 
-    def _offer(self, pair: Pair, seed: int, uids: Mapping[str, str], references: set[str]) -> bool:
+    def _offer(self, pair: SettingVariant, seed: int, uids: Mapping[str, str], references: set[str]) -> bool:
         """Keeps the cell unless something excludes it; whether it was kept."""
         reason = self._exclusion.rules and self._exclusion.reason(pair.at(seed))
         reason = reason or pair.setting.reason or pair.variant.reason

@@ -13,7 +13,7 @@ from dse.sweep.cells.collect import Collector
 from dse.sweep.cells.distinct import refuse_same_names
 from dse.sweep.cells.draw import drawn, every
 from dse.sweep.cells.expanded import Sweep
-from dse.sweep.cells.pairs import Pair
+from dse.sweep.cells.pairs import SettingVariant
 from dse.sweep.cells.reachable import check_reachable
 from dse.sweep.cells.settings import Setting
 from dse.sweep.cells.space import Assignment, Space
@@ -23,7 +23,7 @@ from dse.sweep.spec.spec import Spec, read_spec
 
 MOST_CELLS = 1_000_000
 
-Groups = dict[Setting, list[Pair]]
+PairsBySetting = dict[Setting, list[SettingVariant]]
 """Setting -> the pairs that share it, and so their baselines."""
 
 
@@ -88,7 +88,7 @@ def with_cells(sweep: Sweep, assignments: Iterable[Assignment]) -> Sweep:
     """
     space = sweep.space
     assert space is not None
-    groups: Groups = {}
+    groups: PairsBySetting = {}
     for assignment in assignments:
         pair = space.pair(assignment)
         groups.setdefault(pair.setting, []).append(pair)
@@ -99,7 +99,9 @@ def with_cells(sweep: Sweep, assignments: Iterable[Assignment]) -> Sweep:
     return _sweep(space.spec, space, groups, tuple(collector.cells()), tuple(collector.excluded))
 
 
-def _sweep(spec: Spec, space: Space, groups: Groups, cells: tuple[Cell, ...], excluded: tuple[Excluded, ...]) -> Sweep:
+def _sweep(
+    spec: Spec, space: Space, groups: PairsBySetting, cells: tuple[Cell, ...], excluded: tuple[Excluded, ...]
+) -> Sweep:
     axes = space.labels()
     if groups:
         axes["task"] = list(dict.fromkeys(setting.label for setting in groups))
@@ -154,9 +156,9 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _grid(space: Space, listed: set[Setting]) -> Groups:
+def _grid(space: Space, listed: set[Setting]) -> PairsBySetting:
     """Every combination. Adds to ``listed`` the settings of the recipe that numerics axes leave as it is."""
-    spec, groups, met = space.spec, Groups(), set[Dimension]()
+    spec, groups, met = space.spec, PairsBySetting(), set[Dimension]()
     left = MOST_CELLS // len(spec.seeds)
     for task in spec.tasks:
         for entry in spec.recipes:
@@ -179,10 +181,10 @@ def _grid(space: Space, listed: set[Setting]) -> Groups:
     return groups
 
 
-def _drawn(space: Space) -> Groups:
+def _drawn(space: Space) -> PairsBySetting:
     """As many configurations of each task as the search tries, not counting those that mean nothing."""
     check_reachable(space)
-    groups: Groups = {}
+    groups: PairsBySetting = {}
     for task in space.tasks:
         left = space.spec.search.trials or 0
         for assignment in drawn(space, task):

@@ -16,7 +16,7 @@ from dse.trial import Trial
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class SettingVariant:
     """A setting and a variant: everything of a cell but its seed. ``labels`` are those of the axes, in order."""
 
     setting: Setting
@@ -54,12 +54,12 @@ class Maker:
         self.baselines = [(baseline, self.variants.of(baseline)) for baseline in spec.baselines]
         self._blank: dict[str, Label] = dict.fromkeys(spec.paths)
 
-    def pair(self, setting: Setting, variant: Variant) -> Pair:
+    def pair(self, setting: Setting, variant: Variant) -> SettingVariant:
         labels = {**self._blank, **setting.labels, **variant.labels}
         own = [_piece(axis, label) for axis, label in labels.items() if label is not None and axis[:5] != "task."]
-        return Pair(setting, variant, labels, " ".join([variant.name, *own]))
+        return SettingVariant(setting, variant, labels, " ".join([variant.name, *own]))
 
-    def references(self, setting: Setting) -> dict[str, Pair]:
+    def references(self, setting: Setting) -> dict[str, SettingVariant]:
         """The baselines of the cells with this setting, by name."""
         return {
             baseline.name: self.pair(self.settings.of(setting, baseline), variant)
@@ -67,7 +67,7 @@ class Maker:
         }
 
 
-def cell_of(pair: Pair, trial: Trial, baselines: Mapping[str, str]) -> Cell:
+def cell_of(pair: SettingVariant, trial: Trial, baselines: Mapping[str, str]) -> Cell:
     """The cell of a pair's trial, compared with ``baselines``: name -> uid, the first being the one for gaps."""
     first = next(iter(baselines.values()))
     return Cell(trial, pair.at(trial.seed), pair.config, first, trial.uid == first, (), baselines)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 
 from dse.errors import UserError
-from dse.sweep.cells.pairs import Maker, Pair
+from dse.sweep.cells.pairs import Maker, SettingVariant
 from dse.sweep.cells.settings import Pick, with_options
 from dse.sweep.language.labels import Label, label_of, text_of
 from dse.sweep.language.ranges import Range
@@ -126,13 +126,13 @@ class Space:
                 return {"task": task, **axes}
         raise UserError(f"no cell of this sweep has the labels {dict(labels)}")
 
-    def pair(self, assignment: Assignment) -> Pair:
+    def pair(self, assignment: Assignment) -> SettingVariant:
         """Everything of an assignment's cells but the seed. Raises UserError for one that is not of this space."""
         applying = [dimension for dimension in self.told(assignment) if dimension is not self.dimensions[0]]
         picks = [pick_of(axis, assignment[axis.path]) for dimension in applying for axis in dimension.axes]
         return self.join(self.tasks[str(assignment["task"])], self.recipes[str(assignment["recipe"])], picks)
 
-    def join(self, task: TaskEntry, recipe: RecipeEntry, picks: Sequence[Pick]) -> Pair:
+    def join(self, task: TaskEntry, recipe: RecipeEntry, picks: Sequence[Pick]) -> SettingVariant:
         """The pair of an entry of `tasks`, one of `recipes`, and values of the axes."""
         setting = self.maker.settings.get(task, [pick for pick in picks if pick.kind != NUMERICS])
         return self.maker.pair(setting, self.maker.variants.get(recipe, [p for p in picks if p.kind == NUMERICS]))

@@ -21,7 +21,7 @@ from dse.numerics.recipe import GEMMS, POINTS, SELECTORS, Recipe, override
 from dse.numerics.validate import check
 from dse.sweep.language.words import boolean, call, folded, number, technique
 
-Setting = tuple[str, Any]
+OptionSetting = tuple[str, Any]
 """A path and what YAML holds for it."""
 
 
@@ -56,7 +56,7 @@ def option_data(value: Any) -> Any:
     return technique(value)
 
 
-def apply(recipe: Recipe, settings: Sequence[Setting]) -> Recipe:
+def apply(recipe: Recipe, settings: Sequence[OptionSetting]) -> Recipe:
     """The recipe with every setting. Raises Unusable with the positions that do not fit."""
     state = _State(recipe)
     order = sorted(range(len(settings)), key=lambda i: _precedence(settings[i][0]))
@@ -77,7 +77,7 @@ class Combinations:
         self._root = _Node(_State(recipe))
         self._changed: dict[Hashable, tuple[dict[str, Gemm], dict[str, Gemm]]] = {}
 
-    def get(self, settings: Mapping[Hashable, Setting]) -> Recipe:
+    def get(self, settings: Mapping[Hashable, OptionSetting]) -> Recipe:
         """As `apply`; the same key is the same setting in every call. Raises Unusable with the keys that do not fit."""
         order = sorted(settings, key=lambda key: _precedence(settings[key][0]))
         node = self._root
@@ -87,7 +87,7 @@ class Combinations:
             node = node.next[key]
         return node.state.settled([(key, settings[key]) for key in order])
 
-    def _take(self, state: _State, key: Hashable, setting: Setting) -> _State:
+    def _take(self, state: _State, key: Hashable, setting: OptionSetting) -> _State:
         before = {name: getattr(state.recipe, name) for name in _gemms(setting[0])}
         known = key, *map(id, before.values())
         if known in self._changed:
@@ -119,16 +119,16 @@ class _State:
     """A recipe on its way: what is set so far, and the positions and settings that did not fit yet."""
 
     recipe: Recipe
-    waiting: tuple[tuple[Hashable, Setting], ...] = ()
+    waiting: tuple[tuple[Hashable, OptionSetting], ...] = ()
     errors: dict[Hashable, OptionError] = field(default_factory=dict)
 
-    def take(self, position: Hashable, setting: Setting) -> _State:
+    def take(self, position: Hashable, setting: OptionSetting) -> _State:
         try:
             return _State(_set(self.recipe, *setting), self.waiting, self.errors)
         except OptionError as error:
             return _State(self.recipe, (*self.waiting, (position, setting)), {**self.errors, position: error})
 
-    def settled(self, settings: Sequence[tuple[Hashable, Setting]]) -> Recipe:
+    def settled(self, settings: Sequence[tuple[Hashable, OptionSetting]]) -> Recipe:
         """The recipe once everything fits; ``settings`` are all of them in the order of precedence."""
         if not self.waiting:
             return _meaningful(self.recipe, settings)
@@ -172,7 +172,7 @@ def _set(recipe: Recipe, path: str, data: Any) -> Recipe:
     return override(recipe, path, data)
 
 
-def _meaningful(recipe: Recipe, settings: Sequence[tuple[Hashable, Setting]]) -> Recipe:
+def _meaningful(recipe: Recipe, settings: Sequence[tuple[Hashable, OptionSetting]]) -> Recipe:
     """The recipe when its options mean something together, else Unusable at the setting that the reason names."""
     recipe = _released(recipe, settings)
     try:
@@ -184,7 +184,7 @@ def _meaningful(recipe: Recipe, settings: Sequence[tuple[Hashable, Setting]]) ->
     return recipe
 
 
-def _released(recipe: Recipe, settings: Sequence[tuple[Hashable, Setting]]) -> Recipe:
+def _released(recipe: Recipe, settings: Sequence[tuple[Hashable, OptionSetting]]) -> Recipe:
     """The recipe without what its unquantized GEMMs have left over, where no setting asked for it.
 
     With both operands in BF16 a rotation cancels and forward copies are the originals: ``{base: nvfp4, wgrad: bf16}``

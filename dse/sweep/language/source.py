@@ -20,7 +20,7 @@ from ruamel.yaml.reader import ReaderError
 
 from dse.errors import UserError, nearest
 
-Place = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """Keys and list indices from the root of the file to a value, such as ("grid", "G.rounding", 1)."""
 
 _BYTES, _VALUES, _DEPTH, _INTEGER = 250_000, 50_000, 20, 2**63
@@ -28,21 +28,21 @@ _TAG = "tag:yaml.org,2002:"
 
 
 @dataclass(frozen=True)
-class Source:
+class YamlSource:
     """``data``: dict, list, str, int, float, bool, None. ``lines``: the line (from 1) of every key and list item."""
 
     path: Path
     text: str
     data: Any
-    lines: Mapping[Place, int]
+    lines: Mapping[KeyPath, int]
 
-    def line(self, place: Place) -> int:
+    def line(self, place: KeyPath) -> int:
         """The line of ``place``, or of the nearest enclosing value that exists."""
         while place not in self.lines:
             place = place[:-1]
         return self.lines[place]
 
-    def error(self, place: Place, message: object) -> UserError:
+    def error(self, place: KeyPath, message: object) -> UserError:
         """``file:line: message`` as one line."""
         return _error(self.path, self.line(place), message)
 
@@ -51,8 +51,8 @@ class Source:
 class At:
     """A place in one of a sweep's files: what an error points at. ``at / key`` is a place inside."""
 
-    source: Source
-    place: Place = ()
+    source: YamlSource
+    place: KeyPath = ()
 
     def __truediv__(self, key: str | int) -> At:
         return At(self.source, (*self.place, key))
@@ -66,7 +66,7 @@ class At:
         return self.source.error(self.place, message)
 
 
-def read_source(path: Path) -> Source:
+def read_source(path: Path) -> YamlSource:
     """Reads and parses a file. Raises UserError (one line, with file:line) for anything that is not plain YAML."""
     text = _read(path)
     try:
@@ -87,7 +87,7 @@ def read_source(path: Path) -> Source:
     builder = _Builder(path)
     data = builder.build(root, ())
     builder.lines[()] = root.start_mark.line + 1
-    return Source(path, text, data, builder.lines)
+    return YamlSource(path, text, data, builder.lines)
 
 
 class _Builder:
@@ -95,9 +95,9 @@ class _Builder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lines: dict[Place, int] = {}
+        self.lines: dict[KeyPath, int] = {}
 
-    def build(self, node: Node, place: Place) -> Any:
+    def build(self, node: Node, place: KeyPath) -> Any:
         line = node.start_mark.line + 1
         if len(place) > _DEPTH:
             raise _error(self.path, line, "nested too deeply")
@@ -112,11 +112,11 @@ class _Builder:
             return _scalar(self.path, line, tag.removeprefix(_TAG), node.value)
         raise _error(self.path, line, f"the YAML tag {tag} has no meaning here")
 
-    def _item(self, node: Node, place: Place) -> Any:
+    def _item(self, node: Node, place: KeyPath) -> Any:
         self.lines[place] = node.start_mark.line + 1
         return self.build(node, place)
 
-    def _mapping(self, node: MappingNode, place: Place) -> dict[str, Any]:
+    def _mapping(self, node: MappingNode, place: KeyPath) -> dict[str, Any]:
         data: dict[str, Any] = {}
         merged: set[str] = set()
         for key, value in node.value:
@@ -139,7 +139,7 @@ class _Builder:
             data[name] = self.build(value, (*place, name))
         return data
 
-    def _merge(self, node: Node, data: dict[str, Any], place: Place, line: int) -> set[str]:
+    def _merge(self, node: Node, data: dict[str, Any], place: KeyPath, line: int) -> set[str]:
         """Adds the keys of ``<<: *anchor`` or ``<<: [*one, *other]`` that are not there yet; gives their names."""
         nodes = node.value if isinstance(node, SequenceNode) else [node]
         added: set[str] = set()
@@ -154,14 +154,14 @@ class _Builder:
                     self._move((*inside, name), (*place, name), value)
         return added
 
-    def _move(self, old: Place, new: Place, value: Any) -> None:
+    def _move(self, old: KeyPath, new: KeyPath, value: Any) -> None:
         self.lines[new] = self.lines[old]
         for key, inner in (
             value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
         ):
             self._move((*old, key), (*new, key), inner)
 
-    def _forget(self, place: Place) -> None:
+    def _forget(self, place: KeyPath) -> None:
         for known in [known for known in self.lines if known[: len(place)] == place]:
             del self.lines[known]
 

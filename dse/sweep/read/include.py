@@ -9,31 +9,31 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dse.errors import UserError, nearest
-from dse.sweep.language.source import At, Source, read_source
+from dse.sweep.language.source import At, YamlSource, read_source
 from dse.sweep.read.schema import SweepFile, parse
 from dse.sweep.read.shorthand import written_out
 
 _MOST = 100
 
 
-class File(NamedTuple):
+class IncludedFile(NamedTuple):
     """A file of a sweep: its text with line numbers, and its keys."""
 
-    source: Source
+    source: YamlSource
     keys: SweepFile
 
 
-def read_files(path: Path) -> list[File]:
+def read_files(path: Path) -> list[IncludedFile]:
     """The files that make a sweep: an included one before the file that includes it, the file itself last.
 
     Raises UserError for a file that is not there or does not parse, and for files that include each other.
     """
-    found: dict[Path, File] = {}
+    found: dict[Path, IncludedFile] = {}
     _read(path, [], found)
     return list(found.values())
 
 
-def text_of_files(files: Sequence[File]) -> str:
+def text_of_files(files: Sequence[IncludedFile]) -> str:
     """The text of a sweep: its file's own, then those of what it includes, with their paths from there."""
     *others, main = files
     folder = main.source.path.parent
@@ -41,9 +41,9 @@ def text_of_files(files: Sequence[File]) -> str:
     return "".join([main.source.text, *parts])
 
 
-def _read(path: Path, above: list[Path], found: dict[Path, File]) -> None:
+def _read(path: Path, above: list[Path], found: dict[Path, IncludedFile]) -> None:
     source = written_out(read_source(path))
-    file = File(source, parse(source))
+    file = IncludedFile(source, parse(source))
     own = _key(path)
     for index, name in enumerate(file.keys.include):
         at = At(source, ("include", index) if isinstance(source.data["include"], list) else ("include",))

@@ -7,26 +7,32 @@ from dataclasses import dataclass
 from typing import Any
 
 from dse.errors import UserError
-from dse.sweep.language.source import At, Place, Source
+from dse.sweep.language.source import At, KeyPath, YamlSource
 from dse.sweep.language.words import split
 
 
 @dataclass(frozen=True)
-class Item:
+class LocatedValue:
     """A value, and where it stood in the file."""
 
     value: Any
-    place: Place
+    place: KeyPath
 
 
 class Rewriter:
     """Copies data of ``source`` to new places; ``lines`` are those of all places that were written so far."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: YamlSource) -> None:
         self._source = source
-        self.lines: dict[Place, int] = {(): source.line(())}
+        self.lines: dict[KeyPath, int] = {(): source.line(())}
 
-    def _each(self, items: list[Item] | None, whole: Item, to: Place, make: Callable[[Item, Place], Any]) -> Any:
+    def _each(
+        self,
+        items: list[LocatedValue] | None,
+        whole: LocatedValue,
+        to: KeyPath,
+        make: Callable[[LocatedValue, KeyPath], Any],
+    ) -> Any:
         if items is None:
             return self._copy(whole, to)
         found = []
@@ -35,16 +41,16 @@ class Rewriter:
             found.append(make(item, (*to, index)))
         return found
 
-    def _copy(self, item: Item, to: Place) -> Any:
+    def _copy(self, item: LocatedValue, to: KeyPath) -> Any:
         """The value as it is; the lines of everything in it."""
         self.lines[to] = self._line(item.place)
         if isinstance(item.value, dict):
             return {key: self._copy(own, (*to, key)) for key, own in items(item.value, item.place)}
         if isinstance(item.value, list):
-            return [self._copy(Item(own, (*item.place, i)), (*to, i)) for i, own in enumerate(item.value)]
+            return [self._copy(LocatedValue(own, (*item.place, i)), (*to, i)) for i, own in enumerate(item.value)]
         return item.value
 
-    def _once(self, found: dict[str, Item], name: str, item: Item, key: str) -> None:
+    def _once(self, found: dict[str, LocatedValue], name: str, item: LocatedValue, key: str) -> None:
         if name in found:
             first = found[name].place[-1] if found[name].place else ""
             raise self._error(
@@ -52,25 +58,25 @@ class Rewriter:
             )
         found[name] = item
 
-    def _line(self, place: Place) -> int:
+    def _line(self, place: KeyPath) -> int:
         return self._source.line(place)
 
-    def _error(self, item: Item, message: str) -> UserError:
+    def _error(self, item: LocatedValue, message: str) -> UserError:
         return At(self._source, item.place).error(message)
 
 
-def items(data: Mapping[str, Any], place: Place) -> list[tuple[str, Item]]:
+def items(data: Mapping[str, Any], place: KeyPath) -> list[tuple[str, LocatedValue]]:
     """The entries of a mapping at a place, by their keys."""
-    return [(key, Item(value, (*place, key))) for key, value in data.items()]
+    return [(key, LocatedValue(value, (*place, key))) for key, value in data.items()]
 
 
-def listed(item: Item) -> list[Item] | None:
+def listed(item: LocatedValue) -> list[LocatedValue] | None:
     """The items of a list; of a text, its parts between commas; a mapping is the only item. None: something else."""
     if isinstance(item.value, list):
-        return [Item(value, (*item.place, index)) for index, value in enumerate(item.value)]
+        return [LocatedValue(value, (*item.place, index)) for index, value in enumerate(item.value)]
     if isinstance(item.value, str) and item.value.strip():
-        return [Item(part, item.place) for part in split(item.value) if part]
+        return [LocatedValue(part, item.place) for part in split(item.value) if part]
     return [item] if isinstance(item.value, dict) else None
 
 
-__all__ = ["Item", "Rewriter", "items", "listed"]
+__all__ = ["LocatedValue", "Rewriter", "items", "listed"]

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from dse.errors import UserError, nearest
-from dse.sweep.language.source import At, Place, Source
+from dse.sweep.language.source import At, KeyPath, YamlSource
 
 _SEEDS = 1_000_000
 
@@ -64,12 +64,12 @@ def _nothing_is_no_list(value: Any) -> Any:
 
 
 Named = Annotated[dict[str, dict[str, Any]], BeforeValidator(_named)]
-Options = Annotated[dict[str, Any], BeforeValidator(_nothing_is_empty)]
+OptionsBlock = Annotated[dict[str, Any], BeforeValidator(_nothing_is_empty)]
 Values = Annotated[Any, BeforeValidator(_values)]
 Listed = Annotated[list[Any], Field(min_length=1)]
 Grid = Annotated[dict[str, Values], BeforeValidator(_nothing_is_empty)]
 Zips = Annotated[list[dict[str, Listed]], BeforeValidator(_one_or_more)]
-Rules = Annotated[list[Options], BeforeValidator(_nothing_is_no_list)]
+Rules = Annotated[list[OptionsBlock], BeforeValidator(_nothing_is_no_list)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 _CONFIG = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -78,7 +78,7 @@ _ZIP = "axes that go together, {axis: [values], axis: [values]}, or a list of su
 _WHEN = "axes for some cells only, {if: {axis: value}, grid: {...}, zip: {...}}"
 
 
-class Block(BaseModel):
+class AxesBlock(BaseModel):
     """Axes: what a sweep, a task of it or an item of `when` may vary."""
 
     model_config = _CONFIG
@@ -87,17 +87,19 @@ class Block(BaseModel):
     zip: Zips = Field([], description=_ZIP)
 
 
-class TaskBlock(Block):
+class TaskBlock(AxesBlock):
     """What stands beside a task's options."""
 
-    training: Options = Field({}, description="training settings of this task alone")
+    training: OptionsBlock = Field({}, description="training settings of this task alone")
     when: Rules = Field([], description=_WHEN)
 
 
-class WhenBlock(Block):
+class WhenBlock(AxesBlock):
     """An item of `when`."""
 
-    condition: Options = Field({}, alias="if", description="{axis: value}, {axis: [values]} or {axis: {not: value}}")
+    condition: OptionsBlock = Field(
+        {}, alias="if", description="{axis: value}, {axis: [values]} or {axis: {not: value}}"
+    )
 
 
 class SearchFile(BaseModel):
@@ -130,10 +132,10 @@ class SweepFile(TaskBlock):
     baseline: Annotated[list[Any], Field(min_length=1), BeforeValidator(_one_or_more)] = Field(
         ["bf16"], description="what every cell is compared with: a recipe, {recipe: name, path: value}, or several"
     )
-    training: Options = Field({}, description="training settings of every task")
+    training: OptionsBlock = Field({}, description="training settings of every task")
     exclude: Rules = Field([], description="partial cells to leave out, {axis: value}")
-    search: Options = Field({}, description="how configurations are chosen from the axes")
-    probes: Options = Field({}, description="when and where trainings are looked into: {every: 50, layers: '*'}")
+    search: OptionsBlock = Field({}, description="how configurations are chosen from the axes")
+    probes: OptionsBlock = Field({}, description="when and where trainings are looked into: {every: 50, layers: '*'}")
 
 
 _EXPECTED = {
@@ -147,7 +149,7 @@ _EXPECTED = {
 M = TypeVar("M", bound=BaseModel)
 
 
-def parse(source: Source) -> SweepFile:
+def parse(source: YamlSource) -> SweepFile:
     """The file's structure. Raises UserError for the first (by line) key or value that does not fit."""
     return checked(SweepFile, source.data, At(source))
 
@@ -169,7 +171,7 @@ def keys_of(model: type[BaseModel]) -> list[str]:
 
 def _translate(model: type[BaseModel], error: ErrorDetails, at: At, section: str) -> UserError:
     """One line for one of pydantic's errors."""
-    loc: Place = tuple(error["loc"])
+    loc: KeyPath = tuple(error["loc"])
     owner = ".".join([section] * bool(section) + [str(key) for key in loc if not isinstance(key, int)])
     kind, value = error["type"], error["input"]
     if kind == "extra_forbidden":

@@ -13,10 +13,10 @@ from typing import Any
 from dse.errors import nearest
 from dse.recipes import RECIPES
 from dse.sweep.language.option_names import SINGULAR, TASK_KEYS, TOP_KEYS, owner_of, setting
-from dse.sweep.language.source import Place, Source
+from dse.sweep.language.source import KeyPath, YamlSource
 from dse.sweep.language.values import spelled
 from dse.sweep.language.words import call, is_pattern, matching, meant, number, split
-from dse.sweep.read.rewriter import Item, items, listed
+from dse.sweep.read.rewriter import LocatedValue, items, listed
 from dse.sweep.read.shorthand_axes import AxisRewriter, is_seq
 from dse.tasks import TASKS
 from dse.tasks.base import Training
@@ -25,7 +25,7 @@ from dse.tasks.own import is_path
 _TRAINING = tuple(f.name for f in fields(Training))
 
 
-def written_out(source: Source) -> Source:
+def written_out(source: YamlSource) -> YamlSource:
     """The same file in its canonical form, every place with the line that it was written on.
 
     Raises UserError (file:line) for keys that say the same twice, and for patterns that match nothing.
@@ -34,15 +34,15 @@ def written_out(source: Source) -> Source:
         return source
     writer = _Writer(source)
     data = writer.file(source.data)
-    return Source(source.path, source.text, data, writer.lines)
+    return YamlSource(source.path, source.text, data, writer.lines)
 
 
 class _Writer(AxisRewriter):
     """Builds the canonical data of a whole file from the top down."""
 
     def file(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        training: dict[str, Item] = {}
-        kept: dict[str, Item] = {}
+        training: dict[str, LocatedValue] = {}
+        kept: dict[str, LocatedValue] = {}
         for key, item in items(data, ()):
             name = SINGULAR.get(key, meant(key, TOP_KEYS))
             if key.startswith("x-"):  # a place for anchors
@@ -63,13 +63,13 @@ class _Writer(AxisRewriter):
                     if option in own:
                         raise self._error(item, f"{option} is said twice: here and under training")
                     value = spelled(f"training.{option}", item.value)
-                    own[option] = self._copy(Item(value, item.place), ("training", option))
+                    own[option] = self._copy(LocatedValue(value, item.place), ("training", option))
                 found["training"] = own
         return found
 
-    def _section(self, name: str, item: Item) -> Any:
+    def _section(self, name: str, item: LocatedValue) -> Any:
         self.lines[(name,)] = self._line(item.place)
-        make: Callable[[Item, Place], Any] = {
+        make: Callable[[LocatedValue, KeyPath], Any] = {
             "tasks": self._tasks,
             "recipes": self._recipes,
             "training": self._training,
@@ -83,22 +83,24 @@ class _Writer(AxisRewriter):
         }.get(name, self._copy)
         return make(item, (name,))
 
-    def _tasks(self, item: Item, to: Place) -> Any:
+    def _tasks(self, item: LocatedValue, to: KeyPath) -> Any:
         return self._each(self._named(item, "tasks", TASKS, ("name", "task")), item, to, self._task)
 
-    def _recipes(self, item: Item, to: Place) -> Any:
+    def _recipes(self, item: LocatedValue, to: KeyPath) -> Any:
         return self._each(self._named(item, "recipes", RECIPES, ("name", "label")), item, to, self._recipe)
 
-    def _named(self, item: Item, key: str, known: Iterable[str], heads: tuple[str, ...]) -> list[Item] | None:
+    def _named(
+        self, item: LocatedValue, key: str, known: Iterable[str], heads: tuple[str, ...]
+    ) -> list[LocatedValue] | None:
         """The items of a list of names and ``{name: ...}``; a word, words with commas and a mapping are such lists."""
         parts = listed(item)
         if isinstance(item.value, dict):
-            parts = [Item({name: own.value}, item.place) for name, own in items(item.value, item.place)]
+            parts = [LocatedValue({name: own.value}, item.place) for name, own in items(item.value, item.place)]
             if _head(item.value, heads):
                 parts = [item]
         if parts is None:
             return None
-        found: list[Item] = []
+        found: list[LocatedValue] = []
         names: list[str] = [
             str(next(iter(i.value))) if isinstance(i.value, dict) and i.value else str(i.value) for i in parts
         ]
@@ -109,35 +111,35 @@ class _Writer(AxisRewriter):
             fitting = matching(own.value, known)
             if not fitting:
                 raise self._error(own, f"{key}: no {key[:-1]} matches {own.value!r}{nearest(own.value, known)}")
-            found += [Item(name, own.place) for name in fitting if name not in names]
+            found += [LocatedValue(name, own.place) for name in fitting if name not in names]
             names += fitting
         return found
 
-    def _task(self, item: Item, to: Place) -> Any:
+    def _task(self, item: LocatedValue, to: KeyPath) -> Any:
         value: Any = item.value
         if isinstance(value, str) and not is_path(value):
             value = call(value)
             value = meant(value, dict(TASKS)) if isinstance(value, str) else value
         if isinstance(value, str) or not isinstance(value, dict):
-            return self._copy(Item(value, item.place), to)
+            return self._copy(LocatedValue(value, item.place), to)
         if head := _head(value, ("name", "task")):
             inner = {key: own for key, own in value.items() if key != head}
-            return {value[head]: self._options(Item(inner, item.place), (*to, value[head]))}
+            return {value[head]: self._options(LocatedValue(inner, item.place), (*to, value[head]))}
         if len(value) != 1:
             return self._copy(item, to)
         name, inner = next(iter(value.items()))
         known = name if is_path(name) else meant(name, dict(TASKS))
-        own = Item(inner, (*item.place, name))
+        own = LocatedValue(inner, (*item.place, name))
         self.lines[*to, known] = self._line(own.place)
         return {known: self._options(own, (*to, known)) if isinstance(inner, dict) else self._copy(own, (*to, known))}
 
-    def _options(self, item: Item, to: Place) -> dict[str, Any]:
+    def _options(self, item: LocatedValue, to: KeyPath) -> dict[str, Any]:
         """What stands beside a task: its options, training settings by their names, and axes."""
         self.lines.setdefault(to, self._line(item.place))
         task = to[-1]
         options = [] if is_path(task) or task not in TASKS else [f.name for f in fields(TASKS[str(task)])]
-        kept: dict[str, Item] = {}
-        training: dict[str, Item] = {}
+        kept: dict[str, LocatedValue] = {}
+        training: dict[str, LocatedValue] = {}
         for key, own in items(item.value, item.place):
             name = meant(key.removeprefix("task."), [*options, *TASK_KEYS])
             name_of = setting(key.removeprefix("training."))
@@ -146,14 +148,14 @@ class _Writer(AxisRewriter):
                 self._once(training, name_of, own, key)
             else:
                 self._once(kept, name, own, key)
-        make: dict[str, Callable[[Item, Place], Any]] = {
+        make: dict[str, Callable[[LocatedValue, KeyPath], Any]] = {
             "training": self._training, "grid": self._axes, "zip": self._zips, "when": self._whens,
         }  # fmt: skip
         found = {}
         for name, own in kept.items():
             self.lines[*to, name] = self._line(own.place)
             if name in options:
-                own = Item(spelled(f"task.{name}", own.value, TASKS[str(task)]), own.place)
+                own = LocatedValue(spelled(f"task.{name}", own.value, TASKS[str(task)]), own.place)
             found[name] = make.get(name, self._copy)(own, (*to, name))
         if training:
             self.lines.setdefault((*to, "training"), self._line(next(iter(training.values())).place))
@@ -163,20 +165,20 @@ class _Writer(AxisRewriter):
                     if option in inside:
                         raise self._error(own, f"tasks: {option} is said twice: here and under training")
                     value = spelled(f"training.{option}", own.value)
-                    inside[option] = self._copy(Item(value, own.place), (*to, "training", option))
+                    inside[option] = self._copy(LocatedValue(value, own.place), (*to, "training", option))
                 found["training"] = inside
         return found
 
-    def _recipe(self, item: Item, to: Place) -> Any:
+    def _recipe(self, item: LocatedValue, to: KeyPath) -> Any:
         value: Any = item.value
         if isinstance(value, dict) and "base" in value and (head := _head(value, ("name", "label"))):
             inner = {key: own for key, own in value.items() if key != head}
             self.lines[*to, value[head]] = self._line((*item.place, head))
-            return {value[head]: self._paths(Item(inner, item.place), (*to, value[head]), ("base",))}
+            return {value[head]: self._paths(LocatedValue(inner, item.place), (*to, value[head]), ("base",))}
         if not isinstance(value, dict) or len(value) != 1:
             return self._copy(item, to)
         label, inner = next(iter(value.items()))
-        own, place = Item(inner, (*item.place, label)), (*to, label)
+        own, place = LocatedValue(inner, (*item.place, label)), (*to, label)
         self.lines[place] = self._line(own.place)
         if isinstance(inner, str):
             self.lines[*place, "base"] = self._line(own.place)
@@ -185,30 +187,30 @@ class _Writer(AxisRewriter):
             renamed = {"base" if key == "recipe" and "base" not in inner else key: v for key, v in inner.items()}
             for key in inner.keys() - renamed.keys():
                 self.lines[*place, "base"] = self._line((*own.place, key))
-            return {label: self._paths(Item(renamed, own.place), place, ("base",))}
+            return {label: self._paths(LocatedValue(renamed, own.place), place, ("base",))}
         return {label: self._copy(own, place)}
 
-    def _baseline(self, item: Item, to: Place) -> Any:
+    def _baseline(self, item: LocatedValue, to: KeyPath) -> Any:
         if isinstance(item.value, str) and len(split(item.value)) > 1 and item.value not in RECIPES:
-            return self._copy(Item([part for part in split(item.value) if part], item.place), to)
+            return self._copy(LocatedValue([part for part in split(item.value) if part], item.place), to)
         if isinstance(item.value, list):
             return self._each(listed(item), item, to, self._config)
         return self._config(item, to)
 
-    def _config(self, item: Item, to: Place) -> Any:
+    def _config(self, item: LocatedValue, to: KeyPath) -> Any:
         value = item.value
         if isinstance(value, dict) and len(value) == 1 and isinstance(inner := next(iter(value.values())), dict):
             name = next(iter(value))
             self.lines[*to, name] = self._line((*item.place, name))
-            return {name: self._paths(Item(inner, (*item.place, name)), (*to, name), ("recipe",))}
+            return {name: self._paths(LocatedValue(inner, (*item.place, name)), (*to, name), ("recipe",))}
         if isinstance(value, dict) and "recipe" in value:
             return self._paths(item, to, ("recipe",))
         return self._copy(item, to)
 
-    def _training(self, item: Item, to: Place) -> Any:
+    def _training(self, item: LocatedValue, to: KeyPath) -> Any:
         if not isinstance(item.value, dict):
             return self._copy(item, to)
-        found: dict[str, Item] = {}
+        found: dict[str, LocatedValue] = {}
         for key, own in items(item.value, item.place):
             name = setting(key.removeprefix("training."))
             if name in _TRAINING and _is_list(name, own.value):
@@ -217,11 +219,11 @@ class _Writer(AxisRewriter):
                 )
             self._once(found, name, own, key)
         return {
-            name: self._copy(Item(spelled(f"training.{name}", own.value), own.place), (*to, name))
+            name: self._copy(LocatedValue(spelled(f"training.{name}", own.value), own.place), (*to, name))
             for name, own in found.items()
         }
 
-    def _search(self, item: Item, to: Place) -> Any:
+    def _search(self, item: LocatedValue, to: KeyPath) -> Any:
         if isinstance(item.value, str):
             self.lines[*to, "method"] = self._line(item.place)
             return {"method": item.value.casefold()}
@@ -233,14 +235,14 @@ class _Writer(AxisRewriter):
                 data["objectives"] = split(data["objectives"])
         return data
 
-    def _seeds(self, item: Item, to: Place) -> Any:
+    def _seeds(self, item: LocatedValue, to: KeyPath) -> Any:
         if isinstance(item.value, str):
             numbers = [number(part) for part in split(item.value)]
             if None not in numbers:
                 return numbers if len(numbers) > 1 else numbers[0]
         return self._copy(item, to)
 
-    def _misplaced(self, key: str, kind: str, option: str, item: Item) -> None:
+    def _misplaced(self, key: str, kind: str, option: str, item: LocatedValue) -> None:
         """Raises UserError for a key of the file that belongs under another one; not for a key nobody knows."""
         if kind == "training":
             raise self._error(item, f"unknown key {key!r}; to vary it write grid: {{training.{option}: [values]}}")

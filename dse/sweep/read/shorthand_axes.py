@@ -7,21 +7,21 @@ from typing import Any
 
 from dse.sweep.language.option_names import canonical_path, is_nested, whole_option
 from dse.sweep.language.ranges import ENDS, KINDS, PARTS
-from dse.sweep.language.source import Place
+from dse.sweep.language.source import KeyPath
 from dse.sweep.language.values import spelled
 from dse.sweep.language.words import call, folded, is_technique, meant, split
-from dse.sweep.read.rewriter import Item, Rewriter, items, listed
+from dse.sweep.read.rewriter import LocatedValue, Rewriter, items, listed
 from dse.tasks.base import SCHEDULES
 
 
 class AxisRewriter(Rewriter):
     """Writes out ``grid``, ``zip``, ``when`` and ``exclude``, and mappings whose keys are paths of options."""
 
-    def _axes(self, item: Item, to: Place) -> Any:
+    def _axes(self, item: LocatedValue, to: KeyPath) -> Any:
         """``grid``: every axis with its list of values, or its range."""
         if not isinstance(item.value, dict):
             return self._copy(item, to)
-        found: dict[str, Item] = {}
+        found: dict[str, LocatedValue] = {}
         for key, own in items(item.value, item.place):
             kind = meant(key, ("training", "task"))
             nested = isinstance(own.value, dict) and kind in ("training", "task")
@@ -34,7 +34,7 @@ class AxisRewriter(Rewriter):
                 self._once(found, name, inner, path)
         return {name: self._values(name, own, (*to, name)) for name, own in found.items()}
 
-    def _values(self, path: str, item: Item, to: Place) -> Any:
+    def _values(self, path: str, item: LocatedValue, to: KeyPath) -> Any:
         value = item.value
         if isinstance(value, dict) and any(key in ENDS for key in value):
             return self._range(path, item, to)
@@ -51,9 +51,11 @@ class AxisRewriter(Rewriter):
             return self._copy(item, to)
         self.lines[to] = self._line(item.place)
         inside = (lambda index: (*item.place, index)) if found is value else lambda index: item.place
-        return [self._copy(Item(spelled(path, own), inside(index)), (*to, index)) for index, own in enumerate(found)]
+        return [
+            self._copy(LocatedValue(spelled(path, own), inside(index)), (*to, index)) for index, own in enumerate(found)
+        ]
 
-    def _range(self, path: str, item: Item, to: Place) -> Any:
+    def _range(self, path: str, item: LocatedValue, to: KeyPath) -> Any:
         """``{min: a, max: b}`` as ``{uniform: [a, b]}``, or the kind for whole numbers and for ``log: true``."""
         value = item.value
         ends = {ENDS[key]: key for key in value if key in ENDS}
@@ -75,19 +77,23 @@ class AxisRewriter(Rewriter):
         self.lines[*to, kind] = self._line((*item.place, ends[0]))
         return {
             kind: pair,
-            **{key: self._copy(Item(own, (*item.place, key)), (*to, key)) for key, own in rest.items()},
+            **{key: self._copy(LocatedValue(own, (*item.place, key)), (*to, key)) for key, own in rest.items()},
         }
 
-    def _zips(self, item: Item, to: Place) -> Any:
+    def _zips(self, item: LocatedValue, to: KeyPath) -> Any:
         if isinstance(item.value, list):
             return self._each(listed(item), item, to, self._axes)
         return self._axes(item, to)
 
-    def _whens(self, item: Item, to: Place) -> Any:
+    def _whens(self, item: LocatedValue, to: KeyPath) -> Any:
         return self._each(listed(item), item, to, self._when)
 
-    def _when(self, item: Item, to: Place) -> Any:
-        make: dict[str, Callable[[Item, Place], Any]] = {"if": self._paths, "grid": self._axes, "zip": self._zips}
+    def _when(self, item: LocatedValue, to: KeyPath) -> Any:
+        make: dict[str, Callable[[LocatedValue, KeyPath], Any]] = {
+            "if": self._paths,
+            "grid": self._axes,
+            "zip": self._zips,
+        }
         if not isinstance(item.value, dict):
             return self._copy(item, to)
         found = {}
@@ -97,21 +103,21 @@ class AxisRewriter(Rewriter):
             found[name] = make.get(name, self._copy)(own, (*to, name))
         return found
 
-    def _rules(self, item: Item, to: Place) -> Any:
+    def _rules(self, item: LocatedValue, to: KeyPath) -> Any:
         return self._each(listed(item), item, to, self._paths)
 
-    def _paths(self, item: Item, to: Place, others: tuple[str, ...] = ()) -> Any:
+    def _paths(self, item: LocatedValue, to: KeyPath, others: tuple[str, ...] = ()) -> Any:
         """A mapping whose keys are paths, but for ``others``."""
         if not isinstance(item.value, dict):
             return self._copy(item, to)
-        found: dict[str, Item] = {}
+        found: dict[str, LocatedValue] = {}
         for path, whole in items(item.value, item.place):
             nested = others and is_nested(path, whole.value)
             for key, own in items(whole.value, whole.place) if nested else [(path, whole)]:
                 key = f"{path}.{key}" if nested else key
                 self._once(found, key if key in others else canonical_path(key, heads=not others), own, key)
         return {
-            name: self._copy(own if name in others else Item(spelled(name, own.value), own.place), (*to, name))
+            name: self._copy(own if name in others else LocatedValue(spelled(name, own.value), own.place), (*to, name))
             for name, own in found.items()
         }
 

@@ -16,19 +16,19 @@ from dse.sweep.language.labels import Label
 from dse.sweep.language.match import wanted
 from dse.sweep.language.ranges import Range
 from dse.sweep.language.source import At
-from dse.sweep.read.schema import Block, TaskBlock, WhenBlock, checked
+from dse.sweep.read.schema import AxesBlock, TaskBlock, WhenBlock, checked
 from dse.sweep.spec.axes import TASK, Axis, Condition, Dimension, grid_dimension, zip_dimension
 
 
 @dataclass
-class Parts:
+class LocatedBlocks:
     """The items of `grid`, `zip` and `when` as they stand in the file, each with its place."""
 
     grid: dict[str, tuple[At, Any]] = field(default_factory=dict)
     zips: list[tuple[At, Mapping[str, Any]]] = field(default_factory=list)
     whens: list[tuple[At, Mapping[str, Any]]] = field(default_factory=list)
 
-    def add(self, at: At, block: Block) -> None:
+    def add(self, at: At, block: AxesBlock) -> None:
         """Lays the items of one mapping of the file, at ``at``, over those that are here."""
         self.grid |= {path: (at / "grid" / path, raw) for path, raw in block.grid.items()}
         listed = (*at.place, "zip", 0) in at.source.lines
@@ -39,14 +39,16 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Heads:
+class ConditionWords:
     """What a condition may say: the labels of the tasks' entries with their plain names, and the recipes."""
 
     tasks: Mapping[str, str]
     recipes: Sequence[str]
 
 
-def dimensions_of(common: Parts, own: Mapping[str, Parts], heads: Heads) -> tuple[Dimension, ...]:
+def dimensions_of(
+    common: LocatedBlocks, own: Mapping[str, LocatedBlocks], heads: ConditionWords
+) -> tuple[Dimension, ...]:
     """Every dimension, one that others depend on before them. ``own``: a task's label -> its own parts.
 
     Raises UserError (file:line).
@@ -71,13 +73,13 @@ def dimensions_of(common: Parts, own: Mapping[str, Parts], heads: Heads) -> tupl
     return tuple(numbered)
 
 
-def _plain(parts: Parts, condition: Condition) -> list[Dimension]:
+def _plain(parts: LocatedBlocks, condition: Condition) -> list[Dimension]:
     """What of a place's dimensions needs no `when`."""
     grids = [grid_dimension(at, path, raw, condition, "grid") for path, (at, raw) in parts.grid.items()]
     return [*grids, *(zip_dimension(at, group, condition, "zip") for at, group in parts.zips)]
 
 
-def _give_way(dimension: Dimension, task: str, own: Sequence[Dimension], heads: Heads) -> Dimension:
+def _give_way(dimension: Dimension, task: str, own: Sequence[Dimension], heads: ConditionWords) -> Dimension:
     """The sweep's dimension without a task that has the axis itself."""
     paths = {axis.path for mine in own for axis in mine.axes}
     if not any(axis.path in paths for axis in dimension.axes):
@@ -92,12 +94,14 @@ def _give_way(dimension: Dimension, task: str, own: Sequence[Dimension], heads: 
     return replace(dimension, condition={**dimension.condition, TASK: others})
 
 
-def _when(at: At, raw: Mapping[str, Any], own: Condition, before: Sequence[Dimension], heads: Heads) -> list[Dimension]:
+def _when(
+    at: At, raw: Mapping[str, Any], own: Condition, before: Sequence[Dimension], heads: ConditionWords
+) -> list[Dimension]:
     """The dimensions of an item of `when`; ``own`` is the condition of the place that it stands in."""
     when = checked(WhenBlock, raw, at, "when")
     if not when.condition:
         raise at.error("when: a condition is missing; write {if: {axis: value}, grid: {axis: [values]}}")
-    parts = Parts()
+    parts = LocatedBlocks()
     parts.add(at, when)
     if not parts.grid and not parts.zips:
         raise at.error("when: nothing varies; write {if: {axis: value}, grid: {axis: [values]}}")
@@ -107,7 +111,9 @@ def _when(at: At, raw: Mapping[str, Any], own: Condition, before: Sequence[Dimen
     return [*grids, *(zip_dimension(inside, group, condition, "when") for inside, group in parts.zips)]
 
 
-def _labels(at: At, axis: str, raw: Any, own: Condition, before: Sequence[Dimension], heads: Heads) -> frozenset[Label]:
+def _labels(
+    at: At, axis: str, raw: Any, own: Condition, before: Sequence[Dimension], heads: ConditionWords
+) -> frozenset[Label]:
     """The labels that the words about one axis of an `if` mean. It may name the axes that stand before it."""
     if axis == TASK and TASK not in own:
         return wanted(at, "when", axis, raw, list(heads.tasks), heads.tasks)

@@ -17,7 +17,7 @@ from dse.sweep.language.values import checked_task, checked_training
 from dse.sweep.language.words import meant
 from dse.sweep.read.schema import TaskBlock, checked
 from dse.sweep.spec.axes import no_point
-from dse.sweep.spec.blocks import Parts
+from dse.sweep.spec.blocks import LocatedBlocks
 from dse.tasks import TASKS
 from dse.tasks.base import Task, Training
 from dse.tasks.own import find, is_path
@@ -58,12 +58,12 @@ def label_of_task(task: Task[Any], own: Mapping[str, Any]) -> str:
     return call(task.name, {**to_data(task), **own})
 
 
-def read_tasks(items: Items) -> tuple[tuple[TaskEntry, ...], dict[str, Parts]]:
+def read_tasks(items: Items) -> tuple[tuple[TaskEntry, ...], dict[str, LocatedBlocks]]:
     """The entries, and by label the axes of each that has some of its own. Raises UserError (file:line)."""
     read = [(_task(at, item), _parts(at, item)) for at, item in items]
     names = [entry.task.name for entry, _ in read]
     entries: list[TaskEntry] = []
-    parts: dict[str, Parts] = {}
+    parts: dict[str, LocatedBlocks] = {}
     for entry, own in read:
         # a task's own training settings are in its label only where they tell it from another entry
         if names.count(entry.task.name) > 1:
@@ -103,10 +103,10 @@ def _task(at: At, item: Mapping[str, Mapping[str, Any]]) -> TaskEntry:
     return TaskEntry(task, checked_training(inside / "training", training), at)
 
 
-def _parts(at: At, item: Mapping[str, Mapping[str, Any]]) -> Parts:
+def _parts(at: At, item: Mapping[str, Mapping[str, Any]]) -> LocatedBlocks:
     name, settings = next(iter(item.items()))
     own = {key: value for key, value in settings.items() if key in TaskBlock.model_fields}
-    parts = Parts()
+    parts = LocatedBlocks()
     parts.add(at / name, checked(TaskBlock, own, at / name, f"tasks.{name}"))
     return parts
 

@@ -9,11 +9,11 @@ from typing import Any
 from dse.errors import nearest
 from dse.sweep.language.labels import Label
 from dse.sweep.language.match import plain, wanted
-from dse.sweep.language.source import At, Source
+from dse.sweep.language.source import At, YamlSource
 
 
 @dataclass(eq=False)
-class Rule:
+class ExcludeRule:
     """A cell matches when its label on each axis is one of those wanted; ``matched`` counts the cells.
 
     ``names``: tasks of which every label is wanted, so that those of options yet to be drawn are, too.
@@ -40,7 +40,7 @@ class Exclusion:
         rules: Sequence[tuple[At, Mapping[str, Any]]],
         axes: Mapping[str, Collection[Label]],
         task_names: Mapping[str, str],
-        main: Source,
+        main: YamlSource,
     ) -> None:
         """``axes``: every label there is on each axis, none for a range. ``task_names``: a task's label -> its name.
 
@@ -69,8 +69,8 @@ def _rule(
     rule: Mapping[str, Any],
     axes: Mapping[str, Collection[Label]],
     task_names: Mapping[str, str],
-    main: Source,
-) -> Rule:
+    main: YamlSource,
+) -> ExcludeRule:
     if not rule:
         raise at.error("exclude: an empty rule would exclude everything")
     found: dict[str, frozenset[Label]] = {}
@@ -86,4 +86,4 @@ def _rule(
         if axis == "task":
             names = frozenset(task_names.values()) - {task_names[str(k)] for k in axes[axis] if k not in labels}
     where = f"line {at.line}" + ("" if at.source is main else f" of {at.source.path}")
-    return Rule(found, names, at, f"excluded on {where}")
+    return ExcludeRule(found, names, at, f"excluded on {where}")

@@ -13,10 +13,10 @@ from dse.recipes import RECIPES
 from dse.sweep.language.ranges import Range
 from dse.sweep.language.source import At
 from dse.sweep.language.values import checked_training
-from dse.sweep.read.include import File, read_files, text_of_files
+from dse.sweep.read.include import IncludedFile, read_files, text_of_files
 from dse.sweep.spec.axes import Axis, Dimension, repeated
 from dse.sweep.spec.baselines import Baseline, read_baselines
-from dse.sweep.spec.blocks import Heads, Parts, dimensions_of
+from dse.sweep.spec.blocks import ConditionWords, LocatedBlocks, dimensions_of
 from dse.sweep.spec.entries import RecipeEntry, TaskEntry, read_recipes, read_tasks
 from dse.sweep.spec.probes import read_probes
 from dse.sweep.spec.search import Search, read_search
@@ -69,13 +69,13 @@ def read_spec(path: Path) -> Spec:
         if not found:
             raise root.error(f"the key {key!r} is missing; a sweep needs at least tasks and recipes")
     baselines = read_baselines(_last(files, "baseline") or [(root, "bf16")], known)
-    common = Parts()
+    common = LocatedBlocks()
     training: dict[str, Any] = {}
     seeds = _seeds(files)
     for file in files:
         training |= checked_training(At(file.source) / "training", file.keys.training)
         common.add(At(file.source), file.keys)
-    heads = Heads({entry.label: entry.task.name for entry in tasks}, [entry.recipe.name for entry in recipes])
+    heads = ConditionWords({entry.label: entry.task.name for entry in tasks}, [entry.recipe.name for entry in recipes])
     searching = [file for file in files if "search" in file.keys.model_fields_set]
     searches = [read_search(At(file.source) / "search", file.keys.search) for file in searching]
     probing = [file for file in files if "probes" in file.keys.model_fields_set]
@@ -98,7 +98,7 @@ def read_spec(path: Path) -> Spec:
     return spec
 
 
-def _items(files: Sequence[File], key: str) -> list[tuple[At, Any]]:
+def _items(files: Sequence[IncludedFile], key: str) -> list[tuple[At, Any]]:
     """The items of a list, of all files, each with its place. What two files both say counts once."""
     found: list[tuple[At, Any]] = []
     for file in files:
@@ -108,7 +108,7 @@ def _items(files: Sequence[File], key: str) -> list[tuple[At, Any]]:
     return found
 
 
-def _last(files: Sequence[File], key: str) -> list[tuple[At, Any]]:
+def _last(files: Sequence[IncludedFile], key: str) -> list[tuple[At, Any]]:
     """The items of a key of which the last file counts that has it."""
     for file in reversed(files):
         if key in file.keys.model_fields_set:
@@ -117,7 +117,7 @@ def _last(files: Sequence[File], key: str) -> list[tuple[At, Any]]:
     return []
 
 
-def _seeds(files: Sequence[File]) -> tuple[int, ...]:
+def _seeds(files: Sequence[IncludedFile]) -> tuple[int, ...]:
     """Those of the last file that has some; 0, 1, 2 without."""
     told = [file for file in files if "seeds" in file.keys.model_fields_set] or [files[-1]]
     seeds = tuple(told[-1].keys.seeds)

@@ -16,7 +16,7 @@ from dse.run.engine import run_sweep
 from dse.run.search import journal, progress
 from dse.run.search.export import export
 from dse.run.search.objectives import Mark, values
-from dse.run.search.study import Parameters, Told, ask, rebuild
+from dse.run.search.study import Observation, Parameters, ask, rebuild
 from dse.sweep import Assignment, Cell, Sweep
 from tests.run.search.common import QUIET, SEARCH, asked
 
@@ -57,13 +57,13 @@ def test_a_batch_has_no_repetitions_and_rebuilds_exactly(load: Callable[..., Swe
     sweep = load()
     assert sweep.space
     space, search = sweep.space, sweep.search
-    told: list[Told] = []
+    told: list[Observation] = []
     for _ in range(6):
         seen = {journal.key_of(t.assignment) for t in told}
         batch = ask(space, search, "regression", told, seen, 5, lambda _: True)
         assert batch == ask(space, search, "regression", told, seen, 5, lambda _: True)
         assert len({journal.key_of(a) for a in batch} | seen) == len(told) + 5
-        told += [Told(a, (float(a["training.lr"] or 0), 1.0) if i else None) for i, a in enumerate(batch)]
+        told += [Observation(a, (float(a["training.lr"] or 0), 1.0) if i else None) for i, a in enumerate(batch)]
     study = rebuild(space, search, told)
     parameters = Parameters(space)
     for trial, item in zip(study.trials, told, strict=True):

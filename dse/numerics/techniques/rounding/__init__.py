@@ -1,7 +1,7 @@
 """Rounding of lattice coordinates, for elements and for scales."""
 
 from dse.numerics.techniques.rounding.base import Rounding
-from dse.numerics.techniques.rounding.directed import TowardZero, Up
+from dse.numerics.techniques.rounding.directed import AwayFromZero, TowardZero
 from dse.numerics.techniques.rounding.nearest import MantissaEven, NearestAway, NearestEven
 from dse.numerics.techniques.rounding.stochastic import Stochastic
 
@@ -12,18 +12,18 @@ ROUNDINGS: dict[str, type[Rounding]] = {
     "nearest_away": NearestAway,
     "mantissa_even": MantissaEven,
     "toward_zero": TowardZero,
-    "up": Up,
+    "up": AwayFromZero,
     "stochastic": Stochastic,
 }
 
 __all__ = [
     "NEAREST_EVEN",
     "ROUNDINGS",
+    "AwayFromZero",
     "MantissaEven",
     "NearestAway",
     "NearestEven",
     "Rounding",
     "Stochastic",
     "TowardZero",
-    "Up",
 ]

@@ -25,7 +25,7 @@ class TowardZero(Rounding):
 
 
 @dataclass(frozen=True)
-class Up(Rounding):
+class AwayFromZero(Rounding):
     """q = sign(v) ceil(|v|): enlarges the magnitude. On an E8M0 scale of amax / max, NVIDIA's rule.
 
     Cost: part of the base cast. Source: arXiv 2506.08027 (MXFP8 recipes), Sec. 3.

@@ -12,7 +12,7 @@ from dse.numerics.block import BlockQuantizer
 from dse.numerics.ops import Ops
 from dse.numerics.quantizer import Quantized, Quantizer
 from dse.numerics.random import Key
-from dse.numerics.techniques.rounding import TowardZero, Up
+from dse.numerics.techniques.rounding import AwayFromZero, TowardZero
 from dse.numerics.techniques.weights.base import WeightRule
 from dse.numerics.techniques.weights.movement import per_element, wide
 
@@ -61,7 +61,7 @@ class QEma(WeightRule):
         self.check(quantizer, rotated=False)
         assert isinstance(quantizer, BlockQuantizer)
         plain = quantizer(w, key)
-        lo, hi = (replace(quantizer, rounding=r)(w, key).values for r in (TowardZero(), Up()))
+        lo, hi = (replace(quantizer, rounding=r)(w, key).values for r in (TowardZero(), AwayFromZero()))
         middle = (lo + hi) / 2 if plain.alpha is None else (lo + hi) / 2 * plain.alpha
         sign = hi.sign()
         chosen = torch.where(state["ema"] * sign >= middle * sign, hi, lo)

@@ -1,0 +1,175 @@
+"""Who may import whom: the rooms of ``dse`` stand on floors, and imports point down, those inside of functions too."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOORS = (
+    "errors shell terminal checkout",
+    "former_names",
+    "kernels",
+    "numerics",
+    "recipes",
+    "nn optim",
+    "fused",
+    "tasks",
+    "trial",
+    "cost",
+    "pack",
+    "probes",
+    "sweep",
+    "results",
+    "train",
+    "plan",
+    "run",
+    "report",
+    "bench commands",
+    "cli",
+    "__main__",
+)
+"""Rooms from the bottom up; those of one line do not know each other."""
+
+UPWARDS: dict[tuple[str, str], str] = {}
+"""Imports that run up, (importer, imported): why."""
+
+BESIDE = {("commands", "bench"): "the command of that name runs the benchmarks"}
+"""Imports between rooms of one floor: why."""
+
+TASKS_MAY_IMPORT = {
+    "dse.errors": "errors are one line for the user",
+    "dse.numerics.random": "random streams of batches",
+    "dse.kernels.alignment": "attention's products have the same bits in any pack",
+    "dse.kernels.sqrt": "the correctly rounded square root, the same on every processor",
+}
+"""All of ``dse`` that the folder ``tasks`` may import, and why."""
+
+
+class Import(NamedTuple):
+    importer: str
+    imported: str
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the package by its name, ``dse.tasks`` among them."""
+    found = {}
+    for folder, prefix in ((ROOT / "dse", "dse"), (ROOT / "tasks", "dse.tasks")):
+        for path in folder.rglob("*.py"):
+            parts = path.relative_to(folder).with_suffix("").parts
+            found[".".join((prefix, *parts)).removesuffix(".__init__")] = path
+    return found
+
+
+@cache
+def imports() -> frozenset[Import]:
+    """Every import of one module of the package by another, wherever in the file it stands, type-only ones too."""
+    found = set()
+    for name, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{name}: a relative import"
+                targets = [f"{node.module}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Import):
+                targets = [alias.name for alias in node.names]
+            else:
+                continue
+            for target in targets:
+                target = target if target in modules() else target.rpartition(".")[0]
+                if target in modules() and target not in (name, "dse"):
+                    found.add(Import(name, target))
+    return frozenset(found)
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+def floor(module: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if room(module) in rooms.split())
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {room(module) for module in modules() if module != "dse"}
+    assert rooms == set(" ".join(FLOORS).split())
+
+
+def test_imports_point_down() -> None:
+    up = {(a, b) for a, b in imports() if a != "dse" and floor(a) < floor(b)}
+    assert up == set(UPWARDS), "imports that run up, or exceptions without an import"
+
+
+def test_rooms_of_one_floor_do_not_know_each_other() -> None:
+    beside = {(room(a), room(b)) for a, b in imports() if a != "dse" and floor(a) == floor(b) and room(a) != room(b)}
+    assert beside == set(BESIDE), "imports between neighbors, or exceptions without an import"
+
+
+def test_tasks_know_nothing_of_numerics() -> None:
+    pairs = ((a, b) for a, b in imports() if a.startswith("dse.tasks"))
+    known = {b for _, b in pairs if not b.startswith("dse.tasks")}
+    assert known == set(TASKS_MAY_IMPORT)
+
+
+def circles() -> list[list[str]]:
+    """Groups of modules that import each other, by Tarjan's algorithm."""
+    after: dict[str, list[str]] = {}
+    for a, b in imports():
+        after.setdefault(a, []).append(b)
+    number: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(v: str) -> None:
+        number[v] = low[v] = len(number)
+        stack.append(v)
+        for w in after.get(v, ()):
+            if w not in number:
+                visit(w)
+                low[v] = min(low[v], low[w])
+            elif w in stack:
+                low[v] = min(low[v], number[w])
+        if low[v] == number[v]:
+            group = stack[stack.index(v) :]
+            del stack[stack.index(v) :]
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for module in sorted(after):
+        if module not in number:
+            visit(module)
+    return found
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    assert circles() == []
+
+
+HEAVY = ("ray", "mlflow", "polars", "pandas", "seaborn", "matplotlib", "optuna", "pyarrow")
+
+
+@pytest.mark.parametrize("module", ["dse.train.loop", "dse.results.store", "dse.run.offline"])
+def test_a_bare_machine_can_train(module: str) -> None:
+    """Nothing on the way to a training imports at its top what a machine with torch alone does not have."""
+    seen, ahead = set(), [module]
+    while ahead:
+        name = ahead.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for node in ast.parse(modules()[name].read_text(encoding="utf-8")).body:
+            targets = (
+                [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+                if isinstance(node, ast.ImportFrom)
+                else [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else []
+            )
+            for target in targets:
+                assert target.partition(".")[0] not in HEAVY, f"{name} imports {target}"
+                ahead += [target] if target in modules() else []
