@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    "errors shell terminal checkout",
-    "former_names",
+    "errors shell terminal checkout text",
+    "former_names files",
     "kernels",
     "numerics",
     "recipes",

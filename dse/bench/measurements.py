@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 import dse
+from dse.files import replacing
 
 _PACKAGES = ("triton", "numpy", "torchao")
 
@@ -90,9 +90,8 @@ def document(rows: Sequence[Measurement | Mapping[str, Any]], device: str, comma
 def write(path: Path, content: Mapping[str, Any]) -> None:
     """JSON at ``path``; a reader finds the old file or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    draft.replace(path)
+    with replacing(path, durable=False) as draft:
+        draft.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read(path: Path) -> list[Measurement]:

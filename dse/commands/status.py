@@ -18,9 +18,10 @@ from dse.results.store import Store, resolve
 from dse.results.watch import ResultWatcher
 from dse.run.queue.final_results import final
 from dse.run.search import all_asked, progress, so_far
-from dse.run.tally import Tally, duration
+from dse.run.tally import Tally
 from dse.shell import command, first_run
 from dse.sweep.language.labels import cut
+from dse.text import short_duration
 
 if TYPE_CHECKING:
     from dse.sweep import Sweep
@@ -95,7 +96,7 @@ def _one(store: Store, sweep: Sweep, found: Sequence[Record]) -> Iterator[str]:
         yield f"  best on {task}: {cut(config)}, {percent:+.2f} % from the baseline"
     left = standing.seconds_left()
     if standing.total and left is not None:
-        yield f"  left: {standing.total} trials, {duration(left)} on one worker, {standing.basis}"
+        yield f"  left: {standing.total} trials, {short_duration(left)} on one worker, {standing.basis}"
     unusual = [
         record for cell in sweep.cells if (record := records.get(cell.uid)) and record.status not in (OK, STOPPED)
     ]

@@ -15,10 +15,10 @@ from dse.results.gaps import gap
 from dse.results.outcome import outcome, reason
 from dse.results.record import FAILED, OK, Record
 from dse.results.store import Store
-from dse.run.tally import duration
 from dse.shell import command
 from dse.tasks.base import Training
 from dse.tasks.own import is_path
+from dse.text import short_duration
 from dse.train.processor import described
 from dse.trial import make_task
 
@@ -121,7 +121,7 @@ def _neighbor(neighbor: Neighbor, case: Case) -> str:
 
 
 def _provenance(record: Record) -> Iterator[str]:
-    yield _row("ran", f"{record.started}, {duration(record.seconds)} on {record.host}, {record.device}")
+    yield _row("ran", f"{record.started}, {short_duration(record.seconds)} on {record.host}, {record.device}")
     yield _row(
         "", ", ".join([*(f"{name} {v}" for name, v in record.versions.items()), f"data {record.data or 'unknown'}"])
     )

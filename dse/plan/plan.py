@@ -11,6 +11,7 @@ from dse.plan.timing import MEASURED, SIMILAR
 from dse.sweep.cells.cell import Cell
 from dse.sweep.cells.expanded import Sweep
 from dse.sweep.language.labels import Label
+from dse.text import rough_duration
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Plan:
         if self.unknown:
             what.append(f"{self.unknown} not counted")
         on = f"{workers} workers" if workers > 1 else "1 worker"
-        return f"about {duration_text(self.seconds / workers)} on {on} ({', '.join(what)})"
+        return f"about {rough_duration(self.seconds / workers)} on {on} ({', '.join(what)})"
 
 
 _SAID = {
@@ -95,13 +96,3 @@ def make_plan(sweep: Sweep, done: Mapping[str, str], seconds: Mapping[str, Timin
         sources=Counter(timing.source for timing in known),
         unknown=len(todo) - len(known),
     )
-
-
-def duration_text(seconds: float) -> str:
-    """3.2 -> '3 s', 200 -> '3 min 20 s', 7300 -> '2 h 2 min', 200000 -> '2 d 8 h'."""
-    whole = max(1, round(seconds))
-    for size, unit, small, part in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            rest = whole % size // small
-            return f"{whole // size} {unit}" + (f" {rest} {part}" if rest else "")
-    return f"{whole} s"

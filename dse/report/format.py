@@ -68,26 +68,6 @@ def p_value(p: float) -> str:
     return f"p{SPACE}={SPACE}{number(p, 2)}"
 
 
-def plural(count: int, word: str, words: str = "") -> str:
-    """'1 trial', '2 trials', '12,000 trials'."""
-    return f"{count:,} {word if count == 1 else words or word + 's'}"
-
-
-def listing(items: list[str], last: str = "and") -> str:
-    """'a', 'a and b', 'a, b and c'."""
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {last} {items[-1]}" if items else ""
-
-
-def duration(seconds: float) -> str:
-    """'45 s', '3 min 5 s', '2 h 10 min'."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
-
-
 def _minus(text: str) -> str:
     """The typographic minus sign; a zero bears none."""
     if text.startswith("-") and not any(c in "123456789" for c in text.split("e")[0]):

@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dse.results.identity import digest, resolved, slug
+from dse.results.identity import digest, resolved
+from dse.text import slug
 
 if TYPE_CHECKING:
     from dse.sweep import Sweep

@@ -18,7 +18,6 @@ from dse.report.analysis.highlights import marks
 from dse.report.analysis.searches import Hunt
 from dse.report.analysis.tidy import TidyTable, dicts
 from dse.report.findings import findings
-from dse.report.format import duration, plural
 from dse.report.output_paths import mark
 from dse.report.probed import Scene, story
 from dse.report.sections import agreement_rows as agreed
@@ -31,6 +30,7 @@ from dse.results.identity import identity
 from dse.results.manifest import read_manifest
 from dse.results.record import OK
 from dse.shell import command
+from dse.text import duration, plural
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -22,6 +22,7 @@ from statistics import median, stdev
 from typing import Any
 
 from dse.errors import UserError
+from dse.files import unreadable
 from dse.numerics.registry import to_data
 from dse.report.format import UNKNOWN, number
 from dse.results.record import OK, Record
@@ -131,7 +132,7 @@ def correlations(path: Path) -> dict[str, str]:
         with path.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise unreadable(path, error) from None
     mine = [row for row in rows if row.get("kind") == "reference"]
     return {row["against"]: "(reference)" for row in mine} | {
         row["task"]: f"{float(row['spearman']):.2f} ({row['spearman_low'][:5]} to {row['spearman_high'][:5]})"

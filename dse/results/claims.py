@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dse.errors import UserError
-from dse.results.lock import is_at, named, signature, try_lock, turn, unwritable
+from dse.files import unwritable
+from dse.results.lock import is_at, named, signature, try_lock, turn
 
 FOLDER = "claims"
 SUFFIX = ".claims"

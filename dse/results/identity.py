@@ -7,21 +7,18 @@ by it, further ones by the name and a hash of their path, so that two never shar
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dse.text import short_hash, slug, sweep_name
+
 if TYPE_CHECKING:
     from dse.sweep import Sweep
 
 FOLDER = "sweeps"
-_LONGEST = 120  # bytes of a name in a file name: file systems end at 255
-_HASH = 6
 
 
 @dataclass(frozen=True)
@@ -66,21 +63,9 @@ def known(results: Path, *names: str) -> list[Known]:
     return [one for path in sorted(paths) if (one := _read(path)) is not None]
 
 
-def slug(name: str) -> str:
-    """A name as a file name: letters of any script, digits, '_', '.' and '-'; long ones end in a hash.
-
-    >>> slug("a sweep/α")
-    'a_sweep_α'
-    """
-    text = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", name)) or "sweep"
-    if len(text.encode()) <= _LONGEST:
-        return text
-    return f"{text.encode()[:_LONGEST].decode(errors='ignore')}-{_hash(name)}"
-
-
 def digest(sweep: Sweep) -> str:
     """Tells sweeps of one name apart: a hash of the name and of where the file is."""
-    return _hash(f"{sweep.name}\n{resolved(sweep.path)}")
+    return short_hash(f"{sweep.name}\n{resolved(sweep.path)}")
 
 
 def resolved(path: Path) -> str:
@@ -108,12 +93,7 @@ def _by_text(one: Known, sweep: Sweep, own: str) -> bool:
 def _former_name(sweep: Sweep) -> str:
     """What a file without a ``name`` was called before names kept letters outside ASCII."""
     stem = Path(sweep.path).stem
-    unnamed = sweep.name == (re.sub(r"[^\w.-]+", "-", stem).lstrip("._-") or "sweep")
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-") or "sweep" if unnamed else sweep.name
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:_HASH]
+    return sweep_name(stem, ascii_only=True) if sweep.name == sweep_name(stem) else sweep.name
 
 
 def _read(path: Path) -> Known | None:
@@ -133,4 +113,4 @@ def _parsed(path: Path, *_: int) -> Known | None:
         return None
 
 
-__all__ = ["FOLDER", "Known", "digest", "identity", "known", "lookup", "resolved", "slug"]
+__all__ = ["FOLDER", "Known", "digest", "identity", "known", "lookup", "resolved"]

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dse.errors import UserError
+from dse.files import unwritable
 
 NAME = ".lock"
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
@@ -78,11 +79,6 @@ def try_lock(fd: int, wait: bool = False) -> bool:
     return True
 
 
-def unwritable(folder: Path, error: OSError) -> UserError:
-    """The one line about a results folder that refuses to be written."""
-    return UserError(f"results folder {folder} is not writable: {error.strerror or error}")
-
-
 def signature() -> str:
     """Who this process is, as one line of JSON."""
     since = datetime.now(UTC).isoformat(timespec="seconds")
@@ -124,4 +120,4 @@ def _open(folder: Path, name: str) -> int:
         raise unwritable(folder, error) from None
 
 
-__all__ = ["InUse", "folder_lock", "holder", "is_at", "named", "signature", "try_lock", "turn", "unwritable"]
+__all__ = ["InUse", "folder_lock", "holder", "is_at", "named", "signature", "try_lock", "turn"]

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.errors import UserError
-from dse.results.identity import FOLDER, known, lookup, resolved, slug
+from dse.files import replacing, unwritable
+from dse.results.identity import FOLDER, known, lookup, resolved
 from dse.results.lock import turn
+from dse.text import slug
 
 if TYPE_CHECKING:
     from dse.sweep import Cell, Label, Sweep
@@ -78,13 +80,13 @@ class Manifest:
     def write(self, results: Path) -> None:
         """Writes ``sweeps/IDENTITY.json`` into the results folder, in one step."""
         path = results / FOLDER / f"{self.identity or slug(self.name)}.json"
-        temporary = path.with_name(f"{path.stem[:32]}.{os.getpid()}-{time.time_ns()}.tmp")
+        draft = path.with_name(f"{path.stem[:32]}.{os.getpid()}-{time.time_ns()}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(asdict(self), separators=(",", ":")), encoding="utf-8")
-            os.replace(temporary, path)  # noqa: PTH105
+            with replacing(path, draft, durable=False):
+                draft.write_text(json.dumps(asdict(self), separators=(",", ":")), encoding="utf-8")
         except OSError as error:
-            raise UserError(f"results folder {results} is not writable: {error.strerror or error}") from None
+            raise unwritable(results, error) from None
 
 
 def settle(sweep: Sweep, results: Path, options: Mapping[str, str] | None = None) -> str:

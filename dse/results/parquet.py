@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dse.errors import UserError
+from dse.files import replacing, sync_folder, unreadable
 from dse.results.parquet_checksums import CheckedTable, check, keep_footer, reserve, stamp
 from dse.results.record import Record
-from dse.results.shards import sync_folder
 
 if TYPE_CHECKING:
     import polars as pl
@@ -117,7 +117,7 @@ def _opened(path: Path) -> Iterator[tuple[ParquetFile, Sequence[int]]]:
             with parquet.ParquetFile(raw, metadata=table.metadata, page_checksum_verification=True) as file:
                 yield file, table.good
     except PermissionError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise unreadable(path, error) from None
     except (OSError, ValueError, pa.ArrowException) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
@@ -182,22 +182,18 @@ def write(frames: Iterable[pl.DataFrame], path: Path) -> None:
     import polars as pl
     from pyarrow import parquet
 
-    temporary, groups = path.with_name(path.name + ".tmp"), 0
+    groups = 0
     schema = to_frame([]).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
     plain = [name for name, kind in _COLUMNS.items() if kind in _PLAIN]
-    try:
-        with temporary.open("wb") as file:
+    with replacing(path, path.with_name(path.name + ".tmp"), durable=False) as draft:
+        with draft.open("wb") as file:
             settings = {"compression": "zstd", "use_dictionary": plain, "write_page_checksum": True}
             with parquet.ParquetWriter(file, schema, **settings) as writer:
                 for frame in _grouped(frames):
                     rows, groups = frame.to_arrow(compat_level=pl.CompatLevel.oldest()), groups + 1
                     writer.write_table(rows, row_group_size=max(1, len(rows)))
                 reserve(writer, groups)
-        stamp(temporary)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    os.replace(temporary, path)  # noqa: PTH105 - the step that tests interrupt
+        stamp(draft)  # which makes it durable
     keep_footer(path)
     sync_folder(path.parent)
 

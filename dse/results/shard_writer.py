@@ -17,9 +17,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dse.errors import UserError
+from dse.files import sync_folder, unwritable
 from dse.results.checksum import seal
-from dse.results.lock import is_at, try_lock, unwritable
-from dse.results.shards import SUFFIX, sync_folder
+from dse.results.lock import is_at, try_lock
+from dse.results.shards import SUFFIX
 
 _TRIES = 5
 """How often the folder may vanish while one pack is stored."""

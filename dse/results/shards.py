@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
-from dse.errors import UserError
+from dse.files import unreadable, unwritable
 from dse.results.checksum import unseal
-from dse.results.lock import try_lock, unwritable
+from dse.results.lock import try_lock
 from dse.results.record import BRIEF, LARGE, Record
 
 SUFFIX = ".jsonl"
@@ -83,7 +83,7 @@ def lines(path: Path, without: Sequence[str] = (), uids: Collection[str] | None 
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise unreadable(path, error) from None
 
 
 class Parser:
@@ -175,14 +175,5 @@ def put_aside(path: Path, results: Path) -> None:
         (folder / f"{path.stem}-{stat.st_mtime_ns:x}{path.suffix}").hardlink_to(path)
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable (a new or replaced file is one only after this)."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 __all__ = ["DAMAGED", "SUFFIX", "Line", "Parser", "Shard", "bad_lines", "lines", "put_aside", "read_shard"]
-__all__ += ["remove_shard", "shard_lock", "shard_paths", "sync_folder"]
+__all__ += ["remove_shard", "shard_lock", "shard_paths"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dse.errors import UserError
+from dse.files import unreadable
 from dse.tasks.own import find, is_path
 from dse.trial import Trial
 
@@ -73,7 +74,7 @@ def read_parcel(path: Path) -> list[BundleJob]:
         version = content["parcel"]
         jobs = [(str(job["name"]), list(job["items"])) for job in content["jobs"]]
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise unreadable(path, error) from None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is no parcel; python -m dse.run.away plan SWEEP --out FILE makes one") from None
     if version != VERSION:

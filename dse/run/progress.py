@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from dse.results.outcome import outcome, reason
 from dse.results.record import DIVERGED, FAILED, OK, STOPPED, Record
-from dse.run.tally import Tally, duration
+from dse.run.tally import Tally
 from dse.sweep.language.labels import cut
+from dse.text import short_duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -131,7 +132,7 @@ class Bar:
             ProgressBar(total=standing.total, completed=standing.finished + standing.under_way, width=30),
             f"{standing.finished}/{standing.total}",
             running(standing),
-            ", ".join(filter(None, (f"{duration(time.monotonic() - self._start)} gone", left))),
+            ", ".join(filter(None, (f"{short_duration(time.monotonic() - self._start)} gone", left))),
         )
         return Group(line, *(Text(text, overflow="fold") for text in (counts, best) if text))
 
@@ -152,7 +153,7 @@ def details(standing: Tally) -> tuple[str, str, str]:
 
 def time_left(standing: Tally) -> str:
     left = standing.seconds_left()
-    return "" if left is None else f"{duration(left)} left"
+    return "" if left is None else f"{short_duration(left)} left"
 
 
 def running(standing: Tally) -> str:

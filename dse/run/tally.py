@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dse.plan.timing import Keys, Pace, TimingKey
 from dse.results.gaps import gap
 from dse.results.record import Record
+from dse.text import noun
 
 if TYPE_CHECKING:
     from dse.sweep import Cell
@@ -114,7 +115,7 @@ class Tally:
         trials, unlike = self._pace.trials, self._waiting.total() - self._known()[1]
         if not trials:
             return "the first packs' pace"
-        said = f"from {trials} completed trial{'s' * (trials != 1)} on a {self._pace.device or 'device'}"
+        said = f"from {trials} completed {noun(trials, 'trial')} on a {self._pace.device or 'device'}"
         return said + (f"; {unlike} like none of them count as their mean" if unlike else "")
 
     def _known(self) -> tuple[float, int]:
@@ -149,17 +150,3 @@ class Tally:
             if value is not None and value.percent is not None:
                 found.append(value.percent)
         return fmean(found) if found else None
-
-
-def duration(seconds: float) -> str:
-    """For people: 8s, 3m20s, 2h05m.
-
-    >>> duration(200)
-    '3m20s'
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import shutil
 import sys
 import time
@@ -22,6 +21,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from dse.files import replacing
 
 FOLDER = "checkpoints"
 EVERY = 60.0
@@ -195,22 +196,8 @@ def _save(content: Mapping[str, Any], path: Path) -> None:
 
 def _put(path: Path, write: Callable[[Path], Any]) -> None:
     """A file appears whole, under its name, and durably."""
-    from dse.results.shards import sync_folder
-
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(beside)
-        fd = os.open(beside, os.O_RDWR)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        beside.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            beside.unlink()
-        raise
-    sync_folder(path.parent)
+    with replacing(path) as draft:
+        write(draft)
 
 
 def _prune(folder: Path, step: int) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from dse.report import write_report
-from dse.results.identity import digest, identity, slug
+from dse.results.identity import digest, identity
 from dse.results.manifest import Manifest, read_manifests, settle
 from dse.results.store import Store
 from dse.run.engine import run_sweep
 from dse.run.search import so_far
 from dse.sweep import Sweep, load_sweep
+from dse.text import slug
 from dse.train import loop as train
 from dse.train import width
 from tests.run.oracle import fake_pack

@@ -14,8 +14,9 @@ from dse.results.gaps import Gap, gap
 from dse.results.record import DIVERGED, Record
 from dse.run import progress
 from dse.run.progress import Bar, Lines, Silent, make_progress
-from dse.run.tally import Tally, duration
+from dse.run.tally import Tally
 from dse.sweep import Cell, Sweep
+from dse.text import short_duration
 
 Result = Callable[..., Record]
 
@@ -52,7 +53,7 @@ def test_standing(sweep: Sweep, result: Result) -> None:
 
 def test_time_left_is_unknown_at_first(sweep: Sweep) -> None:
     assert Tally(sweep.cells, [], workers=2).seconds_left() is None
-    assert [duration(s) for s in (7.6, 200, 7500)] == ["8s", "3m20s", "2h05m"]
+    assert [short_duration(s) for s in (7.6, 200, 7500)] == ["8s", "3m20s", "2h05m"]
 
 
 @pytest.fixture

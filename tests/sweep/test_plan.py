@@ -9,8 +9,8 @@ import pytest
 
 from dse.errors import UserError
 from dse.plan import Timing, estimate, make_plan, plan_text, probe_missing, probe_seconds
-from dse.plan.plan import duration_text
 from dse.sweep import Sweep
+from dse.text import rough_duration
 
 Load = Callable[[str], Sweep]
 FILE = """
@@ -130,7 +130,7 @@ def test_text_of_a_search(sweep: Load, search: str, text: str) -> None:
     [(0.1, "1 s"), (59.4, "59 s"), (59.6, "1 min"), (200, "3 min 20 s"), (7300, "2 h 1 min"), (200_000, "2 d 7 h")],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert duration_text(seconds) == text
+    assert rough_duration(seconds) == text
 
 
 def test_ten_thousand_cells_are_quick(sweep: Load) -> None:

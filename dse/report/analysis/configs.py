@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from dse.report.analysis.front import front
 from dse.report.analysis.stats import NOTHING, Estimate, combine, estimate
 from dse.report.analysis.tidy import MISSING, TidyTable, dicts
-from dse.report.format import listing, plural
 from dse.results.record import DIVERGED, FAILED, OK, STOPPED
+from dse.text import listing, plural
 
 if TYPE_CHECKING:
     import pandas as pd

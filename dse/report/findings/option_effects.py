@@ -7,7 +7,8 @@ import math
 from dse.report.analysis.configs import ALL
 from dse.report.analysis.effects import OPTION, Effect
 from dse.report.findings.finding import Finding
-from dse.report.format import SPACE, interval, p_value, plural
+from dse.report.format import SPACE, interval, p_value
+from dse.text import plural
 
 
 def options(found: list[Effect]) -> Finding | None:

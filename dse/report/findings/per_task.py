@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from dse.report.analysis.tidy import TidyTable, dicts
 from dse.report.findings.finding import Finding
-from dse.report.format import SPACE, interval, listing, number, percent
+from dse.report.format import SPACE, interval, number, percent
+from dse.text import listing
 
 if TYPE_CHECKING:
     import pandas as pd

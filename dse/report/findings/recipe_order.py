@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from dse.report.analysis.effects import Effect, recipe_pairs
 from dse.report.analysis.tidy import TidyTable, dicts
 from dse.report.findings.finding import CLOSE, Finding
-from dse.report.format import SPACE, interval, listing, number, percent, plural
+from dse.report.format import SPACE, interval, number, percent
 from dse.results.record import DIVERGED
+from dse.text import listing, plural
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,8 +6,8 @@ from collections import Counter
 
 from dse.report.analysis.tidy import MISSING, TidyTable
 from dse.report.findings.finding import Finding
-from dse.report.format import listing, plural
 from dse.results.record import DIVERGED, FAILED, STOPPED
+from dse.text import listing, plural
 
 
 def trouble(table: TidyTable) -> Finding | None:

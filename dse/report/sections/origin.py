@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from dse.report.analysis.tidy import TidyTable
-from dse.report.format import duration, plural
+from dse.text import duration, plural
 from dse.train.processor import described
 
 _WIDTHS = 12

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from dse.report.analysis.stats import Estimate, estimate
 from dse.report.analysis.tidy import MISSING, TidyTable, dicts
-from dse.report.format import interval, number, percent, plural
+from dse.report.format import interval, number, percent
 from dse.report.sections.table_rows import TableCell, last
 from dse.results.record import DIVERGED, OK
 from dse.results.samples import REAL, distance, pictures
+from dse.text import plural
 
 if TYPE_CHECKING:
     import pandas as pd

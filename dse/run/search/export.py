@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.errors import UserError
+from dse.files import replacing, unwritable
 from dse.results.store import Store
 from dse.run.search import so_far
 from dse.run.search.journal import key_of
@@ -45,18 +46,16 @@ def export(sweep: Sweep, store: Store) -> tuple[Path, int]:
     fresh = final.with_name(f"{FILE}.{os.getpid()}.tmp")
     try:
         fresh.unlink(missing_ok=True)
-        storage = JournalStorage(JournalFileBackend(str(fresh)))
-        for task, items in told.items():
-            name = f"{sweep.name}/{task}"
-            study = rebuild(sweep.space, sweep.search, items, storage=storage, study_name=name)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the method is called experimental
-                study.set_metric_names(list(sweep.search.objectives or OBJECTIVES))
-        os.replace(fresh, final)  # noqa: PTH105
+        with replacing(final, fresh, durable=False):
+            storage = JournalStorage(JournalFileBackend(str(fresh)))
+            for task, items in told.items():
+                name = f"{sweep.name}/{task}"
+                study = rebuild(sweep.space, sweep.search, items, storage=storage, study_name=name)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # the method is called experimental
+                    study.set_metric_names(list(sweep.search.objectives or OBJECTIVES))
     except OSError as error:
-        raise UserError(f"results folder {store.folder} is not writable: {error.strerror or error}") from None
-    finally:
-        fresh.unlink(missing_ok=True)
+        raise unwritable(store.folder, error) from None
     return final, count
 
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dse.errors import UserError
-from dse.results.lock import turn, unwritable
+from dse.files import unwritable
+from dse.results.lock import turn
 from dse.results.manifest import read_manifest
 from dse.sweep import Assignment, Space
+from dse.text import underscored
 
 FOLDER = "searches"
 _TURN = ".turn"
@@ -148,4 +149,4 @@ def _append(path: Path, line: str, results: Path) -> None:
 
 
 def _path(results: Path, name: str) -> Path:
-    return results / FOLDER / (re.sub(r"[^\w.-]+", "_", name) + ".jsonl")
+    return results / FOLDER / f"{underscored(name)}.jsonl"

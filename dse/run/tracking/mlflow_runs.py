@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.errors import UserError
+from dse.files import replacing
 from dse.results.lock import InUse
 from dse.results.manifest import Manifest, read_manifests
 from dse.results.store import Store
@@ -82,14 +83,9 @@ def rebuild(store: Store, sweeps: Sequence[Sweep] | None = None) -> int:
     with store.lock():
         seen, manifests = _marks(store.folder), _manifests(store, sweeps)
         fresh = final.with_name(f"{DATABASE}.{os.getpid()}-{next(_serial)}.tmp")
-        try:
+        with replacing(final, fresh):
             count = _project(store, fresh, manifests)
-            with fresh.open("rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(fresh, final)  # noqa: PTH105
-            _tidy(final)
-        finally:
-            fresh.unlink(missing_ok=True)
+        _tidy(final)
         _forget(final)
         _unmark(seen, None if sweeps is None else {manifest.identity for manifest in manifests})
     return count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from dse.sweep.spec.blocks import ConditionWords, LocatedBlocks, dimensions_of
 from dse.sweep.spec.entries import RecipeEntry, TaskEntry, read_recipes, read_tasks
 from dse.sweep.spec.probes import read_probes
 from dse.sweep.spec.search import Search, read_search
+from dse.text import sweep_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ def read_spec(path: Path) -> Spec:
     probing = [file for file in files if "probes" in file.keys.model_fields_set]
     probes = [read_probes(At(file.source) / "probes", file.keys.probes) for file in probing]
     spec = Spec(
-        name=files[-1].keys.name or re.sub(r"[^\w.-]+", "-", path.stem).lstrip("._-") or "sweep",
+        name=files[-1].keys.name or sweep_name(path.stem),
         at=root,
         text=text_of_files(files),
         tasks=tasks,
