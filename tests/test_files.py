@@ -64,10 +64,15 @@ def test_whatever_fails_the_old_file_stays_and_no_draft_does(
 
     if where != "writing":
         monkeypatch.setattr(os, {"sync": "fsync", "rename": "replace"}[where], fail)
-    with pytest.raises(KeyboardInterrupt), replacing(path) as draft:
-        draft.write_text("ne", encoding="utf-8")
-        if where == "writing":
-            fail()
+
+    def write() -> None:
+        with replacing(path) as draft:
+            draft.write_text("ne", encoding="utf-8")
+            if where == "writing":
+                fail()
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
     assert path.read_text(encoding="utf-8") == "old"
     assert [found.name for found in tmp_path.iterdir()] == ["file"]
 
