@@ -152,7 +152,7 @@ def test_in_a_pack_of_members(name: str) -> None:
     clock = torch.tensor([[i, 3] for i in range(3)])
     layer = PackLayer([RECIPES[name]] * 3, w, clock, 0, use_kernels=False)
     (segment,) = layer.segments
-    site = layer.site(segment)
+    site = layer.context(segment)
     _, held = segment.forward(x, w, site, (True, True))
     for part in segment.backward(held, g, site, (True, True)):
         assert part is not None

@@ -13,7 +13,7 @@ from dse.bench.eager import load
 from dse.bench.models import BenchModel
 from dse.bench.rate import pace, peak, tidy, wait
 from dse.pack.cuda_graph import GraphedStep
-from dse.pack.grouping import ordered, use_kernels
+from dse.pack.grouping import member_order, use_kernels
 from dse.pack.step import TrainStep
 from dse.recipes import RECIPES
 from dse.train.provenance import provenance
@@ -47,7 +47,7 @@ class Running:
 
     def __init__(self, members: Sequence[Trial], device: str) -> None:
         kernels = use_kernels(device)
-        lineup = [members[i] for i in ordered(members, kernels)]
+        lineup = [members[i] for i in member_order(members, kernels)]
         self.program = TrainStep(lineup, load(members[0].task, device), device, kernels)
         self.stepper = GraphedStep(self.program.step, self.program.pack.device)
         self._steps = 0

@@ -1,11 +1,11 @@
-"""Attention of a packed model: runs of members under one recipe, each computed in plain torch as it would be alone."""
+"""Attention of a packed model: contiguous runs of members under one recipe, each computed in plain torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,15 @@ from dse.numerics.random import Key
 from dse.numerics.recipe import Recipe
 from dse.numerics.techniques.schedules.base import FULL
 from dse.pack.layer import MemberRun
+
+
+class Operands(NamedTuple):
+    """Queries, keys and values [E, B, H, T, D] of a run of members, and their mask."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    mask: Tensor | None
 
 
 class PackAttention:
@@ -45,7 +54,7 @@ class PackAttention:
 
     @contextmanager
     def as_baseline(self) -> Iterator[None]:
-        """Inside, every member computes as the baseline does: in high precision."""
+        """Within this context every member computes in high precision, as under the baseline recipe."""
         own, self.parts = self.parts, [(slice(0, len(self.phases)), None)]
         try:
             yield
@@ -64,32 +73,24 @@ class PackAttention:
         return True
 
     def tensors(self) -> dict[str, Tensor]:
-        """Nothing outlives a step."""
+        """No state outlives a step."""
         return {}
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None) -> Tensor:
         """q, k, v [E, B, H, T, D] -> [E, B, H, T, D]."""
         clock = numbered(self._clock, self.calls) if self.calls else self._clock  # each use draws bits of its own
         self.calls = None if self.calls is None else self.calls + 1
-        outputs = [self._part(own, members, q, k, v, causal, mask, clock) for members, own in self.parts]
+        outputs = [
+            self._run(own, Operands(q[at], k[at], v[at], None if mask is None else mask[at]), causal, clock[at])
+            for at, own in self.parts
+        ]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
-    def _part(
-        self,
-        own: Attention | None,
-        at: slice,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        causal: bool,
-        mask: Tensor | None,
-        clock: Tensor,
-    ) -> Tensor:
-        q, k, v = q[at], k[at], v[at]
-        mask = None if mask is None else mask[at]
+    def _run(self, own: Attention | None, operands: Operands, causal: bool, clock: Tensor) -> Tensor:
+        """One run of members, with the numerics ``own`` or, where that is None, by the model's own module."""
+        q, k, v, mask = operands
         if own is not None:
-            key = Key(clock[at], stream(self._index), sampling=self.training)
-            return attend(own, q, k, v, causal, mask, key)
+            return attend(own, q, k, v, causal, mask, Key(clock, stream(self._index), sampling=self.training))
         if mask is None:
             y: Tensor = torch.vmap(lambda q, k, v: self.plain(q, k, v, causal))(q, k, v)
         else:
@@ -101,7 +102,7 @@ class _StackedAttention(torch.autograd.Function):
     """Under ``torch.func.vmap``, which hands over the stack; autograd sees the parts."""
 
     @staticmethod
-    def forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, heads: PackAttention) -> Tensor:
+    def forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, packed: PackAttention) -> Tensor:
         raise RuntimeError("a packed attention runs under torch.func.vmap only")
 
     @staticmethod
@@ -117,23 +118,23 @@ class _StackedAttention(torch.autograd.Function):
         v: Tensor,
         mask: Tensor | None,
         causal: bool,
-        heads: PackAttention,
+        packed: PackAttention,
     ) -> tuple[Tensor, int]:
         def stack(t: Tensor, dim: int | None) -> Tensor:
             return t.expand(info.batch_size, *t.shape) if dim is None else t.movedim(dim, 0)
 
         q, k, v = (stack(x, dim) for x, dim in zip((q, k, v), in_dims[:3], strict=True))
-        return heads(q, k, v, causal, None if mask is None else stack(mask, in_dims[3])), 0
+        return packed(q, k, v, causal, None if mask is None else stack(mask, in_dims[3])), 0
 
 
 class PackedAttention(nn.Module):
-    """Takes the place of an attention of the template model."""
+    """Module that replaces an attention of the template model."""
 
-    def __init__(self, heads: PackAttention) -> None:
+    def __init__(self, packed: PackAttention) -> None:
         super().__init__()
-        self._heads = heads
+        self._packed = packed
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, causal: bool = False, mask: Tensor | None = None) -> Tensor:
         """q, k, v [B, H, T, D] -> [B, H, T, D]."""
-        y: Tensor = _StackedAttention.apply(q, k, v, mask, causal, self._heads)  # type: ignore[no-untyped-call]
+        y: Tensor = _StackedAttention.apply(q, k, v, mask, causal, self._packed)  # type: ignore[no-untyped-call]
         return y

@@ -1,4 +1,4 @@
-"""Running a step again and again: from a CUDA graph where one can be captured, else as it is."""
+"""Repeated execution of a train step: from a CUDA graph where it can be captured, eagerly elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WARM = 3
 
 
 class GraphedStep:
-    """Calls ``step``; on a GPU it captures it after a few calls and replays the graph from then on.
+    """Calls ``step``; on a GPU captures it as a CUDA graph after a few eager calls and replays the graph from then on.
 
     Every call is one real step. ``refused``: why there is no graph, '' while there is one or none was tried.
     """
@@ -23,7 +23,7 @@ class GraphedStep:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets the graph: call it when the step will do something else."""
+        """Discards the graph: needed when the step will run other operations, as after a change of precision."""
         self._graph: torch.cuda.CUDAGraph | None = None
         self._calls = 0
 

@@ -1,4 +1,4 @@
-"""Which trials can share a pack, and in which order they stand."""
+"""Which trials can share a pack, the order of its members, and each member's recipe at each layer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOCKSTEP = ("steps", "batch", "optimizer", "loss_scaling", "decayed", "eval_eve
 
 
 def signature(trial: Trial) -> str:
-    """Trials of one signature can train in one pack: same task, model and data, same rhythm."""
+    """Trials of one signature can train in one pack: same task, model, data, steps, batch and optimizer."""
     data = to_data(trial.task)
     rhythm = [getattr(trial.training, name) for name in _LOCKSTEP]
     return json.dumps([trial.task.name, trial.task.version, data, rhythm], sort_keys=True, separators=(",", ":"))
@@ -33,8 +33,8 @@ def unlabeled(recipe: Recipe) -> Recipe:
     return replace(recipe, name="", summary="", source="")
 
 
-def ordered(trials: Sequence[Trial], use_kernels: bool) -> list[int]:
-    """The order of a pack's members: those next to each other that are computed together."""
+def member_order(trials: Sequence[Trial], use_kernels: bool) -> list[int]:
+    """The order of a pack's members: members that one kernel launch or one recipe computes are adjacent."""
 
     def place(i: int) -> Any:
         recipe = trials[i].recipe
@@ -43,7 +43,7 @@ def ordered(trials: Sequence[Trial], use_kernels: bool) -> list[int]:
     return sorted(range(len(trials)), key=place)
 
 
-def at_layers(trials: Sequence[Trial], model: nn.Module) -> dict[Plain, list[Recipe | None]]:
+def layer_recipes(trials: Sequence[Trial], model: nn.Module) -> dict[Plain, list[Recipe | None]]:
     """For each linear, in the model's order, every member's recipe there; None: left in full precision.
 
     Raises UserError for layers that packs do not quantize and the task does not exempt.
@@ -61,8 +61,8 @@ def at_layers(trials: Sequence[Trial], model: nn.Module) -> dict[Plain, list[Rec
     }
 
 
-def at_attentions(trials: Sequence[Trial], model: nn.Module) -> dict[nn.Module, list[Recipe | None]]:
-    """The same for each attention that some member's recipe quantizes."""
+def attention_recipes(trials: Sequence[Trial], model: nn.Module) -> dict[nn.Module, list[Recipe | None]]:
+    """For each attention that some member's recipe quantizes, every member's recipe there, or None."""
     bare = [unlabeled(trial.recipe) for trial in trials]
     columns = [attending(model, recipe, exempt=trials[0].task.exempt()) for recipe in bare]
     found = {
@@ -73,7 +73,7 @@ def at_attentions(trials: Sequence[Trial], model: nn.Module) -> dict[nn.Module, 
 
 
 def use_kernels(device: torch.device | str) -> bool:
-    """Whether the kernels are at work on a device."""
+    """Whether trials on a device run the Triton kernels."""
     from dse import kernels
 
     return torch.device(device).type == "cuda" and kernels.available()

@@ -1,4 +1,4 @@
-"""What the members of a pack do, and keep between steps, at one linear layer."""
+"""One linear layer of a pack: its members' recipes, phases and state, and the segments that compute it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dse.numerics.techniques.schedules.base import FULL, OFF, Watch
 from dse.pack.segments import PLAIN, Reference, Segment, SegmentContext, partition
 
 Tap = Callable[[Tensor, Tensor, Tensor, tuple[bool, bool]], None]
-"""Sees a layer's X [E, M, K], W [E, N, K] and G [E, M, N] in the backward pass, and which gradients are computed."""
+"""Callback of a layer's backward pass: X [E, M, K], W [E, N, K], G [E, M, N], and which gradients are computed."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class PackLayer:
 
     @contextmanager
     def as_baseline(self) -> Iterator[None]:
-        """Inside, every member computes as the baseline does."""
+        """Within this context every member computes as under the baseline recipe."""
         own, members = self.segments, len(self.phases)
         self.segments = partition([self._baseline] * members, [None] * members, self.w.device, self._use_kernels)
         try:
@@ -121,15 +121,15 @@ class PackLayer:
         self.arrange()
         return True
 
-    def count(self) -> int:
-        """The number of a forward call among those of the step; evaluation counts none, and every call is call 0."""
+    def next_call(self) -> int:
+        """The number of this forward call within the step, counted from 0; in evaluation every call is call 0."""
         if self.calls is None:
             return 0
         self.calls += 1
         return self.calls - 1
 
-    def site(self, segment: Segment, call: int = 0) -> SegmentContext:
-        """What the members of a segment keep; a segment does not reach over the end of a run that keeps anything.
+    def context(self, segment: Segment, call: int = 0) -> SegmentContext:
+        """Random key and state of a segment's members. A segment never crosses the end of a run that keeps state.
 
         ``call``: which of the step's uses of the layer it is; each draws random bits of its own (``dse.nn.clock``).
         """
@@ -142,16 +142,16 @@ class PackLayer:
                 return SegmentContext(key, {name: t[part] for name, t in run.state.items()}, watch)
         return SegmentContext(key, {})
 
-    def sampled(self) -> tuple[Tensor, ...]:
-        """Copies of what the passes of a step change by themselves: held tensor scales and what schedules look at."""
-        return tuple(tensor.clone() for _, tensor in self._sampled())
+    def snapshot(self) -> tuple[Tensor, ...]:
+        """Copies of the state that the passes of a step change: held tensor scales and values that schedules watch."""
+        return tuple(tensor.clone() for _, tensor in self._sampling_state())
 
-    def restore(self, sampled: tuple[Tensor, ...], active: Tensor) -> None:
-        """Takes members that skip the step back to what ``sampled`` gave before it. ``active`` bool [E]."""
-        for (members, now), then in zip(self._sampled(), sampled, strict=True):
+    def restore(self, before: tuple[Tensor, ...], active: Tensor) -> None:
+        """Restores members that skip the step to a ``snapshot`` taken before it. ``active`` bool [E]."""
+        for (members, now), then in zip(self._sampling_state(), before, strict=True):
             now.copy_(torch.where(active[members].unsqueeze(-1), now, then))
 
-    def _sampled(self) -> list[tuple[slice, Tensor]]:
+    def _sampling_state(self) -> list[tuple[slice, Tensor]]:
         held = [] if self._memory is None else [(slice(None), self._memory)]
         return held + [(run.members, run.watch) for run in self.runs if run.watch is not None]
 
@@ -182,7 +182,7 @@ class PackLayer:
         return Key(self._clock[members], self._index, 0, 0, memory, self.training)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that outlives a step, for checkpoints; changed in place."""
+        """The state that outlives a step, by its key in checkpoints (not copied)."""
         kept = {} if self._memory is None else {"memory": self._memory}
         for i, run in enumerate(self.runs):
             kept |= {f"{i}.{name}": t for name, t in run.state.items()}

@@ -1,4 +1,4 @@
-"""Linears and convolutions of a packed model: ``torch.func`` modules whose products see the whole stack at once."""
+"""Linear and convolution modules of a packed model: under ``torch.func.vmap`` they compute all members at once."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class _Stacked(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, layer: PackLayer) -> Tensor:
         needs = (x.requires_grad, w.requires_grad)
-        outputs, held, call = [], [], layer.count()
+        outputs, held, call = [], [], layer.next_call()
         for segment in layer.segments:
             part = segment.members
-            y, keep = segment.forward(x[part], w[part], layer.site(segment, call), needs)
+            y, kept = segment.forward(x[part], w[part], layer.context(segment, call), needs)
             outputs.append(y)
-            held.append(keep)
+            held.append(kept)
         ctx.layer, ctx.segments, ctx.call, ctx.columns = layer, layer.segments, call, [h.columns for h in held]
         ctx.counts = [len(h.tensors) for h in held]
         ctx.seen = (layer.tap, x.detach(), w.detach()) if layer.tap else None
@@ -42,7 +42,7 @@ class _Stacked(torch.autograd.Function):
         dx, dw = [], []
         for segment, count, columns in zip(ctx.segments, ctx.counts, ctx.columns, strict=True):
             held, saved = Held(tuple(saved[:count]), columns), saved[count:]
-            gx, gw = segment.backward(held, g[segment.members], ctx.layer.site(segment, ctx.call), needs)
+            gx, gw = segment.backward(held, g[segment.members], ctx.layer.context(segment, ctx.call), needs)
             dx.append(gx)
             dw.append(gw)
         return _joined(dx), _joined(dw), None

@@ -1,8 +1,8 @@
 """A pack: the stacked model of E trials, its losses and its gradients.
 
 All parameters of all members are one float32 buffer [E, P]; a parameter is a view of it. ``torch.func.vmap`` runs the
-task's plain model over the members, ordinary autograd outside of it gives every member's own gradient, because the sum
-of the losses has no cross terms.
+task's plain model over the members. Autograd outside of it gives each member its own gradient, because the sum of the
+losses has no cross terms.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.func import functional_call, vmap
 from dse.nn.select import attentions, chosen, linears, swap
 from dse.optim.layout import Layout
 from dse.pack.attention import PackAttention, PackedAttention
-from dse.pack.grouping import at_attentions, at_layers
+from dse.pack.grouping import attention_recipes, layer_recipes
 from dse.pack.layer import PackLayer
 from dse.pack.linear import packed
 from dse.pack.segments import PLAIN
@@ -29,10 +29,10 @@ from dse.trial import Trial
 
 
 class Pack:
-    """``trials`` of one signature, already in their order, on ``device``.
+    """Stacked model of ``trials`` of one signature, already in the order of ``member_order``, on ``device``.
 
     ``flat`` [E, P]: the parameters; ``grad`` [E, P]: their gradients; ``clock`` int64 [E, 2]: (seed, step);
-    ``layers``: the linear layers, by the template's names; ``heads``: the attentions with quantized products.
+    ``layers``: the linear layers, by the template's names; ``attentions``: the attentions with quantized products.
     Raises UserError when the task's model has no linear.
     """
 
@@ -51,7 +51,7 @@ class Pack:
         self.buffers, self._buffer_dims = _stacked_buffers(models, self.device)
         seeds = torch.tensor([trial.seed for trial in trials], dtype=torch.int64, device=self.device)
         self.clock = torch.stack([seeds, torch.zeros_like(seeds)], -1)
-        self.heads = self._attentions(models[0])
+        self.attentions = self._attentions(models[0])
         self.template, self.layers = self._template(models[0], use_kernels)
 
     @property
@@ -70,19 +70,20 @@ class Pack:
         Without ``sampling``, what layers keep between steps is read and left alone, in the backward pass too.
         """
         self._train(True)
-        for place in self.places.values():
-            place.training, place.calls = sampling, 0
+        for module in self.stateful.values():
+            module.training, module.calls = sampling, 0
         losses: Tensor = self._map(self.task.loss, self.leaves(), batch, 0)
         return losses
 
     def leaves(self) -> dict[str, Tensor]:
         """The parameters as leaves of a new graph; they share the buffer's memory."""
-        self.taken = {name: view.detach().requires_grad_() for name, view in self.views.items()}
-        return self.taken
+        self.leaf_parameters = {name: view.detach().requires_grad_() for name, view in self.views.items()}
+        return self.leaf_parameters
 
     def backward(self, loss: Tensor) -> None:
         """Fills ``grad`` with the gradient of ``loss`` [], the sum over members, at the last ``losses``."""
-        gradients: Sequence[Tensor | None] = torch.autograd.grad(loss, list(self.taken.values()), allow_unused=True)
+        leaves = list(self.leaf_parameters.values())
+        gradients: Sequence[Tensor | None] = torch.autograd.grad(loss, leaves, allow_unused=True)
         found = zip(gradients, self.gradient_views.values(), strict=True)
         self.layout.join([torch.zeros_like(view) if g is None else g for g, view in found], out=self.grad)
 
@@ -94,7 +95,7 @@ class Pack:
         return measures
 
     def samples(self, data: Any) -> Tensor | None:
-        """What each trained member makes of the task's fixed prompts, [E, ...]; None where the task makes nothing."""
+        """Each member's samples for the task's fixed prompts, [E, ...]; None where the task generates nothing."""
         prompts = self.task.prompts(data)
         if prompts is None:
             return None
@@ -107,19 +108,19 @@ class Pack:
     def as_baseline(self) -> Iterator[None]:
         """Inside, every member computes as it would under the baseline recipe ``bf16``."""
         with ExitStack() as stack:
-            for place in self.places.values():
-                stack.enter_context(place.as_baseline())
+            for module in self.stateful.values():
+                stack.enter_context(module.as_baseline())
             yield
 
     def reschedule(self, step: int, steps: int) -> bool:
         """Lets precision schedules set the phases of ``step``; whether any has changed."""
-        changed = [place.reschedule(step, steps) for place in self.places.values()]
+        changed = [module.reschedule(step, steps) for module in self.stateful.values()]
         return any(changed)
 
     @property
-    def places(self) -> dict[str, PackLayer | PackAttention]:
-        """Everything that has phases and runs of members, by the template's names."""
-        return {**self.layers, **self.heads}
+    def stateful(self) -> dict[str, PackLayer | PackAttention]:
+        """The layers and attentions, which have phases and state per member, by the template's names."""
+        return {**self.layers, **self.attentions}
 
     @property
     def scheduled(self) -> bool:
@@ -134,18 +135,18 @@ class Pack:
 
     def _train(self, training: bool) -> None:
         self.template.train(training)
-        for place in self.places.values():
-            place.training, place.calls = training, None
+        for module in self.stateful.values():
+            module.training, module.calls = training, None
 
     def _attentions(self, model: nn.Module) -> dict[str, PackAttention]:
-        recipes, order, heads = at_attentions(self.trials, model), attentions(model), {}
+        recipes, order, packed_attentions = attention_recipes(self.trials, model), attentions(model), {}
         for name, module in [(n, m) for n, m in model.named_modules() if m in recipes]:
-            heads[name] = PackAttention(module, recipes[module], self.clock, order[module])
-        swap(model, {own.plain: PackedAttention(own) for own in heads.values()})
-        return heads
+            packed_attentions[name] = PackAttention(module, recipes[module], self.clock, order[module])
+        swap(model, {own.plain: PackedAttention(own) for own in packed_attentions.values()})
+        return packed_attentions
 
     def _template(self, model: nn.Module, use_kernels: bool) -> tuple[nn.Module, dict[str, PackLayer]]:
-        recipes, order = at_layers(self.trials, model), linears(model)
+        recipes, order = layer_recipes(self.trials, model), linears(model)
         rounded = chosen(model, BF16, exempt=self.task.exempt())
         self.gradient_views = self.layout.views(self.grad)
         names = {id(p): name for name, p in model.named_parameters()}

@@ -1,4 +1,4 @@
-"""How one packed linear layer is computed: contiguous runs of members, each run by whatever computes it best.
+"""How one packed linear layer is computed: contiguous runs of members, each by the reference or by the kernels.
 
 E members; X [E, M, K], W [E, N, K], G [E, M, N]. Slices of the stack are views, so what a member keeps between steps
 is changed in place.
@@ -27,7 +27,7 @@ from dse.recipes import RECIPES
 
 
 class SegmentContext(NamedTuple):
-    """What a layer keeps for one run of members: their key, the weight rule's tensors, and where a schedule looks."""
+    """Inputs of a run besides X, W, G: random key, the weight rule's tensors, what a precision schedule watches."""
 
     key: Key
     state: Mapping[str, Tensor]
@@ -35,7 +35,7 @@ class SegmentContext(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What a segment keeps from forward to backward; ``columns``: of X, which the gradient of X is cut to."""
+    """Tensors a segment saves for its backward pass; ``columns``: of X, to which the gradient of X is cut."""
 
     tensors: tuple[Tensor, ...]
     columns: int
@@ -53,12 +53,12 @@ class Segment(ABC):
         return slice(self.start, self.stop)
 
     @abstractmethod
-    def forward(self, x: Tensor, w: Tensor, site: SegmentContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
-        """Y, and what the backward pass needs; ``needs``: whether X and W will get a gradient."""
+    def forward(self, x: Tensor, w: Tensor, context: SegmentContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
+        """Y, and the tensors saved for the backward pass; ``needs``: whether X and W will get a gradient."""
 
     @abstractmethod
     def backward(
-        self, held: Held, g: Tensor, site: SegmentContext, needs: tuple[bool, bool]
+        self, held: Held, g: Tensor, context: SegmentContext, needs: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         """dX and dW where they are needed."""
 
@@ -69,19 +69,19 @@ class Reference(Segment):
 
     recipe: Recipe
 
-    def forward(self, x: Tensor, w: Tensor, site: SegmentContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
-        y, saved = products.forward(self.recipe, x, w, site.state, site.key)
+    def forward(self, x: Tensor, w: Tensor, context: SegmentContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
+        y, saved = products.forward(self.recipe, x, w, context.state, context.key)
         return y, Held((saved.x, saved.w, *saved.copies), x.shape[-1])
 
     def backward(
-        self, held: Held, g: Tensor, site: SegmentContext, needs: tuple[bool, bool]
+        self, held: Held, g: Tensor, context: SegmentContext, needs: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         x, w, *copies = held.tensors
         saved = products.Saved(x, w, tuple(copies))
-        if site.watch is not None:
-            site.watch.copy_(products.watched(self.recipe, g, site.key))
-        dx = products.input_gradient(self.recipe, saved, g, site.key) if needs[0] else None
-        dw = products.weight_gradient(self.recipe, saved, g, site.key) if needs[1] else None
+        if context.watch is not None:
+            context.watch.copy_(products.watched(self.recipe, g, context.key))
+        dx = products.input_gradient(self.recipe, saved, g, context.key) if needs[0] else None
+        dw = products.weight_gradient(self.recipe, saved, g, context.key) if needs[1] else None
         return dx, dw
 
 
@@ -97,31 +97,31 @@ class Kernel(Segment):
     dtype: torch.dtype
     copies: bool = False
 
-    def forward(self, x: Tensor, w: Tensor, site: SegmentContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
+    def forward(self, x: Tensor, w: Tensor, context: SegmentContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
         check_widths(x, w)
-        a, at = self._both(x, 0, 5, site.key, needs[1] and not self.copies)
-        b, bt = self._both(w, 1, 3, site.key, needs[0] and not self.copies)
+        a, at = self._both(x, 0, 5, context.key, needs[1] and not self.copies)
+        b, bt = self._both(w, 1, 3, context.key, needs[0] and not self.copies)
         if self.copies:
             at, bt = a if needs[1] else None, b if needs[0] else None
         kept = [_pair(q) for q in (at, bt) if q is not None]
         return contract(a, b), Held(tuple(t for pair in kept for t in pair), x.shape[-1])
 
     def backward(
-        self, held: Held, g: Tensor, site: SegmentContext, needs: tuple[bool, bool]
+        self, held: Held, g: Tensor, context: SegmentContext, needs: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         kept = [Quantized(v, a if a.numel() else None) for v, a in zip(*[iter(held.tensors)] * 2, strict=True)]
         if self.copies:
             points = [point for point, need in ((5, needs[1]), (3, needs[0])) if need]
-            kept = [self._one(_decoded(q).mT, p, site.key) for q, p in zip(kept, points, strict=True)]
+            kept = [self._one(_decoded(q).mT, p, context.key) for q, p in zip(kept, points, strict=True)]
         dx = dw = None
         if all(needs):
-            rows, columns = self._both(g, 2, 4, site.key, True)
+            rows, columns = self._both(g, 2, 4, context.key, True)
             assert columns is not None
             dx, dw = contract(rows, kept[1]), contract(columns, kept[0])
         elif needs[0]:
-            dx = contract(self._one(g, 2, site.key), kept[0])
+            dx = contract(self._one(g, 2, context.key), kept[0])
         elif needs[1]:
-            dw = contract(self._one(g.mT, 4, site.key), kept[0])
+            dw = contract(self._one(g.mT, 4, context.key), kept[0])
         return dx, dw
 
     def _one(self, x: Tensor, point: int, key: Key) -> Quantized:
@@ -169,7 +169,7 @@ def uses(recipe: Recipe) -> list[Use]:
 
 
 def backend(recipe: Recipe, use_kernels: bool) -> tuple[str, str]:
-    """What computes a recipe, and why not the kernels: 'reference' and a reason, or the kernels' operands.
+    """The backend of a recipe: 'reference' and why not the kernels, or the kind of operands that the kernels take.
 
     These are 'bf16' or 'float32', from the original X and W or from their 'forward' copies.
     """
@@ -204,4 +204,4 @@ def partition(
 
 
 PLAIN = RECIPES["fp32"]
-"""What a member does at a layer that its recipe, or the task, leaves alone."""
+"""The recipe of a member at a layer that its own recipe, or the task, does not quantize."""

@@ -1,6 +1,6 @@
-"""Everything that a step changes in a pack, and taking members of one state over into another program.
+"""State of a pack's train step: reading it, and copying members from one train step into another.
 
-Used by halving, whose survivors go on in a narrower program, and by checkpoints.
+Halving copies the survivors into a narrower train step; checkpoints are loaded the same way.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from dse.pack.layer import PackLayer
 
 _MEMBERS_LAST = ("log",)
-"""Tensors of a program whose members stand on the second axis; on the first one elsewhere."""
+"""Tensors of a train step with members on the second axis; all others have them on the first."""
 _LAYER = "layer."
 
 
-class Misfit(ValueError):
-    """A state that is not one of this program's members."""
+class StateMismatch(ValueError):
+    """A state whose names, shapes or dtypes are not those of the train step that is to load it."""
 
 
 class LayerState(NamedTuple):
@@ -36,7 +36,7 @@ class LayerState(NamedTuple):
     phases: Sequence[str]
 
     def member(self, member: int) -> dict[str, Tensor]:
-        """What one member keeps, in place, by names that do not depend on its neighbors."""
+        """Views of one member's tensors, by names that do not depend on the pack it is in."""
         number, start = next((i, start) for i, (start, stop) in enumerate(self.spans) if start <= member < stop)
         own = {}
         for name, tensor in self.tensors.items():
@@ -49,7 +49,7 @@ class LayerState(NamedTuple):
 
 
 class State(NamedTuple):
-    """``tensors`` [E, ...] of the program, ``log`` [steps, E]; ``layers``: by the template's names."""
+    """``tensors`` [E, ...] of the train step, ``log`` [steps, E]; ``layers``: by the template's names."""
 
     tensors: Mapping[str, Tensor]
     layers: Mapping[str, LayerState]
@@ -68,65 +68,65 @@ class State(NamedTuple):
         return cls(plain["tensors"], {name: LayerState(**layer) for name, layer in plain["layers"].items()})
 
 
-def state(program: TrainStep) -> State:
-    """What a program changes, in place."""
-    own = {name: tensor for name, tensor in program.tensors().items() if not name.startswith(_LAYER)}
-    return State(own, {name: _layer(layer) for name, layer in program.pack.places.items()})
+def state(train_step: TrainStep) -> State:
+    """The state of a train step; the tensors are its own, not copies."""
+    own = {name: tensor for name, tensor in train_step.tensors().items() if not name.startswith(_LAYER)}
+    return State(own, {name: _layer(layer) for name, layer in train_step.pack.stateful.items()})
 
 
-class Piece(NamedTuple):
-    """Members of a new program that go on from one state: ``rows``: place in the program -> row of ``source``."""
+class MemberRows(NamedTuple):
+    """Which members to read from one state: ``rows`` maps a member of the new train step to its row in ``state``."""
 
-    source: State
+    state: State
     rows: Mapping[int, int]
 
 
-def take_over(program: TrainStep, *pieces: Piece) -> None:
-    """Lets members of a new program go on, bit for bit, where those of other programs are.
+def load_members(train_step: TrainStep, *sources: MemberRows) -> None:
+    """Copies the state of members into a new train step, so that they continue bit for bit.
 
-    Raises Misfit, and changes nothing, where names, shapes or dtypes differ.
+    Raises StateMismatch, and changes nothing, where names, shapes or dtypes differ.
     """
-    now = state(program)
+    now = state(train_step)
     try:
-        pairs = [pair for piece in pieces for pair in _pairs(now, piece)]
+        pairs = [pair for source in sources for pair in _pairs(now, source)]
         phases = [
-            (layer, place, piece.source.layers[name].phases[row])
-            for name, layer in program.pack.places.items()
-            for piece in pieces
-            for place, row in piece.rows.items()
+            (layer, place, source.state.layers[name].phases[row])
+            for name, layer in train_step.pack.stateful.items()
+            for source in sources
+            for place, row in source.rows.items()
         ]
     except (KeyError, IndexError, StopIteration) as error:
-        raise Misfit(f"{type(error).__name__}: {error}") from None
+        raise StateMismatch(f"{type(error).__name__}: {error}") from None
     for name, new, old in pairs:
         if new.shape != old.shape or new.dtype != old.dtype:
-            raise Misfit(f"{name}: {tuple(old.shape)} {old.dtype} for {tuple(new.shape)} {new.dtype}")
+            raise StateMismatch(f"{name}: {tuple(old.shape)} {old.dtype} for {tuple(new.shape)} {new.dtype}")
     for _, new, old in pairs:
         new.copy_(old)
     for layer, place, phase in phases:
         layer.phases[place] = phase
-    for layer in program.pack.places.values():
+    for layer in train_step.pack.stateful.values():
         layer.arrange()
 
 
-def survivors(program: TrainStep, keep: Sequence[int]) -> TrainStep:
-    """A program of some members that goes on where theirs is, bit for bit."""
-    trials = [program.pack.trials[member] for member in keep]
-    narrow = TrainStep(trials, program.data, program.pack.device, program.use_kernels)
-    take_over(narrow, Piece(state(program), dict(enumerate(keep))))
+def narrowed(train_step: TrainStep, keep: Sequence[int]) -> TrainStep:
+    """A new train step of the members ``keep``, with a copy of their state: they continue bit for bit."""
+    trials = [train_step.pack.trials[member] for member in keep]
+    narrow = TrainStep(trials, train_step.data, train_step.pack.device, train_step.use_kernels)
+    load_members(narrow, MemberRows(state(train_step), dict(enumerate(keep))))
     return narrow
 
 
-def _pairs(now: State, piece: Piece) -> Iterator[tuple[str, Tensor, Tensor]]:
+def _pairs(now: State, source: MemberRows) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Name, tensor to write, and tensor to read; both are views."""
-    then = piece.source
+    then = source.state
     _all_there(now.tensors, then.tensors)
     _all_there(now.layers, then.layers)
     for name, tensor in now.tensors.items():
         axis = 1 if name in _MEMBERS_LAST else 0
-        for place, row in piece.rows.items():
+        for place, row in source.rows.items():
             yield name, tensor.select(axis, place), then.tensors[name].select(axis, row)
     for at, layer in now.layers.items():
-        for place, row in piece.rows.items():
+        for place, row in source.rows.items():
             own, old_own = layer.member(place), then.layers[at].member(row)
             _all_there(own, old_own)
             yield from ((f"{at}.{name}", tensor, old_own[name]) for name, tensor in own.items())
@@ -135,7 +135,7 @@ def _pairs(now: State, piece: Piece) -> Iterator[tuple[str, Tensor, Tensor]]:
 def _all_there(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
     """More may be there: a layer has a memory for all its members when one of them needs it."""
     if missing := now.keys() - then.keys():
-        raise Misfit(f"without {', '.join(sorted(missing))}")
+        raise StateMismatch(f"without {', '.join(sorted(missing))}")
 
 
 def _layer(layer: PackLayer | PackAttention) -> LayerState:
@@ -146,4 +146,4 @@ def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
 
 
-__all__ = ["LayerState", "Misfit", "Piece", "State", "state", "take_over"]
+__all__ = ["LayerState", "MemberRows", "State", "StateMismatch", "load_members", "narrowed", "state"]

@@ -1,12 +1,12 @@
-"""The training program of a pack: one step of all members as pure tensor code, and everything that it changes.
+"""The train step of a pack: forward, backward and optimizer update of all members as tensor code, and its state.
 
-Nothing in a step waits for the device or depends on a tensor's value in Python, so a CUDA graph can hold it.
+No line of a step waits for the device or depends on a tensor's value in Python, so a CUDA graph can capture it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,13 @@ BOUND = 20.0
 
 
 class TrainStep:
-    """``trials`` of one signature in their order; ``data`` on ``device``. ``step()`` trains every living member once.
+    """``trials`` of one signature in their order; ``data`` on ``device``. ``step()`` updates every active member once.
 
-    ``alive`` bool [E]; ``died`` int64 [E]: the step of divergence, -1 before; ``log`` [steps, E]: training losses;
-    ``norms`` [E, n]: gradient norms per parameter, of a dead member those of its last step. A dead member's parameters
-    stay as they were. A member whose step loss scaling skips keeps parameters, optimizer state, held tensor scales and
-    weight rules' tensors; its clock moves on. Raises UserError for an unknown optimizer or loss scaling.
+    ``alive`` bool [E]: false for members that are frozen, because they diverged or by ``freeze``; ``diverged_at`` int64
+    [E]: the step of divergence, -1 before; ``log`` [steps, E]: training losses; ``norms`` [E, n]: gradient norms per
+    parameter, of a frozen member those of its last step. A frozen member's parameters stay as they were. A member whose
+    step loss scaling skips keeps parameters, optimizer state, held tensor scales and weight rules' tensors; its clock
+    moves on. Raises UserError for an unknown optimizer or loss scaling.
     """
 
     def __init__(self, trials: Sequence[Trial], data: Any, device: torch.device | str, use_kernels: bool) -> None:
@@ -52,9 +53,9 @@ class TrainStep:
         self._scaling_state = self._scaling.state(len(trials), pack.device) if self._scaling else {}
         every = [trial.training for trial in trials]
         kinds = [(one.warmup, one.schedule, one.final_lr) for one in every]
-        courses = {kind: one.course() for kind, one in dict(zip(kinds, every, strict=True)).items()}
-        self._courses = torch.from_numpy(np.stack([*courses.values()], axis=1)).to(pack.device)  # [steps, kinds]
-        self._course = torch.tensor([[*courses].index(kind) for kind in kinds], device=pack.device)
+        shares = {kind: one.course() for kind, one in dict(zip(kinds, every, strict=True)).items()}
+        self._lr_shares = torch.from_numpy(np.stack([*shares.values()], axis=1)).to(pack.device)  # [steps, kinds]
+        self._lr_kind = torch.tensor([[*shares].index(kind) for kind in kinds], device=pack.device)
         self._lr, self._betas, self._decay, self._limit = (
             torch.tensor(values, dtype=torch.float64, device=pack.device)
             for values in (
@@ -66,7 +67,7 @@ class TrainStep:
         )
         members = len(trials)
         self.alive = torch.ones(members, dtype=torch.bool, device=pack.device)
-        self.died = torch.full((members,), -1, dtype=torch.int64, device=pack.device)
+        self.diverged_at = torch.full((members,), -1, dtype=torch.int64, device=pack.device)
         self.log = torch.full((t.steps, members), math.nan, device=pack.device)
         self.norms = torch.zeros(members, len(pack.layout.names), device=pack.device)
         self._bound = torch.zeros(members, device=pack.device)
@@ -74,7 +75,7 @@ class TrainStep:
     def step(self) -> None:
         """One training step: batch, losses, gradients, clipping, weight rules, optimizer; then the clock moves on."""
         pack, now = self.pack, self.pack.step
-        sampled = [layer.sampled() for layer in pack.layers.values()] if self._scaling else []
+        snapshots = [layer.snapshot() for layer in pack.layers.values()] if self._scaling else []
         losses, factor, objective = self.objective()
         pack.backward(objective)
         with torch.no_grad():
@@ -84,9 +85,9 @@ class TrainStep:
                 g.mul_((1 / factor)[:, None])
                 ok = self._scaling.good(g)
             norms = pack.layout.norms(g)
-            self._judge(losses, norms, now)
+            self._detect_divergence(losses, norms, now)
             active = self.alive & ok
-            for layer, before in zip(pack.layers.values(), sampled, strict=False):
+            for layer, before in zip(pack.layers.values(), snapshots, strict=False):
                 layer.restore(before, active)
             clip(g, self._limit, norms)
             for layer in pack.layers.values():
@@ -119,43 +120,37 @@ class TrainStep:
                 total[name] = total.get(name, 0.0) + value.double() * len(batch[0])
         return {name: (value / items).tolist() for name, value in total.items()}
 
-    def kill(self, member: int) -> None:
-        """Freezes a member from outside of a step."""
+    def freeze(self, member: int) -> None:
+        """Stops updating a member: from the next step on its parameters stay as they are."""
         self.alive[member] = False
 
-    def first_bad(self, member: int) -> str:
-        """Names the first parameter or gradient of a member that is not finite, in the model's order, or its loss."""
+    def divergence_cause(self, member: int) -> str:
+        """Why a member diverged: its first parameter or gradient that is not finite, or its loss."""
         views, norms = self.pack.views, self.norms[member].tolist()
         for name, norm in zip(self.pack.layout.names, norms, strict=True):
             if not views[name][member].isfinite().all():
                 return f"parameter {name} is not finite"
             if not math.isfinite(norm):
                 return f"gradient of {name} is not finite"
-        return f"training loss {float(self.log[self.died[member], member]):g}"
+        return f"training loss {float(self.log[self.diverged_at[member], member]):g}"
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that a step changes, by name, in place: a checkpoint of it continues bit for bit."""
-        own = {"flat": self.pack.flat, "clock": self.pack.clock, "alive": self.alive, "died": self.died}
+        """Everything that a step changes, by its key in checkpoints (not copied)."""
+        own = {"flat": self.pack.flat, "clock": self.pack.clock, "alive": self.alive, "died": self.diverged_at}
         own |= {"log": self.log, "norms": self.norms, "bound": self._bound}
         own |= {f"optimizer.{name}": t for name, t in self._optimizer_state.items()}
         own |= {f"scaling.{name}": t for name, t in self._scaling_state.items()}
         layers = self.pack.layers.items()
         return own | {f"layer.{at}.{name}": t for at, layer in layers for name, t in layer.tensors().items()}
 
-    def _judge(self, losses: Tensor, norms: Tensor, now: Tensor) -> None:
-        """Who lives on: members whose loss is finite and within the bound that their first loss sets."""
+    def _detect_divergence(self, losses: Tensor, norms: Tensor, now: Tensor) -> None:
+        """Freezes members whose loss is not finite or above the bound that their first loss sets."""
         self._bound.copy_(torch.where(now == 0, BOUND * (losses.abs() + 1), self._bound))
         fine = (losses <= self._bound) & losses.isfinite()
         self.norms.copy_(torch.where(self.alive.unsqueeze(-1), norms, self.norms))
-        self.died.copy_(torch.where(self.alive & ~fine, now, self.died))
+        self.diverged_at.copy_(torch.where(self.alive & ~fine, now, self.diverged_at))
         self.alive.logical_and_(fine)
 
     def _hyper(self, now: Tensor) -> Hyper:
-        share = self._courses.index_select(0, now.unsqueeze(0)).mT.index_select(0, self._course)
+        share = self._lr_shares.index_select(0, now.unsqueeze(0)).mT.index_select(0, self._lr_kind)
         return Hyper(self._lr * share, self._betas[:, :1], self._betas[:, 1:], self._decay, now)
-
-
-def _known(option: str, name: str, names: Iterable[str]) -> None:
-    """Raises UserError for a name that is not among ``names``."""
-    if name not in names:
-        raise UserError(f"training.{option}: unknown {name!r}{nearest(name, names)}")

@@ -62,14 +62,14 @@ class Prober:
                 members = part.members
                 if any(alive[members]):
                     seen = Seen(x[members], w[members], g[members], needs)
-                    for look in looks(part.recipe, seen, layer.site(part)):
+                    for look in looks(part.recipe, seen, layer.context(part)):
                         self._note(found, program, name, step, part.start, look)
 
         try:
             for name, layer in wanted.items():
                 layer.tap = partial(tap, name, layer)
             objective = program.objective(sampling=False)[-1]
-            torch.autograd.grad(objective, list(pack.taken.values()), allow_unused=True)
+            torch.autograd.grad(objective, list(pack.leaf_parameters.values()), allow_unused=True)
         finally:
             for layer in wanted.values():
                 layer.tap = None

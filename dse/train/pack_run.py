@@ -15,8 +15,8 @@ from dse.errors import UserError
 from dse.kernels.alignment import apart
 from dse.numerics.registry import to_data
 from dse.pack.cuda_graph import GraphedStep
-from dse.pack.grouping import ordered, use_kernels
-from dse.pack.state import Piece, State, state, survivors, take_over
+from dse.pack.grouping import member_order, use_kernels
+from dse.pack.state import MemberRows, State, load_members, narrowed, state
 from dse.pack.step import TrainStep
 from dse.recipes.bf16 import BF16
 from dse.results.record import DIVERGED, FAILED, OK, STOPPED
@@ -60,7 +60,7 @@ class PackRun:
         self.step = 0
         self.results: list[dict[str, Any]] = [{} for _ in trials]
         kernels = use_kernels(device)
-        self._enter(ordered(trials, kernels), data, device, kernels)
+        self._enter(member_order(trials, kernels), data, device, kernels)
 
     def save(self) -> dict[str, Any]:
         """Tensors and plain data, from which ``restore`` goes on."""
@@ -89,17 +89,17 @@ class PackRun:
         program = self.program
         if len(order) < len(self._order):
             keep = [place for place, at in enumerate(self._order) if at in order]
-            program = survivors(program, keep)
+            program = narrowed(program, keep)
         pieces = [{i: row for i, (own, row) in enumerate(rows) if own is saved} for saved in saves]
-        take_over(program, *(Piece(State.of(saved), own) for saved, own in zip(saves, pieces, strict=True)))
+        load_members(program, *(MemberRows(State.of(saved), own) for saved, own in zip(saves, pieces, strict=True)))
         self._go_on_with(program, order, histories)
         self.results, self.step = results, step
 
     def bury(self) -> None:
         """Writes down who has diverged in training since the last time."""
-        for member, (step, history) in enumerate(zip(self.program.died.tolist(), self._histories, strict=True)):
+        for member, (step, history) in enumerate(zip(self.program.diverged_at.tolist(), self._histories, strict=True)):
             if step >= 0 and history.stop is None:
-                history.stop = (step, self.program.first_bad(member))
+                history.stop = (step, self.program.divergence_cause(member))
 
     def evaluate(self, spare: bool = False) -> None:
         """Held-out metrics of the members that live; one that is not finite ends its member.
@@ -124,7 +124,7 @@ class PackRun:
             history.evals.append([self.step, value])
             if not math.isfinite(value):
                 history.stop = (self.step, f"held-out {primary} is {value}")
-                self.program.kill(member)
+                self.program.freeze(member)
 
     def halve(self, halving: HalvingRule, rung: int) -> None:
         """Lets those leave that lost at a rung, where all were evaluated, and those that have diverged."""
@@ -137,7 +137,7 @@ class PackRun:
         if gone and keep:
             self._write_down(gone)
             order, histories = ([own[member] for member in keep] for own in (self._order, self._histories))
-            self._go_on_with(survivors(self.program, keep), order, histories)  # type: ignore[arg-type]
+            self._go_on_with(narrowed(self.program, keep), order, histories)  # type: ignore[arg-type]
 
     def wait(self, rung: int) -> None:
         """Everybody's result as that of a trial that stops at a rung, where all were evaluated; it may go on later."""

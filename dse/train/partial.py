@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 
 from dse.errors import UserError
-from dse.pack.state import survivors
+from dse.pack.state import narrowed
 from dse.pack.step import TrainStep
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ def _of_some(
     program: TrainStep, part: Sequence[int], ask: Callable[[TrainStep], Sequence[T]], failure: MemberFailure
 ) -> Sequence[T | MemberFailure]:
     try:
-        some = survivors(program, part)
+        some = narrowed(program, part)
     except Exception:  # noqa: BLE001 - no memory for a copy either
         return [failure] * len(part)
     return by_halves(some, ask)

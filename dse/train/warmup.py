@@ -51,7 +51,7 @@ def step(trials: Sequence[Trial], device: str, data_dir: Path | None) -> bool:
     """Whether one step and one held-out batch could be computed."""
     import torch
 
-    from dse.pack.grouping import ordered, use_kernels
+    from dse.pack.grouping import member_order, use_kernels
     from dse.pack.step import TrainStep
     from dse.train.loop import load
 
@@ -59,7 +59,7 @@ def step(trials: Sequence[Trial], device: str, data_dir: Path | None) -> bool:
     try:
         kernels = use_kernels(device)
         data, _ = load(trials[0].task, data_dir, device)
-        program = TrainStep([trials[i] for i in ordered(trials, kernels)], data, device, kernels)
+        program = TrainStep([trials[i] for i in member_order(trials, kernels)], data, device, kernels)
         program.step()
         program.pack.measure(trials[0].task.held_out(data)[0])
         if device.startswith("cuda"):

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from dse.numerics.recipe import override
 from dse.pack.cuda_graph import GraphedStep
-from dse.pack.grouping import ordered, use_kernels
+from dse.pack.grouping import member_order, use_kernels
 from dse.pack.step import TrainStep
 from dse.recipes import RECIPES
 from dse.tasks import TASKS
@@ -55,7 +55,7 @@ def lineup(case: str, steps: int, seeds: int, names: tuple[str, ...] = MIX) -> l
         recipes |= {name: override(recipes[name], "attention", "same") for name in names if name in ATTENDING}
     training = replace(task.training(), steps=steps)
     trials = [Trial(task, training, recipes[name], seed) for seed in range(seeds) for name in names]
-    return [trials[i] for i in ordered(trials, use_kernels("cuda"))]
+    return [trials[i] for i in member_order(trials, use_kernels("cuda"))]
 
 
 def trained(trials: list[Trial], data: Any, graph: bool) -> TrainStep:
@@ -84,7 +84,7 @@ def nan_stays(name: str) -> bool:
         whole.step()
         hurt.step()
     others = [i for i in range(len(trials)) if i != 3]
-    return torch.equal(whole.pack.flat[others], hurt.pack.flat[others]) and int(hurt.died[3]) == 2
+    return torch.equal(whole.pack.flat[others], hurt.pack.flat[others]) and int(hurt.diverged_at[3]) == 2
 
 
 def skipped_steps_leave_no_trace(name: str) -> bool:
@@ -93,7 +93,7 @@ def skipped_steps_leave_no_trace(name: str) -> bool:
     recipes = [held, RECIPES["tetrajet_q_ema"], RECIPES["fp4_all_the_way"], held, RECIPES["nvfp4"], held]
     training = replace(CASES[name].training(), steps=12, loss_scaling="dynamic")
     trials = [Trial(CASES[name], training, recipe, seed) for seed, recipe in enumerate(recipes)]
-    trials = [trials[i] for i in ordered(trials, use_kernels("cuda"))]
+    trials = [trials[i] for i in member_order(trials, use_kernels("cuda"))]
     program = TrainStep(trials, load(CASES[name], None, "cuda")[0], "cuda", use_kernels("cuda"))
     stepper = GraphedStep(program.step, program.pack.device, True)
     hurt = torch.arange(len(trials), device="cuda") % 2 == 0

@@ -94,7 +94,7 @@ def replace_evals(record: Record) -> object:
 
 def test_checkpoints_know_the_phases(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program restored after its last step is evaluated as the whole run is."""
-    from dse.pack.state import Piece, State, state, take_over
+    from dse.pack.state import MemberRows, State, load_members, state
     from dse.pack.step import TrainStep
 
     trials = small_lm(monkeypatch)
@@ -106,10 +106,10 @@ def test_checkpoints_know_the_phases(monkeypatch: pytest.MonkeyPatch) -> None:
     saved = State.of(state(whole).plain())
     rows = [3, 1]
     again = TrainStep([trials[row] for row in rows], data, "cpu", False)
-    take_over(again, Piece(saved, dict(enumerate(rows))))
+    load_members(again, MemberRows(saved, dict(enumerate(rows))))
     expected = whole.evaluate()
     for name, values in again.evaluate().items():
         assert values == [expected[name][row] for row in rows]
-    heads = next(iter(again.pack.heads.values()))
+    heads = next(iter(again.pack.attentions.values()))
     assert heads.phases == ["off", "forward"]
     assert torch.equal(again.pack.flat, whole.pack.flat[rows])

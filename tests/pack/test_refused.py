@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from dse.errors import UserError
-from dse.pack.grouping import at_layers
+from dse.pack.grouping import layer_recipes
 from dse.recipes import RECIPES
 
 
@@ -20,7 +20,7 @@ def test_a_pack_refuses_what_it_would_leave_alone(odd: Any) -> None:
         task = SimpleNamespace(exempt=lambda e=exempt: e)
         trials = cast(Any, [SimpleNamespace(task=task, recipe=RECIPES["nvfp4"])])
         if exempt:
-            assert [layer for layer, _ in at_layers(trials, model).items()] == [model["fc"]]
+            assert [layer for layer, _ in layer_recipes(trials, model).items()] == [model["fc"]]
             continue
         with pytest.raises(UserError, match=r"1 layer of ModuleDict .* odd .*in the task's exempt\(\): \['odd'\]"):
-            at_layers(trials, model)
+            layer_recipes(trials, model)

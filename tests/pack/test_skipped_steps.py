@@ -86,5 +86,5 @@ def test_an_infinite_first_loss_is_a_divergence() -> None:
     p = program("sgd")
     p.pack.flat[1].mul_(1e30)
     p.step()
-    assert p.died.tolist() == [0 if member == 1 else -1 for member in range(len(MEMBERS))]
+    assert p.diverged_at.tolist() == [0 if member == 1 else -1 for member in range(len(MEMBERS))]
     assert p.alive.tolist() == [member != 1 for member in range(len(MEMBERS))]
