@@ -110,24 +110,22 @@ def run(
     """
     from dse.commands import sweeps
     from dse.terminal import go_on_unheard
+    from dse.train.options import RunOptions
 
     go_on_unheard()
     try:
-        code = sweeps.run(
-            file,
-            results,
-            data_dir,
-            workers,
+        options = RunOptions(
             executor.value,
-            device,
-            only or [],
-            retry.value,
-            timeout,
-            then,
-            track,
+            workers,
             gpus_per_worker,
-            yes,
+            device,
+            data_dir,
+            timeout,
+            only=only or (),
+            retry=retry.value,
+            track=track,
         )
+        code = sweeps.run(file, results, options, then, yes)
     except KeyboardInterrupt as stopped:  # typer would end without a word
         code = _stopped(stopped)
     raise typer.Exit(code)

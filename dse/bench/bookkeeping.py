@@ -23,11 +23,11 @@ from dse.bench.idle import IdleActor, IdleExecutor, made_up, sweep_of
 from dse.bench.measurements import Measurement
 from dse.results.store import Store
 from dse.run import engine
-from dse.run.executors.base import Options
 from dse.run.executors.ray import RayExecutor
 from dse.run.summary import Summary
 from dse.run.tracking import mlflow_runs as tracking
 from dse.sweep import Sweep
+from dse.train.options import RunOptions
 
 
 class _Clock:
@@ -117,7 +117,7 @@ def _mlflow(sweep: Sweep, results: Path) -> Measurement:
 
 
 def _ray(sweep: Sweep, results: Path, limit: int) -> Measurement:
-    executor = RayExecutor(Options(workers=2), IdleActor, limit)
+    executor = RayExecutor(RunOptions(workers=2), IdleActor, limit)
     began = list[float]()
     append = Store.append
 
@@ -134,7 +134,7 @@ def _ray(sweep: Sweep, results: Path, limit: int) -> Measurement:
 
 def _run(sweep: Sweep, results: Path, executor: object) -> Summary:
     with mock.patch.object(engine, "make_executor", return_value=executor):
-        return engine.run_sweep(sweep, Store(results), track=False, progress=False, compact=False)
+        return engine.run_sweep(sweep, Store(results), RunOptions(track=False, progress=False, compact=False))
 
 
 def _command(*words: str) -> tuple[float, str]:

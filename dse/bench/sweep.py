@@ -23,11 +23,11 @@ from dse.bench.timed_packs import MIX
 from dse.recipes import RECIPES
 from dse.results.record import Record
 from dse.results.store import Store
-from dse.run.executors.base import Options
 from dse.run.executors.local import LocalExecutor
 from dse.run.queue.pack_queue import PackQueue
 from dse.tasks.regression import Regression
 from dse.train import loop as train
+from dse.train.options import RunOptions
 from dse.trial import Trial
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def measure_sweep(
     done: list[Record] = []
     with tempfile.TemporaryDirectory() as place:
         store = Store(folder or Path(place))
-        executor = LocalExecutor(Options(None, None, device))
+        executor = LocalExecutor(RunOptions("local", device=device))
         if device.startswith("cuda"):
             warm = [replace(cell.trial, training=replace(cell.trial.training, steps=8)) for cell in cells[: len(MIX)]]
             train.run_pack(warm, train.TrainContext(device=device))

@@ -28,10 +28,10 @@ import dse
 from dse.bench.measurements import Measurement, document, write
 from dse.results.record import OK, Record
 from dse.results.store import Store
-from dse.run.executors.base import Options
 from dse.run.executors.pool import Actor
 from dse.train.context import OnStep
 from dse.train.halving import RungTarget
+from dse.train.options import RunOptions
 from dse.trial import Trial
 
 TARGET = 0.95
@@ -158,9 +158,9 @@ def _alone(sweep: Path, results: Path, device: str, workers: int, width: int) ->
         landed.append((time.perf_counter(), len(records)))
 
     start = time.perf_counter()
-    executor = RayExecutor(Options(workers, device=device, results=results), Even, width)
+    executor = RayExecutor(RunOptions("ray", workers, device=device, results=results), Even, width)
     with mock.patch.object(engine, "make_executor", return_value=executor), mock.patch.object(Store, "append", watched):
-        engine.run_sweep(load_sweep(sweep), Store(results), progress=False, track=False, compact=False)
+        engine.run_sweep(load_sweep(sweep), Store(results), RunOptions(progress=False, track=False, compact=False))
     return WorkersRun(workers, time.perf_counter() - start, tuple((when - start, count) for when, count in landed))
 
 

@@ -131,10 +131,10 @@ def _folder(results: Path) -> Iterator[str]:
 
 
 def _ray(results: Path) -> Iterator[str]:
-    from dse.run.executors.base import Options
     from dse.run.executors.cluster import cluster
+    from dse.train.options import RunOptions
 
-    with cluster(Options()) as slots:
+    with cluster(RunOptions()) as slots:
         yield f"starts, with {slots} worker slots"
 
 

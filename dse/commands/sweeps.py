@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from dse.shell import DEFAULTS, STAYING, command
 
 if TYPE_CHECKING:
     from dse.run.summary import Summary
+    from dse.train.options import RunOptions
 
 
 def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None, yes: bool = False) -> None:
@@ -37,52 +39,27 @@ def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None, 
         print(f"\n  {asked}; the trials above are theirs, and those of the next batch")
 
 
-def run(
-    file: Path,
-    results: Path,
-    data_dir: Path | None,
-    workers: int | None,
-    executor: str,
-    device: str,
-    only: list[str],
-    retry: str,
-    timeout: float | None,
-    then: str | None,
-    track: bool,
-    gpus: float = 1.0,
-    yes: bool = False,
-) -> int:
-    """Runs a sweep and says what came of it; the exit code, ``Summary.exit_code``."""
+def run(file: Path, results: Path, options: RunOptions, then: str | None = None, yes: bool = False) -> int:
+    """Runs a sweep and says what came of it; the exit code, ``Summary.exit_code``. ``then``: a shell command to run
+    once every trial has a result."""
     from dse.results.store import Store
     from dse.run.engine import run_sweep
     from dse.sweep import MANY_CELLS, load_sweep
 
     given: dict[str, Any] = {
         "results": results,
-        "data_dir": data_dir,
-        "workers": workers,
-        "executor": executor,
-        "device": device,
+        "data_dir": options.data_dir,
+        "workers": options.workers,
+        "executor": options.executor,
+        "device": options.device,
     }
-    given |= {"gpus_per_worker": gpus, "timeout": timeout, "no_track": not track, "yes": yes}
+    given |= {"gpus_per_worker": options.gpus, "timeout": options.timeout, "no_track": not options.track, "yes": yes}
     staying = {name: str(given[name]) for name in STAYING if str(given[name]) not in (DEFAULTS.get(name), "None")}
-    if data_dir:
-        staying["data_dir"] = str(data_dir.resolve())
+    if options.data_dir:
+        staying["data_dir"] = str(options.data_dir.resolve())
     sweep = load_sweep(file, say, None if yes else MANY_CELLS)
-    summary = run_sweep(
-        sweep,
-        Store(results),
-        executor,
-        workers,
-        data_dir,
-        _device(device, executor),
-        only=only,
-        retry=retry,
-        timeout=timeout,
-        track=track,
-        gpus=gpus,
-        options=staying,
-    )
+    options = replace(options, device=_device(options.device, options.executor))
+    summary = run_sweep(sweep, Store(results), options, staying)
     for note in summary.notes:
         print(f"note: {note}")
     missing = summary.left != 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dse.errors import UserError
@@ -17,11 +17,11 @@ from dse.plan.timing import device_kind
 from dse.results.lock import InUse
 from dse.results.lookup import called, pick
 from dse.results.manifest import Manifest, read_manifests, settle
-from dse.results.record import FAILED, Record
+from dse.results.record import Record
 from dse.results.store import Store
 from dse.results.watch import ResultWatcher
 from dse.run.driver import Driver
-from dse.run.executors import DEFAULT, Executor, Pruner, make_executor
+from dse.run.executors import Executor, Pruner, make_executor
 from dse.run.interrupt import URGENT
 from dse.run.queue.final_results import counted, rule
 from dse.run.queue.rungs import Rungs
@@ -29,64 +29,49 @@ from dse.run.search import SearchLoop, so_far
 from dse.run.summary import Summary, summarize
 from dse.run.tracking.mlflow_runs import mark
 from dse.train.checkpoint import clean
+from dse.train.options import RunOptions
 
 if TYPE_CHECKING:
     from dse.sweep import Cell, Sweep
 
-RETRY = {"none": frozenset[str](), "failed": frozenset({FAILED}), "all": None}
-"""Which results are run again, by name: the statuses, or (None) whatever it is."""
+PLAIN = RunOptions()
 
 
 def run_sweep(
-    sweep: Sweep,
-    store: Store,
-    executor: str = DEFAULT,
-    workers: int | None = None,
-    data_dir: Path | None = None,
-    device: str = "cpu",
-    *,
-    only: Collection[str] = (),
-    retry: str = "none",
-    timeout: float | None = None,
-    progress: bool = True,
-    track: bool = True,
-    compact: bool = True,
-    gpus: float = 1.0,
-    options: Mapping[str, str] | None = None,
+    sweep: Sweep, store: Store, options: RunOptions = PLAIN, remembered: Mapping[str, str] | None = None
 ) -> Summary:
-    """Runs the cells that have no result yet.
+    """Runs the cells that have no result yet, and those that ``options.retry`` names.
 
-    - ``executor``: a name of ``executors.EXECUTORS``; ``workers``: packs at a time, by default one per processor (GPU);
-    - ``only``: the trials that count, as ``pick`` understands them; all without any;
-    - ``retry``: which of those with a result are run again, a name of ``RETRY``; diverged is a result like any other;
-    - ``timeout``: seconds that a trial may train; ``gpus``: the share of a GPU that a worker takes.
+    ``remembered``: options of the command line that the results folder keeps, for commands that it prints later.
 
     With nothing to do it imports nothing heavy and writes no result. What another driver is running is waited for.
-    Raises UserError for bad options, missing data, or a folder that cannot be written; ``Stopped``, a
-    KeyboardInterrupt, on the second signal (Ctrl-C twice, say). Whatever was finished by then is stored.
+    Raises UserError for missing data, or a folder that cannot be written; ``Stopped``, a KeyboardInterrupt, on the
+    second signal (Ctrl-C twice, say). Whatever was finished by then is stored.
     """
     clock = time.monotonic()
-    runner = make_executor(executor, workers, data_dir, device, timeout, rule(sweep), sweep.probes, store.folder, gpus)
-    settle(sweep, store.folder, options)
+    options = replace(options, halving=rule(sweep), probes=sweep.probes, results=store.folder)
+    runner = make_executor(options)
+    settle(sweep, store.folder, remembered)
     news = ResultWatcher(store.shards, store.parquet)  # before one looks at the results: nothing falls between
-    search = _search(sweep, store, retry, runner) if sweep.search.needs_results and not only else None
+    search = _search(sweep, store, options, runner) if sweep.search.needs_results and not options.only else None
     sweep = search.sweep if search else so_far(sweep, store.folder)
-    cells = _only(sweep.cells, only)
+    cells = _only(sweep.cells, options.only)
     done = counted(sweep, cells, store)
-    pending = _pending(cells, done, retry)
+    pending = _pending(cells, done, options)
     if not pending:
         clean(store.folder, done.keys())
         _remember(sweep, store)
         return summarize(cells, done, clock)
     rungs = None
     if isinstance(runner, Pruner):
-        runner.recall(cells, _staying(cells, store, retry))
-    elif own := rule(sweep):
-        rungs = Rungs(own, cells, _staying(cells, store, retry))
+        runner.recall(cells, _staying(cells, store, options))
+    elif options.halving:
+        rungs = Rungs(options.halving, cells, _staying(cells, store, options))
     retried = [cell.uid for cell in pending if cell.uid in done]
-    run = Driver(sweep, store, cells, pending, runner, news, track, search, rungs, retried, device_kind(device))
-    signal = run.go(progress, track)
-    notes = [*run.notes, *(_compact(store) if compact and signal not in URGENT else [])]
+    kind = device_kind(options.device)
+    run = Driver(sweep, store, cells, pending, runner, news, options.track, search, rungs, retried, kind)
+    signal = run.go(options.progress, options.track)
+    notes = [*run.notes, *(_compact(store) if options.compact and signal not in URGENT else [])]
     cells = search.sweep.cells if search else cells
     return summarize(cells, counted(sweep, cells, store), clock, run.standing.done, run.standing.others, signal, notes)
 
@@ -98,22 +83,20 @@ def _only(cells: Sequence[Cell], words: Collection[str]) -> Sequence[Cell]:
     return [cell for cell in cells if cell.uid in chosen]
 
 
-def _pending(cells: Sequence[Cell], done: Mapping[str, str], retry: str) -> list[Cell]:
-    if retry not in RETRY:
-        raise UserError(f"unknown retry {retry!r}; valid: {', '.join(RETRY)}")
-    again = RETRY[retry]
+def _pending(cells: Sequence[Cell], done: Mapping[str, str], options: RunOptions) -> list[Cell]:
+    again = options.retried
     return [cell for cell in cells if cell.uid not in done or again is None or done[cell.uid] in again]
 
 
-def _staying(cells: Sequence[Cell], store: Store, retry: str) -> list[Record]:
+def _staying(cells: Sequence[Cell], store: Store, options: RunOptions) -> list[Record]:
     """The results that are not to be replaced."""
-    again = RETRY[retry]
+    again = options.retried
     if again is None:
         return []
     return [record for record in store.records({cell.uid for cell in cells}, brief=True) if record.status not in again]
 
 
-def _search(sweep: Sweep, store: Store, retry: str, runner: Executor) -> SearchLoop:
+def _search(sweep: Sweep, store: Store, options: RunOptions, runner: Executor) -> SearchLoop:
     """The search, with whatever it asks for first; results that are to be replaced do not count for it.
 
     Where nobody waits for others at a rung, nobody waits for a batch either.
@@ -126,7 +109,7 @@ def _search(sweep: Sweep, store: Store, retry: str, runner: Executor) -> SearchL
     elif sweep.search.halving:
         raise UserError(f"search: halving with the method {sweep.search.method} needs --executor tune")
     search = SearchLoop(sweep, store.folder, asker=asker)
-    again = RETRY.get(retry)
+    again = options.retried
 
     def records(uids: set[str]) -> list[Record]:
         return [r for r in store.records(uids, brief=True) if again is not None and r.status not in again]
@@ -155,4 +138,4 @@ def _compact(store: Store) -> list[str]:
     return []
 
 
-__all__ = ["RETRY", "Summary", "run_sweep"]
+__all__ = ["Summary", "run_sweep"]

@@ -25,13 +25,14 @@ from dse.errors import UserError
 from dse.results.record import Record
 from dse.results.store import Store
 from dse.run.bundle import BundledCell, BundleJob, jobs_of, read_parcel, write_parcel
-from dse.run.executors.base import Options, widest
+from dse.run.executors.base import widest
 from dse.run.executors.local import LocalExecutor
 from dse.run.interrupt import Interrupt, Stopped, graceful
 from dse.run.log_lines import begun, job_line, pack_line
 from dse.run.queue.pack_queue import PackQueue
 from dse.terminal import go_on_unheard, prepare
 from dse.train.checkpoint import clean
+from dse.train.options import RunOptions
 from dse.train.warmup import warm
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def plan(
 def run(
     jobs: Sequence[BundleJob],
     out: Path,
-    options: Options,
+    options: RunOptions,
     limits: Limits,
     say: Say = print,
     signal: Interrupt | None = None,
@@ -140,7 +141,7 @@ def run(
 
 
 def _train(
-    items: Sequence[BundledCell], store: Store, options: Options, until: Until, width: int | None, say: Say
+    items: Sequence[BundledCell], store: Store, options: RunOptions, until: Until, width: int | None, say: Say
 ) -> None:
     began = beat = time.monotonic()
 
@@ -181,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = given.checkpoints or given.out
         place.mkdir(parents=True, exist_ok=True)
         given.out.mkdir(parents=True, exist_ok=True)
-        options = Options(None, given.data_dir, given.device, results=place)
+        options = RunOptions(device=given.device, data_dir=given.data_dir, results=place)
         limits = Limits(given.seconds, given.each, given.grace, tuple(given.width))
         start, jobs = time.monotonic(), read_parcel(given.parcel)
         if given.ahead:

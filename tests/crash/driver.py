@@ -25,6 +25,7 @@ from dse.run.engine import run_sweep
 from dse.run.executors.base import LIMITS
 from dse.sweep import Cell, Sweep, load_sweep
 from dse.train import width
+from dse.train.options import RunOptions
 from dse.trial import Trial
 
 
@@ -54,7 +55,7 @@ def drive(sweep: Sweep, folder: Path, log: Path, room: int = 0) -> None:
         if room:
             resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
         try:
-            print(run_sweep(sweep, Store(folder), "local", track=False, progress=False, compact=False))
+            print(run_sweep(sweep, Store(folder), RunOptions("local", track=False, progress=False, compact=False)))
         except BaseException:  # noqa: BLE001 - for the log
             traceback.print_exc(file=out)
             os._exit(1)
@@ -83,7 +84,7 @@ def main() -> None:
     sweep, folder, poison = load_sweep(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3:]
     sweep = replace(sweep, cells=tuple(deadly(cell) if cell.uid in poison else cell for cell in sweep.cells))
     executor = os.environ.get("DSE_TEST_EXECUTOR", "ray")
-    summary = run_sweep(sweep, Store(folder), executor, workers=2, track=False, compact=False)
+    summary = run_sweep(sweep, Store(folder), RunOptions(executor, workers=2, track=False, compact=False))
     print(summary, flush=True)
 
 

@@ -26,6 +26,7 @@ from dse.results.record import FAILED, Record
 from dse.results.store import Store
 from dse.run.engine import run_sweep
 from dse.sweep import load_sweep
+from dse.train.options import RunOptions
 from tests.crash import driver
 from tests.crash.test_driver import PATIENCE, numbers, program, running, session, written
 from tests.crash.test_kills import NEEDED, SERVER, start
@@ -112,7 +113,7 @@ def play(scene: Scene, folder: Path, kills: int, chance: random.Random, say: Say
     file = folder / f"{scene.name}.yaml"
     file.write_text(scene.sweep.replace("NAME", scene.name))
     undisturbed = Store(folder / "undisturbed")
-    run_sweep(load_sweep(file), undisturbed, "local", track=False, progress=False)
+    run_sweep(load_sweep(file), undisturbed, RunOptions("local", track=False, progress=False))
     expected = {record.uid: numbers(record) for record in undisturbed.records()}
     books, number = Books(), 0
     while books.kills.total() < kills:
@@ -212,7 +213,11 @@ def _finish(scene: Scene, file: Path, results: Path) -> None:
     """One driver that nobody disturbs; the trials that were blamed for killed workers run once more."""
     executor = "tune" if scene.executor == "tune" else "local"
     for retry in ("none", "failed"):
-        run_sweep(load_sweep(file), Store(results), executor, retry=retry, track=False, progress=False, compact=False)
+        run_sweep(
+            load_sweep(file),
+            Store(results),
+            RunOptions(executor, retry=retry, track=False, progress=False, compact=False),
+        )
 
 
 def _check(file: Path, results: Path, expected: dict[str, dict[str, Any]], books: Books) -> None:

@@ -26,6 +26,7 @@ from dse.results.shards import read_shard, shard_paths
 from dse.results.store import Store
 from dse.run.engine import run_sweep
 from dse.sweep import load_sweep
+from dse.train.options import RunOptions
 
 pytestmark = pytest.mark.crash
 
@@ -50,7 +51,7 @@ def sweep_file(tmp_path: Path) -> Path:
 def test_killed_and_interrupted_every_trial_is_there_once(sweep_file: Path, tmp_path: Path) -> None:
     sweep, results = load_sweep(sweep_file), tmp_path / "results"
     undisturbed = Store(tmp_path / "undisturbed")
-    run_sweep(sweep, undisturbed, "local", track=False, progress=False)
+    run_sweep(sweep, undisturbed, RunOptions("local", track=False, progress=False))
     expected = {record.uid: numbers(record) for record in undisturbed.records()}
 
     with driver(sweep_file, results) as (process, log):
@@ -72,7 +73,7 @@ def test_killed_and_interrupted_every_trial_is_there_once(sweep_file: Path, tmp_
     assert lost.uid == poison
     assert "the worker died 2 times" in str(lost.error)
 
-    run_sweep(sweep, Store(results), "local", retry="failed", track=False, progress=False, compact=False)
+    run_sweep(sweep, Store(results), RunOptions("local", retry="failed", track=False, progress=False, compact=False))
     records = written(results)
     assert Counter(r.uid for r in records if r != lost) == Counter(cell.uid for cell in sweep.cells)
     assert {r.uid: numbers(r) for r in records if r.status == OK} == expected
@@ -85,7 +86,7 @@ def test_ray_itself_is_killed(sweep_file: Path, tmp_path: Path, victim: str) -> 
     """A worker that is killed is replaced; without its head the driver ends, and the same command goes on."""
     sweep, results = load_sweep(sweep_file), tmp_path / "results"
     undisturbed = Store(tmp_path / "undisturbed")
-    run_sweep(sweep, undisturbed, "local", track=False, progress=False)
+    run_sweep(sweep, undisturbed, RunOptions("local", track=False, progress=False))
     expected = {record.uid: numbers(record) for record in undisturbed.records()}
     with driver(sweep_file, results) as (process, log):
         wait_for(results, 2, process, log)
@@ -94,7 +95,7 @@ def test_ray_itself_is_killed(sweep_file: Path, tmp_path: Path, victim: str) -> 
         os.kill(pids[0], signal.SIGKILL)
         process.wait(PATIENCE)
         print(victim, process.returncode, log.read_text()[-1500:])
-    run_sweep(sweep, Store(results), "local", track=False, progress=False, compact=False)
+    run_sweep(sweep, Store(results), RunOptions("local", track=False, progress=False, compact=False))
     records = written(results)
     assert Counter(r.uid for r in records) == Counter(cell.uid for cell in sweep.cells)
     assert [r.error for r in records if r.status == FAILED] == []
@@ -175,7 +176,7 @@ def test_halving_across_packs_of_a_killed_driver(tmp_path: Path) -> None:
     sweep_file, results = tmp_path / "halved.yaml", tmp_path / "results"
     sweep_file.write_text(HALVED)
     sweep, undisturbed = load_sweep(sweep_file), Store(tmp_path / "undisturbed")
-    run_sweep(sweep, undisturbed, "local", track=False, progress=False)
+    run_sweep(sweep, undisturbed, RunOptions("local", track=False, progress=False))
     expected = {record.uid: numbers(record) for record in undisturbed.records()}
     assert {record["status"] for record in expected.values()} == {OK, STOPPED}
     with driver(sweep_file, results) as (process, log):

@@ -25,6 +25,7 @@ from dse.results.shards import read_shard, shard_paths
 from dse.results.store import Store
 from dse.run.engine import run_sweep
 from dse.sweep import Sweep, load_sweep
+from dse.train.options import RunOptions
 from tests.crash import driver
 
 pytestmark = pytest.mark.crash
@@ -54,7 +55,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 def expected(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The numbers of an undisturbed run."""
     store = Store(tmp_path_factory.mktemp("undisturbed"))
-    run_sweep(sweep, store, "local", track=False, progress=False, compact=False)
+    run_sweep(sweep, store, RunOptions("local", track=False, progress=False, compact=False))
     return {record.uid: numbers(record) for record in store.records()}
 
 
@@ -82,7 +83,7 @@ def test_killed_drivers_lose_nothing_and_repeat_nothing(
         process.join(PATIENCE)
     print(f"seed {seed}: {kills} drivers killed, {len(list(shard_paths(tmp_path / 'shards')))} shards")
     assert kills >= 3
-    summary = run_sweep(sweep, Store(tmp_path), "local", track=False, progress=False, compact=False)
+    summary = run_sweep(sweep, Store(tmp_path), RunOptions("local", track=False, progress=False, compact=False))
     assert (summary.ran, summary.ok) == (0, len(sweep.cells))
     records = written(tmp_path)
     assert Counter(record.uid for record in records) == Counter(expected.keys()), f"seed {seed}"
@@ -129,7 +130,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_costs_a_pack(
     assert "dse.errors.UserError: a result could not be written to " in log.read_text()
     first = written(tmp_path / "results")
     assert 3 <= len(first) < len(sweep.cells)
-    run_sweep(sweep, Store(tmp_path / "results"), "local", track=False, progress=False, compact=False)
+    run_sweep(sweep, Store(tmp_path / "results"), RunOptions("local", track=False, progress=False, compact=False))
     records = written(tmp_path / "results")
     assert Counter(record.uid for record in records) == Counter(expected.keys())
     assert {record.uid: numbers(record) for record in records} == expected
@@ -150,7 +151,7 @@ def test_ctrl_c_once_finishes_the_pack_and_twice_stops_now(
         assert process.exitcode == int(twice), log.read_text()
         assert ("dse.run.interrupt.Stopped: " if twice else "signal=2") in log.read_text()
     assert len(written(folder)) < len(sweep.cells)
-    assert run_sweep(sweep, Store(folder), "local", track=False, progress=False, compact=False).left == 0
+    assert run_sweep(sweep, Store(folder), RunOptions("local", track=False, progress=False, compact=False)).left == 0
     records = written(folder)
     assert Counter(record.uid for record in records) == Counter(expected.keys())
     assert {record.uid: numbers(record) for record in records} == expected

@@ -15,6 +15,7 @@ from dse.results.record import OK, STOPPED
 from dse.results.store import Store
 from dse.run.engine import run_sweep
 from dse.sweep import load_sweep
+from dse.train.options import RunOptions
 from tests.crash.test_driver import PATIENCE, program, running, session, wait_for, written
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow]
@@ -36,7 +37,7 @@ def test_a_killed_driver_goes_on(tmp_path: Path, seed: int) -> None:
     file.write_text(HALVED)
     plain.write_text(PLAIN)
     undisturbed = Store(tmp_path / "undisturbed")
-    run_sweep(load_sweep(plain), undisturbed, "local", track=False, progress=False)
+    run_sweep(load_sweep(plain), undisturbed, RunOptions("local", track=False, progress=False))
     expected = {record.uid: record for record in undisturbed.records()}
 
     command = ["-m", "dse", "run", str(file), "--results", str(results), "--executor", "tune", "--workers", "2"]

@@ -20,6 +20,7 @@ from dse.sweep import load_sweep
 from dse.tasks import TASKS
 from dse.train.halving import HalvingRule
 from dse.train.loop import TrainContext, run_pack
+from dse.train.options import RunOptions
 from dse.trial import Trial
 
 REGRESSION = TASKS["regression"]()
@@ -117,7 +118,7 @@ def test_a_sweep_turns_them_on(tmp_path: Path) -> None:
     assert sweep.probes == Probes(3)
     assert [cell.uid for cell in sweep.cells] == [cell.uid for cell in plain.cells]
     store = Store(tmp_path / "results")
-    run_sweep(sweep, store, "local", progress=False, track=False)
+    run_sweep(sweep, store, RunOptions("local", progress=False, track=False))
     records = store.records()
     assert {row[0] for record in records for row in record.probes} == {0, 3}
     assert not any(record.probes for record in store.records(brief=True))

@@ -20,6 +20,7 @@ from dse.sweep import load_sweep
 from dse.tasks import Task
 from dse.tasks.own import find
 from dse.train.loop import run_pack
+from dse.train.options import RunOptions
 from dse.train.placement import FUNCTIONS, _watched
 from dse.trial import Trial
 from tests.processors.operations import DEPENDENT
@@ -89,7 +90,9 @@ def test_a_run_says_it_once(tmp_path: Path) -> None:
     (tmp_path / "my_task.py").write_text(CODE.replace("nn.ReLU()", "nn.SiLU()"))
     sweep = tmp_path / "own.yaml"
     sweep.write_text("tasks: [./my_task.py:Larger]\nrecipes: [bf16, nvfp4]\nseeds: 2\ntraining: {steps: 2, batch: 4}\n")
-    summary = run_sweep(load_sweep(sweep), Store(tmp_path / "results"), "local", track=False, progress=False)
+    summary = run_sweep(
+        load_sweep(sweep), Store(tmp_path / "results"), RunOptions("local", track=False, progress=False)
+    )
     (note,) = summary.notes
     assert note.startswith(f"task {NAME}: silu may give a trial other last bits in a pack than alone")
     assert "docs/add-a-task.md" in note

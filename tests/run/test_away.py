@@ -19,10 +19,10 @@ from dse.results.shards import shard_paths
 from dse.results.store import Store
 from dse.run import offline as away
 from dse.run.bundle import read_parcel, write_parcel
-from dse.run.executors.base import Options
 from dse.sweep import load_sweep
 from dse.train import warmup as warm_module
 from dse.train.checkpoint import Checkpoints
+from dse.train.options import RunOptions
 
 SWEEP = """
     name: small
@@ -104,9 +104,9 @@ def test_a_parcel_that_means_something_else(file: Path, tmp_path: Path, change: 
 def test_nothing_is_begun_after_the_time(file: Path, tmp_path: Path) -> None:
     jobs = away.plan([file], tmp_path / "p.json", tmp_path / "none")
     said: list[str] = []
-    assert away.run(jobs, tmp_path / "out", Options(), away.Limits(seconds=0), said.append) == 12
+    assert away.run(jobs, tmp_path / "out", RunOptions(), away.Limits(seconds=0), said.append) == 12
     assert not said
-    assert away.run(jobs, tmp_path / "out", Options(), away.Limits(each=0), said.append) == 12
+    assert away.run(jobs, tmp_path / "out", RunOptions(), away.Limits(each=0), said.append) == 12
 
 
 def test_a_pack_that_takes_too_long_leaves_what_it_has(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_pack_that_takes_too_long_leaves_what_it_has(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     start = time.monotonic()
-    assert away.run(jobs, out, Options(results=out), away.Limits(seconds=2, grace=0.5), lambda line: None) == 1
+    assert away.run(jobs, out, RunOptions(results=out), away.Limits(seconds=2, grace=0.5), lambda line: None) == 1
     assert time.monotonic() - start < 60
     (line,) = (out / away.LEFT).read_text().splitlines()
     told = json.loads(line)
@@ -140,7 +140,7 @@ def test_a_job_without_its_data_is_passed_over(tmp_path: Path, monkeypatch: pyte
     )
     said: list[str] = []
     jobs = away.plan([path], tmp_path / "p.json", tmp_path / "none")
-    assert away.run(jobs, tmp_path / "out", Options(), away.Limits(), said.append) == 1
+    assert away.run(jobs, tmp_path / "out", RunOptions(), away.Limits(), said.append) == 1
     assert any("cifar-10-binary.tar.gz is missing" in line for line in said)
     assert any("1 ok" in line for line in said)
 

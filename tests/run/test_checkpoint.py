@@ -20,7 +20,6 @@ from dse.recipes import RECIPES
 from dse.results.record import DIVERGED, OK, Record
 from dse.results.store import Store
 from dse.run.engine import run_sweep
-from dse.run.executors.base import Options
 from dse.run.executors.worker import Worker
 from dse.sweep import load_sweep
 from dse.tasks import TASKS
@@ -29,6 +28,7 @@ from dse.train import checkpoint
 from dse.train.checkpoint import Checkpoints, Left, clean, key
 from dse.train.halving import HalvingRule
 from dse.train.loop import TrainContext, run_pack
+from dse.train.options import RunOptions
 from dse.trial import Trial
 
 ROOT = Path(__file__).parents[2]
@@ -215,7 +215,7 @@ def test_a_folder_out_of_reach(tmp_path: Path) -> None:
 
 def test_asked_to_leave(tmp_path: Path) -> None:
     """A long pack leaves with a checkpoint; one that is about to end ends."""
-    trials, folder = [trial("nvfp4", 0), trial("mxfp4", 1)], Options(results=tmp_path, checkpoint=0.0)
+    trials, folder = [trial("nvfp4", 0), trial("mxfp4", 1)], RunOptions(results=tmp_path, checkpoint=0.0)
     undisturbed = [content(record) for record in run_pack(trials)]
     worker = Worker(folder)
     names = [t.recipe.name for t in trials]
@@ -253,11 +253,13 @@ from dse.train import checkpoint
 from dse.run.executors import local
 from dse.results.store import Store
 from dse.sweep import load_sweep
+from dse.train.options import RunOptions
 
 checkpoint._SHARE = 0
 plain = local.Worker
 local.Worker = lambda options: plain(__import__("dataclasses").replace(options, checkpoint=0.05))
-engine.run_sweep(load_sweep(Path(sys.argv[1])), Store(Path(sys.argv[2])), "local", track=False, progress=False)
+options = RunOptions("local", track=False, progress=False)
+engine.run_sweep(load_sweep(Path(sys.argv[1])), Store(Path(sys.argv[2])), options)
 """
 
 
@@ -265,7 +267,7 @@ def test_a_process_that_is_killed(tmp_path: Path) -> None:
     sweep, results = tmp_path / "long.yaml", tmp_path / "results"
     sweep.write_text(SWEEP)
     undisturbed = Store(tmp_path / "undisturbed")
-    run_sweep(load_sweep(sweep), undisturbed, "local", track=False, progress=False)
+    run_sweep(load_sweep(sweep), undisturbed, RunOptions("local", track=False, progress=False))
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", DRIVER, str(sweep), str(results)]
     seed, end = 3, time.monotonic() + 90
@@ -278,7 +280,7 @@ def test_a_process_that_is_killed(tmp_path: Path) -> None:
         assert process.wait(10) == -signal.SIGKILL, f"seed {seed}: it was over before the kill"
     assert list((results / "checkpoints").glob("*/step-*.pt"))
     store = Store(results)
-    summary = run_sweep(load_sweep(sweep), store, "local", track=False, progress=False)
+    summary = run_sweep(load_sweep(sweep), store, RunOptions("local", track=False, progress=False))
     assert summary.left == 0
     assert not list((results / "checkpoints").iterdir())
     records = store.records()

@@ -25,6 +25,7 @@ from dse.sweep import Sweep
 from dse.train import loop as train
 from dse.train import pack_run as course
 from dse.train import width
+from dse.train.options import RunOptions
 from dse.trial import Trial
 
 
@@ -37,7 +38,7 @@ def test_runs_every_cell_once_and_then_nothing(
     sweep: Sweep, store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.set_num_threads(2)
-    summary = run_sweep(sweep, store, "local", track=False)
+    summary = run_sweep(sweep, store, RunOptions("local", track=False))
     assert torch.get_num_threads() == 2
     assert (summary.total, summary.before, summary.ran, summary.ok, summary.left) == (6, 0, 6, 6, 0)
     assert not summary.stopped
@@ -51,7 +52,7 @@ def test_runs_every_cell_once_and_then_nothing(
 
     monkeypatch.setattr(train, "run_pack", lambda *_a, **_k: pytest.fail("ran a trial again"))
     before = {path: path.stat().st_mtime_ns for path in store.folder.rglob("*")}
-    again = run_sweep(sweep, store, "ray")
+    again = run_sweep(sweep, store, RunOptions("ray"))
     assert (again.total, again.before, again.ran, again.ok) == (6, 6, 0, 6)
     assert {path: path.stat().st_mtime_ns for path in store.folder.rglob("*")} == before
     assert capsys.readouterr().out == ""
@@ -59,8 +60,8 @@ def test_runs_every_cell_once_and_then_nothing(
 
 def test_only_what_is_new_runs(sweep: Sweep, store: Store) -> None:
     part = replace(sweep, cells=sweep.cells[:4])
-    assert run_sweep(part, store, "local", track=False, progress=False).ran == 4
-    summary = run_sweep(sweep, store, "local", track=False, progress=False)
+    assert run_sweep(part, store, RunOptions("local", track=False, progress=False)).ran == 4
+    summary = run_sweep(sweep, store, RunOptions("local", track=False, progress=False))
     assert (summary.before, summary.ran, summary.ok) == (4, 2, 6)
     manifest = json.loads((store.folder / "sweeps" / "tiny.json").read_text())
     assert manifest["text"] == sweep.text
@@ -68,10 +69,10 @@ def test_only_what_is_new_runs(sweep: Sweep, store: Store) -> None:
 
 
 def test_a_sweep_whose_trials_others_have_run_is_remembered_for_mlflow(sweep: Sweep, store: Store) -> None:
-    run_sweep(sweep, store, "local", track=False, progress=False)
+    run_sweep(sweep, store, RunOptions("local", track=False, progress=False))
     assert not is_behind(store.folder)
     part = replace(sweep, name="part", cells=sweep.cells[:3])
-    assert run_sweep(part, store, "local").ran == 0
+    assert run_sweep(part, store, RunOptions("local")).ran == 0
     assert is_behind(store.folder)
     assert [len(m.entries) for m in read_manifests(store.folder)] == [3, 6]
 
@@ -82,13 +83,13 @@ def test_failed_trials_run_again_only_when_asked(
     cell = sweep.cells[-1]
     with monkeypatch.context() as patch:
         patch.setattr(course, "TrainStep", lambda *_a: 1 / 0)
-        summary = run_sweep(replace(sweep, cells=(cell,)), store, "local", track=False)
+        summary = run_sweep(replace(sweep, cells=(cell,)), store, RunOptions("local", track=False))
     assert (summary.ran, summary.ok, summary.failed) == (1, 0, 1)
     assert "crashed: regression mxfp4 *.block=32 seed 1 ZeroDivisionError: division by zero" in capsys.readouterr().out
     quiet = {"track": False, "progress": False}
-    assert run_sweep(sweep, store, "local", **quiet).failed == 1
+    assert run_sweep(sweep, store, RunOptions("local", **quiet)).failed == 1
     assert store.done()[cell.uid] == FAILED
-    retried = run_sweep(sweep, store, "local", retry="failed", **quiet)
+    retried = run_sweep(sweep, store, RunOptions("local", retry="failed", **quiet))
     assert (retried.before, retried.ran, retried.ok, retried.failed) == (5, 1, 6, 0)
     assert store.done()[cell.uid] == OK
 
@@ -108,35 +109,35 @@ def test_the_first_interrupt_finishes_the_pack_and_the_second_stops_now(
     handler = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(train, "run_pack", interrupted)
     monkeypatch.setattr(width, "measured_width", lambda trials, *_a: 2)
-    summary = run_sweep(sweep, store, "local", track=False)
+    summary = run_sweep(sweep, store, RunOptions("local", track=False))
     assert (summary.stopped, summary.ran, summary.left) == (True, 2, 4)
     assert "stopping" in capsys.readouterr().out
     with pytest.raises(KeyboardInterrupt):
-        run_sweep(sweep, store, "local", track=False, progress=False)
+        run_sweep(sweep, store, RunOptions("local", track=False, progress=False))
     assert signal.getsignal(signal.SIGINT) is handler
     monkeypatch.undo()
-    assert run_sweep(sweep, store, "local", track=False, progress=False).before == 2
+    assert run_sweep(sweep, store, RunOptions("local", track=False, progress=False)).before == 2
 
 
 def test_user_errors_stop_the_sweep(sweep: Sweep, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"unknown executor 'rey'; did you mean 'ray'\?"):
-        run_sweep(sweep, store, "rey")
+        run_sweep(sweep, store, RunOptions("rey"))
     with pytest.raises(UserError, match="workers must be at least 1, not 0"):
-        run_sweep(sweep, store, workers=0)
+        run_sweep(sweep, store, RunOptions(workers=0))
 
     def missing(*_args: object) -> None:
         raise UserError("data file x is missing")
 
     monkeypatch.setattr(train, "load", missing)
     with pytest.raises(UserError, match="data file x is missing"):
-        run_sweep(sweep, store, "local", track=False, progress=False)
+        run_sweep(sweep, store, RunOptions("local", track=False, progress=False))
     assert store.done() == {}
     with store.lock():  # and let go of the folder
         pass
 
 
 def test_a_finished_sweep_needs_nothing_heavy(sweep: Sweep, store: Store) -> None:
-    run_sweep(sweep, store, "local", track=False, progress=False, compact=False)
+    run_sweep(sweep, store, RunOptions("local", track=False, progress=False, compact=False))
     code = f"""
 import sys
 from pathlib import Path

@@ -12,9 +12,10 @@ import torch
 from dse.errors import UserError
 from dse.results.store import Store
 from dse.run.engine import run_sweep
-from dse.run.executors.base import Options, processors
+from dse.run.executors.base import processors
 from dse.run.executors.cluster import _importable, _slots
 from dse.sweep import Sweep
+from dse.train.options import RunOptions
 
 
 @pytest.mark.parametrize("executor", ["local", "ray"])
@@ -23,9 +24,9 @@ def test_a_missing_gpu(sweep: Sweep, tmp_path: Path, executor: str, monkeypatch:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     store = Store(tmp_path / "results")
     with pytest.raises(UserError, match=r"device cuda: torch .* finds no GPU on this machine"):
-        run_sweep(sweep, store, executor, device="cuda", track=False, progress=False)
+        run_sweep(sweep, store, RunOptions(executor, device="cuda", track=False, progress=False))
     with pytest.raises(UserError, match="unknown device 'gpu'; valid: cpu, cuda"):
-        run_sweep(sweep, store, executor, device="gpu", track=False, progress=False)
+        run_sweep(sweep, store, RunOptions(executor, device="gpu", track=False, progress=False))
     assert store.done() == {}
 
 
@@ -34,18 +35,18 @@ def test_a_cluster_that_is_not_there(sweep: Sweep, tmp_path: Path, monkeypatch: 
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free.getsockname()[1]}")
     with pytest.raises(UserError, match=r"^RAY_ADDRESS=127\.0\.0\.1:\d+ cannot be reached: .*`--executor local`"):
-        run_sweep(sweep, Store(tmp_path / "results"), "ray", track=False, progress=False)
+        run_sweep(sweep, Store(tmp_path / "results"), RunOptions("ray", track=False, progress=False))
 
 
 def test_a_cluster_that_is_too_small() -> None:
     resources = {"CPU": 4.0, "memory": 1.0}
-    assert _slots(Options(), resources) == 4
-    assert _slots(Options(workers=3), resources) == 3
-    assert _slots(Options(device="cuda"), resources | {"GPU": 2.0}) == 2
+    assert _slots(RunOptions(), resources) == 4
+    assert _slots(RunOptions(workers=3), resources) == 3
+    assert _slots(RunOptions(device="cuda"), resources | {"GPU": 2.0}) == 2
     with pytest.raises(UserError, match="Ray has 4 CPUs, too few for 5 workers on cpu"):
-        _slots(Options(workers=5), resources)
+        _slots(RunOptions(workers=5), resources)
     with pytest.raises(UserError, match="Ray has 0 GPUs, too few for 1 workers on cuda"):
-        _slots(Options(device="cuda"), resources)
+        _slots(RunOptions(device="cuda"), resources)
 
 
 def test_processors() -> None:

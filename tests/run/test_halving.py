@@ -22,6 +22,7 @@ from dse.tasks.base import Training
 from dse.train import width
 from dse.train.halving import HalvingRule
 from dse.train.loop import TrainContext, run_pack, run_trial
+from dse.train.options import RunOptions
 from dse.trial import Trial
 
 STEPS = 12
@@ -111,9 +112,9 @@ def test_a_sweep_that_halves_and_one_that_does_not(tmp_path: Path, monkeypatch: 
     path, store = tmp_path / "halved.yaml", Store(tmp_path / "results")
     path.write_text(SWEEP)
     sweep = load_sweep(path)
-    first = run_sweep(sweep, store, "local", track=False, progress=False)
+    first = run_sweep(sweep, store, RunOptions("local", track=False, progress=False))
     assert (first.total, first.ok, first.halved, first.left) == (14, 8, 6, 0)
-    assert run_sweep(sweep, store, "local").ran == 0
+    assert run_sweep(sweep, store, RunOptions("local")).ran == 0
     records = {record.uid: record for record in store.records()}
     for cell in sweep.cells:
         own, base = records[cell.uid], records[cell.baseline_uid]
@@ -122,10 +123,10 @@ def test_a_sweep_that_halves_and_one_that_does_not(tmp_path: Path, monkeypatch: 
         assert metric_at(base.evals, 6) is not None
         assert metric_at(own.evals, 5) is None
     path.write_text(SWEEP.replace(", halving: {eta: 2, rungs: [0.5]}", ""))
-    full = run_sweep(load_sweep(path), store, "local", track=False, progress=False)
+    full = run_sweep(load_sweep(path), store, RunOptions("local", track=False, progress=False))
     assert (full.ran, full.ok, full.halved) == (6, 14, 0)
     path.write_text(SWEEP)
-    assert run_sweep(load_sweep(path), store, "local", track=False).ran == 0
+    assert run_sweep(load_sweep(path), store, RunOptions("local", track=False)).ran == 0
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_mistakes_are_one_line(tmp_path: Path, halving: str, text: str) -> None:
         SWEEP.replace("method: grid, halving: {eta: 2, rungs: [0.5]}", "method: tpe, trials: 9, halving: {}")
     )
     with pytest.raises(UserError, match="search: halving with the method tpe needs --executor tune"):
-        run_sweep(load_sweep(path), Store(tmp_path), "local")
+        run_sweep(load_sweep(path), Store(tmp_path), RunOptions("local"))
 
 
 def test_rungs_by_their_number(tmp_path: Path) -> None:

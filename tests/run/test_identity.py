@@ -18,6 +18,7 @@ from dse.sweep import Sweep, load_sweep
 from dse.text import slug
 from dse.train import loop as train
 from dse.train import width
+from dse.train.options import RunOptions
 from tests.run.oracle import fake_pack
 from tests.run.search.common import QUIET, SEARCH, asked
 
@@ -109,13 +110,13 @@ def test_searches_of_one_name_do_not_mix(write: Write, results: Path, monkeypatc
     one, two = write("a/same.yaml", text), write("b/same.yaml", text.replace("seed: 3", "seed: 4"))
     store = Store(results)
     for own in (one, two):
-        summary = run_sweep(own, store, "local", **QUIET)
+        summary = run_sweep(own, store, RunOptions("local", **QUIET))
         assert (summary.ran, summary.left) == (summary.total, 0) or summary.before <= 2, "baselines are shared"
     assert len(asked(store, one)) == len(asked(store, two)) == 6
     assert asked(store, one) != asked(store, two)
     more = write("a/same.yaml", text.replace("trials: 6", "trials: 9"))
     assert {c.uid for c in so_far(more, results).cells} == {c.uid for c in so_far(one, results).cells}
-    run_sweep(more, store, "local", **QUIET)
+    run_sweep(more, store, RunOptions("local", **QUIET))
     assert asked(store, more)[:6] == asked(store, one)[:6]
     assert len(asked(store, more)) == 9
     assert len(asked(store, two)) == 6

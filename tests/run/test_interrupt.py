@@ -25,6 +25,7 @@ from dse.run.interrupt import SIGNALS, Stopped, graceful, handlers_kept, shielde
 from dse.sweep import load_sweep
 from dse.train import loop as train
 from dse.train.context import TrainContext
+from dse.train.options import RunOptions
 from dse.trial import Trial
 
 LONG = """
@@ -51,7 +52,7 @@ def test_a_long_trial_leaves_a_checkpoint(number: signal.Signals, tmp_path: Path
 
     monkeypatch.setattr(train, "run_pack", signaled)
     start, store = time.monotonic(), Store(tmp_path / "results")
-    summary = run_sweep(load_sweep(tmp_path / "long.yaml"), store, "local", track=False, progress=False)
+    summary = run_sweep(load_sweep(tmp_path / "long.yaml"), store, RunOptions("local", track=False, progress=False))
     assert time.monotonic() - start < interrupt.GRACE
     assert (summary.stopped, summary.left, summary.exit_code) == (True, 1, 128 + number)
     assert len(list(store.folder.glob("checkpoints/*/step-*.pt"))) == 1

@@ -15,10 +15,10 @@ from dse.results.outcome import outcome, reason
 from dse.results.record import DIVERGED, FAILED, Record
 from dse.results.store import Store
 from dse.run.engine import run_sweep
-from dse.run.executors.base import Options
 from dse.run.executors.worker import Worker
 from dse.sweep import Sweep
 from dse.train import pack_run as course
+from dse.train.options import RunOptions
 
 Make = Callable[..., Record]
 TRACE = "Traceback (most recent call last):\n  File ...\n"
@@ -61,7 +61,7 @@ def test_out_of_memory_halves_the_pack_until_it_fits(sweep: Sweep, monkeypatch: 
 
     monkeypatch.setattr(course, "TrainStep", greedy)
     cells = sweep.cells
-    records = Worker(Options()).run([c.trial for c in cells], [c.config for c in cells], len(cells))
+    records = Worker(RunOptions()).run([c.trial for c in cells], [c.config for c in cells], len(cells))
     assert [record.uid for record in records] == [cell.uid for cell in cells]
     assert [outcome(record) for record in records] == ["ok", "ok", "ok", "out of memory", "ok", "ok"]
     assert widths == [6, 3, 3, 1, 2]
@@ -77,7 +77,7 @@ def test_a_trial_that_takes_too_long_is_found_by_halves(sweep: Sweep, monkeypatc
 
     monkeypatch.setattr(TrainStep, "step", step)
     cells = sweep.cells[2:]
-    worker = Worker(Options(timeout=0.6))
+    worker = Worker(RunOptions(timeout=0.6))
     records = worker.run([c.trial for c in cells], [c.config for c in cells], len(cells))
     assert [record.uid for record in records] == [cell.uid for cell in cells]
     assert [outcome(record) for record in records] == ["ok", "ok", "timed out", "ok"]
@@ -87,24 +87,24 @@ def test_a_trial_that_takes_too_long_is_found_by_halves(sweep: Sweep, monkeypatc
 
 def test_a_timeout_is_a_result_and_runs_again_when_asked(sweep: Sweep, tmp_path: Path) -> None:
     store, quiet = Store(tmp_path / "results"), {"track": False, "progress": False}
-    assert run_sweep(sweep, store, "local", timeout=1e-9, **quiet).failed == 6
-    assert run_sweep(sweep, store, "local", **quiet).ran == 0
-    assert run_sweep(sweep, store, "local", retry="failed", **quiet).ok == 6
+    assert run_sweep(sweep, store, RunOptions("local", timeout=1e-9, **quiet)).failed == 6
+    assert run_sweep(sweep, store, RunOptions("local", **quiet)).ran == 0
+    assert run_sweep(sweep, store, RunOptions("local", retry="failed", **quiet)).ok == 6
     with pytest.raises(UserError, match="timeout must be more than 0 seconds, not 0"):
-        run_sweep(sweep, store, "local", timeout=0, **quiet)
+        run_sweep(sweep, store, RunOptions("local", timeout=0, **quiet))
 
 
 def test_only_some_trials_and_all_of_them_again(sweep: Sweep, tmp_path: Path) -> None:
     store, quiet = Store(tmp_path / "results"), {"track": False, "progress": False}
     uid = sweep.cells[5].uid
-    summary = run_sweep(sweep, store, "local", only=[uid[:8], "bf16@1"], **quiet)
+    summary = run_sweep(sweep, store, RunOptions("local", only=[uid[:8], "bf16@1"], **quiet))
     assert (summary.total, summary.ran) == (2, 2)
     assert set(store.done()) == {uid, sweep.cells[1].uid}
     started = [record.started for record in store.records([uid])]
     time.sleep(1.1)
-    assert run_sweep(sweep, store, "local", only=[uid], retry="all", **quiet).ran == 1
+    assert run_sweep(sweep, store, RunOptions("local", only=[uid], retry="all", **quiet)).ran == 1
     assert [record.started for record in store.records([uid])] > started
     with pytest.raises(UserError, match=r"^no trial 'mxfp4@7'"):
-        run_sweep(sweep, store, "local", only=["mxfp4@7"], **quiet)
+        run_sweep(sweep, store, RunOptions("local", only=["mxfp4@7"], **quiet))
     with pytest.raises(UserError, match="unknown retry 'some'; valid: none, failed, all"):
-        run_sweep(sweep, store, "local", retry="some", **quiet)
+        run_sweep(sweep, store, RunOptions("local", retry="some", **quiet))

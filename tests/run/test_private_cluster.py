@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dse.run.executors.base import Options
 from dse.run.executors.cluster import cluster
 from dse.run.executors.private import private
+from dse.train.options import RunOptions
 from tests.run.listening import is_loopback, listening
 
 VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")
@@ -36,7 +36,7 @@ def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_private_cluster_listens_on_loopback_and_asks_for_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*VARIABLES, "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
-    with cluster(Options(1, None, "cpu")):
+    with cluster(RunOptions("ray", 1)):
         import ray
 
         assert ray.get(ray.remote(lambda: os.environ["RAY_AUTH_MODE"]).remote()) == "token"

@@ -18,11 +18,11 @@ from dse.results.outcome import outcome, reason
 from dse.results.record import FAILED, OK, Record
 from dse.run.executors import cluster
 from dse.run.executors import pool as executor
-from dse.run.executors.base import Options
 from dse.run.executors.handed_out import Handed
 from dse.run.executors.pressure import Pressure, blame, by_memory, short
 from dse.run.queue.pack_queue import PackQueue
 from dse.sweep import Cell, Sweep
+from dse.train.options import RunOptions
 
 Make = Callable[..., Record]
 DIES = "The actor died unexpectedly.\nworker exit: killed by signal 9"
@@ -103,7 +103,7 @@ def play(monkeypatch: pytest.MonkeyPatch, sweep: Sweep) -> Callable[..., Any]:
                 stop.set()
 
         pool = executor.Pool(
-            Options(), PackQueue(sweep.cells * times, 32, workers=2), 2, on_records, stop, executor.Actor
+            RunOptions(), PackQueue(sweep.cells * times, 32, workers=2), 2, on_records, stop, executor.Actor
         )
         try:
             pool.run(lambda busy, under_way: None)
@@ -257,7 +257,7 @@ def test_what_an_actor_had_finished_is_stored_while_it_runs_and_kept_when_it_die
         found.extend(record.uid for _, record in pack)
 
     queue = PackQueue(sweep.cells, 6, width=6)
-    pool = executor.Pool(Options(), queue, 1, on_records, threading.Event(), executor.Actor)
+    pool = executor.Pool(RunOptions(), queue, 1, on_records, threading.Event(), executor.Actor)
     load = queue.take()
     assert load is not None
     uids = [cell.uid for cell in load.cells]

@@ -27,6 +27,7 @@ from dse.sweep import Sweep, load_sweep
 from dse.train import width
 from dse.train.halving import HalvingRule, RungTarget
 from dse.train.loop import run_trial
+from dse.train.options import RunOptions
 
 TEXT = """
 name: rungs
@@ -70,7 +71,7 @@ def run(sweep: Sweep, folder: Path, limit: int = 0) -> Store:
     store, before = Store(folder), LIMITS["cpu"]
     try:
         LIMITS["cpu"] = limit or before
-        summary = run_sweep(sweep, store, "local", track=False, progress=False, compact=False)
+        summary = run_sweep(sweep, store, RunOptions("local", track=False, progress=False, compact=False))
         assert summary.left == 0
     finally:
         LIMITS["cpu"] = before
@@ -91,7 +92,7 @@ def test_any_number_of_packs_gives_the_same_results(sweep: Sweep, tmp_path: Path
         store = run(sweep, tmp_path / str(limit), limit)
         assert results(store) == expected, limit
         assert not list((store.folder / "checkpoints").iterdir())
-        assert run_sweep(sweep, store, "local", track=False, progress=False).ran == 0
+        assert run_sweep(sweep, store, RunOptions("local", track=False, progress=False)).ran == 0
     for record in list(map(Record.parse, expected.values()))[::3]:
         cell = next(cell for cell in sweep.cells if cell.uid == record.uid)
         alone = run_trial(cell.trial)
@@ -161,7 +162,9 @@ def test_another_file_compares_anew(sweep: Sweep, tmp_path: Path) -> None:
     fresh = ended(run(load_sweep(mild), tmp_path / "fresh"))
     assert ended(run(load_sweep(mild), store.folder, limit=8)) == first | fresh
     assert len(ended(store)) > len(first)
-    assert run_sweep(sweep, store, "local", track=False, progress=False).ran == 0  # it knows all that it asks for
+    assert (
+        run_sweep(sweep, store, RunOptions("local", track=False, progress=False)).ran == 0
+    )  # it knows all that it asks for
 
 
 def mark(cell_uid: str, evals: dict[int, float | None], status: str = OK, **fields: object) -> Record:

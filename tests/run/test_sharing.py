@@ -25,6 +25,7 @@ from dse.run.engine import run_sweep
 from dse.run.queue.pack_queue import PackQueue
 from dse.run.queue.shared_queue import SharedQueue
 from dse.sweep import Cell, Sweep
+from dse.train.options import RunOptions
 
 Make = Callable[..., Record]
 
@@ -167,7 +168,9 @@ def test_two_threads_of_one_process_are_two_drivers(sweep: Sweep, tmp_path: Path
     summaries = []
 
     def drive() -> None:
-        summaries.append(run_sweep(many, Store(tmp_path), "local", track=False, progress=False, compact=False))
+        summaries.append(
+            run_sweep(many, Store(tmp_path), RunOptions("local", track=False, progress=False, compact=False))
+        )
 
     threads = [threading.Thread(target=drive) for _ in range(2)]
     for thread in threads:

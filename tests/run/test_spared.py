@@ -14,7 +14,6 @@ from dse.pack.step import TrainStep
 from dse.probes import Probes
 from dse.probes.prober import Prober
 from dse.results.record import FAILED, OK, Record
-from dse.run.executors.base import Options
 from dse.run.executors.handed_out import Handed
 from dse.run.executors.worker import TimedOut, Worker
 from dse.run.queue.pack_queue import PackQueue
@@ -23,6 +22,7 @@ from dse.tasks import TASKS
 from dse.train import loop as train
 from dse.train.context import SPLIT
 from dse.train.loop import TrainContext, run_pack
+from dse.train.options import RunOptions
 from dse.train.pack_run import PackRun
 from dse.trial import Trial
 
@@ -140,7 +140,7 @@ def test_a_split_is_said_and_the_finished_half_is_told_at_once(
         real(self)
 
     monkeypatch.setattr(TrainStep, "step", step)
-    worker = Worker(Options())
+    worker = Worker(RunOptions())
     worker.on_done = lambda records: told.append((len(begun), [record.uid for record in records]))
     cells = sweep.cells[:4]
     records = worker.run([c.trial for c in cells], [c.config for c in cells], 4)
@@ -168,7 +168,7 @@ def test_the_time_limit_costs_no_finished_half(sweep: Sweep, monkeypatch: pytest
     monkeypatch.setattr(train, "_train", run)
     cells = sweep.cells[:4]
     uids = tuple(cell.uid for cell in cells)
-    records = Worker(Options(timeout=100)).run([c.trial for c in cells], [c.config for c in cells], 4)
+    records = Worker(RunOptions(timeout=100)).run([c.trial for c in cells], [c.config for c in cells], 4)
     assert tuple(record.uid for record in records) == (uids if limit else uids[:2])
     assert {record.status for record in records} == {OK}
     assert steps == [uids, uids[:2], uids[2:], *([uids[2:3], uids[3:]] if limit else [])]

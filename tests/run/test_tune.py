@@ -17,12 +17,12 @@ from dse.report.analysis.tidy import tabulate
 from dse.results.record import DIVERGED, FAILED, OK, STOPPED, Record
 from dse.results.store import Store
 from dse.run.engine import run_sweep
-from dse.run.executors.base import Options
 from dse.run.executors.tune import TuneExecutor
 from dse.run.queue.pack_queue import WorkItem
 from dse.sweep import Cell, Sweep, load_sweep
 from dse.train.halving import HalvingRule
 from dse.train.loop import run_trial
+from dse.train.options import RunOptions
 
 TEXT = """
 name: asha
@@ -50,7 +50,7 @@ def test_a_sweep_through_ray_tune(load: Callable[..., Sweep], tmp_path: Path, mo
     """One worker, so the order of arriving is that of the sweep, and who stops can be told beforehand."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     sweep, store = load(), Store(tmp_path / "results")
-    summary = run_sweep(sweep, store, "tune", workers=1, **QUIET)
+    summary = run_sweep(sweep, store, RunOptions("tune", workers=1, **QUIET))
     assert (summary.total, summary.left, summary.failed) == (14, 0, 0)
     records = {record.uid: record for record in store.records()}
     groups: dict[str, list[Record]] = {}
@@ -79,8 +79,10 @@ def test_a_sweep_through_ray_tune(load: Callable[..., Sweep], tmp_path: Path, mo
     assert done.metric == run_trial(_trial(sweep, done.uid)).metric, "three legs give the numbers of one training"
     (ladder,) = ladders(sweep, tabulate(sweep, records.values()))
     assert {one.reached for one in ladder.standings} >= {"2 to the end", "2 to rung 1"}
-    assert run_sweep(sweep, store, "tune", **QUIET).ran == 0
-    assert run_sweep(sweep, store, "local", **QUIET).ran == 0, "stopped for good, whoever runs the sweep next"
+    assert run_sweep(sweep, store, RunOptions("tune", **QUIET)).ran == 0
+    assert run_sweep(sweep, store, RunOptions("local", **QUIET)).ran == 0, (
+        "stopped for good, whoever runs the sweep next"
+    )
 
 
 def _cutoff(before: list[float]) -> float:
@@ -102,10 +104,10 @@ def test_a_search_asks_one_at_a_time(
     text = TEXT.replace("method: grid", "method: tpe, trials: 7, startup: 3, seed: 1")
     text = text.replace("[1e-2, 1e-3, 1e-4]", "{log: [1e-4, 1e-2]}")
     sweep, store = load(text), Store(tmp_path / "results")
-    summary = run_sweep(sweep, store, "tune", workers=2, **QUIET)
+    summary = run_sweep(sweep, store, RunOptions("tune", workers=2, **QUIET))
     assert (summary.total, summary.left, summary.failed) == (16, 0, 0)
     more = load(text.replace("trials: 7", "trials: 9"))
-    again = run_sweep(more, Store(tmp_path / "results"), "tune", workers=2, **QUIET)
+    again = run_sweep(more, Store(tmp_path / "results"), RunOptions("tune", workers=2, **QUIET))
     assert (again.ran, again.left) == (4, 0)
 
 
@@ -175,7 +177,7 @@ def test_asha_knows_what_earlier_runs_saw(load: Callable[..., Sweep]) -> None:
 
 
 def test_baselines_and_pasts_need_no_ray(load: Callable[..., Sweep]) -> None:
-    executor = TuneExecutor(Options(halving=None))
+    executor = TuneExecutor(RunOptions(halving=None))
     executor.recall(load().cells, [])
     assert executor.workers >= 1
 
@@ -183,8 +185,8 @@ def test_baselines_and_pasts_need_no_ray(load: Callable[..., Sweep]) -> None:
 def test_mistakes(load: Callable[..., Sweep], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(UserError, match="GPUs per worker must be more than 0 and at most 1, not 2"):
-        run_sweep(load(), Store(tmp_path), "tune", gpus=2.0, **QUIET)
+        run_sweep(load(), Store(tmp_path), RunOptions("tune", gpus=2.0, **QUIET))
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(UserError, match=r"RAY_ADDRESS=127.0.0.1:1 cannot be reached"):
-        run_sweep(load(), Store(tmp_path), "tune", **QUIET)
-    assert replace(Options(), gpus=0.5).gpus == 0.5
+        run_sweep(load(), Store(tmp_path), RunOptions("tune", **QUIET))
+    assert replace(RunOptions(), gpus=0.5).gpus == 0.5

@@ -15,7 +15,6 @@ from dse.results.record import Record
 from dse.results.store import Store
 from dse.run import engine, progress
 from dse.run.engine import run_sweep
-from dse.run.executors.base import Options
 from dse.run.executors.local import LocalExecutor
 from dse.run.interrupt import Interrupt
 from dse.run.tally import Tally
@@ -23,6 +22,7 @@ from dse.run.tracking.mlflow_runs import catch_up, is_behind, mark
 from dse.sweep import Sweep
 from dse.train import loop as train
 from dse.train import width
+from dse.train.options import RunOptions
 from tests.run.oracle import fake_pack
 
 Make = Callable[..., Record]
@@ -41,7 +41,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], 
     class Narrow(LocalExecutor):
         limit = 2
 
-    monkeypatch.setattr(engine, "make_executor", lambda *_: Narrow(Options()))
+    monkeypatch.setattr(engine, "make_executor", lambda *_: Narrow(RunOptions()))
 
     def run_pack(*args: Any) -> list[Record]:
         if jobs:
@@ -76,11 +76,13 @@ def test_the_summary_tells_what_the_other_driver_has_done(
     rest = [cell.uid for cell in sweep.cells[3:]]  # not of the first pack
 
     def other() -> None:
-        own = run_sweep(sweep, Store(store.folder), "local", only=rest, track=False, progress=False, compact=False)
+        own = run_sweep(
+            sweep, Store(store.folder), RunOptions("local", only=rest, track=False, progress=False, compact=False)
+        )
         assert (own.total, own.before, own.ran, own.elsewhere, own.left) == (3, 0, 3, 0, 0)
 
     meanwhile(other)
-    summary = run_sweep(sweep, store, "local", track=False, compact=False)
+    summary = run_sweep(sweep, store, RunOptions("local", track=False, compact=False))
     assert (summary.total, summary.before, summary.ran, summary.elsewhere, summary.left) == (6, 0, 3, 3, 0)
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("6/6 ")
@@ -96,7 +98,9 @@ def test_a_stopped_driver_counts_what_others_have_done(
         with monkeypatch.context() as patch:
             patch.setattr("dse.run.driver.graceful", _never)
             own = Store(store.folder)
-            run_sweep(sweep, own, "local", only=[sweep.cells[4].uid], track=False, progress=False, compact=False)
+            run_sweep(
+                sweep, own, RunOptions("local", only=[sweep.cells[4].uid], track=False, progress=False, compact=False)
+            )
         stop.number = SIGINT
 
     @contextmanager
@@ -109,7 +113,7 @@ def test_a_stopped_driver_counts_what_others_have_done(
 
     monkeypatch.setattr("dse.run.driver.graceful", asked_to_stop)
     meanwhile(other)
-    summary = run_sweep(sweep, store, "local", track=False, progress=False, compact=False)
+    summary = run_sweep(sweep, store, RunOptions("local", track=False, progress=False, compact=False))
     assert summary.stopped
     assert (summary.before, summary.ran, summary.elsewhere, summary.left) == (0, 2, 1, 3)
     assert summary.before + summary.ran + summary.elsewhere + summary.left == summary.total
@@ -129,14 +133,16 @@ def test_a_sweep_that_ends_while_another_one_writes_to_mlflow_gets_there(
     part = replace(sweep, cells=sweep.cells[2:])
 
     def other() -> None:
-        engine.run_sweep(short, Store(store.folder), "local", only=[short.cells[0].uid], progress=False, compact=False)
+        engine.run_sweep(
+            short, Store(store.folder), RunOptions("local", only=[short.cells[0].uid], progress=False, compact=False)
+        )
         assert is_behind(store.folder)
 
     meanwhile(other)
-    run_sweep(part, store, "local", progress=False, compact=False)
+    run_sweep(part, store, RunOptions("local", progress=False, compact=False))
     assert not is_behind(store.folder)
     assert _experiments(store.folder) == {"tiny": 4, "short": 2}
-    run_sweep(sweep, store, "local", progress=False, compact=False)
+    run_sweep(sweep, store, RunOptions("local", progress=False, compact=False))
     mark(store.folder, "short")  # as a driver that was killed leaves it
     assert catch_up(store) == 1
     assert _experiments(store.folder) == {"tiny": 6, "short": 3}

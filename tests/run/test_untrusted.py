@@ -23,6 +23,7 @@ from dse.run.engine import run_sweep
 from dse.run.tracking import mlflow_runs as tracking
 from dse.sweep import Sweep
 from dse.tasks.own import _FOUND
+from dse.train.options import RunOptions
 from dse.trial import Trial
 
 Make = Callable[..., Record]
@@ -35,7 +36,7 @@ def poisoned(sweep: Sweep, make_record: Make, tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     (tmp_path / "evil.py").write_text("open('executed', 'w').close()\n", encoding="utf-8")
     store = Store(tmp_path / "results")
-    run_sweep(sweep, store, "local", track=False, progress=False)
+    run_sweep(sweep, store, RunOptions("local", track=False, progress=False))
     spec = {**sweep.cells[2].trial.spec, "task": EVIL, "options": {"width": 3}}
     record = make_record(uid="evil5678", task=EVIL, trial=spec, config="mxfp4", baseline_uid=sweep.cells[0].uid)
     store.append(record)

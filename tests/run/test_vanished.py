@@ -22,6 +22,7 @@ from dse.run.engine import run_sweep
 from dse.sweep import Sweep
 from dse.train import loop as train
 from dse.train import width
+from dse.train.options import RunOptions
 from dse.trial import Trial
 
 Make = Callable[..., Record]
@@ -67,12 +68,12 @@ def test_a_folder_that_vanishes_is_made_again(
 ) -> None:
     store = Store(tmp_path / "results")
     interfere(monkeypatch, at, lambda: what(store.folder))
-    summary = run_sweep(sweep, store, "local", track=False, progress=False)
+    summary = run_sweep(sweep, store, RunOptions("local", track=False, progress=False))
     assert (summary.ran, summary.ok, summary.left, summary.exit_code) == (6, 6, 0, 0)
     made = f"{store.folder} was deleted or moved while the sweep ran; it was made again"
     assert f"{made} with the {2 * (at - 1)} results of this run" in summary.notes
     assert [manifest.name for manifest in read_manifests(store.folder)] == ["tiny"]
-    again = run_sweep(sweep, Store(store.folder), "local", track=False, progress=False)
+    again = run_sweep(sweep, Store(store.folder), RunOptions("local", track=False, progress=False))
     assert (again.before, again.ran) == (6, 0)
 
 
@@ -90,11 +91,11 @@ def test_a_shard_that_is_cut_costs_what_was_in_it(
 ) -> None:
     store = Store(tmp_path / "results")
     interfere(monkeypatch, 2, lambda: truncate(store.folder))
-    summary = run_sweep(sweep, store, "local", track=False, progress=False)
+    summary = run_sweep(sweep, store, RunOptions("local", track=False, progress=False))
     assert (summary.ran, summary.ok, summary.left, summary.exit_code) == (6, 5, 1, 1)
     assert "1 results of this run are lost, and run again with the same command" in summary.notes[0]
     monkeypatch.undo()
-    again = run_sweep(sweep, store, "local", track=False, progress=False)
+    again = run_sweep(sweep, store, RunOptions("local", track=False, progress=False))
     assert (again.before, again.ran, again.left) == (5, 1, 0)
 
 
@@ -108,7 +109,7 @@ def test_a_folder_that_cannot_be_made_again(sweep: Sweep, tmp_path: Path, monkey
 
     interfere(monkeypatch, 2, in_the_way)
     with pytest.raises(UserError) as error:
-        run_sweep(sweep, store, "local", track=False, progress=False)
+        run_sweep(sweep, store, RunOptions("local", track=False, progress=False))
     (rescued,) = shard_paths(tmp_path / "results-rescued")
     text = str(error.value)
     assert text.startswith(f"results folder {store.folder} is not writable: ")
@@ -117,7 +118,7 @@ def test_a_folder_that_cannot_be_made_again(sweep: Sweep, tmp_path: Path, monkey
     store.shards.mkdir(parents=True)
     shutil.copy(rescued, store.shards)
     monkeypatch.undo()
-    again = run_sweep(sweep, Store(store.folder), "local", track=False, progress=False)
+    again = run_sweep(sweep, Store(store.folder), RunOptions("local", track=False, progress=False))
     assert (again.before, again.ran, again.left) == (4, 2, 0)
 
 
@@ -188,7 +189,7 @@ def test_a_lock_whose_file_was_deleted_is_taken_again(tmp_path: Path, monkeypatc
 
 def test_the_later_attempt_counts_whatever_the_clock_says(sweep: Sweep, tmp_path: Path, make_record: Make) -> None:
     store = Store(tmp_path / "results")
-    assert run_sweep(sweep, store, "local", track=False, progress=False).ran == 6
+    assert run_sweep(sweep, store, RunOptions("local", track=False, progress=False)).ran == 6
     assert {record.attempt for record in store.records()} == {0}
     late = [record.__class__(**(vars(record) | {"started": "2999-01-01T00:00:00+00:00"})) for record in store.records()]
     shutil.rmtree(store.folder)
@@ -196,5 +197,5 @@ def test_the_later_attempt_counts_whatever_the_clock_says(sweep: Sweep, tmp_path
     store.append(*late)
     store.close()
     for count in (1, 2):
-        assert run_sweep(sweep, store, "local", retry="all", track=False, progress=False).ran == 6
+        assert run_sweep(sweep, store, RunOptions("local", retry="all", track=False, progress=False)).ran == 6
         assert {(record.attempt, record.started < "2999") for record in store.records()} == {(count, True)}

@@ -19,6 +19,7 @@ from dse.results.record import DIVERGED, FAILED, Record
 from dse.results.store import Store
 from dse.run.engine import run_sweep
 from dse.sweep import Sweep
+from dse.train.options import RunOptions
 
 Make = Callable[..., Record]
 
@@ -26,7 +27,7 @@ Make = Callable[..., Record]
 @pytest.fixture
 def store(sweep: Sweep, tmp_path: Path) -> Store:
     store = Store(tmp_path / "results")
-    run_sweep(sweep, store, "local", track=False, progress=False)
+    run_sweep(sweep, store, RunOptions("local", track=False, progress=False))
     return store
 
 
@@ -61,14 +62,14 @@ def test_failures_keep_their_traceback(
 ) -> None:
     failed, diverged = sweep.cells[2], sweep.cells[3]
     other = Store(store.folder.parent / "other")
-    run_sweep(replace(sweep, cells=sweep.cells[:2]), other, "local", track=False, progress=False)
+    run_sweep(replace(sweep, cells=sweep.cells[:2]), other, RunOptions("local", track=False, progress=False))
     known = {record.uid: record for record in store.records()}
     error = "Traceback (most recent call last):\n  File x\nValueError: no"
     other.append(
         replace(known[failed.uid], status=FAILED, metric=None, error=error),
         replace(known[diverged.uid], status=DIVERGED, metric=None, diverged_at=3, diverged_where="loss inf"),
     )
-    run_sweep(sweep, other, "local", track=False, progress=False)
+    run_sweep(sweep, other, RunOptions("local", track=False, progress=False))
     out = said(capsys, failed.uid, other)
     assert "status    crashed: ValueError: no" in out
     assert "error\n  Traceback (most recent call last):\n    File x\n  ValueError: no\n" in out
@@ -88,7 +89,7 @@ def test_a_trial_that_has_not_run_and_one_that_is_not_there(
     store = Store(tmp_path / "results")
     with pytest.raises(UserError, match="holds no results yet"):
         why("bf16@0", store.folder)
-    run_sweep(sweep, store, "local", only=["bf16@0"], track=False, progress=False)
+    run_sweep(sweep, store, RunOptions("local", only=["bf16@0"], track=False, progress=False))
     out = said(capsys, sweep.cells[2].uid, store)
     assert "status    has not run yet" in out
     assert out.splitlines()[-1].startswith(f"rerun     dse run {sweep.path} --only {sweep.cells[2].uid}")

@@ -14,6 +14,7 @@ from dse.sweep import MANY_CELLS, Sweep, load_sweep
 from dse.sweep.cells.expansion import count_cells, factors
 from dse.sweep.language.labels import cut
 from dse.sweep.spec.spec import read_spec
+from dse.train.options import RunOptions
 
 SAME = """
 tasks: [regression]
@@ -73,7 +74,7 @@ def test_many_cells_are_counted_before_they_are_expanded(write: Callable[[str], 
     with pytest.raises(UserError, match=wanted):
         sweeps.plan(path, tmp_path / "results", None, 1)
     with pytest.raises(UserError, match=wanted):
-        sweeps.run(path, tmp_path / "results", None, 1, "local", "cpu", [], "none", None, None, False)
+        sweeps.run(path, tmp_path / "results", RunOptions("local", 1, track=False))
     with pytest.raises(UserError, match=r"has 120,000,000 cells; at most 1,000,000 fit"):
         load_sweep(write(BIG.replace("600", "600000")))
 

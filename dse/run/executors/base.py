@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -13,13 +12,10 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from dse.errors import UserError
 from dse.results.record import FAILED, Record
 from dse.run.queue.pack_queue import WorkQueue
-from dse.train.checkpoint import EVERY
 from dse.train.context import SPLIT
 
 if TYPE_CHECKING:
-    from dse.probes import Probes
     from dse.sweep import Cell
-    from dse.train.halving import HalvingRule
     from dse.trial import Trial
 
 OnRecords = Callable[[Sequence[tuple["Cell", Record]]], None]
@@ -74,29 +70,6 @@ class Pruner(Executor, Protocol):
     def recall(self, cells: Sequence[Cell], known: Sequence[Record]) -> None:
         """Told before it runs: all cells of the sweep, and the results that there are of them."""
         ...
-
-
-@dataclass(frozen=True)
-class Options:
-    """``workers``: packs at a time, None for one per processor (or GPU); ``device``: of torch, cpu or cuda.
-
-    ``gpus``: the share of a GPU that a worker needs, where it needs one.
-
-    ``timeout``: seconds that a trial may train (its share of the pack's time), None for as long as it takes.
-    ``halving``: which trials of a pack stop early; ``probes``: when trainings are looked into; none without.
-    ``results``: the folder where checkpoints are kept, as a worker can reach it; none are without. They are written
-    every ``checkpoint`` seconds.
-    """
-
-    workers: int | None = None
-    data_dir: Path | None = None
-    device: str = "cpu"
-    timeout: float | None = None
-    halving: HalvingRule | None = None
-    probes: Probes | None = None
-    results: Path | None = None
-    checkpoint: float = EVERY
-    gpus: float = 1.0
 
 
 LIMITS = {"cpu": 32, "cuda": 512}

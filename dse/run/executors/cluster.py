@@ -13,9 +13,10 @@ from typing import Any
 
 import dse
 from dse.errors import UserError
-from dse.run.executors.base import Options, check_device, processors
+from dse.run.executors.base import check_device, processors
 from dse.run.executors.private import own_folder, private
 from dse.run.interrupt import handlers_kept, shielded
+from dse.train.options import RunOptions
 
 SETTINGS = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` Ray would restart its workers through uv, and hang
@@ -30,7 +31,7 @@ _OBJECT_STORE = 128 * 2**20  # bytes; trials and records are small
 
 
 @contextmanager
-def cluster(options: Options) -> Iterator[int]:
+def cluster(options: RunOptions) -> Iterator[int]:
     """Number of actors to run; Ray is stopped at the end unless it ran before.
 
     A private local Ray, or the cluster that RAY_ADDRESS names. Raises UserError when it cannot be reached or has not
@@ -53,7 +54,7 @@ def cluster(options: Options) -> Iterator[int]:
                 ray.shutdown()
 
 
-def on_gpu(options: Options) -> bool:
+def on_gpu(options: RunOptions) -> bool:
     """Whether each actor needs a GPU, or its share of one."""
     return options.device.startswith("cuda")
 
@@ -67,7 +68,7 @@ def check_started(since: float) -> None:
         )
 
 
-def _start(options: Options) -> None:
+def _start(options: RunOptions) -> None:
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
@@ -119,7 +120,7 @@ def _importable() -> Iterator[None]:
             os.environ["PYTHONPATH"] = before
 
 
-def _slots(options: Options, resources: dict[str, float]) -> int:
+def _slots(options: RunOptions, resources: dict[str, float]) -> int:
     """Workers to run. Of a GPU's share as many fit as whole ones do; each needs a processor besides."""
     kind, share = ("GPU", options.gpus) if on_gpu(options) else ("CPU", 1.0)
     have = int(resources.get(kind, 0))

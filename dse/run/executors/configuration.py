@@ -21,8 +21,8 @@ from dse.run.executors.worker_status import beats
 from dse.train.halving import RungTarget
 
 if TYPE_CHECKING:
-    from dse.run.executors.base import Options
     from dse.run.queue.pack_queue import WorkItem
+    from dse.train.options import RunOptions
 
 RECORDS, ERROR, METRIC, BUDGET = "records", "complaint", "metric", "budget"
 """Keys of what a step reports: a record per cell, none of those that left; a UserError's text; ASHA's two numbers."""
@@ -48,7 +48,7 @@ class Work:
 class Configuration(tune.Trainable):
     """See above. Its actor lives on for the next configuration (``reset_config``)."""
 
-    def setup(self, config: dict[str, Any], options: Options, board: Any) -> None:  # type: ignore[override]
+    def setup(self, config: dict[str, Any], options: RunOptions, board: Any) -> None:  # type: ignore[override]
         self._worker = Worker(options)
         self._said = WorkerLog()
         self._said.listen()

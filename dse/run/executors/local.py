@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 
-from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, check_device, patience, widest
+from dse.run.executors.base import OnProgress, OnRecords, Stop, check_device, patience, widest
 from dse.run.executors.handed_out import Handed
 from dse.run.executors.worker import Worker
 from dse.run.queue.pack_queue import WorkQueue
+from dse.train.options import RunOptions
 
 _NAP = 0.2  # seconds between questions to a supply that has nothing just now
 
@@ -15,7 +16,7 @@ _NAP = 0.2  # seconds between questions to a supply that has nothing just now
 class LocalExecutor:
     """One pack at a time, whatever ``workers`` says."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: RunOptions) -> None:
         self._options = options
 
     @property

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from dse.errors import UserError
 from dse.results.record import Record
-from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, lost, patience
+from dse.run.executors.base import OnProgress, OnRecords, Stop, lost, patience
 from dse.run.executors.cluster import GRACE, check_started, on_gpu
 from dse.run.executors.handed_out import Handed
 from dse.run.executors.pressure import WHY, Pressure, blame, by_memory, short
 from dse.run.executors.worker import Worker
 from dse.run.executors.worker_log import WorkerLog, write_down
 from dse.run.queue.pack_queue import ATTEMPTS, WorkItem, WorkQueue
+from dse.train.options import RunOptions
 
 if TYPE_CHECKING:
     from dse.train.halving import RungTarget
@@ -41,7 +42,7 @@ _WATCH = "watch"
 class Actor(Worker):
     """A worker in its own process. A UserError comes back as a value: Ray would wrap it in a traceback."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: RunOptions) -> None:
         super().__init__(options)
         self._said = WorkerLog()
         self._said.listen()
@@ -96,7 +97,7 @@ class Pool:
     """The actors, and what is in flight."""
 
     def __init__(
-        self, options: Options, supply: WorkQueue, slots: int, on_records: OnRecords, stop: Stop, kind: type[Actor]
+        self, options: RunOptions, supply: WorkQueue, slots: int, on_records: OnRecords, stop: Stop, kind: type[Actor]
     ) -> None:
         self._kind = kind
         # a worker sees the GPU that Ray gives it as the only one

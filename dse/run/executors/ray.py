@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, processors, widest
+from dse.run.executors.base import OnProgress, OnRecords, Stop, processors, widest
 from dse.run.executors.cluster import cluster
 from dse.run.executors.pool import Actor, Pool
 from dse.run.queue.pack_queue import WorkQueue
+from dse.train.options import RunOptions
 
 
 class RayExecutor:
     """See ``Executor``; ``workers`` actors, by default one per processor or GPU of the cluster."""
 
-    def __init__(self, options: Options, actor: type[Actor] | None = None, limit: int | None = None) -> None:
+    def __init__(self, options: RunOptions, actor: type[Actor] | None = None, limit: int | None = None) -> None:
         """``actor``, ``limit``: another kind of worker, and another widest pack."""
         self._options, self._actor, self._limit = options, actor or Actor, limit
 

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, processors, widest
+from dse.run.executors.base import OnProgress, OnRecords, Stop, processors, widest
 from dse.run.executors.cluster import cluster, on_gpu
 from dse.run.queue.pack_queue import WorkQueue
+from dse.train.options import RunOptions
 
 if TYPE_CHECKING:
     from dse.results.record import Record
@@ -35,7 +36,7 @@ SETTINGS = {
 class TuneExecutor:
     """See ``Judge``."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: RunOptions) -> None:
         self._options = options
         self._past: list[tuple[str, int, float]] = []
 

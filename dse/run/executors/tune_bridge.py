@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 from dse.errors import UserError
 from dse.results.record import BY, STOPPED, Record
 from dse.run.executors.asha import spared
-from dse.run.executors.base import OnProgress, OnRecords, Options, Stop, lost, patience
+from dse.run.executors.base import OnProgress, OnRecords, Stop, lost, patience
 from dse.run.executors.cluster import GRACE, check_started, on_gpu
 from dse.run.executors.configuration import ERROR, RECORDS, Work
 from dse.run.executors.handed_out import Handed
@@ -21,6 +21,7 @@ from dse.run.executors.pressure import WHY, Pressure, blame, by_memory, short
 from dse.run.executors.worker_log import write_down
 from dse.run.executors.worker_status import WorkerStatusActor
 from dse.run.queue.pack_queue import ATTEMPTS, WorkQueue
+from dse.train.options import RunOptions
 
 if TYPE_CHECKING:
     from dse.run.queue.pack_queue import WorkItem
@@ -45,7 +46,7 @@ class TuneBridge:
 
     def __init__(
         self,
-        options: Options,
+        options: RunOptions,
         supply: WorkQueue,
         slots: int,
         on_records: OnRecords,

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dse.results.record import Record
-from dse.run.executors.base import Options, lost
+from dse.run.executors.base import lost
 from dse.train.checkpoint import Checkpoints, Left
 from dse.train.context import OnStep, TrainContext
+from dse.train.options import RunOptions
 
 if TYPE_CHECKING:
     from dse.train.halving import RungTarget
@@ -27,7 +28,7 @@ class Worker:
     called with the records of trials that are finished, where others of their pack are not yet.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: RunOptions) -> None:
         self._options = options
         self.running, self.done = 0, 0.0
         self._stopping = self._leaving = False

@@ -121,6 +121,7 @@ def _hunt() -> None:
     from dse.results.store import Store
     from dse.run.engine import run_sweep
     from dse.sweep import load_sweep
+    from dse.train.options import RunOptions
     from tests.run.oracle import fake_pack
 
     with (
@@ -128,4 +129,4 @@ def _hunt() -> None:
         patch.object(dse.train.width, "measured_width", lambda trials, *_: len(trials)),
     ):
         sweep = load_sweep(RESULTS / "hunt.yaml")
-        run_sweep(sweep, Store(RESULTS), "local", track=False, progress=False, compact=False)
+        run_sweep(sweep, Store(RESULTS), RunOptions("local", track=False, progress=False, compact=False))

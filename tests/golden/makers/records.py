@@ -35,9 +35,10 @@ def run(path: Path, results: Path) -> list[Any]:
     from dse.results.store import Store
     from dse.run.engine import run_sweep
     from dse.sweep import load_sweep
+    from dse.train.options import RunOptions
 
     store = Store(results)
-    run_sweep(load_sweep(path), store, "local", track=False, progress=False)
+    run_sweep(load_sweep(path), store, RunOptions("local", track=False, progress=False))
     return store.records()
 
 

@@ -23,6 +23,7 @@ from dse.run.engine import run_sweep
 from dse.run.search import SearchLoop, ahead, all_asked, journal, progress, so_far
 from dse.sweep import Sweep
 from dse.train import loop as train
+from dse.train.options import RunOptions
 from tests.run.oracle import fake_pack
 from tests.run.search.common import QUIET, SEARCH, asked
 
@@ -35,14 +36,14 @@ def test_a_search_runs_to_its_end_and_then_nothing(
     sweep = load()
     assert len(ahead(sweep, store).cells) == 6 * 2 + 2
     assert not store.folder.exists()
-    summary = run_sweep(sweep, store, "local", **QUIET)
+    summary = run_sweep(sweep, store, RunOptions("local", **QUIET))
     assert (summary.total, summary.ran, summary.ok, summary.left) == (26, 26, 26, 0)
     found = so_far(sweep, store.folder)
     assert {cell.uid for cell in found.cells} == set(store.done())
     assert len(asked(store, sweep)) == len({journal.key_of(a) for a in asked(store, sweep)}) == 12
     assert [len(m.entries) for m in read_manifests(store.folder, "hunt")] == [26]
     assert progress(sweep, store.folder) == "12 of 12 configurations asked for so far"
-    assert run_sweep(sweep, store, "ray").ran == 0
+    assert run_sweep(sweep, store, RunOptions("ray")).ran == 0
 
     sweeps.plan(sweep.path, store.folder, None, 1)
     status(sweep.path, store.folder, watch=True)
@@ -61,7 +62,7 @@ def test_an_interrupted_search_asks_for_what_an_undisturbed_one_does(
     text = SEARCH if method == "tpe" else SEARCH.replace(SEARCH.splitlines()[7], f"search: {NSGA2}")
     sweep, calm, rough = load(text), Store(tmp_path / "calm"), Store(tmp_path / "rough")
     assert sweep.search.method == method
-    run_sweep(sweep, calm, "local", **QUIET)
+    run_sweep(sweep, calm, RunOptions("local", **QUIET))
 
     for number in range(1, 6):  # killed in the middle of a batch, once between two, and with a lost journal
         ran = 0
@@ -77,10 +78,10 @@ def test_an_interrupted_search_asks_for_what_an_undisturbed_one_does(
             patch.setattr(train, "run_pack", dies)
             patch.setattr(engine, "make_executor", _narrow)
             with pytest.raises(KeyboardInterrupt):
-                run_sweep(sweep, rough, "local", **QUIET)
+                run_sweep(sweep, rough, RunOptions("local", **QUIET))
         if number == 5:
             (rough.folder / "searches" / "hunt.jsonl").unlink()
-    run_sweep(sweep, rough, "local", **QUIET)
+    run_sweep(sweep, rough, RunOptions("local", **QUIET))
     assert asked(rough, sweep) == asked(calm, sweep)
     assert {r.uid: r.metric for r in rough.records()} == {r.uid: r.metric for r in calm.records()}
 
@@ -100,7 +101,7 @@ def _narrow(*args: Any) -> Any:
 @pytest.mark.usefixtures("fast")
 def test_the_order_of_asking_is_the_same_in_every_process(load: Callable[..., Sweep], store: Store) -> None:
     sweep = load()
-    run_sweep(sweep, store, "local", **QUIET)
+    run_sweep(sweep, store, RunOptions("local", **QUIET))
     code = f"""
 from pathlib import Path
 from dse.run import train
@@ -109,8 +110,9 @@ train.run_pack = fake_pack
 from dse.run.engine import run_sweep
 from dse.results.store import Store
 from dse.sweep import load_sweep
-run_sweep(load_sweep(Path({str(sweep.path)!r})), Store(Path({str(store.folder / "other")!r})), "local",
-    track=False, progress=False)
+from dse.train.options import RunOptions
+run_sweep(load_sweep(Path({str(sweep.path)!r})), Store(Path({str(store.folder / "other")!r})),
+    RunOptions("local", track=False, progress=False))
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3], timeout=120)
     name = Path("searches") / "hunt.jsonl"
@@ -141,16 +143,16 @@ def test_two_drivers_share_a_search(load: Callable[..., Sweep], store: Store) ->
 
 @pytest.mark.usefixtures("fast")
 def test_a_changed_file_goes_on_from_what_is_known(load: Callable[..., Sweep], store: Store) -> None:
-    first = run_sweep(load(), store, "local", **QUIET)
+    first = run_sweep(load(), store, RunOptions("local", **QUIET))
     more = load(SEARCH.replace("trials: 12", "trials: 15"))
-    assert run_sweep(more, store, "local", **QUIET).ran == 3 * 2
+    assert run_sweep(more, store, RunOptions("local", **QUIET)).ran == 3 * 2
     seeds = load(SEARCH.replace("trials: 12", "trials: 15").replace("seeds: 2", "seeds: 3"))
-    assert run_sweep(seeds, store, "local", **QUIET).ran == 15 + 1
+    assert run_sweep(seeds, store, RunOptions("local", **QUIET)).ran == 15 + 1
     other = load(SEARCH.replace("seeds: 2", "seeds: 3").replace("[1e-4, 1e-2]", "[1e-3, 1e-2]"))
     kept = len(asked(store, other))
     assert 0 < kept < 15
     assert all_asked(other, store.folder) == (kept >= 12)
-    run_sweep(other, store, "local", **QUIET)
+    run_sweep(other, store, RunOptions("local", **QUIET))
     assert len(asked(store, other)) == max(12, kept)
     assert first.total == 26
 
@@ -169,7 +171,7 @@ def test_a_space_that_is_used_up_ends_the_search(load: Callable[..., Sweep], sto
     everything = load(text.replace("METHOD", "grid").replace(", trials: 50, batch: 2, objectives: [gap]", ""))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        summary = run_sweep(load(text.replace("METHOD", "tpe, startup: 3")), store, "local", **QUIET)
+        summary = run_sweep(load(text.replace("METHOD", "tpe, startup: 3")), store, RunOptions("local", **QUIET))
     assert set(store.done()) == {cell.uid for cell in everything.cells}
     assert summary.left == 0
 
@@ -179,7 +181,7 @@ def test_tasks_are_searched_on_their_own_and_learn(load: Callable[..., Sweep], s
     """Both tasks begin with the same configurations; TPE then spends more of its trials where the gap is small."""
     text = SEARCH.replace("trials: 12, batch: 3, startup: 6", "trials: 40, batch: 4, startup: 12, objectives: [gap]")
     sweep = load(text.replace("tasks:", "tasks:\n  - {regression: {noise: 0.5, training: {steps: 4, batch: 16}}}"))
-    run_sweep(sweep, store, "local", **QUIET)
+    run_sweep(sweep, store, RunOptions("local", **QUIET))
     assert sweep.space
     first, second = journal.asked(store.folder, sweep.name, sweep.space).values()
     assert len(first) == len(second) == 40
@@ -200,11 +202,11 @@ def test_failed_configurations_do_not_stop_a_search(
         ]
 
     monkeypatch.setattr(train, "run_pack", some_fail)
-    summary = run_sweep(load(), store, "local", **QUIET)
+    summary = run_sweep(load(), store, RunOptions("local", **QUIET))
     assert summary.total == 26
     assert summary.failed > 0
     monkeypatch.setattr(train, "run_pack", fake_pack)
-    again = run_sweep(load(), store, "local", retry="failed", **QUIET)
+    again = run_sweep(load(), store, RunOptions("local", retry="failed", **QUIET))
     assert (again.ran, again.failed) == (summary.failed, 0)
 
 

@@ -18,6 +18,7 @@ from dse.run.search.export import export
 from dse.run.search.objectives import Mark, values
 from dse.run.search.study import Observation, Parameters, ask, rebuild
 from dse.sweep import Assignment, Cell, Sweep
+from dse.train.options import RunOptions
 from tests.run.search.common import QUIET, SEARCH, asked
 
 
@@ -94,7 +95,7 @@ def test_the_studies_are_exported(
     sweep = load(text)
     with pytest.raises(UserError, match="no whole configuration with results"):
         export(sweep, store)
-    run_sweep(sweep, store, "local", **QUIET)
+    run_sweep(sweep, store, RunOptions("local", **QUIET))
     path, count = export(sweep, store)
     assert export(sweep, store) == (path, 12)  # anew, not twice
     assert count == 12
@@ -121,7 +122,7 @@ def test_what_a_damaged_line_has_asked_for_is_known_from_the_manifest(
 ) -> None:
     """The search is as long as it is meant to be, nothing is asked for twice, and the damage is said."""
     sweep = load()
-    run_sweep(sweep, store, "local", **QUIET)
+    run_sweep(sweep, store, RunOptions("local", **QUIET))
     before = asked(store, sweep)
     path = store.folder / "searches" / "hunt.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
@@ -130,7 +131,7 @@ def test_what_a_damaged_line_has_asked_for_is_known_from_the_manifest(
     path.write_bytes(b"".join(lines))
     assert sorted(map(journal.key_of, asked(store, sweep))) == sorted(map(journal.key_of, before))
     assert f"a damaged line in {path}: {count} configurations are known" in progress(sweep, store.folder)
-    summary = run_sweep(load(SEARCH.replace("trials: 12", "trials: 15")), store, "local", **QUIET)
+    summary = run_sweep(load(SEARCH.replace("trials: 12", "trials: 15")), store, RunOptions("local", **QUIET))
     assert (summary.ran, summary.total) == (6, 32)
     assert any(note.startswith("a damaged line in ") for note in summary.notes)
     path.with_name("hunt.jsonl").write_bytes(b"".join(lines))
