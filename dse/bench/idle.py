@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dse.results.record import OK, Record
+from dse.run.executors.actor import Actor
 from dse.run.executors.base import OnProgress, OnRecords, Stop
-from dse.run.executors.pool import Actor
 from dse.run.queue.pack_queue import WorkQueue
 from dse.sweep import Sweep, load_sweep
 from dse.train.context import OnStep

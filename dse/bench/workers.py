@@ -28,7 +28,7 @@ import dse
 from dse.bench.measurements import Measurement, document, write
 from dse.results.record import OK, Record
 from dse.results.store import Store
-from dse.run.executors.pool import Actor
+from dse.run.executors.actor import Actor
 from dse.train.context import OnStep
 from dse.train.halving import RungTarget
 from dse.train.options import RunOptions

@@ -17,8 +17,8 @@ from dse.errors import UserError
 from dse.results.outcome import outcome, reason
 from dse.results.record import FAILED, OK, Record
 from dse.run.executors import cluster
-from dse.run.executors import pool as executor
-from dse.run.executors.handed_out import Handed
+from dse.run.executors.attempts import Attempts
+from dse.run.executors.pool import Pool, _Call
 from dse.run.executors.pressure import Pressure, blame, by_memory, short
 from dse.run.queue.pack_queue import PackQueue
 from dse.sweep import Cell, Sweep
@@ -40,7 +40,7 @@ class FakeRay:
     """Answers method calls in the order they were made. ``script(uid, attempt)`` is an attempt's outcome."""
 
     def __init__(self, script: Callable[[str, int], Any]) -> None:
-        self.script, self.attempts, self.hired, self.killed = script, dict[str, int](), 0, 0
+        self.script, self.attempts, self.started, self.killed = script, dict[str, int](), 0, 0
         self.packs, self.fits = list[list[str]](), 2
         self.starts, self.death = True, DIES
         error = type("RayError", (Exception,), {})
@@ -51,7 +51,7 @@ class FakeRay:
         return lambda _cls: make
 
     def _actor(self, *_args: object) -> Any:
-        self.hired += 1
+        self.started += 1
         ready = types.SimpleNamespace(remote=lambda: Call(None if self.starts else self.death))
         asked = types.SimpleNamespace(remote=lambda _stopping: Call((0, 0.0, [], [])))
         progress = types.SimpleNamespace(options=lambda **_: asked)
@@ -102,9 +102,8 @@ def play(monkeypatch: pytest.MonkeyPatch, sweep: Sweep) -> Callable[..., Any]:
             if any(record.error == "stop" for _, record in pack):
                 stop.set()
 
-        pool = executor.Pool(
-            RunOptions(), PackQueue(sweep.cells * times, 32, workers=2), 2, on_records, stop, executor.Actor
-        )
+        queue = PackQueue(sweep.cells * times, 32, workers=2)
+        pool = Pool(RunOptions(), Attempts(RunOptions(), queue, on_records, 2), stop)
         try:
             pool.run(lambda busy, under_way: None)
         finally:
@@ -121,7 +120,7 @@ def test_every_cell_once(play: Callable[..., Any], sweep: Sweep, make_record: Ma
     assert sorted(record.uid for _, record in found) == sorted(uids)
     assert all(cell.uid == record.uid for cell, record in found)
     assert fake.packs == [uids[:2], uids[3:5], [uids[2]], [uids[5]]]
-    assert fake.hired == fake.killed == 2
+    assert fake.started == fake.killed == 2
 
 
 def test_poison_is_found_by_halves_and_gets_a_second_attempt(
@@ -142,7 +141,7 @@ def test_poison_is_found_by_halves_and_gets_a_second_attempt(
     assert "the worker died 2 times" in lost.error
     assert "killed by signal 9" in lost.error
     assert (lost.config, lost.trial) == (sweep.cells[1].config, sweep.cells[1].trial.spec)
-    assert fake.hired == fake.killed
+    assert fake.started == fake.killed
 
 
 def test_a_node_that_dies_is_no_attempt_of_its_trials(
@@ -257,17 +256,17 @@ def test_what_an_actor_had_finished_is_stored_while_it_runs_and_kept_when_it_die
         found.extend(record.uid for _, record in pack)
 
     queue = PackQueue(sweep.cells, 6, width=6)
-    pool = executor.Pool(RunOptions(), queue, 1, on_records, threading.Event(), executor.Actor)
-    load = queue.take()
-    assert load is not None
-    uids = [cell.uid for cell in load.cells]
-    flight = executor._Flight(object(), load, handed=Handed(load, on_records))
-    flight.asked = Call((6, 3.0, [], [make_record(uid) for uid in uids[:2]]))
-    call = Call(DIES)
-    pool._flights[call] = flight
-    pool._watch()
+    attempts = Attempts(RunOptions(), queue, on_records, workers=1)
+    pool = Pool(RunOptions(), attempts, threading.Event())
+    attempt = attempts.start()
+    assert attempt is not None
+    uids = [cell.uid for cell in attempt.item.cells]
+    call, ref = _Call(object(), attempt), Call(DIES)
+    call.progress = Call((6, 3.0, [], [make_record(uid) for uid in uids[:2]]))
+    pool._calls[ref] = call
+    pool._poll_progress()
     assert found == uids[:2], "the pack is still under way"
-    pool._land(call, pool._flights.pop(call))
+    pool._on_answer(ref, pool._calls.pop(ref))
     rest = [queue.take(), queue.take()]
     assert [cell.uid for half in rest if half for cell in half.cells] == uids[2:]
     why = "a pack of 4 trials was split in halves: its worker died: worker exit: killed by signal 9"

@@ -13,8 +13,8 @@ import pytest
 
 from dse.errors import UserError
 from dse.results.record import OK, Record
+from dse.run.executors.actor import Actor
 from dse.run.executors.cluster import SETTINGS, _slots
-from dse.run.executors.pool import Actor
 from dse.run.executors.ray import RayExecutor
 from dse.run.executors.worker_log import FILE
 from dse.run.queue.pack_queue import PackQueue

@@ -14,7 +14,7 @@ from dse.pack.step import TrainStep
 from dse.probes import Probes
 from dse.probes.prober import Prober
 from dse.results.record import FAILED, OK, Record
-from dse.run.executors.handed_out import Handed
+from dse.run.executors.attempts import Attempt
 from dse.run.executors.worker import TimedOut, Worker
 from dse.run.queue.pack_queue import PackQueue
 from dse.sweep import Sweep
@@ -179,12 +179,12 @@ def test_what_a_dead_worker_had_finished_is_kept(sweep: Sweep, make_record: Any)
     queue, stored = PackQueue(sweep.cells, 6, width=6), list[str]()
     load = queue.take()
     assert load is not None
-    handed = Handed(load, lambda found: stored.extend(record.uid for _, record in found))
+    attempt = Attempt(load, lambda found: stored.extend(record.uid for _, record in found))
     uids = [cell.uid for cell in load.cells]
     for _ in range(2):
-        handed.keep([make_record(uids[1]), make_record(uids[4])])
+        attempt.add([make_record(uids[1]), make_record(uids[4])])
     assert stored == [uids[1], uids[4]]
-    assert handed.died(queue, "it was killed") is None
+    assert attempt.fail(queue, "it was killed") is None
     halves = [queue.take(), queue.take()]
     assert [[cell.uid for cell in half.cells] for half in halves if half] == [[uids[0], uids[2]], [uids[3], uids[5]]]
     for half in filter(None, halves):

@@ -25,8 +25,6 @@ SETTINGS = {
 }
 START_TIMEOUT = 180.0
 """Seconds after which actors that do not come up are an error: resources others hold make Ray wait for ever."""
-GRACE = 120.0
-"""Seconds beyond its time limit after which a pack's actor is killed: something hangs that no limit inside reaches."""
 _OBJECT_STORE = 128 * 2**20  # bytes; trials and records are small
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
+from dse.run.executors.attempts import Attempt
 from dse.run.executors.base import OnProgress, OnRecords, Stop, check_device, patience, widest
-from dse.run.executors.handed_out import Handed
 from dse.run.executors.worker import Worker
 from dse.run.queue.pack_queue import WorkQueue
 from dse.train.options import RunOptions
@@ -37,13 +37,13 @@ class LocalExecutor:
         supply.share(1)
         try:
             while not stop.is_set() and not supply.over():
-                load = supply.take()
-                if load is None:
+                item = supply.take()
+                if item is None:
                     on_progress(0, 0.0)
                     time.sleep(_NAP)
                     continue
-                load_of = Handed(load, on_records)
-                worker.on_done = load_of.keep
+                attempt = Attempt(item, on_records)
+                worker.on_done = attempt.add
 
                 def beat(step: int, steps: int) -> None:
                     on_progress(worker.running, worker.done)
@@ -51,14 +51,14 @@ class LocalExecutor:
                         worker.stop(patience(stop))
 
                 records = worker.run(
-                    [cell.trial for cell in load.cells],
-                    [cell.config for cell in load.cells],
-                    load.width,
+                    [cell.trial for cell in item.cells],
+                    [cell.config for cell in item.cells],
+                    item.width,
                     beat,
-                    load.leg,
-                    load.splits,
+                    item.leg,
+                    item.splits,
                 )
-                load_of.keep(records)
-                supply.finished(*load_of.done())
+                attempt.add(records)
+                attempt.finish(supply)
         finally:
             torch.set_num_threads(threads)

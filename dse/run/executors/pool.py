@@ -1,272 +1,195 @@
-"""A pool of long-lived Ray actors, each given the next pack when it is idle.
+"""A pool of long-lived Ray actors: an idle actor gets the next pack of the queue.
 
-No Ray object is made per trial, and per pack but one method call (1 to 3 ms). A pack whose actor dies is tried again in
-halves, until the trial that kills its worker is alone; that one is tried once more, then recorded as failed. An actor
-that is lost with its node says nothing about its trials: they wait again as they were.
+No Ray object is made per trial, and one method call per pack (1 to 3 ms). What is done about actors that die or hang
+is decided by ``Attempts``.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 from dse.errors import UserError
-from dse.results.record import Record
-from dse.run.executors.base import OnProgress, OnRecords, Stop, lost, patience
-from dse.run.executors.cluster import GRACE, check_started, on_gpu
-from dse.run.executors.handed_out import Handed
-from dse.run.executors.pressure import WHY, Pressure, blame, by_memory, short
-from dse.run.executors.worker import Worker
-from dse.run.executors.worker_log import WorkerLog, write_down
-from dse.run.queue.pack_queue import ATTEMPTS, WorkItem, WorkQueue
+from dse.run.executors.actor import Actor
+from dse.run.executors.attempts import Attempt, Attempts
+from dse.run.executors.base import OnProgress, Stop, patience
+from dse.run.executors.cluster import check_started, on_gpu
+from dse.run.executors.worker_log import write_down
 from dse.train.options import RunOptions
 
-if TYPE_CHECKING:
-    from dse.train.halving import RungTarget
-    from dse.trial import Trial
-
-_DEATHS = 12
-"""Of each worker, in a row: a pack of 512 dies ten times before its poison is alone, and twice then."""
-_WITH_ITS_NODE = ("its node has died", "node has crashed", "node was terminated")
-_WITH_OURS = "owner has died"
-"""What Ray says of an actor that is lost with its node, and with the driver's: only the text tells."""
-_BEAT = 0.5
-_LAST_WORDS = 3.0  # seconds for the idle ones to say at the end what they have printed
-_WATCH = "watch"
-
-
-class Actor(Worker):
-    """A worker in its own process. A UserError comes back as a value: Ray would wrap it in a traceback."""
-
-    def __init__(self, options: RunOptions) -> None:
-        super().__init__(options)
-        self._said = WorkerLog()
-        self._said.listen()
-        self._ready = deque[Record]()  # finished, and not yet told
-        self.on_done = self._ready.extend
-
-    def ready(self) -> None:
-        """Answers once the process is up and torch is imported."""
-
-    def attempt(
-        self,
-        trials: Sequence[Trial],
-        configs: Sequence[str],
-        width: int | None,
-        leg: RungTarget | None,
-        splits: tuple[str, ...] = (),
-    ) -> list[Record] | str:
-        try:
-            return self.run(trials, configs, width, leg=leg, splits=splits)
-        except UserError as error:
-            return str(error)
-        finally:
-            self._ready.clear()
-
-    def progress(self, stopping: bool, grace: float | None = None) -> tuple[int, float, list[str], list[Record]]:
-        """``running``, ``done``, what was printed, and the records that are finished since the last time; asked beside
-        an ``attempt``, which returns all of its records at its end. ``stopping``: see ``stop``."""
-        if stopping:
-            self.stop(grace)
-        ready = [self._ready.popleft() for _ in range(len(self._ready))]
-        return self.running, self.done, self._said.take(), ready
+_POLL = 0.5  # seconds between questions for progress
+_LAST_LINES = 3.0  # seconds in which idle actors may send at the end what they have printed
+_PROGRESS = "watch"  # the concurrency group whose calls are answered while a pack runs
 
 
 @dataclass
-class _Flight:
-    """What an actor is busy with: a load of cells, or (None) starting up. ``handed``: which of them have results.
+class _Call:
+    """A method call that an actor is busy with: an attempt at a pack, or (None) ``ready``, while it starts.
 
-    ``asked``: the question for its progress that is not answered yet; ``running``, ``done``: the last answer.
+    ``progress``: the reference of a question for its progress that is not answered yet; ``running``, ``done``: the last
+    answer.
     """
 
     actor: Any
-    load: WorkItem | None = None
-    since: float = field(default_factory=time.monotonic)
-    asked: Any = None
+    attempt: Attempt | None = None
+    progress: Any = None
     running: int = 0
     done: float = 0.0
-    late: bool = False
-    handed: Handed | None = None
 
 
 class Pool:
-    """The actors, and what is in flight."""
+    """The actors of one run, idle and busy. ``kind``: the class of its actors."""
 
-    def __init__(
-        self, options: RunOptions, supply: WorkQueue, slots: int, on_records: OnRecords, stop: Stop, kind: type[Actor]
-    ) -> None:
-        self._kind = kind
+    def __init__(self, options: RunOptions, attempts: Attempts, stop: Stop, kind: type[Actor] = Actor) -> None:
         # a worker sees the GPU that Ray gives it as the only one
         self._options = replace(options, device="cuda") if on_gpu(options) else options
-        self._supply, self._slots, self._on_records, self._stop = supply, slots, on_records, stop
-        self._flights: dict[Any, _Flight] = {}
+        self._attempts, self._queue, self._stop, self._kind = attempts, attempts.queue, stop, kind
+        self._calls: dict[Any, _Call] = {}  # by their references
         self._idle: list[Any] = []
-        self._late: list[Any] = []  # questions for progress that were not answered when their pack had ended
-        self._deaths, self._pressure = 0, Pressure(slots)  # in a row
-        self._moved = time.monotonic()
+        self._unanswered: list[Any] = []  # questions for progress that were open when their pack had ended
+        self._last_result = time.monotonic()
 
     def run(self, on_progress: OnProgress) -> None:
+        """Runs the queue until it is over, or until ``stop`` is set and no pack runs."""
         import ray
 
         while True:
-            self._dispatch()
-            if not self._flights and self._supply.over():
+            self._start_attempts()
+            if not self._calls and self._queue.over():
                 return
-            if self._stop.is_set() and all(flight.load is None for flight in self._flights.values()):
+            if self._stop.is_set() and all(call.attempt is None for call in self._calls.values()):
                 return
-            if self._flights:
-                landed, _ = ray.wait(list(self._flights), num_returns=1, timeout=_BEAT)
+            if self._calls:
+                answered, _ = ray.wait(list(self._calls), num_returns=1, timeout=_POLL)
             else:
-                landed = []
-                time.sleep(_BEAT)
-            for ref in landed:
-                self._land(ref, self._flights.pop(ref))
-                self._moved = time.monotonic()
-            self._watch()
-            flights = self._flights.values()
-            on_progress(sum(flight.running for flight in flights), sum(flight.done for flight in flights))
-            self._check_start()
+                answered = []
+                time.sleep(_POLL)
+            for ref in answered:
+                self._on_answer(ref, self._calls.pop(ref))
+                self._last_result = time.monotonic()
+            self._poll_progress()
+            self._kill_overdue()
+            calls = self._calls.values()
+            on_progress(sum(call.running for call in calls), sum(call.done for call in calls))
+            if calls and all(call.attempt is None for call in calls):
+                check_started(self._last_result)
 
     def close(self) -> None:
-        """Ends every actor, whatever it does; the idle ones may have something to say yet."""
+        """Ends every actor, whatever it does; what idle ones have printed is still collected."""
         with suppress(Exception):  # Ray itself may be what has died
-            self._hear_out()
-        for actor in [*self._idle, *(flight.actor for flight in self._flights.values())]:
-            _end(actor)
+            self._collect_last_lines()
+        for actor in [*self._idle, *(call.actor for call in self._calls.values())]:
+            _kill(actor)
         self._idle.clear()
-        self._flights.clear()
+        self._calls.clear()
 
-    def _hear_out(self) -> None:
+    def _start_attempts(self) -> None:
+        """Packs for the idle actors, and actors for the packs that wait."""
+        while self._idle and not self._stop.is_set() and (attempt := self._attempts.start()):
+            self._start_attempt(self._idle.pop(), attempt)
+        if self._stop.is_set() or self._idle or self._attempts.pausing:
+            return
+        starting = sum(call.attempt is None for call in self._calls.values())
+        room = self._attempts.workers - len(self._calls)
+        for _ in range(min(room, len(self._queue) - starting)):
+            self._start_actor()
+
+    def _start_attempt(self, actor: Any, attempt: Attempt) -> None:
+        item = attempt.item
+        trials, configs = [cell.trial for cell in item.cells], [cell.config for cell in item.cells]
+        ref = actor.attempt.remote(trials, configs, item.width, item.leg, item.splits)
+        self._attempts.begin(attempt)
+        self._calls[ref] = _Call(actor, attempt, running=len(item.cells))
+
+    def _start_actor(self) -> None:
         import ray
 
-        asked = [actor.progress.options(concurrency_group=_WATCH).remote(False) for actor in self._idle]
-        asked += self._late
-        answers = ray.wait(asked, num_returns=len(asked), timeout=_LAST_WORDS)[0] if asked else []
-        self._write_down(answers)
+        gpus = self._options.gpus if on_gpu(self._options) else 0
+        make: Any = ray.remote(concurrency_groups={_PROGRESS: 1})(self._kind)  # type: ignore[call-overload]
+        actor: Any = make.options(num_cpus=1, num_gpus=gpus, max_restarts=0).remote(self._options)
+        self._calls[actor.ready.remote()] = _Call(actor)
 
-    def _write_down(self, answers: Sequence[Any]) -> None:
+    def _on_answer(self, ref: Any, call: _Call) -> None:
+        """A method call has come to its end, or its actor has died."""
+        import ray
+
+        try:
+            result = ray.get(ref)
+        except ray.exceptions.RayError as error:
+            self._on_failure(call, error)
+        else:
+            self._on_result(call, result)
+
+    def _on_result(self, call: _Call, result: Any) -> None:
+        """The actor is up, or done with its pack. Raises UserError where the pack has ended in one."""
+        if isinstance(result, str):
+            _kill(call.actor)
+            raise UserError(result)
+        if call.attempt is not None:
+            self._unanswered += [] if call.progress is None else [call.progress]
+            self._attempts.finish(call.attempt, result)
+        self._idle.append(call.actor)
+
+    def _on_failure(self, call: _Call, error: Exception) -> None:
+        """The actor has died, or could not even run its method."""
+        for actor in (call.actor, *self._idle):  # a trial is blamed only after an actor that had just answered died
+            _kill(actor)
+        self._idle.clear()
+        if call.attempt is None:
+            self._attempts.fail_to_start(error)
+        else:
+            self._attempts.fail(call.attempt, error)
+
+    def _poll_progress(self) -> None:
+        """Takes the answers of busy actors, and asks anew."""
+        import ray
+
+        refs = self._unanswered
+        answers, self._unanswered = ray.wait(refs, num_returns=len(refs), timeout=0) if refs else ([], [])
+        self._append_lines(answers)
+        for call in self._calls.values():
+            if call.attempt is None:
+                continue
+            if call.progress is not None and ray.wait([call.progress], num_returns=1, timeout=0)[0]:
+                try:
+                    call.running, call.done, lines, records = ray.get(call.progress)
+                except ray.exceptions.RayError:  # it has died: so has its ``attempt``
+                    continue
+                call.progress = None
+                write_down(self._options.results, lines)
+                call.attempt.add(records)
+            if call.progress is None and self._attempts.seconds(call.attempt) > _POLL:
+                progress = call.actor.progress.options(concurrency_group=_PROGRESS)
+                call.progress = progress.remote(self._stop.is_set(), patience(self._stop))
+
+    def _kill_overdue(self) -> None:
+        for call in self._calls.values():
+            if call.attempt is not None and self._attempts.overdue(call.attempt):
+                _kill(call.actor)
+
+    def _collect_last_lines(self) -> None:
+        import ray
+
+        refs = [actor.progress.options(concurrency_group=_PROGRESS).remote(False) for actor in self._idle]
+        refs += self._unanswered
+        self._append_lines(ray.wait(refs, num_returns=len(refs), timeout=_LAST_LINES)[0] if refs else [])
+
+    def _append_lines(self, answers: Sequence[Any]) -> None:
+        """Logs what actors have printed, from their answers to a question for progress."""
         import ray
 
         for answer in answers:
             with suppress(ray.exceptions.RayError):
                 write_down(self._options.results, ray.get(answer)[2])
 
-    def _dispatch(self) -> None:
-        """Loads for the idle actors, and actors for the loads that wait."""
-        if self._pressure.pausing:
-            return
-        while self._idle and not self._stop.is_set() and (load := self._supply.take()):
-            actor = self._idle.pop()
-            trials, configs = [cell.trial for cell in load.cells], [cell.config for cell in load.cells]
-            attempt = actor.attempt.remote(trials, configs, load.width, load.leg, load.splits)
-            handed = Handed(load, self._on_records)
-            self._flights[attempt] = _Flight(actor, load, running=len(load.cells), handed=handed)
-        starting = sum(flight.load is None for flight in self._flights.values())
-        room = self._slots - len(self._flights) - len(self._idle)
-        if not self._stop.is_set() and not self._idle:
-            for _ in range(min(room, len(self._supply) - starting)):
-                self._hire()
 
-    def _hire(self) -> None:
-        import ray
-
-        gpus = self._options.gpus if on_gpu(self._options) else 0
-        make: Any = ray.remote(concurrency_groups={_WATCH: 1})(self._kind)  # type: ignore[call-overload]
-        handle: Any = make.options(num_cpus=1, num_gpus=gpus, max_restarts=0).remote(self._options)
-        self._flights[handle.ready.remote()] = _Flight(handle)
-
-    def _land(self, ref: Any, flight: _Flight) -> None:
-        import ray
-
-        try:
-            outcome = ray.get(ref)
-        except ray.exceptions.RayError as error:
-            self._lose(flight, error)
-            return
-        if isinstance(outcome, str):
-            _end(flight.actor)
-            raise UserError(outcome)
-        if flight.handed is not None:
-            self._late += [] if flight.asked is None else [flight.asked]
-            self._deaths = 0
-            self._pressure.relieve()
-            flight.handed.keep(outcome)
-            self._supply.finished(*flight.handed.done())
-        self._idle.append(flight.actor)
-
-    def _lose(self, flight: _Flight, error: Exception) -> None:
-        """An actor died, or could not even run its method."""
-        for actor in (flight.actor, *self._idle):  # a trial is blamed only after an actor that had just answered died
-            _end(actor)
-        self._idle.clear()
-        text = "" if flight.late else str(error)
-        if _WITH_OURS in text:  # every other actor goes too, and no new one can come
-            raise UserError(f"Ray has died on this machine; run the same command again to go on: {short(error)}")
-        pressed = by_memory(text)
-        if pressed:
-            self._pressure.note()
-        else:
-            self._deaths += 1
-        if flight.handed is not None and any(words in text for words in _WITH_ITS_NODE):
-            self._supply.finished(*flight.handed.done())
-        elif flight.handed is not None:
-            self._retry(flight, flight.handed, error, pressed)
-        if self._deaths > (self._slots if flight.load is None else _DEATHS * (self._slots + 1)):
-            raise UserError(f"{self._deaths} Ray workers died one after the other; the last: {short(error)}")
-
-    def _retry(self, flight: _Flight, handed: Handed, error: Exception, pressed: bool) -> None:
-        """What was in flight is tried again; a trial that does it alone is a result."""
-        seconds, load = time.monotonic() - flight.since, handed.load
-        why = f"no answer in {seconds:.0f} s" if flight.late else WHY if pressed else f"its worker died: {short(error)}"
-        if len(load.cells) > 1:
-            write_down(self._options.results, [f"a pack of {len(load.cells)} trials is tried again in halves: {why}"])
-        if pressed and self._pressure.excuses:
-            handed.excuse()
-        if (guilty := handed.died(self._supply, why)) is None:
-            return
-        reason = blame(ATTEMPTS, error)
-        if flight.late:
-            reason = f"timed out: no answer in {seconds:.0f} s, {self._options.timeout:g} s are allowed"
-        record = lost(guilty.trial, guilty.config, reason, self._options.device, seconds, load.splits)
-        self._on_records([(guilty, record)])
-
-    def _watch(self) -> None:
-        """How far the packs are, as the actors answered; and an end to those that hang."""
-        import ray
-
-        now, timeout = time.monotonic(), self._options.timeout
-        answers, self._late = ray.wait(self._late, num_returns=len(self._late), timeout=0) if self._late else ([], [])
-        self._write_down(answers)
-        for flight in self._flights.values():
-            if flight.load is None:
-                continue
-            if flight.asked is not None and ray.wait([flight.asked], num_returns=1, timeout=0)[0]:
-                try:
-                    flight.running, flight.done, lines, ready = ray.get(flight.asked)
-                    write_down(self._options.results, lines)
-                    if flight.handed is not None:
-                        flight.handed.keep(ready)
-                except ray.exceptions.RayError:  # it died: its flight will tell
-                    continue
-                flight.asked = None
-            if flight.asked is None and now - flight.since > _BEAT:
-                ask = flight.actor.progress.options(concurrency_group=_WATCH)
-                flight.asked = ask.remote(self._stop.is_set(), patience(self._stop))
-            if timeout and not flight.late and now - flight.since > timeout * len(flight.load.cells) + GRACE:
-                flight.late = True
-                _end(flight.actor)
-
-    def _check_start(self) -> None:
-        starting = self._flights and all(flight.load is None for flight in self._flights.values())
-        if starting:
-            check_started(self._moved)
-
-
-def _end(actor: Any) -> None:
+def _kill(actor: Any) -> None:
     import ray
 
     ray.kill(actor, no_restart=True)
+
+
+__all__ = ["Pool"]

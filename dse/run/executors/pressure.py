@@ -7,6 +7,7 @@ the cause only after several.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from dse.errors import UserError
 
@@ -24,10 +25,10 @@ _DETAIL = "Worker exit detail:"
 
 
 class Pressure:
-    """``slots``: workers that there are."""
+    """``slots``: workers that there are; ``clock``: seconds, as ``time.monotonic`` counts them."""
 
-    def __init__(self, slots: int) -> None:
-        self._slots, self.deaths, self._until = slots, 0, 0.0
+    def __init__(self, slots: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._slots, self.deaths, self._until, self._clock = slots, 0, 0.0, clock
 
     def note(self) -> None:
         """A worker was ended. Raises UserError when that happens again and again."""
@@ -37,7 +38,7 @@ class Pressure:
                 f"{self.deaths} workers in a row were ended because the machine is low on memory; free some, or run "
                 "fewer packs at a time (--workers), then run the same command again to go on"
             )
-        self._until = time.monotonic() + min(LONGEST, FIRST * 2.0 ** (self.deaths - 1))
+        self._until = self._clock() + min(LONGEST, FIRST * 2.0 ** (self.deaths - 1))
 
     def relieve(self) -> None:
         """A worker has finished something."""
@@ -46,7 +47,7 @@ class Pressure:
     @property
     def pausing(self) -> bool:
         """Whether nothing is to be begun now."""
-        return time.monotonic() < self._until
+        return self._clock() < self._until
 
     @property
     def excuses(self) -> bool:

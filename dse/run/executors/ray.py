@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dse.run.executors.actor import Actor
+from dse.run.executors.attempts import Attempts
 from dse.run.executors.base import OnProgress, OnRecords, Stop, processors, widest
 from dse.run.executors.cluster import cluster
-from dse.run.executors.pool import Actor, Pool
+from dse.run.executors.pool import Pool
 from dse.run.queue.pack_queue import WorkQueue
 from dse.train.options import RunOptions
 
@@ -27,7 +29,7 @@ class RayExecutor:
     def run(self, supply: WorkQueue, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None:
         with cluster(self._options) as slots:
             supply.share(slots)
-            pool = Pool(self._options, supply, slots, on_records, stop, self._actor)
+            pool = Pool(self._options, Attempts(self._options, supply, on_records, slots), stop, self._actor)
             try:
                 pool.run(on_progress)
             finally:

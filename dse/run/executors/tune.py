@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from dse.run.executors.attempts import Attempts
 from dse.run.executors.base import OnProgress, OnRecords, Stop, processors, widest
 from dse.run.executors.cluster import cluster, on_gpu
 from dse.run.queue.pack_queue import WorkQueue
@@ -61,16 +62,16 @@ class TuneExecutor:
 
             from dse.run.executors.asha import Apart
             from dse.run.executors.configuration import Configuration
-            from dse.run.executors.tune_bridge import Loads, TuneBridge, TuneEvents
+            from dse.run.executors.tune_bridge import QueueSearcher, TuneBridge, TuneEvents
 
             os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
-            desk = TuneBridge(self._options, supply, slots, on_records, on_progress, stop)
-            own = tune.with_parameters(Configuration, options=desk.for_workers, board=desk.board)
+            bridge = TuneBridge(self._options, Attempts(self._options, supply, on_records, slots), on_progress, stop)
+            own = tune.with_parameters(Configuration, options=bridge.worker_options, board=bridge.status)
             request = {"cpu": 1, "gpu": self._options.gpus if on_gpu(self._options) else 0}
             tuner = tune.Tuner(
                 tune.with_resources(own, request),
                 tune_config=tune.TuneConfig(
-                    search_alg=Loads(desk),
+                    search_alg=QueueSearcher(bridge),
                     scheduler=Apart(self._options.halving, self._past),
                     num_samples=-1,
                     reuse_actors=True,
@@ -80,7 +81,7 @@ class TuneExecutor:
                     name="asha",
                     storage_path=folder,
                     verbose=0,
-                    callbacks=[TuneEvents(desk)],
+                    callbacks=[TuneEvents(bridge)],
                     failure_config=tune.FailureConfig(max_failures=0),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),
@@ -88,4 +89,4 @@ class TuneExecutor:
             try:
                 tuner.fit()
             finally:
-                desk.close()
+                bridge.close()
