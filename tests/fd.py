@@ -67,10 +67,9 @@ def vjp_error(quantizer: Quantizer, x: Tensor, key: Key | None = None) -> Tensor
 
 def frozen(quantizer: BlockQuantizer, x: Tensor) -> BlockQuantizer:
     """The quantizer with its scales held at what they are at ``x``: what 'scale treated as a constant' means."""
-    z = quantizer._measured(x, quantizer._blocked(x)).detach()
-    level = quantizer._level(quantizer._blocked(x), z, None)
-    held = None if level is None else HeldReference(level.g, level.target)
-    return replace(quantizer, statistic=Held(z), tensor_scale=held)
+    trace = quantizer.trace(x)
+    held = None if trace.level is None else HeldReference(trace.level.g, trace.level.target)
+    return replace(quantizer, statistic=Held(trace.statistic.detach()), tensor_scale=held)
 
 
 @dataclass(frozen=True)

@@ -69,10 +69,10 @@ def test_scale_treated_as_a_constant(reference: Current | None) -> None:
     held = frozen(q, x)
     assert vjp_error(held, x) < 1e-6
     assert torch.equal(q.vjp(x, g), held.vjp(x, g))
-    blocks = q._blocked(x)
-    z = blocks.abs().amax((-3, -1), keepdim=True)
-    factors = q.factors(z, q._level(blocks, z, None), q._candidates()[0])
-    u = (blocks * factors.encode).flatten(-2).flatten(-3, -2)[..., :13]
+    trace = q.trace(x)
+    assert torch.equal(trace.statistic, trace.blocks.abs().amax((-3, -1), keepdim=True))
+    u = trace.matrix(trace.scaled)
+    assert torch.equal(u, x * trace.matrix(trace.factors.encode))
     assert torch.allclose(q.vjp(x, g), g * WaveSlope()(u, E2M1), rtol=1e-12)
 
 

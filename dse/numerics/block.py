@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import reduce
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from dse.errors import OptionError, nearest
+from dse.numerics.block_trace import BlockTrace, unblocked
 from dse.numerics.cast import cast
 from dse.numerics.formats import E2M1, E8M0, Format
 from dse.numerics.grid import shift_codes
@@ -23,13 +25,48 @@ from dse.numerics.random import Key
 from dse.numerics.techniques.choices import Candidate, Choice
 from dse.numerics.techniques.choices.base import closer
 from dse.numerics.techniques.conventions import DECODE, Convention, Factors, Level
-from dse.numerics.techniques.outliers import Outliers
+from dse.numerics.techniques.outliers import Outliers, Parts
 from dse.numerics.techniques.rounding import NEAREST_EVEN, Rounding
 from dse.numerics.techniques.slopes import STRAIGHT_THROUGH, Slope
 from dse.numerics.techniques.statistics import ABSMAX, GRADIENTS, TENSOR, AbsMax, Statistic, measure
 from dse.numerics.techniques.tensor_scales import TensorScale
 
 _ELEMENT_DRAW, _SCALE_DRAW = 0, 1
+
+
+class _BlockedOperand(NamedTuple):
+    """An operand in blocks [..., R/t, t, K/b, b], and what all candidates share: Z, tensor scale, random bits."""
+
+    blocks: Tensor
+    z: Tensor
+    level: Level | None
+    bits: Tensor | None
+
+
+class _Steps(NamedTuple):
+    """What one candidate makes of the blocks on the way to their values; see ``BlockTrace``."""
+
+    scaled: Tensor
+    elements: Tensor
+    encode: Tensor
+    decode: Tensor
+    chosen: Tensor
+
+
+class _Decoded(NamedTuple):
+    """Decoded values in blocks, without alpha; ``steps``: None where nobody wants them, which frees their memory."""
+
+    values: Tensor
+    alpha: Tensor | None
+    steps: _Steps | None
+
+    def replaced(self, where: Tensor, by: _Decoded) -> _Decoded:
+        """With those of ``by`` in the blocks of a mask; alpha stays."""
+        values = torch.where(where, by.values, self.values)
+        if self.steps is None or by.steps is None:
+            return _Decoded(values, self.alpha, None)
+        steps = (torch.where(where, new, old) for new, old in zip(by.steps, self.steps, strict=True))
+        return _Decoded(values, self.alpha, _Steps(*steps))
 
 
 @dataclass(frozen=True)
@@ -116,39 +153,82 @@ class BlockQuantizer(Quantizer):
         if self.outliers is None:
             return self._quantize(x, key)
         parts = self.outliers.split(x)
-        quantized = [self._quantize(part, key) for part in parts.quantized]
-        if len(quantized) == 1 and parts.remainder is None:
-            return quantized[0]
-        exact = [] if parts.remainder is None else [parts.remainder]
-        return Quantized(reduce(torch.add, [q.dequantize() for q in quantized] + exact))
+        return _summed(parts, [self._quantize(part, key) for part in parts.quantized])
+
+    def trace(self, x: Tensor, key: Key | None = None, candidate: int | None = None) -> BlockTrace:
+        """f(X) and its parts, from one run of the steps that quantize; ``x`` must not be empty.
+
+        ``candidate``: the number of the one candidate to try, as if a choice had no other; None: all.
+        """
+        split = None if self.outliers is None else self.outliers.split(x)
+        main, *others = (x,) if split is None else split.quantized
+        operand = self._operand(main, key)
+        candidates = self._candidates() if candidate is None else (self._candidates()[candidate],)
+        best = self._best(operand, candidates, key, traced=True)
+        assert best.steps is not None
+        quantized = self._finished(best, *x.shape[-2:])
+        if split is not None:
+            quantized = _summed(split, [quantized, *(self._quantize(part, key) for part in others)])
+        return BlockTrace(
+            quantized,
+            split,
+            operand.blocks,
+            statistic=operand.z,
+            level=operand.level,
+            candidates=candidates,
+            chosen=best.steps.chosen,
+            factors=Factors(best.steps.encode, best.steps.decode, best.alpha),
+            scaled=best.steps.scaled,
+            elements=best.steps.elements,
+            values=best.values,
+        )
 
     def _quantize(self, x: Tensor, key: Key | None) -> Quantized:
-        rows, columns = x.shape[-2:]
+        best = self._best(self._operand(x, key), self._candidates(), key, traced=False)
+        return self._finished(best, *x.shape[-2:])
+
+    def _operand(self, x: Tensor, key: Key | None) -> _BlockedOperand:
         blocks = self._blocked(x)
         z = self._measured(x, blocks)
         level = self._level(blocks, z, key)
-        bits = _draw(self.rounding, blocks, key, _ELEMENT_DRAW)
-        values, alpha = self._candidate(blocks, z, level, self._candidates()[0], bits, key)
-        if self.choice is not None:
-            values = self._choose(blocks, z, level, values, alpha, bits, key)
+        return _BlockedOperand(blocks, z, level, _draw(self.rounding, blocks, key, _ELEMENT_DRAW))
+
+    def _finished(self, best: _Decoded, rows: int, columns: int) -> Quantized:
+        """The operand [..., R, K] from its chosen values, and the factor for the epilogue."""
+        values, alpha, _ = best
         if alpha is not None and alpha.shape[-4:] != (1, 1, 1, 1):
             values, alpha = values * alpha, None
         if self.gain != 1:
             alpha = torch.full_like(values[..., :1, :1, :1, :1], 1.0) if alpha is None else alpha
             alpha = alpha * (1 / self.gain)  # times the inverse: CUDA divides by a number so
-        out = values.flatten(-2).flatten(-3, -2)[..., :rows, :columns]
+        out = unblocked(values, rows, columns)
         return Quantized(out, None if alpha is None else alpha.flatten(-4, -3).flatten(-2))
 
     def _candidates(self) -> tuple[Candidate, ...]:
         c = self.element.max if self.constant is None else self.constant
         return (Candidate(self.element, c),) if self.choice is None else self.choice.candidates(self.element, c)
 
+    def _best(
+        self, operand: _BlockedOperand, candidates: tuple[Candidate, ...], key: Key | None, traced: bool
+    ) -> _Decoded:
+        """The first candidate, replaced in blocks where a later one has a strictly smaller error."""
+        best = self._candidate(operand, candidates, 0, key, traced)
+        for number in range(1, len(candidates)):
+            other = self._candidate(operand, candidates, number, key, traced)
+            best = best.replaced(self._closer(other.values, best.values, operand.blocks, best.alpha), other)
+        return best
+
     def _candidate(
-        self, blocks: Tensor, z: Tensor, level: Level | None, how: Candidate, bits: Tensor | None, key: Key | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Decoded values [..., R/t, t, K/b, b] without alpha, and alpha."""
-        factors = self.factors(z, level, how, key)
-        q = cast(self._scaled(blocks, factors, how), how.element, self.rounding, self.slope, bits)
+        self, operand: _BlockedOperand, candidates: tuple[Candidate, ...], number: int, key: Key | None, traced: bool
+    ) -> _Decoded:
+        """The operand quantized by one of the candidates."""
+        blocks, how = operand.blocks, candidates[number]
+        factors = self._factors(operand.z, operand.level, how, key)
+        u = self._scaled(blocks, factors, how)
+        q = cast(u, how.element, self.rounding, self.slope, operand.bits)
+        chosen = torch.full_like(blocks[..., :1, :, :1], number, dtype=torch.int64) if traced else None
+        steps = None if chosen is None else _Steps(u, q, factors.encode, factors.decode, chosen)
+        del u
         values = q * factors.decode
         if how.gain != 1:
             q, values = q * (1 / how.gain), values * (1 / how.gain)
@@ -157,23 +237,7 @@ class BlockQuantizer(Quantizer):
             passed = q / factors.encode.detach()
             passed = passed if factors.alpha is None else passed / factors.alpha.detach()
             values = torch.where(broken, values.detach() + (passed - passed.detach()), values)
-        return values, factors.alpha
-
-    def _choose(
-        self,
-        blocks: Tensor,
-        z: Tensor,
-        level: Level | None,
-        values: Tensor,
-        alpha: Tensor | None,
-        bits: Tensor | None,
-        key: Key | None,
-    ) -> Tensor:
-        """Replaces a block's values where a later candidate has a strictly smaller error."""
-        for how in self._candidates()[1:]:
-            other, _ = self._candidate(blocks, z, level, how, bits, key)
-            values = torch.where(self._closer(other, values, blocks, alpha), other, values)
-        return values
+        return _Decoded(values, factors.alpha, steps)
 
     def _closer(self, y: Tensor, best: Tensor, blocks: Tensor, alpha: Tensor | None) -> Tensor:
         """Whether the decoded values ``y`` have a smaller error than ``best``; ``alpha`` without the gain's part."""
@@ -189,7 +253,7 @@ class BlockQuantizer(Quantizer):
         u = blocks * encode
         return u if how.gain == 1 else u * how.gain
 
-    def factors(self, z: Tensor, level: Level | None, how: Candidate, key: Key | None = None) -> Factors:
+    def _factors(self, z: Tensor, level: Level | None, how: Candidate, key: Key | None) -> Factors:
         """Encode and decode factors of each block (shape of ``z``), and alpha.
 
         With a choice among constants, S_enc is that of the quantizer's own c, so that every candidate shares it.
@@ -277,6 +341,14 @@ class BlockQuantizer(Quantizer):
             ("scale slope", FREE if constant else _per_block(self.scale_slope.ops())),
             ("tensor scale gradient", self.tensor_scale.slope_ops() if self.tensor_scale else FREE),
         )
+
+
+def _summed(parts: Parts, quantized: list[Quantized]) -> Quantized:
+    """f(X) from the parts that outlier handling has split X into, once they are quantized."""
+    if len(quantized) == 1 and parts.remainder is None:
+        return quantized[0]
+    exact = [] if parts.remainder is None else [parts.remainder]
+    return Quantized(reduce(torch.add, [q.dequantize() for q in quantized] + exact))
 
 
 def _filled(x: Tensor, axis: int, size: int) -> list[tuple[Tensor, int]]:

@@ -124,11 +124,9 @@ def test_the_order_of_operations_is_the_published_one() -> None:
         four, six = e4m3(base * f32(1.5)), e4m3(base)
         other = e4m3(x.max(1) * f32(s_enc * f32(1 / 4))), e4m3(x.max(1) * f32(s_enc * f32(1 / 6)))
         differ += int(((four != other[0]) | (six != other[1])).sum())
-        blocks_ = FOUR_OVER_SIX._blocked(torch.from_numpy(x))
-        peaks = blocks_.abs().amax((-3, -1), keepdim=True)
-        level = FOUR_OVER_SIX._level(blocks_, peaks, None)
-        for how, expected in zip(FOUR_OVER_SIX._candidates(), (six, four), strict=True):
-            assert np.array_equal(FOUR_OVER_SIX.factors(peaks, level, how).decode.flatten().numpy(), expected)
+        for candidate, expected in enumerate((six, four)):
+            trace = FOUR_OVER_SIX.trace(torch.from_numpy(x), candidate=candidate)
+            assert np.array_equal(trace.factors.decode.flatten().numpy(), expected)
     assert differ > 0  # the order matters in some
 
 

@@ -24,10 +24,7 @@ ERRORS = ("mse", "mae", "max")
 
 def decoded(q: BlockQuantizer, x: Tensor) -> list[Tensor]:
     """Every candidate's decoded values without alpha, for all blocks."""
-    blocks = q._blocked(x)
-    z = blocks.abs().amax((-3, -1), keepdim=True)
-    level = q._level(blocks, z, None)
-    return [q._candidate(blocks, z, level, how, None, None)[0] for how in q._candidates()]
+    return [q.trace(x, candidate=number).values for number in range(len(q.trace(x).candidates))]
 
 
 def exact(values: list[float], alpha: float, x: list[float], error: str) -> Fraction:
@@ -52,7 +49,7 @@ def judged(q: BlockQuantizer, x: Tensor, error: str) -> tuple[int, int]:
         return blocks.transpose(-3, -2).flatten(-2).flatten(0, -2)
 
     first, second = (listed(c) for c in decoded(q, x))
-    chosen, target = listed(q._blocked(found.values)), listed(q._blocked(x))
+    chosen, target = listed(q.trace(found.values).blocks), listed(q.trace(x).blocks)
     assert first.shape[-1] == 16 * tile
     ties = wrong = 0
     for i in near(first, second, alpha, target, error).nonzero().flatten().tolist():

@@ -121,9 +121,7 @@ def test_the_bit_rule_of_rceil(element: str) -> None:
     field, mantissa = ratio >> 23, ratio & 0x7FFFFF
     field = field + ((mantissa > 0) & ~((field == 0) & (mantissa <= 0x400000))).int()
     expected = torch.ldexp(torch.ones(len(field), dtype=torch.float64), field - 127)
-    q = quantizer(element, "rceil")
-    z = x.abs().amax(-1)[:, None, None, None, None]
-    decode = q.factors(z, None, q._candidates()[0]).decode.flatten()
+    decode = quantizer(element, "rceil").trace(x).factors.decode.flatten()
     assert torch.equal(decode.double(), expected)
 
 
