@@ -88,13 +88,13 @@ class IdleExecutor:
     def __init__(self, limit: int) -> None:
         self.limit, self.seconds = limit, 0.0
 
-    def run(self, supply: WorkQueue, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None:
+    def run(self, queue: WorkQueue, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None:
         """See ``Executor``."""
-        while not supply.over():
-            if load := supply.take():
+        while not queue.exhausted():
+            if load := queue.take():
                 start = time.perf_counter()
                 records = [(cell, made_up(cell.trial, cell.config)) for cell in load.cells]
                 self.seconds += time.perf_counter() - start
                 on_progress(len(records), 0.0)
                 on_records(records)
-                supply.finished(load, len(records))
+                queue.done(load, len(records))

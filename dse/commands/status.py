@@ -1,4 +1,5 @@
-"""The verb `status`: how far a sweep is, who is at work, what is best, and what went wrong; once, or until it ends."""
+"""The command `status`: how far a sweep is, which drivers run, what is best, and what went wrong; once, or until it
+ends."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from dse.results.outcome import OUTCOMES, outcome, reason
 from dse.results.record import OK, STOPPED, Record
 from dse.results.store import Store, resolve
 from dse.results.watch import ResultWatcher
-from dse.run.queue.final_results import final
+from dse.run.queue.final_results import final_results
 from dse.run.search import all_asked, progress, so_far
 from dse.run.tally import Tally
 from dse.shell import command, first_run
@@ -49,7 +50,7 @@ def _watch(store: Store, sweep: Sweep | None, every: float) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    news = ResultWatcher(store.shards, store.parquet)
+    watcher = ResultWatcher(store.shards, store.parquet)
     uids = None if sweep and sweep.search.needs_results else _uids(sweep)  # of a search all: nobody knows which come
     records = resolve(store.records(uids, brief=True))
     console = Console()
@@ -64,11 +65,11 @@ def _watch(store: Store, sweep: Sweep | None, every: float) -> None:
                 print(text, flush=True)
             shown = text
             if now and all_asked(now, store.folder):
-                done = {record.uid for record in final(now, now.cells, records.values())}
+                done = {record.uid for record in final_results(now, now.cells, records.values())}
                 if all(cell.uid in done for cell in now.cells):
                     return
             time.sleep(every)
-            records = resolve([*records.values(), *news.fresh(uids)])
+            records = resolve([*records.values(), *watcher.fresh(uids)])
 
 
 def _uids(sweep: Sweep | None) -> set[str] | None:
@@ -76,7 +77,7 @@ def _uids(sweep: Sweep | None) -> set[str] | None:
 
 
 def _lines(store: Store, sweep: Sweep | None, records: Sequence[Record]) -> Iterator[str]:
-    records = final(sweep, sweep.cells, records) if sweep else records
+    records = final_results(sweep, sweep.cells, records) if sweep else records
     yield from _everything(store, records) if sweep is None else _one(store, sweep, records)
     if said := str(store.damage):
         yield f"  {said}"
@@ -91,12 +92,12 @@ def _one(store: Store, sweep: Sweep, found: Sequence[Record]) -> Iterator[str]:
     yield f"{sweep.name}: {len(records)} of {len(sweep.cells)} trials done" + _counts(list(records.values()))
     if asked := progress(sweep, store.folder):
         yield f"  search: {asked}"
-    standing = Tally(sweep.cells, records.values(), 1, newest_device(records.values()))
-    for task, (config, percent) in standing.best().items():
+    tally = Tally(sweep.cells, records.values(), 1, newest_device(records.values()))
+    for task, (config, percent) in tally.best().items():
         yield f"  best on {task}: {cut(config)}, {percent:+.2f} % from the baseline"
-    left = standing.seconds_left()
-    if standing.total and left is not None:
-        yield f"  left: {standing.total} trials, {short_duration(left)} on one worker, {standing.basis}"
+    left = tally.seconds_left()
+    if tally.total and left is not None:
+        yield f"  left: {tally.total} trials, {short_duration(left)} on one worker, {tally.basis}"
     unusual = [
         record for cell in sweep.cells if (record := records.get(cell.uid)) and record.status not in (OK, STOPPED)
     ]

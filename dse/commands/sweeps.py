@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None, yes: bool = False) -> None:
     from dse.plan import estimate, make_plan, plan_text, probe_missing
     from dse.results.store import Store
-    from dse.run.queue.final_results import counted
+    from dse.run.queue.final_results import final_statuses
     from dse.run.search import ahead, progress
     from dse.sweep import MANY_CELLS, load_sweep
 
     store = Store(results)
     sweep = ahead(load_sweep(file, say, None if yes else MANY_CELLS), store)
-    done = counted(sweep, sweep.cells, store)
+    done = final_statuses(sweep, sweep.cells, store)
     say_damage(store)
     todo = [cell for cell in sweep.cells if cell.uid not in done]
     timings = estimate(todo, store.records(brief=True)) if todo else {}

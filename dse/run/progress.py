@@ -1,4 +1,4 @@
-"""Showing a running sweep: a live bar on a terminal, now and then a plain line elsewhere."""
+"""Display of a running sweep: a live progress bar on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 _INTERVAL = 10.0  # seconds between plain lines at first; later they get rarer
 _SHARE = 0.05  # of the trials, after which a plain line is due as well
-_DETAILS = 1.0  # seconds between looks at the whole standing, whose cost grows with the sweep
+_DETAILS = 1.0  # seconds between reads of the whole tally, whose cost grows with the sweep
 _LONGEST = 240  # characters of a reason
-_SHOWN = 5  # failed and diverged trials that get a line of their own
+_SHOWN = 5  # failed and diverged trials that are shown in a line each
 
 
 class Progress(Protocol):
@@ -33,11 +33,11 @@ class Progress(Protocol):
     def close(self) -> None: ...
 
 
-def make_progress(standing: Tally, wanted: bool = True) -> Progress:
+def make_progress(tally: Tally, wanted: bool = True) -> Progress:
     """The display that suits standard output."""
     if not wanted:
         return Silent()
-    return Bar(standing) if sys.stdout.isatty() else Lines(standing)
+    return Bar(tally) if sys.stdout.isatty() else Lines(tally)
 
 
 class Silent:
@@ -59,8 +59,8 @@ class Silent:
 class Lines:
     """A line every 10 s or 5 % of the trials, rarer in a long run: for logs."""
 
-    def __init__(self, standing: Tally) -> None:
-        self._standing = standing
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
         self._start = self._last = time.monotonic()
         self._shown, self._unusual = 0, 0
 
@@ -71,15 +71,15 @@ class Lines:
         self.beat()
 
     def beat(self) -> None:
-        now, standing = time.monotonic(), self._standing
-        moved = standing.finished - self._shown
-        if not moved and not standing.under_way:
+        now, tally = time.monotonic(), self._tally
+        moved = tally.finished - self._shown
+        if not moved and not tally.progress:
             return
         due = now - self._last >= max(_INTERVAL, (now - self._start) / 20)
-        if due or (moved and (moved >= _SHARE * standing.total or standing.finished == standing.total)):
-            self._last, self._shown = now, standing.finished
-            done = f"{standing.finished:>{len(str(standing.total))}}/{standing.total}"
-            self.say("  ".join(filter(None, (done, running(standing), *details(standing)))))
+        if due or (moved and (moved >= _SHARE * tally.total or tally.finished == tally.total)):
+            self._last, self._shown = now, tally.finished
+            done = f"{tally.finished:>{len(str(tally.total))}}/{tally.total}"
+            self.say("  ".join(filter(None, (done, running(tally), *details(tally)))))
 
     def say(self, line: str) -> None:
         print(line, flush=True)
@@ -91,13 +91,13 @@ class Lines:
 class Bar:
     """A bar with time left, counts, and the best configuration of each task."""
 
-    def __init__(self, standing: Tally) -> None:
+    def __init__(self, tally: Tally) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        self._standing, self._unusual = standing, 0
+        self._tally, self._unusual = tally, 0
         self._start = time.monotonic()
-        self._details, self._drawn = details(standing), time.monotonic()
+        self._details, self._drawn = details(tally), time.monotonic()
         self._live = Live(get_renderable=self._render, console=Console(), refresh_per_second=4, transient=False)
         self._live.start()
 
@@ -105,8 +105,8 @@ class Bar:
         self._unusual += record.status not in (OK, STOPPED)
         if record.status not in (OK, STOPPED) and self._unusual <= _SHOWN:
             self.say(unusual(cell, record))
-        if time.monotonic() - self._drawn > _DETAILS or not self._standing.left:
-            self._details, self._drawn = details(self._standing), time.monotonic()
+        if time.monotonic() - self._drawn > _DETAILS or not self._tally.left:
+            self._details, self._drawn = details(self._tally), time.monotonic()
 
     def beat(self) -> None:
         """The display draws itself."""
@@ -115,7 +115,7 @@ class Bar:
         self._live.console.print(line, markup=False, highlight=False)
 
     def close(self) -> None:
-        self._standing.move(0, 0.0)
+        self._tally.update(0, 0.0)
         self._live.stop()
 
     def _render(self) -> RenderableType:
@@ -124,44 +124,42 @@ class Bar:
         from rich.table import Table
         from rich.text import Text
 
-        standing = self._standing
+        tally = self._tally
         _, counts, best = self._details
-        left = time_left(standing)
+        left = time_left(tally)
         line = Table.grid(padding=(0, 1))
         line.add_row(
-            ProgressBar(total=standing.total, completed=standing.finished + standing.under_way, width=30),
-            f"{standing.finished}/{standing.total}",
-            running(standing),
+            ProgressBar(total=tally.total, completed=tally.finished + tally.progress, width=30),
+            f"{tally.finished}/{tally.total}",
+            running(tally),
             ", ".join(filter(None, (f"{short_duration(time.monotonic() - self._start)} gone", left))),
         )
         return Group(line, *(Text(text, overflow="fold") for text in (counts, best) if text))
 
 
-def details(standing: Tally) -> tuple[str, str, str]:
+def details(tally: Tally) -> tuple[str, str, str]:
     """Time left, counts by status, and the best configuration per task; parts of which nothing is known are empty."""
-    counts = [
-        f"{status} {standing.counts[status]}" for status in (OK, DIVERGED, STOPPED, FAILED) if standing.counts[status]
-    ]
-    counts += [f"other drivers {standing.others}"] if standing.others else []
-    best = [f"{task} {cut(config)} {percent:+.3g} %" for task, (config, percent) in standing.best().items()]
+    counts = [f"{status} {tally.counts[status]}" for status in (OK, DIVERGED, STOPPED, FAILED) if tally.counts[status]]
+    counts += [f"other drivers {tally.elsewhere}"] if tally.elsewhere else []
+    best = [f"{task} {cut(config)} {percent:+.3g} %" for task, (config, percent) in tally.best().items()]
     return (
-        time_left(standing),
+        time_left(tally),
         "  ".join(counts),
         f"best so far: {', '.join(best)}" if best else "",
     )
 
 
-def time_left(standing: Tally) -> str:
-    left = standing.seconds_left()
+def time_left(tally: Tally) -> str:
+    left = tally.seconds_left()
     return "" if left is None else f"{short_duration(left)} left"
 
 
-def running(standing: Tally) -> str:
+def running(tally: Tally) -> str:
     """How many trials run, and how far they are on average."""
-    if not standing.busy:
+    if not tally.running:
         return ""
-    share = standing.under_way / standing.busy
-    return f"{standing.busy} running" + (f" ({share:.0%} through)" if share else "")
+    share = tally.progress / tally.running
+    return f"{tally.running} running" + (f" ({share:.0%} through)" if share else "")
 
 
 def unusual(cell: Cell, record: Record) -> str:

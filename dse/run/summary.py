@@ -1,4 +1,4 @@
-"""What a run of a sweep did."""
+"""Summary of a run: how many trials it ran, and the results of the whole sweep by status."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Summary:
 
     - ``total`` cells, of which ``before`` were done already, ``ran`` were run now, in ``seconds``, and ``elsewhere``
       by other drivers meanwhile;
-    - ``ok``, ``diverged``, ``failed``: results of the whole sweep by status, as it stands;
-    - ``halved``: trials that lost at a rung; ``signal``: number of the one that stopped it with cells left, 0 without;
+    - ``ok``, ``diverged``, ``failed``: results of the whole sweep by status, now;
+    - ``halved``: trials that lost at a rung; ``signal``: number of the signal that stopped the run early, 0 without;
     - ``notes``: warnings for the user, one line each.
     """
 
@@ -54,27 +54,34 @@ class Summary:
         return self.total - self.ok - self.diverged - self.failed - self.halved
 
 
-def summarize(
-    cells: Sequence[Cell],
-    done: Mapping[str, str],
-    clock: float,
-    ran: int = 0,
-    elsewhere: int = 0,
-    signal: int = 0,
-    notes: Sequence[str] = (),
-) -> Summary:
-    """``done``: uid -> status of everything with a result; ``clock``: time.monotonic() at the start."""
+@dataclass(frozen=True)
+class DriverResult:
+    """What one driver did: trials that it ``ran``, and that ran ``elsewhere`` meanwhile; ``signal``, ``notes``: as in
+    ``Summary``."""
+
+    ran: int = 0
+    elsewhere: int = 0
+    signal: int = 0
+    notes: tuple[str, ...] = ()
+
+
+NOTHING = DriverResult()
+
+
+def summarize(cells: Sequence[Cell], done: Mapping[str, str], clock: float, driver: DriverResult = NOTHING) -> Summary:
+    """``done``: uid -> status of everything with a result; ``clock``: time.monotonic() at the start; ``driver``: what
+    the driver did, by default nothing."""
     counts = Counter(done[cell.uid] for cell in cells if cell.uid in done)
     return Summary(
         total=len(cells),
-        before=counts.total() - ran - elsewhere,
-        ran=ran,
+        before=counts.total() - driver.ran - driver.elsewhere,
+        ran=driver.ran,
         ok=counts[OK],
         diverged=counts[DIVERGED],
         failed=counts[FAILED],
         halved=counts[STOPPED],
         seconds=round(time.monotonic() - clock, 3),
-        elsewhere=elsewhere,
-        signal=signal,
-        notes=tuple(notes),
+        elsewhere=driver.elsewhere,
+        signal=driver.signal,
+        notes=driver.notes,
     )

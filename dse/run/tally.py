@@ -1,4 +1,4 @@
-"""Where a running sweep stands: counts, time left, and the best configuration so far."""
+"""Tally of a running sweep: how many trials have finished, the time left, and the best configuration so far."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from dse.sweep import Cell
 
 
-_TOLD = 0.05
-"""The share of the first packs after which their pace tells something."""
+_FIRST_SHARE = 0.05
+"""The share of the first packs that must be done before the time left is estimated from it."""
 
 
 class _Mark(NamedTuple):
@@ -29,100 +29,105 @@ class _Mark(NamedTuple):
 
 
 class Tally:
-    """Fed with every record of a sweep, those of earlier runs first. ``device``: kind of the one that it runs on."""
+    """Counts the results of ``cells``; ``known``: results of earlier runs. ``device``: kind that the sweep runs on.
+
+    ``total``: trials without a result when the run began; ``counts``: by status, those that this driver has run;
+    ``elsewhere``: those that other drivers have run meanwhile; ``running``: trials that run now, of which ``progress``
+    is done, in trials' worth.
+    """
 
     def __init__(self, cells: Sequence[Cell], known: Iterable[Record], workers: int, device: str | None = None) -> None:
         self._groups: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
         self._marks: dict[str, _Mark] = {}
         self._workers = workers
-        self._pace, self._texts = Pace(device), Keys()
+        self._timing, self._timing_keys = Pace(device), Keys()
         self._keys: dict[str, TimingKey] = {}  # uid -> what decides the trial's time
         self._shared: dict[TimingKey, TimingKey] = {}
         self._waiting: Counter[TimingKey] = Counter()
-        self._open: set[str] = set()  # the trials without a result
+        self._unfinished: set[str] = set()  # the trials without a result
         self.total = 0
-        self.grow(cells, known)
-        self.counts: Counter[str] = Counter()  # by status, of this run
-        self.others = 0
-        self.busy, self.under_way = 0, 0.0
+        self.add_cells(cells, known)
+        self.counts: Counter[str] = Counter()
+        self.elsewhere = 0
+        self.running, self.progress = 0, 0.0
         self._since: float | None = None
 
-    def grow(self, cells: Sequence[Cell], known: Iterable[Record]) -> None:
+    def add_cells(self, cells: Sequence[Cell], known: Iterable[Record]) -> None:
         """Further cells, and the results that there are of them."""
         for cell in cells:
             if not cell.is_baseline:
                 self._groups[str(cell.labels["task"]), cell.config].append((cell.uid, cell.baseline_uid))
-            key = self._texts.of(cell.trial.spec)
+            key = self._timing_keys.of(cell.trial.spec)
             self._keys[cell.uid] = self._shared.setdefault(key, key)
         for record in known:
-            self._note(record)
-        new = {cell.uid for cell in cells if cell.uid not in self._marks and cell.uid not in self._open}
-        self._open |= new
+            self._observe(record)
+        new = {cell.uid for cell in cells if cell.uid not in self._marks and cell.uid not in self._unfinished}
+        self._unfinished |= new
         self._waiting += Counter(self._keys[uid] for uid in new)
         self.total += len(new)
 
     @property
-    def done(self) -> int:
+    def ran(self) -> int:
         """Trials that this driver has finished in this run."""
         return self.counts.total()
 
     @property
     def finished(self) -> int:
         """Trials that any driver has finished since this run began."""
-        return self.done + self.others
+        return self.ran + self.elsewhere
 
     @property
     def left(self) -> int:
         """Trials without a result."""
         return self.total - self.finished
 
-    def add(self, record: Record, mine: bool = True) -> None:
-        """A trial is finished, by this driver or another one; a second result of it counts no second time."""
-        self._note(record)
-        if record.uid not in self._open:
+    def add(self, record: Record, own: bool = True) -> None:
+        """A trial has finished, in this driver or (``own`` false) another; a second result of it is not counted."""
+        self._observe(record)
+        if record.uid not in self._unfinished:
             return
-        self._open.discard(record.uid)
+        self._unfinished.discard(record.uid)
         self._waiting[self._keys[record.uid]] -= 1
-        if mine:
+        if own:
             self.counts[record.status] += 1
         else:
-            self.others += 1
+            self.elsewhere += 1
 
-    def move(self, busy: int, under_way: float) -> None:
-        """``busy`` trials are running, and so much of them is done, in trials' worth."""
-        self.busy, self.under_way = busy, under_way
-        if busy and self._since is None:
+    def update(self, running: int, progress: float) -> None:
+        """How many trials run now, and how much of them is done, in trials' worth."""
+        self.running, self.progress = running, progress
+        if running and self._since is None:
             self._since = time.monotonic()
 
     def seconds_left(self) -> float | None:
-        """From the times of like trials that were completed (``Pace``), and what the running ones have done.
+        """Estimated from the times of completed trials of the same kind (``Pace``), and the progress of running ones.
 
-        Trials like which none has been completed yet count like the mean of the others. Before any has been, the first
-        packs' pace tells; None before there is one.
+        Trials of a kind of which none has completed count like the mean of the others. Before any has completed, the
+        progress of the first packs tells; None before there is some.
         """
-        if self._pace.trials:
-            known, like = self._known()
-            usual = known / like if like else self._pace.mean
+        if self._timing.trials:
+            known, like = self._timed_waiting()
+            usual = known / like if like else self._timing.mean
             left = known + usual * (self._waiting.total() - like)
-            return max(0.0, left - usual * self.under_way) / self._workers
-        if self._since is None or self.under_way <= _TOLD * self.busy:
+            return max(0.0, left - usual * self.progress) / self._workers
+        if self._since is None or self.progress <= _FIRST_SHARE * self.running:
             return None
-        return (time.monotonic() - self._since) * (self.total - self.under_way) / self.under_way
+        return (time.monotonic() - self._since) * (self.total - self.progress) / self.progress
 
     @property
     def basis(self) -> str:
         """What ``seconds_left`` is based on, in words."""
-        trials, unlike = self._pace.trials, self._waiting.total() - self._known()[1]
+        trials, unlike = self._timing.trials, self._waiting.total() - self._timed_waiting()[1]
         if not trials:
             return "the first packs' pace"
-        said = f"from {trials} completed {noun(trials, 'trial')} on a {self._pace.device or 'device'}"
+        said = f"from {trials} completed {noun(trials, 'trial')} on a {self._timing.device or 'device'}"
         return said + (f"; {unlike} like none of them count as their mean" if unlike else "")
 
-    def _known(self) -> tuple[float, int]:
-        """Seconds of the waiting trials like which some were completed, and how many they are."""
+    def _timed_waiting(self) -> tuple[float, int]:
+        """Seconds of the waiting trials of kinds of which some have completed, and how many they are."""
         seconds, like = 0.0, 0
         for key, count in self._waiting.items():
-            if count and (own := self._pace.of(key)):
+            if count and (own := self._timing.of(key)):
                 seconds, like = seconds + own.seconds * count, like + count
         return seconds, like
 
@@ -135,9 +140,9 @@ class Tally:
                 best[task] = config, mean
         return best
 
-    def _note(self, record: Record) -> None:
+    def _observe(self, record: Record) -> None:
         self._marks[record.uid] = _Mark(record.metric, record.metric_initial)
-        self._pace.note(record, self._keys.get(record.uid))
+        self._timing.note(record, self._keys.get(record.uid))
 
     def _mean_gap(self, uids: Sequence[tuple[str, str]]) -> float | None:
         """Over the seeds that have run; None when there is none, or when any of them diverged or failed."""

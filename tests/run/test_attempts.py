@@ -56,7 +56,7 @@ def uids(attempt: Attempt) -> list[str]:
 
 def test_a_trial_that_kills_its_worker_is_found_by_halves(sweep: Sweep, tmp_path: Path, make_record: Make) -> None:
     run, poison, packs = Run(sweep.cells, options=RunOptions(results=tmp_path)), sweep.cells[3], list[list[str]]()
-    while not run.queue.over():
+    while not run.queue.exhausted():
         attempt = run.start()
         packs.append(uids(attempt))
         run.now += 7
@@ -97,7 +97,7 @@ def test_an_attempt_is_overdue_once_and_counts_from_its_beginning(sweep: Sweep) 
     (record,) = run.stored
     assert record.error == "timed out: no answer in 124 s, 3 s are allowed"
     assert (outcome(record), record.seconds) == ("timed out", 4 + GRACE)
-    assert run.queue.over()
+    assert run.queue.exhausted()
 
 
 def test_a_pack_may_take_the_time_of_all_its_trials(sweep: Sweep) -> None:
@@ -126,7 +126,7 @@ def test_records_of_a_pack_that_dies_are_kept(sweep: Sweep, make_record: Make) -
     attempt = whole.start()
     attempt.add([make_record(uid) for uid in own])
     whole.attempts.fail(attempt, DIES)
-    assert whole.queue.over(), "all had ended"
+    assert whole.queue.exhausted(), "all had ended"
 
 
 def test_trials_without_a_record_wait_again(sweep: Sweep, make_record: Make) -> None:
@@ -181,7 +181,7 @@ def test_memory_pressure_is_waited_for_and_not_held_against_a_trial_at_first(swe
         pauses.append(run.now - before)
     assert pauses == [2, 4, 8, 16, 20], "three deaths are excused, then two attempts fail"
     assert outcome(run.stored[0]) == "out of memory"
-    assert run.queue.over()
+    assert run.queue.exhausted()
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -190,7 +190,7 @@ def test_whatever_dies_every_trial_has_one_record(sweep: Sweep, make_record: Mak
     run = Run(sweep.cells, workers=2, options=RunOptions(timeout=1.0))
     poison = {cell.uid for cell in sweep.cells if chance.random() < 0.2}
     running: list[Attempt] = []
-    while not run.queue.over():
+    while not run.queue.exhausted():
         run.now += chance.choice((0.1, 1.0, 30.0))
         if len(running) < 2 and (attempt := run.attempts.start()):
             running.append(attempt)

@@ -41,7 +41,7 @@ def test_every_cell_exactly_once(cells: tuple[Cell, ...], seed: int) -> None:
     poison = {cell.uid for cell in chance.sample(cells, chance.randint(0, 3))}
     queue, held = PackQueue(cells, limit, workers), list[WorkItem]()
     ran, given_up = list[str](), list[str]()
-    while not queue.over():
+    while not queue.exhausted():
         if len(held) < workers and (load := queue.take()):
             assert len({cell.trial.task.name for cell in load.cells}) == 1
             assert 1 <= len(load.cells) <= limit
@@ -51,10 +51,10 @@ def test_every_cell_exactly_once(cells: tuple[Cell, ...], seed: int) -> None:
         fits = len(load.cells) if load.width is not None else chance.randint(1, len(load.cells))
         uids = [cell.uid for cell in load.cells[:fits]]
         if poison & set(uids) or (chance.random() < 0.1 and load.attempt < ATTEMPTS and len(uids) > 1):
-            guilty = queue.died(load)
+            guilty = queue.requeue(load)
             given_up += [guilty.uid] if guilty else []
         else:
-            queue.finished(load, fits)
+            queue.done(load, fits)
             ran += uids
     assert not held, f"seed {seed}"
     assert set(given_up) == poison
@@ -74,7 +74,7 @@ def test_a_measured_width_holds_for_its_group_alone(cells: tuple[Cell, ...]) -> 
     first = queue.take()
     assert first is not None
     assert first.width is None
-    queue.finished(first, 7)
+    queue.done(first, 7)
     loads = drain(queue)
     mine = [load for load in loads if load.cells[0].trial.task == first.cells[0].trial.task]
     assert {load.width for load in mine} == {7}
@@ -91,10 +91,10 @@ def test_bisection_isolates_the_poison_trial(cells: tuple[Cell, ...]) -> None:
         uids = [cell.uid for cell in load.cells]
         if poison in uids:
             deaths.append(len(uids))
-            guilty = queue.died(load) or guilty
+            guilty = queue.requeue(load) or guilty
         else:
             ran += uids
-            queue.finished(load, len(uids))
+            queue.done(load, len(uids))
     group = [len(load.cells) for load in drain(PackQueue(cells[:16], 16))]
     assert deaths[0] == group[0]
     assert deaths[-ATTEMPTS:] == [1] * ATTEMPTS
@@ -107,8 +107,8 @@ def test_more_cells_may_come_while_others_run(cells: tuple[Cell, ...]) -> None:
     load = queue.take()
     assert load is not None
     assert queue.take() is None
-    assert not queue.over()
-    queue.put(cells[1:2])
+    assert not queue.exhausted()
+    queue.submit(cells[1:2])
     assert len(queue) == 1
-    queue.finished(load, len(load.cells))
+    queue.done(load, len(load.cells))
     assert [cell.uid for rest in drain(queue) for cell in rest.cells] == [cells[1].uid]

@@ -29,26 +29,26 @@ def result(make_record: Callable[..., Record]) -> Result:
     return make
 
 
-def test_standing(sweep: Sweep, result: Result) -> None:
+def test_tally(sweep: Sweep, result: Result) -> None:
     b0, b1, small0, large0, small1, large1 = sweep.cells
     assert (small0.config, large0.config, large1.trial.seed) == ("mxfp4 *.block=16", "mxfp4 *.block=32", 1)
-    standing = Tally(sweep.cells, [result(b0, 1.0, seconds=4.0)], workers=2)
-    assert (standing.total, standing.done) == (5, 0)
-    assert standing.seconds_left() == pytest.approx(5 * 4.0 / 2)
-    assert standing.best() == {}
+    tally = Tally(sweep.cells, [result(b0, 1.0, seconds=4.0)], workers=2)
+    assert (tally.total, tally.ran) == (5, 0)
+    assert tally.seconds_left() == pytest.approx(5 * 4.0 / 2)
+    assert tally.best() == {}
 
-    standing.add(result(large0, 1.5, seconds=2.0))
-    assert standing.best() == {"regression": ("mxfp4 *.block=32", pytest.approx(50))}
-    standing.add(result(small0, 1.25, seconds=2.0))
-    assert standing.best() == {"regression": ("mxfp4 *.block=16", pytest.approx(25))}
-    assert standing.seconds_left() == pytest.approx((4.0 + 2 * 2.0) / 2), "a baseline like the other, and two in MXFP4"
-    standing.add(result(small1, None, status=DIVERGED))
-    assert standing.best() == {"regression": ("mxfp4 *.block=32", pytest.approx(50))}  # all seeds must hold
-    standing.add(result(b1, 2.0))
-    standing.add(result(large1, 2.2))
-    assert standing.best() == {"regression": ("mxfp4 *.block=32", pytest.approx(30))}
-    assert standing.counts == {"ok": 4, "diverged": 1}
-    assert standing.seconds_left() == 0
+    tally.add(result(large0, 1.5, seconds=2.0))
+    assert tally.best() == {"regression": ("mxfp4 *.block=32", pytest.approx(50))}
+    tally.add(result(small0, 1.25, seconds=2.0))
+    assert tally.best() == {"regression": ("mxfp4 *.block=16", pytest.approx(25))}
+    assert tally.seconds_left() == pytest.approx((4.0 + 2 * 2.0) / 2), "a baseline like the other, and two in MXFP4"
+    tally.add(result(small1, None, status=DIVERGED))
+    assert tally.best() == {"regression": ("mxfp4 *.block=32", pytest.approx(50))}  # all seeds must hold
+    tally.add(result(b1, 2.0))
+    tally.add(result(large1, 2.2))
+    assert tally.best() == {"regression": ("mxfp4 *.block=32", pytest.approx(30))}
+    assert tally.counts == {"ok": 4, "diverged": 1}
+    assert tally.seconds_left() == 0
 
 
 def test_time_left_is_unknown_at_first(sweep: Sweep) -> None:
@@ -68,11 +68,11 @@ def test_plain_lines_are_rare(capsys: pytest.CaptureFixture[str], sweep: Sweep, 
     many = [replace(cell, trial=trial, baseline_uid=trial.baseline().uid) for cell, trial in trials]
     cells = list({cell.uid: cell for cell in many}.values())
     assert len(cells) == 600
-    standing = Tally(cells, [], workers=2)
-    display = Lines(standing)
+    tally = Tally(cells, [], workers=2)
+    display = Lines(tally)
     for index, cell in enumerate(cells):
         record = result(cell, None, status=DIVERGED, diverged_at=3, diverged_where="loss inf")
-        standing.add(record if index < 20 else result(cell, 1.0))
+        tally.add(record if index < 20 else result(cell, 1.0))
         display.finished(cell, record if index < 20 else result(cell, 1.0))
         display.beat()
     lines = capsys.readouterr().out.splitlines()
@@ -93,12 +93,12 @@ def test_the_bar(sweep: Sweep, result: Result, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("sys.stdout", out)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
-    standing = Tally(sweep.cells, [], workers=2)
-    display = make_progress(standing)
+    tally = Tally(sweep.cells, [], workers=2)
+    display = make_progress(tally)
     assert isinstance(display, Bar)
     display.beat()
     for cell in sweep.cells:
-        standing.add(result(cell, 1.0))
+        tally.add(result(cell, 1.0))
         display.finished(cell, result(cell, 1.0))
     display.say("stopping [all of it]")
     display.close()
@@ -106,7 +106,7 @@ def test_the_bar(sweep: Sweep, result: Result, monkeypatch: pytest.MonkeyPatch) 
     assert "6/6" in text
     assert "best so far: regression mxfp4 *.block=16 +0 %" in text
     assert "stopping [all of it]" in text
-    assert isinstance(make_progress(standing, wanted=False), Silent)
+    assert isinstance(make_progress(tally, wanted=False), Silent)
 
 
 def test_gap(make_record: Callable[..., Record]) -> None:

@@ -20,9 +20,9 @@ from dse.results.shards import read_shard, shard_paths
 from dse.results.store import Store, resolve
 from dse.run.engine import run_sweep
 from dse.run.executors.base import LIMITS
-from dse.run.queue.final_results import rule
+from dse.run.queue.final_results import halving_rule
+from dse.run.queue.other_drivers import stamp
 from dse.run.queue.rungs import Rungs
-from dse.run.queue.shared_queue import stamp
 from dse.sweep import Sweep, load_sweep
 from dse.train import width
 from dse.train.halving import HalvingRule, RungTarget
@@ -178,43 +178,45 @@ def test_judgement(sweep: Sweep) -> None:
     cells = [cell for cell in sweep.cells if cell.trial.recipe.name == "mxfp4" and cell.trial.seed == 0][:4]
     a, b, c, d = (cell.uid for cell in cells)
     rungs = Rungs(own, cells)
-    assert rungs.legs == dict.fromkeys((a, b, c, d), RungTarget(1, 4))
-    rungs.hear([mark(a, {3: 1.0}, STOPPED), mark(b, {3: 2.0}, STOPPED), mark(c, {3: 3.0}, STOPPED)])
-    assert rungs.fresh() == dict.fromkeys((a, b, c, d), RungTarget(1, 4))
-    assert rungs.legs == {d: RungTarget(1, 4)}  # the others wait for it, and it is not judged alone
-    assert rungs.open == {a, b, c, d}
-    rungs.hear([mark(d, {}, DIVERGED)])
-    assert rungs.legs == rungs.fresh() == dict.fromkeys((a, b), RungTarget(2, 2))
-    assert rungs.fresh() == {}
-    assert rungs.open == {a, b}
-    assert rungs.leg(c) is None
-    rungs.hear([mark(a, {3: 1.0}, STOPPED), mark(b, {3: 2.0, 6: 0.5}, STOPPED)])
-    assert rungs.legs == {a: RungTarget(2, 2)}
-    rungs.hear([mark(a, {3: 1.0, 6: 0.6}, STOPPED)])
-    assert (rungs.legs, rungs.open) == ({b: RungTarget()}, {b})
-    rungs.hear([mark(b, {3: 2.0, 6: 0.5, 12: 0.1})])
-    assert rungs.open == frozenset()
-    assert Rungs(own, cells, [mark(d, {}, FAILED)]).legs == dict.fromkeys((a, b, c), RungTarget(1))
+    assert rungs.targets == dict.fromkeys((a, b, c, d), RungTarget(1, 4))
+    rungs.tell([mark(a, {3: 1.0}, STOPPED), mark(b, {3: 2.0}, STOPPED), mark(c, {3: 3.0}, STOPPED)])
+    assert rungs.new_targets() == dict.fromkeys((a, b, c, d), RungTarget(1, 4))
+    assert rungs.targets == {d: RungTarget(1, 4)}  # the others wait for it, and it is not judged alone
+    assert rungs.unfinished == {a, b, c, d}
+    rungs.tell([mark(d, {}, DIVERGED)])
+    assert rungs.targets == rungs.new_targets() == dict.fromkeys((a, b), RungTarget(2, 2))
+    assert rungs.new_targets() == {}
+    assert rungs.unfinished == {a, b}
+    assert rungs.target(c) is None
+    rungs.tell([mark(a, {3: 1.0}, STOPPED), mark(b, {3: 2.0, 6: 0.5}, STOPPED)])
+    assert rungs.targets == {a: RungTarget(2, 2)}
+    rungs.tell([mark(a, {3: 1.0, 6: 0.6}, STOPPED)])
+    assert (rungs.targets, rungs.unfinished) == ({b: RungTarget()}, {b})
+    rungs.tell([mark(b, {3: 2.0, 6: 0.5, 12: 0.1})])
+    assert rungs.unfinished == frozenset()
+    assert Rungs(own, cells, [mark(d, {}, FAILED)]).targets == dict.fromkeys((a, b, c), RungTarget(1))
     # one that ran without halving is not compared; one that stopped under other rungs has not been at ours
     rungs = Rungs(own, cells[:3], [mark(a, {12: 1.0}), mark(b, {3: 1.0, 6: 1.0, 12: 1.0}), mark(c, {2: 9.0}, STOPPED)])
-    assert rungs.legs == {c: RungTarget(1)}
-    rungs.hear([mark(c, {3: 0.5}, STOPPED)])
-    assert rungs.legs == {c: RungTarget(2, 1)}  # alone: there is nobody to wait for
-    assert Rungs(own, cells[2:3], [mark(c, {4: 9.0}, STOPPED)]).open == frozenset()  # it went further than our rung
+    assert rungs.targets == {c: RungTarget(1)}
+    rungs.tell([mark(c, {3: 0.5}, STOPPED)])
+    assert rungs.targets == {c: RungTarget(2, 1)}  # alone: there is nobody to wait for
+    assert (
+        Rungs(own, cells[2:3], [mark(c, {4: 9.0}, STOPPED)]).unfinished == frozenset()
+    )  # it went further than our rung
     # stopped by a scheduler that does not wait for others: it stays so
-    assert Rungs(own, cells[:1], [mark(a, {3: 1.0}, STOPPED, by="asha")]).open == frozenset()
+    assert Rungs(own, cells[:1], [mark(a, {3: 1.0}, STOPPED, by="asha")]).unfinished == frozenset()
 
 
 def test_baselines_go_along(sweep: Sweep) -> None:
-    own = rule(sweep)
+    own = halving_rule(sweep)
     assert own is not None
     baselines = {cell.baseline_uid for cell in sweep.cells}
     rungs = Rungs(own, sweep.cells)
     for step, left in ((3, 18), (6, 10)):
-        rungs.hear(
+        rungs.tell(
             mark(cell.uid, dict.fromkeys((3, step), cell.trial.training.lr), STOPPED)
             for cell in sweep.cells
-            if cell.uid in rungs.open
+            if cell.uid in rungs.unfinished
         )
-        assert len(rungs.open) == left
-        assert rungs.open >= baselines
+        assert len(rungs.unfinished) == left
+        assert rungs.unfinished >= baselines

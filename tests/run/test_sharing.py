@@ -22,6 +22,7 @@ from dse.results.shards import read_shard, shard_paths
 from dse.results.store import Store
 from dse.results.watch import ResultWatcher
 from dse.run.engine import run_sweep
+from dse.run.queue.other_drivers import OtherDrivers
 from dse.run.queue.pack_queue import PackQueue
 from dse.run.queue.shared_queue import SharedQueue
 from dse.sweep import Cell, Sweep
@@ -35,21 +36,21 @@ class Driver:
 
     def __init__(self, folder: Path, cells: Sequence[Cell], make: Make, limit: int = 2) -> None:
         self.store, self.make, self.heard = Store(folder), make, list[str]()
-        news, done = ResultWatcher(self.store.shards, self.store.parquet), self.store.done()
+        watcher, done = ResultWatcher(self.store.shards, self.store.parquet), self.store.done()
         before = {record.uid: record.started for record in self.store.records()}
         pending = [cell for cell in cells if done.get(cell.uid, FAILED) == FAILED]
         self.claims, self.ran = Claims(folder), list[str]()
-        queue = PackQueue(pending, limit)
-        self.supply = SharedQueue(queue, self.claims, news, pending, before, lambda: self.store.own, self._hear)
+        others = OtherDrivers(self.claims, watcher, before, lambda: self.store.own)
+        self.queue = SharedQueue(PackQueue(pending, limit), others, pending, self._hear)
 
     def step(self, chance: random.Random) -> None:
         """Takes one load and runs some of it."""
-        if load := self.supply.take():
+        if load := self.queue.take():
             count = chance.randint(1, len(load.cells))
             for cell in load.cells[:count]:
                 self.store.append(self.make(cell.uid, started=f"now {chance.random()}"))
                 self.ran.append(cell.uid)
-            self.supply.finished(load, count)
+            self.queue.done(load, count)
 
     def leave(self) -> None:
         self.store.close()
@@ -61,7 +62,7 @@ class Driver:
 
 @pytest.fixture(autouse=True)
 def _look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dse.run.queue.shared_queue._LOOK", 0.0)
+    monkeypatch.setattr("dse.run.queue.shared_queue._POLL", 0.0)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -71,7 +72,7 @@ def test_each_cell_once_whoever_comes_and_goes(sweep: Sweep, tmp_path: Path, mak
     ran = list[str]()
     while drivers:
         driver = chance.choice(drivers)
-        if driver.supply.over() or (len(drivers) > 1 and chance.random() < 0.1):
+        if driver.queue.exhausted() or (len(drivers) > 1 and chance.random() < 0.1):
             driver.leave()
             if chance.random() < 0.5:
                 driver.store.compact()
@@ -90,27 +91,27 @@ def test_each_cell_once_whoever_comes_and_goes(sweep: Sweep, tmp_path: Path, mak
 
 def test_what_a_driver_holds_is_waited_for_and_taken_over(sweep: Sweep, tmp_path: Path, make_record: Make) -> None:
     first, second = (Driver(tmp_path, sweep.cells, make_record, limit=6) for _ in range(2))
-    load = first.supply.take()
+    load = first.queue.take()
     assert load is not None
     assert len(load.cells) == 6
-    assert second.supply.take() is None
-    assert not second.supply.over()
-    assert set(second.supply.elsewhere) == {cell.uid for cell in sweep.cells}
-    assert f"process {os.getpid()} on " in next(iter(second.supply.elsewhere.values()))
+    assert second.queue.take() is None
+    assert not second.queue.exhausted()
+    assert set(second.queue.elsewhere) == {cell.uid for cell in sweep.cells}
+    assert f"process {os.getpid()} on " in next(iter(second.queue.elsewhere.values()))
     assert sorted(len(uids) for _, uids in at_work(tmp_path)) == [0, 6]
     first.store.append(make_record(load.cells[0].uid))
-    first.supply.finished(load, 1)  # and gives five back
-    second.supply.take()  # looks
-    again = second.supply.take()
+    first.queue.done(load, 1)  # and gives five back
+    second.queue.take()  # looks
+    again = second.queue.take()
     assert again is not None
     assert {cell.uid for cell in again.cells} == {cell.uid for cell in sweep.cells[1:]}
     assert second.heard == [sweep.cells[0].uid]
-    assert first.supply.take() is None
+    assert first.queue.take() is None
     second.leave()  # without having run any of it
-    first.supply.take()
-    third = first.supply.take()
+    first.queue.take()
+    third = first.queue.take()
     assert third is not None
-    assert len(third.cells) + len(first.supply) == 5
+    assert len(third.cells) + len(first.queue) == 5
     first.leave()
 
 
@@ -119,14 +120,14 @@ def test_a_failed_trial_is_retried_by_one_driver_alone(sweep: Sweep, tmp_path: P
     store.append(*(make_record(cell.uid, FAILED) for cell in sweep.cells))
     store.close()
     first, second = (Driver(tmp_path, sweep.cells, make_record, limit=6) for _ in range(2))
-    load = first.supply.take()
+    load = first.queue.take()
     assert load is not None
     first.store.append(*(make_record(cell.uid, FAILED, started="later") for cell in load.cells))
-    first.supply.finished(load, 6)
+    first.queue.done(load, 6)
     first.leave()
     first.store.compact()
-    assert second.supply.take() is None
-    assert second.supply.over()
+    assert second.queue.take() is None
+    assert second.queue.exhausted()
     assert len(second.heard) == 6
     second.leave()
 

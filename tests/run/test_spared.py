@@ -189,5 +189,5 @@ def test_what_a_dead_worker_had_finished_is_kept(sweep: Sweep, make_record: Any)
     assert [[cell.uid for cell in half.cells] for half in halves if half] == [[uids[0], uids[2]], [uids[3], uids[5]]]
     for half in filter(None, halves):
         assert half.splits == ("a pack of 4 trials was split in halves: it was killed",)
-        queue.finished(half, 2)
-    assert queue.over()
+        queue.done(half, 2)
+    assert queue.exhausted()

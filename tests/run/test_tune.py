@@ -115,21 +115,22 @@ def test_a_search_asks_one_at_a_time(
 def test_optuna_search_is_told_everything(load: Callable[..., Sweep], method: str) -> None:
     from dse.run.search.journal import key_of
     from dse.run.search.one_by_one import OneByOne
-    from dse.run.search.study import Observation
+    from dse.run.search.study import AskRequest, Observation
 
     text = TEXT.replace("method: grid", f"method: {method}, trials: 99, seed: 1")
     sweep = load(text.replace("[1e-2, 1e-3, 1e-4]", "{log: [1e-4, 1e-2]}"))
     asker = OneByOne(sweep, workers=3)
-    assert [asker.count(5, waiting) for waiting in range(5)] == [1, 1, 1, 0, 0]
+    assert [asker.batch_size(5, waiting) for waiting in range(5)] == [1, 1, 1, 0, 0]
     told: list[Observation] = []
     for number in range(12):
         seen = {key_of(item.assignment) for item in told}
-        (new,) = asker.ask("regression", told, seen, 1, lambda _: True)
+        (new,) = asker.ask(AskRequest("regression", told, seen, 1, lambda _: True))
         assert key_of(new) not in seen
         told.append(Observation(new, None if number % 4 == 3 else (float(number), 1.0)))
     later = OneByOne(sweep, workers=3)  # after a crash
-    later.ask("regression", told, {key_of(item.assignment) for item in told}, 1, lambda _: True)
-    asker.ask("regression", told, {key_of(item.assignment) for item in told}, 1, lambda _: True)
+    request = AskRequest("regression", told, {key_of(item.assignment) for item in told}, 1, lambda _: True)
+    later.ask(request)
+    asker.ask(request)
     views = [
         [
             (t.params["recipe"], f"{t.params['training.lr']:.4g}", t.values)

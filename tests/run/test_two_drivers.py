@@ -55,19 +55,19 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], 
 
 @pytest.fixture(autouse=True)
 def _look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dse.run.queue.shared_queue._LOOK", 0.0)
+    monkeypatch.setattr("dse.run.queue.shared_queue._POLL", 0.0)
 
 
 def test_what_others_have_done_outlives_heartbeats(sweep: Sweep, make_record: Make) -> None:
-    standing = Tally(sweep.cells, [], workers=1)
-    standing.add(make_record(sweep.cells[0].uid))
-    standing.add(make_record(sweep.cells[1].uid), mine=False)
+    tally = Tally(sweep.cells, [], workers=1)
+    tally.add(make_record(sweep.cells[0].uid))
+    tally.add(make_record(sweep.cells[1].uid), own=False)
     for _ in range(3):
-        standing.move(1, 0.5)
-    assert (standing.done, standing.others, standing.finished, standing.left) == (1, 1, 2, 4)
-    standing.add(make_record(sweep.cells[1].uid))  # it ran twice, somehow
-    assert (standing.done, standing.others, standing.left) == (1, 1, 4)
-    assert "other drivers 1" in progress.details(standing)[1]
+        tally.update(1, 0.5)
+    assert (tally.ran, tally.elsewhere, tally.finished, tally.left) == (1, 1, 2, 4)
+    tally.add(make_record(sweep.cells[1].uid))  # it ran twice, somehow
+    assert (tally.ran, tally.elsewhere, tally.left) == (1, 1, 4)
+    assert "other drivers 1" in progress.details(tally)[1]
 
 
 def test_the_summary_tells_what_the_other_driver_has_done(

@@ -72,15 +72,15 @@ def test_time_left_is_not_an_average_over_tasks(cells: Any) -> None:
             cell.uid, "b", status, trial.task.name, "r", "c", 0, trial.spec, 1.0, 1.0, seconds=seconds, device=device
         )
 
-    standing = Tally(cells, [], workers=1, device="cpu")
+    tally = Tally(cells, [], workers=1, device="cpu")
     regression = [cell for cell in cells if cell.labels["task"] == "regression"]
     images = [cell for cell in cells if cell.labels["task"] == "image"]
     for cell in regression[:-1]:
-        standing.add(record(cell, 1.0))
+        tally.add(record(cell, 1.0))
     for image, seconds, status in zip(images, (60.0, 0.1, 0.1), ("ok", "diverged", "failed"), strict=False):
-        standing.add(record(image, seconds, status))
+        tally.add(record(image, seconds, status))
     left = 1.0 + 60.0 * (len(images) - 3)
-    assert standing.seconds_left() == pytest.approx(left)
-    assert standing.basis == f"from {len(regression)} completed trials on a cpu"
+    assert tally.seconds_left() == pytest.approx(left)
+    assert tally.basis == f"from {len(regression)} completed trials on a cpu"
     elsewhere = Tally(cells, [record(regression[0], 0.001, device="NVIDIA H100")], workers=1, device="cpu")
     assert elsewhere.seconds_left() is None

@@ -65,18 +65,18 @@ class Attempt:
         """Gives the item back to the queue: cells without a record wait again."""
         order = {cell.uid: place for place, cell in enumerate(self.item.cells)}
         ended = sorted(self._ended, key=lambda cell: order[cell.uid])
-        queue.finished(replace(self.item, cells=(*ended, *self._open)), len(ended))
+        queue.done(replace(self.item, cells=(*ended, *self._open)), len(ended))
 
     def fail(self, queue: WorkQueue, why: str, excused: bool = False) -> Cell | None:
-        """Its worker died: the queue hands out the cells without a record again, in halves (``WorkQueue.died``).
+        """Its worker died: the queue hands out the cells without a record again, in halves (``WorkQueue.requeue``).
 
         ``excused``: this does not count as an attempt of a trial that ran alone. Returns the cell that kills its
         workers, once that is known; it is not run again.
         """
         item = replace(self.item, attempt=self.item.attempt - 1) if excused else self.item
         if self._ended:
-            queue.finished(replace(item, cells=tuple(self._ended), width=len(self._ended)), len(self._ended))
-        return queue.died(replace(item, cells=tuple(self._open)), why) if self._open else None
+            queue.done(replace(item, cells=tuple(self._ended), width=len(self._ended)), len(self._ended))
+        return queue.requeue(replace(item, cells=tuple(self._open)), why) if self._open else None
 
 
 class Attempts:

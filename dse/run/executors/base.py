@@ -1,4 +1,4 @@
-"""What an executor is: it takes loads of cells from a supply and hands back records, as they are ready."""
+"""The protocol of executors: they take items from a work queue and hand back records as they are ready."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def patience(stop: Stop) -> float | None:
 
 
 class Executor(Protocol):
-    """Runs what a supply hands out, until that is over.
+    """Runs what a queue hands out, until it is exhausted.
 
     Every worker uses one torch thread, so that all executors agree bit for bit.
 
@@ -60,7 +60,7 @@ class Executor(Protocol):
         """The widest pack to hand out."""
         ...
 
-    def run(self, supply: WorkQueue, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None: ...
+    def run(self, queue: WorkQueue, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None: ...
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ from dse.run.executors.worker import Worker
 from dse.run.queue.pack_queue import WorkQueue
 from dse.train.options import RunOptions
 
-_NAP = 0.2  # seconds between questions to a supply that has nothing just now
+_NAP = 0.2  # seconds between calls of a queue that has nothing just now
 
 
 class LocalExecutor:
@@ -27,17 +27,17 @@ class LocalExecutor:
     def limit(self) -> int:
         return widest(self._options.device)
 
-    def run(self, supply: WorkQueue, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None:
+    def run(self, queue: WorkQueue, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None:
         """See ``Executor``. The caller's number of torch threads is restored at the end."""
         import torch
 
         check_device(self._options.device)
         threads = torch.get_num_threads()
         worker = Worker(self._options)
-        supply.share(1)
+        queue.set_workers(1)
         try:
-            while not stop.is_set() and not supply.over():
-                item = supply.take()
+            while not stop.is_set() and not queue.exhausted():
+                item = queue.take()
                 if item is None:
                     on_progress(0, 0.0)
                     time.sleep(_NAP)
@@ -55,10 +55,10 @@ class LocalExecutor:
                     [cell.config for cell in item.cells],
                     item.width,
                     beat,
-                    item.leg,
+                    item.target,
                     item.splits,
                 )
                 attempt.add(records)
-                attempt.finish(supply)
+                attempt.finish(queue)
         finally:
             torch.set_num_threads(threads)

@@ -58,7 +58,7 @@ class Pool:
 
         while True:
             self._start_attempts()
-            if not self._calls and self._queue.over():
+            if not self._calls and self._queue.exhausted():
                 return
             if self._stop.is_set() and all(call.attempt is None for call in self._calls.values()):
                 return
@@ -100,7 +100,7 @@ class Pool:
     def _start_attempt(self, actor: Any, attempt: Attempt) -> None:
         item = attempt.item
         trials, configs = [cell.trial for cell in item.cells], [cell.config for cell in item.cells]
-        ref = actor.attempt.remote(trials, configs, item.width, item.leg, item.splits)
+        ref = actor.attempt.remote(trials, configs, item.width, item.target, item.splits)
         self._attempts.begin(attempt)
         self._calls[ref] = _Call(actor, attempt, running=len(item.cells))
 

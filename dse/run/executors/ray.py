@@ -26,10 +26,10 @@ class RayExecutor:
     def limit(self) -> int:
         return self._limit or widest(self._options.device)
 
-    def run(self, supply: WorkQueue, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None:
+    def run(self, queue: WorkQueue, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None:
         with cluster(self._options) as slots:
-            supply.share(slots)
-            pool = Pool(self._options, Attempts(self._options, supply, on_records, slots), stop, self._actor)
+            queue.set_workers(slots)
+            pool = Pool(self._options, Attempts(self._options, queue, on_records, slots), stop, self._actor)
             try:
                 pool.run(on_progress)
             finally:

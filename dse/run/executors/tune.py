@@ -2,7 +2,7 @@
 
 Nobody waits for others: a configuration that comes to a rung goes on if it is among the best 1/eta of those that have
 been there so far. Who stops depends on the order of arriving, so it is final, and marked so. Tune keeps nothing that
-counts: what to run comes from the supply, results go to the driver, checkpoints are ours; a run that was killed goes on
+counts: what to run comes from the queue, results go to the driver, checkpoints are ours; a run that was killed goes on
 like any other.
 
 Source: Li et al., arXiv 1810.05934.
@@ -54,7 +54,7 @@ class TuneExecutor:
 
         self._past = past(self._options.halving, cells, known)
 
-    def run(self, supply: WorkQueue, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None:
+    def run(self, queue: WorkQueue, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None:
         for name, value in SETTINGS.items():
             os.environ[name] = value
         with cluster(self._options) as slots, TemporaryDirectory(prefix="dse-tune-") as folder:
@@ -65,7 +65,7 @@ class TuneExecutor:
             from dse.run.executors.tune_bridge import QueueSearcher, TuneBridge, TuneEvents
 
             os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
-            bridge = TuneBridge(self._options, Attempts(self._options, supply, on_records, slots), on_progress, stop)
+            bridge = TuneBridge(self._options, Attempts(self._options, queue, on_records, slots), on_progress, stop)
             own = tune.with_parameters(Configuration, options=bridge.worker_options, board=bridge.status)
             request = {"cpu": 1, "gpu": self._options.gpus if on_gpu(self._options) else 0}
             tuner = tune.Tuner(

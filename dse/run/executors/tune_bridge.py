@@ -54,7 +54,7 @@ class TuneBridge:
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """A configuration for Tune; None when there is none just now, FINISHED when none will come."""
         self.poll()
-        if self._stop.is_set() or self._attempts.queue.over():
+        if self._stop.is_set() or self._attempts.queue.exhausted():
             return str(Searcher.FINISHED)
         if len(self._running) >= self._attempts.workers or not (attempt := self._attempts.start()):
             return None

@@ -1,4 +1,4 @@
-"""Which records of a sweep with successive halving are final results: a trial that waits at a rung has none yet."""
+"""Final results of a sweep: with successive halving, a trial that waits at a rung has a record but no result yet."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from dse.sweep import Cell, Sweep
 
 
-def rule(sweep: Sweep) -> HalvingRule | None:
-    """The rule of a sweep; its baselines never stop."""
+def halving_rule(sweep: Sweep) -> HalvingRule | None:
+    """The halving rule of a sweep, None without one; its baselines never stop."""
     halving = sweep.search.halving
     if halving is None:
         return None
@@ -24,21 +24,21 @@ def rule(sweep: Sweep) -> HalvingRule | None:
     return HalvingRule(halving.eta, halving.rungs, spared)
 
 
-def final(sweep: Sweep, cells: Collection[Cell], records: Collection[Record]) -> list[Record]:
-    """The records that are results. A trial that stopped at a rung where, among these cells, it has not lost is still
-    on its way; to a sweep that stops nobody none has lost."""
-    own, halted = rule(sweep), any(record.status == STOPPED for record in records)
+def final_results(sweep: Sweep, cells: Collection[Cell], records: Collection[Record]) -> list[Record]:
+    """The records that are final. A trial that stopped at a rung is not finished while, among these cells, it has not
+    lost there; in a sweep without halving no trial has lost."""
+    own, halted = halving_rule(sweep), any(record.status == STOPPED for record in records)
     if own is None or not halted:
         return [record for record in records if record.status != STOPPED]
-    going_on = Rungs(own, cells, records).open
-    return [record for record in records if record.status != STOPPED or record.uid not in going_on]
+    unfinished = Rungs(own, cells, records).unfinished
+    return [record for record in records if record.status != STOPPED or record.uid not in unfinished]
 
 
-def counted(sweep: Sweep, cells: Collection[Cell], store: Store) -> Mapping[str, str]:
-    """uid -> status of what counts as a result: see ``final``."""
+def final_statuses(sweep: Sweep, cells: Collection[Cell], store: Store) -> Mapping[str, str]:
+    """uid -> status of the cells with a final result."""
     done, uids = store.done(), {cell.uid for cell in cells}
     halted = {uid for uid, status in done.items() if status == STOPPED}
     kept: set[str] = set()
-    if rule(sweep) is not None and not halted.isdisjoint(uids):
-        kept = {record.uid for record in final(sweep, cells, store.records(uids, brief=True))}
+    if halving_rule(sweep) is not None and not halted.isdisjoint(uids):
+        kept = {record.uid for record in final_results(sweep, cells, store.records(uids, brief=True))}
     return {uid: status for uid, status in done.items() if uid not in halted or uid in kept}

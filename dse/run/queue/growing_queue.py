@@ -1,4 +1,4 @@
-"""A supply that grows: a search is asked for more whenever a worker could begin something."""
+"""A work queue that is refilled whenever a worker asks for an item: by a search, or by what has passed a rung."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ if TYPE_CHECKING:
 
 
 class GrowingQueue:
-    """A supply to which ``grow`` adds whatever can be known of what is to run next; otherwise the ``inner`` one."""
+    """``queue``, with a call of ``refill`` before each item and before it is exhausted; ``refill`` submits to it."""
 
-    def __init__(self, inner: WorkQueue, grow: Callable[[], None]) -> None:
-        self._inner, self._grow = inner, grow
+    def __init__(self, queue: WorkQueue, refill: Callable[[], None]) -> None:
+        self._queue, self._refill = queue, refill
 
     def __len__(self) -> int:
-        return len(self._inner)
+        return len(self._queue)
 
-    def share(self, workers: int) -> None:
-        self._inner.share(workers)
+    def set_workers(self, count: int) -> None:
+        self._queue.set_workers(count)
 
     def take(self) -> WorkItem | None:
-        self._grow()
-        return self._inner.take()
+        self._refill()
+        return self._queue.take()
 
-    def finished(self, load: WorkItem, count: int) -> None:
-        self._inner.finished(load, count)
+    def done(self, item: WorkItem, count: int) -> None:
+        self._queue.done(item, count)
 
-    def died(self, load: WorkItem, why: str = "") -> Cell | None:
-        return self._inner.died(load, why)
+    def requeue(self, item: WorkItem, why: str = "") -> Cell | None:
+        return self._queue.requeue(item, why)
 
-    def over(self) -> bool:
-        """All that has been asked for is done, and nothing follows from it."""
-        if self._inner.over():
-            self._grow()
-        return self._inner.over()
+    def exhausted(self) -> bool:
+        """Whether everything is done, and nothing follows from its results."""
+        if self._queue.exhausted():
+            self._refill()
+        return self._queue.exhausted()

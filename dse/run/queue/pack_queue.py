@@ -1,4 +1,7 @@
-"""The queue of a sweep: cells that wait, handed out as packs, taken back when a worker dies or runs fewer of them."""
+"""The queue of a sweep: cells that wait for a worker, handed out as packs.
+
+A worker may run fewer cells of a pack than it was handed, or die with it; the others are queued again.
+"""
 
 from __future__ import annotations
 
@@ -19,55 +22,55 @@ ATTEMPTS = 2
 class WorkItem:
     """Cells of one signature for one worker. ``width``: how many of them fit a pack, None where it must measure that.
 
-    ``attempt``: 1 for the first; ``leg``: how far they are to train, where halving stops some. ``splits``: why they are
-    no longer in a larger pack, a line each.
+    ``attempt``: 1 for the first; ``target``: how far they are to train, where halving stops some. ``splits``: why they
+    are no longer in a larger pack, a line each.
     """
 
     cells: tuple[Cell, ...]
     width: int | None
     attempt: int = 1
-    leg: RungTarget | None = None
+    target: RungTarget | None = None
     splits: tuple[str, ...] = ()
 
 
 class WorkQueue(Protocol):
-    """Where an executor gets its loads. Every load that was taken is given back by ``finished`` or ``died``."""
+    """Where an executor gets its work. Every item that was taken is returned by ``done`` or ``requeue``."""
 
     def __len__(self) -> int:
         """Cells that wait to be taken."""
         ...
 
-    def share(self, workers: int) -> None:
-        """So many workers will take loads."""
+    def set_workers(self, count: int) -> None:
+        """How many workers will take items."""
         ...
 
     def take(self) -> WorkItem | None:
-        """The next load; None when nothing can be begun now: ask again until it is ``over``."""
+        """The next item; None when nothing can be started now: ask again until the queue is ``exhausted``."""
         ...
 
-    def finished(self, load: WorkItem, count: int) -> None:
-        """A worker ran the first ``count`` cells of a load; the others are to be run yet."""
+    def done(self, item: WorkItem, count: int) -> None:
+        """A worker ran the first ``count`` cells of an item; the others wait again."""
         ...
 
-    def died(self, load: WorkItem, why: str = "") -> Cell | None:
-        """A worker died with a load. Returns the cell that does it, once that is known; it will not be run again."""
+    def requeue(self, item: WorkItem, why: str = "") -> Cell | None:
+        """A worker died with an item: its cells wait again, in halves. Returns the cell that kills its worker, once
+        that is known; it will not be run again."""
         ...
 
-    def over(self) -> bool:
-        """Whether no load will come any more."""
+    def exhausted(self) -> bool:
+        """Whether no item will come any more."""
         ...
 
 
-_Group = tuple[str, "RungTarget | None"]
-"""Signature and leg."""
+_GroupKey = tuple[str, "RungTarget | None"]
+"""What cells of a pack have in common: their signature, and how far they train."""
 
 
 class PackQueue:
-    """A supply of ``cells`` in the sweep's order; those that can share a pack and a leg are handed out together.
+    """A queue of ``cells`` in the sweep's order; those that fit one pack and have one target are handed out together.
 
     ``limit``: the widest pack to hand out; ``width``: how many of them fit a pack, where that is known. The workers
-    share a group evenly. ``name``: what cells have in common that
-    are handed out together, all that a pack needs without it.
+    share a group evenly. ``key``: what the cells of an item must have in common, by default all that a pack needs.
     """
 
     def __init__(
@@ -76,79 +79,79 @@ class PackQueue:
         limit: int,
         workers: int = 1,
         width: int | None = None,
-        name: Callable[[Cell], str] | None = None,
+        key: Callable[[Cell], str] | None = None,
     ) -> None:
-        self._workers, self._limit, self._width, self._name = max(1, workers), limit, width, name or _signature
-        self._groups: dict[_Group, deque[Cell]] = {}
+        self._workers, self._limit, self._width, self._key = max(1, workers), limit, width, key or _signature
+        self._groups: dict[_GroupKey, deque[Cell]] = {}
         self._widths: dict[str, int] = {}
-        self._packs: dict[_Group, int] = {}  # that a group's waiting cells are to make
-        self._legs: dict[str, RungTarget] = {}
-        self._again: deque[WorkItem] = deque()
-        self._out = 0  # cells that are being run
-        self.put(cells)
+        self._packs: dict[_GroupKey, int] = {}  # how many packs a group's waiting cells are to make
+        self._targets: dict[str, RungTarget] = {}
+        self._retries: deque[WorkItem] = deque()
+        self._running = 0  # cells
+        self.submit(cells)
 
     def __len__(self) -> int:
-        return sum(map(len, self._groups.values())) + sum(len(load.cells) for load in self._again)
+        return sum(map(len, self._groups.values())) + sum(len(item.cells) for item in self._retries)
 
-    def share(self, workers: int) -> None:
-        self._workers = max(1, workers)
+    def set_workers(self, count: int) -> None:
+        self._workers = max(1, count)
 
-    def put(self, cells: Iterable[Cell], legs: Mapping[str, RungTarget] | None = None) -> None:
-        """More cells to run; ``legs`` by uid are remembered for cells that come back."""
-        self._legs |= legs or {}
+    def submit(self, cells: Iterable[Cell], targets: Mapping[str, RungTarget] | None = None) -> None:
+        """More cells to run; ``targets``: by uid, how far they are to train, also when they are submitted again."""
+        self._targets |= targets or {}
         for cell in cells:
-            name = self._name(cell), self._legs.get(cell.uid) if self._legs else None
-            self._groups.setdefault(name, deque()).append(cell)
-            self._packs.pop(name, None)
+            key = self._key(cell), self._targets.get(cell.uid) if self._targets else None
+            self._groups.setdefault(key, deque()).append(cell)
+            self._packs.pop(key, None)
 
     def take(self) -> WorkItem | None:
-        load = self._next()
-        self._out += len(load.cells) if load else 0
-        return load
+        item = self._next()
+        self._running += len(item.cells) if item else 0
+        return item
 
-    def finished(self, load: WorkItem, count: int) -> None:
-        self._out -= len(load.cells)
-        name = self._name(load.cells[0]), load.leg
-        if load.width is None and len(load.cells) > 1 and count:
-            self._widths[name[0]] = count
-            self._packs.pop(name, None)
-        if count < len(load.cells):
-            self._groups.setdefault(name, deque()).extendleft(reversed(load.cells[count:]))
-            self._packs.pop(name, None)
+    def done(self, item: WorkItem, count: int) -> None:
+        self._running -= len(item.cells)
+        key = self._key(item.cells[0]), item.target
+        if item.width is None and len(item.cells) > 1 and count:
+            self._widths[key[0]] = count
+            self._packs.pop(key, None)
+        if count < len(item.cells):
+            self._groups.setdefault(key, deque()).extendleft(reversed(item.cells[count:]))
+            self._packs.pop(key, None)
 
-    def died(self, load: WorkItem, why: str = "") -> Cell | None:
-        """It is tried again, in halves, until the cell that does it is alone; that one has ``ATTEMPTS``."""
-        cells = load.cells
-        self._out -= len(cells)
+    def requeue(self, item: WorkItem, why: str = "") -> Cell | None:
+        """Halves wait again until the cell that kills its worker is alone; it then has ``ATTEMPTS``."""
+        cells = item.cells
+        self._running -= len(cells)
         if len(cells) > 1:
             half = len(cells) // 2
             halves = (cells[half:], cells[:half])
-            splits = (*load.splits, f"a pack of {len(cells)} trials was split in halves: {why or 'its worker died'}")
-            self._again.extendleft(WorkItem(part, len(part), leg=load.leg, splits=splits) for part in halves)
+            splits = (*item.splits, f"a pack of {len(cells)} trials was split in halves: {why or 'its worker died'}")
+            self._retries.extendleft(WorkItem(part, len(part), target=item.target, splits=splits) for part in halves)
             return None
-        if load.attempt < ATTEMPTS:
-            self._again.appendleft(replace(load, width=1, attempt=load.attempt + 1))
+        if item.attempt < ATTEMPTS:
+            self._retries.appendleft(replace(item, width=1, attempt=item.attempt + 1))
             return None
         return cells[0]
 
-    def keep(self, load: WorkItem, cells: Sequence[Cell]) -> WorkItem | None:
-        """Leaves but these cells of a load that was just taken; the others are nobody's business here any more."""
-        self._out -= len(load.cells) - len(cells)
-        return replace(load, cells=tuple(cells)) if cells else None
+    def narrow(self, item: WorkItem, cells: Sequence[Cell]) -> WorkItem | None:
+        """An item that was just taken, with these of its cells alone; this queue forgets the others."""
+        self._running -= len(item.cells) - len(cells)
+        return replace(item, cells=tuple(cells)) if cells else None
 
-    def over(self) -> bool:
-        return not self._out and not len(self)
+    def exhausted(self) -> bool:
+        return not self._running and not len(self)
 
     def _next(self) -> WorkItem | None:
-        if self._again:
-            return self._again.popleft()
-        for name, group in self._groups.items():
+        if self._retries:
+            return self._retries.popleft()
+        for key, group in self._groups.items():
             if group:
-                width = self._widths.get(name[0], self._width)
-                packs = self._packs.get(name) or self._even(len(group), min(width or self._limit, self._limit))
-                self._packs[name] = packs - 1
+                width = self._widths.get(key[0], self._width)
+                packs = self._packs.get(key) or self._even(len(group), min(width or self._limit, self._limit))
+                self._packs[key] = packs - 1
                 count = -(-len(group) // packs)
-                return WorkItem(tuple(group.popleft() for _ in range(count)), width, leg=name[1])
+                return WorkItem(tuple(group.popleft() for _ in range(count)), width, target=key[1])
         return None
 
     def _even(self, waiting: int, width: int) -> int:

@@ -1,8 +1,9 @@
-"""Halving over a whole sweep: which trials may run how far, from the results at the rungs alone.
+"""Successive halving over a whole sweep: decides from the results at the rungs how far each trial may train.
 
 The trials of one signature (task, model, data, steps, batch) are compared with each other, in however many packs, on
-however many workers and by however many drivers they run. Nobody passes a rung before all have got there, so who goes
-on is a function of the sweep and of the metrics at the rungs, also after an interruption or a change of the file.
+however many workers and by however many drivers they run. No trial passes a rung before all have reached it, so which
+ones go on is a function of the sweep and of the metrics at the rungs, also after an interruption or a change of the
+file.
 """
 
 from __future__ import annotations
@@ -29,69 +30,69 @@ class _Mark(NamedTuple):
 
 
 class Rungs:
-    """``cells`` that are compared with each other; ``known``: the results that there are of them."""
+    """Decides for ``cells``, which are compared with each other; ``known``: the results that there are of them."""
 
     def __init__(self, rule: HalvingRule, cells: Iterable[Cell], known: Iterable[Record] = ()) -> None:
         groups: dict[str, dict[str, Cell]] = {}
         for cell in cells:
             groups.setdefault(signature(cell.trial), {})[cell.uid] = cell
         self._groups = [_Group(rule, list(group.values())) for group in groups.values()]
-        self._home = {cell.uid: group for group in self._groups for cell in group.alive}
-        self._fresh: dict[str, RungTarget] = {}
+        self._group_of = {cell.uid: group for group in self._groups for cell in group.alive}
+        self._new: dict[str, RungTarget] = {}
         self._advance(self._groups, known)
 
-    def hear(self, records: Iterable[Record]) -> bool:
-        """Results of any trials; whether a rung was passed, and others may have ended with it."""
+    def tell(self, records: Iterable[Record]) -> bool:
+        """Takes results of any trials. Returns whether a rung was passed, which may have ended other trials."""
         return self._advance([], records)
 
-    def fresh(self) -> dict[str, RungTarget]:
-        """uid -> how far it may run, of those that have been allowed to since the last call."""
-        fresh, self._fresh = self._fresh, {}
-        return fresh
+    def new_targets(self) -> dict[str, RungTarget]:
+        """uid -> how far it may train, of the trials that may train further since the last call."""
+        new, self._new = self._new, {}
+        return new
 
-    def leg(self, uid: str) -> RungTarget | None:
-        """How far a trial may run now; None when it may not."""
-        return self._home[uid].legs.get(uid) if uid in self._home else None
+    def target(self, uid: str) -> RungTarget | None:
+        """How far a trial may train now; None when it may not."""
+        return self._group_of[uid].targets.get(uid) if uid in self._group_of else None
 
-    def is_open(self, uid: str) -> bool:
-        """Whether a trial has no final result: it may run, or waits at a rung for others."""
-        return uid in self._home and uid in self._home[uid].open
-
-    @property
-    def legs(self) -> dict[str, RungTarget]:
-        """``leg`` of all that may run."""
-        return {uid: leg for group in self._groups for uid, leg in group.legs.items()}
+    def is_unfinished(self, uid: str) -> bool:
+        """Whether a trial has no final result: it may train, or waits at a rung for others."""
+        return uid in self._group_of and uid in self._group_of[uid].unfinished
 
     @property
-    def open(self) -> frozenset[str]:
-        """All that are open."""
-        return frozenset().union(*(group.open for group in self._groups))
+    def targets(self) -> dict[str, RungTarget]:
+        """``target`` of all that may train."""
+        return {uid: target for group in self._groups for uid, target in group.targets.items()}
+
+    @property
+    def unfinished(self) -> frozenset[str]:
+        """All trials without a final result."""
+        return frozenset().union(*(group.unfinished for group in self._groups))
 
     def _advance(self, groups: Iterable[_Group], records: Iterable[Record]) -> bool:
-        """Notes the records, then lets those groups advance of which everybody has arrived, and these ``groups``."""
+        """Notes the records, then advances the groups of which every trial has arrived, and these ``groups``."""
         touched = dict.fromkeys(groups)
         for record in records:
-            if (group := self._home.get(record.uid)) is not None:
+            if (group := self._group_of.get(record.uid)) is not None:
                 group.note(record)
-                if not group.legs:
+                if not group.targets:
                     touched[group] = None
         for group in touched:
             group.advance()
-            self._fresh |= group.legs
+            self._new |= group.targets
         return bool(touched)
 
 
 class _Group:
-    """Trials of one signature. ``alive``: who has passed the last rung that was decided; ``legs``: uid -> how far it
-    may run now; ``open``: the uids without a final result."""
+    """Trials of one signature. ``alive``: those that have passed the last decided rung; ``targets``: uid -> how far it
+    may train now; ``unfinished``: the uids without a final result."""
 
     def __init__(self, rule: HalvingRule, cells: Sequence[Cell]) -> None:
         self._rule, self.alive = rule, list(cells)
         self._steps = rule.at(cells[0].trial.training.steps)
         self._ahead = sorted(self._steps.items())
         self._marks: dict[str, _Mark] = {}
-        self.legs: dict[str, RungTarget] = {}
-        self.open: set[str] = set()
+        self.targets: dict[str, RungTarget] = {}
+        self.unfinished: set[str] = set()
 
     def note(self, record: Record) -> None:
         """A result; one that got less far than what is known of its trial says nothing new."""
@@ -102,26 +103,26 @@ class _Group:
         if not ended and before is not None and len(before.metrics) > len(found):
             return
         self._marks[uid] = _Mark(found, ended, record.status, record.stopped.get("step", 0))
-        if ended or (self._ahead and self._was_at(uid, self._ahead[0][0])):
-            self.legs.pop(uid, None)
+        if ended or (self._ahead and self._has_reached(uid, self._ahead[0][0])):
+            self.targets.pop(uid, None)
         if ended:
-            self.open.discard(uid)
+            self.unfinished.discard(uid)
 
     def advance(self) -> None:
-        """Passes the rungs where all have been; what is decided there stays."""
+        """Decides the rungs that all have reached; what is decided stays."""
         while self._ahead:
             step, rung = self._ahead[0]
-            late = [cell.uid for cell in self.alive if not self._was_at(cell.uid, step)]
+            late = [cell.uid for cell in self.alive if not self._has_reached(cell.uid, step)]
             if late:
-                self.legs = dict.fromkeys(late, RungTarget(rung, len(late) if len(late) == len(self.alive) else 0))
-                self.open = self._running()
+                self.targets = dict.fromkeys(late, RungTarget(rung, len(late) if len(late) == len(self.alive) else 0))
+                self.unfinished = self._without_result()
                 return
-            self.alive = self._go_on(step)
+            self.alive = self._survivors(step)
             del self._ahead[0]
-        self.open = self._running()
-        self.legs = {cell.uid: RungTarget() for cell in self.alive if cell.uid in self.open}
+        self.unfinished = self._without_result()
+        self.targets = {cell.uid: RungTarget() for cell in self.alive if cell.uid in self.unfinished}
 
-    def _go_on(self, step: int) -> list[Cell]:
+    def _survivors(self, step: int) -> list[Cell]:
         """Those that pass a rung. A trial that went further without being evaluated there is not compared: it ran, or
         was stopped, for a file with other rungs, and stays as it is."""
         marks = [self._marks[cell.uid] for cell in self.alive]
@@ -133,11 +134,11 @@ class _Group:
         lost = {*self._rule.losers([cell.trial for cell, _ in compared], [metric for _, metric in compared])}
         return [cell for i, (cell, metric) in enumerate(compared) if i not in lost and metric is not None]
 
-    def _was_at(self, uid: str, step: int) -> bool:
+    def _has_reached(self, uid: str, step: int) -> bool:
         mark = self._marks.get(uid)
         return mark is not None and (mark.ended or step in mark.metrics or mark.step > step)
 
-    def _running(self) -> set[str]:
+    def _without_result(self) -> set[str]:
         return {c.uid for c in self.alive if c.uid not in self._marks or not self._marks[c.uid].ended}
 
 

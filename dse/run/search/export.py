@@ -1,4 +1,4 @@
-"""A sweep as Optuna studies in a file that optuna-dashboard opens: a projection, made anew from the results each time.
+"""Export of a sweep as Optuna studies, to a file that optuna-dashboard opens; made anew from the results each time.
 
 One study per task, ``NAME/TASK``, whatever way the configurations were chosen.
 """
@@ -35,8 +35,8 @@ def export(sweep: Sweep, store: Store) -> tuple[Path, int]:
     from optuna.storages.journal import JournalFileBackend
 
     assert sweep.space is not None
-    told = _told(so_far(sweep, store.folder), store)
-    count = sum(map(len, told.values()))
+    observations = _observations(so_far(sweep, store.folder), store)
+    count = sum(map(len, observations.values()))
     if not count:
         raise UserError(
             f"{sweep.name} has no whole configuration with results in {store.folder} yet; run it first: "
@@ -48,7 +48,7 @@ def export(sweep: Sweep, store: Store) -> tuple[Path, int]:
         fresh.unlink(missing_ok=True)
         with replacing(final, fresh, durable=False):
             storage = JournalStorage(JournalFileBackend(str(fresh)))
-            for task, items in told.items():
+            for task, items in observations.items():
                 name = f"{sweep.name}/{task}"
                 study = rebuild(sweep.space, sweep.search, items, storage=storage, study_name=name)
                 with warnings.catch_warnings():
@@ -59,7 +59,7 @@ def export(sweep: Sweep, store: Store) -> tuple[Path, int]:
     return final, count
 
 
-def _told(sweep: Sweep, store: Store) -> dict[str, list[Observation]]:
+def _observations(sweep: Sweep, store: Store) -> dict[str, list[Observation]]:
     """Task -> its configurations with their objectives, in the order of the cells."""
     assert sweep.space is not None
     marks = {r.uid: Mark.of(r) for r in store.records({cell.uid for cell in sweep.cells}, brief=True)}

@@ -1,4 +1,4 @@
-"""What a search has asked for: ``searches/IDENTITY.jsonl`` in the results folder, one batch per line.
+"""Journal of a search: the configurations it has asked for, ``searches/IDENTITY.jsonl``, one batch per line.
 
 Several drivers may write it: whoever comes second to ask a batch takes what the first has asked. A lost journal is
 written again by the search itself, from the results. What a damaged line has asked for is taken from the sweep's
@@ -49,8 +49,8 @@ class Asked:
         return True
 
     @property
-    def trouble(self) -> str:
-        """What is to be said about damaged lines; '' without any."""
+    def warning(self) -> str:
+        """For the user, about damaged lines; '' without any."""
         if not self.damaged:
             return ""
         lines = "a damaged line" if self.damaged == 1 else f"{self.damaged} damaged lines"

@@ -1,4 +1,4 @@
-"""Optuna's samplers, by the names that the sweep language has for them."""
+"""Optuna's samplers, by their names in the sweep language."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ GENERATION = "NSGAIISampler:generation"
 """Where Optuna's NSGA-II keeps a trial's generation: a rebuilt study needs it."""
 
 
-def sampler(search: Search, told: int) -> BaseSampler:
-    """A fresh sampler for what follows ``told`` configurations. Its seed depends on their number: with the same seed
-    again it would repeat its draws."""
-    digest = sha256(f"{search.seed}/{told}".encode()).digest()
+def sampler(search: Search, observed: int) -> BaseSampler:
+    """A fresh sampler for the configurations after the first ``observed``. Its seed depends on their number: with the
+    same seed again it would repeat its draws."""
+    digest = sha256(f"{search.seed}/{observed}".encode()).digest()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # constant_liar was experimental in Optuna 4
         return SAMPLERS[search.method](search, int.from_bytes(digest[:4], "big"))
 
 
 def first_batch(search: Search) -> int:
-    """Configurations that need no results: they are asked for at once."""
+    """How many configurations are asked for at once at first: they need no results."""
     return max(search.batch or 1, search.startup or 0, search.population or 0)
 
 

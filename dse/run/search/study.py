@@ -1,4 +1,7 @@
-"""A search as an Optuna study: rebuilt from what was told, asked for more, or written to a file."""
+"""A search as an Optuna study: rebuilt from the results so far, then asked for the next configurations.
+
+A study is never kept: each is made anew, so that its suggestions are a function of the search and its results.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +22,35 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
-_PATIENCE = 200
-"""Configurations in vain (asked for before, or without a meaning) after which the sampler's are replaced by random
-ones, and after which random ones seem to be used up."""
+_MAX_MISSES = 200
+"""Useless suggestions (asked for before, or not accepted) after which the sampler gives way to random configurations,
+and useless random ones in a row after which the space counts as used up."""
+
+ConfigurationKey = tuple[tuple[str, object], ...]
+"""Of a configuration: see ``journal.key_of``."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """A configuration and its objectives; None: it failed, and nothing is known."""
+    """A configuration and its objectives; None: it failed, and they are unknown."""
 
     assignment: Assignment
     values: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class AskRequest:
+    """What a search asks for: ``count`` configurations of a ``task``.
+
+    ``observations``: of the task so far, in the order of asking; ``seen``: keys of the configurations asked for before;
+    ``accept``: called with each new one, whether it may be used.
+    """
+
+    task: str
+    observations: Sequence[Observation]
+    seen: Collection[ConfigurationKey]
+    count: int
+    accept: Callable[[Assignment], bool]
 
 
 class Parameters:
@@ -70,72 +91,61 @@ class Parameters:
         return FloatDistribution(own.low, own.settle(own.high), own.log, own.step or None)
 
 
-def ask(
-    space: Space,
-    search: Search,
-    task: str,
-    told: Sequence[Observation],
-    seen: Collection[tuple[tuple[str, object], ...]],
-    count: int,
-    accept: Callable[[Assignment], bool],
-) -> list[Assignment]:
-    """The next ``count`` configurations of a task, fewer when the space seems to be used up.
+def ask(space: Space, search: Search, request: AskRequest) -> list[Assignment]:
+    """The next configurations of a task, fewer than asked for when the space seems to be used up.
 
-    ``seen``: keys of those asked for before; ``accept``: is asked for each new one whether it means something.
     A function of its arguments alone.
     """
     from optuna.trial import TrialState
 
-    own = sampler(search, len(told))
-    study, parameters = rebuild(space, search, told, own), Parameters(space)
+    own = sampler(search, len(request.observations))
+    study, parameters = rebuild(space, search, request.observations, own), Parameters(space)
     trials: list[Trial] = []
 
     def draw() -> Assignment:
         trials.append(study.ask())
-        return space.ask(task, partial(parameters.suggest, trials[-1]))
+        return space.ask(request.task, partial(parameters.suggest, trials[-1]))
 
     def reject() -> None:
         study.tell(trials[-1], state=TrialState.FAIL)
 
-    generator = random.Random(f"{search.seed}/{len(told)}")
-    return choose(space, task, generator, seen, count, accept, draw, reject)
+    generator = random.Random(f"{search.seed}/{len(request.observations)}")
+    return choose(space, request, generator, draw, reject)
 
 
 def choose(
     space: Space,
-    task: str,
+    request: AskRequest,
     generator: random.Random,
-    seen: Collection[tuple[tuple[str, object], ...]],
-    count: int,
-    accept: Callable[[Assignment], bool],
     draw: Callable[[], Assignment],
     reject: Callable[[], None],
 ) -> list[Assignment]:
-    """So many of what ``draw`` gives that are new and accepted, then random ones; ``reject``: takes the last back."""
+    """New and accepted configurations from ``draw``, then random ones. ``reject``: marks the last draw as useless."""
     found: list[Assignment] = []
-    tried = set(seen)
+    tried = set(request.seen)
 
     def offer(assignment: Assignment) -> bool:
         key = key_of(assignment)
-        new = key not in tried and accept(assignment)
+        new = key not in tried and request.accept(assignment)
         tried.add(key)
         if new:
             found.append(assignment)
         return new
 
     misses = 0
-    while len(found) < count and misses < _PATIENCE:
+    while len(found) < request.count and misses < _MAX_MISSES:
         if not offer(draw()):
             reject()
             misses += 1
     misses = 0
-    while len(found) < count and misses < _PATIENCE:
-        misses = 0 if offer(space.at(task, [generator.random() for _ in space.dimensions])) else misses + 1
+    while len(found) < request.count and misses < _MAX_MISSES:
+        point = [generator.random() for _ in space.dimensions]
+        misses = 0 if offer(space.at(request.task, point)) else misses + 1
     return found
 
 
-def rebuild(space: Space, search: Search, told: Sequence[Observation], own: Any = None, **where: Any) -> Study:
-    """A study that was told all this; ``where``: its name and storage, in memory without."""
+def rebuild(space: Space, search: Search, observations: Sequence[Observation], own: Any = None, **where: Any) -> Study:
+    """A study with these observations. ``own``: its sampler; ``where``: its name and storage, by default in memory."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -143,14 +153,14 @@ def rebuild(space: Space, search: Search, told: Sequence[Observation], own: Any 
     study = optuna.create_study(directions=directions, sampler=own, **where)
     parameters = Parameters(space)
     complete = 0
-    for item in told:
-        study.add_trial(frozen(space, parameters, item, complete // (search.population or 1)))
+    for item in observations:
+        study.add_trial(to_trial(space, parameters, item, complete // (search.population or 1)))
         complete += item.values is not None
     return study
 
 
-def frozen(space: Space, parameters: Parameters, item: Observation, generation: int) -> FrozenTrial:
-    """What was told, as a trial of Optuna; ``generation``: of NSGA-II."""
+def to_trial(space: Space, parameters: Parameters, item: Observation, generation: int) -> FrozenTrial:
+    """An observation as a finished trial of Optuna; ``generation``: of NSGA-II."""
     from optuna.trial import TrialState, create_trial
 
     labels = space.told(item.assignment)

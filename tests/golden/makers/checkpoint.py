@@ -71,12 +71,12 @@ def checkpoint() -> dict[str, Any]:
 
 def _pack(name: str, checkpoints: Any = None, on_step: Any = None) -> tuple[Any, Any, Any]:
     """The trials of a sweep, what they train with, and their names."""
-    from dse.run.queue.final_results import rule
+    from dse.run.queue.final_results import halving_rule
     from dse.sweep import load_sweep
     from dse.train.loop import TrainContext
 
     sweep = load_sweep(CASES / f"{name}.yaml")
-    setup = TrainContext(halving=rule(sweep), probes=sweep.probes, checkpoints=checkpoints, on_step=on_step)
+    setup = TrainContext(halving=halving_rule(sweep), probes=sweep.probes, checkpoints=checkpoints, on_step=on_step)
     return [cell.trial for cell in sweep.cells], setup, [cell.config for cell in sweep.cells]
 
 

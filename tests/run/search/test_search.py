@@ -128,16 +128,16 @@ def test_two_drivers_share_a_search(load: Callable[..., Sweep], store: Store) ->
     other.catch_up(lambda uids: store.records(uids))
     assert [c.uid for c in mine.sweep.cells] == [c.uid for c in other.sweep.cells]
     assert len(asked(store, sweep)) == 6
-    assert mine.more() is None
+    assert mine.ask() is None
     records = fake_pack([c.trial for c in mine.sweep.cells])
-    mine.hear(records[:-1])
-    assert mine.more() is None  # a result is missing
-    mine.hear(records[-1:])
-    new = mine.more()
+    mine.tell(records[:-1])
+    assert mine.ask() is None  # a result is missing
+    mine.tell(records[-1:])
+    new = mine.ask()
     assert new is not None
     assert len(new) == 3 * 2
-    other.hear(reversed(records))
-    assert [c.uid for c in other.more() or ()] == [c.uid for c in new]
+    other.tell(reversed(records))
+    assert [c.uid for c in other.ask() or ()] == [c.uid for c in new]
     assert len(asked(store, sweep)) == 9
 
 

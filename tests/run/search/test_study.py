@@ -16,7 +16,7 @@ from dse.run.engine import run_sweep
 from dse.run.search import journal, progress
 from dse.run.search.export import export
 from dse.run.search.objectives import Mark, values
-from dse.run.search.study import Observation, Parameters, ask, rebuild
+from dse.run.search.study import AskRequest, Observation, Parameters, ask, rebuild
 from dse.sweep import Assignment, Cell, Sweep
 from dse.train.options import RunOptions
 from tests.run.search.common import QUIET, SEARCH, asked
@@ -61,8 +61,9 @@ def test_a_batch_has_no_repetitions_and_rebuilds_exactly(load: Callable[..., Swe
     told: list[Observation] = []
     for _ in range(6):
         seen = {journal.key_of(t.assignment) for t in told}
-        batch = ask(space, search, "regression", told, seen, 5, lambda _: True)
-        assert batch == ask(space, search, "regression", told, seen, 5, lambda _: True)
+        request = AskRequest("regression", told, seen, 5, lambda _: True)
+        batch = ask(space, search, request)
+        assert batch == ask(space, search, request)
         assert len({journal.key_of(a) for a in batch} | seen) == len(told) + 5
         told += [Observation(a, (float(a["training.lr"] or 0), 1.0) if i else None) for i, a in enumerate(batch)]
     study = rebuild(space, search, told)
