@@ -69,7 +69,7 @@ def test_the_technique_that_the_page_adds_meets_the_contract(monkeypatch: pytest
 
 def test_the_file_on_the_page_is_as_small_as_it_says() -> None:
     code = blocks(DOCS / "add-a-technique.md")
-    assert code[0].startswith("# dse/techniques/statistics/rms.py\n")
+    assert code[0].startswith("# dse/numerics/techniques/statistics/rms.py\n")
     assert len(code[1].strip().splitlines()) == 3  # the import, a blank line, the entry
 
 
