@@ -38,11 +38,12 @@ if TYPE_CHECKING:
     from dse.sweep.cells.expanded import Sweep as Sweep
     from dse.sweep.cells.expansion import expand as expand
     from dse.sweep.cells.expansion import load_sweep as load_sweep
-    from dse.sweep.write import make_sweep as make_sweep
+    from dse.sweep.from_python import make_sweep as make_sweep
     from dse.tasks import TASKS as TASKS
     from dse.tasks.base import Task as Task
     from dse.tasks.base import Training as Training
     from dse.train.loop import run_trial as run_trial
+    from dse.train.options import RunOptions as RunOptions
     from dse.trial import Trial as Trial
     from dse.trial import make_task as make_task
 
@@ -70,7 +71,7 @@ PUBLIC = {
     "run_trial": "dse.train.loop",
     "Record": "dse.results.record",
     # a sweep
-    "make_sweep": "dse.sweep.write",
+    "make_sweep": "dse.sweep.from_python",
     "load_sweep": "dse.sweep.cells.expansion",
     "expand": "dse.sweep.cells.expansion",
     "Sweep": "dse.sweep.cells.expanded",
@@ -78,6 +79,7 @@ PUBLIC = {
     "make_plan": "dse.plan.plan",
     "plan_text": "dse.plan.plan_text",
     "run_sweep": "dse.run.engine",
+    "RunOptions": "dse.train.options",
     # its results
     "Store": "dse.results.store",
     "Results": "dse.report.frame",

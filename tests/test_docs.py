@@ -17,7 +17,8 @@ from dse.trial import make_task
 from tests.contract import test_registries as contract
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = sorted(page for page in DOCS.glob("*.md") if "```python" in page.read_text())
+PAGES = sorted(page for page in DOCS.glob("*.md") if "```python" in page.read_text() and page.name != "python.md")
+"""All but python.md, which has a test of its own."""
 
 
 def blocks(page: Path) -> list[str]:
@@ -32,6 +33,15 @@ def registries() -> Iterator[None]:
     for base, family in FAMILIES.items():
         family.clear()  # type: ignore[attr-defined]
         family.update(before[base])  # type: ignore[attr-defined]
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Pages run in an empty folder; figures that they draw are closed."""
+    monkeypatch.chdir(tmp_path)
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 def run(page: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -65,6 +75,18 @@ def test_the_technique_that_the_page_adds_meets_the_contract(monkeypatch: pytest
     contract.test_members_refuse_what_they_do_not_know(Statistic, "rms", cls)
     contract.test_the_docstring_states_source_cost_and_errors(Statistic, "rms", cls)
     contract.test_operation_counts_are_stated_and_explained(Statistic, "rms", cls)
+
+
+@pytest.mark.usefixtures("registries")
+def test_the_page_on_python_leaves_a_figure_and_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = vars(run(DOCS / "python.md", monkeypatch))
+    assert Path("formats.png").read_bytes().startswith(b"\x89PNG")
+    assert Path("reports/formats/trials.csv").exists()
+    assert names["frame"].height == len(names["sweep"].cells) == 16
+    assert names["frame"]["status"].unique().to_list() == ["ok"]
+    text = (DOCS / "python.md").read_text()
+    table = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)))
+    assert set(table) - {"NAME"} <= set(names["frame"].columns), "the columns that the page explains"
 
 
 def test_the_file_on_the_page_is_as_small_as_it_says() -> None:

@@ -1,4 +1,4 @@
-"""Writes sweep files: a sweep made in Python is a file like any other, which ``dse run`` and ``dse status`` take."""
+"""Sweeps made in Python: a sweep file is written and loaded, so that ``dse run`` and ``dse status`` take it too."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.representer import RepresenterError
 
 from dse.errors import UserError
+from dse.files import replacing
 from dse.sweep.cells.expanded import Sweep
 from dse.sweep.cells.expansion import load_sweep
 
@@ -31,7 +32,8 @@ def make_sweep(path: Path | str, **keys: Any) -> Sweep:
         if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(MARK):
             raise UserError(f"{path}: make_sweep has not written this file, and does not replace it")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(MARK + text, encoding="utf-8")
+        with replacing(path, durable=False) as draft:
+            draft.write_text(MARK + text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
     return load_sweep(path)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from dse.errors import UserError
-from dse.sweep import load_sweep, write
-from dse.sweep.write import MARK, make_sweep
+from dse.sweep import from_python, load_sweep
+from dse.sweep.from_python import MARK, make_sweep
 
 KEYS = {
     "tasks": ["lm", {"image": {"size": "small", "training": {"steps": 50}}}],
@@ -26,7 +26,7 @@ grid: {'*.block': [16, 32], training.lr: [1e-3, 3e-5], wgrad.rotation: [none, {h
 
 
 def test_examples() -> None:
-    found = doctest.testmod(write)
+    found = doctest.testmod(from_python)
     assert found.attempted
     assert not found.failed
 
@@ -52,8 +52,8 @@ def test_it_replaces_its_own_files_alone(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_errors_of_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"bad\.yaml:\d+: .*did you mean 'recipes'"):
-        make_sweep(tmp_path / "bad.yaml", tasks=["lm"], recipe=["mxfp4"])
+    with pytest.raises(UserError, match=r"bad\.yaml:\d+: .*did you mean 'grid'"):
+        make_sweep(tmp_path / "bad.yaml", tasks=["lm"], recipes=["mxfp4"], gird={})
     with pytest.raises(UserError, match="plain data"):
         make_sweep(tmp_path / "object.yaml", tasks=[object()], recipes=["mxfp4"])
     (tmp_path / "file").write_text("")
