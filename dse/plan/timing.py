@@ -15,13 +15,13 @@ from typing import Any, NamedTuple, Protocol
 
 from dse.numerics.registry import to_data
 from dse.recipes.bf16 import BF16
+from dse.results.record import OK
 
 MEASURED, SIMILAR = "measured", "similar"
 """The same trial with any seed, learning rate and the like; the same task and training with other recipes."""
 _COSTLY = ("steps", "batch", "eval_every", "optimizer", "loss_scaling", "decayed")
 """Training settings that cost time; a learning rate costs none."""
 _PLAIN = json.dumps(to_data(BF16), sort_keys=True)
-_OK = "ok"
 
 
 class TimedRecord(Protocol):
@@ -70,7 +70,7 @@ class Pace:
 
     def note(self, record: TimedRecord, key: TimingKey | None = None) -> bool:
         """Whether a result counts: diverged, stopped and failed trials took less, or more, than a whole one."""
-        if record.status != _OK or not record.seconds > 0:
+        if record.status != OK or not record.seconds > 0:
             return False
         device = device_kind(getattr(record, "device", ""))
         self.device = self.device or device
@@ -131,5 +131,5 @@ def device_kind(name: str) -> str:
 
 def newest_device(records: Iterable[Any]) -> str | None:
     """The kind of the device on which the last completed trial ran; None without any."""
-    last = max((r for r in records if r.status == _OK and r.device), key=lambda r: str(r.started), default=None)
+    last = max((r for r in records if r.status == OK and r.device), key=lambda r: str(r.started), default=None)
     return device_kind(last.device) if last else None

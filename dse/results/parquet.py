@@ -11,21 +11,20 @@ import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dse.errors import UserError
 from dse.files import replacing, sync_folder, unreadable
 from dse.results.parquet_checksums import CheckedTable, check, keep_footer, reserve, stamp
-from dse.results.record import Record
+from dse.results.record import OK, Record, field_kinds
 
 if TYPE_CHECKING:
     import polars as pl
     from pyarrow import RecordBatch
     from pyarrow.parquet import ParquetFile
 
-_COLUMNS = {f.name: str(f.type).removesuffix(" | None") for f in fields(Record)}
+_COLUMNS = {name: kind.removesuffix(" | None") for name, kind in field_kinds().items()}
 """Field -> its type's name; whatever is not a plain type is stored as JSON text."""
 GROUP = 8 << 20
 """Bytes in a row group, about."""
@@ -172,7 +171,7 @@ def _batches(file: ParquetFile, groups: Iterable[int], columns: list[str]) -> It
 
 def complete(frame: pl.DataFrame) -> pl.DataFrame:
     """Fields that were added after the file was written get their default."""
-    rows = to_frame([Record("", "", "", "", "", "", 0, {})] * frame.height)
+    rows = to_frame([Record("", "", OK, "", "", "", 0, {})] * frame.height)
     return rows.with_columns(frame.cast({name: rows.schema[name] for name in frame.columns}))
 
 

@@ -1,4 +1,4 @@
-"""The result of a trial: one line of JSON, the only truth there is about it."""
+"""The result of one trial, written as one line of JSON."""
 
 from __future__ import annotations
 
@@ -6,9 +6,18 @@ import json
 import math
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any
+from typing import Any, Final, Literal
 
-OK, DIVERGED, FAILED, STOPPED = "ok", "diverged", "failed", "stopped"
+Status = Literal["ok", "diverged", "failed", "stopped"]
+"""How a trial ended. The strings themselves are in records, files and MLflow, so it is a type for the checker alone."""
+OK: Final = "ok"
+"""Trained to the end, and every loss and gradient was finite."""
+DIVERGED: Final = "diverged"
+"""A tensor was not finite, or the loss out of bounds: a result, as a good loss is one."""
+FAILED: Final = "failed"
+"""An exception, a worker that died, or too little memory or time: no result."""
+STOPPED: Final = "stopped"
+"""Compared with others at a rung, and not trained further."""
 BY = "by"
 """In ``stopped``: who stopped a trial for good, where it was not compared with all others at once."""
 LARGE = {"curve": list, "evals": list, "samples": dict, "probes": list}
@@ -42,7 +51,7 @@ class Record:
 
     uid: str
     baseline_uid: str
-    status: str
+    status: Status
     task: str
     recipe: str
     config: str
@@ -81,7 +90,7 @@ class Record:
     def parse(cls, line: str) -> Record:
         """The record of a line; keys this version does not know are ignored. Raises ValueError for a torn line."""
         data = json.loads(line)
-        kinds = _kinds()
+        kinds = field_kinds()
         try:
             known = {key: value for key, value in data.items() if key in kinds}
             if wrong := [key for key, value in known.items() if not _fits(value, kinds[key])]:
@@ -92,9 +101,9 @@ class Record:
 
 
 @cache
-def _kinds() -> dict[str, str]:
-    """Field -> the name of its type."""
-    return {f.name: str(f.type) for f in fields(Record)}
+def field_kinds() -> dict[str, str]:
+    """Field -> the name of its type, with ``| None`` where it may be absent; a status is a ``str`` in files."""
+    return {f.name: "str" if f.type == "Status" else str(f.type) for f in fields(Record)}
 
 
 _KINDS: dict[str, tuple[type, ...]] = {

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from dse.results import parquet
 from dse.results.compaction import finished, merge
 from dse.results.lock import folder_lock
-from dse.results.record import BRIEF, DIVERGED, OK, STOPPED, Record
+from dse.results.record import BRIEF, DIVERGED, OK, STOPPED, Record, Status
 from dse.results.shard_writer import ShardWriter
 from dse.results.shards import Shard, read_shard, remove_shard, shard_paths
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _COMPACT = ".compact"
 _NAMED = 3
 """Damaged places that are named."""
-_RANK = {OK: 3, DIVERGED: 2, STOPPED: 1}
+_RANK: dict[Status, int] = {OK: 3, DIVERGED: 2, STOPPED: 1}
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,13 @@ class Store:
         found = resolve([*packed, *(r for r in loose if wanted is None or r.uid in wanted)])
         return sorted(found.values(), key=lambda r: (r.task, r.config, r.seed, r.uid))
 
-    def done(self) -> dict[str, str]:
+    def done(self) -> dict[str, Status]:
         """uid -> status of every trial with a result."""
         loose = self._loose(BRIEF)
         frame = parquet.read(self.parquet, columns=["uid", "status"])
-        found = {} if frame is None else dict(frame.iter_rows())
+        found: dict[str, Status] = {} if frame is None else dict(frame.iter_rows())
         for record in resolve(loose).values():
-            if _RANK.get(record.status, 0) >= _RANK.get(found.get(record.uid, ""), 0):
+            if record.uid not in found or _RANK.get(record.status, 0) >= _RANK.get(found[record.uid], 0):
                 found[record.uid] = record.status
         return found
 

@@ -14,9 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -27,6 +25,7 @@ from dse.results.store import Store
 from dse.run.engine import run_sweep
 from dse.sweep import load_sweep
 from dse.train.options import RunOptions
+from tests.records import content
 
 pytestmark = pytest.mark.crash
 
@@ -52,7 +51,7 @@ def test_killed_and_interrupted_every_trial_is_there_once(sweep_file: Path, tmp_
     sweep, results = load_sweep(sweep_file), tmp_path / "results"
     undisturbed = Store(tmp_path / "undisturbed")
     run_sweep(sweep, undisturbed, RunOptions("local", track=False, progress=False))
-    expected = {record.uid: numbers(record) for record in undisturbed.records()}
+    expected = {record.uid: content(record, attempt=0) for record in undisturbed.records()}
 
     with driver(sweep_file, results) as (process, log):
         wait_for(results, 2, process, log)
@@ -76,8 +75,8 @@ def test_killed_and_interrupted_every_trial_is_there_once(sweep_file: Path, tmp_
     run_sweep(sweep, Store(results), RunOptions("local", retry="failed", track=False, progress=False, compact=False))
     records = written(results)
     assert Counter(r.uid for r in records if r != lost) == Counter(cell.uid for cell in sweep.cells)
-    assert {r.uid: numbers(r) for r in records if r.status == OK} == expected
-    assert {r.uid: numbers(r) for r in Store(results).records()} == expected
+    assert {r.uid: content(r, attempt=0) for r in records if r.status == OK} == expected
+    assert {r.uid: content(r, attempt=0) for r in Store(results).records()} == expected
 
 
 @pytest.mark.slow
@@ -87,7 +86,7 @@ def test_ray_itself_is_killed(sweep_file: Path, tmp_path: Path, victim: str) -> 
     sweep, results = load_sweep(sweep_file), tmp_path / "results"
     undisturbed = Store(tmp_path / "undisturbed")
     run_sweep(sweep, undisturbed, RunOptions("local", track=False, progress=False))
-    expected = {record.uid: numbers(record) for record in undisturbed.records()}
+    expected = {record.uid: content(record, attempt=0) for record in undisturbed.records()}
     with driver(sweep_file, results) as (process, log):
         wait_for(results, 2, process, log)
         pids = [pid for pid in session(process.pid) if program(pid).startswith(victim)]
@@ -99,7 +98,7 @@ def test_ray_itself_is_killed(sweep_file: Path, tmp_path: Path, victim: str) -> 
     records = written(results)
     assert Counter(r.uid for r in records) == Counter(cell.uid for cell in sweep.cells)
     assert [r.error for r in records if r.status == FAILED] == []
-    assert {r.uid: numbers(r) for r in records} == expected
+    assert {r.uid: content(r, attempt=0) for r in records} == expected
 
 
 def program(pid: int) -> str:
@@ -107,11 +106,6 @@ def program(pid: int) -> str:
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode().rpartition("/")[2]
     return ""
-
-
-def numbers(record: Record) -> dict[str, Any]:
-    """What must not depend on where, when and with whom a trial ran."""
-    return {key: value for key, value in asdict(record).items() if key not in ("seconds", "started", "pack", "attempt")}
 
 
 def written(results: Path) -> list[Record]:
@@ -177,8 +171,8 @@ def test_halving_across_packs_of_a_killed_driver(tmp_path: Path) -> None:
     sweep_file.write_text(HALVED)
     sweep, undisturbed = load_sweep(sweep_file), Store(tmp_path / "undisturbed")
     run_sweep(sweep, undisturbed, RunOptions("local", track=False, progress=False))
-    expected = {record.uid: numbers(record) for record in undisturbed.records()}
-    assert {record["status"] for record in expected.values()} == {OK, STOPPED}
+    expected = {record.uid: content(record, attempt=0) for record in undisturbed.records()}
+    assert {record.status for record in undisturbed.records()} == {OK, STOPPED}
     with driver(sweep_file, results) as (process, log):
         wait_for(results, 12, process, log)
         process.send_signal(signal.SIGKILL)
@@ -187,6 +181,6 @@ def test_halving_across_packs_of_a_killed_driver(tmp_path: Path) -> None:
     assert len({record.uid for record in first}) < len(sweep.cells), "the kill came too late to prove anything"
     with driver(sweep_file, results) as (process, log):
         assert process.wait(PATIENCE) == 0, log.read_text()
-    assert {record.uid: numbers(record) for record in Store(results).records()} == expected
+    assert {record.uid: content(record, attempt=0) for record in Store(results).records()} == expected
     legs = Counter((record.uid, str(record.stopped)) for record in written(results))
     assert max(legs.values()) == 1, "no trial came to a rung twice"

@@ -12,7 +12,6 @@ import random
 import signal
 import time
 from collections import Counter
-from dataclasses import asdict
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from dse.run.engine import run_sweep
 from dse.sweep import Sweep, load_sweep
 from dse.train.options import RunOptions
 from tests.crash import driver
+from tests.records import content
 
 pytestmark = pytest.mark.crash
 
@@ -52,16 +52,16 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 
 
 @pytest.fixture(scope="module")
-def expected(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def expected(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The numbers of an undisturbed run."""
     store = Store(tmp_path_factory.mktemp("undisturbed"))
     run_sweep(sweep, store, RunOptions("local", track=False, progress=False, compact=False))
-    return {record.uid: numbers(record) for record in store.records()}
+    return {record.uid: content(record, attempt=0) for record in store.records()}
 
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 9))])
 def test_killed_drivers_lose_nothing_and_repeat_nothing(
-    sweep: Sweep, expected: dict[str, Any], tmp_path: Path, seed: int
+    sweep: Sweep, expected: dict[str, str], tmp_path: Path, seed: int
 ) -> None:
     """Up to three drivers at a time on one folder; each is killed at a random moment. The last ones may live."""
     chance, log, kills, most = random.Random(seed), tmp_path / "log", 0, 15 if seed == 1 else 100
@@ -87,7 +87,7 @@ def test_killed_drivers_lose_nothing_and_repeat_nothing(
     assert (summary.ran, summary.ok) == (0, len(sweep.cells))
     records = written(tmp_path)
     assert Counter(record.uid for record in records) == Counter(expected.keys()), f"seed {seed}"
-    assert {record.uid: numbers(record) for record in records} == expected, f"seed {seed}"
+    assert {record.uid: content(record, attempt=0) for record in records} == expected, f"seed {seed}"
     assert at_work(tmp_path) == []
 
 
@@ -121,7 +121,7 @@ def test_what_was_stored_survives_kills_in_writing_and_compaction(tmp_path: Path
 
 
 def test_a_full_disk_ends_the_run_in_one_line_and_costs_a_pack(
-    sweep: Sweep, expected: dict[str, Any], tmp_path: Path
+    sweep: Sweep, expected: dict[str, str], tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
     process = start(driver.drive, sweep, tmp_path / "results", log, 20_000)
@@ -133,11 +133,11 @@ def test_a_full_disk_ends_the_run_in_one_line_and_costs_a_pack(
     run_sweep(sweep, Store(tmp_path / "results"), RunOptions("local", track=False, progress=False, compact=False))
     records = written(tmp_path / "results")
     assert Counter(record.uid for record in records) == Counter(expected.keys())
-    assert {record.uid: numbers(record) for record in records} == expected
+    assert {record.uid: content(record, attempt=0) for record in records} == expected
 
 
 def test_ctrl_c_once_finishes_the_pack_and_twice_stops_now(
-    sweep: Sweep, expected: dict[str, Any], tmp_path: Path
+    sweep: Sweep, expected: dict[str, str], tmp_path: Path
 ) -> None:
     folder, log = tmp_path / "results", tmp_path / "log"
     for twice in (False, True):
@@ -154,12 +154,7 @@ def test_ctrl_c_once_finishes_the_pack_and_twice_stops_now(
     assert run_sweep(sweep, Store(folder), RunOptions("local", track=False, progress=False, compact=False)).left == 0
     records = written(folder)
     assert Counter(record.uid for record in records) == Counter(expected.keys())
-    assert {record.uid: numbers(record) for record in records} == expected
-
-
-def numbers(record: Record) -> dict[str, Any]:
-    """What must not depend on where, when and with whom a trial ran."""
-    return {key: value for key, value in asdict(record).items() if key not in ("seconds", "started", "pack", "attempt")}
+    assert {record.uid: content(record, attempt=0) for record in records} == expected
 
 
 def written(results: Path) -> list[Record]:

@@ -14,6 +14,7 @@ from dse.results.record import DIVERGED, FAILED, OK, Record
 from dse.tasks import TASKS
 from dse.train.loop import run_pack, run_trial
 from dse.trial import Trial
+from tests.records import content
 
 REGRESSION = TASKS["regression"]()
 SHORT = replace(REGRESSION.training(), steps=6, batch=16, eval_every=3)
@@ -22,11 +23,6 @@ SHORT = replace(REGRESSION.training(), steps=6, batch=16, eval_every=3)
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def content(record: Record) -> object:
-    """Everything of a record that the numbers decide."""
-    return replace(record, seconds=0.0, started="", pack={}).line()
 
 
 def assert_pack_equals_solo(trials: list[Trial], solo: list[Record] | None = None) -> list[Record]:

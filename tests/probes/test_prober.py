@@ -22,6 +22,7 @@ from dse.train.halving import HalvingRule
 from dse.train.loop import TrainContext, run_pack
 from dse.train.options import RunOptions
 from dse.trial import Trial
+from tests.records import trained
 
 REGRESSION = TASKS["regression"]()
 SHORT = replace(REGRESSION.training(), steps=5, batch=16, eval_every=2)
@@ -33,12 +34,6 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def content(record: Record, probes: bool = True) -> object:
-    assert record.error is None, record.error
-    bare = replace(record, seconds=0.0, started="", pack={})
-    return (bare if probes else replace(bare, probes=[])).line()
-
-
 def trials(recipes: tuple[str, ...]) -> list[Trial]:
     return [Trial(REGRESSION, SHORT, RECIPES[name], seed=i % 3) for i, name in enumerate(recipes)]
 
@@ -48,7 +43,7 @@ def test_training_is_bit_identical_with_probes() -> None:
     """Every recipe: held tensor scales, weight rules and schedules that watch among them."""
     together = [replace(one, training=replace(SHORT, steps=3)) for one in trials(tuple(RECIPES))]
     for a, b in zip(run_pack(together), run_pack(together, TrainContext(probes=Probes(every=1))), strict=True):
-        assert content(a) == content(b, probes=False), a.recipe
+        assert trained(a) == trained(b, probes=[]), a.recipe
         assert not a.probes
         assert bool(b.probes) == (b.recipe != "fp32")
 
@@ -71,7 +66,7 @@ def test_a_pack_sees_what_its_members_see_alone() -> None:
     many = trials(MIXED)
     together = run_pack(many, TrainContext(probes=Probes(every=2)))
     for trial, record in zip(many, together, strict=True):
-        assert content(run_pack([trial], TrainContext(probes=Probes(every=2)))[0]) == content(record), record.recipe
+        assert trained(run_pack([trial], TrainContext(probes=Probes(every=2)))[0]) == trained(record), record.recipe
 
 
 def test_rows() -> None:
@@ -135,4 +130,4 @@ def test_a_sweep_that_means_nothing(tmp_path: Path, value: str) -> None:
 def test_a_mixed_pack_is_bit_identical_with_probes() -> None:
     many = trials(MIXED)
     for a, b in zip(run_pack(many), run_pack(many, TrainContext(probes=Probes(every=2))), strict=True):
-        assert content(a) == content(b, probes=False), a.recipe
+        assert trained(a) == trained(b, probes=[]), a.recipe

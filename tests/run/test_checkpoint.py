@@ -30,6 +30,7 @@ from dse.train.halving import HalvingRule
 from dse.train.loop import TrainContext, run_pack
 from dse.train.options import RunOptions
 from dse.trial import Trial
+from tests.records import content
 
 ROOT = Path(__file__).parents[2]
 TASK = TASKS["regression"]()
@@ -46,11 +47,6 @@ def trial(recipe: str, seed: int, *changes: tuple[str, object], **training: obje
     for name, value in changes:
         numerics = override(numerics, name, value)
     return Trial(TASK, own, numerics, seed)
-
-
-def content(record: Record) -> str:
-    """Everything of a record that the numbers decide."""
-    return replace(record, seconds=0.0, started="", pack={}).line()
 
 
 def killed_at(step: int) -> Callable[[int, int], None]:

@@ -8,7 +8,6 @@ import random
 import signal
 import time
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +27,7 @@ from dse.train import width
 from dse.train.halving import HalvingRule, RungTarget
 from dse.train.loop import run_trial
 from dse.train.options import RunOptions
+from tests.records import content
 
 TEXT = """
 name: rungs
@@ -51,11 +51,6 @@ def sweep(tmp_path: Path) -> Sweep:
     path = tmp_path / "rungs.yaml"
     path.write_text(TEXT)
     return load_sweep(path)
-
-
-def content(record: Record) -> str:
-    """Everything of a record that the numbers decide."""
-    return replace(record, seconds=0.0, started="", pack={}).line()
 
 
 def results(store: Store) -> dict[str, str]:

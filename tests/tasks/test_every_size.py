@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import torch
 
-from dse.results.record import Record
 from dse.sweep import load_sweep
 from dse.tasks import diffusion, image
 from dse.tasks.lm import SIZES as TEXTS
 from dse.train.loop import load, run_pack, run_trial
+from tests.records import trained
 
 LARGE = {"base", "1M", "3M", "9M", "30M", "60M", "nanogpt-gpu", "paper"}
 
@@ -60,11 +60,6 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     load.cache_clear()
 
 
-def content(record: Record) -> object:
-    assert record.error is None, record.error
-    return replace(record, seconds=0.0, started="", pack={}).line()
-
-
 @pytest.mark.parametrize("task", every())
 def test_packed_and_solo_from_yaml(task: str, tmp_path: Path) -> None:
     path = tmp_path / "one.yaml"
@@ -74,4 +69,4 @@ def test_packed_and_solo_from_yaml(task: str, tmp_path: Path) -> None:
     trials = [cell.trial for cell in load_sweep(path).cells]
     together = run_pack(trials)
     assert all(record.metric is not None for record in together)
-    assert content(together[1]) == content(run_trial(trials[1]))
+    assert trained(together[1]) == trained(run_trial(trials[1]))

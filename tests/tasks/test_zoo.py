@@ -16,7 +16,6 @@ from torch import nn
 
 from dse.errors import UserError
 from dse.recipes import RECIPES
-from dse.results.record import Record
 from dse.tasks import TASKS, Task, diffusion, image
 from dse.tasks.base import single
 from dse.tasks.data import flights as flights_module
@@ -24,6 +23,7 @@ from dse.tasks.data import tables
 from dse.tasks.lm import SIZES
 from dse.train.loop import TrainContext, load, run_pack, run_trial
 from dse.trial import Trial
+from tests.records import trained
 from tests.tasks import zoo
 
 EVERY = {**zoo.NETS, **zoo.COLOR}
@@ -46,11 +46,6 @@ def strict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     load.cache_clear()
 
 
-def content(record: Record) -> object:
-    assert record.error is None, record.error
-    return replace(record, seconds=0.0, started="", pack={}).line()
-
-
 @pytest.mark.parametrize("name", EVERY)
 def test_a_pack_has_the_bits_of_solo_runs(name: str, tmp_path: Path) -> None:
     task = EVERY[name]
@@ -59,7 +54,7 @@ def test_a_pack_has_the_bits_of_solo_runs(name: str, tmp_path: Path) -> None:
     trials = [Trial(task, training, RECIPES[recipe], seed) for seed, recipe in enumerate(recipes)]
     together = run_pack(trials, TrainContext(tmp_path))
     for i in (0, 2):
-        assert content(together[i]) == content(run_trial(trials[i], TrainContext(tmp_path))), recipes[i]
+        assert trained(together[i]) == trained(run_trial(trials[i], TrainContext(tmp_path))), recipes[i]
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -154,7 +149,7 @@ def test_dropout_trains_and_does_not_evaluate(monkeypatch: pytest.MonkeyPatch) -
     training = replace(task.training(), steps=3, batch=4, eval_every=0)
     trials = [Trial(task, training, RECIPES[r], seed) for seed, r in enumerate(("bf16", "nvfp4"))]
     for record, trial in zip(run_pack(trials), trials, strict=True):
-        assert content(record) == content(run_trial(trial))
+        assert trained(record) == trained(run_trial(trial))
 
 
 def test_dropped_attention_is_its_formula() -> None:

@@ -18,7 +18,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from dse.results.gaps import metric_at
-from dse.results.record import DIVERGED, STOPPED, Record
+from dse.results.record import DIVERGED, STOPPED, Record, Status
 
 if TYPE_CHECKING:
     from dse.numerics.recipe import Recipe
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Mark(NamedTuple):
     """What is kept of a record: a search may have very many. ``evals`` where some may stop before the end."""
 
-    status: str
+    status: Status
     metric: float | None
     initial: float | None
     evals: Sequence[Sequence[float | None]] = ()
