@@ -1,17 +1,15 @@
-"""Times what `dse plan` does with a sweep of 100,000 cells: read, expand, estimate from history, plan.
-
-python tools/time_planning.py [FILE.yaml ...]
-"""
+"""Times what `dse plan` does with a sweep of 100,000 cells: read, expand, estimate from history, plan."""
 
 from __future__ import annotations
 
+import argparse
 import gc
 import os
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -82,7 +80,10 @@ def measure(name: str, path: Path) -> None:
     print(f"  largest memory of the process so far: {memory:,.0f} MB", flush=True)
 
 
-def main(paths: list[str]) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("paths", nargs="*", metavar="FILE.yaml", help="sweeps (two of 100,000 cells, made here)")
+    paths = parser.parse_args(arguments).paths
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}")
     for path in paths:
         measure(path, Path(path))
@@ -95,4 +96,4 @@ def main(paths: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -1,12 +1,9 @@
-"""Times the plain-torch reference quantizers on a CUDA device against a copy of the operand.
-
-python tools/time_quantizers.py [SIZE]
-"""
+"""Times the plain-torch reference quantizers on a CUDA device against a copy of the operand."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+import argparse
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -31,7 +28,10 @@ def milliseconds(run: Callable[[], object], count: int = 10) -> float:
     return start.elapsed_time(end) / count
 
 
-def main(size: int) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("size", nargs="?", type=int, default=8192, help="side of the operand (8192)")
+    size = parser.parse_args(arguments).size
     x = torch.randn(size, size, device="cuda", generator=torch.Generator("cuda").manual_seed(0))
     y, key = torch.empty_like(x), Key(torch.tensor([0, 0], device="cuda"))
     floor = milliseconds(lambda: y.copy_(x))
@@ -45,4 +45,4 @@ def main(size: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 8192)
+    main()

@@ -1,19 +1,18 @@
-"""What a sweep costs beside the training: storing, resuming, asking, memory, and dispatch through Ray.
+"""Benchmark of what a sweep costs beside the training: storing, resuming, reports, MLflow, memory, and Ray.
 
-usage: python -m dse.bench.bookkeeping [--quick]
-
-Nothing is trained. On a shared machine wall times vary by half from run to run, processor times by a tenth.
+No trial is trained. On a shared machine wall times vary by half from run to run, processor times by a tenth.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -161,9 +160,12 @@ def _row(
     return Measurement(figure, variant, value, unit, target, ratio, note, None if target is None else 1.0, "lower")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
-    for row in measure("--quick" in sys.argv):
+    parser = argparse.ArgumentParser(prog="python -m dse.bench.bookkeeping", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the trials")
+    options = parser.parse_args(arguments)
+    for row in measure(options.quick):
         print(row.line(), flush=True)
 
 

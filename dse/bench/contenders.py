@@ -1,4 +1,4 @@
-"""The ways to train one model that ``dse bench packs`` compares. Each yields rows of model-steps per second."""
+"""The variants that ``dse bench packs`` compares: ways to train one model, each measured in model-steps per second."""
 
 from __future__ import annotations
 

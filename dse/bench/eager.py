@@ -1,4 +1,4 @@
-"""The usual way: one trial, an ordinary model, autograd and torch.optim, operation by operation."""
+"""The eager variant: one trial as an ordinary PyTorch model with autograd and torch.optim, operation by operation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trials that do nothing: what a sweep costs beside the training."""
+"""Executors and records of trials that do nothing, to measure what a sweep costs beside the training."""
 
 from __future__ import annotations
 

@@ -1,13 +1,11 @@
-"""Times the quantizer kernels against a copy of the same tensor, the reference, its compilation, and peers.
+"""Benchmark of the quantizer kernels against a copy of the tensor, the reference, its compilation, and other programs.
 
 Kernels are timed as a pack runs them: many launches in one CUDA graph, over operands that together exceed the cache.
-
-python -m dse.bench.kernels [SIZE] [quick]
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -25,6 +23,8 @@ from dse.bench.quantizers import TimedCall, kernel_jobs, reference_jobs
 from dse.kernels import available
 
 _LAUNCHES, _REPLAYS = 20, 5
+_JOBS = 15
+"""Processes that compile kernels."""
 _BYTES = 256 << 20
 """Of the operands that a measurement cycles through: several times a GPU's cache."""
 
@@ -130,14 +130,26 @@ def compile_ahead(part: int, parts: int, quick: bool) -> None:
     torch.cuda.synchronize()
 
 
-if __name__ == "__main__":
-    quick, jobs = "quick" in sys.argv, 15
-    size = next((int(a) for a in sys.argv[1:] if a.isdigit()), None)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compiles the kernels, then prints each row as it is measured."""
+    parser = argparse.ArgumentParser(prog="python -m dse.bench.kernels", description=__doc__)
+    text = "side of the square operand (8192, on a CPU 256); quick: fewer variants"
+    parser.add_argument("words", nargs="*", type=_word, metavar="SIZE|quick", help=text)
+    words = parser.parse_args(arguments).words
+    quick, size = "quick" in words, next((word for word in words if word != "quick"), None)
     device, begin = "cuda" if torch.cuda.is_available() else "cpu", time.time()
     if device == "cuda":
-        with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-            list(pool.map(compile_ahead, range(jobs), [jobs] * jobs, [quick] * jobs))
+        with ProcessPoolExecutor(_JOBS, get_context("spawn")) as pool:
+            list(pool.map(compile_ahead, range(_JOBS), [_JOBS] * _JOBS, [quick] * _JOBS))
         print(torch.cuda.get_device_name(), torch.__version__, f"compiled in {time.time() - begin:.0f} s", flush=True)
     for row in rows(device, size, quick):
         print(row.line(), flush=True)
     print(f"{time.time() - begin:.0f} s")
+
+
+def _word(text: str) -> int | str:
+    return text if text == "quick" else int(text)
+
+
+if __name__ == "__main__":
+    main()

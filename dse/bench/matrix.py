@@ -1,10 +1,9 @@
-"""Every way to train, of every model: what is measured, in which order, and what stops it."""
+"""Runs the pack benchmark: every variant of every model, in the order of importance, within a time limit."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -32,26 +31,20 @@ class DeviceLost(RuntimeError):
 
 
 def measure_packs(
-    device: str,
-    quick: bool = False,
+    settings: BenchSettings,
     models: Sequence[str] = (),
-    seconds_budget: float = 150.0,
-    width: int | None = None,
-    peers: Mapping[str, str] | None = None,
     only: Sequence[str] = (),
-    settings: BenchSettings | None = None,
+    budget: float = 150.0,
     on_row: OnRow | None = None,
 ) -> list[Measurement]:
     """Rows of every variant of every model, then their ratios.
 
-    ``models``: names of ``SUBJECTS``, all by default; ``only``: variants, or ``variant:model``; ``width``: of the packs
-    that are compared (64); ``peers``: package -> folder to import it from. The important variants come first; none is
-    begun once ``seconds_budget`` is used up. A variant that fails, or does not end, is a row without a value.
-    ``on_row`` hears of each row at once. Raises UserError for an unknown name, DeviceLost after a fault of the GPU.
+    ``models``: names of ``SUBJECTS``, all by default; ``only``: variants, or ``variant:model``. The important variants
+    come first; none is begun once ``budget`` seconds are used up. A variant that fails, or does not end, is a row
+    without a value. ``on_row`` is called with each row at once. Raises UserError for an unknown name, DeviceLost after
+    a fault of the GPU.
     """
-    base = replace(settings or BenchSettings(), device=device, peers=dict(peers or {}))
-    base = replace(base, width=width) if width else base
-    base = base.small() if quick else base
+    base = settings.small() if settings.quick else settings
     rows: list[Measurement] = []
 
     def add(row: Measurement) -> None:
@@ -65,15 +58,15 @@ def measure_packs(
         if base.ahead:
             add(Measurement("all", "compiled ahead", compile_ahead(base, todo), "s", note=f"in {base.ahead} processes"))
         for at, job in enumerate(todo):
-            left = seconds_budget - (time.perf_counter() - clock)
+            left = budget - (time.perf_counter() - clock)
             _measure(base, job, left, add)
             try:
-                wait(device)
+                wait(base.device)
             except RuntimeError as error:
                 raise DeviceLost(todo[at + 1 :], str(error).splitlines()[0]) from None
     finally:
         torch.set_num_threads(threads)
-    found = ratios(rows, judged(device, quick))
+    found = ratios(rows, judged(base.device, base.quick))
     for row in found:
         if on_row:
             on_row(row)

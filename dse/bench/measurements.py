@@ -1,4 +1,4 @@
-"""Rows of measurements, and the file that keeps them with what they need to be believed."""
+"""A measurement is a row; a file of rows has the command, device, date and versions that they were measured with."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Measurement:
     """One measured number, or why there is none.
 
     ``value`` in ``unit`` (None: not measured); ``floor``: what it is held against, in the same unit; ``ratio``: value
-    over floor; ``target``: the issue's bound on the ratio, where ``better`` says which side is good ('higher' or
+    over floor; ``target``: the bound on the ratio, where ``better`` says which side is good ('higher' or
     'lower'); ``memory``: peak GiB of the device.
     """
 

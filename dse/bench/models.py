@@ -1,6 +1,7 @@
-"""The models that packs are timed on: the tasks' own networks at the sizes that the targets name, on offline data.
+"""The models of the pack benchmark: the tasks' own networks at the sizes that the targets name.
 
-Data has the shapes of the real sets; its content does not matter for a speed. ``quick`` gives models for a smoke test.
+Their data needs no download and has the shapes of the real sets; its content does not matter for a speed. ``quick``
+gives models for a smoke test.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``dse bench packs``: model-steps per second of packs against eager trials, plain BF16 and other simulators.
+"""The pack benchmark (``dse bench packs``): packs against eager trials, plain BF16 and other simulators.
 
 On a bare GPU machine: python -m dse.bench.packs --device cuda --out FILE.json
 """
@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -43,22 +42,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     peers = dict(pair.split("=", 1) for pair in options.peer)
     ahead = (AHEAD if options.device.startswith("cuda") else 0) if options.ahead is None else options.ahead
     settings = BenchSettings(
-        seconds=options.seconds, crowded=tuple(options.crowded) or BenchSettings.crowded, ahead=ahead
+        device=options.device,
+        quick=options.quick,
+        seconds=options.seconds,
+        width=options.width or BenchSettings.width,
+        widths=tuple(options.widths) or BenchSettings.widths,
+        crowds=tuple(options.crowds) or BenchSettings.crowds,
+        crowded=tuple(options.crowded) or BenchSettings.crowded,
+        peers=peers,
+        ahead=ahead,
     )
-    settings = replace(settings, widths=tuple(options.widths)) if options.widths else settings
-    settings = replace(settings, crowds=tuple(options.crowds)) if options.crowds else settings
     try:
-        measure_packs(
-            options.device,
-            options.quick,
-            options.models,
-            options.budget,
-            options.width,
-            peers,
-            options.only,
-            settings,
-            note,
-        )
+        measure_packs(settings, options.models, options.only, options.budget, note)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

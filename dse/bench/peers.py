@@ -1,6 +1,6 @@
-"""Other simulators' own linear layers in the same model: microxcaling and torchao, where they can be imported.
+"""Linear layers of other simulators, microxcaling and torchao, in the same model, where they can be imported.
 
-A path is the folder to import from (the one that holds ``mx`` or ``torchao``); '' means what is installed.
+A path is the folder to import from (it holds ``mx`` or ``torchao``); '' means the installed package.
 """
 
 from __future__ import annotations

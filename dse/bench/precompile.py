@@ -1,4 +1,4 @@
-"""Compiling the kernels of all packs at once, so that no measurement waits for a compiler."""
+"""Compiles the kernels of all packs in parallel processes first, so that no measurement waits for a compiler."""
 
 from __future__ import annotations
 

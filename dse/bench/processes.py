@@ -1,4 +1,4 @@
-"""Eager trials in processes of their own that share one device: their total rate for several numbers of them."""
+"""Eager trials in several processes that share one device, and their total rate for several numbers of processes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import queue
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
 from threading import BrokenBarrierError
 from typing import Any
 
@@ -17,6 +18,17 @@ _END = 5.0
 _WARM = 3
 
 
+@dataclass(frozen=True)
+class _Crowd:
+    """What every process is told: the model, the device, the numbers of processes, and ``seconds`` for each number."""
+
+    name: str
+    quick: bool
+    device: str
+    counts: tuple[int, ...]
+    seconds: float
+
+
 def rates(name: str, quick: bool, device: str, counts: Sequence[int], seconds: float) -> dict[int, float]:
     """Model-steps per second of all together, for each number of ``counts``, while that many train.
 
@@ -25,7 +37,8 @@ def rates(name: str, quick: bool, device: str, counts: Sequence[int], seconds: f
     """
     context = multiprocessing.get_context("spawn")
     count, results, barrier = max(counts), context.Queue(), context.Barrier(max(counts))
-    arguments = (name, quick, device, tuple(counts), seconds, barrier, results)
+    crowd = _Crowd(name, quick, device, tuple(counts), seconds)
+    arguments = (crowd, barrier, results)
     processes = [context.Process(target=_work, args=(rank, *arguments), daemon=True) for rank in range(count)]
     for process in processes:
         process.start()
@@ -61,16 +74,7 @@ def _answer(results: Any, processes: Sequence[Any], patience: float) -> tuple[in
     raise RuntimeError(f"no answer from the processes in {patience:.0f} s")
 
 
-def _work(
-    rank: int,
-    name: str,
-    quick: bool,
-    device: str,
-    counts: Sequence[int],
-    seconds: float,
-    barrier: Any,
-    results: Any,
-) -> None:
+def _work(rank: int, crowd: _Crowd, barrier: Any, results: Any) -> None:
     """The body of one process."""
     try:
         import torch
@@ -80,18 +84,18 @@ def _work(
         from dse.bench.rate import wait
 
         torch.set_num_threads(1)
-        trial = Solo(SUBJECTS[name](quick), device)
+        trial = Solo(SUBJECTS[crowd.name](crowd.quick), crowd.device)
         for _ in range(_WARM):
             trial.step()
-        wait(device)
-        for count in counts:
+        wait(crowd.device)
+        for count in crowd.counts:
             barrier.wait(_START)
             if rank < count:
                 start, done = time.perf_counter(), 0
-                while time.perf_counter() - start < seconds:
+                while time.perf_counter() - start < crowd.seconds:
                     trial.step()
                     done += 1
-                wait(device)
+                wait(crowd.device)
                 results.put((count, done / (time.perf_counter() - start), ""))
         barrier.wait(_START)
     except BrokenBarrierError:  # another process has told why

@@ -1,4 +1,4 @@
-"""What ``dse.bench.kernels`` times: operands, tile shapes, and other programs that do the same."""
+"""The cases of ``dse.bench.kernels``: quantizers, tile shapes, and other programs that compute the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often per second something can be done, within a time, on any device."""
+"""How often per second a function can be called within a time, on any device; and its peak memory."""
 
 from __future__ import annotations
 

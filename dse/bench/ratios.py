@@ -1,4 +1,4 @@
-"""What the targets are about: ratios of speeds that were measured in one run."""
+"""Ratios of speeds measured in one run, and the target of each."""
 
 from __future__ import annotations
 

@@ -1,15 +1,12 @@
-"""What `dse report` costs on made-up results: one grid with many seeds, and one search with many configurations.
-
-usage: python -m dse.bench.reporting [--quick]
-"""
+"""Benchmark of ``dse report`` on made-up results: a grid with many seeds, and a search with many configurations."""
 
 from __future__ import annotations
 
+import argparse
 import math
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,9 +76,12 @@ def _result(cell: Cell, stop: bool) -> Record:
     )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
-    for row in measure("--quick" in sys.argv):
+    parser = argparse.ArgumentParser(prog="python -m dse.bench.reporting", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the trials")
+    options = parser.parse_args(arguments)
+    for row in measure(options.quick):
         print(row.line(), flush=True)
 
 

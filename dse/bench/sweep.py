@@ -1,4 +1,4 @@
-"""``dse bench sweep``: what a sweep of many small trials costs beyond the packs that it trains.
+"""The sweep benchmark (``dse bench sweep``): wall clock of a sweep of small trials over the time of its packs alone.
 
 On a bare GPU machine: python -m dse.bench.sweep --device cuda --out FILE.json
 """

@@ -1,4 +1,4 @@
-"""Packs to time: their trials, the program that trains them, and what is worth knowing about how it was computed."""
+"""Packs for the benchmarks: their trials, the train step that is timed, and notes on how it was computed."""
 
 from __future__ import annotations
 

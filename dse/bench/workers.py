@@ -1,10 +1,10 @@
-"""What a second GPU adds to a sweep: the same trials through Ray with one worker and with two, each from nothing.
+"""Benchmark of a second GPU: the same sweep through Ray with one worker and with two, each started from nothing.
 
-python -m dse.bench.workers --device cuda --out FILE.json
+On a machine with two GPUs: python -m dse.bench.workers --device cuda --out FILE.json
 
-Needs Ray, pydantic and ruamel.yaml beside torch. The rate is that of the trials that come in after every worker has
-delivered its first pack (it starts and compiles before) until the last one; a worker without work at the
-end counts as a loss. Wall clock, Ray's start and end included, stands beside it.
+Needs Ray, pydantic and ruamel.yaml beside torch. The rate counts the trials that end between the first pack of the
+slowest worker (until then it starts and compiles) and the last pack; a worker without work at the end counts as a loss.
+The wall clock, Ray's start and end included, is a row of its own.
 """
 
 from __future__ import annotations

@@ -54,8 +54,14 @@ def packs(
         if out:
             write(out, document(rows, place, _command()))
 
-    settings = BenchSettings(ahead=min(AHEAD, processors()) if place.startswith("cuda") else 0)
-    measure_packs(place, quick, models, budget, width, folders(peers), only, settings, on_row)
+    settings = BenchSettings(
+        device=place,
+        quick=quick,
+        width=width or BenchSettings.width,
+        peers=folders(peers),
+        ahead=min(AHEAD, processors()) if place.startswith("cuda") else 0,
+    )
+    measure_packs(settings, models, only, budget, on_row)
     _finish("Packs", [asdict(row) for row in rows], device, out)
 
 

@@ -53,8 +53,7 @@ def breakdown(recipe: Recipe, layer: LayerShape, hardware: Hardware = B200) -> l
     rows = []
     for point in POINTS:
         for name, ops in techniques(recipe, point):
-            left, note = (ops, "") if name == "rotation" else counted(recipe, point, ops)
-            rows.append(_row(layer, hardware, point, name, left, note, recipe.quantizer(point)))
+            rows.append(_row(recipe, layer, hardware, point, name, ops))
     return rows
 
 
@@ -144,14 +143,14 @@ def attention(recipe: Recipe, layers: Sequence[LayerShape]) -> list[tuple[Recipe
     return [(as_linear(getattr(recipe.attention, name)), layer) for name, layer in products(tuple(layers)).items()]
 
 
-def _row(
-    layer: LayerShape, hardware: Hardware, point: str, technique: str, ops: Ops, note: str, quantizer: Quantizer
-) -> CostRow:
-    """Counts of one technique. Where it states vector and matrix operations, they are two ways to do the same work:
-    the faster one counts (the vector units', on hardware without dense transforms)."""
+def _row(recipe: Recipe, layer: LayerShape, hardware: Hardware, point: str, technique: str, ops: Ops) -> CostRow:
+    """Counts of one technique, without work that another point shares. Where it states vector and matrix operations,
+    they are two ways to do the same work: the faster one counts (the vector units', on hardware without dense
+    transforms)."""
+    ops, note = (ops, "") if technique == "rotation" else counted(recipe, point, ops)
     tensor, gemm = TENSORS[point], point.split(".")[0]
     n, outputs = layer.size(tensor), layer.size(_OUTPUT[gemm])
-    count, block_symbol = blocks(layer, point, quantizer)
+    count, block_symbol = blocks(layer, point, recipe.quantizer(point))
     vector = ops.element * n + ops.block * count + ops.output * outputs
     matrix = ops.matrix * n
     on_matrix = matrix > 0 and (

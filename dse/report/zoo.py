@@ -3,4 +3,4 @@
 from dse.report.task_table import main
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -3,4 +3,4 @@
 from dse.run.offline import main
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

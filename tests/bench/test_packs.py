@@ -109,7 +109,7 @@ def test_a_process_that_fails_says_why() -> None:
 
 def test_a_failing_variant_is_a_row_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(VARIANTS, "bf16", lambda s, model: iter([1 / 0]))
-    rows = measure_packs("cpu", True, ["mlp"], 60, only=["pack", "bf16"])
+    rows = measure_packs(BenchSettings(quick=True), ["mlp"], ["pack", "bf16"], 60)
     check(rows)
     assert [row.value is None for row in rows if row.figure == "mlp"] == [False, True]
     assert "ZeroDivisionError" in rows[1].note
@@ -147,7 +147,8 @@ def test_a_peer_is_imported_from_its_path_and_trains(tmp_path: Path) -> None:
     )
     before = list(sys.path)
     try:
-        rows = measure_packs("cpu", True, ["mlp"], 60, None, {"microxcaling": str(tmp_path)}, ["peers", "pack"])
+        settings = BenchSettings(quick=True, peers={"microxcaling": str(tmp_path)})
+        rows = measure_packs(settings, ["mlp"], ["peers", "pack"], 60)
     finally:
         for name in ("mx", "mx.specs", "mx.linear"):
             sys.modules.pop(name, None)
@@ -174,7 +175,7 @@ def test_kernels_are_compiled_in_processes() -> None:
 
 
 def test_nothing_is_begun_when_the_time_is_used_up() -> None:
-    rows = measure_packs("cpu", True, ["mlp"], 0, only=["pack", "eager"])
+    rows = measure_packs(BenchSettings(quick=True), ["mlp"], ["pack", "eager"], 0)
     assert [row.value for row in rows] == [None, None]
 
 

@@ -6,6 +6,7 @@ of SIGKILL too, the supervisor reads the end of the pipe and ends the server wit
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -54,4 +55,6 @@ def _watch(process: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(supervise(sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="the server's program and its arguments")
+    sys.exit(supervise(parser.parse_args().command))
