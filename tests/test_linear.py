@@ -15,7 +15,8 @@ from dse.nn.quantize import quantize_, set_clock
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import E2M1, UE4M3
 from dse.numerics.gemm import Gemm
-from dse.numerics.linear_autograd import LinearContext
+from dse.numerics.linear_gemms import LinearContext
+from dse.numerics.points import Point
 from dse.numerics.quantizer import Identity
 from dse.numerics.random import Key
 from dse.numerics.recipe import Exempt, Recipe
@@ -148,7 +149,7 @@ def test_a_straight_through_recipe_is_six_quantizations_and_three_products(
     w = model[0].weight.detach()
     set_clock(model, *CLOCK.tolist())
 
-    def product(gemm: Gemm, point: int, a: Tensor, b: Tensor) -> Tensor:
+    def product(gemm: Gemm, point: Point, a: Tensor, b: Tensor) -> Tensor:
         at = Key(CLOCK, layer, point)
         if gemm.rotation:
             signs, extra = gemm.rotation.basis(a, at.at(64 + point)), -a.shape[1] % gemm.rotation.size
@@ -156,9 +157,9 @@ def test_a_straight_through_recipe_is_six_quantizations_and_three_products(
         return gemm.contract(gemm.lhs(a, at), gemm.rhs(b, at.at(point + 1)))
 
     y, dx, dw = run(model, x, g)
-    assert torch.equal(y, product(recipe.fprop, 0, x, w))
-    assert torch.equal(dx, product(recipe.dgrad, 2, g, w.T))
-    assert torch.equal(dw, product(recipe.wgrad, 4, g.T, x.T))
+    assert torch.equal(y, product(recipe.fprop, Point.FPROP_LHS, x, w))
+    assert torch.equal(dx, product(recipe.dgrad, Point.DGRAD_LHS, g, w.T))
+    assert torch.equal(dw, product(recipe.wgrad, Point.WGRAD_LHS, g.T, x.T))
 
 
 @pytest.mark.parametrize("rounding", [Wave(), Stochastic()], ids=["smooth", "stochastic"])
@@ -171,7 +172,7 @@ def test_other_slopes_go_through_the_forward_quantizers(rotation: Hadamard | Non
     x, w, g = (normal(*s, seed=i).double() for i, s in enumerate([(6, 20), (5, 20), (6, 5)]))
     x.requires_grad_()
     w.requires_grad_()
-    found = torch.autograd.grad(quantized_linear(x, w, None, LinearContext(recipe, Key(CLOCK), {})), (x, w), g)
+    found = torch.autograd.grad(quantized_linear(x, w, None, recipe, LinearContext(Key(CLOCK))), (x, w), g)
 
     leaves = [t.detach().requires_grad_() for t in (x, w)]
     gemm = recipe.fprop
@@ -208,14 +209,14 @@ def test_backward_uses_the_clock_of_its_forward() -> None:
 
 
 def test_gradients_that_nobody_asks_for() -> None:
-    w, x, site = normal(8, 16).requires_grad_(), normal(4, 16), LinearContext(RECIPES["nvfp4"], Key(CLOCK), {})
-    quantized_linear(x, w, None, site).sum().backward()
+    w, x, call = normal(8, 16).requires_grad_(), normal(4, 16), (RECIPES["nvfp4"], LinearContext(Key(CLOCK)))
+    quantized_linear(x, w, None, *call).sum().backward()
     assert w.grad is not None
     frozen = w.detach()
     leaf = x.requires_grad_()
-    quantized_linear(leaf, frozen, None, site).sum().backward()
+    quantized_linear(leaf, frozen, None, *call).sum().backward()
     assert leaf.grad is not None
-    assert not quantized_linear(x.detach(), frozen, None, site).requires_grad
+    assert not quantized_linear(x.detach(), frozen, None, *call).requires_grad
 
 
 EVERY = sorted(RECIPES)

@@ -10,7 +10,7 @@ import torch
 
 from dse.errors import OptionError
 from dse.nn.linear import quantized_linear
-from dse.numerics.linear_autograd import LinearContext
+from dse.numerics.linear_gemms import LinearContext
 from dse.numerics.random import Key
 from dse.numerics.recipe import GEMMS, RECIPE_OPTIONS, Recipe, override
 from dse.numerics.validate import check, reasons
@@ -218,6 +218,6 @@ def test_what_is_refused_as_ineffective_is(name: str, settings: Settings, reason
     results = []
     for recipe in (RECIPES[name], apply(name, settings)):
         leaves = x.clone().requires_grad_(), w.clone().requires_grad_()
-        y = quantized_linear(*leaves, None, LinearContext(recipe, Key(torch.tensor([0, 1])), {}))
+        y = quantized_linear(*leaves, None, recipe, LinearContext(Key(torch.tensor([0, 1]))))
         results.append([y.detach(), *torch.autograd.grad(y, leaves, g)])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))

@@ -15,7 +15,8 @@ from dse.nn.quantize import quantize_, set_clock
 from dse.numerics.attention import Attention
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import ELEMENTS, SCALES, UE4M3
-from dse.numerics.linear_autograd import LinearContext, linear
+from dse.numerics.linear_autograd import linear
+from dse.numerics.linear_gemms import LinearContext
 from dse.numerics.random import Key
 from dse.numerics.recipe import Recipe
 from dse.numerics.techniques.accumulations.groups import Groups
@@ -35,7 +36,7 @@ def through(recipe: Recipe, x: Tensor, w: Tensor, g: Tensor, memory: Tensor | No
     state = recipe.weights.state(w) if recipe.weights else {}
     x, w = x.clone().requires_grad_(), w.clone().requires_grad_()
     key = Key(torch.tensor([0, 3]), 1, memory=memory)
-    y = linear(x, w, LinearContext(recipe, key, state))
+    y = linear(x, w, recipe, LinearContext(key, state))
     return y, *torch.autograd.grad(y, (x, w), g)
 
 
@@ -152,8 +153,8 @@ def test_in_a_pack_of_members(name: str) -> None:
     clock = torch.tensor([[i, 3] for i in range(3)])
     layer = PackLayer([RECIPES[name]] * 3, w, clock, 0, use_kernels=False)
     (segment,) = layer.segments
-    site = layer.context(segment)
-    _, held = segment.forward(x, w, site, (True, True))
-    for part in segment.backward(held, g, site, (True, True)):
+    context = layer.context(segment)
+    _, held = segment.forward(x, w, context, (True, True))
+    for part in segment.backward(held, g, context, (True, True)):
         assert part is not None
         assert [visible(one) for one in part] == [False, True, False]

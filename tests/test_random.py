@@ -7,6 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
+from dse.numerics.gemm import rotation_key
+from dse.numerics.points import Point
 from dse.numerics.random import GROUP, Key, key, philox
 
 PI = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344, 0xA4093822, 0x299F31D0)
@@ -125,3 +127,13 @@ def test_the_global_generator_plays_no_part() -> None:
     torch.set_rng_state(state)
     key(1).bits(4, 4, 8)
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_the_numbers_of_the_points() -> None:
+    """Part of every trial's random stream, and the order of held scales in checkpoints."""
+    numbers = {"fprop.lhs": 0, "fprop.rhs": 1, "dgrad.lhs": 2, "dgrad.rhs": 3, "wgrad.lhs": 4, "wgrad.rhs": 5}
+    assert {point.path: int(point) for point in Point} == numbers
+    for point in Point:
+        assert (point.gemm, point.lhs.path) == (point.path[:5], f"{point.path[:5]}.lhs")
+        assert torch.equal(key(3).at(point).bits(2, 20, 8), key(3, point=numbers[point.path]).bits(2, 20, 8))
+        assert rotation_key(key(3).at(point.lhs)).point == 64 + point.lhs

@@ -12,7 +12,7 @@ from torch import Tensor
 from dse.nn.linear import quantized_linear
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.gemm import Gemm, rotation_key
-from dse.numerics.linear_autograd import LinearContext
+from dse.numerics.linear_gemms import LinearContext
 from dse.numerics.ops import Ops
 from dse.numerics.quantizer import Identity, Quantized, Quantizer
 from dse.numerics.random import Key
@@ -28,7 +28,7 @@ BOTH = [(64, 128, 256), (37, 50, 19), (1, 5, 3)]
 def run(recipe: Recipe, x: Tensor, w: Tensor, g: Tensor, step: int = 0) -> list[Tensor]:
     """Y, dX, dW."""
     leaves = x.detach().requires_grad_(), w.detach().requires_grad_()
-    y = quantized_linear(*leaves, None, LinearContext(recipe, Key(torch.tensor([5, step]), 2), {}))
+    y = quantized_linear(*leaves, None, recipe, LinearContext(Key(torch.tensor([5, step]), 2)))
     return [y.detach(), *torch.autograd.grad(y, leaves, g)]
 
 

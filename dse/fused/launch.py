@@ -131,8 +131,8 @@ def _run(
     both, chunks = 2 if along and across else 1, -(-grid_r // _AXIS)
     kernels.quantize_kernel[(both * chunks * grid_k, min(grid_r, _AXIS), members)](
         x, *x.stride(), rows, columns, clock, *clock.stride(), first[1].layer,
-        o, *o.stride(), width, one.ints, one.floats, p.signs, p.levels, first[1].point,
-        o2, *_transposed(o2), width2, two.ints, two.floats, p2.signs, p2.levels, second[1].point,
+        o, *o.stride(), width, one.ints, one.floats, p.signs, p.levels, int(first[1].point),
+        o2, *_transposed(o2), width2, two.ints, two.floats, p2.signs, p2.levels, int(second[1].point),
         grid_k, RR=region[0], RK=region[1], MANY=chunks > 1, ALONG=along is not None, ACROSS=across is not None,
         RUN=8 if x.dtype == torch.bfloat16 else 4,
         STORE=shape.store if dtype == torch.bfloat16 else 4,

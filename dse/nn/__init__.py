@@ -4,7 +4,7 @@ from dse.nn.distributed import sync_held_scales
 from dse.nn.linear import QuantizedConv2d, QuantizedLinear, quantized_linear
 from dse.nn.quantize import after_step, before_step, quantize_, quantized_layers, set_clock
 from dse.nn.quantized_layer import QuantizedLayer, in_phase
-from dse.numerics.linear_autograd import LinearContext
+from dse.numerics.linear_gemms import LinearContext
 
 __all__ = [
     "LinearContext",

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from dse.nn.clock import Calls, Clocked
 from dse.nn.uncompiled import uncompiled
-from dse.numerics import linear as products
 from dse.numerics.attention import Attention, Product
-from dse.numerics.linear_autograd import LinearContext, linear
+from dse.numerics.autocast import output_dtype, without_autocast
+from dse.numerics.linear_autograd import linear
+from dse.numerics.linear_gemms import LinearContext
 from dse.numerics.random import Key
 from dse.numerics.recipe import Recipe
 from dse.numerics.techniques.schedules.base import FULL, OFF, PHASES
@@ -40,8 +41,8 @@ def attend(numerics: Attention, q: Tensor, k: Tensor, v: Tensor, causal: bool, m
     q, k, v = (x.to(wide).flatten(0, -3).contiguous() for x in (q, k, v))  # alone, one matrix would be a view
     if numerics.smooth_keys:
         k = k - k.mean(-2, keepdim=True)
-    with products.plain(q):
-        scores = linear(q, k, LinearContext(as_linear(numerics.scores), key, {})) * (1 / math.sqrt(q.shape[-1]))
+    with without_autocast(q):
+        scores = linear(q, k, as_linear(numerics.scores), LinearContext(key)) * (1 / math.sqrt(q.shape[-1]))
         if causal:
             tokens = scores.shape[-1]
             hidden = torch.ones(tokens, tokens, dtype=torch.bool, device=q.device).triu(1)
@@ -49,7 +50,7 @@ def attend(numerics: Attention, q: Tensor, k: Tensor, v: Tensor, causal: bool, m
         p = scores.softmax(-1)
         if mask is not None:
             p = p * mask.flatten(0, -3)
-        y = linear(p, v.mT, LinearContext(as_linear(numerics.outputs), replace(key, layer=key.layer + 1), {}))
+        y = linear(p, v.mT, as_linear(numerics.outputs), LinearContext(replace(key, layer=key.layer + 1)))
     whole: Tensor = y.unflatten(0, lead).to(dtype)
     return whole
 
@@ -109,7 +110,7 @@ class QuantizedAttention(Clocked):
         _check(q, k, v)
         clock = self.calls.address([q, k, v]) if self.training else self.clock
         key = Key(clock, stream(self.index), sampling=self.training)
-        return attend(numerics, q, k, v, causal, mask, key).to(products.output_dtype(q))
+        return attend(numerics, q, k, v, causal, mask, key).to(output_dtype(q))
 
     def extra_repr(self) -> str:
         return f"recipe={self.recipe.name!r}"

@@ -15,15 +15,14 @@ from torch.utils._pytree import tree_leaves
 
 from dse.nn.kinds import is_quantized, matrices
 from dse.nn.select import holders
-from dse.numerics import linear as products
-from dse.numerics import linear_autograd as site
+from dse.numerics import linear_autograd, linear_gemms
 
 _PRODUCTS = {
     "mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "linear", "convolution", "_grouped_mm", "_scaled_mm",
     "_transformer_encoder_layer_fwd", "_native_multi_head_attention", "_addmm_activation", "mkldnn_convolution",
 }  # fmt: skip
 _COPIES = {"_to_copy", "clone", "contiguous", "copy", "cat", "stack", "index", "index_select"}
-_OWN = (products.__file__, site.__file__)
+_OWN = (linear_gemms.__file__, linear_autograd.__file__)
 
 
 def bypassed(model: Callable[..., Any], *inputs: Any, **options: Any) -> dict[str, str]:

@@ -8,20 +8,23 @@ from torch import Tensor, nn
 from dse.nn.quantized_layer import QuantizedLayer, check_input
 from dse.nn.uncompiled import uncompiled
 from dse.nn.unfold import Window, images, memory_format, patches
-from dse.numerics import linear as products
-from dse.numerics.linear_autograd import LinearContext, linear
+from dse.numerics.autocast import output_dtype
+from dse.numerics.linear_autograd import linear
+from dse.numerics.linear_gemms import LinearContext
+from dse.numerics.recipe import Recipe
 
 
-def quantized_linear(x: Tensor, w: Tensor, bias: Tensor | None, site: LinearContext) -> Tensor:
-    """Y = X W^T + bias under ``site.recipe``: x [..., K], w [N, K], bias [N] -> [..., N].
+def quantized_linear(x: Tensor, w: Tensor, bias: Tensor | None, recipe: Recipe, context: LinearContext) -> Tensor:
+    """Y = X W^T + bias under a recipe: x [..., K], w [N, K], bias [N] -> [..., N].
 
     Leading axes of x are tokens. Operands shorter than FP32 (a model in BF16) are computed in FP32, and Y returns to
     X's dtype, or autocast's. Source: arXiv 2509.17791, Sec. 2.
     """
     rows = x.reshape(-1, x.shape[-1])
     wide = torch.promote_types(torch.promote_types(x.dtype, w.dtype), torch.float32)
-    y: Tensor = torch.ops.aten._unsafe_view(linear(rows.to(wide), w.to(wide), site), (*x.shape[:-1], w.shape[0]))
-    return (y if bias is None else y + bias).to(products.output_dtype(x))  # no view of something, as F.linear's is none
+    product = linear(rows.to(wide), w.to(wide), recipe, context)
+    y: Tensor = torch.ops.aten._unsafe_view(product, (*x.shape[:-1], w.shape[0]))
+    return (y if bias is None else y + bias).to(output_dtype(x))  # no view of something, as F.linear's is none
 
 
 class QuantizedLinear(QuantizedLayer, nn.Linear):
@@ -35,7 +38,7 @@ class QuantizedLinear(QuantizedLayer, nn.Linear):
         if x.is_meta:
             return nn.Linear.forward(self, x)
         check_input(self, x, -1, self.in_features, range(1, 65))
-        return quantized_linear(x, self.matrix, self.bias, self.site(x))
+        return quantized_linear(x, self.matrix, self.bias, self.active_recipe, self.context(x))
 
     def extra_repr(self) -> str:
         return f"{nn.Linear.extra_repr(self)}, recipe={self.recipe.name!r}"
@@ -58,7 +61,7 @@ class QuantizedConv2d(QuantizedLayer, nn.Conv2d):
             return nn.Conv2d.forward(self, x)
         check_input(self, x, -3, self.in_channels, (3, 4))
         batch, window = (x if x.dim() == 4 else x.unsqueeze(0)), self.window
-        rows = quantized_linear(patches(batch, window), self.matrix, self.bias, self.site(x))
+        rows = quantized_linear(patches(batch, window), self.matrix, self.bias, self.active_recipe, self.context(x))
         y = images(rows, window.places(*x.shape[-2:])).clone(memory_format=memory_format(batch, self.weight))
         return y if x.dim() == 4 else y.squeeze(0)
 

@@ -20,7 +20,7 @@ from dse.nn.linear import QuantizedConv2d, QuantizedLinear
 from dse.nn.quantized_layer import QuantizedLayer
 from dse.nn.select import Where, attending, checked, choice, doubts, refuse, require_some, swap
 from dse.nn.skipped_steps import Sampled, finite_gradients
-from dse.numerics import linear as products
+from dse.numerics.points import Point
 from dse.numerics.recipe import Recipe
 from dse.numerics.techniques.schedules.base import PHASES, Watch
 
@@ -151,4 +151,4 @@ def after_step(model: nn.Module) -> None:
 def _apply_rules(model: nn.Module, method: str) -> None:
     for layer in quantized_layers(model):
         if not layer.sampled.skipped:
-            layer.apply_rule(method, layer.key.at(products.FPROP + 1))
+            layer.apply_rule(method, layer.key.at(Point.FPROP_RHS))

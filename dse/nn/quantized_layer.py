@@ -13,7 +13,7 @@ from dse.errors import OptionError
 from dse.nn.clock import Calls, Clocked
 from dse.nn.sharded import is_sharded, whole, write
 from dse.nn.skipped_steps import Sampled
-from dse.numerics.linear_autograd import LinearContext
+from dse.numerics.linear_gemms import LinearContext
 from dse.numerics.random import Key
 from dse.numerics.recipe import POINTS, Recipe
 from dse.numerics.techniques.schedules.base import FULL, OFF, PHASES
@@ -114,13 +114,18 @@ class QuantizedLayer(Clocked):
         self.calls.to(self.device)  # fully_shard moves parameters by itself
         return Key(self.clock, self.layer, 0, 0, self.memory, self.training)
 
-    def site(self, x: Tensor) -> LinearContext:
-        """Where the forward call on ``x`` is quantized; in training, the call is counted."""
+    @property
+    def active_recipe(self) -> Recipe:
+        """The recipe as the precision schedule's phase leaves it."""
+        return in_phase(self.recipe, self.phase)
+
+    def context(self, x: Tensor) -> LinearContext:
+        """What the forward call on ``x`` needs besides operands and recipe; in training, the call is counted."""
         self._settle()
         watch, key = self.watch if self.training else None, self.key
         if self.training and self._counts:
             key = replace(key, clock=self.calls.address([x]))
-        return LinearContext(in_phase(self.recipe, self.phase), key, self.state, watch)
+        return LinearContext(key, self.state, watch)
 
     @torch.no_grad()
     def apply_rule(self, method: str, key: Key) -> None:

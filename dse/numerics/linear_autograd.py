@@ -1,56 +1,46 @@
-"""A quantized product as a node of autograd: where it stands, and its three GEMMs."""
+"""A quantized linear product as a node of autograd: forward fprop, backward dgrad and wgrad."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from dse.numerics import linear as products
-from dse.numerics.random import Key
+from dse.numerics import linear_gemms
+from dse.numerics.autocast import without_autocast
+from dse.numerics.linear_gemms import LinearContext, Saved
 from dse.numerics.recipe import Recipe
 
 
-class LinearContext(NamedTuple):
-    """Where a linear is quantized: everything about a call but its operands.
-
-    ``state``: the weight rule's tensors; ``watch``: float32 [2] that the backward pass fills for the schedule, or None.
-    """
-
-    recipe: Recipe
-    key: Key
-    state: dict[str, Tensor]
-    watch: Tensor | None = None
-
-
-class _Linear(torch.autograd.Function):
+class _QuantizedProduct(torch.autograd.Function):
     """Y = X W^T under a recipe: forward fprop; backward dgrad and wgrad, then the quantizers' own derivatives."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, site: LinearContext) -> Tensor:
-        with products.plain(x):
-            y, saved = products.forward(site.recipe, x, w, site.state, site.key)
-        ctx.site = site._replace(key=site.key.frozen())  # the clock moves on between forward and a later backward
+    def forward(ctx: Any, x: Tensor, w: Tensor, recipe: Recipe, context: LinearContext) -> Tensor:
+        with without_autocast(x):
+            y, saved = linear_gemms.forward(recipe, x, w, context)
+        ctx.recipe, ctx.watch = recipe, context.watch
+        ctx.key = context.key.frozen()  # the clock moves on between forward and a later backward
         ctx.save_for_backward(saved.x, saved.w, *saved.copies)
         return y
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        (g,), (x, w, *copies), (recipe, key, _, watch) = grads, ctx.saved_tensors, ctx.site
-        saved = products.Saved(x, w, tuple(copies))
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        (g,), (x, w, *copies), recipe, key = grads, ctx.saved_tensors, ctx.recipe, ctx.key
+        saved = Saved(x, w, tuple(copies))
         dx = dw = None
-        twice = torch.is_grad_enabled() and not products.is_plain(recipe)  # create_graph=True
-        with products.plain(g), torch.set_grad_enabled(torch.is_grad_enabled() and not twice):
-            if watch is not None:
-                watch.copy_(products.watched(recipe, g, key))
+        twice = torch.is_grad_enabled() and not linear_gemms.is_plain(recipe)  # create_graph=True
+        with without_autocast(g), torch.set_grad_enabled(torch.is_grad_enabled() and not twice):
+            if ctx.watch is not None:
+                ctx.watch.copy_(linear_gemms.watched(recipe, g, key))
             if ctx.needs_input_grad[0]:
-                dx = products.input_gradient(recipe, saved, g, key)
+                dx = linear_gemms.input_gradient(recipe, saved, g, key)
             if ctx.needs_input_grad[1]:
-                dw = products.weight_gradient(recipe, saved, g, key)
+                dw = linear_gemms.weight_gradient(recipe, saved, g, key)
         if twice:
             dx, dw = (None if d is None else _Once.apply(d, g, x, w) for d in (dx, dw))  # type: ignore[no-untyped-call]
-        return dx, dw, None
+        return dx, dw, None, None
 
 
 class _Once(torch.autograd.Function):
@@ -68,10 +58,10 @@ class _Once(torch.autograd.Function):
         )
 
 
-def linear(x: Tensor, w: Tensor, site: LinearContext) -> Tensor:
-    """X W^T under ``site.recipe``: x [..., M, K], w [..., N, K] -> [..., M, N]; leading axes are independent."""
-    y: Tensor = _Linear.apply(x, w, site)  # type: ignore[no-untyped-call]
+def linear(x: Tensor, w: Tensor, recipe: Recipe, context: LinearContext) -> Tensor:
+    """X W^T under a recipe: x [..., M, K], w [..., N, K] -> [..., M, N]; leading axes are independent."""
+    y: Tensor = _QuantizedProduct.apply(x, w, recipe, context)  # type: ignore[no-untyped-call]
     return y
 
 
-__all__ = ["LinearContext", "linear"]
+__all__ = ["linear"]

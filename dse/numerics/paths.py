@@ -8,11 +8,8 @@ from typing import Any
 
 from dse.errors import OptionError, nearest
 from dse.numerics.formats import Format
+from dse.numerics.points import GEMMS, POINTS
 from dse.numerics.registry import from_data
-
-GEMMS = ("fprop", "dgrad", "wgrad")
-POINTS = ("fprop.lhs", "fprop.rhs", "dgrad.lhs", "dgrad.rhs", "wgrad.lhs", "wgrad.rhs")
-"""X and W of the forward product, G and W of the data gradient, G and X of the weight gradient."""
 
 SELECTORS: dict[str, tuple[str, ...]] = {
     "*": POINTS,
@@ -76,4 +73,4 @@ def set_option(obj: Any, option: list[str], data: Any, path: str) -> Any:
         raise OptionError(f"{path}: {error}") from None
 
 
-__all__ = ["GEMMS", "POINTS", "SELECTORS", "has", "reaches", "set_option", "split"]
+__all__ = ["SELECTORS", "has", "reaches", "set_option", "split"]

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from dse.errors import OptionError, nearest
 from dse.numerics.attention import PRODUCTS, Attention, Product
 from dse.numerics.gemm import Gemm
-from dse.numerics.paths import GEMMS, POINTS, SELECTORS, has, reaches, set_option, split
+from dse.numerics.paths import SELECTORS, has, reaches, set_option, split
+from dse.numerics.points import GEMMS, POINTS
 from dse.numerics.quantizer import Quantizer
 from dse.numerics.registry import from_data
 from dse.numerics.techniques.schedules import Schedule

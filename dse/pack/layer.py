@@ -12,11 +12,12 @@ from torch import Tensor
 
 from dse.nn.clock import numbered
 from dse.nn.quantized_layer import in_phase
-from dse.numerics import linear as products
+from dse.numerics.linear_gemms import LinearContext
+from dse.numerics.points import Point
 from dse.numerics.random import Key
 from dse.numerics.recipe import POINTS, Recipe
 from dse.numerics.techniques.schedules.base import FULL, OFF, Watch
-from dse.pack.segments import PLAIN, Reference, Segment, SegmentContext, partition
+from dse.pack.segments import PLAIN, Reference, Segment, partition
 
 Tap = Callable[[Tensor, Tensor, Tensor, tuple[bool, bool]], None]
 """Callback of a layer's backward pass: X [E, M, K], W [E, N, K], G [E, M, N], and which gradients are computed."""
@@ -128,7 +129,7 @@ class PackLayer:
         self.calls += 1
         return self.calls - 1
 
-    def context(self, segment: Segment, call: int = 0) -> SegmentContext:
+    def context(self, segment: Segment, call: int = 0) -> LinearContext:
         """Random key and state of a segment's members. A segment never crosses the end of a run that keeps state.
 
         ``call``: which of the step's uses of the layer it is; each draws random bits of its own (``dse.nn.clock``).
@@ -139,8 +140,8 @@ class PackLayer:
             if run.keeps and run.start <= segment.start < run.stop:
                 part = slice(segment.start - run.start, segment.stop - run.start)
                 watch = run.watch[part] if run.watch is not None and self.training else None
-                return SegmentContext(key, {name: t[part] for name, t in run.state.items()}, watch)
-        return SegmentContext(key, {})
+                return LinearContext(key, {name: t[part] for name, t in run.state.items()}, watch)
+        return LinearContext(key)
 
     def snapshot(self) -> tuple[Tensor, ...]:
         """Copies of the state that the passes of a step change: held tensor scales and values that schedules watch."""
@@ -171,7 +172,7 @@ class PackLayer:
             w.grad = None if self.grad is None else self.grad[run.members]
             touched = [w, *run.state.values()] + ([] if w.grad is None else [w.grad])
             old = [t.clone() for t in touched]
-            key = replace(self._key(run.members), point=products.FPROP + 1)
+            key = replace(self._key(run.members), point=Point.FPROP_RHS)
             getattr(run.recipe.weights, method)(run.recipe.fprop.rhs, w, run.state, key)
             for now, then in zip(touched, old, strict=True):  # a member that skips the step stays as it was
                 on = active[run.members].view(-1, *[1] * (now.dim() - 1))

@@ -7,7 +7,7 @@ is changed in place.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -17,21 +17,15 @@ from torch import Tensor
 
 from dse import fused
 from dse.fused import RecipeTable, Use
-from dse.numerics import linear as products
+from dse.numerics import linear_gemms
 from dse.numerics.gemm import check_widths
+from dse.numerics.linear_gemms import LinearContext, Saved
 from dse.numerics.matmul import contract
+from dse.numerics.points import POINTS, Point
 from dse.numerics.quantizer import Identity, Quantized
 from dse.numerics.random import Key
-from dse.numerics.recipe import POINTS, Recipe
+from dse.numerics.recipe import Recipe
 from dse.recipes import RECIPES
-
-
-class SegmentContext(NamedTuple):
-    """Inputs of a run besides X, W, G: random key, the weight rule's tensors, what a precision schedule watches."""
-
-    key: Key
-    state: Mapping[str, Tensor]
-    watch: Tensor | None = None
 
 
 class Held(NamedTuple):
@@ -53,12 +47,12 @@ class Segment(ABC):
         return slice(self.start, self.stop)
 
     @abstractmethod
-    def forward(self, x: Tensor, w: Tensor, context: SegmentContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
+    def forward(self, x: Tensor, w: Tensor, context: LinearContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
         """Y, and the tensors saved for the backward pass; ``needs``: whether X and W will get a gradient."""
 
     @abstractmethod
     def backward(
-        self, held: Held, g: Tensor, context: SegmentContext, needs: tuple[bool, bool]
+        self, held: Held, g: Tensor, context: LinearContext, needs: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         """dX and dW where they are needed."""
 
@@ -69,19 +63,19 @@ class Reference(Segment):
 
     recipe: Recipe
 
-    def forward(self, x: Tensor, w: Tensor, context: SegmentContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
-        y, saved = products.forward(self.recipe, x, w, context.state, context.key)
+    def forward(self, x: Tensor, w: Tensor, context: LinearContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
+        y, saved = linear_gemms.forward(self.recipe, x, w, context)
         return y, Held((saved.x, saved.w, *saved.copies), x.shape[-1])
 
     def backward(
-        self, held: Held, g: Tensor, context: SegmentContext, needs: tuple[bool, bool]
+        self, held: Held, g: Tensor, context: LinearContext, needs: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         x, w, *copies = held.tensors
-        saved = products.Saved(x, w, tuple(copies))
+        saved = Saved(x, w, tuple(copies))
         if context.watch is not None:
-            context.watch.copy_(products.watched(self.recipe, g, context.key))
-        dx = products.input_gradient(self.recipe, saved, g, context.key) if needs[0] else None
-        dw = products.weight_gradient(self.recipe, saved, g, context.key) if needs[1] else None
+            context.watch.copy_(linear_gemms.watched(self.recipe, g, context.key))
+        dx = linear_gemms.input_gradient(self.recipe, saved, g, context.key) if needs[0] else None
+        dw = linear_gemms.weight_gradient(self.recipe, saved, g, context.key) if needs[1] else None
         return dx, dw
 
 
@@ -97,37 +91,37 @@ class Kernel(Segment):
     dtype: torch.dtype
     copies: bool = False
 
-    def forward(self, x: Tensor, w: Tensor, context: SegmentContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
+    def forward(self, x: Tensor, w: Tensor, context: LinearContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
         check_widths(x, w)
-        a, at = self._both(x, 0, 5, context.key, needs[1] and not self.copies)
-        b, bt = self._both(w, 1, 3, context.key, needs[0] and not self.copies)
+        a, at = self._both(x, Point.FPROP_LHS, Point.WGRAD_RHS, context.key, needs[1] and not self.copies)
+        b, bt = self._both(w, Point.FPROP_RHS, Point.DGRAD_RHS, context.key, needs[0] and not self.copies)
         if self.copies:
             at, bt = a if needs[1] else None, b if needs[0] else None
         kept = [_pair(q) for q in (at, bt) if q is not None]
         return contract(a, b), Held(tuple(t for pair in kept for t in pair), x.shape[-1])
 
     def backward(
-        self, held: Held, g: Tensor, context: SegmentContext, needs: tuple[bool, bool]
+        self, held: Held, g: Tensor, context: LinearContext, needs: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         kept = [Quantized(v, a if a.numel() else None) for v, a in zip(*[iter(held.tensors)] * 2, strict=True)]
         if self.copies:
-            points = [point for point, need in ((5, needs[1]), (3, needs[0])) if need]
+            points = [point for point, need in ((Point.WGRAD_RHS, needs[1]), (Point.DGRAD_RHS, needs[0])) if need]
             kept = [self._one(_decoded(q).mT, p, context.key) for q, p in zip(kept, points, strict=True)]
         dx = dw = None
         if all(needs):
-            rows, columns = self._both(g, 2, 4, context.key, True)
+            rows, columns = self._both(g, Point.DGRAD_LHS, Point.WGRAD_LHS, context.key, True)
             assert columns is not None
             dx, dw = contract(rows, kept[1]), contract(columns, kept[0])
         elif needs[0]:
-            dx = contract(self._one(g, 2, context.key), kept[0])
+            dx = contract(self._one(g, Point.DGRAD_LHS, context.key), kept[0])
         elif needs[1]:
-            dw = contract(self._one(g.mT, 4, context.key), kept[0])
+            dw = contract(self._one(g.mT, Point.WGRAD_LHS, context.key), kept[0])
         return dx, dw
 
-    def _one(self, x: Tensor, point: int, key: Key) -> Quantized:
+    def _one(self, x: Tensor, point: Point, key: Key) -> Quantized:
         return fused.quantize(x, self.tables[point], key.at(point), self.dtype)
 
-    def _both(self, x: Tensor, rows: int, columns: int, key: Key, both: bool) -> tuple[Quantized, Quantized | None]:
+    def _both(self, x: Tensor, rows: Point, columns: Point, key: Key, both: bool) -> tuple[Quantized, Quantized | None]:
         """``x`` at the point ``rows``, and transposed at the point ``columns`` where that is needed."""
         if not both:
             return self._one(x, rows, key), None

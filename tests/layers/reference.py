@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dse.nn.linear import quantized_linear
 from dse.nn.select import OTHERS
-from dse.numerics.linear_autograd import LinearContext
+from dse.numerics.linear_gemms import LinearContext
 from dse.numerics.random import Key
 from dse.numerics.recipe import Recipe
 
@@ -24,7 +24,7 @@ def quantized(recipe: Recipe, seed: int, step: int) -> Linear:
     """Linears under a recipe, with the random streams of a model's first layer of another kind."""
 
     def linear(number: int, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
-        return quantized_linear(x, w, bias, LinearContext(recipe, Key(torch.tensor([seed, step]), OTHERS + number), {}))
+        return quantized_linear(x, w, bias, recipe, LinearContext(Key(torch.tensor([seed, step]), OTHERS + number)))
 
     return linear
 

@@ -17,7 +17,7 @@ from dse.nn.linear import quantized_linear
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import UE5M3
 from dse.numerics.gemm import Gemm
-from dse.numerics.linear_autograd import LinearContext
+from dse.numerics.linear_gemms import LinearContext
 from dse.numerics.quantizer import Quantizer
 from dse.numerics.random import Key
 from dse.numerics.recipe import Recipe
@@ -94,7 +94,7 @@ def test_the_backward_pass_of_a_linear(forward: str, rotation: str | None, sourc
     )
     x, w, g = operands(recipe)
     leaves = x.clone().requires_grad_(), w.clone().requires_grad_()
-    y = quantized_linear(*leaves, None, LinearContext(recipe, Key(CLOCK, 3), {}))
+    y = quantized_linear(*leaves, None, recipe, LinearContext(Key(CLOCK, 3)))
     found = torch.autograd.grad(y, leaves, g)
 
     keys = Key(CLOCK, 3, 0), Key(CLOCK, 3, 1)
@@ -119,7 +119,7 @@ def test_an_exact_backward_pass_is_the_gradient_of_the_loss() -> None:
     recipe = Recipe(fprop=Gemm(*FORWARD["full"], Hadamard(8)), backward_source="forward")
     x, w, g = operands(recipe)
     leaves = x.clone().requires_grad_(), w.clone().requires_grad_()
-    y = quantized_linear(*leaves, None, LinearContext(recipe, Key(CLOCK, 3), {}))
+    y = quantized_linear(*leaves, None, recipe, LinearContext(Key(CLOCK, 3)))
     found = torch.autograd.grad(y, leaves, g)
 
     def loss(x: Tensor, w: Tensor) -> Tensor:

@@ -10,10 +10,10 @@ import torch
 
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.gemm import Gemm
+from dse.numerics.linear_gemms import LinearContext
+from dse.numerics.points import POINTS, Point
 from dse.numerics.random import Key
-from dse.numerics.recipe import POINTS
 from dse.numerics.techniques.rounding import Stochastic
-from dse.pack.segments import SegmentContext
 from dse.probes.anatomy import dissect
 from dse.probes.layer_look import Look, Seen, looks
 from dse.probes.measures import histogram
@@ -76,9 +76,7 @@ def check_operand(look: Look, member: int, x: np.ndarray) -> np.ndarray:
 
 def test_all_points_of_mxfp4() -> None:
     x, w, g = operands(1)
-    found = {
-        look.point: look for look in looks(RECIPES["mxfp4"], Seen(x, w, g, (True, True)), SegmentContext(key(), {}))
-    }
+    found = {look.point: look for look in looks(RECIPES["mxfp4"], Seen(x, w, g, (True, True)), LinearContext(key()))}
     assert list(found) == [*POINTS, "dgrad", "wgrad"]
     for i in range(E):
         a, b, c = x[i].numpy(), w[i].numpy(), g[i].numpy()
@@ -100,7 +98,7 @@ def test_stochastic_gradients_do_not_shrink() -> None:
     recipe = replace(RECIPES["fp32"], dgrad=Gemm(quantizer))
     shrink = []
     for layer in range(60):
-        found = {one.point: one for one in looks(recipe, Seen(x, w, g, (True, False)), SegmentContext(key(layer), {}))}
+        found = {one.point: one for one in looks(recipe, Seen(x, w, g, (True, False)), LinearContext(key(layer)))}
         assert not found["dgrad.lhs"].values["saturated"].any()
         shrink.append(found["dgrad"].values["shrink"].tolist())
     mean, error = np.mean(shrink, 0), np.std(shrink, 0, ddof=1) / 60**0.5
@@ -110,9 +108,9 @@ def test_stochastic_gradients_do_not_shrink() -> None:
 @pytest.mark.parametrize("name", list(RECIPES))
 def test_the_parts_make_up_the_whole(name: str) -> None:
     x = operands(3)[0]
-    for point in POINTS:
-        quantizer = RECIPES[name].quantizer(point)
-        own = key().at(POINTS.index(point))
+    for point in Point:
+        quantizer = RECIPES[name].quantizer(point.path)
+        own = key().at(point)
         anatomy = dissect(quantizer, x, own)
         whole = quantizer(x, replace(own, sampling=False))
         assert torch.equal(anatomy.quantized.dequantize(), whole.dequantize())
@@ -130,9 +128,9 @@ def test_the_parts_make_up_the_whole(name: str) -> None:
 
 def test_nothing_quantized_nothing_seen() -> None:
     x, w, g = operands(4)
-    points = [look.point for look in looks(RECIPES["fp32"], Seen(x, w, g, (True, True)), SegmentContext(key(), {}))]
+    points = [look.point for look in looks(RECIPES["fp32"], Seen(x, w, g, (True, True)), LinearContext(key()))]
     assert not points
-    only = [look.point for look in looks(RECIPES["bf16"], Seen(x, w, g, (False, True)), SegmentContext(key(), {}))]
+    only = [look.point for look in looks(RECIPES["bf16"], Seen(x, w, g, (False, True)), LinearContext(key()))]
     assert only == [*POINTS[:2], *POINTS[4:], "wgrad"]
 
 

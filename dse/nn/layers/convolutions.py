@@ -17,7 +17,7 @@ from dse.nn.layers.parts import Parted
 from dse.nn.quantized_layer import check_input
 from dse.nn.uncompiled import uncompiled
 from dse.nn.unfold import Window, memory_format, patches
-from dse.numerics import linear as products
+from dse.numerics.autocast import output_dtype, without_autocast
 
 
 class _Convolution(Parted):
@@ -67,14 +67,14 @@ class _TransposedConvolution(Parted):
         batch = x if x.dim() == axes + 2 else x.unsqueeze(0)
         wide = torch.promote_types(torch.promote_types(x.dtype, weight.dtype), torch.float32)
         operands = zip(self.parts, batch.to(wide).chunk(groups, 1), weight.to(wide).chunk(groups), strict=True)
-        with products.plain(x):  # what overlaps is added up before it is rounded
+        with without_autocast(x):  # what overlaps is added up before it is rounded
             columns = [part(pixels.flatten(2).mT, w).mT for part, pixels, w in operands]
             y = torch.cat([_added(c, batch, self) for c in columns], 1)
         cut = [n for p, e in zip(self.padding[::-1], extra[::-1], strict=True) for n in (-p, e - p)]
         y = pad(y, cut)
         if self.bias is not None:
             y = y + self.bias.view(-1, *[1] * axes)
-        y = y.to(products.output_dtype(x), memory_format=_format(batch, weight))
+        y = y.to(output_dtype(x), memory_format=_format(batch, weight))
         return y if x.dim() == axes + 2 else y.squeeze(0)
 
 

@@ -68,7 +68,7 @@ class QuantizedPart(QuantizedLayer):
         if x.is_meta:
             return F.linear(x, w, bias)
         check_input(self, x, -1, w.shape[1], range(1, 65))
-        return quantized_linear(x, w, bias, self.site(x))
+        return quantized_linear(x, w, bias, self.active_recipe, self.context(x))
 
     def extra_repr(self) -> str:
         n, k = gemms(self._owner[0])[self._owner[1]]

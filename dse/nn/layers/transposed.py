@@ -29,7 +29,7 @@ class QuantizedConv1D(QuantizedLayer, Conv1D):  # type: ignore[misc]
         if x.is_meta:
             return F.linear(x, w, self.bias)
         check_input(self, x, -1, w.shape[1], range(1, 65))
-        return quantized_linear(x, w, self.bias, self.site(x))
+        return quantized_linear(x, w, self.bias, self.active_recipe, self.context(x))
 
     def __repr__(self) -> str:
         return f"QuantizedConv1D(nf={self.nf}, nx={self.nx}, recipe={self.recipe.name!r})"

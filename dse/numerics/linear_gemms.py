@@ -1,4 +1,4 @@
-"""The numerics of one linear layer under a recipe: fprop, then dgrad and wgrad with the quantizers' own derivatives.
+"""The three GEMMs of one linear layer under a recipe: fprop, then dgrad and wgrad with the quantizers' own derivatives.
 
 Shapes: X [..., M, K], W [..., N, K], G [..., M, N]; leading axes are members of a pack, which share the recipe.
 Source: arXiv 2509.17791, Sec. 2.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -15,12 +16,23 @@ from torch import Tensor
 
 from dse.kernels.sqrt import sqrt
 from dse.numerics.gemm import Gemm, check_widths
+from dse.numerics.points import Point
 from dse.numerics.quantizer import Quantized
 from dse.numerics.random import Key
 from dse.numerics.recipe import Recipe
 
-FPROP, DGRAD, WGRAD = 0, 2, 4
-"""Quantization point of each GEMM's left operand; the right operand's is the next."""
+
+class LinearContext(NamedTuple):
+    """What a call of a quantized linear layer needs besides its operands and its recipe.
+
+    ``key``: of the layer and step, at any point; ``state``: the weight rule's tensors; ``watch``: float32 [..., 2] that
+    the backward pass fills for the precision schedule (see ``watched``), or None. In a pack all have a leading axis of
+    members.
+    """
+
+    key: Key
+    state: Mapping[str, Tensor] = MappingProxyType({})
+    watch: Tensor | None = None
 
 
 class Saved(NamedTuple):
@@ -31,27 +43,15 @@ class Saved(NamedTuple):
     copies: tuple[Tensor, ...] = ()
 
 
-def plain(x: Tensor) -> torch.autocast:
-    """Inside, a surrounding autocast does not round operands or products to BF16."""
-    return torch.autocast(x.device.type, enabled=False)
-
-
 def is_plain(recipe: Recipe) -> bool:
     """Whether a recipe's three products are ordinary ones, without quantizers, rotations and models of accumulation."""
     gemms = (recipe.fprop, recipe.dgrad, recipe.wgrad)
     return all(gemm == Gemm() for gemm in gemms)
 
 
-def output_dtype(x: Tensor) -> torch.dtype:
-    """What a plain layer returns for an input x: autocast's dtype where that is on (it leaves FP64 alone), else x's."""
-    if x.dtype != torch.float64 and torch.is_autocast_enabled(x.device.type):
-        return torch.get_autocast_dtype(x.device.type)
-    return x.dtype
-
-
-def forward(recipe: Recipe, x: Tensor, w: Tensor, state: Mapping[str, Tensor], key: Key) -> tuple[Tensor, Saved]:
-    """Y = X W^T [..., M, N]; ``state``: the weight rule's tensors; ``key``: of the layer and step."""
-    a, b = _operands(recipe, x, w, state, key.at(FPROP))
+def forward(recipe: Recipe, x: Tensor, w: Tensor, context: LinearContext) -> tuple[Tensor, Saved]:
+    """Y = X W^T [..., M, N]."""
+    a, b = _operands(recipe, x, w, context.state, context.key.at(Point.FPROP_LHS))
     copies = (a.dequantize(), b.dequantize()) if recipe.backward_source == "forward" else ()
     return recipe.fprop.contract(a, b), Saved(x, w, copies)
 
@@ -59,21 +59,21 @@ def forward(recipe: Recipe, x: Tensor, w: Tensor, state: Mapping[str, Tensor], k
 def input_gradient(recipe: Recipe, saved: Saved, g: Tensor, key: Key) -> Tensor:
     """dX = G W [..., M, K], through the forward quantizer of X."""
     w = saved.copies[1] if saved.copies else saved.w
-    dx = recipe.dgrad(g, w.mT, key.at(DGRAD))
-    return _through(recipe.fprop, 0, saved.x, dx, bool(saved.copies), key.at(FPROP))
+    dx = recipe.dgrad(g, w.mT, key.at(Point.DGRAD_LHS))
+    return _through(recipe.fprop, Point.FPROP_LHS, saved.x, dx, bool(saved.copies), key)
 
 
 def weight_gradient(recipe: Recipe, saved: Saved, g: Tensor, key: Key) -> Tensor:
     """dW = G^T X [..., N, K], through the forward quantizer of W."""
     x = saved.copies[0] if saved.copies else saved.x
-    dw = recipe.wgrad(g.mT, x.mT, key.at(WGRAD))
-    return _through(recipe.fprop, 1, saved.w, dw, bool(saved.copies), key.at(FPROP))
+    dw = recipe.wgrad(g.mT, x.mT, key.at(Point.WGRAD_LHS))
+    return _through(recipe.fprop, Point.FPROP_RHS, saved.w, dw, bool(saved.copies), key)
 
 
 def watched(recipe: Recipe, g: Tensor, key: Key) -> Tensor:
     """What a precision schedule looks at [..., 2]: the deviation of G, and of its noise at dgrad.lhs."""
     g = g.contiguous()
-    noise = recipe.dgrad.lhs(g, replace(key.at(DGRAD), sampling=False)).dequantize() - g
+    noise = recipe.dgrad.lhs(g, replace(key.at(Point.DGRAD_LHS), sampling=False)).dequantize() - g
     spread = g - g.mean((-2, -1), keepdim=True)  # torch.std takes another algorithm for one member than for several
     variance = spread.square().sum((-2, -1)) / max(1, g.shape[-2:].numel() - 1)
     return torch.stack([sqrt(variance), sqrt(noise.square().mean((-2, -1)))], -1)
@@ -82,25 +82,25 @@ def watched(recipe: Recipe, g: Tensor, key: Key) -> Tensor:
 def _operands(
     recipe: Recipe, x: Tensor, w: Tensor, state: Mapping[str, Tensor], key: Key
 ) -> tuple[Quantized, Quantized]:
-    """The forward GEMM's quantized X and W; a weight rule has its say on W."""
+    """The forward GEMM's quantized X and W; a weight rule has its say on W. ``key``: at the point of X."""
     gemm = recipe.fprop
     check_widths(x, w)
     if recipe.weights is None:
         return gemm.operands(x, w, key)
     r = gemm.basis(x, key)
-    b = recipe.weights.quantize(gemm.rhs, gemm.turn(w, r), dict(state), key.at(FPROP + 1))
+    b = recipe.weights.quantize(gemm.rhs, gemm.turn(w, r), dict(state), key.at(Point.FPROP_RHS))
     return gemm.lhs(gemm.turn(x, r), key), b
 
 
-def _through(gemm: Gemm, side: int, x: Tensor, g: Tensor, turned: bool, key: Key) -> Tensor:
-    """The vector-Jacobian product of the forward quantizer of X (side 0) or W (side 1).
+def _through(gemm: Gemm, point: Point, x: Tensor, g: Tensor, turned: bool, key: Key) -> Tensor:
+    """The vector-Jacobian product of the forward quantizer of X (at its point) or of W.
 
     It lives in the rotated space, where ``g`` is already when it was computed from forward copies (``turned``).
     """
-    quantizer = (gemm.lhs, gemm.rhs)[side]
+    quantizer = gemm.lhs if point == Point.FPROP_LHS else gemm.rhs
     if quantizer.straight_through and (gemm.rotation is None or not turned):
         return g
-    r = gemm.basis(x, key)
+    r = gemm.basis(x, key.at(Point.FPROP_LHS))
     g = g if turned else gemm.turn(g, r)
-    g = quantizer.vjp(gemm.turn(x, r), g, key.at(FPROP + side))
+    g = quantizer.vjp(gemm.turn(x, r), g, key.at(point))
     return g if r is None else gemm.back(g, r)[..., : x.shape[-1]]

@@ -1,0 +1,18 @@
+"""What quantized layers do under torch's autocast: compute without it, and return its dtype."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def without_autocast(x: Tensor) -> torch.autocast:
+    """Inside, a surrounding autocast on the device of ``x`` does not round operands or products to BF16."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def output_dtype(x: Tensor) -> torch.dtype:
+    """What a plain layer returns for an input x: autocast's dtype where that is on (it leaves FP64 alone), else x's."""
+    if x.dtype != torch.float64 and torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype
