@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -148,6 +149,42 @@ def circles() -> list[list[str]]:
 
 def test_no_module_imports_itself_in_a_circle() -> None:
     assert circles() == []
+
+
+MOST_PARAMETERS = 6
+COUNTED = ("plan", "report", "results", "run", "train")
+"""Rooms whose functions take no more parameters than that, without ``self``."""
+MORE_PARAMETERS = {"dse.report.figures.label_layout:_box": 7}
+"""Exceptions, as MODULE:FUNCTION: parameters."""
+
+
+def parameters(node: ast.FunctionDef | ast.AsyncFunctionDef, method: bool) -> int:
+    own = node.args
+    names = [arg.arg for arg in (*own.posonlyargs, *own.args, *own.kwonlyargs, own.vararg, own.kwarg) if arg]
+    return len(names) - (method and names[:1] in (["self"], ["cls"]))
+
+
+def functions(node: ast.AST, prefix: str = "", method: bool = False) -> Iterator[tuple[str, int]]:
+    """The functions and methods in a module, each by its path in there, and how many parameters it takes."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield prefix + child.name, parameters(child, method)
+            yield from functions(child, f"{prefix}{child.name}.")
+        elif isinstance(child, ast.ClassDef):
+            yield from functions(child, f"{prefix}{child.name}.", method=True)
+        else:
+            yield from functions(child, prefix, method)
+
+
+def test_functions_take_few_parameters() -> None:
+    found = {
+        f"{module}:{name}": count
+        for module, path in modules().items()
+        if module != "dse" and room(module) in COUNTED
+        for name, count in functions(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert len(found) > 800
+    assert {name: count for name, count in found.items() if count > MOST_PARAMETERS} == MORE_PARAMETERS
 
 
 HEAVY = ("ray", "mlflow", "polars", "pandas", "seaborn", "matplotlib", "optuna", "pyarrow")

@@ -1,4 +1,4 @@
-"""``python -m dse.run.away``: the former name of ``dse.run.offline``."""
+"""The former name of ``dse.run.offline``: ``python -m dse.run.away`` runs it."""
 
 from dse.run.offline import main
 

@@ -1,4 +1,7 @@
-"""A parcel: a sweep's trials in one file, for a machine that has torch and nothing else to read the sweep with."""
+"""A bundle: the trials of sweeps in one JSON file, for a machine that cannot read sweep files.
+
+Such a machine needs torch and numpy only. The file calls itself a parcel.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class BundledCell:
-    """What executors read of a sweep's cell."""
+    """A sweep's cell, as far as executors need it."""
 
     trial: Trial
     config: str
@@ -58,7 +61,7 @@ def jobs_of(sweep: Sweep, done: Iterable[str] = ()) -> list[BundleJob]:
     ]
 
 
-def write_parcel(jobs: Iterable[BundleJob], path: Path) -> None:
+def write_bundle(jobs: Iterable[BundleJob], path: Path) -> None:
     """Raises UserError when the file cannot be written."""
     content = {"parcel": VERSION, "jobs": [{"name": job.name, "items": [_plain(i) for i in job.items]} for job in jobs]}
     try:
@@ -67,7 +70,7 @@ def write_parcel(jobs: Iterable[BundleJob], path: Path) -> None:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def read_parcel(path: Path) -> list[BundleJob]:
+def read_bundle(path: Path) -> list[BundleJob]:
     """The jobs of a file. Raises UserError for a file that is none, or whose trials mean something else here."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -89,7 +92,7 @@ def _plain(item: BundledCell) -> dict[str, Any]:
 
 
 def _item(data: Mapping[str, Any], path: Path) -> BundledCell:
-    if is_path(name := data["spec"]["task"]):  # a parcel was made from sweeps to be run: it is code, as they are
+    if is_path(name := data["spec"]["task"]):  # a bundle was made from sweeps to be run: it is code, as they are
         find(name)
     trial = Trial.from_spec(data["spec"], data["recipe"])
     if trial.uid != data["uid"]:
@@ -99,4 +102,4 @@ def _item(data: Mapping[str, Any], path: Path) -> BundledCell:
     return BundledCell(trial, data["config"], data["baseline_uid"])
 
 
-__all__ = ["VERSION", "BundleJob", "BundledCell", "jobs_of", "read_parcel", "write_parcel"]
+__all__ = ["VERSION", "BundleJob", "BundledCell", "jobs_of", "read_bundle", "write_bundle"]

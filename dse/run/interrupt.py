@@ -1,4 +1,4 @@
-"""Signals that end a run in order: what runs is finished or leaves a checkpoint, and nothing new begins.
+"""Signal handling: after the first signal running packs finish or leave a checkpoint, and nothing new is started.
 
 Ctrl-C (SIGINT) leaves all the time that is needed; SIGTERM and SIGHUP come from a scheduler, or a terminal that has
 gone, and are followed by a SIGKILL within GRACE seconds. A second signal stops at once. Nothing that is finished is
@@ -35,7 +35,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class Interrupt:
-    """Whether and by what a run was interrupted; may be asked from any thread.
+    """Whether a run was interrupted, and by which signal; may be read from any thread.
 
     ``number``: the first signal's, 0 before one.
     """
@@ -68,7 +68,7 @@ class Interrupt:
 
 @contextmanager
 def graceful() -> Iterator[Interrupt]:
-    """What the first SIGINT, SIGTERM or SIGHUP is noted in; the second raises Stopped, a KeyboardInterrupt.
+    """Notes the first SIGINT, SIGTERM or SIGHUP in an ``Interrupt``; the second raises Stopped, a KeyboardInterrupt.
 
     Handlers and alarm are restored at the end. SIGHUP stays ignored where it is (nohup). Outside the main thread, where
     Python allows no signal handlers, nothing is ever noted.
@@ -90,7 +90,7 @@ def graceful() -> Iterator[Interrupt]:
 
 @contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Signal handlers are afterwards what they were before; for libraries that install their own."""
+    """Restores the signal handlers afterwards; for libraries that install their own."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -104,10 +104,10 @@ def handlers_kept() -> Iterator[None]:
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Processes that are started meanwhile never see SIGTERM and SIGHUP.
+    """Processes that are started within it ignore SIGTERM and SIGHUP.
 
-    A scheduler sends them to every process of a job; Ray's would die of it before their packs are finished. They end
-    with the driver, which is told as well.
+    A scheduler sends them to every process of a job; Ray's would end before their packs are finished. They end with the
+    driver, which gets the signal too.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, URGENT)
     try:

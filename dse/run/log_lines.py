@@ -1,4 +1,4 @@
-"""What a run without a display tells: a line for each pack, one for each job, and what unfinished trials measured."""
+"""Log lines of an offline run: one for each pack, one for each job, and one of JSON for each unfinished trial."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def job_line(records: Sequence[Record]) -> str:
     return ", ".join([head, *(f"{config} {mean:+.4f}" for mean, config in means)])
 
 
-def begun(results: Path) -> Iterator[str]:
-    """For every trial in a checkpoint of a folder, a line of JSON: uid, steps made, held-out metrics on the way."""
+def unfinished_trials(results: Path) -> Iterator[str]:
+    """For every trial in a checkpoint of a folder, a line of JSON: uid, steps trained, held-out metrics so far."""
     import torch
 
     for folder in sorted((results / FOLDER).glob("*/")):
         for path in sorted(folder.glob("step-*.pt"), key=lambda p: int(p.stem.removeprefix("step-")))[-1:]:
             try:
-                course = torch.load(path, map_location="cpu", weights_only=True)["course"]
-            except Exception as error:  # noqa: BLE001 - whatever damage makes of it
+                state = torch.load(path, map_location="cpu", weights_only=True)["course"]
+            except Exception as error:  # noqa: BLE001 - damage can raise anything
                 print(f"{path} cannot be read ({type(error).__name__}): its trials start anew", file=sys.stderr)
                 continue
-            for uid, history in zip(course["members"], course["histories"], strict=True):
-                yield json.dumps({"uid": uid, "step": course["step"], "evals": history["evals"]})
+            for uid, history in zip(state["members"], state["histories"], strict=True):
+                yield json.dumps({"uid": uid, "step": state["step"], "evals": history["evals"]})
 
 
-__all__ = ["begun", "job_line", "pack_line"]
+__all__ = ["job_line", "pack_line", "unfinished_trials"]

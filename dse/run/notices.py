@@ -1,4 +1,4 @@
-"""What a user should know about the bits of results, as they come in."""
+"""Warnings about results whose last bits may differ from those of another machine, or of a trial that runs alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dse.results.record import Record
 
 
 def cautions(records: Iterable[Record]) -> list[str]:
-    """Warnings about the bits of these results, one line each."""
+    """One line for each kind of warning that applies to these results."""
     found: dict[str, None] = {}
     for record in records:
         if names := record.pack.get("depends_on_place"):

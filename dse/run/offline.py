@@ -1,12 +1,12 @@
-"""Sweeps on a machine that has torch and little else: planned here, trained there, their results brought back.
+"""Offline runs: sweeps are planned here and trained on a machine with torch and little else.
 
-    python -m dse.run.away plan sweeps/a.yaml sweeps/b.yaml --out trials.json          here
-    python -m dse.run.away run trials.json --out away --device cuda --seconds 300      there: needs torch and numpy
-    cp away/shards/* results/shards/ && dse report sweeps/a.yaml                       here
+    python -m dse.run.offline plan sweeps/a.yaml sweeps/b.yaml --out trials.json       here
+    python -m dse.run.offline run trials.json --out away --device cuda --seconds 300   there: needs torch and numpy
+    cp away/shards/* results/shards/ && dse report sweeps/a.yaml                       here: the results, copied back
 
 Jobs (the tasks of the sweeps) run in the order given, in packs, until the time is up. Every finished pack is stored at
-once. One that would take much longer leaves a checkpoint, and what its trials had measured on the way in `left.jsonl`;
-the same command goes on from there.
+once. One that would take much longer leaves a checkpoint, and its trials' metrics so far in `left.jsonl`; the same
+command goes on from there.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, cast
 from dse.errors import UserError
 from dse.results.record import Record
 from dse.results.store import Store
-from dse.run.bundle import BundledCell, BundleJob, jobs_of, read_parcel, write_parcel
+from dse.run.bundle import BundledCell, BundleJob, jobs_of, read_bundle, write_bundle
 from dse.run.executors.base import widest
 from dse.run.executors.local import LocalExecutor
 from dse.run.interrupt import Interrupt, Stopped, graceful
-from dse.run.log_lines import begun, job_line, pack_line
+from dse.run.log_lines import job_line, pack_line, unfinished_trials
 from dse.run.queue.pack_queue import PackQueue
 from dse.terminal import go_on_unheard, prepare
 from dse.train.checkpoint import clean
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
     from dse.sweep import Cell
 
 LEFT = "left.jsonl"
-_BEAT = 15.0
+_INTERVAL = 15.0
 """Seconds between lines about a pack that runs."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Until:
-    """A moment of ``time.monotonic``, or a signal before it, in the form in which executors ask whether to stop."""
+class Deadline:
+    """A ``Stop`` for executors: set at the time ``end`` (``time.monotonic``), or by a signal before it."""
 
     end: float
     signal: Interrupt = field(default_factory=Interrupt)
@@ -81,10 +81,10 @@ class Limits:
 def plan(
     files: Sequence[Path], out: Path, results: Path, tasks: Sequence[str] = (), say: Say = print
 ) -> list[BundleJob]:
-    """Writes what the sweeps would run, without what ``results`` knows; ``tasks``: patterns of the jobs to take.
+    """Writes the trials of the sweeps that have no result in ``results``; ``tasks``: patterns of the jobs to take.
 
-    Halving and probes stay behind. Raises UserError for a broken sweep, for one that chooses trials by results, or when
-    nothing is left.
+    Halving and probes are left out. Raises UserError for a broken sweep, for one that chooses trials by results, or
+    when nothing is left.
     """
     from dse.sweep import load_sweep
 
@@ -101,7 +101,7 @@ def plan(
         jobs = [job for job in jobs if any(fnmatchcase(job.name, pattern) for pattern in tasks)]
     if not jobs:
         raise UserError(f"nothing to run: everything is done in {results}" + f", or no task fits {tasks}" * bool(tasks))
-    write_parcel(jobs, out)
+    write_bundle(jobs, out)
     return jobs
 
 
@@ -123,10 +123,10 @@ def run(
         done = store.done()
         items = [item for item in job.items if item.uid not in done]
         end = min(start + limits.seconds, time.monotonic() + limits.each)
-        if items and not Until(end, signal).is_set():
+        if items and not Deadline(end, signal).is_set():
             say(f"== {time.monotonic() - start:.0f} s: {job.name}, {len(items)} trials")
             try:
-                _train(items, store, options, Until(end, signal), limits.width(job.name), say)
+                _train(items, store, options, Deadline(end, signal), limits.width(job.name), say)
             except UserError as error:
                 say(f"   {error}")
             mine = store.records({item.uid for item in job.items}, brief=True)
@@ -136,31 +136,31 @@ def run(
     store.close()
     if options.results:
         clean(options.results, store.done().keys())
-        (out / LEFT).write_text("".join(f"{line}\n" for line in begun(options.results)), encoding="utf-8")
+        (out / LEFT).write_text("".join(f"{line}\n" for line in unfinished_trials(options.results)), encoding="utf-8")
     return left
 
 
 def _train(
-    items: Sequence[BundledCell], store: Store, options: RunOptions, until: Until, width: int | None, say: Say
+    items: Sequence[BundledCell], store: Store, options: RunOptions, deadline: Deadline, width: int | None, say: Say
 ) -> None:
-    began = beat = time.monotonic()
+    began = shown = time.monotonic()
 
     def keep(pack: Sequence[tuple[Cell, Record]]) -> None:
-        nonlocal began, beat
+        nonlocal began, shown
         records = [record for _, record in pack]
         store.append(*records)
         now = time.monotonic()
         say(f"   {pack_line(records, now - began)}")
-        began = beat = now
+        began = shown = now
 
-    def progress(busy: int, under_way: float) -> None:
-        nonlocal beat
-        if busy and time.monotonic() > beat + _BEAT:
-            beat = time.monotonic()
-            say(f"   {beat - began:.0f} s: {under_way / busy:.0%} of {busy}")
+    def on_progress(running: int, progress: float) -> None:
+        nonlocal shown
+        if running and time.monotonic() > shown + _INTERVAL:
+            shown = time.monotonic()
+            say(f"   {shown - began:.0f} s: {progress / running:.0%} of {running}")
 
     queue = PackQueue(cast("Sequence[Cell]", items), width or widest(options.device), width=width)
-    LocalExecutor(options).run(queue, keep, progress, until)
+    LocalExecutor(options).run(queue, keep, on_progress, deadline)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -184,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.out.mkdir(parents=True, exist_ok=True)
         options = RunOptions(device=given.device, data_dir=given.data_dir, results=place)
         limits = Limits(given.seconds, given.each, given.grace, tuple(given.width))
-        start, jobs = time.monotonic(), read_parcel(given.parcel)
+        start, jobs = time.monotonic(), read_bundle(given.bundle)
         if given.ahead:
             packs = [[item.trial for item in job.items] for job in jobs if job.items]
             seconds, worked = warm(packs, given.device, given.data_dir, given.ahead)
@@ -204,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     text, kind = __doc__ or "", argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m dse.run.away", description=text, formatter_class=kind)
+    parser = argparse.ArgumentParser(prog="python -m dse.run.offline", description=text, formatter_class=kind)
     verbs = parser.add_subparsers(dest="verb", required=True)
     here = verbs.add_parser("plan", help="write the trials of sweeps to a file")
     here.add_argument("sweeps", nargs="+", type=Path)
@@ -212,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     here.add_argument("--results", type=Path, default=Path("results"), help="whose trials are done (results)")
     here.add_argument("--task", action="append", default=[], help="pattern of jobs to take, such as '*size=tiny*'")
     there = verbs.add_parser("run", help="train them")
-    there.add_argument("parcel", type=Path)
+    there.add_argument("bundle", type=Path, metavar="parcel")
     there.add_argument("--out", type=Path, required=True, help="folder of results")
     there.add_argument("--checkpoints", type=Path, help="folder for checkpoints, which are large (that of --out)")
     there.add_argument("--data-dir", type=Path)
@@ -237,7 +237,7 @@ def _width(text: str) -> tuple[str, int]:
     return pattern or "*", int(number)
 
 
-__all__ = ["Limits", "Until", "main", "plan", "run"]
+__all__ = ["Deadline", "Limits", "main", "plan", "run"]
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""A sweep's trials, carried to a machine without the sweep's tools, trained there within limits, and brought back."""
+"""Offline runs: trials in a bundle, trained within limits on a machine that cannot read sweep files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import pytest
 from dse.errors import UserError
 from dse.results.shards import shard_paths
 from dse.results.store import Store
-from dse.run import offline as away
-from dse.run.bundle import read_parcel, write_parcel
+from dse.run import offline
+from dse.run.bundle import read_bundle, write_bundle
 from dse.sweep import load_sweep
 from dse.train import warmup as warm_module
 from dse.train.checkpoint import Checkpoints
@@ -43,10 +43,10 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_there_and_back_on_a_bare_machine(file: Path, tmp_path: Path) -> None:
-    parcel, out = tmp_path / "parcel.json", tmp_path / "away"
+def test_planned_here_and_run_on_a_bare_machine(file: Path, tmp_path: Path) -> None:
+    bundle, out = tmp_path / "parcel.json", tmp_path / "away"
     assert (
-        away.main(["plan", str(file), "--out", str(parcel), "--results", str(tmp_path / "none"), "--task", "*regr*"])
+        offline.main(["plan", str(file), "--out", str(bundle), "--results", str(tmp_path / "none"), "--task", "*regr*"])
         == 0
     )
     code = (
@@ -54,7 +54,7 @@ def test_there_and_back_on_a_bare_machine(file: Path, tmp_path: Path) -> None:
         "from dse.run.offline import main\nraise SystemExit(main(sys.argv[1:]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, "run", str(parcel), "--out", str(out), "--width", "9", "--width", "*image*:1"],
+        [sys.executable, "-c", code, "run", str(bundle), "--out", str(out), "--width", "9", "--width", "*image*:1"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -69,15 +69,15 @@ def test_there_and_back_on_a_bare_machine(file: Path, tmp_path: Path) -> None:
     (results / "shards").mkdir(parents=True)
     for shard in shard_paths(out / "shards"):
         (results / "shards" / shard.name).write_bytes(shard.read_bytes())
-    left = away.plan([file], parcel, results)
+    left = offline.plan([file], bundle, results)
     assert [job.name for job in left] == ["small: image"]
 
 
 def test_jobs_have_whole_seeds_first_and_survive_the_file(file: Path, tmp_path: Path) -> None:
-    jobs = away.plan([file], tmp_path / "p.json", tmp_path / "none")
+    jobs = offline.plan([file], tmp_path / "p.json", tmp_path / "none")
     assert [job.name for job in jobs] == ["small: regression", "small: image"]
     assert [item.trial.seed for item in jobs[0].items] == [0, 0, 0, 1, 1, 1]
-    back = read_parcel(tmp_path / "p.json")
+    back = read_bundle(tmp_path / "p.json")
     assert [[item.uid for item in job.items] for job in back] == [[item.uid for item in job.items] for job in jobs]
     assert [item.baseline_uid for job in back for item in job.items] == [i.baseline_uid for j in jobs for i in j.items]
 
@@ -90,23 +90,23 @@ def test_jobs_have_whole_seeds_first_and_survive_the_file(file: Path, tmp_path: 
         (lambda content: content["jobs"][0]["items"][0]["spec"].update(seed=7), "of another version; plan it anew"),
     ],
 )
-def test_a_parcel_that_means_something_else(file: Path, tmp_path: Path, change: Any, words: str) -> None:
+def test_a_bundle_that_means_something_else(file: Path, tmp_path: Path, change: Any, words: str) -> None:
     path = tmp_path / "p.json"
-    away.plan([file], path, tmp_path / "none")
+    offline.plan([file], path, tmp_path / "none")
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=words):
-        read_parcel(path)
-    assert away.main(["run", str(path), "--out", str(tmp_path / "out")]) == 2
+        read_bundle(path)
+    assert offline.main(["run", str(path), "--out", str(tmp_path / "out")]) == 2
 
 
 def test_nothing_is_begun_after_the_time(file: Path, tmp_path: Path) -> None:
-    jobs = away.plan([file], tmp_path / "p.json", tmp_path / "none")
+    jobs = offline.plan([file], tmp_path / "p.json", tmp_path / "none")
     said: list[str] = []
-    assert away.run(jobs, tmp_path / "out", RunOptions(), away.Limits(seconds=0), said.append) == 12
+    assert offline.run(jobs, tmp_path / "out", RunOptions(), offline.Limits(seconds=0), said.append) == 12
     assert not said
-    assert away.run(jobs, tmp_path / "out", RunOptions(), away.Limits(each=0), said.append) == 12
+    assert offline.run(jobs, tmp_path / "out", RunOptions(), offline.Limits(each=0), said.append) == 12
 
 
 def test_a_pack_that_takes_too_long_leaves_what_it_has(tmp_path: Path) -> None:
@@ -114,13 +114,13 @@ def test_a_pack_that_takes_too_long_leaves_what_it_has(tmp_path: Path) -> None:
     path.write_text(
         "tasks: [regression]\nrecipes: [bf16]\nseeds: 1\ntraining: {steps: 100000, batch: 4, eval_every: 1}\n"
     )
-    jobs = away.plan([path], tmp_path / "p.json", tmp_path / "none")
+    jobs = offline.plan([path], tmp_path / "p.json", tmp_path / "none")
     out = tmp_path / "out"
     out.mkdir()
     start = time.monotonic()
-    assert away.run(jobs, out, RunOptions(results=out), away.Limits(seconds=2, grace=0.5), lambda line: None) == 1
+    assert offline.run(jobs, out, RunOptions(results=out), offline.Limits(seconds=2, grace=0.5), lambda line: None) == 1
     assert time.monotonic() - start < 60
-    (line,) = (out / away.LEFT).read_text().splitlines()
+    (line,) = (out / offline.LEFT).read_text().splitlines()
     told = json.loads(line)
     assert told["uid"] == jobs[0].items[0].uid
     assert told["step"] >= 2
@@ -139,29 +139,29 @@ def test_a_job_without_its_data_is_passed_over(tmp_path: Path, monkeypatch: pyte
         "tasks: [{image: {source: cifar10}}, regression]\nrecipes: [bf16]\nseeds: 1\ntraining: {steps: 2, batch: 4}\n"
     )
     said: list[str] = []
-    jobs = away.plan([path], tmp_path / "p.json", tmp_path / "none")
-    assert away.run(jobs, tmp_path / "out", RunOptions(), away.Limits(), said.append) == 1
+    jobs = offline.plan([path], tmp_path / "p.json", tmp_path / "none")
+    assert offline.run(jobs, tmp_path / "out", RunOptions(), offline.Limits(), said.append) == 1
     assert any("cifar-10-binary.tar.gz is missing" in line for line in said)
     assert any("1 ok" in line for line in said)
 
 
 def test_widths_by_pattern() -> None:
-    limits = away.Limits(widths=(away._width("64"), away._width("*size=9M*:21")))
+    limits = offline.Limits(widths=(offline._width("64"), offline._width("*size=9M*:21")))
     assert limits.width("a: lm(size=9M)") == 21
     assert limits.width("a: lm") == 64
-    assert away.Limits().width("a: lm") is None
+    assert offline.Limits().width("a: lm") is None
 
 
 def test_nothing_to_plan(file: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing to run"):
-        away.plan([file], tmp_path / "p.json", tmp_path / "none", ["*nowhere*"])
-    write_parcel([], tmp_path / "empty.json")
-    assert read_parcel(tmp_path / "empty.json") == []
+        offline.plan([file], tmp_path / "p.json", tmp_path / "none", ["*nowhere*"])
+    write_bundle([], tmp_path / "empty.json")
+    assert read_bundle(tmp_path / "empty.json") == []
 
 
 def test_every_configuration_is_tried_before(file: Path, tmp_path: Path) -> None:
     (trials, *_) = [
-        [item.trial for item in job.items] for job in away.plan([file], tmp_path / "p.json", tmp_path / "n")
+        [item.trial for item in job.items] for job in offline.plan([file], tmp_path / "p.json", tmp_path / "n")
     ]
     few = warm_module._one_of_each(trials, 4)
     assert [trial.recipe.name for trial in sorted(few, key=lambda t: t.recipe.name)] == ["bf16", "mxfp4", "nvfp4"]
@@ -178,19 +178,19 @@ def test_what_cannot_be_taken_along_is_said(tmp_path: Path) -> None:
     path, said = tmp_path / "s.yaml", list[str]()
     path.write_text(head + "search: {method: tpe, trials: 2}\n")
     with pytest.raises(UserError, match="s: tpe chooses its next trials by results"):
-        away.plan([path], tmp_path / "p.json", tmp_path / "none", say=said.append)
+        offline.plan([path], tmp_path / "p.json", tmp_path / "none", say=said.append)
     assert said == []
     path.write_text(head + "probes: {every: 2}\nsearch: {method: grid, halving: {}}\n")
-    assert away.plan([path], tmp_path / "p.json", tmp_path / "none", say=said.append)
+    assert offline.plan([path], tmp_path / "p.json", tmp_path / "none", say=said.append)
     assert said == ["s: trained without its halving and probes"]
 
 
 def test_a_signal_ends_it_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, parcel, out = tmp_path / "small.yaml", tmp_path / "p.json", tmp_path / "out"
+    path, bundle, out = tmp_path / "small.yaml", tmp_path / "p.json", tmp_path / "out"
     path.write_text(
         "name: long\ntasks: [{regression: {training: {steps: 300000, batch: 8}}}]\nrecipes: [bf16]\nseeds: 1\n"
     )
-    away.plan([path], parcel, tmp_path / "none")
+    offline.plan([path], bundle, tmp_path / "none")
     real = Checkpoints.due
     steps = list[int]()
 
@@ -201,5 +201,14 @@ def test_a_signal_ends_it_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return real(own)
 
     monkeypatch.setattr(Checkpoints, "due", due)
-    assert away.main(["run", str(parcel), "--out", str(out)]) == 128 + signal.SIGTERM
+    assert offline.main(["run", str(bundle), "--out", str(out)]) == 128 + signal.SIGTERM
     assert len(list(out.glob("checkpoints/*/step-*.pt"))) == 1
+
+
+@pytest.mark.parametrize("module", ["dse.run.offline", "dse.run.away"])
+def test_the_exit_code_by_both_names(module: str, tmp_path: Path) -> None:
+    """``dse.run.away`` is the former name."""
+    command = [sys.executable, "-m", module, "run", str(tmp_path / "missing.json"), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
