@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dse.results.record import OK, Record
 from dse.run.executors.actor import Actor
-from dse.run.executors.base import OnProgress, OnRecords, Stop
+from dse.run.executors.base import OnProgress, OnRecords, StopSignal
 from dse.run.queue.pack_queue import WorkQueue
 from dse.sweep import Sweep, load_sweep
 from dse.train.context import OnStep
@@ -74,7 +74,7 @@ class IdleActor(Actor):
         configs: Sequence[str],
         width: int | None,
         on_step: OnStep | None = None,
-        leg: RungTarget | None = None,
+        target: RungTarget | None = None,
         splits: tuple[str, ...] = (),
     ) -> list[Record]:
         return [made_up(trial, config) for trial, config in zip(trials, configs, strict=True)]
@@ -85,16 +85,16 @@ class IdleExecutor:
 
     workers = 1
 
-    def __init__(self, limit: int) -> None:
-        self.limit, self.seconds = limit, 0.0
+    def __init__(self, max_width: int) -> None:
+        self.max_width, self.seconds = max_width, 0.0
 
-    def run(self, queue: WorkQueue, on_records: OnRecords, on_progress: OnProgress, stop: Stop) -> None:
+    def run(self, queue: WorkQueue, on_records: OnRecords, on_progress: OnProgress, stop: StopSignal) -> None:
         """See ``Executor``."""
         while not queue.exhausted():
-            if load := queue.take():
+            if item := queue.take():
                 start = time.perf_counter()
-                records = [(cell, made_up(cell.trial, cell.config)) for cell in load.cells]
+                records = [(cell, made_up(cell.trial, cell.config)) for cell in item.cells]
                 self.seconds += time.perf_counter() - start
                 on_progress(len(records), 0.0)
                 on_records(records)
-                queue.done(load, len(records))
+                queue.done(item, len(records))

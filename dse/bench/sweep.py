@@ -74,7 +74,7 @@ def measure_sweep(
                 store.append(*(record for _, record in pack))
                 done.extend(record for _, record in pack)
 
-            queue = PackQueue(cast("list[Cell]", cells), executor.limit)
+            queue = PackQueue(cast("list[Cell]", cells), executor.max_width)
             executor.run(queue, keep, lambda busy, under_way: None, threading.Event())
             wall = time.perf_counter() - start
         store.close()

@@ -88,10 +88,10 @@ class Even(Actor):
         configs: Sequence[str],
         width: int | None,
         on_step: OnStep | None = None,
-        leg: RungTarget | None = None,
+        target: RungTarget | None = None,
         splits: tuple[str, ...] = (),
     ) -> list[Record]:
-        return super().run(trials, configs, len(trials), on_step, leg, splits)
+        return super().run(trials, configs, len(trials), on_step, target, splits)
 
 
 def measure_workers(device: str, folder: Path, size: WorkersSize) -> list[Measurement]:

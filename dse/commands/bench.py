@@ -44,7 +44,7 @@ def packs(
     from dse.bench.contenders import BenchSettings
     from dse.bench.packs import measure_packs
     from dse.bench.precompile import AHEAD
-    from dse.run.executors.base import processors
+    from dse.run.executors.devices import processors
 
     console, place, rows = Console(stderr=True), _device(device), list[Measurement]()
 
@@ -85,7 +85,7 @@ def folders(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _device(name: str) -> str:
-    from dse.run.executors.base import check_device
+    from dse.run.executors.devices import check_device
 
     if name == "auto":
         import torch

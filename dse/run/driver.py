@@ -121,7 +121,7 @@ class Driver:
     def _pack_queue(self) -> PackQueue:
         """The pending cells; with rungs none, as those decide which are submitted."""
         key = _configuration if isinstance(self._executor, Pruner) else None
-        return PackQueue([] if self._rungs else self._backlog.pending, self._executor.limit, key=key)
+        return PackQueue([] if self._rungs else self._backlog.pending, self._executor.max_width, key=key)
 
     def _close_store(self) -> None:
         """Ends the shard; where the folder was deleted during the run, what describes the results is written again."""

@@ -53,7 +53,7 @@ def run_sweep(
         _remember(backlog.sweep, store)
         return summarize(backlog.cells, backlog.done, clock)
     if isinstance(executor, Pruner):
-        executor.recall(backlog.cells, kept_results(backlog.cells, store, options))
+        executor.set_history(backlog.cells, kept_results(backlog.cells, store, options))
     result = Driver(store, executor, options, backlog).run()
     if options.compact and result.signal not in URGENT:
         result = replace(result, notes=(*result.notes, *_compact(store)))

@@ -25,7 +25,7 @@ from dse.errors import UserError
 from dse.results.record import Record
 from dse.results.store import Store
 from dse.run.bundle import BundledCell, BundleJob, jobs_of, read_bundle, write_bundle
-from dse.run.executors.base import widest
+from dse.run.executors.devices import default_max_width
 from dse.run.executors.local import LocalExecutor
 from dse.run.interrupt import Interrupt, Stopped, graceful
 from dse.run.log_lines import job_line, pack_line, unfinished_trials
@@ -159,7 +159,7 @@ def _train(
             shown = time.monotonic()
             say(f"   {shown - began:.0f} s: {progress / running:.0%} of {running}")
 
-    queue = PackQueue(cast("Sequence[Cell]", items), width or widest(options.device), width=width)
+    queue = PackQueue(cast("Sequence[Cell]", items), width or default_max_width(options.device), width=width)
     LocalExecutor(options).run(queue, keep, on_progress, deadline)
 
 

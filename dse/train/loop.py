@@ -20,11 +20,12 @@ from dse.errors import UserError
 from dse.pack.step import TrainStep
 from dse.probes.prober import Prober
 from dse.results.record import FAILED, Record
+from dse.results.versions import versions
 from dse.tasks.base import Task, to_device
 from dse.train.context import PLAIN, TrainContext, last_line
 from dse.train.halving import RungTarget
 from dse.train.pack_run import PackRun
-from dse.train.provenance import device_name, host, versions
+from dse.train.provenance import device_name, host
 from dse.train.resume import CheckpointHook, setting
 from dse.trial import Trial
 

@@ -1,4 +1,4 @@
-"""What decided a trial's numbers besides its identity: versions, device, and how its pack was computed."""
+"""What decided a trial's numbers besides its identity: device, machine, and how its pack was computed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import platform
 import socket
 from typing import Any
 
-import numpy as np
 import torch
 
-import dse
 from dse.pack.cuda_graph import GraphedStep
 from dse.pack.grouping import unlabeled
 from dse.pack.segments import backend
@@ -44,13 +42,3 @@ def device_name(device: str) -> str:
 def host() -> str:
     """This machine's name."""
     return socket.gethostname()
-
-
-def versions() -> dict[str, str]:
-    """Versions of everything that decides a trial's numbers."""
-    return {
-        "dse": dse.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-    }

@@ -13,11 +13,11 @@ import torch
 
 from dse.pack.grouping import use_kernels
 from dse.probes.prober import Prober
+from dse.results.versions import versions
 from dse.train.checkpoint import Checkpoints, ContentKey, Left, read
 from dse.train.context import TrainContext, last_line
 from dse.train.pack_run import PackRun
 from dse.train.processor import described, processor
-from dse.train.provenance import versions
 from dse.trial import ARITHMETIC, Trial
 
 

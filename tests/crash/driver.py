@@ -22,7 +22,7 @@ from dse.results.record import OK, Record
 from dse.results.store import Store
 from dse.run import interrupt
 from dse.run.engine import run_sweep
-from dse.run.executors.base import LIMITS
+from dse.run.executors.devices import MAX_WIDTH
 from dse.sweep import Cell, Sweep, load_sweep
 from dse.train import width
 from dse.train.options import RunOptions
@@ -49,7 +49,7 @@ def drive(sweep: Sweep, folder: Path, log: Path, room: int = 0) -> None:
     """A driver in this process, with many small packs. ``room``: bytes that a file may have, 0: as many as it likes."""
     with log.open("w", buffering=1) as out:
         sys.stdout = sys.stderr = out
-        LIMITS["cpu"] = 3
+        MAX_WIDTH["cpu"] = 3
         interrupt.PACK = 1.0  # after SIGTERM a trial of seconds is a long one
         width.measured_width = lambda trials, *_: len(trials)  # type: ignore[assignment]
         if room:
@@ -79,7 +79,7 @@ def made_up(uid: str, chance: random.Random) -> Record:
 
 
 def main() -> None:
-    LIMITS["cpu"] = 3  # many small packs: more moments to die at
+    MAX_WIDTH["cpu"] = 3  # many small packs: more moments to die at
     interrupt.PACK = 1.0
     sweep, folder, poison = load_sweep(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3:]
     sweep = replace(sweep, cells=tuple(deadly(cell) if cell.uid in poison else cell for cell in sweep.cells))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -78,6 +80,27 @@ def test_a_trial_that_kills_its_worker_is_found_by_halves(sweep: Sweep, tmp_path
     assert blamed.pack == {"split_because": [f"a pack of {n} trials was split in halves: {why}" for n in (6, 3)]}
     lines = (tmp_path / FILE).read_text().splitlines()
     assert lines == [f"a pack of {n} trials is tried again in halves: {why}" for n in (6, 3)]
+
+
+def test_a_failure_is_recorded_without_the_train_loop(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("name: s\ntasks: [{regression: {training: {steps: 4}}}]\nrecipes: [bf16]\n")
+    code = f"""
+import sys
+from pathlib import Path
+from dse.run.executors.attempts import Attempts
+from dse.run.queue.pack_queue import PackQueue
+from dse.sweep import load_sweep
+from dse.train.options import RunOptions
+queue, found = PackQueue(load_sweep(Path({str(tmp_path / "s.yaml")!r})).cells, 1), []
+attempts = Attempts(RunOptions(), queue, found.extend, 1)
+while not queue.exhausted():
+    attempts.fail(attempts.start(), "killed")
+assert found and all(record.versions["torch"] for _, record in found), found
+print(sorted(name for name in sys.modules if name.startswith("dse.train.")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    assert "dse.train.options" in done.stdout
+    assert not {"dse.train.loop", "dse.train.pack_run", "dse.train.provenance"} & set(eval(done.stdout)), done.stdout
 
 
 def test_an_attempt_is_overdue_once_and_counts_from_its_beginning(sweep: Sweep) -> None:

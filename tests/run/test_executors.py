@@ -12,8 +12,8 @@ import torch
 from dse.errors import UserError
 from dse.results.store import Store
 from dse.run.engine import run_sweep
-from dse.run.executors.base import processors
-from dse.run.executors.cluster import _importable, _slots
+from dse.run.executors.cluster import _importable, worker_count
+from dse.run.executors.devices import processors
 from dse.sweep import Sweep
 from dse.train.options import RunOptions
 
@@ -40,13 +40,13 @@ def test_a_cluster_that_is_not_there(sweep: Sweep, tmp_path: Path, monkeypatch: 
 
 def test_a_cluster_that_is_too_small() -> None:
     resources = {"CPU": 4.0, "memory": 1.0}
-    assert _slots(RunOptions(), resources) == 4
-    assert _slots(RunOptions(workers=3), resources) == 3
-    assert _slots(RunOptions(device="cuda"), resources | {"GPU": 2.0}) == 2
+    assert worker_count(RunOptions(), resources) == 4
+    assert worker_count(RunOptions(workers=3), resources) == 3
+    assert worker_count(RunOptions(device="cuda"), resources | {"GPU": 2.0}) == 2
     with pytest.raises(UserError, match="Ray has 4 CPUs, too few for 5 workers on cpu"):
-        _slots(RunOptions(workers=5), resources)
+        worker_count(RunOptions(workers=5), resources)
     with pytest.raises(UserError, match="Ray has 0 GPUs, too few for 1 workers on cuda"):
-        _slots(RunOptions(device="cuda"), resources)
+        worker_count(RunOptions(device="cuda"), resources)
 
 
 def test_processors() -> None:

@@ -20,7 +20,7 @@ from dse.results.record import Record
 from dse.results.store import Store
 from dse.run import interrupt
 from dse.run.engine import run_sweep
-from dse.run.executors.base import patience
+from dse.run.executors.base import grace_of
 from dse.run.interrupt import SIGNALS, Stopped, graceful, handlers_kept, shielded
 from dse.sweep import load_sweep
 from dse.train import loop as train
@@ -67,7 +67,7 @@ def test_what_does_not_end_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         with graceful() as stop:
             os.kill(os.getpid(), signal.SIGTERM)
             assert stop.is_set()
-            assert 0 < (patience(stop) or 0) <= interrupt.PACK
+            assert 0 < (grace_of(stop) or 0) <= interrupt.PACK
             threading.Event().wait(20)
 
     with pytest.raises(Stopped, match="SIGTERM") as stopped:
@@ -81,7 +81,7 @@ def test_the_second_signal_stops_at_once() -> None:
     def interrupted_twice() -> None:
         with graceful() as stop:
             os.kill(os.getpid(), signal.SIGINT)
-            assert (stop.number, patience(stop)) == (signal.SIGINT, None)
+            assert (stop.number, grace_of(stop)) == (signal.SIGINT, None)
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(KeyboardInterrupt):

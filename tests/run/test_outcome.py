@@ -68,20 +68,22 @@ def test_out_of_memory_halves_the_pack_until_it_fits(sweep: Sweep, monkeypatch: 
 
 
 def test_a_trial_that_takes_too_long_is_found_by_halves(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = sweep.cells[4].trial
+    slow, now = sweep.cells[4].trial, 100.0
     real = TrainStep.step
 
     def step(self: TrainStep) -> None:
-        time.sleep(1.3 if slow in self.pack.trials else 0)
+        nonlocal now
+        now += 1.3 if slow in self.pack.trials else 0.1
         real(self)
 
     monkeypatch.setattr(TrainStep, "step", step)
     cells = sweep.cells[2:]
-    worker = Worker(RunOptions(timeout=0.6))
+    worker = Worker(RunOptions(timeout=0.6), clock=lambda: now)
     records = worker.run([c.trial for c in cells], [c.config for c in cells], len(cells))
     assert [record.uid for record in records] == [cell.uid for cell in cells]
     assert [outcome(record) for record in records] == ["ok", "ok", "timed out", "ok"]
-    assert reason(records[2]).endswith("s of training, 0.6 s are allowed")
+    assert reason(records[2]) == "timed out: 1.3 s of training, 0.6 s are allowed"
+    assert records[2].seconds == 1.3
     assert records[2].baseline_uid == cells[2].baseline_uid
 
 

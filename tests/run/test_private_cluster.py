@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dse.run.executors.cluster import cluster
-from dse.run.executors.private import private
+from dse.run.executors.private_cluster import private_cluster
 from dse.train.options import RunOptions
 from tests.run.listening import is_loopback, listening
 
@@ -20,13 +20,13 @@ VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ENABLE_WINDOWS_OR_OSX_CLUST
 def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*VARIABLES, "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
-    with private():
+    with private_cluster():
         first = os.environ["RAY_AUTH_TOKEN"]
         assert (len(first), os.environ["RAY_AUTH_MODE"]) == (64, "token")
     assert not any(name in os.environ for name in VARIABLES)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "mine")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    with private():
+    with private_cluster():
         assert (os.environ["RAY_AUTH_TOKEN"], os.environ["RAY_AUTH_MODE"]) == ("mine", "disabled")
     assert (os.environ["RAY_AUTH_TOKEN"], os.environ["RAY_AUTH_MODE"]) == ("mine", "disabled")
 

@@ -18,8 +18,8 @@ from dse.results.outcome import outcome, reason
 from dse.results.record import FAILED, OK, Record
 from dse.run.executors import cluster
 from dse.run.executors.attempts import Attempts
+from dse.run.executors.memory_pressure import MemoryPressure, death_message, is_memory_kill, summarize
 from dse.run.executors.pool import Pool, _Call
-from dse.run.executors.pressure import Pressure, blame, by_memory, short
 from dse.run.queue.pack_queue import PackQueue
 from dse.sweep import Cell, Sweep
 from dse.train.options import RunOptions
@@ -58,7 +58,7 @@ class FakeRay:
         attempt = types.SimpleNamespace(remote=self._attempt)
         return types.SimpleNamespace(ready=ready, attempt=attempt, progress=progress)
 
-    def _attempt(self, trials: Any, _configs: Any, width: int | None, _leg: Any, _splits: Any) -> Any:
+    def _attempt(self, trials: Any, _configs: Any, width: int | None, _target: Any, _splits: Any) -> Any:
         trials = trials[: width or self.fits]
         self.packs.append([trial.uid for trial in trials])
         outcomes = []
@@ -190,7 +190,7 @@ def test_waiting_for_workers_has_an_end(
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dse.run.executors.pressure.FIRST", 0.0)
+    monkeypatch.setattr("dse.run.executors.memory_pressure.FIRST", 0.0)
 
 
 @pytest.mark.usefixtures("no_pause")
@@ -223,13 +223,13 @@ def test_memory_pressure_without_an_end_is_said_in_a_line_of_ours(play: Callable
 
 
 def test_pauses_grow_and_end() -> None:
-    pressure = Pressure(2)
+    pressure = MemoryPressure(2)
     assert not pressure.pausing
     for excused in (True, True, True, False):
-        pressure.note()
+        pressure.on_kill()
         assert pressure.pausing
-        assert pressure.excuses is excused
-    pressure.relieve()
+        assert pressure.excuses_last is excused
+    pressure.reset()
     assert not pressure.pausing
 
 
@@ -239,11 +239,11 @@ def test_what_is_said_of_a_dead_worker_is_one_line_without_advice() -> None:
         "worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker exits with connection "
         "error code 2. End of file. Some common causes include: (1) the process was killed by the OOM killer"
     )
-    assert short(text) == "Worker exit detail: Worker exits with connection error code 2. End of file"
-    assert blame(2, text).splitlines() == ["the worker died 2 times while it ran this trial:", short(text)]
-    assert not by_memory(text), "the advice names the OOM killer whatever has happened"
-    assert by_memory(PRESSED)
-    assert by_memory("Worker exit type: NODE_OUT_OF_MEMORY")
+    assert summarize(text) == "Worker exit detail: Worker exits with connection error code 2. End of file"
+    assert death_message(2, text).splitlines() == ["the worker died 2 times while it ran this trial:", summarize(text)]
+    assert not is_memory_kill(text), "the advice names the OOM killer whatever has happened"
+    assert is_memory_kill(PRESSED)
+    assert is_memory_kill("Worker exit type: NODE_OUT_OF_MEMORY")
 
 
 def test_what_an_actor_had_finished_is_stored_while_it_runs_and_kept_when_it_dies(

@@ -18,7 +18,7 @@ from dse.results.record import DIVERGED, FAILED, OK, STOPPED, Record
 from dse.results.shards import read_shard, shard_paths
 from dse.results.store import Store, resolve
 from dse.run.engine import run_sweep
-from dse.run.executors.base import LIMITS
+from dse.run.executors.devices import MAX_WIDTH
 from dse.run.queue.final_results import halving_rule
 from dse.run.queue.other_drivers import stamp
 from dse.run.queue.rungs import Rungs
@@ -63,13 +63,13 @@ def ended(store: Store) -> dict[str, float | None]:
 
 
 def run(sweep: Sweep, folder: Path, limit: int = 0) -> Store:
-    store, before = Store(folder), LIMITS["cpu"]
+    store, before = Store(folder), MAX_WIDTH["cpu"]
     try:
-        LIMITS["cpu"] = limit or before
+        MAX_WIDTH["cpu"] = limit or before
         summary = run_sweep(sweep, store, RunOptions("local", track=False, progress=False, compact=False))
         assert summary.left == 0
     finally:
-        LIMITS["cpu"] = before
+        MAX_WIDTH["cpu"] = before
     return store
 
 

@@ -14,7 +14,7 @@ import pytest
 from dse.errors import UserError
 from dse.results.record import OK, Record
 from dse.run.executors.actor import Actor
-from dse.run.executors.cluster import SETTINGS, _slots
+from dse.run.executors.cluster import SETTINGS, worker_count
 from dse.run.executors.ray import RayExecutor
 from dse.run.executors.worker_log import FILE
 from dse.run.queue.pack_queue import PackQueue
@@ -63,7 +63,7 @@ def _one_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("_one_gpu")
 def test_two_workers_share_a_gpu(sweep: Sweep, tmp_path: Path) -> None:
     found: list[tuple[Cell, Record]] = []
-    executor = RayExecutor(RunOptions(device="cuda", gpus=0.5, results=tmp_path), actor=Slow, limit=1)
+    executor = RayExecutor(RunOptions(device="cuda", gpus=0.5, results=tmp_path), actor=Slow, max_width=1)
     executor.run(PackQueue(sweep.cells, 1), found.extend, lambda *_: None, threading.Event())
     assert sorted(record.uid for _, record in found) == sorted(cell.uid for cell in sweep.cells)
     assert {tuple(record.pack["gpus"]) for _, record in found} == {("0",)}
@@ -77,15 +77,15 @@ def test_two_workers_share_a_gpu(sweep: Sweep, tmp_path: Path) -> None:
 
 def test_how_many_workers_fit() -> None:
     two = {"CPU": 64.0, "GPU": 2.0}
-    assert [_slots(RunOptions(device="cuda", gpus=share), two) for share in (1.0, 0.5, 0.4, 0.25, 0.1)] == [
+    assert [worker_count(RunOptions(device="cuda", gpus=share), two) for share in (1.0, 0.5, 0.4, 0.25, 0.1)] == [
         2,
         4,
         4,
         8,
         20,
     ]
-    assert _slots(RunOptions(device="cuda", gpus=0.1), {"CPU": 6.0, "GPU": 2.0}) == 6  # a processor each
-    assert _slots(RunOptions(device="cpu", gpus=0.5), two) == 64
-    assert _slots(RunOptions(device="cuda", gpus=0.5, workers=3), two) == 3
+    assert worker_count(RunOptions(device="cuda", gpus=0.1), {"CPU": 6.0, "GPU": 2.0}) == 6  # a processor each
+    assert worker_count(RunOptions(device="cpu", gpus=0.5), two) == 64
+    assert worker_count(RunOptions(device="cuda", gpus=0.5, workers=3), two) == 3
     with pytest.raises(UserError, match=r"Ray has 2 GPUs, too few for 5 workers on cuda, 0\.5 of one each"):
-        _slots(RunOptions(device="cuda", gpus=0.5, workers=5), two)
+        worker_count(RunOptions(device="cuda", gpus=0.5, workers=5), two)

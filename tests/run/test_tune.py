@@ -144,8 +144,8 @@ def test_optuna_search_is_told_everything(load: Callable[..., Sweep], method: st
 
 
 def test_asha_knows_what_earlier_runs_saw(load: Callable[..., Sweep]) -> None:
-    from dse.run.executors.asha import Apart, past
-    from dse.run.executors.configuration import BUDGET, METRIC, WORST, Work
+    from dse.run.executors.asha import GroupedASHA, past_metrics
+    from dse.run.executors.configuration import BUDGET, METRIC, WORST, TuneItem
 
     sweep = load()
     rule = HalvingRule(2, (0.25, 0.5), frozenset(cell.baseline_uid for cell in sweep.cells))
@@ -161,25 +161,25 @@ def test_asha_knows_what_earlier_runs_saw(load: Callable[..., Sweep]) -> None:
 
     results = known(good, OK, [6, 1.0], [12, 0.5]) + known(bad, STOPPED, [6, 3.0]) + known(half, DIVERGED, [6, 2.0])[:1]
     results += known(new[:1], OK, [6, 1.0]) + known(new[1:], FAILED)
-    found = past(rule, sweep.cells, results)
+    found = past_metrics(rule, sweep.cells, results)
     assert sorted((rung, metric) for _, rung, metric in found) == [(1, 1.0), (1, 3.0), (1, WORST), (2, 0.5)], names
-    asha = Apart(rule, found)
+    asha = GroupedASHA(rule, found)
 
     def decide(own: list[Cell], budget: int, metric: float) -> str:
-        trial = SimpleNamespace(trial_id="new", config={"work": Work(WorkItem(tuple(own), 2), (1, 2), 2)})
+        trial = SimpleNamespace(trial_id="new", config={"item": TuneItem(WorkItem(tuple(own), 2), (1, 2), 2)})
         asha.on_trial_add(None, trial)
         return asha.on_trial_result(None, trial, {BUDGET: budget, METRIC: metric})
 
     assert decide(new, 1, 3.5) == "STOP"
     assert decide(new, 2, 0.4) == "CONTINUE"
-    spared = SimpleNamespace(trial_id="b", config={"work": Work(WorkItem(tuple(new), 2))})
+    spared = SimpleNamespace(trial_id="b", config={"item": TuneItem(WorkItem(tuple(new), 2))})
     asha.on_trial_add(None, spared)
     assert asha.on_trial_result(None, spared, {}) == "CONTINUE"
 
 
 def test_baselines_and_pasts_need_no_ray(load: Callable[..., Sweep]) -> None:
     executor = TuneExecutor(RunOptions(halving=None))
-    executor.recall(load().cells, [])
+    executor.set_history(load().cells, [])
     assert executor.workers >= 1
 
 

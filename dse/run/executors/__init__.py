@@ -1,4 +1,7 @@
-"""Ways to run trials: the same trial function, in this process or in Ray actors. A new way is a file and an entry."""
+"""Executors run the packs of a queue: in this process, in Ray actors, or as Ray Tune trials.
+
+A new executor is a file with a class (``Executor``) and an entry in ``EXECUTORS``.
+"""
 
 from __future__ import annotations
 

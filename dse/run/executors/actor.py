@@ -24,7 +24,7 @@ class Actor(Worker):
     def __init__(self, options: RunOptions) -> None:
         super().__init__(options)
         self._log = WorkerLog()
-        self._log.listen()
+        self._log.install()
         self._unsent = deque[Record]()  # finished, and not yet returned by ``progress``
         self.on_done = self._unsent.extend
 
@@ -36,12 +36,12 @@ class Actor(Worker):
         trials: Sequence[Trial],
         configs: Sequence[str],
         width: int | None,
-        leg: RungTarget | None,
+        target: RungTarget | None,
         splits: tuple[str, ...] = (),
     ) -> list[Record] | str:
         """Runs a pack (``Worker.run``); returns its records, or the text of a UserError."""
         try:
-            return self.run(trials, configs, width, leg=leg, splits=splits)
+            return self.run(trials, configs, width, target=target, splits=splits)
         except UserError as error:
             return str(error)
         finally:
@@ -55,7 +55,7 @@ class Actor(Worker):
         if stopping:
             self.stop(grace)
         unsent = [self._unsent.popleft() for _ in range(len(self._unsent))]
-        return self.running, self.done, self._log.take(), unsent
+        return self.running, self.done, self._log.drain(), unsent
 
 
 __all__ = ["Actor"]

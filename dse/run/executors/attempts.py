@@ -1,4 +1,4 @@
-"""Attempts at running packs on other processes: what is in flight, what a dead worker means, who gets the blame.
+"""Attempts at running packs in other processes: what is in flight, and what follows when a worker dies or hangs.
 
 A pack whose worker dies is run again in halves, until the trial that kills its worker is alone. That trial is run once
 more, then recorded as failed. Nothing here knows Ray: the Ray pool and the Tune bridge report what happens to their
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from dse.errors import UserError
 from dse.results.record import Record
-from dse.run.executors.base import OnRecords, lost
-from dse.run.executors.pressure import WHY, Pressure, blame, by_memory, short
-from dse.run.executors.worker_log import write_down
+from dse.run.executors.base import OnRecords
+from dse.run.executors.failed_record import failed_record
+from dse.run.executors.memory_pressure import WHY, MemoryPressure, death_message, is_memory_kill, summarize
+from dse.run.executors.worker_log import append_lines
 from dse.run.queue.pack_queue import ATTEMPTS, WorkItem, WorkQueue
 from dse.train.options import RunOptions
 
@@ -96,7 +97,7 @@ class Attempts:
         self.queue, self.workers = queue, workers
         self._options, self._on_records, self._clock = options, on_records, clock
         self._deaths = 0
-        self._pressure = Pressure(workers, clock)
+        self._pressure = MemoryPressure(workers, clock)
 
     @property
     def pausing(self) -> bool:
@@ -133,7 +134,7 @@ class Attempts:
     def reset_deaths(self) -> None:
         """A worker has got something done, so the deaths before it were not in a row with those that follow."""
         self._deaths = 0
-        self._pressure.relieve()
+        self._pressure.reset()
 
     def fail(self, attempt: Attempt, error: object) -> None:
         """The worker of an attempt died. Raises UserError when nothing can go on.
@@ -155,31 +156,31 @@ class Attempts:
     def _count_death(self, error: object) -> bool:
         """Whether the machine was low on memory, which is counted apart."""
         if _DRIVER_NODE_DIED in str(error):  # every other actor dies too, and no new one can start
-            raise UserError(f"Ray has died on this machine; run the same command again to go on: {short(error)}")
-        if by_memory(error):
-            self._pressure.note()
+            raise UserError(f"Ray has died on this machine; run the same command again to go on: {summarize(error)}")
+        if is_memory_kill(error):
+            self._pressure.on_kill()
             return True
         self._deaths += 1
         return False
 
     def _check_deaths(self, most: int, error: object) -> None:
         if self._deaths > most:
-            raise UserError(f"{self._deaths} Ray workers died one after the other; the last: {short(error)}")
+            raise UserError(f"{self._deaths} Ray workers died one after the other; the last: {summarize(error)}")
 
     def _retry(self, attempt: Attempt, error: object, by_pressure: bool) -> None:
         """Runs its trials again. A trial that kills its workers when it runs alone gets a record that says so."""
         seconds, item = self.seconds(attempt), attempt.item
         late = f"no answer in {seconds:.0f} s"
-        why = late if attempt.timed_out else WHY if by_pressure else f"its worker died: {short(error)}"
+        why = late if attempt.timed_out else WHY if by_pressure else f"its worker died: {summarize(error)}"
         if len(item.cells) > 1:
-            write_down(self._options.results, [f"a pack of {len(item.cells)} trials is tried again in halves: {why}"])
-        guilty = attempt.fail(self.queue, why, excused=by_pressure and self._pressure.excuses)
+            append_lines(self._options.results, [f"a pack of {len(item.cells)} trials is tried again in halves: {why}"])
+        guilty = attempt.fail(self.queue, why, excused=by_pressure and self._pressure.excuses_last)
         if guilty is None:
             return
-        reason = blame(ATTEMPTS, error)
+        reason = death_message(ATTEMPTS, error)
         if attempt.timed_out:
             reason = f"timed out: {late}, {self._options.timeout:g} s are allowed"
-        record = lost(guilty.trial, guilty.config, reason, self._options.device, seconds, item.splits)
+        record = failed_record(guilty.trial, guilty.config, reason, self._options.device, seconds, item.splits)
         self._on_records([(guilty, record)])
 
 

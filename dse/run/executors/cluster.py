@@ -1,4 +1,4 @@
-"""Starting Ray, or joining a cluster, with the settings that its traps ask for."""
+"""Starts a local Ray, or joins a cluster, with settings that avoid known problems of Ray."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 
 import dse
 from dse.errors import UserError
-from dse.run.executors.base import check_device, processors
-from dse.run.executors.private import own_folder, private
+from dse.run.executors.devices import check_device, processors
+from dse.run.executors.private_cluster import private_cluster, session_folder
 from dse.run.interrupt import handlers_kept, shielded
 from dse.train.options import RunOptions
 
@@ -24,16 +24,16 @@ SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns about a default that will change
 }
 START_TIMEOUT = 180.0
-"""Seconds after which actors that do not come up are an error: resources others hold make Ray wait for ever."""
+"""Seconds after which it is an error that no actor starts: Ray waits for ever for resources that others hold."""
 _OBJECT_STORE = 128 * 2**20  # bytes; trials and records are small
 
 
 @contextmanager
 def cluster(options: RunOptions) -> Iterator[int]:
-    """Number of actors to run; Ray is stopped at the end unless it ran before.
+    """Context with a private local Ray, or the cluster that RAY_ADDRESS names; gives the number of actors to run.
 
-    A private local Ray, or the cluster that RAY_ADDRESS names. Raises UserError when it cannot be reached or has not
-    got what was asked for: Ray itself would wait for ever.
+    Ray is stopped at the end unless it ran before. Raises UserError when the cluster cannot be reached, or lacks what
+    was asked for: Ray itself would wait for ever.
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -41,24 +41,24 @@ def cluster(options: RunOptions) -> Iterator[int]:
 
     mine = not ray.is_initialized()
     own = mine and os.environ.get("RAY_ADDRESS", "local") == "local"
-    with private() if own else nullcontext():
+    with private_cluster() if own else nullcontext():
         if mine:
             with handlers_kept(), shielded():  # Ray installs handlers of its own, over ours
-                _start(options)
+                _start_ray(options)
         try:
-            yield _slots(options, ray.cluster_resources())
+            yield worker_count(options, ray.cluster_resources())
         finally:
             if mine:
                 ray.shutdown()
 
 
-def on_gpu(options: RunOptions) -> bool:
-    """Whether each actor needs a GPU, or its share of one."""
+def needs_gpu(options: RunOptions) -> bool:
+    """Whether each actor needs a GPU, or a share of one."""
     return options.device.startswith("cuda")
 
 
 def check_started(since: float) -> None:
-    """Raises UserError when no actor has started since then (time.monotonic), for too long a time."""
+    """Raises UserError when no actor has started for too long. ``since``: on the clock ``time.monotonic``."""
     if time.monotonic() - since > START_TIMEOUT:
         raise UserError(
             f"no Ray worker has started in {START_TIMEOUT:.0f} s; something else may hold the processors or GPUs"
@@ -66,19 +66,19 @@ def check_started(since: float) -> None:
         )
 
 
-def _start(options: RunOptions) -> None:
+def _start_ray(options: RunOptions) -> None:
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     address = os.environ.get("RAY_ADDRESS", "local")
     try:
         if address != "local":
-            _knock(address)
+            _check_reachable(address)
             ray.init(address=address, **quiet)
             return
         check_device(options.device)
         with _importable():
-            folder = own_folder()
+            folder = session_folder()
             ray.init(
                 address="local",
                 num_cpus=options.workers or processors(),
@@ -92,7 +92,7 @@ def _start(options: RunOptions) -> None:
         raise UserError(f"{where}: {str(error).strip().splitlines()[0]}; `--executor local` needs no Ray") from None
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Raises OSError when nobody listens at host:port or ray://host:port: Ray would try for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon:
@@ -101,7 +101,7 @@ def _knock(address: str) -> None:
 
 @contextmanager
 def _importable() -> Iterator[None]:
-    """Lets the workers of a local Ray import this very `dse` and `tasks`, installed or not.
+    """Context in which a local Ray starts workers that import this very `dse` and `tasks`, installed or not.
 
     They inherit the environment of the process that starts Ray; `sys.path` may have been set in other ways.
     """
@@ -118,12 +118,15 @@ def _importable() -> Iterator[None]:
             os.environ["PYTHONPATH"] = before
 
 
-def _slots(options: RunOptions, resources: dict[str, float]) -> int:
-    """Workers to run. Of a GPU's share as many fit as whole ones do; each needs a processor besides."""
-    kind, share = ("GPU", options.gpus) if on_gpu(options) else ("CPU", 1.0)
+def worker_count(options: RunOptions, resources: dict[str, float]) -> int:
+    """Actors to run with a cluster's resources. No share of a GPU spans two; each actor needs a processor too."""
+    kind, share = ("GPU", options.gpus) if needs_gpu(options) else ("CPU", 1.0)
     have = int(resources.get(kind, 0))
     room = have * int(1 / share + 1e-9)
     if room < (options.workers or 1):
         each = f", {share:g} of one each" if share < 1 else ""
         raise UserError(f"Ray has {have} {kind}s, too few for {options.workers or 1} workers on {options.device}{each}")
     return options.workers or max(1, min(room, int(resources.get("CPU", room))))
+
+
+__all__ = ["SETTINGS", "START_TIMEOUT", "check_started", "cluster", "needs_gpu", "worker_count"]

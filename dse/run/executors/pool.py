@@ -15,9 +15,9 @@ from typing import Any
 from dse.errors import UserError
 from dse.run.executors.actor import Actor
 from dse.run.executors.attempts import Attempt, Attempts
-from dse.run.executors.base import OnProgress, Stop, patience
-from dse.run.executors.cluster import check_started, on_gpu
-from dse.run.executors.worker_log import write_down
+from dse.run.executors.base import OnProgress, StopSignal, grace_of
+from dse.run.executors.cluster import check_started, needs_gpu
+from dse.run.executors.worker_log import append_lines
 from dse.train.options import RunOptions
 
 _POLL = 0.5  # seconds between questions for progress
@@ -43,9 +43,9 @@ class _Call:
 class Pool:
     """The actors of one run, idle and busy. ``kind``: the class of its actors."""
 
-    def __init__(self, options: RunOptions, attempts: Attempts, stop: Stop, kind: type[Actor] = Actor) -> None:
+    def __init__(self, options: RunOptions, attempts: Attempts, stop: StopSignal, kind: type[Actor] = Actor) -> None:
         # a worker sees the GPU that Ray gives it as the only one
-        self._options = replace(options, device="cuda") if on_gpu(options) else options
+        self._options = replace(options, device="cuda") if needs_gpu(options) else options
         self._attempts, self._queue, self._stop, self._kind = attempts, attempts.queue, stop, kind
         self._calls: dict[Any, _Call] = {}  # by their references
         self._idle: list[Any] = []
@@ -53,7 +53,7 @@ class Pool:
         self._last_result = time.monotonic()
 
     def run(self, on_progress: OnProgress) -> None:
-        """Runs the queue until it is over, or until ``stop`` is set and no pack runs."""
+        """Runs the queue until it is exhausted, or until ``stop`` is set and no pack runs."""
         import ray
 
         while True:
@@ -107,7 +107,7 @@ class Pool:
     def _start_actor(self) -> None:
         import ray
 
-        gpus = self._options.gpus if on_gpu(self._options) else 0
+        gpus = self._options.gpus if needs_gpu(self._options) else 0
         make: Any = ray.remote(concurrency_groups={_PROGRESS: 1})(self._kind)  # type: ignore[call-overload]
         actor: Any = make.options(num_cpus=1, num_gpus=gpus, max_restarts=0).remote(self._options)
         self._calls[actor.ready.remote()] = _Call(actor)
@@ -159,11 +159,11 @@ class Pool:
                 except ray.exceptions.RayError:  # it has died: so has its ``attempt``
                     continue
                 call.progress = None
-                write_down(self._options.results, lines)
+                append_lines(self._options.results, lines)
                 call.attempt.add(records)
             if call.progress is None and self._attempts.seconds(call.attempt) > _POLL:
                 progress = call.actor.progress.options(concurrency_group=_PROGRESS)
-                call.progress = progress.remote(self._stop.is_set(), patience(self._stop))
+                call.progress = progress.remote(self._stop.is_set(), grace_of(self._stop))
 
     def _kill_overdue(self) -> None:
         for call in self._calls.values():
@@ -183,7 +183,7 @@ class Pool:
 
         for answer in answers:
             with suppress(ray.exceptions.RayError):
-                write_down(self._options.results, ray.get(answer)[2])
+                append_lines(self._options.results, ray.get(answer)[2])
 
 
 def _kill(actor: Any) -> None:

@@ -15,12 +15,12 @@ from ray.tune.search import Searcher
 
 from dse.errors import UserError
 from dse.results.record import BY, STOPPED, Record
-from dse.run.executors.asha import spared
+from dse.run.executors.asha import never_stops
 from dse.run.executors.attempts import Attempt, Attempts
-from dse.run.executors.base import OnProgress, Stop, patience
-from dse.run.executors.cluster import check_started, on_gpu
-from dse.run.executors.configuration import ERROR, RECORDS, Work
-from dse.run.executors.worker_log import write_down
+from dse.run.executors.base import OnProgress, StopSignal, grace_of
+from dse.run.executors.cluster import check_started, needs_gpu
+from dse.run.executors.configuration import ERROR, RECORDS, TuneItem
+from dse.run.executors.worker_log import append_lines
 from dse.run.executors.worker_status import WorkerStatusActor
 from dse.train.options import RunOptions
 
@@ -31,11 +31,11 @@ ASHA = "asha"
 class TuneBridge:
     """``status``: the actor through which workers report; ``worker_options``: the options of the workers."""
 
-    def __init__(self, options: RunOptions, attempts: Attempts, on_progress: OnProgress, stop: Stop) -> None:
+    def __init__(self, options: RunOptions, attempts: Attempts, on_progress: OnProgress, stop: StopSignal) -> None:
         import ray
 
         self.status: Any = ray.remote(num_cpus=0)(WorkerStatusActor).remote()
-        self.worker_options = replace(options, device="cuda") if on_gpu(options) else options
+        self.worker_options = replace(options, device="cuda") if needs_gpu(options) else options
         self._options, self._attempts, self._on_progress, self._stop = options, attempts, on_progress, stop
         self._running: dict[str, Attempt] = {}  # by Tune's trial ids
         self._last_poll = self._last_start = time.monotonic()
@@ -48,7 +48,7 @@ class TuneBridge:
         """Ends the status actor, once its last lines are logged."""
         import ray
 
-        write_down(self._options.results, ray.get(self.status.read.remote(True))[2])
+        append_lines(self._options.results, ray.get(self.status.poll.remote(True))[2])
         ray.kill(self.status)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -61,10 +61,10 @@ class TuneBridge:
         self._running[trial_id] = attempt
         self._last_start = time.monotonic()
         rule, item = self._options.halving, attempt.item
-        if rule is None or all(spared(rule, cell) for cell in item.cells):
-            return {"work": Work(item)}
+        if rule is None or all(never_stops(rule, cell) for cell in item.cells):
+            return {"item": TuneItem(item)}
         rungs = rule.at(item.cells[0].trial.training.steps)
-        return {"work": Work(item, tuple(rungs[step] for step in sorted(rungs)), rule.eta)}
+        return {"item": TuneItem(item, tuple(rungs[step] for step in sorted(rungs)), rule.eta)}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """A step of a trial has ended; ``done`` with the last one, also where ASHA has just stopped the trial."""
@@ -103,8 +103,8 @@ class TuneBridge:
             check_started(self._last_start)
         elif running:
             self._last_start = self._last_poll
-        busy, done, lines = ray.get(self.status.read.remote(self._stop.is_set(), patience(self._stop)))
-        write_down(self._options.results, lines)
+        busy, done, lines = ray.get(self.status.poll.remote(self._stop.is_set(), grace_of(self._stop)))
+        append_lines(self._options.results, lines)
         self._on_progress(busy, done)
 
 

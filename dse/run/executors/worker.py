@@ -1,4 +1,4 @@
-"""A place where packs run one after the other: this process, or a Ray actor."""
+"""A worker runs one pack after the other: in this process, or as a Ray actor. It enforces time limits and stopping."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dse.results.record import Record
-from dse.run.executors.base import lost
+from dse.run.executors.failed_record import failed_record
 from dse.train.checkpoint import Checkpoints, Left
 from dse.train.context import OnStep, TrainContext
 from dse.train.options import RunOptions
@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 
 
 class TimedOut(BaseException):
-    """Ends a pack that takes too long. No ``Exception``: the training loop would take it for the trial's own."""
+    """Ends a pack that takes too long. It is no ``Exception``: the train loop would take it for a trial's failure."""
 
 
 class Worker:
-    """Runs packs with one torch thread; data is loaded once per process (``train.load``).
+    """Runs packs with one torch thread; data are loaded once per process (``dse.train.loop.load``).
 
-    ``running``: trials of the present pack; ``done``: how much of them is trained, in trials' worth; ``on_done``:
-    called with the records of trials that are finished, where others of their pack are not yet.
+    ``running``: trials of the pack that runs; ``done``: how much of them is trained, in trials; ``on_done``: called
+    with the records of trials that are finished while others of their pack are not; ``clock``: seconds, as
+    ``time.monotonic`` counts them, for time limits.
     """
 
-    def __init__(self, options: RunOptions) -> None:
-        self._options = options
+    def __init__(self, options: RunOptions, clock: Callable[[], float] = time.monotonic) -> None:
+        self._options, self._clock = options, clock
         self.running, self.done = 0, 0.0
         self._stopping = self._leaving = False
         self.on_done: Callable[[Sequence[Record]], None] = lambda records: None
@@ -39,12 +40,13 @@ class Worker:
             self._checkpoints = Checkpoints(options.results, options.checkpoint, lambda: self._leaving)
 
     def stop(self, grace: float | None = None) -> None:
-        """Asks a pack that would take longer yet than ``grace`` seconds to leave a checkpoint and end.
+        """Asks a pack that needs more than ``grace`` seconds to its end to leave a checkpoint and stop.
 
-        None, and at most: the time between checkpoints. May be called from another thread, or from ``on_step``.
+        By default, and at most, ``grace`` is the time between checkpoints. May be called from another thread, or from
+        ``on_step``.
         """
-        usual = self._options.checkpoint
-        self._grace = usual if grace is None else min(grace, usual)
+        most = self._options.checkpoint
+        self._grace = most if grace is None else min(grace, most)
         self._stopping = True
 
     def run(
@@ -53,15 +55,15 @@ class Worker:
         configs: Sequence[str],
         width: int | None,
         on_step: OnStep | None = None,
-        leg: RungTarget | None = None,
+        target: RungTarget | None = None,
         splits: tuple[str, ...] = (),
     ) -> list[Record]:
-        """Records of the first ``width`` trials, which can share a pack; None: of as many as a measurement finds best.
+        """Trains the first ``width`` of trials that can share a pack; None: as many as a measurement finds best.
 
-        A pack that takes longer than its trials may is split in halves that start anew, without those that are
-        finished; a trial that does so alone is a result (``failed``). The process's number of torch threads is 1 from
-        then on. After ``stop`` there may be fewer records, of any of these trials, or none: the others go on from their
-        checkpoint when they are run again. ``splits``: see ``TrainContext``.
+        ``target``: how far they train; ``splits``: see ``TrainContext``. A pack that takes longer than its trials may is split in
+        halves that start anew, without the trials that are finished; a trial that takes too long alone has a record
+        with the status failed. After ``stop`` records may be missing, of any of these trials: these trials go on from
+        their checkpoint when they are run again. Sets the process's number of torch threads to 1.
         """
         import torch
 
@@ -75,32 +77,33 @@ class Worker:
             device = self._options.device
             data = load(trials[0].task, self._options.data_dir, device)[0]
             width = measured_width(trials, data, device, self._options.gpus)
-        return self._run(trials[:width], configs[:width], on_step, leg, splits)
+        return self._run_pack(trials[:width], configs[:width], on_step, target, splits)
 
-    def _run(
+    def _run_pack(
         self,
         trials: Sequence[Trial],
         configs: Sequence[str],
         on_step: OnStep | None,
-        leg: RungTarget | None,
+        target: RungTarget | None,
         splits: tuple[str, ...],
     ) -> list[Record]:
+        """``run`` with a known width; calls itself for the halves of a pack that takes too long."""
         from dse.train.loop import run_pack  # not above: it imports torch
 
-        ready: dict[str, Record] = {}
+        finished: dict[str, Record] = {}
 
         def on_done(records: Sequence[Record]) -> None:
-            ready.update((record.uid, record) for record in records)
-            if leg is None or leg.rung is None:  # at a rung others may go on with them as soon as they are known
+            finished.update((record.uid, record) for record in records)
+            if target is None or target.rung is None:  # at a rung others may go on with them as soon as they are known
                 self.on_done(records)
 
-        start, first, timeout = time.monotonic(), -1, self._options.timeout
+        start, first, timeout = self._clock(), -1, self._options.timeout
 
-        def watch(step: int, steps: int) -> None:
+        def before_step(step: int, steps: int) -> None:
             nonlocal start, first
             if first < 0 or step < first:  # not 0 where it goes on from a checkpoint
-                start, first = time.monotonic(), step
-            elapsed = time.monotonic() - start
+                start, first = self._clock(), step
+            elapsed = self._clock() - start
             if timeout and step > first and elapsed > timeout * len(trials):
                 raise TimedOut
             self.running, self.done = len(trials), len(trials) * step / steps
@@ -110,28 +113,31 @@ class Worker:
                 self._leaving = elapsed / (step - first) * (steps - step) > self._grace
 
         own = self._options
-        setup = TrainContext(
-            own.data_dir, own.device, watch, own.halving, own.probes, self._checkpoints, leg, on_done, splits
+        context = TrainContext(
+            own.data_dir, own.device, before_step, own.halving, own.probes, self._checkpoints, target, on_done, splits
         )
         try:
-            return run_pack(trials, setup, configs)
+            return run_pack(trials, context, configs)
         except Left:
-            return [ready[trial.uid] for trial in trials if trial.uid in ready]
+            return [finished[trial.uid] for trial in trials if trial.uid in finished]
         except TimedOut:
-            seconds = time.monotonic() - start
+            seconds = self._clock() - start
             if self._checkpoints:
                 self._checkpoints.forget([trial.uid for trial in trials])
-        reason = f"timed out: {seconds:.1f} s of training, {timeout:g} s are allowed"
+        error = f"timed out: {seconds:.1f} s of training, {timeout:g} s are allowed"
         if len(trials) == 1:
-            found = lost(trials[0], configs[0], reason, self._options.device, round(seconds, 3), splits)
-            on_done([found])
-            return [found]
-        rest = [place for place, trial in enumerate(trials) if trial.uid not in ready]
-        half, splits = -(-len(rest) // 2), setup.split(len(trials), f"{reason} each").splits
+            record = failed_record(trials[0], configs[0], error, self._options.device, round(seconds, 3), splits)
+            on_done([record])
+            return [record]
+        rest = [place for place, trial in enumerate(trials) if trial.uid not in finished]
+        half, splits = -(-len(rest) // 2), context.split(len(trials), f"{error} each").splits
         for part in filter(None, (rest[:half], rest[half:])):
-            some, names = [trials[place] for place in part], [configs[place] for place in part]
-            own_records = self._run(some, names, on_step, leg, splits)
-            ready.update((record.uid, record) for record in own_records)
-            if len(own_records) < len(part):  # it has left
+            part_trials, part_configs = [trials[place] for place in part], [configs[place] for place in part]
+            records = self._run_pack(part_trials, part_configs, on_step, target, splits)
+            finished.update((record.uid, record) for record in records)
+            if len(records) < len(part):  # it was asked to stop
                 break
-        return [ready[trial.uid] for trial in trials if trial.uid in ready]
+        return [finished[trial.uid] for trial in trials if trial.uid in finished]
+
+
+__all__ = ["TimedOut", "Worker"]

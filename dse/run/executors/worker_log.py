@@ -1,6 +1,6 @@
-"""What is printed where a worker runs (by a task of one's own, as warnings), brought to the driver's machine.
+"""Log of what workers print (warnings of a user's own task, say), collected on the driver's machine.
 
-Python's own output, that is; what native code writes stays in Ray's session folder.
+It has what Python code prints; the output of native code stays in the session folder of Ray.
 """
 
 from __future__ import annotations
@@ -20,59 +20,61 @@ from typing import TextIO
 from dse.terminal import go_on_unheard, prepare
 
 FILE = Path("logs", "workers.log")
-"""In the results folder. Several drivers may add to it."""
-_MOST = 500  # lines between two questions; of more, the last ones
+"""The log in the results folder. Several drivers may add to it."""
+_MOST_LINES = 500  # kept between two calls of ``drain``; of more, the last ones
 
 
 class WorkerLog:
-    """``listen`` once, then ``take`` whatever has been printed since."""
+    """Lines printed in a worker's process, kept until the driver asks: ``install`` once, then ``drain`` often."""
 
     def __init__(self) -> None:
-        self._lines: deque[str] = deque(maxlen=_MOST)
-        self._lock, self._left = threading.Lock(), 0
-        self._who = f"{socket.gethostname()} {os.getpid()}"
+        self._lines: deque[str] = deque(maxlen=_MOST_LINES)
+        self._lock, self._dropped = threading.Lock(), 0
+        self._process = f"{socket.gethostname()} {os.getpid()}"
 
-    def listen(self) -> None:
-        """From now on, in this process. What its streams cannot write is no error of the trial that prints it."""
+    def install(self) -> None:
+        """Keeps lines from now on. An error in writing to the process's own streams is no error of the trial."""
         prepare()
         go_on_unheard()
         sys.stdout, sys.stderr = _Tee(sys.stdout, self), _Tee(sys.stderr, self)
 
     def add(self, line: str) -> None:
+        """Keeps one line, with the time and the process."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with self._lock:
-            self._left += len(self._lines) == _MOST
-            self._lines.append(f"{now} {self._who}: {line}")
+            self._dropped += len(self._lines) == _MOST_LINES
+            self._lines.append(f"{now} {self._process}: {line}")
 
-    def take(self) -> list[str]:
+    def drain(self) -> list[str]:
+        """The lines since the last call, and how many were dropped."""
         with self._lock:
-            lines, left = list(self._lines), self._left
+            lines, dropped = list(self._lines), self._dropped
             self._lines.clear()
-            self._left = 0
-        return [f"... {left} lines left out", *lines] if left else lines
+            self._dropped = 0
+        return [f"... {dropped} lines left out", *lines] if dropped else lines
 
 
 class _Tee(io.TextIOBase):
-    """Writes through, and remembers whole lines."""
+    """A stream that writes to another one and adds whole lines to a log."""
 
-    def __init__(self, through: TextIO, said: WorkerLog) -> None:
-        self._through, self._said, self._begun = through, said, ""
+    def __init__(self, stream: TextIO, log: WorkerLog) -> None:
+        self._stream, self._log, self._rest = stream, log, ""
 
     def write(self, text: str) -> int:
-        *whole, self._begun = (self._begun + text).split("\n")
+        *whole, self._rest = (self._rest + text).split("\n")
         for line in filter(str.strip, whole):
-            self._said.add(line)
-        return self._through.write(text)
+            self._log.add(line)
+        return self._stream.write(text)
 
     def flush(self) -> None:
-        self._through.flush()
+        self._stream.flush()
 
     def fileno(self) -> int:
-        return self._through.fileno()
+        return self._stream.fileno()
 
 
-def write_down(results: Path | None, lines: Sequence[str]) -> None:
-    """Adds lines to the log; a folder that cannot be written costs the log alone."""
+def append_lines(results: Path | None, lines: Sequence[str]) -> None:
+    """Appends lines to the log of a results folder; where it cannot be written they are dropped."""
     if results is None or not lines:
         return
     with suppress(OSError):
@@ -80,3 +82,6 @@ def write_down(results: Path | None, lines: Sequence[str]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             file.write("".join(f"{line}\n" for line in lines))
+
+
+__all__ = ["FILE", "WorkerLog", "append_lines"]

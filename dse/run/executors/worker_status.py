@@ -1,4 +1,4 @@
-"""Where workers that nobody can ask write how far they are, and read whether to stop: a Ray actor."""
+"""Ray actor through which Tune's workers report progress and receive the stop signal: Tune alone may call them."""
 
 from __future__ import annotations
 
@@ -9,49 +9,56 @@ from typing import Any
 from dse.run.executors.worker import Worker
 from dse.run.executors.worker_log import WorkerLog
 
-_EVERY = 0.5  # seconds between two looks at it
+_INTERVAL = 0.5  # seconds between two reports of a worker
 
 
 class WorkerStatusActor:
-    """What workers wrote last: running trials, how much of them is done (in trials' worth), and what was printed."""
+    """The last report of each worker: running trials, how much of them is done (in trials), and printed lines."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[int, float]] = {}
+        self._progress: dict[str, tuple[int, float]] = {}
         self._lines: list[str] = []
-        self._grace: float | None
-        self._stopping, self._grace = False, None
+        self._stopping = False
+        self._grace: float | None = None
 
-    def write(self, worker: str, running: int, done: float, lines: Sequence[str]) -> tuple[bool, float | None]:
-        """Whether the worker is to stop, and the seconds that its pack may take yet (``Worker.stop``)."""
-        self._seen[worker] = running, done
+    def report(self, worker: str, running: int, done: float, lines: Sequence[str]) -> tuple[bool, float | None]:
+        """Called by a worker. Returns whether it is to stop, and the ``grace`` of ``Worker.stop``."""
+        self._progress[worker] = running, done
         self._lines += lines
         return self._stopping, self._grace
 
-    def read(self, stopping: bool, grace: float | None = None) -> tuple[int, float, list[str]]:
-        """Over all workers; lines once. ``stopping``, ``grace``: tells them."""
+    def poll(self, stopping: bool, grace: float | None = None) -> tuple[int, float, list[str]]:
+        """Called by the driver. Returns the sums over all workers, and the lines since the last call.
+
+        ``stopping``: every worker is told to stop at its next report, within ``grace`` seconds.
+        """
         self._stopping, self._grace = self._stopping or stopping, grace
         lines, self._lines = self._lines, []
-        return sum(running for running, _ in self._seen.values()), sum(done for _, done in self._seen.values()), lines
+        running, done = (sum(own[i] for own in self._progress.values()) for i in (0, 1))
+        return int(running), done, lines
 
 
-def beats(board: Any, name: str, worker: Worker, said: WorkerLog) -> Callable[[int, int], None]:
-    """What a worker does before every step: now and then it writes to the ``board``, and stops if asked to."""
+def make_reporter(status: Any, name: str, worker: Worker, log: WorkerLog) -> Callable[[int, int], None]:
+    """An ``on_step`` callback that reports to a ``WorkerStatusActor`` now and then, and stops the worker if told to."""
     import ray
 
-    asked: Any = None
+    answer: Any = None
     last = 0.0
 
-    def beat(step: int, steps: int) -> None:
-        nonlocal asked, last
-        if time.monotonic() - last < _EVERY:
+    def on_step(step: int, steps: int) -> None:
+        nonlocal answer, last
+        if time.monotonic() - last < _INTERVAL:
             return
         last = time.monotonic()
-        if asked is not None and ray.wait([asked], num_returns=1, timeout=0)[0]:
-            stopping, grace = ray.get(asked)
+        if answer is not None and ray.wait([answer], num_returns=1, timeout=0)[0]:
+            stopping, grace = ray.get(answer)
             if stopping:
                 worker.stop(grace)
-            asked = None
-        if asked is None:
-            asked = board.write.remote(name, worker.running, worker.done, said.take())
+            answer = None
+        if answer is None:
+            answer = status.report.remote(name, worker.running, worker.done, log.drain())
 
-    return beat
+    return on_step
+
+
+__all__ = ["WorkerStatusActor", "make_reporter"]

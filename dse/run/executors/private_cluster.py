@@ -1,4 +1,4 @@
-"""A private Ray cluster: on the loopback interface, behind a token that only this process and its children know.
+"""A private Ray cluster: it listens on the loopback interface, and asks for a token that only its own processes know.
 
 Whoever reaches a Ray cluster can run code in it. Ray's servers listen on every interface unless the node's address is
 127.0.0.1, and on Linux one variable makes it so, which Ray reads when it is imported, and its other processes when they
@@ -19,14 +19,14 @@ _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: nodes have the address 127
 _MODE, _TOKEN, _FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 
 
-_LONGEST = 30  # characters of a folder of temporary files below which the names of Ray's sockets still fit
+_LONGEST = 30  # characters of a temporary folder below which the names of Ray's sockets still fit
 _PREFIX = "dse-ray-"
 
 
-def own_folder() -> str | None:
-    """A new folder for Ray's session, sockets and logs, which nobody else can look into; None where RAY_TMPDIR is set.
+def session_folder() -> str | None:
+    """A new folder for Ray's session, sockets and logs, readable by this user alone; None where RAY_TMPDIR is set.
 
-    Ray opens its own folder to everybody, so it stands in one that is not.
+    Ray makes its own folder readable by everybody, so it gets one inside of a folder that is not.
     """
     if "RAY_TMPDIR" in os.environ:
         return None
@@ -37,8 +37,8 @@ def own_folder() -> str | None:
 
 
 @contextmanager
-def private() -> Iterator[None]:
-    """Inside, ``ray.init`` of a local cluster makes a private one. What the user has set about authentication stays.
+def private_cluster() -> Iterator[None]:
+    """Context in which ``ray.init`` of a local cluster makes a private one. The user's own settings of a token stay.
 
     The token is in the environment of this process and of Ray's, which only their user can read; it is in no file.
     """
@@ -48,7 +48,7 @@ def private() -> Iterator[None]:
     before = {name: os.environ.get(name) for name in own}
     for name, value in own.items():
         os.environ[name] = value if name == _TOKEN else os.environ.get(name, value)
-    clusters = _take_effect(os.environ[_LOOPBACK] != "0")
+    clusters = _apply(os.environ[_LOOPBACK] != "0")
     try:
         yield
     finally:
@@ -57,13 +57,13 @@ def private() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = old
-        _take_effect(clusters)
+        _apply(clusters)
 
 
-def _take_effect(clusters: bool) -> bool:
-    """In this process, where Ray may have been imported, or have run with another token, before.
+def _apply(clusters: bool) -> bool:
+    """Makes the settings effective in this process, where Ray may have been imported with others before.
 
-    ``clusters``: whether nodes may have other addresses than 127.0.0.1. Returns what was so before.
+    ``clusters``: whether nodes may have other addresses than 127.0.0.1. Returns what was set before.
     """
     before = clusters
     with suppress(ImportError, AttributeError):
@@ -78,4 +78,4 @@ def _take_effect(clusters: bool) -> bool:
     return bool(before)
 
 
-__all__ = ["private"]
+__all__ = ["private_cluster", "session_folder"]
