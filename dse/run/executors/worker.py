@@ -60,9 +60,9 @@ class Worker:
     ) -> list[Record]:
         """Trains the first ``width`` of trials that can share a pack; None: as many as a measurement finds best.
 
-        ``target``: how far they train; ``splits``: see ``TrainContext``. A pack that takes longer than its trials may is split in
-        halves that start anew, without the trials that are finished; a trial that takes too long alone has a record
-        with the status failed. After ``stop`` records may be missing, of any of these trials: these trials go on from
+        ``target``: how far they train; ``splits``: see ``TrainContext``. A pack that takes longer than its trials may
+        is split in halves that start anew, without the trials that are finished; a trial that takes too long alone has
+        a record with the status failed. After ``stop`` records may be missing, of any of these trials: these go on from
         their checkpoint when they are run again. Sets the process's number of torch threads to 1.
         """
         import torch
