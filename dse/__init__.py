@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from dse.results.store import Store as Store
     from dse.run.engine import run_sweep as run_sweep
     from dse.sweep.cells.cell import Cell as Cell
-    from dse.sweep.cells.expanded import Sweep as Sweep
+    from dse.sweep.cells.sweep import Sweep as Sweep
     from dse.sweep.cells.expansion import expand as expand
     from dse.sweep.cells.expansion import load_sweep as load_sweep
     from dse.sweep.from_python import make_sweep as make_sweep
@@ -74,7 +74,7 @@ PUBLIC = {
     "make_sweep": "dse.sweep.from_python",
     "load_sweep": "dse.sweep.cells.expansion",
     "expand": "dse.sweep.cells.expansion",
-    "Sweep": "dse.sweep.cells.expanded",
+    "Sweep": "dse.sweep.cells.sweep",
     "Cell": "dse.sweep.cells.cell",
     "make_plan": "dse.plan.plan",
     "plan_text": "dse.plan.plan_text",

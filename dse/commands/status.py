@@ -21,7 +21,7 @@ from dse.run.queue.final_results import final_results
 from dse.run.search import all_asked, progress, so_far
 from dse.run.tally import Tally
 from dse.shell import command, first_run
-from dse.sweep.language.labels import cut
+from dse.sweep.language.labels import shorten
 from dse.text import short_duration
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _one(store: Store, sweep: Sweep, found: Sequence[Record]) -> Iterator[str]:
         yield f"  search: {asked}"
     tally = Tally(sweep.cells, records.values(), 1, newest_device(records.values()))
     for task, (config, percent) in tally.best().items():
-        yield f"  best on {task}: {cut(config)}, {percent:+.2f} % from the baseline"
+        yield f"  best on {task}: {shorten(config)}, {percent:+.2f} % from the baseline"
     left = tally.seconds_left()
     if tally.total and left is not None:
         yield f"  left: {tally.total} trials, {short_duration(left)} on one worker, {tally.basis}"
@@ -102,7 +102,7 @@ def _one(store: Store, sweep: Sweep, found: Sequence[Record]) -> Iterator[str]:
         record for cell in sweep.cells if (record := records.get(cell.uid)) and record.status not in (OK, STOPPED)
     ]
     for record in unusual[:_SHOWN]:
-        name = called(cut(uids[record.uid].config), record.seed)
+        name = called(shorten(uids[record.uid].config), record.seed)
         yield f"  {outcome(record)}: {record.uid} {record.task}, {name}: {reason(record)}"
     if len(unusual) > _SHOWN:
         yield f"  and {len(unusual) - _SHOWN} more without a final metric"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from dse.plan.estimate import PROBED, Timing
 from dse.plan.timing import MEASURED, SIMILAR
 from dse.sweep.cells.cell import Cell
-from dse.sweep.cells.expanded import Sweep
+from dse.sweep.cells.sweep import Sweep
 from dse.sweep.language.labels import Label
 from dse.text import rough_duration
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dse.plan.plan import Count, Plan
-from dse.sweep.language.labels import cut, text_of
+from dse.sweep.language.labels import shorten, text_of
 
 
 def plan_text(plan: Plan, workers: int = 1, most: int = 12) -> str:
@@ -22,14 +22,14 @@ def _lines(plan: Plan, workers: int, most: int) -> Iterator[str]:
     yield f"  time: {plan.duration(workers)}"
     if search := _search(plan):
         yield f"  search: {search}"
-    rows = [(axis, cut(text_of(label))) for axis, labels in plan.by_axis.items() for label in labels]
+    rows = [(axis, shorten(text_of(label))) for axis, labels in plan.by_axis.items() for label in labels]
     wide, long = max(len("axis"), *(len(row[0]) for row in rows)), max(len("value"), *(len(row[1]) for row in rows))
     yield ""
     yield f"  {'axis':{wide}}  {'value':{long}}  {'trials':>7} {'done':>7} {'to run':>7}"
     for axis, labels in plan.by_axis.items():
         name = axis
         for label, c in list(labels.items())[:most]:
-            yield f"  {name:{wide}}  {cut(text_of(label)):{long}}  {_numbers(c)}"
+            yield f"  {name:{wide}}  {shorten(text_of(label)):{long}}  {_numbers(c)}"
             name = ""
         if len(labels) > most:
             yield f"  {'':{wide}}  ... and {len(labels) - most} more values"

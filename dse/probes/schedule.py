@@ -13,7 +13,7 @@ ProbeRow = list[Any]
 
 
 @dataclass(frozen=True)
-class Probes:
+class ProbeSchedule:
     """``every``: steps between two looks, the first before step 0; ``layers``: a pattern of names (``blocks.0.*``).
 
     Raises UserError unless ``every`` is at least 1.

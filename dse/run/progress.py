@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from dse.results.outcome import outcome, reason
 from dse.results.record import DIVERGED, FAILED, OK, STOPPED, Record
 from dse.run.tally import Tally
-from dse.sweep.language.labels import cut
+from dse.sweep.language.labels import shorten
 from dse.text import short_duration
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def details(tally: Tally) -> tuple[str, str, str]:
     """Time left, counts by status, and the best configuration per task; parts of which nothing is known are empty."""
     counts = [f"{status} {tally.counts[status]}" for status in (OK, DIVERGED, STOPPED, FAILED) if tally.counts[status]]
     counts += [f"other drivers {tally.elsewhere}"] if tally.elsewhere else []
-    best = [f"{task} {cut(config)} {percent:+.3g} %" for task, (config, percent) in tally.best().items()]
+    best = [f"{task} {shorten(config)} {percent:+.3g} %" for task, (config, percent) in tally.best().items()]
     return (
         time_left(tally),
         "  ".join(counts),
@@ -166,4 +166,4 @@ def unusual(cell: Cell, record: Record) -> str:
     """One line about a trial that diverged or failed."""
     said = reason(record)
     said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."
-    return f"{outcome(record)}: {record.task} {cut(cell.config)} seed {record.seed} {said}"
+    return f"{outcome(record)}: {record.task} {shorten(cell.config)} seed {record.seed} {said}"

@@ -1,10 +1,10 @@
 """The sweep language: a YAML file becomes cells."""
 
 from dse.sweep.cells.cell import Cell, Excluded
-from dse.sweep.cells.cell_of import baselines_at, cell_at
-from dse.sweep.cells.expanded import Sweep
-from dse.sweep.cells.expansion import MANY_CELLS, expand, load_sweep, with_cells
-from dse.sweep.cells.space import Assignment, Space, Suggest
+from dse.sweep.cells.cell_count import MANY_CELLS
+from dse.sweep.cells.expansion import expand, load_sweep, with_cells
+from dse.sweep.cells.space import Assignment, Space, SuggestFn, baselines_at, cell_at
+from dse.sweep.cells.sweep import Sweep
 from dse.sweep.json_schema import schema_json
 from dse.sweep.language.labels import Label, config_of
 from dse.sweep.language.ranges import Range
@@ -22,7 +22,7 @@ __all__ = [
     "Range",
     "Search",
     "Space",
-    "Suggest",
+    "SuggestFn",
     "Sweep",
     "baselines_at",
     "cell_at",

@@ -14,18 +14,18 @@ from pydantic import BaseModel
 from dse.recipes import RECIPES
 from dse.sweep.json_schema_values import (
     Schema,
-    closed,
-    either,
-    listed,
-    one_entry,
+    any_of,
+    list_of,
+    mapping_of,
     option_paths,
-    reference,
+    ref,
+    single_entry,
     task_options,
     training_settings,
     value_definitions,
 )
 from dse.sweep.language.labels import HEAD
-from dse.sweep.language.option_names import SINGULAR, bare_names
+from dse.sweep.language.option_names import SINGULAR, short_names
 from dse.sweep.language.ranges import ENDS, KINDS, PARTS
 from dse.sweep.read.schema import SearchFile, SweepFile, TaskBlock, WhenBlock
 from dse.sweep.spec.search import METHODS, OBJECTIVES
@@ -45,17 +45,17 @@ def schema_json() -> dict[str, Any]:
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "A sweep of dse",
-        **closed({**_described(SweepFile, _file()), **_short_keys()}, {"^x-": {}}),
+        **mapping_of({**_described(SweepFile, _file()), **_short_keys()}, {"^x-": {}}),
         "definitions": {
             **value_definitions(),
             "range": _range(),
-            "grid": either(closed(*_axes(ranges=True)), _NOTHING),
-            "zip": either(closed(*_axes(ranges=False)), listed(closed(*_axes(ranges=False)), 0), _NOTHING),
-            "when": either(*_one_or_listed(closed(_described(WhenBlock, _when()))), _NOTHING),
+            "grid": any_of(mapping_of(*_axes(ranges=True)), _NOTHING),
+            "zip": any_of(mapping_of(*_axes(ranges=False)), list_of(mapping_of(*_axes(ranges=False)), 0), _NOTHING),
+            "when": any_of(*_one_or_listed(mapping_of(_described(WhenBlock, _when()))), _NOTHING),
             "rule": _rule(),
-            "training": either(closed(_prefixed(training_settings())), _NOTHING),
+            "training": any_of(mapping_of(_prefixed(training_settings())), _NOTHING),
             "recipe": _recipe(),
-            "recipe_name": either({"enum": list(RECIPES)}, _TEXT),
+            "recipe_name": any_of({"enum": list(RECIPES)}, _TEXT),
             "config": _config(),
         },
     }
@@ -63,20 +63,20 @@ def schema_json() -> dict[str, Any]:
 
 def _file() -> dict[str, Schema]:
     seed = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
-    baseline = either(reference("recipe_name"), reference("config"))
-    baseline = either(baseline, one_entry(baseline))
+    baseline = any_of(ref("recipe_name"), ref("config"))
+    baseline = any_of(baseline, single_entry(baseline))
     return {
-        "include": either(_TEXT, listed(_TEXT, 0), _NOTHING),
-        "name": either({**_TEXT, "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"}, _NOTHING),
+        "include": any_of(_TEXT, list_of(_TEXT, 0), _NOTHING),
+        "name": any_of({**_TEXT, "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"}, _NOTHING),
         "tasks": _tasks(),
         "recipes": _recipes(),
-        "seeds": either({"type": "integer", "minimum": 1, "maximum": 1_000_000}, listed(seed), _NUMBERS),
-        "baseline": either(baseline, listed(baseline), _SEVERAL),
-        "training": reference("training"),
-        **{key: reference(key) for key in ("grid", "zip", "when")},
-        "exclude": either(*_one_or_listed(reference("rule")), _NOTHING),
-        "search": either(*map(_search, METHODS), {"enum": [m for m in METHODS if None not in METHODS[m].values()]}),
-        "probes": either(closed({"every": {"type": "integer", "minimum": 1}, "layers": _TEXT}), _NOTHING),
+        "seeds": any_of({"type": "integer", "minimum": 1, "maximum": 1_000_000}, list_of(seed), _NUMBERS),
+        "baseline": any_of(baseline, list_of(baseline), _SEVERAL),
+        "training": ref("training"),
+        **{key: ref(key) for key in ("grid", "zip", "when")},
+        "exclude": any_of(*_one_or_listed(ref("rule")), _NOTHING),
+        "search": any_of(*map(_search, METHODS), {"enum": [m for m in METHODS if None not in METHODS[m].values()]}),
+        "probes": any_of(mapping_of({"every": {"type": "integer", "minimum": 1}, "layers": _TEXT}), _NOTHING),
     }
 
 
@@ -93,28 +93,28 @@ def _prefixed(settings: dict[str, Schema]) -> dict[str, Schema]:
 
 
 def _one_or_listed(item: Schema) -> tuple[Schema, Schema]:
-    return item, listed(item, 0)
+    return item, list_of(item, 0)
 
 
 def _tasks() -> Schema:
     path = {**_TEXT, "pattern": ":"}
-    beside = either(*({"type": "object", "required": [key], "properties": {key: _TEXT}} for key in ("name", "task")))
-    item = either({"enum": list(TASKS)}, path, _SEVERAL, _CALL, *map(_task, TASKS), _own_task(), beside)
-    whole = closed({name: either(_task_settings(name), _NOTHING) for name in TASKS}, {":": {}})
-    return either(listed(item), {"enum": list(TASKS)}, path, _SEVERAL, _CALL, {**whole, "minProperties": 1}, beside)
+    beside = any_of(*({"type": "object", "required": [key], "properties": {key: _TEXT}} for key in ("name", "task")))
+    item = any_of({"enum": list(TASKS)}, path, _SEVERAL, _CALL, *map(_task, TASKS), _own_task(), beside)
+    whole = mapping_of({name: any_of(_task_settings(name), _NOTHING) for name in TASKS}, {":": {}})
+    return any_of(list_of(item), {"enum": list(TASKS)}, path, _SEVERAL, _CALL, {**whole, "minProperties": 1}, beside)
 
 
 def _recipes() -> Schema:
     beside = {"type": "object", "required": ["base"], "properties": {"name": _TEXT, "label": _TEXT}}
-    value = either(reference("recipe"), reference("recipe_name"))
-    item = either({"enum": list(RECIPES)}, _SEVERAL, one_entry(value), {**beside, "minProperties": 2})
+    value = any_of(ref("recipe"), ref("recipe_name"))
+    item = any_of({"enum": list(RECIPES)}, _SEVERAL, single_entry(value), {**beside, "minProperties": 2})
     whole = {"type": "object", "minProperties": 1, "additionalProperties": value}
-    return either(listed(item), {"enum": list(RECIPES)}, _SEVERAL, whole, {**beside, "minProperties": 2})
+    return any_of(list_of(item), {"enum": list(RECIPES)}, _SEVERAL, whole, {**beside, "minProperties": 2})
 
 
 def _task_settings(name: str) -> Schema:
     options = task_options(TASKS[name])
-    return closed(
+    return mapping_of(
         {**_prefixed(training_settings()), **options, **{f"task.{o}": options[o] for o in options}, **_task_block()}
     )
 
@@ -122,29 +122,29 @@ def _task_settings(name: str) -> Schema:
 def _task(name: str) -> Schema:
     """{name: {option: value, training: {...}, grid: {...}}}"""
     settings = _task_settings(name)
-    return {**closed({name: either(settings, _NOTHING)}), "minProperties": 1}
+    return {**mapping_of({name: any_of(settings, _NOTHING)}), "minProperties": 1}
 
 
 def _own_task() -> Schema:
     """The same for a task of one's own, by its import path: its options are not known here."""
     settings = {"type": "object", "properties": _task_block()}
-    return {**closed({}, {":": either(settings, _NOTHING)}), "minProperties": 1, "maxProperties": 1}
+    return {**mapping_of({}, {":": any_of(settings, _NOTHING)}), "minProperties": 1, "maxProperties": 1}
 
 
 def _task_block() -> dict[str, Schema]:
-    return _described(TaskBlock, {key: reference(key) for key in TaskBlock.model_fields})
+    return _described(TaskBlock, {key: ref(key) for key in TaskBlock.model_fields})
 
 
 def _when() -> dict[str, Schema]:
-    return {"if": reference("rule"), "grid": reference("grid"), "zip": reference("zip")}
+    return {"if": ref("rule"), "grid": ref("grid"), "zip": ref("zip")}
 
 
 def _rule() -> Schema:
     """{axis: value}, {axis: [values]} or {axis: {not: value}}; a value may be written as its label: anything goes."""
     known: dict[str, Schema] = {head: {} for head in (*HEAD, *(f"{head}s" for head in HEAD))}
     explicit, patterns = option_paths()
-    known |= dict.fromkeys(bare_names(), _ANY)
-    return either(closed({**known, **dict.fromkeys(explicit, _ANY)}, dict.fromkeys(patterns, _ANY)), _NOTHING)
+    known |= dict.fromkeys(short_names(), _ANY)
+    return any_of(mapping_of({**known, **dict.fromkeys(explicit, _ANY)}, dict.fromkeys(patterns, _ANY)), _NOTHING)
 
 
 _ANY: Schema = {}
@@ -154,17 +154,17 @@ def _axes(*, ranges: bool) -> tuple[dict[str, Schema], dict[str, Schema]]:
     """Path -> the list of its values, or a range of numbers; and the same for patterns of paths."""
 
     def values(value: Schema) -> Schema:
-        several = [listed(either(value, _CALL)), value, _CALL, {**_TEXT, "pattern": ","}]
-        return either(*several, reference("range")) if ranges else either(*several)
+        several = [list_of(any_of(value, _CALL)), value, _CALL, {**_TEXT, "pattern": ","}]
+        return any_of(*several, ref("range")) if ranges else any_of(*several)
 
     explicit, patterns = option_paths()
     found = {path: values(value) for path, value in explicit.items()}
-    bare = {name: found[path] for name, path in bare_names().items()}
-    found["schedule"] = either(found["schedule"], found["training.schedule"])
-    found["training.betas"] = bare["betas"] = either(found["training.betas"], listed({"type": "number"}))
+    bare = {name: found[path] for name, path in short_names().items()}
+    found["schedule"] = any_of(found["schedule"], found["training.schedule"])
+    found["training.betas"] = bare["betas"] = any_of(found["training.betas"], list_of({"type": "number"}))
     kinds = ("training", "task")
     nested = {
-        kind: closed({p.partition(".")[2]: own for p, own in found.items() if p.startswith(f"{kind}.")})
+        kind: mapping_of({p.partition(".")[2]: own for p, own in found.items() if p.startswith(f"{kind}.")})
         for kind in kinds
     }
     return {**found, **bare, **nested}, {p: values(v) for p, v in patterns.items()}
@@ -173,9 +173,9 @@ def _axes(*, ranges: bool) -> tuple[dict[str, Schema], dict[str, Schema]]:
 def _recipe() -> Schema:
     """{base: name, path: value}; nothing for a recipe of the gallery."""
     explicit, patterns = option_paths(numerics=True)
-    inline = {**closed({"base": reference("recipe_name"), **explicit}, patterns), "required": ["base"]}
-    named = {**closed({"recipe": reference("recipe_name"), **explicit}, patterns), "required": ["recipe"]}
-    return either(inline, named, {"type": "object", "maxProperties": 0}, _NOTHING)
+    inline = {**mapping_of({"base": ref("recipe_name"), **explicit}, patterns), "required": ["base"]}
+    named = {**mapping_of({"recipe": ref("recipe_name"), **explicit}, patterns), "required": ["recipe"]}
+    return any_of(inline, named, {"type": "object", "maxProperties": 0}, _NOTHING)
 
 
 def _config() -> Schema:
@@ -183,35 +183,35 @@ def _config() -> Schema:
     explicit, patterns = option_paths(numerics=True)
     training = _prefixed({name: value for name, value in training_settings().items() if name != "schedule"})
     training["training.schedule"] = training_settings()["schedule"]
-    return {**closed({"recipe": reference("recipe_name"), **training, **explicit}, patterns), "required": ["recipe"]}
+    return {**mapping_of({"recipe": ref("recipe_name"), **training, **explicit}, patterns), "required": ["recipe"]}
 
 
 def _range() -> Schema:
-    ends = {**listed({"type": "number"}, 2), "maxItems": 2}
+    ends = {**list_of({"type": "number"}, 2), "maxItems": 2}
     parts: dict[str, Schema] = {"step": {"type": "number"}, "levels": {"type": "integer", "minimum": 1}}
     own = {part: {**schema, "description": PARTS[part]} for part, schema in parts.items()}
     kinds = [
-        {**closed({kind: {**ends, "description": what}, **own}), "required": [kind]} for kind, what in KINDS.items()
+        {**mapping_of({kind: {**ends, "description": what}, **own}), "required": [kind]} for kind, what in KINDS.items()
     ]
     words: dict[str, Schema] = {
         **{end: {"type": "number"} for end in ENDS},
         "log": {"type": "boolean"},
         "scale": {"enum": ["log", "linear"]},
     }
-    return either(*kinds, {**closed({**words, **own}), "minProperties": 2})
+    return any_of(*kinds, {**mapping_of({**words, **own}), "minProperties": 2})
 
 
 def _search(method: str) -> Schema:
     count: Schema = {"type": "integer", "minimum": 0}
     own: dict[str, Schema] = dict.fromkeys(METHODS[method], count)
     if "objectives" in own:
-        own["objectives"] = listed({"enum": list(OBJECTIVES)})
+        own["objectives"] = list_of({"enum": list(OBJECTIVES)})
     share: Schema = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
-    rungs = either({"type": "integer", "minimum": 1}, listed(share))
-    own["halving"] = closed({"eta": {"type": "integer", "minimum": 2}, "rungs": rungs})
+    rungs = any_of({"type": "integer", "minimum": 1}, list_of(share))
+    own["halving"] = mapping_of({"eta": {"type": "integer", "minimum": 2}, "rungs": rungs})
     required = [key for key, default in METHODS[method].items() if default is None]
     described = _described(SearchFile, {"method": {"const": method}, **own})
-    return {**closed(described), "required": ["method", *required]}
+    return {**mapping_of(described), "required": ["method", *required]}
 
 
 def _described(model: type[BaseModel], keys: dict[str, Schema]) -> dict[str, Schema]:

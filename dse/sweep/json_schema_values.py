@@ -32,28 +32,28 @@ _SCALARS: dict[type, Schema] = {
 }
 
 
-def either(*schemas: Schema) -> Schema:
+def any_of(*schemas: Schema) -> Schema:
     """Any of these."""
     return {"anyOf": list(schemas)}
 
 
-def closed(keys: Mapping[str, Schema], patterns: Mapping[str, Schema] | None = None) -> Schema:
+def mapping_of(keys: Mapping[str, Schema], patterns: Mapping[str, Schema] | None = None) -> Schema:
     """A mapping with these keys and no others."""
     more = {"patternProperties": dict(patterns)} if patterns else {}
     return {"type": "object", "additionalProperties": False, "properties": dict(keys), **more}
 
 
-def listed(item: Schema, least: int = 1) -> Schema:
+def list_of(item: Schema, least: int = 1) -> Schema:
     """A list of at least so many."""
     return {"type": "array", "minItems": least, "items": item}
 
 
-def one_entry(value: Schema) -> Schema:
+def single_entry(value: Schema) -> Schema:
     """A mapping of one name."""
     return {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": value}
 
 
-def reference(name: str) -> Schema:
+def ref(name: str) -> Schema:
     """What stands under `definitions` by this name."""
     return {"$ref": f"#/definitions/{name}"}
 
@@ -89,7 +89,7 @@ def option_paths(*, numerics: bool = False) -> tuple[dict[str, Schema], dict[str
     """
     found: dict[str, Schema] = {}
     for selector in SELECTORS:
-        found[selector] = reference(_name(Quantizer))
+        found[selector] = ref(_name(Quantizer))
         for owner in (BlockQuantizer, Gemm):
             found |= {f"{selector}.{path}": schema for path, schema in _options(owner)}
     found |= {path: schema for path, schema in _options(Recipe) if path.split(".")[0] in RECIPE_OPTIONS}
@@ -103,7 +103,7 @@ def option_paths(*, numerics: bool = False) -> tuple[dict[str, Schema], dict[str
         found |= {f"training.{name}": schema for name, schema in training_settings().items()}
         options = [(name, schema) for cls in TASKS.values() for name, schema in task_options(cls).items()]
         for name in dict.fromkeys(name for name, _ in options):
-            found[f"task.{name}"] = either(*(schema for other, schema in options if other == name))
+            found[f"task.{name}"] = any_of(*(schema for other, schema in options if other == name))
     return found, patterns
 
 
@@ -121,22 +121,22 @@ def _options(owner: type) -> Iterator[tuple[str, Schema]]:
         for cls in members:
             for inner in fields(cls):
                 parameters.setdefault(inner.name, []).append(_kind(get_type_hints(cls)[inner.name], inner.name))
-        yield from ((f"{f.name}.{name}", either(*schemas)) for name, schemas in parameters.items())
+        yield from ((f"{f.name}.{name}", any_of(*schemas)) for name, schemas in parameters.items())
 
 
 def _kind(kind: Any, name: str) -> Schema:
     """What `registry.from_data` takes for a field of this type."""
     kind, optional = _bare(kind)
     if optional:
-        return either(_kind(kind, name), {"enum": ["none", "off", None]})
+        return any_of(_kind(kind, name), {"enum": ["none", "off", None]})
     if kind is Format:
-        return reference("scale" if name == "scale" else "element")
+        return ref("scale" if name == "scale" else "element")
     if kind in FAMILIES:
-        return reference(_name(kind))
+        return ref(_name(kind))
     if get_origin(kind) is tuple:
-        return listed(_kind(get_args(kind)[0], name), 0)
+        return list_of(_kind(get_args(kind)[0], name), 0)
     if kind in (Attention, Product):
-        return either({"type": "object"}, {"enum": [SAME, "none", "off", None]})
+        return any_of({"type": "object"}, {"enum": [SAME, "none", "off", None]})
     if is_dataclass(kind):
         return _parameters(kind)  # type: ignore[arg-type]
     return _SCALARS.get(kind, {})
@@ -152,13 +152,13 @@ def _bare(kind: Any) -> tuple[Any, bool]:
 def _family(family: type) -> Schema:
     """A member's name, or {name: {parameter: value}}."""
     members = FAMILIES[family]
-    one = {name: either(_parameters(cls), {"type": "null"}) for name, cls in members.items()}
-    return either({"enum": list(members)}, {**closed(one), "minProperties": 1, "maxProperties": 1})
+    one = {name: any_of(_parameters(cls), {"type": "null"}) for name, cls in members.items()}
+    return any_of({"enum": list(members)}, {**mapping_of(one), "minProperties": 1, "maxProperties": 1})
 
 
 def _parameters(cls: type) -> Schema:
     about = (cls.__doc__ or "").strip().splitlines()
-    known = closed({f.name: _kind(get_type_hints(cls)[f.name], f.name) for f in fields(cls)})
+    known = mapping_of({f.name: _kind(get_type_hints(cls)[f.name], f.name) for f in fields(cls)})
     return {**known, "description": about[0]} if about else known
 
 

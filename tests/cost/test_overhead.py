@@ -24,7 +24,7 @@ from dse.cost import (
 from dse.cost.overhead import operand_bits
 from dse.numerics.recipe import POINTS, Recipe, override
 from dse.recipes import RECIPES
-from dse.sweep.language.numerics import apply
+from dse.sweep.language.numerics import apply_settings
 
 LAYER = parse_shape("8192,4096,14336")
 VECTOR_ONLY = replace(B200, dense_transforms=False)
@@ -80,7 +80,7 @@ BACKWARD = ("element slope", "scale gradient", "scale slope", "tensor scale grad
 )
 def test_the_worked_example_backward(settings: dict[str, object], technique: str, percent: float) -> None:
     """Derivatives are those of X's and W's forward quantizers, once each, whatever the other four points are set to."""
-    recipe = apply(PLAIN, list(settings.items()))
+    recipe = apply_settings(PLAIN, list(settings.items()))
     assert share(recipe, technique) == pytest.approx(percent, abs=0.05)
     rows = breakdown(recipe, LAYER)
     assert [(row.gemm, row.operand) for row in rows if row.technique == technique] == [("fprop", "X"), ("fprop", "W")]
@@ -137,7 +137,7 @@ def test_blocks_are_counted_on_the_operands_own_extents(
     block: int, tile: int, counts: tuple[int, ...], symbols: tuple[str, ...]
 ) -> None:
     """Operands [M, K], [N, K], [M, N], [K, N], [N, M], [K, M]; 0 is the whole axis: a scale per row or tensor."""
-    recipe = apply(RECIPES["mxfp4"], [("*.block", block), ("*.tile", tile), ("*.rounding", "stochastic")])
+    recipe = apply_settings(RECIPES["mxfp4"], [("*.block", block), ("*.tile", tile), ("*.rounding", "stochastic")])
     rows = [row for row in breakdown(recipe, parse_shape("64,128,96")) if row.technique == "e2m1 in blocks"]
     sizes = [64 * 128, 96 * 128, 64 * 96, 96 * 128, 64 * 96, 64 * 128]
     assert [row.vector for row in rows] == [2 * n + 2 * count for n, count in zip(sizes, counts, strict=True)]
@@ -145,7 +145,7 @@ def test_blocks_are_counted_on_the_operands_own_extents(
 
 
 def test_one_scale_per_tensor_reads_the_tensor_first() -> None:
-    whole = apply(RECIPES["mxfp4"], [("*.block", 0), ("*.tile", 0)])
+    whole = apply_settings(RECIPES["mxfp4"], [("*.block", 0), ("*.tile", 0)])
     rows = breakdown(whole, LAYER)
     assert sum(row.syncs for row in rows) == 3
     assert sum(row.read_bytes for row in rows) == 2 * sum(LAYER.size(t) for t in "XWG")

@@ -5,25 +5,25 @@ import pytest
 from dse.errors import OptionError
 from dse.numerics.registry import to_data
 from dse.recipes import RECIPES
-from dse.sweep.cells.canonical import Contents, canonical
-from dse.sweep.language.numerics import apply
+from dse.sweep.cells.canonical import RecipeSerializer, canonical
+from dse.sweep.language.numerics import apply_settings
 
 
 def test_recipes_in_any_order() -> None:
-    contents = Contents()
+    serializer = RecipeSerializer()
     recipes = list(RECIPES.values())
     for recipe in [*recipes, *recipes[::-1]]:
         data = to_data(recipe)
-        assert contents.of(recipe) == (data, canonical(data))
-        assert list(contents.of(recipe)[0]) == list(data)
+        assert serializer.serialize(recipe) == (data, canonical(data))
+        assert list(serializer.serialize(recipe)[0]) == list(data)
 
 
 @pytest.mark.parametrize("name", ["mxfp4", "nvfp4", "tetrajet_q_ema", "zhou_modulewise"])
 def test_options(name: str) -> None:
-    contents = Contents()
+    serializer = RecipeSerializer()
     for settings in ([("G.rounding", "up")], [("backward", "bf16")], [("*", "bf16")], [("exempt", {"first": 1})]):
         try:
-            recipe = apply(RECIPES[name], settings)
+            recipe = apply_settings(RECIPES[name], settings)
         except OptionError:  # not every recipe takes every option
             continue
-        assert contents.of(recipe) == (to_data(recipe), canonical(to_data(recipe)))
+        assert serializer.serialize(recipe) == (to_data(recipe), canonical(to_data(recipe)))

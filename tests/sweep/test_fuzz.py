@@ -58,7 +58,9 @@ def check_sweep(sweep: Sweep, path: Path, validator: Any, generator: random.Rand
         assert sweep.space is not None
         for _ in range(3):
             shares = [generator.random() for _ in sweep.space.dimensions]
-            found = cell_at(sweep.space, sweep.space.at(generator.choice(list(sweep.space.tasks)), shares), 1)
+            found = cell_at(
+                sweep.space, sweep.space.from_unit_cube(generator.choice(list(sweep.space.tasks)), shares), 1
+            )
             cells += [found] if isinstance(found, Cell) else []
             assert isinstance(found, Cell | Excluded)
     else:

@@ -11,8 +11,8 @@ from dse.commands import sweeps
 from dse.errors import UserError
 from dse.plan import make_plan, plan_text
 from dse.sweep import MANY_CELLS, Sweep, load_sweep
-from dse.sweep.cells.expansion import count_cells, factors
-from dse.sweep.language.labels import cut
+from dse.sweep.cells.cell_count import cell_count_text, count_cells
+from dse.sweep.language.labels import shorten
 from dse.sweep.spec.spec import read_spec
 from dse.train.options import RunOptions
 
@@ -69,7 +69,7 @@ def test_many_cells_are_counted_before_they_are_expanded(write: Callable[[str], 
     path = write(BIG)
     spec = read_spec(path)
     assert count_cells(spec) == 120_000 > MANY_CELLS
-    assert factors(spec) == "2 recipes x 100 training.lr x 600 seeds"
+    assert cell_count_text(spec) == "2 recipes x 100 training.lr x 600 seeds"
     wanted = r"x.yaml:4: the sweep has about 120,000 cells \(2 recipes x 100 training.lr x 600 seeds\); --yes goes on"
     with pytest.raises(UserError, match=wanted):
         sweeps.plan(path, tmp_path / "results", None, 1)
@@ -93,7 +93,7 @@ def test_long_labels_are_cut_where_they_are_printed(sweep: Callable[[str], Sweep
     label = "L" * 3000
     found = sweep(f"tasks: [regression]\nseeds: 1\nrecipes:\n- ? {label}\n  : {{base: mxfp4}}\n")
     assert max(map(len, plan_text(make_plan(found, {})).splitlines())) < 130
-    assert cut("L" * 3000) == "L" * 40 + "…" + "L" * 39
+    assert shorten("L" * 3000) == "L" * 40 + "…" + "L" * 39
 
 
 def test_decimals_are_shown_and_known_as_what_they_are(sweep: Callable[[str], Sweep]) -> None:

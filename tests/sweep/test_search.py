@@ -9,7 +9,7 @@ import pytest
 
 from dse.errors import UserError
 from dse.sweep import Cell, Dimension, Excluded, Label, Range, Space, Sweep, baselines_at, cell_at, load_sweep
-from dse.sweep.cells.draw import drawn
+from dse.sweep.cells.sampling import sample_assignments
 from dse.sweep.cells.space import Assignment
 
 Load = Callable[[str], Sweep]
@@ -45,7 +45,7 @@ def space(sweep: Load) -> Space:
 def assignments(space: Space, count: int = 60) -> list[Assignment]:
     generator = random.Random(5)
     return [
-        space.at(task, [generator.random() for _ in space.dimensions])
+        space.from_unit_cube(task, [generator.random() for _ in space.dimensions])
         for task in space.tasks
         for _ in range(count // 2)
     ]
@@ -80,7 +80,7 @@ def test_dimensions_are_asked_in_order_where_they_apply(space: Space) -> None:
 
 def test_what_was_asked_is_told_again(space: Space) -> None:
     for assignment in assignments(space):
-        told = space.told(assignment)
+        told = space.choices_of(assignment)
         assert space.ask(str(assignment["task"]), told.__getitem__) == assignment
 
 
@@ -162,7 +162,7 @@ def test_sobol_points_are_even(sweep: Load) -> None:
     axes = "grid: {training.clip: {uniform: [0, 1]}, training.lr: {uniform: [0, 1]}}\n"
     space = sweep(SMALL + "search: {method: qmc, trials: 3}\n" + axes).space
     assert space is not None
-    found = [(a["training.clip"], a["training.lr"]) for a in islice(drawn(space, "lm"), 256)]
+    found = [(a["training.clip"], a["training.lr"]) for a in islice(sample_assignments(space, "lm"), 256)]
     boxes = {(int(float(x) * 8), int(float(y) * 8)) for x, y in found}  # type: ignore[arg-type]
     assert len(boxes) == 64
 
@@ -188,24 +188,24 @@ RANGES = {
 
 @pytest.mark.parametrize("own", RANGES, ids=lambda r: f"{r.kind}{'-step' if r.step else ''}")
 def test_numbers_of_a_range(own: Range) -> None:
-    values = [own.at(i / 5000) for i in range(5000)]
+    values = [own.from_unit(i / 5000) for i in range(5000)]
     assert (min(values), max(values)) == pytest.approx(RANGES[own], rel=2e-3)
     assert values == sorted(values)
-    assert all(own.low <= value <= own.high and own.settle(value) == value for value in values)
+    assert all(own.low <= value <= own.high and own.snap(value) == value for value in values)
     assert all(isinstance(value, int) == own.whole for value in values)
     if own.step or own.kind == "int":
         counts = [values.count(value) for value in set(values)]
         assert max(counts) - min(counts) <= 1
-        assert set(own.points()) == set(values)
+        assert set(own.grid_points()) == set(values)
 
 
 def test_levels_hold_both_ends() -> None:
-    assert Range("log", 1e-4, 1e-2, levels=5).points() == (1e-4, 3.162e-4, 1e-3, 3.162e-3, 1e-2)
-    assert Range("uniform", 0.0, 1.0, levels=3).points() == (0.0, 0.5, 1.0)
-    assert Range("int", 1, 3, levels=10).points() == (1, 2, 3)
-    assert Range("log_int", 8, 128, levels=5).points() == (8, 16, 32, 64, 128)
-    assert Range("log", 1e-4, 1e-2, levels=1).points() == (1e-3,)
-    assert Range("uniform", 0.0, 1.0).points() == ()
+    assert Range("log", 1e-4, 1e-2, levels=5).grid_points() == (1e-4, 3.162e-4, 1e-3, 3.162e-3, 1e-2)
+    assert Range("uniform", 0.0, 1.0, levels=3).grid_points() == (0.0, 0.5, 1.0)
+    assert Range("int", 1, 3, levels=10).grid_points() == (1, 2, 3)
+    assert Range("log_int", 8, 128, levels=5).grid_points() == (8, 16, 32, 64, 128)
+    assert Range("log", 1e-4, 1e-2, levels=1).grid_points() == (1e-3,)
+    assert Range("uniform", 0.0, 1.0).grid_points() == ()
 
 
 @pytest.mark.parametrize("name", ["conditions", "baselines", "included", "ranges"])

@@ -22,7 +22,7 @@ def asked(sweep: Sweep, results: Path | None) -> dict[str, list[tuple[str, str, 
         return {}
     from dse.results.identity import identity
     from dse.run.search import journal
-    from dse.sweep.cells.draw import drawn
+    from dse.sweep.cells.sampling import sample_assignments
 
     written = journal.asked(results, identity(sweep, results), space) if search.needs_results and results else {}
     there = {(str(labels["task"]), config) for labels, config in _configs(sweep)}
@@ -30,7 +30,11 @@ def asked(sweep: Sweep, results: Path | None) -> dict[str, list[tuple[str, str, 
     for task in space.tasks:
         mine = found[task] = []
         # draws that mean nothing are passed over, and there may be many: not without an end
-        source = written[task] if search.needs_results else islice(drawn(space, task), 10 * (search.trials or 0))
+        source = (
+            written[task]
+            if search.needs_results
+            else islice(sample_assignments(space, task), 10 * (search.trials or 0))
+        )
         for assignment in source:
             pair = space.pair(assignment)
             if (str(pair.setting.label), pair.config) in there:

@@ -42,7 +42,7 @@ class Asked:
             return False
         self._seen.add(key)
         try:
-            space.told(assignment)
+            space.choices_of(assignment)
         except UserError:
             return False
         self.by_task[str(assignment["task"])].append(assignment)

@@ -72,8 +72,8 @@ class Parameters:
             return dimension.choices[texts.index(trial.suggest_categorical(name, texts))]
         if own.whole:
             step = int(own.step) or 1
-            return trial.suggest_int(name, int(own.low), int(own.settle(own.high)), step=step, log=own.log)
-        return trial.suggest_float(name, own.low, own.settle(own.high), step=own.step or None, log=own.log)
+            return trial.suggest_int(name, int(own.low), int(own.snap(own.high)), step=step, log=own.log)
+        return trial.suggest_float(name, own.low, own.snap(own.high), step=own.step or None, log=own.log)
 
     def value(self, dimension: Dimension, label: Label) -> Any:
         """A label as Optuna's value of the parameter."""
@@ -87,8 +87,8 @@ class Parameters:
         if own is None:
             return CategoricalDistribution(self._texts[dimension])
         if own.whole:
-            return IntDistribution(int(own.low), int(own.settle(own.high)), own.log, int(own.step) or 1)
-        return FloatDistribution(own.low, own.settle(own.high), own.log, own.step or None)
+            return IntDistribution(int(own.low), int(own.snap(own.high)), own.log, int(own.step) or 1)
+        return FloatDistribution(own.low, own.snap(own.high), own.log, own.step or None)
 
 
 def ask(space: Space, search: Search, request: AskRequest) -> list[Assignment]:
@@ -140,7 +140,7 @@ def choose(
     misses = 0
     while len(found) < request.count and misses < _MAX_MISSES:
         point = [generator.random() for _ in space.dimensions]
-        misses = 0 if offer(space.at(request.task, point)) else misses + 1
+        misses = 0 if offer(space.from_unit_cube(request.task, point)) else misses + 1
     return found
 
 
@@ -163,7 +163,7 @@ def to_trial(space: Space, parameters: Parameters, item: Observation, generation
     """An observation as a finished trial of Optuna; ``generation``: of NSGA-II."""
     from optuna.trial import TrialState, create_trial
 
-    labels = space.told(item.assignment)
+    labels = space.choices_of(item.assignment)
     return create_trial(
         state=TrialState.FAIL if item.values is None else TrialState.COMPLETE,
         values=item.values,

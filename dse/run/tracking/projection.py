@@ -20,7 +20,7 @@ from dse.results.manifest import Entry
 from dse.results.record import FAILED, Record
 from dse.results.samples import distance, pictures
 from dse.run.tracking.probe_series import series
-from dse.sweep.language.labels import cut
+from dse.sweep.language.labels import shorten
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -152,7 +152,7 @@ def _start(record: Record) -> int:
 
 def _title(entry: Entry, record: Record) -> str:
     """At most about 250 characters, which is what MLflow's own databases hold."""
-    return f"{cut(str(entry.labels.get('task', record.task)))} {cut(entry.config, 140)} seed {record.seed}"
+    return f"{shorten(str(entry.labels.get('task', record.task)))} {shorten(entry.config, 140)} seed {record.seed}"
 
 
 def _params(entry: Entry, record: Record) -> list[Param]:

@@ -12,7 +12,7 @@ from dse.numerics.registry import to_data
 
 _PLAIN = Gemm()
 
-Content = tuple[Any, str]
+SerializedRecipe = tuple[Any, str]
 """Plain data, and the same as canonical JSON."""
 
 
@@ -21,22 +21,22 @@ def canonical(data: Any) -> str:
     return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-class Contents:
+class RecipeSerializer:
     """`to_data` of recipes, with its JSON. Parts are known by identity first, since most are shared, then by value."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, tuple[Gemm, Content]] = {}
-        self._gemms: dict[Gemm, Content] = {}
-        self._rest: dict[tuple[Any, ...], dict[str, Content]] = {}
+        self._seen: dict[int, tuple[Gemm, SerializedRecipe]] = {}
+        self._gemms: dict[Gemm, SerializedRecipe] = {}
+        self._rest: dict[tuple[Any, ...], dict[str, SerializedRecipe]] = {}
 
-    def of(self, recipe: Recipe) -> Content:
+    def serialize(self, recipe: Recipe) -> SerializedRecipe:
         """The data that `to_data` gives, and its canonical JSON (a test holds both)."""
         found = {name: self._gemm(getattr(recipe, name)) for name in GEMMS if getattr(recipe, name) != _PLAIN}
         found |= self._options(recipe)
         text = ",".join(f'"{key}":{found[key][1]}' for key in sorted(found))
         return {key: data for key, (data, _) in found.items()}, f"{{{text}}}"
 
-    def _gemm(self, gemm: Gemm) -> Content:
+    def _gemm(self, gemm: Gemm) -> SerializedRecipe:
         seen = self._seen.get(id(gemm))
         if seen is None:
             known = self._gemms.get(gemm)
@@ -46,7 +46,7 @@ class Contents:
             seen = self._seen[id(gemm)] = gemm, known  # holds the object, so that its id stays its own
         return seen[1]
 
-    def _options(self, recipe: Recipe) -> dict[str, Content]:
+    def _options(self, recipe: Recipe) -> dict[str, SerializedRecipe]:
         """What is not of a GEMM."""
         key = tuple(getattr(recipe, name) for name in RECIPE_OPTIONS)
         if key not in self._rest:

@@ -6,20 +6,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from dse.sweep.cells.cell import Cell, Excluded
-from dse.sweep.cells.pairs import SettingVariant, cell_of
+from dse.sweep.cells.pairs import SettingVariant, make_cell
 from dse.sweep.cells.settings import Setting
 from dse.sweep.cells.space import Space
 from dse.sweep.language.labels import Label
 from dse.trial import Trial
 
 
-class Collector:
+class CellCollector:
     """Gathers cells: baselines apart from the rest, equal trials once."""
 
     def __init__(self, space: Space) -> None:
         self.excluded: list[Excluded] = []
         self._exclusion = space.exclusion
-        self._maker = space.maker
+        self._factory = space.factory
         self._references: dict[Setting, dict[str, SettingVariant]] = {}
         self._baselines: dict[str, Cell] = {}
         self._others: dict[str, Cell] = {}
@@ -29,18 +29,18 @@ class Collector:
     def add(self, setting: Setting, pairs: list[SettingVariant], seed: int, listed: bool) -> None:
         """All cells of one task, training and seed; with their baselines if any is kept, or the first one is listed."""
         if setting not in self._references:
-            self._references[setting] = self._maker.references(setting)
+            self._references[setting] = self._factory.baseline_pairs(setting)
         references = self._references[setting]
         trials = {name: pair.trial(seed) for name, pair in references.items()}
         uids = {name: trial.uid for name, trial in trials.items()}
         own = set(uids.values())
-        labels = next(iter(references.values())).at(seed)
+        labels = next(iter(references.values())).labels_at(seed)
         reason = self._exclusion.reason(labels) if listed else ""
-        kept = [self._offer(pair, seed, uids, own) for pair in pairs]
+        kept = [self._keep(pair, seed, uids, own) for pair in pairs]
         if any(kept) or (listed and not reason and not setting.reason):
             into = self._baselines
             for name, pair in references.items():
-                into.setdefault(trials[name].uid, cell_of(pair, trials[name], uids))
+                into.setdefault(trials[name].uid, make_cell(pair, trials[name], uids))
                 into = self._others
         elif listed:
             self.excluded.append(Excluded(labels, reason or setting.reason))
@@ -54,16 +54,16 @@ class Collector:
             also = [labels for labels in self._also.get(uid, ()) if labels != cell.labels]
             yield replace(cell, also=tuple(also)) if also else cell
 
-    def _offer(self, pair: SettingVariant, seed: int, uids: Mapping[str, str], references: set[str]) -> bool:
+    def _keep(self, pair: SettingVariant, seed: int, uids: Mapping[str, str], references: set[str]) -> bool:
         """Keeps the cell unless something excludes it; whether it was kept."""
-        reason = self._exclusion.rules and self._exclusion.reason(pair.at(seed))
+        reason = self._exclusion.rules and self._exclusion.reason(pair.labels_at(seed))
         reason = reason or pair.setting.reason or pair.variant.reason
         if reason:
-            self.excluded.append(Excluded(pair.at(seed), reason))
+            self.excluded.append(Excluded(pair.labels_at(seed), reason))
             return False
         trial: Trial = pair.trial(seed)
         if trial.uid in references or trial.uid in self._cells:
-            self._also.setdefault(trial.uid, []).append(pair.at(seed))
+            self._also.setdefault(trial.uid, []).append(pair.labels_at(seed))
         else:
-            self._cells[trial.uid] = cell_of(pair, trial, uids)
+            self._cells[trial.uid] = make_cell(pair, trial, uids)
         return True

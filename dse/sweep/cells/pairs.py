@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from dse.sweep.cells.cell import Cell
-from dse.sweep.cells.settings import Setting, Settings
-from dse.sweep.cells.variants import Variant, Variants
+from dse.sweep.cells.settings import Setting, SettingCache
+from dse.sweep.cells.variants import Variant, VariantCache
 from dse.sweep.language.labels import Label, text_of
 from dse.sweep.spec.spec import Spec
 from dse.trial import Trial
@@ -24,7 +24,7 @@ class SettingVariant:
     labels: Mapping[str, Label]
     config: str
 
-    def at(self, seed: int) -> dict[str, Label]:
+    def labels_at(self, seed: int) -> dict[str, Label]:
         """The labels of the cell with this seed."""
         return {"task": self.setting.label, "recipe": self.variant.name, "seed": seed, **self.labels}
 
@@ -36,7 +36,7 @@ class SettingVariant:
         """
         setting, variant = self.setting, self.variant
         trial = Trial(setting.task, setting.training, variant.recipe, seed)
-        before, between, after = setting.frame
+        before, between, after = setting.json_frame
         text = f"{before}{variant.text}{between}{seed}{after}"
         own = vars(trial)  # fills the cached properties
         own["spec"] = {**setting.content, "recipe": variant.data, "seed": seed}
@@ -44,14 +44,18 @@ class SettingVariant:
         return trial
 
 
-class Maker:
+PairsBySetting = dict[Setting, list[SettingVariant]]
+"""Setting -> the pairs that share it, and so their baselines."""
+
+
+class PairFactory:
     """The pairs and the cells of one sweep; their settings and variants are made once."""
 
     def __init__(self, spec: Spec) -> None:
         """Raises UserError (file:line) for an axis of task options that fits none of the tasks."""
-        self.settings = Settings(spec)
-        self.variants = Variants(spec)
-        self.baselines = [(baseline, self.variants.of(baseline)) for baseline in spec.baselines]
+        self.settings = SettingCache(spec)
+        self.variants = VariantCache(spec)
+        self.baselines = [(baseline, self.variants.for_baseline(baseline)) for baseline in spec.baselines]
         self._blank: dict[str, Label] = dict.fromkeys(spec.paths)
 
     def pair(self, setting: Setting, variant: Variant) -> SettingVariant:
@@ -59,18 +63,18 @@ class Maker:
         own = [_piece(axis, label) for axis, label in labels.items() if label is not None and axis[:5] != "task."]
         return SettingVariant(setting, variant, labels, " ".join([variant.name, *own]))
 
-    def references(self, setting: Setting) -> dict[str, SettingVariant]:
+    def baseline_pairs(self, setting: Setting) -> dict[str, SettingVariant]:
         """The baselines of the cells with this setting, by name."""
         return {
-            baseline.name: self.pair(self.settings.of(setting, baseline), variant)
+            baseline.name: self.pair(self.settings.for_baseline(setting, baseline), variant)
             for baseline, variant in self.baselines
         }
 
 
-def cell_of(pair: SettingVariant, trial: Trial, baselines: Mapping[str, str]) -> Cell:
+def make_cell(pair: SettingVariant, trial: Trial, baselines: Mapping[str, str]) -> Cell:
     """The cell of a pair's trial, compared with ``baselines``: name -> uid, the first being the one for gaps."""
     first = next(iter(baselines.values()))
-    return Cell(trial, pair.at(trial.seed), pair.config, first, trial.uid == first, (), baselines)
+    return Cell(trial, pair.labels_at(trial.seed), pair.config, first, trial.uid == first, (), baselines)
 
 
 @lru_cache(4096, typed=True)

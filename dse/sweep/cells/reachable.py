@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
-from dse.sweep.cells.settings import Pick
-from dse.sweep.cells.space import Space, pick_of
+from dse.sweep.cells.settings import AxisValue
+from dse.sweep.cells.space import Space, axis_value
 from dse.sweep.language.labels import Label
 from dse.sweep.spec.axes import NUMERICS, TASK, Dimension
 
@@ -21,7 +21,7 @@ def check_reachable(space: Space) -> None:
     if not space.recipes:
         raise space.dimensions[0].at.error(f"search: the baseline {space.spec.fixed!r} alone leaves nothing to choose")
     generator = random.Random(0)
-    for dimension in space.axes:
+    for dimension in space.axis_dimensions:
         values: tuple[Label, ...] = dimension.choices
         if dimension.range:
             values = (dimension.range.low, dimension.range.high)
@@ -29,7 +29,7 @@ def check_reachable(space: Space) -> None:
             values = values[:1]  # values of tasks and of training were checked where they were read
         for value in values:
             _try(space, dimension, value, generator)
-    space.maker.variants.refuse_useless(space.axes)
+    space.factory.variants.check_all_used(space.axis_dimensions)
 
 
 def _try(space: Space, target: Dimension, value: Label, generator: random.Random) -> None:
@@ -42,7 +42,7 @@ def _try(space: Space, target: Dimension, value: Label, generator: random.Random
             if dimension is target:
                 return value
             if dimension.range:
-                return dimension.range.at(generator.random())
+                return dimension.range.from_unit(generator.random())
             fitting = [
                 choice
                 for choice, row in zip(dimension.choices, dimension.rows, strict=True)
@@ -64,12 +64,12 @@ def _fits(space: Space, target: Dimension, labels: Mapping[str, Label]) -> bool:
     """Whether the recipe takes the target's values, alone or with everything else; the variants remember which."""
     entry = space.recipes[str(labels["recipe"])]
     alone = _numerics(target, labels)
-    everything = [pick for d in space.axes if d.applies(labels) for pick in _numerics(d, labels)]
-    return any(not space.maker.variants.get(entry, picks).reason for picks in (alone, everything))
+    everything = [pick for d in space.axis_dimensions if d.applies(labels) for pick in _numerics(d, labels)]
+    return any(not space.factory.variants.get(entry, picks).reason for picks in (alone, everything))
 
 
-def _numerics(dimension: Dimension, labels: Mapping[str, Label]) -> list[Pick]:
-    return [pick_of(axis, labels[axis.path]) for axis in dimension.axes if axis.kind == NUMERICS]
+def _numerics(dimension: Dimension, labels: Mapping[str, Label]) -> list[AxisValue]:
+    return [axis_value(axis, labels[axis.path]) for axis in dimension.axes if axis.kind == NUMERICS]
 
 
 def _needed(space: Space, target: Dimension) -> dict[str, frozenset[Label]]:
@@ -78,7 +78,7 @@ def _needed(space: Space, target: Dimension) -> dict[str, frozenset[Label]]:
     waiting = list(needed)
     while waiting:
         path = waiting.pop()
-        owners = [d for d in space.axes if any(axis.path == path for axis in d.axes)]
+        owners = [d for d in space.axis_dimensions if any(axis.path == path for axis in d.axes)]
         for axis, labels in owners[0].condition.items() if len(owners) == 1 else ():
             if axis not in needed:
                 waiting.append(axis)

@@ -19,7 +19,7 @@ from dse.tasks.base import Task, Training
 from dse.trial import Trial, make_task
 
 
-class Pick(NamedTuple):
+class AxisValue(NamedTuple):
     """One value of an axis."""
 
     path: str
@@ -44,7 +44,7 @@ class Setting:
     reason: str = ""
 
     @cached_property
-    def frame(self) -> tuple[str, str, str]:
+    def json_frame(self) -> tuple[str, str, str]:
         """The canonical JSON of its trials before the recipe, between recipe and seed, and after the seed."""
         parts: list[list[str]] = [[], [], []]
         for key in sorted(self.content):
@@ -57,7 +57,7 @@ class Setting:
         )
 
 
-class Settings:
+class SettingCache:
     """Makes each setting once."""
 
     def __init__(self, spec: Spec) -> None:
@@ -71,7 +71,7 @@ class Settings:
                 if axis.kind == TASK:
                     _refuse_unknown(dimension.section, axis, entries)
 
-    def get(self, entry: TaskEntry, picks: Sequence[Pick]) -> Setting:
+    def get(self, entry: TaskEntry, picks: Sequence[AxisValue]) -> Setting:
         """The task with the values of task and training axes."""
         key = (entry, *((pick.path, pick.label) for pick in picks))
         if key not in self._made:
@@ -86,7 +86,7 @@ class Settings:
             self._made[key] = Setting(task, training, own, labels, _content(task, training), reason)
         return self._made[key]
 
-    def of(self, setting: Setting, baseline: Baseline) -> Setting:
+    def for_baseline(self, setting: Setting, baseline: Baseline) -> Setting:
         """What a baseline trains with where a cell has this setting: the same but for what the baseline says."""
         if not baseline.training:
             return setting
@@ -119,7 +119,7 @@ def _refuse_unknown(section: str, axis: Axis, entries: Iterable[TaskEntry]) -> N
             except UserError as error:
                 errors.append((hasattr(entry.task, axis.option), str(error)))
         else:
-            raise axis.place(index).error(f"{section}: {max(errors, key=lambda e: e[0])[1]}")
+            raise axis.location_of(index).error(f"{section}: {max(errors, key=lambda e: e[0])[1]}")
 
 
 def with_options(task: Task[Any], values: Mapping[str, Any]) -> tuple[Task[Any], str]:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 
 from dse.errors import UserError
-from dse.sweep.cells.pairs import Maker, SettingVariant
-from dse.sweep.cells.settings import Pick, with_options
+from dse.sweep.cells.cell import Cell, Excluded
+from dse.sweep.cells.pairs import PairFactory, SettingVariant, make_cell
+from dse.sweep.cells.settings import AxisValue, with_options
 from dse.sweep.language.labels import Label, label_of, text_of
 from dse.sweep.language.ranges import Range
 from dse.sweep.spec.axes import NUMERICS, TASK, TRAINING, Axis, Dimension
@@ -21,7 +22,7 @@ from dse.sweep.spec.spec import Spec
 
 Assignment = Mapping[str, Label]
 
-Suggest = Callable[[Dimension], Label]
+SuggestFn = Callable[[Dimension], Label]
 """Chooses for one dimension: one of its ``choices``, or a number of its ``range``."""
 
 _RANKS = {TASK: 0, TRAINING: 1, NUMERICS: 2}
@@ -33,32 +34,34 @@ class Space:
 
     - ``tasks``: the entries of `tasks` by label; a search goes through each of them on its own;
     - ``recipes``: those of `recipes` by name, without a plain baseline, which has nothing to choose;
-    - ``dimensions``: in the order of choice, the recipe first; ``axes``: the same without the recipe.
+    - ``dimensions``: in the order of choice, the recipe first; ``axis_dimensions``: the same without the recipe.
     """
 
     def __init__(self, spec: Spec) -> None:
         """Raises UserError (file:line) for an axis of task options that fits no task, or a rule about nothing."""
         self.spec = spec
-        self.maker = Maker(spec)
+        self.factory = PairFactory(spec)
         self.tasks = {entry.label: entry for entry in spec.tasks}
         self.recipes = {e.recipe.name: e for e in spec.recipes if e.recipe.name != spec.fixed}
-        self.axes = _ordered([d.listed() if spec.search.method == "grid" else d for d in spec.dimensions])
+        self.axis_dimensions = _ordered(
+            [d.discretized() if spec.search.method == "grid" else d for d in spec.dimensions]
+        )
         names = tuple(self.recipes)
         recipe = Axis("recipe", "recipe", "recipe", names, names, spec.at / "recipes")
-        self.dimensions = (Dimension((recipe,), {}, recipe.at, "recipes"), *self.axes)
-        self.task_names = _task_names(spec, self.axes)
+        self.dimensions = (Dimension((recipe,), {}, recipe.at, "recipes"), *self.axis_dimensions)
+        self.task_names = _task_names(spec, self.axis_dimensions)
         self.exclusion = Exclusion(spec.exclude, self.labels(), self.task_names, spec.at.source)
 
     def labels(self) -> dict[str, list[Label]]:
         """Every label that is known of each axis, in the file's order; none for a range."""
-        baselines = [variant.name for _, variant in self.maker.baselines]
+        baselines = [variant.name for _, variant in self.factory.baselines]
         found: dict[str, list[Label]] = {
             "task": list(self.task_names),
             "recipe": [*baselines, *(entry.recipe.name for entry in self.spec.recipes)],
             "seed": list(self.spec.seeds),
             **{path: [] for path in self.spec.paths},
         }
-        for dimension in self.axes:
+        for dimension in self.axis_dimensions:
             for axis in dimension.axes:
                 found[axis.path] += axis.labels
         for baseline in self.spec.baselines:
@@ -66,7 +69,7 @@ class Space:
                 found.get(path, []).append(label)
         return {axis: list(dict.fromkeys(labels)) for axis, labels in found.items()}
 
-    def ask(self, task: str, suggest: Suggest) -> Assignment:
+    def ask(self, task: str, suggest: SuggestFn) -> Assignment:
         """A configuration of a task: ``suggest`` is asked for each dimension that applies, in order.
 
         Numbers of a range are taken to the nearest that it has, decimals to four significant digits.
@@ -76,13 +79,13 @@ class Space:
             if dimension.applies(labels):
                 chosen = suggest(dimension)
                 if dimension.range:
-                    labels[dimension.axes[0].path] = dimension.range.settle(chosen)  # type: ignore[arg-type]
+                    labels[dimension.axes[0].path] = dimension.range.snap(chosen)  # type: ignore[arg-type]
                 else:
                     row = dimension.rows[dimension.choices.index(chosen)]
                     labels.update(zip((axis.path for axis in dimension.axes), row, strict=True))
         return labels
 
-    def told(self, assignment: Assignment) -> dict[Dimension, Label]:
+    def choices_of(self, assignment: Assignment) -> dict[Dimension, Label]:
         """What `ask` was told for an assignment, by dimension. Raises UserError for one that is not of this space."""
         if assignment.get("task") not in self.tasks:
             raise UserError(f"this sweep has no task {assignment.get('task')!r}")
@@ -92,7 +95,7 @@ class Space:
             row = tuple(assignment.get(axis.path) for axis in dimension.axes)
             if dimension.range is None and row in dimension.rows:
                 found[dimension] = dimension.choices[dimension.rows.index(row)]
-            elif dimension.range and isinstance(row[0], int | float) and dimension.range.settle(row[0]) == row[0]:
+            elif dimension.range and isinstance(row[0], int | float) and dimension.range.snap(row[0]) == row[0]:
                 found[dimension] = row[0]
             else:
                 raise UserError(f"{dimension.name} cannot be {', '.join(map(text_of, row))} in this sweep")
@@ -102,13 +105,13 @@ class Space:
             raise UserError("the assignment has values on axes that do not apply to it")
         return found
 
-    def at(self, task: str, shares: Sequence[float]) -> Assignment:
+    def from_unit_cube(self, task: str, shares: Sequence[float]) -> Assignment:
         """The configuration at a point of the unit cube: a share in [0, 1) for each of ``dimensions``."""
         where = dict(zip(self.dimensions, shares, strict=True))
 
         def suggest(dimension: Dimension) -> Label:
             if dimension.range:
-                return dimension.range.at(where[dimension])
+                return dimension.range.from_unit(where[dimension])
             count = len(dimension.choices)
             return dimension.choices[min(int(where[dimension] * count), count - 1)]
 
@@ -128,20 +131,42 @@ class Space:
 
     def pair(self, assignment: Assignment) -> SettingVariant:
         """Everything of an assignment's cells but the seed. Raises UserError for one that is not of this space."""
-        applying = [dimension for dimension in self.told(assignment) if dimension is not self.dimensions[0]]
-        picks = [pick_of(axis, assignment[axis.path]) for dimension in applying for axis in dimension.axes]
-        return self.join(self.tasks[str(assignment["task"])], self.recipes[str(assignment["recipe"])], picks)
+        applying = [dimension for dimension in self.choices_of(assignment) if dimension is not self.dimensions[0]]
+        picks = [axis_value(axis, assignment[axis.path]) for dimension in applying for axis in dimension.axes]
+        return self.make_pair(self.tasks[str(assignment["task"])], self.recipes[str(assignment["recipe"])], picks)
 
-    def join(self, task: TaskEntry, recipe: RecipeEntry, picks: Sequence[Pick]) -> SettingVariant:
+    def make_pair(self, task: TaskEntry, recipe: RecipeEntry, picks: Sequence[AxisValue]) -> SettingVariant:
         """The pair of an entry of `tasks`, one of `recipes`, and values of the axes."""
-        setting = self.maker.settings.get(task, [pick for pick in picks if pick.kind != NUMERICS])
-        return self.maker.pair(setting, self.maker.variants.get(recipe, [p for p in picks if p.kind == NUMERICS]))
+        setting = self.factory.settings.get(task, [pick for pick in picks if pick.kind != NUMERICS])
+        return self.factory.pair(setting, self.factory.variants.get(recipe, [p for p in picks if p.kind == NUMERICS]))
 
 
-def pick_of(axis: Axis, label: Label) -> Pick:
+def axis_value(axis: Axis, label: Label) -> AxisValue:
     """An axis' value as a pick."""
     value = axis.value(label)
-    return Pick(axis.path, axis.kind, axis.option, value, label_of(value))
+    return AxisValue(axis.path, axis.kind, axis.option, value, label_of(value))
+
+
+def cell_at(space: Space, assignment: Assignment, seed: int) -> Cell | Excluded:
+    """The cell of an assignment and a seed, or why there is none. The same arguments give the same cell.
+
+    Raises UserError for an assignment that is not of this space.
+    """
+    pair = space.pair(assignment)
+    labels = pair.labels_at(seed)
+    reason = space.exclusion.reason(labels) or pair.setting.reason or pair.variant.reason
+    if reason:
+        return Excluded(labels, reason)
+    references = space.factory.baseline_pairs(pair.setting)
+    return make_cell(pair, pair.trial(seed), {name: own.trial(seed).uid for name, own in references.items()})
+
+
+def baselines_at(space: Space, assignment: Assignment, seed: int) -> tuple[Cell, ...]:
+    """The baselines that the cell of an assignment is compared with; the first is its ``baseline_uid``."""
+    pairs = space.factory.baseline_pairs(space.pair(assignment).setting)
+    trials = {name: pair.trial(seed) for name, pair in pairs.items()}
+    uids = {name: trial.uid for name, trial in trials.items()}
+    return tuple(make_cell(pair, trials[name], uids) for name, pair in pairs.items())
 
 
 def _ordered(dimensions: Sequence[Dimension]) -> tuple[Dimension, ...]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from dse.errors import OptionError
 from dse.numerics.recipe import Recipe
-from dse.sweep.cells.canonical import Contents
-from dse.sweep.cells.settings import Pick
+from dse.sweep.cells.canonical import RecipeSerializer
+from dse.sweep.cells.settings import AxisValue
 from dse.sweep.language.labels import Label
-from dse.sweep.language.numerics import Combinations, Unusable, quantized_points
+from dse.sweep.language.numerics import InvalidSettings, OverrideCache, quantized_points
 from dse.sweep.language.ranges import Range
 from dse.sweep.spec.axes import NUMERICS, Dimension
 from dse.sweep.spec.baselines import Baseline
@@ -34,18 +34,18 @@ class Variant:
     reason: str = ""
 
 
-class Variants:
+class VariantCache:
     """Makes each variant once, and remembers which values some recipe could take."""
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
         self._made: dict[tuple[Any, ...], Variant] = {}
-        self._combinations: dict[RecipeEntry, Combinations] = {}
-        self._contents = Contents()
+        self._combinations: dict[RecipeEntry, OverrideCache] = {}
+        self._serializer = RecipeSerializer()
         self._taken: set[tuple[str, Label]] = set()
         self._errors: dict[tuple[str, Label], tuple[int, OptionError]] = {}
 
-    def get(self, entry: RecipeEntry, picks: Sequence[Pick]) -> Variant:
+    def get(self, entry: RecipeEntry, picks: Sequence[AxisValue]) -> Variant:
         """The recipe with the values of numerics axes."""
         keys = [(pick.path, pick.label) for pick in picks]
         made = self._made.get((entry, *keys))
@@ -53,14 +53,14 @@ class Variants:
             made = self._made[(entry, *keys)] = self._make(entry, picks, keys)
         return made
 
-    def of(self, baseline: Baseline) -> Variant:
+    def for_baseline(self, baseline: Baseline) -> Variant:
         """A baseline. It has the label of its recipe where all that it changes stands on an axis, else its own name."""
         shown = {path: label for path, label in baseline.labels.items() if path in self._spec.paths}
         name = baseline.base if len(shown) == len(baseline.labels) else baseline.name
         labels = {path: label for path, label in shown.items() if not path.startswith("training.")}
-        return Variant(name, baseline.recipe, labels, *self._contents.of(baseline.recipe))
+        return Variant(name, baseline.recipe, labels, *self._serializer.serialize(baseline.recipe))
 
-    def refuse_useless(self, dimensions: Sequence[Dimension]) -> None:
+    def check_all_used(self, dimensions: Sequence[Dimension]) -> None:
         """Raises UserError (file:line) for a numerics path or a value that had no meaning for any recipe."""
         for dimension in dimensions:
             for axis in dimension.axes:
@@ -72,19 +72,19 @@ class Variants:
                     if key in self._taken:
                         continue
                     if key in self._errors:
-                        raise axis.place(index).error(f"{dimension.section}: {self._errors[key][1]}")
+                        raise axis.location_of(index).error(f"{dimension.section}: {self._errors[key][1]}")
                     text = f"{axis.path} varies no recipe"
                     if self._spec.fixed:
                         text += f": the baseline {self._spec.fixed!r} stays as it is"
                     raise axis.at.error(f"{dimension.section}: {text}")
 
-    def _make(self, entry: RecipeEntry, picks: Sequence[Pick], keys: Sequence[tuple[str, Label]]) -> Variant:
+    def _make(self, entry: RecipeEntry, picks: Sequence[AxisValue], keys: Sequence[tuple[str, Label]]) -> Variant:
         if entry not in self._combinations:
-            self._combinations[entry] = Combinations(entry.recipe)
+            self._combinations[entry] = OverrideCache(entry.recipe)
         labels, name = dict(keys), entry.recipe.name
         try:
             recipe = self._combinations[entry].get({key: (p.path, p.value) for key, p in zip(keys, picks, strict=True)})
-        except Unusable as unusable:
+        except InvalidSettings as unusable:
             for key in keys:
                 if key not in unusable.failures:
                     self._taken.add(key)
@@ -94,4 +94,4 @@ class Variants:
                         self._errors[key] = rank, unusable.failures[key]
             return Variant(name, entry.recipe, labels, reason=str(unusable))
         self._taken.update(keys)
-        return Variant(name, recipe, labels, *self._contents.of(recipe))
+        return Variant(name, recipe, labels, *self._serializer.serialize(recipe))

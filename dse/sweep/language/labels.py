@@ -37,7 +37,7 @@ def text_of(value: Any) -> str:
     return str(label)
 
 
-def cut(text: str, most: int = 80) -> str:
+def shorten(text: str, most: int = 80) -> str:
     """The text, or its beginning and its end where it is longer than ``most`` characters.
 
     >>> cut("a" * 50 + "b" * 50, 11)
@@ -49,7 +49,7 @@ def cut(text: str, most: int = 80) -> str:
     return f"{text[: most - 1 - end]}…{text[len(text) - end :]}"
 
 
-def call(name: str, parameters: Mapping[str, Any]) -> str:
+def format_call(name: str, parameters: Mapping[str, Any]) -> str:
     """``lm(size=small, steps=100)``, or just the name without parameters."""
     inner = ", ".join(f"{key}={text_of(value)}" for key, value in parameters.items())
     return f"{name}({inner})" if inner else name

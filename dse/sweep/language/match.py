@@ -8,13 +8,13 @@ from typing import Any
 from dse.errors import nearest
 from dse.sweep.language.labels import Label, label_of, text_of
 from dse.sweep.language.numerics import option_data
-from dse.sweep.language.source import At
-from dse.sweep.language.words import is_pattern, matching, meant
+from dse.sweep.language.source import Location
+from dse.sweep.language.words import is_pattern, match_choice, match_pattern
 
 NOT = "not"
 
 
-def plain(label: Label) -> Label:
+def without_parameters(label: Label) -> Label:
     """A label without its parameters.
 
     >>> plain("hadamard(size=32)")
@@ -23,8 +23,8 @@ def plain(label: Label) -> Label:
     return label.split("(", 1)[0] if isinstance(label, str) and label.endswith(")") else label
 
 
-def wanted(
-    at: At, section: str, axis: str, raw: Any, labels: Collection[Label], names: Mapping[Any, str] | None = None
+def match_labels(
+    at: Location, section: str, axis: str, raw: Any, labels: Collection[Label], names: Mapping[Any, str] | None = None
 ) -> frozenset[Label]:
     """The labels of ``axis`` that ``raw`` means: a value, a list of values, or {not: one of these}.
 
@@ -33,7 +33,7 @@ def wanted(
     Raises UserError (file:line) for a value that the axis does not have, and when no label is left.
     """
     if isinstance(raw, Mapping) and set(raw) == {NOT}:
-        unwanted = wanted(at, section, axis, raw[NOT], labels, names)
+        unwanted = match_labels(at, section, axis, raw[NOT], labels, names)
         found = frozenset(labels) - unwanted
         if not found:
             raise at.error(f"{section}: axis {axis!r} has no value but those")
@@ -44,13 +44,13 @@ def wanted(
     for value in values:
         label = label_of(value) if _exact(label_of(value)) in exact else label_of(option_data(value))
         if axis in ("task", "recipe"):
-            label = meant(label, [*map(str, labels), *(names or {}).values()])
+            label = match_choice(label, [*map(str, labels), *(names or {}).values()])
         own = {known for known in labels if names is not None and names[known] == label}
         if not own and _exact(label) in exact:
             own = {exact[_exact(label)]}
-        own = own or {known for known in labels if axis != "recipe" and plain(known) == label}
+        own = own or {known for known in labels if axis != "recipe" and without_parameters(known) == label}
         if not own and axis == "recipe" and is_pattern(value):
-            own = set(matching(value, [known for known in labels if isinstance(known, str)]))
+            own = set(match_pattern(value, [known for known in labels if isinstance(known, str)]))
         if not own:
             near = nearest(text_of(value), _spoken(axis, labels, names))
             raise at.error(f"{section}: axis {axis!r} has no value {text_of(value)!r}{near}")

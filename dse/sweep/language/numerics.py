@@ -19,7 +19,7 @@ from dse.numerics.formats import Format
 from dse.numerics.gemm import Gemm
 from dse.numerics.recipe import GEMMS, POINTS, SELECTORS, Recipe, override
 from dse.numerics.validate import check
-from dse.sweep.language.words import boolean, call, folded, number, technique
+from dse.sweep.language.words import canonical_technique, fold, parse_boolean, parse_call, parse_number
 
 OptionSetting = tuple[str, Any]
 """A path and what YAML holds for it."""
@@ -29,7 +29,7 @@ _FORMATS = [name for name, kind in get_type_hints(BlockQuantizer).items() if kin
 """Options whose values are formats."""
 
 
-class Unusable(OptionError):
+class InvalidSettings(OptionError):
     """Settings that a recipe cannot take, by their position or key; the text is that of the first."""
 
     def __init__(self, failures: dict[Any, OptionError]) -> None:
@@ -46,26 +46,26 @@ def option_data(value: Any) -> Any:
     if value is None:
         return "none"
     if isinstance(value, str):
-        value = call(value)
+        value = parse_call(value)
     if isinstance(value, str):
-        if folded(value) in ("none", "off"):
+        if fold(value) in ("none", "off"):
             return "none"
-        read: Any = number(value)
-        read = boolean(value) if read is None else read
-        return technique(value) if read is None else read
-    return technique(value)
+        read: Any = parse_number(value)
+        read = parse_boolean(value) if read is None else read
+        return canonical_technique(value) if read is None else read
+    return canonical_technique(value)
 
 
-def apply(recipe: Recipe, settings: Sequence[OptionSetting]) -> Recipe:
+def apply_settings(recipe: Recipe, settings: Sequence[OptionSetting]) -> Recipe:
     """The recipe with every setting. Raises Unusable with the positions that do not fit."""
     state = _State(recipe)
     order = sorted(range(len(settings)), key=lambda i: _precedence(settings[i][0]))
     for i in order:
-        state = state.take(i, settings[i])
-    return state.settled([(i, settings[i]) for i in order])
+        state = state.with_setting(i, settings[i])
+    return state.finish([(i, settings[i]) for i in order])
 
 
-class Combinations:
+class OverrideCache:
     """A recipe with any settings; what they have in common is done once.
 
     Settings with the same beginning, in the order of precedence, share that beginning. An option at quantization points
@@ -78,21 +78,21 @@ class Combinations:
         self._changed: dict[Hashable, tuple[dict[str, Gemm], dict[str, Gemm]]] = {}
 
     def get(self, settings: Mapping[Hashable, OptionSetting]) -> Recipe:
-        """As `apply`; the same key is the same setting in every call. Raises Unusable with the keys that do not fit."""
+        """Like `apply_settings`; a key names one setting in all calls. Raises InvalidSettings with the keys at fault."""
         order = sorted(settings, key=lambda key: _precedence(settings[key][0]))
         node = self._root
         for key in order:
             if key not in node.next:
                 node.next[key] = _Node(self._take(node.state, key, settings[key]))
             node = node.next[key]
-        return node.state.settled([(key, settings[key]) for key in order])
+        return node.state.finish([(key, settings[key]) for key in order])
 
     def _take(self, state: _State, key: Hashable, setting: OptionSetting) -> _State:
         before = {name: getattr(state.recipe, name) for name in _gemms(setting[0])}
         known = key, *map(id, before.values())
         if known in self._changed:
             return replace(state, recipe=replace(state.recipe, **self._changed[known][1]))  # type: ignore[arg-type]
-        after = state.take(key, setting)
+        after = state.with_setting(key, setting)
         if before and len(after.waiting) == len(state.waiting):
             # holds what was before, so that its ids stay its own
             self._changed[known] = before, {name: getattr(after.recipe, name) for name in before}
@@ -122,28 +122,28 @@ class _State:
     waiting: tuple[tuple[Hashable, OptionSetting], ...] = ()
     errors: dict[Hashable, OptionError] = field(default_factory=dict)
 
-    def take(self, position: Hashable, setting: OptionSetting) -> _State:
+    def with_setting(self, position: Hashable, setting: OptionSetting) -> _State:
         try:
             return _State(_set(self.recipe, *setting), self.waiting, self.errors)
         except OptionError as error:
             return _State(self.recipe, (*self.waiting, (position, setting)), {**self.errors, position: error})
 
-    def settled(self, settings: Sequence[tuple[Hashable, OptionSetting]]) -> Recipe:
+    def finish(self, settings: Sequence[tuple[Hashable, OptionSetting]]) -> Recipe:
         """The recipe once everything fits; ``settings`` are all of them in the order of precedence."""
         if not self.waiting:
-            return _meaningful(self.recipe, settings)
+            return _validated(self.recipe, settings)
         state = _State(self.recipe)
         for position, setting in self.waiting:
-            state = state.take(position, setting)
+            state = state.with_setting(position, setting)
         if len(state.waiting) == len(self.waiting):
-            raise Unusable(state.errors)
-        recipe = state.settled(settings)
+            raise InvalidSettings(state.errors)
+        recipe = state.finish(settings)
         for position, setting in settings:  # what waited may have overruled something more specific
             try:
                 recipe = _set(recipe, *setting)
             except OptionError as error:
-                raise Unusable({position: error}) from None
-        return _meaningful(recipe, settings)
+                raise InvalidSettings({position: error}) from None
+        return _validated(recipe, settings)
 
 
 @dataclass(frozen=True)
@@ -172,26 +172,26 @@ def _set(recipe: Recipe, path: str, data: Any) -> Recipe:
     return override(recipe, path, data)
 
 
-def _meaningful(recipe: Recipe, settings: Sequence[tuple[Hashable, OptionSetting]]) -> Recipe:
+def _validated(recipe: Recipe, settings: Sequence[tuple[Hashable, OptionSetting]]) -> Recipe:
     """The recipe when its options mean something together, else Unusable at the setting that the reason names."""
-    recipe = _released(recipe, settings)
+    recipe = _drop_unused(recipe, settings)
     try:
         check(recipe)
     except OptionError as error:
         option = str(error).partition(":")[0].rpartition(".")[2]
         named = [position for position, (path, _) in settings if option in path.split(".")]
-        raise Unusable({(named or [position for position, _ in settings] or [0])[-1]: error}) from None
+        raise InvalidSettings({(named or [position for position, _ in settings] or [0])[-1]: error}) from None
     return recipe
 
 
-def _released(recipe: Recipe, settings: Sequence[tuple[Hashable, OptionSetting]]) -> Recipe:
+def _drop_unused(recipe: Recipe, settings: Sequence[tuple[Hashable, OptionSetting]]) -> Recipe:
     """The recipe without what its unquantized GEMMs have left over, where no setting asked for it.
 
     With both operands in BF16 a rotation cancels and forward copies are the originals: ``{base: nvfp4, wgrad: bf16}``
     is the GEMM without them.
     """
     asked = {part for _, (path, _) in settings for part in path.split(".")}
-    loose = [name for name in GEMMS if not _blocks(getattr(recipe, name))]
+    loose = [name for name in GEMMS if not _has_block_quantizer(getattr(recipe, name))]
     if "rotation" not in asked:
         changed = {n: replace(gemm, rotation=None) for n in loose if (gemm := getattr(recipe, n)).rotation is not None}
         recipe = replace(recipe, **changed) if changed else recipe
@@ -200,7 +200,7 @@ def _released(recipe: Recipe, settings: Sequence[tuple[Hashable, OptionSetting]]
     return recipe
 
 
-def _blocks(gemm: Gemm) -> bool:
+def _has_block_quantizer(gemm: Gemm) -> bool:
     return isinstance(gemm.lhs, BlockQuantizer) or isinstance(gemm.rhs, BlockQuantizer)
 
 

@@ -11,7 +11,7 @@ from dse.numerics.gemm import Gemm
 from dse.numerics.recipe import RECIPE_OPTIONS, SELECTORS, Exempt, is_option_path
 from dse.numerics.registry import FAMILIES
 from dse.sweep.language.labels import HEAD
-from dse.sweep.language.words import folded, meant
+from dse.sweep.language.words import fold, match_choice
 from dse.tasks import TASKS
 from dse.tasks.base import Training
 
@@ -28,23 +28,23 @@ SINGULAR = {"task": "tasks", "recipe": "recipes", "baselines": "baseline", "incl
 """Other numbers of the keys' words that mean one thing."""
 
 
-OTHERS = {"learning_rate": "lr", "batch_size": "batch", "num_steps": "steps"}
+SYNONYMS = {"learning_rate": "lr", "batch_size": "batch", "num_steps": "steps"}
 """Other people's words for training settings."""
 
 
-def setting(word: str) -> str:
+def training_setting(word: str) -> str:
     """A training setting in its own spelling; any other word as it is."""
-    return str(meant(OTHERS.get(folded(word), word), training_settings()))
+    return str(match_choice(SYNONYMS.get(fold(word), word), training_settings()))
 
 
 def is_nested(path: str, value: object) -> bool:
     """Whether ``{G: {rounding: ...}}`` was written for ``G.rounding``: options of points, and not a whole quantizer."""
-    kind = meant(path, tuple(SELECTORS))
+    kind = match_choice(path, tuple(SELECTORS))
     if kind not in SELECTORS or not isinstance(value, dict) or not value:
         return False
     options = {f.name for cls in (BlockQuantizer, Gemm) for f in fields(cls)} - {"lhs", "rhs"}
     return all(
-        meant(key.split(".")[0], option_words()) in options and not (key == "block" and isinstance(own, dict))
+        match_choice(key.split(".")[0], option_words()) in options and not (key == "block" and isinstance(own, dict))
         for key, own in value.items()
     )
 
@@ -73,7 +73,7 @@ def task_options() -> tuple[str, ...]:
     return tuple(dict.fromkeys(f.name for cls in TASKS.values() for f in fields(cls)))
 
 
-def owner_of(path: str) -> tuple[str, str]:
+def split_path(path: str) -> tuple[str, str]:
     """What a path speaks of: ('training', 'lr'), ('task', 'size'), ('numerics', 'G.rounding'), or ('', path)."""
     name = canonical_path(path)
     head, _, option = name.partition(".")
@@ -95,38 +95,38 @@ def canonical_path(path: str, heads: bool = True) -> str:
     if heads and path.removesuffix("s") in HEAD:
         return path.removesuffix("s")
     kind, dot, option = path.partition(".")
-    kind = str(meant(kind, ("training", "task", *RECIPE_OPTIONS, *SELECTORS)))
+    kind = str(match_choice(kind, ("training", "task", *RECIPE_OPTIONS, *SELECTORS)))
     if kind == "training" and dot:
-        return f"training.{setting(option)}"
+        return f"training.{training_setting(option)}"
     if kind == "task" and dot:
-        return f"task.{meant(option, task_options())}"
+        return f"task.{match_choice(option, task_options())}"
     if dot:
-        rest = [meant(word, option_words()) for word in option.split(".")]
+        rest = [match_choice(word, option_words()) for word in option.split(".")]
         whole = ".".join([kind, *rest])
         return whole if is_option_path(whole) else path
     if is_option_path(kind):
         return kind
-    found = [f"training.{name}" for name in (setting(path),) if name in training_settings()]
-    found += [f"task.{name}" for name in (meant(path, task_options()),) if name in task_options()]
+    found = [f"training.{name}" for name in (training_setting(path),) if name in training_settings()]
+    found += [f"task.{name}" for name in (match_choice(path, task_options()),) if name in task_options()]
     return found[0] if len(found) == 1 else path
 
 
-def bare_names() -> dict[str, str]:
+def short_names() -> dict[str, str]:
     """Every name that stands for the path of a training setting or a task's option -> that path."""
     names = dict.fromkeys((*training_settings(), *task_options()))
     return {name: path for name in names if (path := canonical_path(name)) != name}
 
 
-def whole_option(path: str) -> bool:
+def takes_integers(path: str) -> bool:
     """Whether whole numbers are meant where both ends of a range are whole: not for an option that takes decimals."""
     kind, _, option = path.partition(".")
     owners: list[type] = [Training] if kind == "training" else list(TASKS.values()) if kind == "task" else []
     return not any(get_type_hints(owner).get(option) is float for owner in owners)
 
 
-def advice(path: str) -> str:
+def spelling_hint(path: str) -> str:
     """How to write an option that was named without its quantization points; empty for any other word."""
-    name = meant(path.split(".")[0], option_words())
+    name = match_choice(path.split(".")[0], option_words())
     own = {f.name for cls in (BlockQuantizer, Gemm) for f in fields(cls)} - set(get_type_hints(Exempt))
     if name not in own or name in ("lhs", "rhs"):
         return ""
@@ -135,4 +135,4 @@ def advice(path: str) -> str:
     return f"; write '*.{whole}' for all quantization points, or G.{whole} for the gradients, say"
 
 
-__all__ = ["HEAD", "SINGULAR", "TASK_KEYS", "TOP_KEYS", "advice", "canonical_path", "option_words", "owner_of"]
+__all__ = ["HEAD", "SINGULAR", "TASK_KEYS", "TOP_KEYS", "canonical_path", "option_words", "spelling_hint", "split_path"]

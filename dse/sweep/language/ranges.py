@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dse.errors import nearest
-from dse.sweep.language.source import At
+from dse.sweep.language.source import Location
 
 KINDS = {
     "uniform": "decimals, evenly",
@@ -52,55 +52,55 @@ class Range:
         """Whether they are even in their logarithm."""
         return self.kind in ("log", "log_int")
 
-    def at(self, u: float) -> float:
+    def from_unit(self, u: float) -> float:
         """The number at the share ``u`` in [0, 1) of the range; every number there is has the same share.
 
-        >>> Range("log", 1e-4, 1e-2).at(0.5)
+        >>> Range("log", 1e-4, 1e-2).from_unit(0.5)
         0.001
         """
         if self.kind == "log_int":
             low, high = math.log(self.low), math.log(self.high + 1)
-            return self.settle(math.floor(math.exp(low + u * (high - low))))
+            return self.snap(math.floor(math.exp(low + u * (high - low))))
         if self.log:
-            return self.settle(math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low))))
+            return self.snap(math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low))))
         step = self.step or (1 if self.whole else 0)
         if step:
-            return self.settle(self.low + math.floor(u * (self._steps(step) + 1)) * step)
-        return self.settle(self.low + u * (self.high - self.low))
+            return self.snap(self.low + math.floor(u * (self._step_count(step) + 1)) * step)
+        return self.snap(self.low + u * (self.high - self.low))
 
-    def settle(self, number: float) -> float:
+    def snap(self, number: float) -> float:
         """The nearest number of the range: an int where they are whole, else rounded to four significant digits."""
         number = min(max(number, self.low), self.high)
         if self.whole:
             step = int(self.step) or 1
-            return int(self.low) + min(round((number - self.low) / step), self._steps(step)) * step
+            return int(self.low) + min(round((number - self.low) / step), self._step_count(step)) * step
         if self.step:
-            index = min(round((number - self.low) / self.step), self._steps(self.step))
+            index = min(round((number - self.low) / self.step), self._step_count(self.step))
             return float(f"{self.low + index * self.step:.12g}")
         rounded = float(f"{number:.{_DIGITS}g}")
         return min(max(rounded, self.low), self.high)
 
-    def points(self) -> tuple[float, ...]:
+    def grid_points(self) -> tuple[float, ...]:
         """What a grid search takes: ``levels`` numbers, both ends among them, or every step; empty without either."""
         if self.levels == 1:
-            return (self.at(0.5),)
+            return (self.from_unit(0.5),)
         if self.levels:
             a, b = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
             shares = [i / (self.levels - 1) for i in range(self.levels)]
-            found = [self.settle(math.exp(a + u * (b - a)) if self.log else a + u * (b - a)) for u in shares]
+            found = [self.snap(math.exp(a + u * (b - a)) if self.log else a + u * (b - a)) for u in shares]
             return tuple(dict.fromkeys(found))
         step = self.step or (1 if self.kind == "int" else 0)
-        if not step or self._steps(step) >= _MOST_LEVELS:
+        if not step or self._step_count(step) >= _MOST_LEVELS:
             return ()
-        return tuple(self.settle(self.low + i * step) for i in range(self._steps(step) + 1))
+        return tuple(self.snap(self.low + i * step) for i in range(self._step_count(step) + 1))
 
-    def _steps(self, step: float) -> int:
+    def _step_count(self, step: float) -> int:
         if self.whole:
             return (int(self.high) - int(self.low)) // int(step)
         return math.floor((self.high - self.low) / step * (1 + 1e-12))
 
 
-def read_range(at: At, owner: str, raw: Mapping[str, Any]) -> Range:
+def read_range(at: Location, owner: str, raw: Mapping[str, Any]) -> Range:
     """``{log: [low, high], levels: n}`` as a Range. Raises UserError with the line of what does not fit."""
     kinds = [key for key in raw if key in KINDS]
     for key in raw:

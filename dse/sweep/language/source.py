@@ -48,14 +48,14 @@ class YamlSource:
 
 
 @dataclass(frozen=True, eq=False)
-class At:
+class Location:
     """A place in one of a sweep's files: what an error points at. ``at / key`` is a place inside."""
 
     source: YamlSource
     place: KeyPath = ()
 
-    def __truediv__(self, key: str | int) -> At:
-        return At(self.source, (*self.place, key))
+    def __truediv__(self, key: str | int) -> Location:
+        return Location(self.source, (*self.place, key))
 
     @property
     def line(self) -> int:

@@ -15,8 +15,8 @@ from dse.numerics.recipe import is_option_path
 from dse.optim import OPTIMIZERS
 from dse.optim.loss_scaling import LOSS_SCALINGS
 from dse.sweep.language.numerics import option_data
-from dse.sweep.language.source import At
-from dse.sweep.language.words import boolean, meant, number
+from dse.sweep.language.source import Location
+from dse.sweep.language.words import match_choice, parse_boolean, parse_number
 from dse.tasks import TASKS
 from dse.tasks.base import DECAYED, SCHEDULES, Task, Training
 from dse.trial import make_task
@@ -39,7 +39,7 @@ def training_value(name: str, value: Any) -> Any:
     if name not in known:
         raise UserError(f"training: no setting {name!r}{nearest(name, known)}")
     if name in _WORDS:
-        value = meant(value, _WORDS[name])
+        value = match_choice(value, _WORDS[name])
     if name == "optimizer" and not (isinstance(value, str) and value in OPTIMIZERS):
         raise UserError(f"training: unknown optimizer {value!r}{nearest(value, OPTIMIZERS)}")
     if name == "loss_scaling" and not (isinstance(value, str) and value in LOSS_SCALINGS):
@@ -57,7 +57,7 @@ def task_value(option: str, value: Any, cls: type | None = None) -> Any:
     return _typed(_hints(owners[0]).get(option), value) if owners else value
 
 
-def spelled(path: str, value: Any, cls: type | None = None) -> Any:
+def normalize_value(path: str, value: Any, cls: type | None = None) -> Any:
     """A value of an option in its own spelling: numbers without quotes, names of techniques as they are registered.
 
     A value that does not fit stays as it is: what reads it says why. ``cls``: the task that a task's option is of.
@@ -75,7 +75,7 @@ def spelled(path: str, value: Any, cls: type | None = None) -> Any:
         return value
 
 
-def checked_training(at: At, settings: Mapping[str, Any]) -> dict[str, Any]:
+def checked_training(at: Location, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Training settings with their types. Raises UserError with the line of the setting."""
     checked = {}
     for name, value in settings.items():
@@ -86,7 +86,7 @@ def checked_training(at: At, settings: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def checked_task(at: At, name: str, options: Mapping[str, Any]) -> Task[Any]:
+def checked_task(at: Location, name: str, options: Mapping[str, Any]) -> Task[Any]:
     """The task with these options. Each is tried alone, so that an error has its line."""
     typed = {option: task_value(option, value, TASKS[name]) for option, value in options.items()}
     for option, value in typed.items():
@@ -101,9 +101,9 @@ def checked_task(at: At, name: str, options: Mapping[str, Any]) -> Task[Any]:
 
 
 def _typed(kind: Any, value: Any) -> Any:
-    if isinstance(value, str) and kind in (int, float) and (read := number(value.strip())) is not None:
+    if isinstance(value, str) and kind in (int, float) and (read := parse_number(value.strip())) is not None:
         value = read
-    if kind is bool and (word := boolean(value)) is not None:
+    if kind is bool and (word := parse_boolean(value)) is not None:
         return word
     if kind is bool and value == "off":
         return False

@@ -21,7 +21,7 @@ _PAIRS = {"(": ")", "[": "]", "{": "}"}
 _DEEPEST = 20
 
 
-def folded(word: str) -> str:
+def fold(word: str) -> str:
     """What spellings of one word have in common.
 
     >>> folded("NVFP4-4over6")
@@ -30,7 +30,7 @@ def folded(word: str) -> str:
     return word.strip().casefold().replace("-", "_").replace(" ", "_")
 
 
-def meant(word: Any, choices: Collection[str]) -> Any:
+def match_choice(word: Any, choices: Collection[str]) -> Any:
     """The choice that ``word`` is another spelling of; the word itself where it is a choice, or fits none or several.
 
     >>> meant("MXFP4", ["mxfp4", "nvfp4"])
@@ -38,7 +38,7 @@ def meant(word: Any, choices: Collection[str]) -> Any:
     """
     if not isinstance(word, str) or word in choices:
         return word
-    found = [choice for choice in choices if folded(choice) == folded(word)]
+    found = [choice for choice in choices if fold(choice) == fold(word)]
     return found[0] if len(found) == 1 else word
 
 
@@ -47,7 +47,7 @@ def is_pattern(word: Any) -> bool:
     return isinstance(word, str) and (word.casefold() == "all" or any(sign in word for sign in "*?["))
 
 
-def matching(pattern: str, choices: Iterable[str]) -> list[str]:
+def match_pattern(pattern: str, choices: Iterable[str]) -> list[str]:
     """The choices that a pattern stands for, in their order.
 
     >>> matching("nvfp4*", ["mxfp4", "nvfp4", "nvfp4_plain"])
@@ -57,11 +57,11 @@ def matching(pattern: str, choices: Iterable[str]) -> list[str]:
     if pattern.casefold() == "all":
         return known
     return [choice for choice in known if fnmatchcase(choice, pattern)] or [
-        choice for choice in known if fnmatchcase(folded(choice), folded(pattern))
+        choice for choice in known if fnmatchcase(fold(choice), fold(pattern))
     ]
 
 
-def split(text: str) -> list[str]:
+def split_list(text: str) -> list[str]:
     """The parts of a text between commas that stand in no bracket; a text without such a comma is its only part.
 
     >>> split("none, hadamard(size=16, signs=fixed)")
@@ -79,7 +79,7 @@ def split(text: str) -> list[str]:
     return [part.strip() for part in (*parts, text[start:])]
 
 
-def number(text: str) -> int | float | None:
+def parse_number(text: str) -> int | float | None:
     """The number that a text spells; None for any other text, and for numbers out of range.
 
     >>> number("1e-3"), number("16"), number("1e999")
@@ -96,14 +96,14 @@ def number(text: str) -> int | float | None:
     return None
 
 
-def boolean(value: Any) -> bool | None:
+def parse_boolean(value: Any) -> bool | None:
     """The truth value that a word spells, in the words of YAML 1.1; None for anything else."""
     return _BOOLEANS.get(value.casefold()) if isinstance(value, str) else None
 
 
-def scalar(text: str) -> Any:
+def parse_scalar(text: str) -> Any:
     """A number, a truth value, nothing, or the text itself."""
-    found: Any = number(text)
+    found: Any = parse_number(text)
     if found is None:
         found = {"true": True, "false": False}.get(text.casefold())
     if found is None and text.casefold() not in ("null", "~"):
@@ -111,7 +111,7 @@ def scalar(text: str) -> Any:
     return found
 
 
-def call(text: Any, depth: int = 0) -> Any:
+def parse_call(text: Any, depth: int = 0) -> Any:
     """``hadamard(size=32)``, as plans and reports print an object, as ``{hadamard: {size: 32}}``; anything else stays.
 
     >>> call("hadamard(size=32, signs=fixed)")
@@ -123,7 +123,7 @@ def call(text: Any, depth: int = 0) -> Any:
     if found is None or depth > _DEEPEST:
         return text
     parameters: dict[str, Any] = {}
-    for part in split(found[2]) if found[2].strip() else []:
+    for part in split_list(found[2]) if found[2].strip() else []:
         name, equals, value = part.partition("=")
         if not equals or not name.strip().replace("_", "a").replace(".", "a").isalnum() or name.strip() in parameters:
             return text
@@ -133,9 +133,9 @@ def call(text: Any, depth: int = 0) -> Any:
 
 def _value(text: str, depth: int) -> Any:
     if text.startswith("[") and text.endswith("]") and depth < _DEEPEST:
-        return [_value(part, depth + 1) for part in split(text[1:-1])] if text[1:-1].strip() else []
-    made = call(text, depth)
-    return scalar(text) if made is text else made
+        return [_value(part, depth + 1) for part in split_list(text[1:-1])] if text[1:-1].strip() else []
+    made = parse_call(text, depth)
+    return parse_scalar(text) if made is text else made
 
 
 @cache
@@ -144,34 +144,34 @@ def _members() -> dict[str, str]:
     from dse.numerics.registry import FAMILIES, FORMATS
 
     names = {name for family in FAMILIES.values() for name in family} | set(FORMATS)
-    return {folded(name): name for name in names}
+    return {fold(name): name for name in names}
 
 
-def technique(value: Any) -> Any:
+def canonical_technique(value: Any) -> Any:
     """The name of a technique or a format in its own spelling: ``E2M1`` -> 'e2m1'; of an object, that of its name."""
     if isinstance(value, str):
-        return _members().get(folded(value), value)
+        return _members().get(fold(value), value)
     if isinstance(value, dict) and len(value) == 1:
         name, inner = next(iter(value.items()))
-        return {_members().get(folded(name), name) if isinstance(name, str) else name: inner}
+        return {_members().get(fold(name), name) if isinstance(name, str) else name: inner}
     return value
 
 
 def is_technique(value: Any) -> bool:
     """Whether a value is an object, ``{hadamard: {size: 16}}``, by its name."""
-    return isinstance(value, dict) and len(value) == 1 and folded(str(next(iter(value)))) in _members()
+    return isinstance(value, dict) and len(value) == 1 and fold(str(next(iter(value)))) in _members()
 
 
 __all__ = [
-    "boolean",
-    "call",
-    "folded",
+    "canonical_technique",
+    "fold",
     "is_pattern",
     "is_technique",
-    "matching",
-    "meant",
-    "number",
-    "scalar",
-    "split",
-    "technique",
+    "match_choice",
+    "match_pattern",
+    "parse_boolean",
+    "parse_call",
+    "parse_number",
+    "parse_scalar",
+    "split_list",
 ]

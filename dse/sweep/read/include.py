@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dse.errors import UserError, nearest
-from dse.sweep.language.source import At, YamlSource, read_source
+from dse.sweep.language.source import Location, YamlSource, read_source
 from dse.sweep.read.schema import SweepFile, parse
-from dse.sweep.read.shorthand import written_out
+from dse.sweep.read.shorthand import expand_shorthands
 
 _MOST = 100
 
@@ -42,11 +42,11 @@ def text_of_files(files: Sequence[IncludedFile]) -> str:
 
 
 def _read(path: Path, above: list[Path], found: dict[Path, IncludedFile]) -> None:
-    source = written_out(read_source(path))
+    source = expand_shorthands(read_source(path))
     file = IncludedFile(source, parse(source))
     own = _key(path)
     for index, name in enumerate(file.keys.include):
-        at = At(source, ("include", index) if isinstance(source.data["include"], list) else ("include",))
+        at = Location(source, ("include", index) if isinstance(source.data["include"], list) else ("include",))
         target = _target(at, path, name)
         chain = [*above, path]
         if _key(target) in map(_key, chain):
@@ -59,9 +59,9 @@ def _read(path: Path, above: list[Path], found: dict[Path, IncludedFile]) -> Non
     found[own] = file
 
 
-def _target(at: At, path: Path, name: str) -> Path:
+def _target(at: Location, path: Path, name: str) -> Path:
     """The included file's path, from the folder of the including one."""
-    written, name = name, expanded(at, name)
+    written, name = name, expand_variables(at, name)
     target = Path(os.path.normpath(path.parent / name)) if name else path.parent
     try:
         if target.is_file():
@@ -73,7 +73,7 @@ def _target(at: At, path: Path, name: str) -> Path:
     raise at.error(f"include: {name!r} is no file{nearest(name, near)}")
 
 
-def expanded(at: At, name: str) -> str:
+def expand_variables(at: Location, name: str) -> str:
     """A path with ``~`` and ``$VARIABLE`` replaced. Raises UserError (file:line) for a variable that is not set."""
     found = os.path.expanduser(os.path.expandvars(name))  # noqa: PTH111 - text, which may be no path at all
     if unset := re.search(r"\$(\w+|\{\w+\})", found):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dse.errors import UserError
-from dse.sweep.language.source import At, KeyPath, YamlSource
-from dse.sweep.language.words import split
+from dse.sweep.language.source import KeyPath, Location, YamlSource
+from dse.sweep.language.words import split_list
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class Rewriter:
 
     def _each(
         self,
-        items: list[LocatedValue] | None,
+        parts: list[LocatedValue] | None,
         whole: LocatedValue,
         to: KeyPath,
         make: Callable[[LocatedValue, KeyPath], Any],
     ) -> Any:
-        if items is None:
+        if parts is None:
             return self._copy(whole, to)
         found = []
-        for index, item in enumerate(items):
+        for index, item in enumerate(parts):
             self.lines[*to, index] = self._line(item.place)
             found.append(make(item, (*to, index)))
         return found
@@ -45,7 +45,7 @@ class Rewriter:
         """The value as it is; the lines of everything in it."""
         self.lines[to] = self._line(item.place)
         if isinstance(item.value, dict):
-            return {key: self._copy(own, (*to, key)) for key, own in items(item.value, item.place)}
+            return {key: self._copy(own, (*to, key)) for key, own in mapping_items(item.value, item.place)}
         if isinstance(item.value, list):
             return [self._copy(LocatedValue(own, (*item.place, i)), (*to, i)) for i, own in enumerate(item.value)]
         return item.value
@@ -62,21 +62,21 @@ class Rewriter:
         return self._source.line(place)
 
     def _error(self, item: LocatedValue, message: str) -> UserError:
-        return At(self._source, item.place).error(message)
+        return Location(self._source, item.place).error(message)
 
 
-def items(data: Mapping[str, Any], place: KeyPath) -> list[tuple[str, LocatedValue]]:
+def mapping_items(data: Mapping[str, Any], place: KeyPath) -> list[tuple[str, LocatedValue]]:
     """The entries of a mapping at a place, by their keys."""
     return [(key, LocatedValue(value, (*place, key))) for key, value in data.items()]
 
 
-def listed(item: LocatedValue) -> list[LocatedValue] | None:
+def list_items(item: LocatedValue) -> list[LocatedValue] | None:
     """The items of a list; of a text, its parts between commas; a mapping is the only item. None: something else."""
     if isinstance(item.value, list):
         return [LocatedValue(value, (*item.place, index)) for index, value in enumerate(item.value)]
     if isinstance(item.value, str) and item.value.strip():
-        return [LocatedValue(part, item.place) for part in split(item.value) if part]
+        return [LocatedValue(part, item.place) for part in split_list(item.value) if part]
     return [item] if isinstance(item.value, dict) else None
 
 
-__all__ = ["LocatedValue", "Rewriter", "items", "listed"]
+__all__ = ["LocatedValue", "Rewriter", "list_items", "mapping_items"]

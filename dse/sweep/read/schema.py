@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from dse.errors import UserError, nearest
-from dse.sweep.language.source import At, KeyPath, YamlSource
+from dse.sweep.language.source import KeyPath, Location, YamlSource
 
 _SEEDS = 1_000_000
 
@@ -151,10 +151,10 @@ M = TypeVar("M", bound=BaseModel)
 
 def parse(source: YamlSource) -> SweepFile:
     """The file's structure. Raises UserError for the first (by line) key or value that does not fit."""
-    return checked(SweepFile, source.data, At(source))
+    return checked(SweepFile, source.data, Location(source))
 
 
-def checked(model: type[M], data: Any, at: At, section: str = "") -> M:
+def checked(model: type[M], data: Any, at: Location, section: str = "") -> M:
     """``data`` as a ``model``. Raises UserError for the first (by line) key or value that does not fit."""
     try:
         return model.model_validate(data)
@@ -169,7 +169,7 @@ def keys_of(model: type[BaseModel]) -> list[str]:
     return [f.alias or name for name, f in model.model_fields.items()]
 
 
-def _translate(model: type[BaseModel], error: ErrorDetails, at: At, section: str) -> UserError:
+def _translate(model: type[BaseModel], error: ErrorDetails, at: Location, section: str) -> UserError:
     """One line for one of pydantic's errors."""
     loc: KeyPath = tuple(error["loc"])
     owner = ".".join([section] * bool(section) + [str(key) for key in loc if not isinstance(key, int)])
@@ -191,7 +191,7 @@ def _translate(model: type[BaseModel], error: ErrorDetails, at: At, section: str
         text = f"{owner}: {error['msg']}"
     else:
         text = f"{owner}: {error['msg']}, found {_found(value)['found']}"
-    return At(at.source, (*at.place, *loc)).error(text)
+    return Location(at.source, (*at.place, *loc)).error(text)
 
 
 def _found(value: Any) -> dict[str, str]:

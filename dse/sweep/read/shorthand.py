@@ -12,11 +12,11 @@ from typing import Any
 
 from dse.errors import nearest
 from dse.recipes import RECIPES
-from dse.sweep.language.option_names import SINGULAR, TASK_KEYS, TOP_KEYS, owner_of, setting
+from dse.sweep.language.option_names import SINGULAR, TASK_KEYS, TOP_KEYS, split_path, training_setting
 from dse.sweep.language.source import KeyPath, YamlSource
-from dse.sweep.language.values import spelled
-from dse.sweep.language.words import call, is_pattern, matching, meant, number, split
-from dse.sweep.read.rewriter import LocatedValue, items, listed
+from dse.sweep.language.values import normalize_value
+from dse.sweep.language.words import is_pattern, match_choice, match_pattern, parse_call, parse_number, split_list
+from dse.sweep.read.rewriter import LocatedValue, list_items, mapping_items
 from dse.sweep.read.shorthand_axes import AxisRewriter, is_seq
 from dse.tasks import TASKS
 from dse.tasks.base import Training
@@ -25,7 +25,7 @@ from dse.tasks.own import is_path
 _TRAINING = tuple(f.name for f in fields(Training))
 
 
-def written_out(source: YamlSource) -> YamlSource:
+def expand_shorthands(source: YamlSource) -> YamlSource:
     """The same file in its canonical form, every place with the line that it was written on.
 
     Raises UserError (file:line) for keys that say the same twice, and for patterns that match nothing.
@@ -43,12 +43,12 @@ class _Writer(AxisRewriter):
     def file(self, data: Mapping[str, Any]) -> dict[str, Any]:
         training: dict[str, LocatedValue] = {}
         kept: dict[str, LocatedValue] = {}
-        for key, item in items(data, ()):
-            name = SINGULAR.get(key, meant(key, TOP_KEYS))
+        for key, item in mapping_items(data, ()):
+            name = SINGULAR.get(key, match_choice(key, TOP_KEYS))
             if key.startswith("x-"):  # a place for anchors
                 continue
             if name not in TOP_KEYS:
-                kind, option = owner_of(key)
+                kind, option = split_path(key)
                 if kind == "training" and not _is_list(option, item.value):
                     self._once(training, option, item, key)
                     continue
@@ -62,7 +62,7 @@ class _Writer(AxisRewriter):
                 for option, item in training.items():
                     if option in own:
                         raise self._error(item, f"{option} is said twice: here and under training")
-                    value = spelled(f"training.{option}", item.value)
+                    value = normalize_value(f"training.{option}", item.value)
                     own[option] = self._copy(LocatedValue(value, item.place), ("training", option))
                 found["training"] = own
         return found
@@ -93,9 +93,9 @@ class _Writer(AxisRewriter):
         self, item: LocatedValue, key: str, known: Iterable[str], heads: tuple[str, ...]
     ) -> list[LocatedValue] | None:
         """The items of a list of names and ``{name: ...}``; a word, words with commas and a mapping are such lists."""
-        parts = listed(item)
+        parts = list_items(item)
         if isinstance(item.value, dict):
-            parts = [LocatedValue({name: own.value}, item.place) for name, own in items(item.value, item.place)]
+            parts = [LocatedValue({name: own.value}, item.place) for name, own in mapping_items(item.value, item.place)]
             if _head(item.value, heads):
                 parts = [item]
         if parts is None:
@@ -108,7 +108,7 @@ class _Writer(AxisRewriter):
             if not is_pattern(own.value) or is_path(own.value) or own.value in known:
                 found.append(own)
                 continue
-            fitting = matching(own.value, known)
+            fitting = match_pattern(own.value, known)
             if not fitting:
                 raise self._error(own, f"{key}: no {key[:-1]} matches {own.value!r}{nearest(own.value, known)}")
             found += [LocatedValue(name, own.place) for name in fitting if name not in names]
@@ -118,8 +118,8 @@ class _Writer(AxisRewriter):
     def _task(self, item: LocatedValue, to: KeyPath) -> Any:
         value: Any = item.value
         if isinstance(value, str) and not is_path(value):
-            value = call(value)
-            value = meant(value, dict(TASKS)) if isinstance(value, str) else value
+            value = parse_call(value)
+            value = match_choice(value, dict(TASKS)) if isinstance(value, str) else value
         if isinstance(value, str) or not isinstance(value, dict):
             return self._copy(LocatedValue(value, item.place), to)
         if head := _head(value, ("name", "task")):
@@ -128,7 +128,7 @@ class _Writer(AxisRewriter):
         if len(value) != 1:
             return self._copy(item, to)
         name, inner = next(iter(value.items()))
-        known = name if is_path(name) else meant(name, dict(TASKS))
+        known = name if is_path(name) else match_choice(name, dict(TASKS))
         own = LocatedValue(inner, (*item.place, name))
         self.lines[*to, known] = self._line(own.place)
         return {known: self._options(own, (*to, known)) if isinstance(inner, dict) else self._copy(own, (*to, known))}
@@ -140,9 +140,9 @@ class _Writer(AxisRewriter):
         options = [] if is_path(task) or task not in TASKS else [f.name for f in fields(TASKS[str(task)])]
         kept: dict[str, LocatedValue] = {}
         training: dict[str, LocatedValue] = {}
-        for key, own in items(item.value, item.place):
-            name = meant(key.removeprefix("task."), [*options, *TASK_KEYS])
-            name_of = setting(key.removeprefix("training."))
+        for key, own in mapping_items(item.value, item.place):
+            name = match_choice(key.removeprefix("task."), [*options, *TASK_KEYS])
+            name_of = training_setting(key.removeprefix("training."))
             own_task = is_path(task) and key not in TASK_KEYS and not key.startswith("training.")
             if name not in (*options, *TASK_KEYS) and name_of in _TRAINING and not own_task:
                 self._once(training, name_of, own, key)
@@ -155,7 +155,7 @@ class _Writer(AxisRewriter):
         for name, own in kept.items():
             self.lines[*to, name] = self._line(own.place)
             if name in options:
-                own = LocatedValue(spelled(f"task.{name}", own.value, TASKS[str(task)]), own.place)
+                own = LocatedValue(normalize_value(f"task.{name}", own.value, TASKS[str(task)]), own.place)
             found[name] = make.get(name, self._copy)(own, (*to, name))
         if training:
             self.lines.setdefault((*to, "training"), self._line(next(iter(training.values())).place))
@@ -164,7 +164,7 @@ class _Writer(AxisRewriter):
                 for option, own in training.items():
                     if option in inside:
                         raise self._error(own, f"tasks: {option} is said twice: here and under training")
-                    value = spelled(f"training.{option}", own.value)
+                    value = normalize_value(f"training.{option}", own.value)
                     inside[option] = self._copy(LocatedValue(value, own.place), (*to, "training", option))
                 found["training"] = inside
         return found
@@ -191,10 +191,10 @@ class _Writer(AxisRewriter):
         return {label: self._copy(own, place)}
 
     def _baseline(self, item: LocatedValue, to: KeyPath) -> Any:
-        if isinstance(item.value, str) and len(split(item.value)) > 1 and item.value not in RECIPES:
-            return self._copy(LocatedValue([part for part in split(item.value) if part], item.place), to)
+        if isinstance(item.value, str) and len(split_list(item.value)) > 1 and item.value not in RECIPES:
+            return self._copy(LocatedValue([part for part in split_list(item.value) if part], item.place), to)
         if isinstance(item.value, list):
-            return self._each(listed(item), item, to, self._config)
+            return self._each(list_items(item), item, to, self._config)
         return self._config(item, to)
 
     def _config(self, item: LocatedValue, to: KeyPath) -> Any:
@@ -211,15 +211,15 @@ class _Writer(AxisRewriter):
         if not isinstance(item.value, dict):
             return self._copy(item, to)
         found: dict[str, LocatedValue] = {}
-        for key, own in items(item.value, item.place):
-            name = setting(key.removeprefix("training."))
+        for key, own in mapping_items(item.value, item.place):
+            name = training_setting(key.removeprefix("training."))
             if name in _TRAINING and _is_list(name, own.value):
                 raise self._error(
                     own, f"training: {name} has several values; to vary it write grid: {{training.{name}: ...}}"
                 )
             self._once(found, name, own, key)
         return {
-            name: self._copy(LocatedValue(spelled(f"training.{name}", own.value), own.place), (*to, name))
+            name: self._copy(LocatedValue(normalize_value(f"training.{name}", own.value), own.place), (*to, name))
             for name, own in found.items()
         }
 
@@ -232,12 +232,12 @@ class _Writer(AxisRewriter):
             if isinstance(data.get("method"), str):
                 data["method"] = data["method"].casefold()
             if isinstance(data.get("objectives"), str):
-                data["objectives"] = split(data["objectives"])
+                data["objectives"] = split_list(data["objectives"])
         return data
 
     def _seeds(self, item: LocatedValue, to: KeyPath) -> Any:
         if isinstance(item.value, str):
-            numbers = [number(part) for part in split(item.value)]
+            numbers = [parse_number(part) for part in split_list(item.value)]
             if None not in numbers:
                 return numbers if len(numbers) > 1 else numbers[0]
         return self._copy(item, to)
@@ -261,8 +261,8 @@ def _head(value: Mapping[str, Any], heads: tuple[str, ...]) -> str:
 def _is_list(option: str, value: Any) -> bool:
     """Whether a training setting was given several values."""
     if isinstance(value, str):
-        return len(split(value)) > 1
+        return len(split_list(value)) > 1
     return isinstance(value, list) and len(value) > 1 and (option != "betas" or any(map(is_seq, value)))
 
 
-__all__ = ["written_out"]
+__all__ = ["expand_shorthands"]

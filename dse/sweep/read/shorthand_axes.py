@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from dse.sweep.language.option_names import canonical_path, is_nested, whole_option
+from dse.sweep.language.option_names import canonical_path, is_nested, takes_integers
 from dse.sweep.language.ranges import ENDS, KINDS, PARTS
 from dse.sweep.language.source import KeyPath
-from dse.sweep.language.values import spelled
-from dse.sweep.language.words import call, folded, is_technique, meant, split
-from dse.sweep.read.rewriter import LocatedValue, Rewriter, items, listed
+from dse.sweep.language.values import normalize_value
+from dse.sweep.language.words import fold, is_technique, match_choice, parse_call, split_list
+from dse.sweep.read.rewriter import LocatedValue, Rewriter, list_items, mapping_items
 from dse.tasks.base import SCHEDULES
 
 
@@ -22,12 +22,12 @@ class AxisRewriter(Rewriter):
         if not isinstance(item.value, dict):
             return self._copy(item, to)
         found: dict[str, LocatedValue] = {}
-        for key, own in items(item.value, item.place):
-            kind = meant(key, ("training", "task"))
+        for key, own in mapping_items(item.value, item.place):
+            kind = match_choice(key, ("training", "task"))
             nested = isinstance(own.value, dict) and kind in ("training", "task")
             nested = nested or (is_nested(key, own.value) and not _is_range(own.value))
             kind = key if kind not in ("training", "task") else kind
-            for path, inner in items(own.value, own.place) if nested else [(key, own)]:
+            for path, inner in mapping_items(own.value, own.place) if nested else [(key, own)]:
                 name = canonical_path(f"{kind}.{path}" if nested else path)
                 if name == "schedule" and _only(inner.value, SCHEDULES):
                     name = "training.schedule"
@@ -44,7 +44,7 @@ class AxisRewriter(Rewriter):
             return value if len(log) == 1 else self._copy(item, to)
         if isinstance(value, dict) and (_is_range(value) or not is_technique(value)):
             return self._copy(item, to)
-        found = [call(part) for part in split(value)] if isinstance(value, str) and value.strip() else value
+        found = [parse_call(part) for part in split_list(value)] if isinstance(value, str) and value.strip() else value
         if not isinstance(found, list) or _is_pair(path, found):
             found = [found] if value is not None else value
         if not isinstance(found, list):
@@ -52,7 +52,8 @@ class AxisRewriter(Rewriter):
         self.lines[to] = self._line(item.place)
         inside = (lambda index: (*item.place, index)) if found is value else lambda index: item.place
         return [
-            self._copy(LocatedValue(spelled(path, own), inside(index)), (*to, index)) for index, own in enumerate(found)
+            self._copy(LocatedValue(normalize_value(path, own), inside(index)), (*to, index))
+            for index, own in enumerate(found)
         ]
 
     def _range(self, path: str, item: LocatedValue, to: KeyPath) -> Any:
@@ -65,7 +66,7 @@ class AxisRewriter(Rewriter):
                 item, f"{path}: a range is {{min: 1, max: 8}}, with log: true where it is even in the logarithm"
             )
         pair = [value[ends[0]], value[ends[1]]]
-        whole = all(type(end) is int for end in pair) and whole_option(path)
+        whole = all(type(end) is int for end in pair) and takes_integers(path)
         kind = {(False, False): "uniform", (True, False): "log", (False, True): "int", (True, True): "log_int"}[
             log, whole
         ]
@@ -82,11 +83,11 @@ class AxisRewriter(Rewriter):
 
     def _zips(self, item: LocatedValue, to: KeyPath) -> Any:
         if isinstance(item.value, list):
-            return self._each(listed(item), item, to, self._axes)
+            return self._each(list_items(item), item, to, self._axes)
         return self._axes(item, to)
 
     def _whens(self, item: LocatedValue, to: KeyPath) -> Any:
-        return self._each(listed(item), item, to, self._when)
+        return self._each(list_items(item), item, to, self._when)
 
     def _when(self, item: LocatedValue, to: KeyPath) -> Any:
         make: dict[str, Callable[[LocatedValue, KeyPath], Any]] = {
@@ -97,27 +98,29 @@ class AxisRewriter(Rewriter):
         if not isinstance(item.value, dict):
             return self._copy(item, to)
         found = {}
-        for key, own in items(item.value, item.place):
-            name = meant(key, ("if", "grid", "zip"))
+        for key, own in mapping_items(item.value, item.place):
+            name = match_choice(key, ("if", "grid", "zip"))
             self.lines[*to, name] = self._line(own.place)
             found[name] = make.get(name, self._copy)(own, (*to, name))
         return found
 
     def _rules(self, item: LocatedValue, to: KeyPath) -> Any:
-        return self._each(listed(item), item, to, self._paths)
+        return self._each(list_items(item), item, to, self._paths)
 
     def _paths(self, item: LocatedValue, to: KeyPath, others: tuple[str, ...] = ()) -> Any:
         """A mapping whose keys are paths, but for ``others``."""
         if not isinstance(item.value, dict):
             return self._copy(item, to)
         found: dict[str, LocatedValue] = {}
-        for path, whole in items(item.value, item.place):
+        for path, whole in mapping_items(item.value, item.place):
             nested = others and is_nested(path, whole.value)
-            for key, own in items(whole.value, whole.place) if nested else [(path, whole)]:
+            for key, own in mapping_items(whole.value, whole.place) if nested else [(path, whole)]:
                 key = f"{path}.{key}" if nested else key
                 self._once(found, key if key in others else canonical_path(key, heads=not others), own, key)
         return {
-            name: self._copy(own if name in others else LocatedValue(spelled(name, own.value), own.place), (*to, name))
+            name: self._copy(
+                own if name in others else LocatedValue(normalize_value(name, own.value), own.place), (*to, name)
+            )
             for name, own in found.items()
         }
 
@@ -132,8 +135,8 @@ def _is_range(value: Mapping[str, Any]) -> bool:
 
 
 def _only(value: Any, words: Iterable[str]) -> bool:
-    values = split(value) if isinstance(value, str) else value
-    return isinstance(values, list) and bool(values) and all(isinstance(v, str) and folded(v) in words for v in values)
+    values = split_list(value) if isinstance(value, str) else value
+    return isinstance(values, list) and bool(values) and all(isinstance(v, str) and fold(v) in words for v in values)
 
 
 def is_seq(value: Any) -> bool:

@@ -14,9 +14,9 @@ from dse.errors import UserError, nearest
 from dse.numerics.recipe import SELECTORS, is_option_path
 from dse.sweep.language.labels import HEAD, Label, label_of, text_of
 from dse.sweep.language.numerics import option_data
-from dse.sweep.language.option_names import advice
+from dse.sweep.language.option_names import spelling_hint
 from dse.sweep.language.ranges import Range, read_range
-from dse.sweep.language.source import At
+from dse.sweep.language.source import Location
 from dse.sweep.language.values import task_value, training_value
 
 NUMERICS, TRAINING, TASK = "numerics", "training", "task"
@@ -38,7 +38,7 @@ class Axis:
     option: str
     values: tuple[Any, ...] | Range
     labels: tuple[Label, ...]
-    at: At
+    at: Location
 
     def value(self, label: Label) -> Any:
         """The value that a label stands for; of a range, the number itself. Raises KeyError for none of them."""
@@ -49,7 +49,7 @@ class Axis:
             return self.values[self.labels.index(label)]
         raise KeyError(label)
 
-    def place(self, index: int) -> At:
+    def location_of(self, index: int) -> Location:
         """Where its value number ``index`` stands; of a range, number 0 and 1 are its ends."""
         return self.at / self.values.kind / index if isinstance(self.values, Range) else self.at / index
 
@@ -63,7 +63,7 @@ class Dimension:
 
     axes: tuple[Axis, ...]
     condition: Condition
-    at: At
+    at: Location
     section: str
     number: int = 1
 
@@ -91,13 +91,13 @@ class Dimension:
         texts = [", ".join(map(text_of, row)) for row in self.rows]
         return tuple(texts) if len(set(texts)) == len(texts) else tuple(range(len(texts)))
 
-    def listed(self) -> Dimension:
+    def discretized(self) -> Dimension:
         """The same with the range's levels as a list, for a grid search."""
         values = self.axes[0].values
         if not isinstance(values, Range):
             return self
         axis = self.axes[0]
-        found = tuple(axis.value(number) for number in values.points())
+        found = tuple(axis.value(number) for number in values.grid_points())
         return replace(self, axes=(replace(axis, values=found, labels=tuple(map(label_of, found))),))
 
     def applies(self, labels: Mapping[str, Label]) -> bool:
@@ -105,15 +105,15 @@ class Dimension:
         return all(axis in labels and labels[axis] in wanted for axis, wanted in self.condition.items())
 
 
-def grid_dimension(at: At, path: str, raw: Any, condition: Condition, section: str) -> Dimension:
+def grid_dimension(at: Location, path: str, raw: Any, condition: Condition, section: str) -> Dimension:
     """An item of `grid`. Raises UserError (file:line)."""
     axis = _axis(at, path, raw, section)
-    if (index := repeated(axis.labels)) is not None:
+    if (index := first_duplicate(axis.labels)) is not None:
         raise (at / index).error(f"{section}: {path} lists {axis.labels[index]!r} twice")
     return Dimension((axis,), condition, at, section)
 
 
-def zip_dimension(at: At, group: Mapping[str, Any], condition: Condition, section: str) -> Dimension:
+def zip_dimension(at: Location, group: Mapping[str, Any], condition: Condition, section: str) -> Dimension:
     """A group of `zip`. Raises UserError (file:line)."""
     axes = tuple(_axis(at / path, path, raw, section) for path, raw in group.items())
     for axis in axes:
@@ -121,12 +121,12 @@ def zip_dimension(at: At, group: Mapping[str, Any], condition: Condition, sectio
             few = f"{axes[0].path} has {len(axes[0].labels)} values, {axis.path} has {len(axis.labels)}"
             raise axis.at.error(f"{section}: {few}; zipped axes need as many each")
     dimension = Dimension(axes, condition, at, section)
-    if (index := repeated(dimension.rows)) is not None:
+    if (index := first_duplicate(dimension.rows)) is not None:
         raise (axes[0].at / index).error(f"{section}: {dimension.name} lists {list(dimension.rows[index])} twice")
     return dimension
 
 
-def repeated(items: Sequence[Any]) -> int | None:
+def first_duplicate(items: Sequence[Any]) -> int | None:
     """The index of the first item that was there before, if any was."""
     seen: set[Any] = set()
     for index, item in enumerate(items):
@@ -136,16 +136,16 @@ def repeated(items: Sequence[Any]) -> int | None:
     return None
 
 
-def no_point(path: str, others: tuple[str, ...]) -> str:
+def unknown_point_message(path: str, others: tuple[str, ...]) -> str:
     """Why a path names no quantization point, nor one of the ``others`` that may stand first."""
     head = path.split(".")[0]
     if head in others:
         return f"{path!r} names no option; write for example {'training.lr' if head == TRAINING else 'task.size'}"
-    tail = advice(path) or nearest(head, [*SELECTORS, *others])
+    tail = spelling_hint(path) or nearest(head, [*SELECTORS, *others])
     return f"{path}: no quantization point {head!r}{tail}"
 
 
-def _axis(at: At, path: str, raw: Any, section: str) -> Axis:
+def _axis(at: Location, path: str, raw: Any, section: str) -> Axis:
     kind, _, option = path.partition(".")
     if kind in (TRAINING, TASK) and option:
         pass
@@ -154,7 +154,7 @@ def _axis(at: At, path: str, raw: Any, section: str) -> Axis:
     elif path in HEAD:
         raise at.error(f"{section}: {path}s have a list of their own; write them under {path}s:")
     else:
-        raise at.error(f"{section}: {no_point(path, (TRAINING, TASK))}")
+        raise at.error(f"{section}: {unknown_point_message(path, (TRAINING, TASK))}")
     if isinstance(raw, Mapping):
         values = read_range(at, f"{section}: {path}", raw)
         for end, number in enumerate((values.low, values.high)):
@@ -167,7 +167,7 @@ def _axis(at: At, path: str, raw: Any, section: str) -> Axis:
     return Axis(path, kind, option, typed, tuple(map(label_of, typed)), at)
 
 
-def _value(at: At, section: str, kind: str, option: str, value: Any) -> Any:
+def _value(at: Location, section: str, kind: str, option: str, value: Any) -> Any:
     """A value with its type, and checked as far as it can be without a task or a recipe."""
     try:
         return _typed(kind, option, value)

@@ -13,11 +13,11 @@ from typing import Any
 from dse.errors import UserError, nearest
 from dse.numerics.recipe import Recipe, is_option_path
 from dse.sweep.language.labels import Label, label_of, text_of
-from dse.sweep.language.numerics import Unusable, apply, option_data
-from dse.sweep.language.source import At
+from dse.sweep.language.numerics import InvalidSettings, apply_settings, option_data
+from dse.sweep.language.source import Location
 from dse.sweep.language.values import training_value
-from dse.sweep.language.words import meant
-from dse.sweep.spec.axes import TASK, TRAINING, no_point
+from dse.sweep.language.words import match_choice
+from dse.sweep.spec.axes import TASK, TRAINING, unknown_point_message
 
 _SHAPE = "a recipe, {recipe: name, path: value}, or {name: one of these}"
 
@@ -37,10 +37,10 @@ class Baseline:
     training: Mapping[str, Any]
     labels: Mapping[str, Label]
     plain: bool
-    at: At
+    at: Location
 
 
-def read_baselines(items: Sequence[tuple[At, Any]], known: Mapping[str, Recipe]) -> tuple[Baseline, ...]:
+def read_baselines(items: Sequence[tuple[Location, Any]], known: Mapping[str, Recipe]) -> tuple[Baseline, ...]:
     """The baselines in the file's order. Raises UserError (file:line)."""
     found: list[Baseline] = []
     for at, item in items:
@@ -51,7 +51,7 @@ def read_baselines(items: Sequence[tuple[At, Any]], known: Mapping[str, Recipe])
     return tuple(found)
 
 
-def _read(at: At, item: Any, known: Mapping[str, Recipe]) -> Baseline:
+def _read(at: Location, item: Any, known: Mapping[str, Recipe]) -> Baseline:
     if isinstance(item, str):
         return _plain(at, item, item, known)
     if isinstance(item, Mapping) and "recipe" in item and not isinstance(item["recipe"], Mapping):
@@ -69,19 +69,19 @@ def _read(at: At, item: Any, known: Mapping[str, Recipe]) -> Baseline:
     raise at.error(f"baseline: expected {_SHAPE}, found {text if len(text) <= 60 else text[:57] + '...'}")
 
 
-def _plain(at: At, name: str, recipe: str, known: Mapping[str, Recipe]) -> Baseline:
-    own = meant(recipe, known)
+def _plain(at: Location, name: str, recipe: str, known: Mapping[str, Recipe]) -> Baseline:
+    own = match_choice(recipe, known)
     return Baseline(own if name == recipe else name, own, _recipe(at, own, known), {}, {}, True, at)
 
 
-def _recipe(at: At, name: Any, known: Mapping[str, Recipe]) -> Recipe:
-    name = meant(name, known)
+def _recipe(at: Location, name: Any, known: Mapping[str, Recipe]) -> Recipe:
+    name = match_choice(name, known)
     if not isinstance(name, str) or name not in known:
         raise at.error(f"baseline: unknown recipe {name!r}{nearest(name, known)}")
     return known[name]
 
 
-def _config(at: At, name: str, config: Mapping[str, Any], known: Mapping[str, Recipe]) -> Baseline:
+def _config(at: Location, name: str, config: Mapping[str, Any], known: Mapping[str, Recipe]) -> Baseline:
     base = _recipe(at / "recipe", config["recipe"], known)
     training: dict[str, Any] = {}
     numerics: list[tuple[str, Any]] = []
@@ -96,11 +96,11 @@ def _config(at: At, name: str, config: Mapping[str, Any], known: Mapping[str, Re
             raise (at / path).error("baseline: it has the task of the cell that it is compared with, options and all")
         elif path != "recipe":
             if not is_option_path(path):
-                raise (at / path).error(f"baseline: {no_point(path, (TRAINING,))}")
+                raise (at / path).error(f"baseline: {unknown_point_message(path, (TRAINING,))}")
             numerics.append((path, option_data(value)))
     try:
-        recipe = apply(base, numerics)
-    except Unusable as error:
+        recipe = apply_settings(base, numerics)
+    except InvalidSettings as error:
         raise (at / numerics[next(iter(error.failures))][0]).error(f"baseline: {error}") from None
     labels = {path: label_of(value) for path, value in numerics}
     labels |= {f"{TRAINING}.{option}": label_of(value) for option, value in training.items()}

@@ -13,9 +13,9 @@ from typing import Any
 
 from dse.errors import nearest
 from dse.sweep.language.labels import Label
-from dse.sweep.language.match import wanted
+from dse.sweep.language.match import match_labels
 from dse.sweep.language.ranges import Range
-from dse.sweep.language.source import At
+from dse.sweep.language.source import Location
 from dse.sweep.read.schema import AxesBlock, TaskBlock, WhenBlock, checked
 from dse.sweep.spec.axes import TASK, Axis, Condition, Dimension, grid_dimension, zip_dimension
 
@@ -24,11 +24,11 @@ from dse.sweep.spec.axes import TASK, Axis, Condition, Dimension, grid_dimension
 class LocatedBlocks:
     """The items of `grid`, `zip` and `when` as they stand in the file, each with its place."""
 
-    grid: dict[str, tuple[At, Any]] = field(default_factory=dict)
-    zips: list[tuple[At, Mapping[str, Any]]] = field(default_factory=list)
-    whens: list[tuple[At, Mapping[str, Any]]] = field(default_factory=list)
+    grid: dict[str, tuple[Location, Any]] = field(default_factory=dict)
+    zips: list[tuple[Location, Mapping[str, Any]]] = field(default_factory=list)
+    whens: list[tuple[Location, Mapping[str, Any]]] = field(default_factory=list)
 
-    def add(self, at: At, block: AxesBlock) -> None:
+    def add(self, at: Location, block: AxesBlock) -> None:
         """Lays the items of one mapping of the file, at ``at``, over those that are here."""
         self.grid |= {path: (at / "grid" / path, raw) for path, raw in block.grid.items()}
         listed = (*at.place, "zip", 0) in at.source.lines
@@ -39,7 +39,7 @@ class LocatedBlocks:
 
 
 @dataclass(frozen=True)
-class ConditionWords:
+class ConditionNames:
     """What a condition may say: the labels of the tasks' entries with their plain names, and the recipes."""
 
     tasks: Mapping[str, str]
@@ -47,17 +47,17 @@ class ConditionWords:
 
 
 def dimensions_of(
-    common: LocatedBlocks, own: Mapping[str, LocatedBlocks], heads: ConditionWords
+    common: LocatedBlocks, own: Mapping[str, LocatedBlocks], heads: ConditionNames
 ) -> tuple[Dimension, ...]:
     """Every dimension, one that others depend on before them. ``own``: a task's label -> its own parts.
 
     Raises UserError (file:line).
     """
-    shared = _plain(common, {})
+    shared = _unconditional(common, {})
     single: dict[str, list[Dimension]] = {}
     for task, parts in own.items():
-        mine = single[task] = _plain(parts, {TASK: frozenset([task])})
-        shared = [_give_way(dimension, task, mine, heads) for dimension in shared]
+        mine = single[task] = _unconditional(parts, {TASK: frozenset([task])})
+        shared = [_without_task(dimension, task, mine, heads) for dimension in shared]
     found = [*shared, *(dimension for mine in single.values() for dimension in mine)]
     for at, raw in common.whens:
         found += _when(at, raw, {}, found, heads)
@@ -73,13 +73,13 @@ def dimensions_of(
     return tuple(numbered)
 
 
-def _plain(parts: LocatedBlocks, condition: Condition) -> list[Dimension]:
+def _unconditional(parts: LocatedBlocks, condition: Condition) -> list[Dimension]:
     """What of a place's dimensions needs no `when`."""
     grids = [grid_dimension(at, path, raw, condition, "grid") for path, (at, raw) in parts.grid.items()]
     return [*grids, *(zip_dimension(at, group, condition, "zip") for at, group in parts.zips)]
 
 
-def _give_way(dimension: Dimension, task: str, own: Sequence[Dimension], heads: ConditionWords) -> Dimension:
+def _without_task(dimension: Dimension, task: str, own: Sequence[Dimension], heads: ConditionNames) -> Dimension:
     """The sweep's dimension without a task that has the axis itself."""
     paths = {axis.path for mine in own for axis in mine.axes}
     if not any(axis.path in paths for axis in dimension.axes):
@@ -95,7 +95,7 @@ def _give_way(dimension: Dimension, task: str, own: Sequence[Dimension], heads: 
 
 
 def _when(
-    at: At, raw: Mapping[str, Any], own: Condition, before: Sequence[Dimension], heads: ConditionWords
+    at: Location, raw: Mapping[str, Any], own: Condition, before: Sequence[Dimension], heads: ConditionNames
 ) -> list[Dimension]:
     """The dimensions of an item of `when`; ``own`` is the condition of the place that it stands in."""
     when = checked(WhenBlock, raw, at, "when")
@@ -112,13 +112,13 @@ def _when(
 
 
 def _labels(
-    at: At, axis: str, raw: Any, own: Condition, before: Sequence[Dimension], heads: ConditionWords
+    at: Location, axis: str, raw: Any, own: Condition, before: Sequence[Dimension], heads: ConditionNames
 ) -> frozenset[Label]:
     """The labels that the words about one axis of an `if` mean. It may name the axes that stand before it."""
     if axis == TASK and TASK not in own:
-        return wanted(at, "when", axis, raw, list(heads.tasks), heads.tasks)
+        return match_labels(at, "when", axis, raw, list(heads.tasks), heads.tasks)
     if axis == "recipe":
-        return wanted(at, "when", axis, raw, heads.recipes)
+        return match_labels(at, "when", axis, raw, heads.recipes)
     if axis == "seed":
         raise at.error("when: an axis cannot depend on the seed; cells of one seed can be left out by exclude")
     known = [a for dimension in before for a in dimension.axes]
@@ -128,7 +128,7 @@ def _labels(
         raise at.error(f"when: no axis {axis!r} stands before this{nearest(axis, choices)}")
     if any(isinstance(a.values, Range) for a in same):
         raise at.error(f"when: {axis} is a range; a condition needs an axis with a list of values")
-    return wanted(at, "when", axis, raw, list(dict.fromkeys(label for a in same for label in a.labels)))
+    return match_labels(at, "when", axis, raw, list(dict.fromkeys(label for a in same for label in a.labels)))
 
 
 def _refuse_overlaps(dimensions: Sequence[Dimension]) -> None:

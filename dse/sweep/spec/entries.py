@@ -10,13 +10,13 @@ from dse.errors import UserError, nearest
 from dse.numerics.recipe import Recipe, is_option_path
 from dse.numerics.registry import to_data
 from dse.recipes import RECIPES
-from dse.sweep.language.labels import call, text_of
-from dse.sweep.language.numerics import Unusable, apply, option_data
-from dse.sweep.language.source import At
+from dse.sweep.language.labels import format_call, text_of
+from dse.sweep.language.numerics import InvalidSettings, apply_settings, option_data
+from dse.sweep.language.source import Location
 from dse.sweep.language.values import checked_task, checked_training
-from dse.sweep.language.words import meant
+from dse.sweep.language.words import match_choice
 from dse.sweep.read.schema import TaskBlock, checked
-from dse.sweep.spec.axes import no_point
+from dse.sweep.spec.axes import unknown_point_message
 from dse.sweep.spec.blocks import LocatedBlocks
 from dse.tasks import TASKS
 from dse.tasks.base import Task, Training
@@ -24,7 +24,7 @@ from dse.tasks.own import find, is_path
 
 _SETTINGS = tuple(f.name for f in fields(Training))
 
-Items = Sequence[tuple[At, Any]]
+Items = Sequence[tuple[Location, Any]]
 """The items of a list of the file, each with its place."""
 
 
@@ -37,7 +37,7 @@ class TaskEntry:
 
     task: Task[Any]
     training: Mapping[str, Any]
-    at: At
+    at: Location
     own: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -50,12 +50,12 @@ class RecipeEntry:
     """An item of `recipes`; the recipe's name is its label."""
 
     recipe: Recipe
-    at: At
+    at: Location
 
 
 def label_of_task(task: Task[Any], own: Mapping[str, Any]) -> str:
     """``lm(size=small, steps=9)``: options other than the default, and settings that tell entries apart."""
-    return call(task.name, {**to_data(task), **own})
+    return format_call(task.name, {**to_data(task), **own})
 
 
 def read_tasks(items: Items) -> tuple[tuple[TaskEntry, ...], dict[str, LocatedBlocks]]:
@@ -76,7 +76,7 @@ def read_tasks(items: Items) -> tuple[tuple[TaskEntry, ...], dict[str, LocatedBl
     return tuple(entries), parts
 
 
-def _task(at: At, item: Mapping[str, Mapping[str, Any]]) -> TaskEntry:
+def _task(at: Location, item: Mapping[str, Mapping[str, Any]]) -> TaskEntry:
     name, settings = next(iter(item.items()))
     inside = at / name
     if is_path(name):
@@ -103,7 +103,7 @@ def _task(at: At, item: Mapping[str, Mapping[str, Any]]) -> TaskEntry:
     return TaskEntry(task, checked_training(inside / "training", training), at)
 
 
-def _parts(at: At, item: Mapping[str, Mapping[str, Any]]) -> LocatedBlocks:
+def _parts(at: Location, item: Mapping[str, Mapping[str, Any]]) -> LocatedBlocks:
     name, settings = next(iter(item.items()))
     own = {key: value for key, value in settings.items() if key in TaskBlock.model_fields}
     parts = LocatedBlocks()
@@ -120,7 +120,7 @@ def read_recipes(items: Items) -> tuple[RecipeEntry, ...]:
             raise at.error(f"recipes: {label!r} is listed twice")
         known = {**RECIPES, **{name: entry.recipe for name, entry in found.items()}}
         if not settings:
-            label = meant(label, known)
+            label = match_choice(label, known)
             if label in found:
                 raise at.error(f"recipes: {label!r} is listed twice")
             if label not in known:
@@ -136,28 +136,28 @@ def read_recipes(items: Items) -> tuple[RecipeEntry, ...]:
 def _as_printed(label: str, known: Mapping[str, Recipe]) -> str:
     """How to write a configuration that was copied from a plan, ``mxfp4 G.rounding=stochastic``; else nothing."""
     base, _, rest = label.partition(" ")
-    if meant(base, known) not in known or "=" not in rest:
+    if match_choice(base, known) not in known or "=" not in rest:
         return ""
     return f"; a changed recipe needs a name of its own: {{mine: {{base: {base}, {rest.strip().replace('=', ': ')}}}}}"
 
 
-def _inline(at: At, label: str, settings: Mapping[str, Any], known: Mapping[str, Recipe]) -> Recipe:
+def _inline(at: Location, label: str, settings: Mapping[str, Any], known: Mapping[str, Recipe]) -> Recipe:
     """The recipe {label: {base: name, path: value, ...}}."""
     base = settings.get("base")
     if base is None:
         raise at.error(f"recipes: {label!r} needs a base; write {{{label}: {{base: nvfp4, ...}}}}")
     if not label or label != label.strip() or not label.isprintable():
         raise at.error(f"recipes: {label!r} is no name")
-    base = meant(base, known)
+    base = match_choice(base, known)
     if not isinstance(base, str) or base not in known:
         raise (at / "base").error(f"recipes: unknown recipe {base!r}{nearest(base, known)}")
     overrides = [(path, option_data(value)) for path, value in settings.items() if path != "base"]
     for path, _ in overrides:
         if not is_option_path(path):
-            raise (at / path).error(f"recipes: {no_point(path, ())}")
+            raise (at / path).error(f"recipes: {unknown_point_message(path, ())}")
     try:
-        recipe = apply(known[base], overrides)
-    except Unusable as error:
+        recipe = apply_settings(known[base], overrides)
+    except InvalidSettings as error:
         raise (at / overrides[next(iter(error.failures))][0]).error(f"recipes: {error}") from None
     changes = " ".join(f"{path}={text_of(value)}" for path, value in overrides)
     return replace(recipe, name=label, summary=f"{base} with {changes}" if changes else f"the same as {base}")

@@ -8,8 +8,8 @@ from typing import Any
 
 from dse.errors import nearest
 from dse.sweep.language.labels import Label
-from dse.sweep.language.match import plain, wanted
-from dse.sweep.language.source import At, YamlSource
+from dse.sweep.language.match import match_labels, without_parameters
+from dse.sweep.language.source import Location, YamlSource
 
 
 @dataclass(eq=False)
@@ -19,16 +19,16 @@ class ExcludeRule:
     ``names``: tasks of which every label is wanted, so that those of options yet to be drawn are, too.
     """
 
-    wanted: Mapping[str, frozenset[Label]]
+    labels: Mapping[str, frozenset[Label]]
     names: frozenset[Label]
-    at: At
+    at: Location
     reason: str
     matched: int = 0
 
     def matches(self, labels: Mapping[str, Label]) -> bool:
         return all(
-            labels[axis] in wanted or (axis == "task" and plain(labels[axis]) in self.names)
-            for axis, wanted in self.wanted.items()
+            labels[axis] in allowed or (axis == "task" and without_parameters(labels[axis]) in self.names)
+            for axis, allowed in self.labels.items()
         )
 
 
@@ -37,7 +37,7 @@ class Exclusion:
 
     def __init__(
         self,
-        rules: Sequence[tuple[At, Mapping[str, Any]]],
+        rules: Sequence[tuple[Location, Mapping[str, Any]]],
         axes: Mapping[str, Collection[Label]],
         task_names: Mapping[str, str],
         main: YamlSource,
@@ -57,7 +57,7 @@ class Exclusion:
                 reason = reason or rule.reason
         return reason
 
-    def refuse_idle(self) -> None:
+    def check_all_matched(self) -> None:
         """Raises UserError (file:line) for a rule that matched nothing."""
         for rule in self.rules:
             if not rule.matched:
@@ -65,7 +65,7 @@ class Exclusion:
 
 
 def _rule(
-    at: At,
+    at: Location,
     rule: Mapping[str, Any],
     axes: Mapping[str, Collection[Label]],
     task_names: Mapping[str, str],
@@ -81,7 +81,7 @@ def _rule(
             raise inside.error(f"exclude: no axis {axis!r}{nearest(axis, axes)}")
         if not axes[axis]:
             raise inside.error(f"exclude: {axis} is a range; a rule needs an axis with a list of values")
-        labels = wanted(inside, "exclude", axis, raw, axes[axis], task_names if axis == "task" else None)
+        labels = match_labels(inside, "exclude", axis, raw, axes[axis], task_names if axis == "task" else None)
         found[axis] = labels
         if axis == "task":
             names = frozenset(task_names.values()) - {task_names[str(k)] for k in axes[axis] if k not in labels}

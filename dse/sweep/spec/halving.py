@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dse.errors import nearest
-from dse.sweep.language.source import At
+from dse.sweep.language.source import Location
 
 KEYS = {
     "eta": "one configuration of so many goes on at each rung",
@@ -25,7 +25,7 @@ class Halving:
     rungs: tuple[float, ...]
 
 
-def read_halving(at: At, raw: Any) -> Halving:
+def read_halving(at: Location, raw: Any) -> Halving:
     """``{eta: 3, rungs: [0.1, 0.3]}`` or ``{eta: 3, rungs: 2}``, which is at 1/9 and 1/3 of the steps; the defaults.
 
     Raises UserError (file:line).

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dse.errors import nearest
-from dse.sweep.language.source import At
+from dse.sweep.language.source import Location
 from dse.sweep.read.schema import SearchFile, checked
 from dse.sweep.spec.halving import Halving, read_halving
 
@@ -51,7 +51,7 @@ class Search:
         return "batch" in METHODS[self.method]
 
 
-def read_search(at: At, raw: Mapping[str, Any]) -> Search:
+def read_search(at: Location, raw: Mapping[str, Any]) -> Search:
     """The mapping under `search`. Raises UserError (file:line) for what is unknown, missing or without meaning."""
     file = checked(SearchFile, raw, at, "search")
     if "method" not in raw:
@@ -72,14 +72,14 @@ def read_search(at: At, raw: Mapping[str, Any]) -> Search:
     return Search(**values)
 
 
-def _count(at: At, key: str, value: Any) -> int:
+def _count(at: Location, key: str, value: Any) -> int:
     low = 0 if key == "seed" else 2 if key == "population" else 1
     if not isinstance(value, int) or not low <= value <= _LIMITS[key]:
         raise at.error(f"search: {key} is {value!r}; valid: from {low} to {_LIMITS[key]}")
     return value
 
 
-def _objectives(at: At, value: list[Any]) -> tuple[str, ...]:
+def _objectives(at: Location, value: list[Any]) -> tuple[str, ...]:
     for index, name in enumerate(value):
         if not isinstance(name, str) or name not in OBJECTIVES:
             raise (at / index).error(f"search: unknown objective {name!r}{nearest(name, OBJECTIVES)}")

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dse.probes.schedule import Probes
+from dse.probes.schedule import ProbeSchedule
 from dse.recipes import RECIPES
 from dse.sweep.language.ranges import Range
-from dse.sweep.language.source import At
+from dse.sweep.language.source import Location
 from dse.sweep.language.values import checked_training
 from dse.sweep.read.include import IncludedFile, read_files, text_of_files
-from dse.sweep.spec.axes import Axis, Dimension, repeated
+from dse.sweep.spec.axes import Axis, Dimension, first_duplicate
 from dse.sweep.spec.baselines import Baseline, read_baselines
-from dse.sweep.spec.blocks import ConditionWords, LocatedBlocks, dimensions_of
+from dse.sweep.spec.blocks import ConditionNames, LocatedBlocks, dimensions_of
 from dse.sweep.spec.entries import RecipeEntry, TaskEntry, read_recipes, read_tasks
 from dse.sweep.spec.probes import read_probes
 from dse.sweep.spec.search import Search, read_search
@@ -30,7 +30,7 @@ class Spec:
     """
 
     name: str
-    at: At
+    at: Location
     text: str
     tasks: tuple[TaskEntry, ...]
     recipes: tuple[RecipeEntry, ...]
@@ -38,9 +38,9 @@ class Spec:
     seeds: tuple[int, ...]
     training: Mapping[str, Any]
     dimensions: tuple[Dimension, ...]
-    exclude: tuple[tuple[At, Mapping[str, Any]], ...]
+    exclude: tuple[tuple[Location, Mapping[str, Any]], ...]
     search: Search
-    probes: Probes | None = None
+    probes: ProbeSchedule | None = None
 
     @property
     def axes(self) -> Iterator[Axis]:
@@ -61,7 +61,7 @@ class Spec:
 def read_spec(path: Path) -> Spec:
     """Reads and checks a sweep file with its includes. Raises UserError, one line that begins with file:line."""
     files = read_files(path)
-    root = At(files[-1].source)
+    root = Location(files[-1].source)
     recipes = read_recipes(_items(files, "recipes"))
     known = {**RECIPES, **{entry.recipe.name: entry.recipe for entry in recipes}}
     tasks, parts = read_tasks(_items(files, "tasks"))
@@ -73,13 +73,13 @@ def read_spec(path: Path) -> Spec:
     training: dict[str, Any] = {}
     seeds = _seeds(files)
     for file in files:
-        training |= checked_training(At(file.source) / "training", file.keys.training)
-        common.add(At(file.source), file.keys)
-    heads = ConditionWords({entry.label: entry.task.name for entry in tasks}, [entry.recipe.name for entry in recipes])
+        training |= checked_training(Location(file.source) / "training", file.keys.training)
+        common.add(Location(file.source), file.keys)
+    heads = ConditionNames({entry.label: entry.task.name for entry in tasks}, [entry.recipe.name for entry in recipes])
     searching = [file for file in files if "search" in file.keys.model_fields_set]
-    searches = [read_search(At(file.source) / "search", file.keys.search) for file in searching]
+    searches = [read_search(Location(file.source) / "search", file.keys.search) for file in searching]
     probing = [file for file in files if "probes" in file.keys.model_fields_set]
-    probes = [read_probes(At(file.source) / "probes", file.keys.probes) for file in probing]
+    probes = [read_probes(Location(file.source) / "probes", file.keys.probes) for file in probing]
     spec = Spec(
         name=files[-1].keys.name or sweep_name(path.stem),
         at=root,
@@ -98,21 +98,21 @@ def read_spec(path: Path) -> Spec:
     return spec
 
 
-def _items(files: Sequence[IncludedFile], key: str) -> list[tuple[At, Any]]:
+def _items(files: Sequence[IncludedFile], key: str) -> list[tuple[Location, Any]]:
     """The items of a list, of all files, each with its place. What two files both say counts once."""
-    found: list[tuple[At, Any]] = []
+    found: list[tuple[Location, Any]] = []
     for file in files:
         before = [item for at, item in found if at.source is not file.source]
-        at = At(file.source) / key
+        at = Location(file.source) / key
         found += [(at / i, item) for i, item in enumerate(getattr(file.keys, key)) if item not in before]
     return found
 
 
-def _last(files: Sequence[IncludedFile], key: str) -> list[tuple[At, Any]]:
+def _last(files: Sequence[IncludedFile], key: str) -> list[tuple[Location, Any]]:
     """The items of a key of which the last file counts that has it."""
     for file in reversed(files):
         if key in file.keys.model_fields_set:
-            at, items = At(file.source) / key, getattr(file.keys, key)
+            at, items = Location(file.source) / key, getattr(file.keys, key)
             return [(at / i if (*at.place, i) in file.source.lines else at, item) for i, item in enumerate(items)]
     return []
 
@@ -121,8 +121,8 @@ def _seeds(files: Sequence[IncludedFile]) -> tuple[int, ...]:
     """Those of the last file that has some; 0, 1, 2 without."""
     told = [file for file in files if "seeds" in file.keys.model_fields_set] or [files[-1]]
     seeds = tuple(told[-1].keys.seeds)
-    if (index := repeated(seeds)) is not None:
-        raise (At(told[-1].source) / "seeds" / index).error(f"seeds: {seeds[index]} is listed twice")
+    if (index := first_duplicate(seeds)) is not None:
+        raise (Location(told[-1].source) / "seeds" / index).error(f"seeds: {seeds[index]} is listed twice")
     return seeds
 
 
@@ -133,5 +133,5 @@ def _check_ranges(spec: Spec, told: bool) -> None:
             continue
         if not told:
             raise axis.at.error(f"{axis.path} is a range, so the sweep needs search: {{method: random, trials: 100}}")
-        if spec.search.method == "grid" and not axis.values.points():
+        if spec.search.method == "grid" and not axis.values.grid_points():
             raise axis.at.error(f"{axis.path}: a grid search of this range needs its levels, the number of values")

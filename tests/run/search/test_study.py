@@ -25,7 +25,7 @@ from tests.run.search.common import QUIET, SEARCH, asked
 def test_what_a_search_is_told(load: Callable[..., Sweep]) -> None:
     space = load().space
     assert space
-    cells = [cell_of(space.at("regression", [0.3] * 4), load(), seed) for seed in (0, 1)]
+    cells = [cell_of(space.from_unit_cube("regression", [0.3] * 4), load(), seed) for seed in (0, 1)]
     bases = {c.baseline_uid: Mark(OK, 1.0, 5.0) for c in cells}
 
     def told(*marks: Mark, **other: Mark) -> tuple[float, ...] | None:
@@ -69,14 +69,14 @@ def test_a_batch_has_no_repetitions_and_rebuilds_exactly(load: Callable[..., Swe
     study = rebuild(space, search, told)
     parameters = Parameters(space)
     for trial, item in zip(study.trials, told, strict=True):
-        assert set(trial.params) == {parameters.names[d] for d in space.told(item.assignment)}
+        assert set(trial.params) == {parameters.names[d] for d in space.choices_of(item.assignment)}
         assert trial.state.name == ("FAIL" if item.values is None else "COMPLETE")
 
 
 def test_a_damaged_journal(load: Callable[..., Sweep], store: Store) -> None:
     sweep = load()
     assert sweep.space
-    a, b = (sweep.space.at("regression", [share] * 4) for share in (0.2, 0.7))
+    a, b = (sweep.space.from_unit_cube("regression", [share] * 4) for share in (0.2, 0.7))
     assert journal.ask(store.folder, "hunt", sweep.space, "regression", 0, [a]) == [a]
     path = store.folder / "searches" / "hunt.jsonl"
     with path.open("a") as file:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from dse.errors import UserError
 from dse.sweep.cells.cell import Cell
 from dse.sweep.language.labels import HEAD, Label, text_of
-from dse.sweep.language.source import At
+from dse.sweep.language.source import Location
 from dse.sweep.spec.spec import Spec
 
 
-def refuse_same_names(spec: Spec, cells: Iterable[Cell]) -> None:
+def check_unique_names(spec: Spec, cells: Iterable[Cell]) -> None:
     """Raises UserError (file:line) where the label of a recipe is also what another one is called with its options.
 
     ``cells``: all of the sweep. A search that has still to choose them is refused where it could come to that.
@@ -36,7 +36,7 @@ def refuse_same_names(spec: Spec, cells: Iterable[Cell]) -> None:
             raise _error(places.get(longer, spec.at / "recipes"), longer, shorter)
 
 
-def _places(spec: Spec) -> dict[str, At]:
+def _places(spec: Spec) -> dict[str, Location]:
     """Every name that a recipe or a baseline is shown under, and where it stands."""
     found = {entry.recipe.name: entry.at for entry in spec.recipes}
     for baseline in spec.baselines:
@@ -50,8 +50,8 @@ def _options(labels: Mapping[str, Label]) -> tuple[tuple[str, str], ...]:
     return tuple((axis, text_of(label)) for axis, label in shown if label is not None)
 
 
-def _error(at: At, name: str, other: str) -> UserError:
+def _error(at: Location, name: str, other: str) -> UserError:
     return at.error(f"recipes: {name!r} is also what {other!r} is called with its options; choose another label")
 
 
-__all__ = ["refuse_same_names"]
+__all__ = ["check_unique_names"]
