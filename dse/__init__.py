@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from dse.results.store import Store as Store
     from dse.run.engine import run_sweep as run_sweep
     from dse.sweep.cells.cell import Cell as Cell
-    from dse.sweep.cells.sweep import Sweep as Sweep
     from dse.sweep.cells.expansion import expand as expand
     from dse.sweep.cells.expansion import load_sweep as load_sweep
+    from dse.sweep.cells.sweep import Sweep as Sweep
     from dse.sweep.from_python import make_sweep as make_sweep
     from dse.tasks import TASKS as TASKS
     from dse.tasks.base import Task as Task

@@ -13,7 +13,7 @@ from dse.numerics.recipe import POINTS
 from dse.pack.layer import PackLayer
 from dse.probes import measures
 from dse.probes.layer_look import Look, Seen, looks
-from dse.probes.schedule import ProbeRow, ProbeSchedule
+from dse.probes.schedule import ProbeRow, Probes
 
 if TYPE_CHECKING:
     from dse.pack.step import TrainStep
@@ -28,7 +28,7 @@ class Prober:
     draw (they are functions of the key), and reads held tensor scales without sampling them.
     """
 
-    def __init__(self, probes: ProbeSchedule) -> None:
+    def __init__(self, probes: Probes) -> None:
         self.probes = probes
         self.rows: dict[str, list[ProbeRow]] = {}
         self._before: dict[tuple[str, str], Tensor] = {}

@@ -1,4 +1,7 @@
-"""When and where probes look. No part of a trial's identity: a training is bit-identical with and without them."""
+"""The schedule of probes: at which steps, and in which layers, a training is measured.
+
+It is no part of a trial's identity: a training is bit-identical with and without probes.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,11 @@ ProbeRow = list[Any]
 
 
 @dataclass(frozen=True)
-class ProbeSchedule:
-    """``every``: steps between two looks, the first before step 0; ``layers``: a pattern of names (``blocks.0.*``).
+class Probes:
+    """When and where probes measure; checkpoints name their schedule by this class and its fields.
 
-    Raises UserError unless ``every`` is at least 1.
+    ``every``: steps between two measurements, the first before step 0; ``layers``: a pattern of layer names
+    (``blocks.0.*``). Raises UserError unless ``every`` is at least 1.
     """
 
     every: int = 50
@@ -27,7 +31,9 @@ class ProbeSchedule:
             raise UserError(f"probes: every must be at least 1 step, not {self.every}")
 
     def due(self, step: int) -> bool:
+        """Whether probes measure before this step."""
         return step % self.every == 0
 
     def wants(self, layer: str) -> bool:
+        """Whether the layer's name matches the pattern."""
         return fnmatchcase(layer, self.layers)

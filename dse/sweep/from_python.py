@@ -12,8 +12,8 @@ from ruamel.yaml.representer import RepresenterError
 
 from dse.errors import UserError
 from dse.files import replacing
-from dse.sweep.cells.sweep import Sweep
 from dse.sweep.cells.expansion import load_sweep
+from dse.sweep.cells.sweep import Sweep
 
 MARK = "# Written by dse.make_sweep, which replaces this file when it is called again.\n"
 

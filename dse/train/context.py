@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dse.probes import ProbeSchedule
+    from dse.probes import Probes
     from dse.results.record import Record
     from dse.train.checkpoint import Checkpoints
     from dse.train.halving import HalvingRule, RungTarget
@@ -33,7 +33,7 @@ class TrainContext:
     device: str = "cpu"
     on_step: OnStep | None = None
     halving: HalvingRule | None = None
-    probes: ProbeSchedule | None = None
+    probes: Probes | None = None
     checkpoints: Checkpoints | None = None
     leg: RungTarget | None = None
     on_done: Callable[[Sequence[Record]], None] | None = None

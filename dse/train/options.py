@@ -15,7 +15,7 @@ from dse.results.record import FAILED
 from dse.train.checkpoint import EVERY
 
 if TYPE_CHECKING:
-    from dse.probes import ProbeSchedule
+    from dse.probes import Probes
     from dse.train.halving import HalvingRule
 
 EXECUTORS = ("local", "ray", "tune")
@@ -55,7 +55,7 @@ class RunOptions:
     compact: bool = True
     checkpoint: float = EVERY
     halving: HalvingRule | None = None
-    probes: ProbeSchedule | None = None
+    probes: Probes | None = None
     results: Path | None = None
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from dse.pack.pack import Pack
 from dse.pack.step import TrainStep
-from dse.probes import ProbeSchedule
+from dse.probes import Probes
 from dse.probes.prober import Prober
 from dse.results.record import FAILED, OK, Record
 from dse.run.executors.attempts import Attempt
@@ -121,7 +121,7 @@ def test_probes_and_checkpoints_may_fail(trials: list[Trial], monkeypatch: pytes
 
     monkeypatch.setattr(Prober, "_look", fails)
     monkeypatch.setattr(PackRun, "save", fails)
-    setup = TrainContext(probes=ProbeSchedule(every=1), checkpoints=Checkpoints(tmp_path, every=0.0))
+    setup = TrainContext(probes=Probes(every=1), checkpoints=Checkpoints(tmp_path, every=0.0))
     for a, b in zip(run_pack(trials, setup), calm, strict=True):
         assert (a.status, a.metric, a.curve) == (OK, b.metric, b.curve)
         assert a.pack["probes_missing_because"] == "step 3: MemoryError: no room"

@@ -13,7 +13,7 @@ from dse.sweep.language.labels import Label
 from dse.sweep.spec.search import Search
 
 if TYPE_CHECKING:
-    from dse.probes import ProbeSchedule
+    from dse.probes import Probes
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Sweep:
     axes: Mapping[str, tuple[Label, ...]] = field(default_factory=dict)
     search: Search = field(default_factory=Search)
     space: Space | None = field(default=None, repr=False, compare=False)
-    probes: ProbeSchedule | None = None
+    probes: Probes | None = None
 
     @property
     def merged(self) -> int:

@@ -78,7 +78,7 @@ class OverrideCache:
         self._changed: dict[Hashable, tuple[dict[str, Gemm], dict[str, Gemm]]] = {}
 
     def get(self, settings: Mapping[Hashable, OptionSetting]) -> Recipe:
-        """Like `apply_settings`; a key names one setting in all calls. Raises InvalidSettings with the keys at fault."""
+        """Like `apply_settings`; a key names one setting in all calls. Raises InvalidSettings by the keys at fault."""
         order = sorted(settings, key=lambda key: _precedence(settings[key][0]))
         node = self._root
         for key in order:

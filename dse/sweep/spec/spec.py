@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dse.probes.schedule import ProbeSchedule
+from dse.probes.schedule import Probes
 from dse.recipes import RECIPES
 from dse.sweep.language.ranges import Range
 from dse.sweep.language.source import Location
@@ -40,7 +40,7 @@ class Spec:
     dimensions: tuple[Dimension, ...]
     exclude: tuple[tuple[Location, Mapping[str, Any]], ...]
     search: Search
-    probes: ProbeSchedule | None = None
+    probes: Probes | None = None
 
     @property
     def axes(self) -> Iterator[Axis]:
