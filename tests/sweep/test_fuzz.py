@@ -83,7 +83,7 @@ def fuzz(count: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Counter[s
     """What became of ``count`` mutants: accepted or refused."""
     jsonschema = pytest.importorskip("jsonschema")
     validator = jsonschema.Draft7Validator(schema_json())
-    monkeypatch.setattr("dse.sweep.cells.expansion.MOST_CELLS", 3000)
+    monkeypatch.setattr("dse.sweep.cells.cell_count.MOST_CELLS", 3000)
     monkeypatch.chdir(folder)
     shutil.copytree(CORPUS / "parts", "parts")
     files = sorted([*CORPUS.glob("*.yaml"), *SHIPPED.glob("*.yaml")])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dse.sweep.cells.cell_count import MOST_CELLS
+from dse.sweep.cells import cell_count
 from dse.sweep.cells.pairs import PairsBySetting
 from dse.sweep.cells.settings import AxisValue, Setting
 from dse.sweep.cells.space import Space, axis_value
@@ -24,7 +24,7 @@ def grid_pairs(space: Space) -> tuple[PairsBySetting, set[Setting]]:
     """
     spec, groups, met = space.spec, PairsBySetting(), set[Dimension]()
     listed: set[Setting] = set()
-    left = MOST_CELLS // len(spec.seeds)
+    left = cell_count.MOST_CELLS // len(spec.seeds)
     for task in spec.tasks:
         for entry in spec.recipes:
             fixed = entry.recipe.name == spec.fixed
@@ -38,7 +38,7 @@ def grid_pairs(space: Space) -> tuple[PairsBySetting, set[Setting]]:
                     pair = space.make_pair(task, entry, values)
                     groups.setdefault(pair.setting, []).append(pair)
             if left < 0:
-                raise (spec.at / "grid").error(f"the sweep has more than {MOST_CELLS:,} cells")
+                raise (spec.at / "grid").error(f"the sweep has more than {cell_count.MOST_CELLS:,} cells")
     for dimension in space.axis_dimensions:
         if dimension not in met:
             raise dimension.at.error(f"{dimension.section}: no cell meets the condition of {dimension.name}")
