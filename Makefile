@@ -7,7 +7,7 @@ KILLS ?= 100
 
 export VENV
 BIN    := $(VENV)/bin
-INPUTS := pyproject.toml tools/setup_env.sh $(wildcard constraints/*.txt)
+INPUTS := pyproject.toml setup.py tools/setup_env.sh $(wildcard constraints/*.txt)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -56,7 +56,7 @@ env: $(VENV)/.installed-test ## the environment alone, with the test tools
 
 clean: ## caches and build files (results and reports stay)
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find dse tasks tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	find dse tasks tests tools examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## also the environment
 	rm -rf $(VENV)

@@ -65,8 +65,8 @@ def test_mistakes_are_one_line(
     message: str,
 ) -> None:
     places = {"sweep": tmp_path / "sweep.yaml", "file": tmp_path / "file", "results": tmp_path / "results"}
-    places["sweep"].write_text(SWEEP)
-    places["file"].write_text("in the way")
+    places["sweep"].write_text(SWEEP, encoding="utf-8")
+    places["file"].write_text("in the way", encoding="utf-8")
     assert call(monkeypatch, *(word.format(**places) for word in words)) == 2
     error = capsys.readouterr().err
     assert message.format(**places) in error
@@ -78,7 +78,7 @@ def test_a_sweep_from_plan_to_report(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     sweep, results = tmp_path / "sweep.yaml", str(tmp_path / "results")
-    sweep.write_text(SWEEP)
+    sweep.write_text(SWEEP, encoding="utf-8")
     said = {}
     for verb, *more in (["plan"], ["run", "--executor", "local", "--no-track"], ["run"], ["status"]):
         assert call(monkeypatch, verb, str(sweep), "--results", results, *more) == 0
@@ -93,13 +93,13 @@ def test_exit_codes_say_how_a_sweep_ended(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     sweep, told = tmp_path / "sweep.yaml", tmp_path / "told"
-    sweep.write_text(SWEEP)
+    sweep.write_text(SWEEP, encoding="utf-8")
     words = ["run", str(sweep), "--results", str(tmp_path / "results"), "--executor", "local", "--no-track"]
     with monkeypatch.context() as patch:
         patch.setattr("dse.train.pack_run.TrainStep", lambda *_a: 1 / 0)
         assert call(patch, *words, "--then", f"echo $DSE_FAILED > {told}") == 1
     assert "all 2: 0 ok, 0 diverged, 2 failed" in capsys.readouterr().out
-    assert told.read_text() == "2\n", "every trial has a result"
+    assert told.read_text(encoding="utf-8") == "2\n", "every trial has a result"
     told.unlink()
     with monkeypatch.context() as patch:
         patch.setattr("dse.results.store.Store.done", lambda _: {})  # what was stored is gone
@@ -115,7 +115,7 @@ def test_exit_codes_say_how_a_sweep_ended(
 def test_a_run_that_is_stopped_at_once_says_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, error: KeyboardInterrupt
 ) -> None:
-    (tmp_path / "sweep.yaml").write_text(SWEEP)
+    (tmp_path / "sweep.yaml").write_text(SWEEP, encoding="utf-8")
 
     def stopped(*_args: object, **_kinds: object) -> None:
         raise error
@@ -131,7 +131,7 @@ def test_a_damaged_table_is_said_and_its_trials_run_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     sweep, results, out = tmp_path / "sweep.yaml", tmp_path / "results", str(tmp_path / "reports")
-    sweep.write_text(SWEEP)
+    sweep.write_text(SWEEP, encoding="utf-8")
     run = ["run", str(sweep), "--results", str(results), "--executor", "local", "--no-track"]
     assert call(monkeypatch, *run) == 0
     table = results / "trials.parquet"
@@ -174,12 +174,12 @@ def test_only_one_trial_and_a_command_at_the_end(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     sweep, results, told = tmp_path / "sweep.yaml", str(tmp_path / "results"), tmp_path / "told"
-    sweep.write_text(SWEEP)
+    sweep.write_text(SWEEP, encoding="utf-8")
     words = ["run", str(sweep), "--results", results, "--executor", "local", "--no-track"]
     then = f'echo "$DSE_SWEEP $DSE_RESULTS $DSE_RAN $DSE_OK $DSE_FAILED" > {told}'
     assert call(monkeypatch, *words, "--only", "mxfp4@0", "--then", then) == 0
     assert "1 trials run" in capfd.readouterr().out
-    assert told.read_text() == f"{sweep} {results} 1 1 0\n"
+    assert told.read_text(encoding="utf-8") == f"{sweep} {results} 1 1 0\n"
     assert call(monkeypatch, *words, "--then", "exit 3") == 2
     assert "--then 'exit 3' ended with exit code 3; the sweep itself is complete" in capfd.readouterr().err
     assert call(monkeypatch, "why", "mxfp4@0", "--results", results) == 0

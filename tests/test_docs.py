@@ -17,12 +17,14 @@ from dse.trial import make_task
 from tests.contract import test_registries as contract
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = sorted(page for page in DOCS.glob("*.md") if "```python" in page.read_text() and page.name != "python.md")
+PAGES = sorted(
+    page for page in DOCS.glob("*.md") if "```python" in page.read_text(encoding="utf-8") and page.name != "python.md"
+)
 """All but python.md, which has a test of its own."""
 
 
 def blocks(page: Path) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 
 def run(page: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The page as a module, so that its classes are pickled and hinted like those of a file."""
-    if "from transformers import" in page.read_text():
+    if "from transformers import" in page.read_text(encoding="utf-8"):
         pytest.importorskip("transformers", reason="the page needs transformers: pip install 'fp4-dse[hf]'")
     module = ModuleType(page.stem.replace("-", "_"))
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -84,7 +86,7 @@ def test_the_page_on_python_leaves_a_figure_and_a_report(monkeypatch: pytest.Mon
     assert Path("reports/formats/trials.csv").exists()
     assert names["frame"].height == len(names["sweep"].cells) == 16
     assert names["frame"]["status"].unique().to_list() == ["ok"]
-    text = (DOCS / "python.md").read_text()
+    text = (DOCS / "python.md").read_text(encoding="utf-8")
     table = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)))
     assert set(table) - {"NAME"} <= set(names["frame"].columns), "the columns that the page explains"
 
@@ -97,7 +99,7 @@ def test_the_file_on_the_page_is_as_small_as_it_says() -> None:
 
 def test_the_learning_rates_on_the_page_are_the_defaults() -> None:
     row = r"^\| `(\w+)\(?([^)`]*)\)?` \| (\.\d+|–) \| (\.\d+|–) \|"  # task | tiny | small |
-    rows = re.findall(row, (DOCS / "tasks.md").read_text(), re.MULTILINE)
+    rows = re.findall(row, (DOCS / "tasks.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(rows) > 15
     for name, inner, *cells in rows:
         options: dict[str, object] = dict(pair.split("=") for pair in inner.split(", ") if pair)

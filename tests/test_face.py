@@ -20,7 +20,9 @@ LIGHT = {"dse", "dse.checkout", "dse.former_names"}
 def test_importing_the_package_imports_nothing_else() -> None:
     """Neither a module of its own nor one of another distribution, but for what finds modules."""
     code = "import sys; before = {*sys.modules}; import dse; print(*sorted({*sys.modules} - before))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, encoding="utf-8"
+    )
     new = set(done.stdout.split())
     assert {name for name in new if name.partition(".")[0] == "dse"} == LIGHT
     others = {name.partition(".")[0] for name in new} - {"dse"}

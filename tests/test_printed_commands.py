@@ -47,7 +47,7 @@ def _runs(words: Sequence[str]) -> str:
 def test_everything_that_is_printed_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my data").mkdir()
-    Path("my sweep.yaml").write_text(FILE)
+    Path("my sweep.yaml").write_text(FILE, encoding="utf-8")
 
     def failing(trials: Any, *rest: Any) -> list[Record]:
         return [replace(record, status=FAILED, metric=None, error="E: no") for record in fake_pack(trials, *rest)]
@@ -66,7 +66,7 @@ def test_everything_that_is_printed_can_be_pasted(tmp_path: Path, monkeypatch: p
     assert ["--data-dir", str(tmp_path / "my data")] == rerun[rerun.index("--data-dir") :][:2]
     assert {"--results", "my results", "--executor", "local", "--device", "cpu"} <= {*rerun}
     page = Path(report.split(" trials in ")[1].strip())
-    text = unescape(re.sub(r"</?(?:pre|code)>", "\n", page.read_text()))
+    text = unescape(re.sub(r"</?(?:pre|code)>", "\n", page.read_text(encoding="utf-8")))
     shown = {tuple(words) for words in _printed(text) if words[1:2] != ["RECIPE"]}
     assert {words[1] for words in shown} == {"run", "report", "why"}
     for words in shown:

@@ -21,7 +21,7 @@ def test_packs_are_shown_and_written(tmp_path: Path, capsys: pytest.CaptureFixtu
     shown = capsys.readouterr().out
     assert "pack of 4 / bf16" in shown
     assert "Packs on cpu" in shown
-    rows = json.loads(out.read_text())["rows"]
+    rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
     assert [row["variant"] for row in rows] == ["pack of 4", "pack of 4, bf16", "pack of 4 / bf16"]
 
 
@@ -29,7 +29,7 @@ def test_kernels_are_held_against_a_copy(tmp_path: Path) -> None:
     """On a CPU the reference alone (kernels where Triton interprets them), at a small size."""
     out = tmp_path / "kernels.json"
     bench.kernels("cpu", out, quick=True, size=64)
-    rows = json.loads(out.read_text())["rows"]
+    rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
     assert rows[0]["figure"] == "copy"
     found = {row["figure"]: row for row in rows if row["variant"] == "eager reference"}
     assert {"nearest", "stochastic 8, Hadamard 16"} <= found.keys()

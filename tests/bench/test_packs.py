@@ -62,7 +62,7 @@ def test_packs_of_a_model_and_its_ratios(tmp_path: Path) -> None:
     compared = {row.variant for row in rows if row.figure == "mlp ratio"}
     assert {"pack of 4 / eager", "pack of 4 / bf16", "pack of 4, nvfp4 / autocast"} <= compared
     assert "microxcaling" in {row.variant for row in rows if row.value is None}
-    document = json.loads(out.read_text())
+    document = json.loads(out.read_text(encoding="utf-8"))
     assert {"command", "device", "date", "versions", "rows"} <= set(document)
     assert "kernels no" in rows[0].note
     assert "graph no" in rows[0].note
@@ -132,18 +132,20 @@ def test_a_peer_is_imported_from_its_path_and_trains(tmp_path: Path) -> None:
     """A stand-in with the signatures of microxcaling (github.com/microsoft/microxcaling, mx/linear.py, mx/specs.py)."""
     place = tmp_path / "mx"
     place.mkdir()
-    (place / "__init__.py").write_text("from .linear import Linear\n")
+    (place / "__init__.py").write_text("from .linear import Linear\n", encoding="utf-8")
     (place / "specs.py").write_text(
         "def finalize_mx_specs(specs, early_exit=True):\n"
         "    assert specs['w_elem_format'] == 'fp4_e2m1' and specs['scale_bits'] == 8\n"
-        "    return specs\n"
+        "    return specs\n",
+        encoding="utf-8",
     )
     (place / "linear.py").write_text(
         "import torch\n"
         "class Linear(torch.nn.Linear):\n"
         "    def __init__(self, in_features, out_features, bias=True, mx_specs=None, name=None):\n"
         "        super().__init__(in_features, out_features, bias)\n"
-        "        assert mx_specs['block_size'] == 32\n"
+        "        assert mx_specs['block_size'] == 32\n",
+        encoding="utf-8",
     )
     before = list(sys.path)
     try:
@@ -220,6 +222,8 @@ def test_a_sweep_against_its_packs() -> None:
 def test_the_measuring_modules_need_torch_and_numpy_only() -> None:
     names = [n for n in ("packs", "sweep", "kernels") if find_spec(f"dse.bench.{n}")]
     code = f"import sys, {', '.join(f'dse.bench.{name}' for name in names)}; print(*sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8"
+    ).stdout.split()
     heavy = {"rich", "polars", "pandas", "ray", "mlflow", "typer", "pydantic", "scipy", "sklearn", "ruamel", "optuna"}
     assert not heavy & set(found)

@@ -47,7 +47,7 @@ def deadly(cell: Cell) -> Cell:
 
 def drive(sweep: Sweep, folder: Path, log: Path, room: int = 0) -> None:
     """A driver in this process, with many small packs. ``room``: bytes that a file may have, 0: as many as it likes."""
-    with log.open("w", buffering=1) as out:
+    with log.open("w", buffering=1, encoding="utf-8") as out:
         sys.stdout = sys.stderr = out
         MAX_WIDTH["cpu"] = 3
         interrupt.PACK = 1.0  # after SIGTERM a trial of seconds is a long one

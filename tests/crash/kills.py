@@ -111,7 +111,7 @@ class Books:
 def play(scene: Scene, folder: Path, kills: int, chance: random.Random, say: Say = print) -> Books:
     """Rounds of a scene until ``kills`` are made."""
     file = folder / f"{scene.name}.yaml"
-    file.write_text(scene.sweep.replace("NAME", scene.name))
+    file.write_text(scene.sweep.replace("NAME", scene.name), encoding="utf-8")
     undisturbed = Store(folder / "undisturbed")
     run_sweep(load_sweep(file), undisturbed, RunOptions("local", track=False, progress=False))
     expected = {record.uid: numbers(record) for record in undisturbed.records()}
@@ -163,7 +163,7 @@ def _kill(scene: Scene, lives: Sequence[Any], results: Path, kills: int, books: 
     """Kills something of one driver after the other, until none lives or all kills are made."""
     end = time.monotonic() + 5 * PATIENCE
     while any(life.poll() is None for life in lives):
-        assert time.monotonic() < end, results.with_suffix(".log").read_text()
+        assert time.monotonic() < end, results.with_suffix(".log").read_text(encoding="utf-8")
         if books.kills.total() >= kills:
             for life in lives:
                 assert life.wait(PATIENCE) is not None

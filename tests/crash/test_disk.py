@@ -33,7 +33,7 @@ def test_a_full_disk_during_compaction_costs_nothing(tmp_path: Path, compacted_b
     process.start()
     process.join(60)
     assert process.exitcode == 0
-    (note,) = (tmp_path / "note").read_text().splitlines()
+    (note,) = (tmp_path / "note").read_text(encoding="utf-8").splitlines()
     assert note.startswith("the results could not be compacted, and stay as shards: ")
     assert "File too large" in note
     (tmp_path / "note").unlink()
@@ -46,7 +46,7 @@ def test_a_full_disk_during_compaction_costs_nothing(tmp_path: Path, compacted_b
 def with_little_room(folder: Path, room: int) -> None:
     """What the engine does at a sweep's end, where no file may have more bytes than ``room``."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-    (folder / "note").write_text("\n".join(_compact(Store(folder))))
+    (folder / "note").write_text("\n".join(_compact(Store(folder))), encoding="utf-8")
 
 
 def fill(store: Store, name: str, chance: random.Random) -> None:

@@ -43,7 +43,7 @@ PATIENCE = 180.0  # seconds for anything to happen; usual are 5 to 10, most of i
 @pytest.fixture
 def sweep_file(tmp_path: Path) -> Path:
     path = tmp_path / "crash.yaml"
-    path.write_text(SWEEP)
+    path.write_text(SWEEP, encoding="utf-8")
     return path
 
 
@@ -64,8 +64,8 @@ def test_killed_and_interrupted_every_trial_is_there_once(sweep_file: Path, tmp_
     with driver(sweep_file, results, poison) as (process, log):  # the lock of the killed driver is free
         wait_for(results, len(first) + 1, process, log)
         os.killpg(process.pid, signal.SIGTERM)  # as schedulers do: to every process of the job, Ray's as well
-        assert process.wait(PATIENCE) == 0, log.read_text()
-        assert f"signal={signal.SIGTERM}" in log.read_text()
+        assert process.wait(PATIENCE) == 0, log.read_text(encoding="utf-8")
+        assert f"signal={signal.SIGTERM}" in log.read_text(encoding="utf-8")
     second = written(results)
     assert len(first) + 1 <= len(second) < len(sweep.cells), "the interrupt came too late to prove anything"
     (lost,) = [record for record in second if record.status == FAILED]
@@ -93,7 +93,7 @@ def test_ray_itself_is_killed(sweep_file: Path, tmp_path: Path, victim: str) -> 
         assert pids, "no such process"
         os.kill(pids[0], signal.SIGKILL)
         process.wait(PATIENCE)
-        print(victim, process.returncode, log.read_text()[-1500:])
+        print(victim, process.returncode, log.read_text(encoding="utf-8")[-1500:])
     run_sweep(sweep, Store(results), RunOptions("local", track=False, progress=False, compact=False))
     records = written(results)
     assert Counter(r.uid for r in records) == Counter(cell.uid for cell in sweep.cells)
@@ -117,8 +117,8 @@ def written(results: Path) -> list[Record]:
 def wait_for(results: Path, count: int, process: subprocess.Popen[bytes], log: Path) -> None:
     end = time.monotonic() + PATIENCE
     while len(written(results)) < count:
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < end, log.read_text()
+        assert process.poll() is None, log.read_text(encoding="utf-8")
+        assert time.monotonic() < end, log.read_text(encoding="utf-8")
         time.sleep(0.02)
 
 
@@ -168,7 +168,7 @@ HALVED = SWEEP.replace("name: crash", "name: halved").replace("seeds: 12", "seed
 def test_halving_across_packs_of_a_killed_driver(tmp_path: Path) -> None:
     """Packs of three in two workers, killed and run again: who stops where is as in one pack that was undisturbed."""
     sweep_file, results = tmp_path / "halved.yaml", tmp_path / "results"
-    sweep_file.write_text(HALVED)
+    sweep_file.write_text(HALVED, encoding="utf-8")
     sweep, undisturbed = load_sweep(sweep_file), Store(tmp_path / "undisturbed")
     run_sweep(sweep, undisturbed, RunOptions("local", track=False, progress=False))
     expected = {record.uid: content(record, attempt=0) for record in undisturbed.records()}
@@ -180,7 +180,7 @@ def test_halving_across_packs_of_a_killed_driver(tmp_path: Path) -> None:
     first = written(results)
     assert len({record.uid for record in first}) < len(sweep.cells), "the kill came too late to prove anything"
     with driver(sweep_file, results) as (process, log):
-        assert process.wait(PATIENCE) == 0, log.read_text()
+        assert process.wait(PATIENCE) == 0, log.read_text(encoding="utf-8")
     assert {record.uid: content(record, attempt=0) for record in Store(results).records()} == expected
     legs = Counter((record.uid, str(record.stopped)) for record in written(results))
     assert max(legs.values()) == 1, "no trial came to a rung twice"

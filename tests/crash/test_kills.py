@@ -47,7 +47,7 @@ SERVER = multiprocessing.get_context("forkserver")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     SERVER.set_forkserver_preload(NEEDED)
     path = tmp_path_factory.mktemp("kills") / "kills.yaml"
-    path.write_text(SWEEP)
+    path.write_text(SWEEP, encoding="utf-8")
     return load_sweep(path)
 
 
@@ -68,7 +68,7 @@ def test_killed_drivers_lose_nothing_and_repeat_nothing(
     running = list[tuple[BaseProcess, float]]()
     end, longest = time.monotonic() + PATIENCE, 0.6
     while len(written(tmp_path)) < len(sweep.cells):
-        assert time.monotonic() < end, f"seed {seed}, {kills} kills:\n{log.read_text()}"
+        assert time.monotonic() < end, f"seed {seed}, {kills} kills:\n{log.read_text(encoding='utf-8')}"
         while len(running) < chance.randint(1, 3):
             running.append((start(driver.drive, sweep, tmp_path, log), time.monotonic() + chance.uniform(0, longest)))
             longest *= 1.06  # a life must some day be long enough for a pack
@@ -127,7 +127,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_costs_a_pack(
     process = start(driver.drive, sweep, tmp_path / "results", log, 20_000)
     process.join(PATIENCE)
     assert process.exitcode == 1
-    assert "dse.errors.UserError: a result could not be written to " in log.read_text()
+    assert "dse.errors.UserError: a result could not be written to " in log.read_text(encoding="utf-8")
     first = written(tmp_path / "results")
     assert 3 <= len(first) < len(sweep.cells)
     run_sweep(sweep, Store(tmp_path / "results"), RunOptions("local", track=False, progress=False, compact=False))
@@ -148,8 +148,8 @@ def test_ctrl_c_once_finishes_the_pack_and_twice_stops_now(
         if twice:
             os.kill(process.pid or 0, signal.SIGTERM)
         process.join(PATIENCE)
-        assert process.exitcode == int(twice), log.read_text()
-        assert ("dse.run.interrupt.Stopped: " if twice else "signal=2") in log.read_text()
+        assert process.exitcode == int(twice), log.read_text(encoding="utf-8")
+        assert ("dse.run.interrupt.Stopped: " if twice else "signal=2") in log.read_text(encoding="utf-8")
     assert len(written(folder)) < len(sweep.cells)
     assert run_sweep(sweep, Store(folder), RunOptions("local", track=False, progress=False, compact=False)).left == 0
     records = written(folder)
@@ -172,6 +172,6 @@ def start(target: Any, *args: Any) -> BaseProcess:
 def wait_for(what: Any, process: BaseProcess, log: Path) -> None:
     end = time.monotonic() + PATIENCE
     while not what():
-        assert process.is_alive(), log.read_text()
-        assert time.monotonic() < end, log.read_text()
+        assert process.is_alive(), log.read_text(encoding="utf-8")
+        assert time.monotonic() < end, log.read_text(encoding="utf-8")
         time.sleep(0.005)

@@ -34,8 +34,8 @@ HALVED = PLAIN + "search: {method: grid, halving: {eta: 2, rungs: [0.25, 0.5]}}\
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_killed_driver_goes_on(tmp_path: Path, seed: int) -> None:
     file, plain, results = tmp_path / "tuned.yaml", tmp_path / "plain.yaml", tmp_path / "results"
-    file.write_text(HALVED)
-    plain.write_text(PLAIN)
+    file.write_text(HALVED, encoding="utf-8")
+    plain.write_text(PLAIN, encoding="utf-8")
     undisturbed = Store(tmp_path / "undisturbed")
     run_sweep(load_sweep(plain), undisturbed, RunOptions("local", track=False, progress=False))
     expected = {record.uid: record for record in undisturbed.records()}
@@ -50,8 +50,8 @@ def test_a_killed_driver_goes_on(tmp_path: Path, seed: int) -> None:
     first = written(results)
     assert 3 <= len(first) < len(expected), "the kill came too late to prove anything"
     with running(command, results) as (process, log):
-        assert process.wait(PATIENCE) == 0, log.read_text()
-        assert f"all {len(expected)}" in log.read_text()
+        assert process.wait(PATIENCE) == 0, log.read_text(encoding="utf-8")
+        assert f"all {len(expected)}" in log.read_text(encoding="utf-8")
 
     records = written(results)
     if not records:  # compacted at the end
@@ -73,14 +73,14 @@ def test_a_killed_driver_goes_on(tmp_path: Path, seed: int) -> None:
 def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
     """Its configuration is tried again, seed by seed, and goes on from its checkpoints."""
     file, results = tmp_path / "tuned.yaml", tmp_path / "results"
-    file.write_text(HALVED.replace("steps: 40", "steps: 400"))
+    file.write_text(HALVED.replace("steps: 40", "steps: 400"), encoding="utf-8")
     command = ["-m", "dse", "run", str(file), "--results", str(results), "--executor", "tune", "--workers", "1"]
     with running([*command, "--no-track", "--device", "cpu"], results) as (process, log):
         wait_for(results, 2, process, log)
         pids = [pid for pid in session(process.pid) if program(pid).startswith(("ray::Resource", "ray::Config"))]
         assert pids, [program(pid) for pid in session(process.pid)]
         os.kill(pids[0], signal.SIGKILL)
-        assert process.wait(PATIENCE) == 0, log.read_text()
+        assert process.wait(PATIENCE) == 0, log.read_text(encoding="utf-8")
     records = Store(results).records()
     assert {record.status for record in records} == {OK, STOPPED}
     assert len(records) == len(load_sweep(file).cells)

@@ -66,6 +66,11 @@ def test_kernels_give_the_references_bits(
     root = Path(__file__).parents[2]
     env = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program], cwd=root, env=env, capture_output=True, text=True
+        [sys.executable, "-W", "ignore", "-c", program],
+        cwd=root,
+        env=env,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
     )
     assert run.returncode == 0, run.stderr[-3000:]

@@ -106,9 +106,9 @@ def test_the_dead_are_not_looked_at() -> None:
 def test_a_sweep_turns_them_on(tmp_path: Path) -> None:
     file = tmp_path / "s.yaml"
     text = "tasks: [regression]\nrecipes: [nvfp4]\nseeds: 1\ntraining: {steps: 4, batch: 8, eval_every: 0}\n"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     plain = load_sweep(file)
-    file.write_text(text + "probes: {every: 3}\n")
+    file.write_text(text + "probes: {every: 3}\n", encoding="utf-8")
     sweep = load_sweep(file)
     assert sweep.probes == Probes(3)
     assert [cell.uid for cell in sweep.cells] == [cell.uid for cell in plain.cells]
@@ -122,7 +122,7 @@ def test_a_sweep_turns_them_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["{every: 0}", "{evry: 3}", "{every: 2.5}", "{layers: 3}", "[1]"])
 def test_a_sweep_that_means_nothing(tmp_path: Path, value: str) -> None:
     file = tmp_path / "s.yaml"
-    file.write_text(f"tasks: [regression]\nrecipes: [nvfp4]\nprobes: {value}\n")
+    file.write_text(f"tasks: [regression]\nrecipes: [nvfp4]\nprobes: {value}\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"s\.yaml:3"):
         load_sweep(file)
 

@@ -79,7 +79,12 @@ def main() -> None:
                 continue
             command = [sys.executable, __file__, "child"]
             done = subprocess.run(
-                command, env=environment(one, Path(folder)), capture_output=True, text=True, check=True
+                command,
+                env=environment(one, Path(folder)),
+                capture_output=True,
+                text=True,
+                check=True,
+                encoding="utf-8",
             )
             results[name] = json.loads(done.stdout)
             print(name, json.dumps(results[name]), file=sys.stderr, flush=True)

@@ -105,6 +105,6 @@ def _library(maker: str, folder: Path) -> Path:
     path = folder / f"{maker}.so"
     if not path.exists():
         source = folder / f"{maker}.c"
-        source.write_text(_MAKER % (MAKERS[maker], MAKERS[maker]))
+        source.write_text(_MAKER % (MAKERS[maker], MAKERS[maker]), encoding="utf-8")
         subprocess.run(["gcc", "-shared", "-fPIC", "-o", path, source], check=True, capture_output=True)
     return path

@@ -47,6 +47,7 @@ def child(one: Branch, libraries: Path, *command: str | Path) -> None:
         capture_output=True,
         text=True,
         check=False,
+        encoding="utf-8",
     )
     assert done.returncode == 0, f"{one or 'as it is'}\n{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
 

@@ -87,9 +87,12 @@ def test_it_knows_what_the_probe_knows() -> None:
 
 
 def test_a_run_says_it_once(tmp_path: Path) -> None:
-    (tmp_path / "my_task.py").write_text(CODE.replace("nn.ReLU()", "nn.SiLU()"))
+    (tmp_path / "my_task.py").write_text(CODE.replace("nn.ReLU()", "nn.SiLU()"), encoding="utf-8")
     sweep = tmp_path / "own.yaml"
-    sweep.write_text("tasks: [./my_task.py:Larger]\nrecipes: [bf16, nvfp4]\nseeds: 2\ntraining: {steps: 2, batch: 4}\n")
+    sweep.write_text(
+        "tasks: [./my_task.py:Larger]\nrecipes: [bf16, nvfp4]\nseeds: 2\ntraining: {steps: 2, batch: 4}\n",
+        encoding="utf-8",
+    )
     summary = run_sweep(
         load_sweep(sweep), Store(tmp_path / "results"), RunOptions("local", track=False, progress=False)
     )
@@ -100,7 +103,7 @@ def test_a_run_says_it_once(tmp_path: Path) -> None:
 
 def test_nothing_is_said_without_reason(tmp_path: Path) -> None:
     assert LAYERS in CODE
-    (tmp_path / "my_task.py").write_text(CODE)
+    (tmp_path / "my_task.py").write_text(CODE, encoding="utf-8")
     task = find("./my_task.py:Larger", tmp_path)()
     trial = Trial(task, replace(task.training(), steps=2, batch=4), RECIPES["nvfp4"], 0)
     (record,) = run_pack([trial])

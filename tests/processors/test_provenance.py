@@ -51,7 +51,9 @@ def test_the_fingerprint_tells_routes_apart(tmp_path: Path) -> None:
     if why_not := missing(one):
         pytest.skip(why_not)
     command = [sys.executable, "-c", "from dse.train.processor import fingerprint; print(fingerprint())"]
-    done = subprocess.run(command, env=environment(one, tmp_path), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, env=environment(one, tmp_path), capture_output=True, text=True, check=True, encoding="utf-8"
+    )
     assert len(done.stdout.strip()) == 8
     assert done.stdout.strip() != fingerprint()
 

@@ -192,11 +192,11 @@ def test_the_page_says_who_misleads(tmp_path: Path) -> None:
         for cell in sweep.cells
     ]
     path = write_report(sweep, records, tmp_path / "out")
-    html = path.read_text()
+    html = path.read_text(encoding="utf-8")
     assert "Which tasks rank alike" in html
     assert "<b>image</b> puts mxfp4 before mxfp8 (by" in html
     assert "<b>regression</b> puts" not in html
-    rows = list(csv.DictReader((tmp_path / "out" / "x" / "agreement.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "out" / "x" / "agreement.csv").open(encoding="utf-8")))
     row = next(r for r in rows if r["kind"] == "reference" and r["task"] == "image")
     assert (row["against"], float(row["spearman"])) == ("lm", pytest.approx(-1))
     assert len([r for r in rows if r["kind"] == "task"]) == 3

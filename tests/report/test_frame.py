@@ -25,7 +25,7 @@ def test_a_frame_is_the_table_of_trials_of_the_report(name: str, tmp_path: Path)
     sweep = so_far(load_sweep(file), FIXED)
     frame = results.frame(file)
     write(sweep, results.records(file), tmp_path, FIXED)
-    with (tmp_path / load_sweep(file).name / "trials.csv").open(newline="") as lines:
+    with (tmp_path / load_sweep(file).name / "trials.csv").open(newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     assert frame.columns == list(rows[0])
     assert frame["uid"].to_list() == [row["uid"] for row in rows] == [cell.uid for cell in sweep.cells]

@@ -40,7 +40,7 @@ def _journal(folder: Path) -> Path:
     rows = [{"task": "regression", "recipe": "mxfp4", "training.lr": r, "G.rounding": "stochastic"} for r in RATES]
     (folder / "searches").mkdir()
     lines = [json.dumps(rows[i : i + 3]) for i in range(0, len(rows), 3)]
-    (folder / "searches" / "hunt.jsonl").write_text("\n".join(lines) + "\n")
+    (folder / "searches" / "hunt.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
 
 

@@ -27,7 +27,7 @@ def test_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         records.append(replace(made, seconds=4.0, pack={"width": 6}))
     for folder, changes in (("cpu", {}), ("gpu", {"device": "NVIDIA H100", "seconds": 0.25, "pack": {"width": 64}})):
         Store(tmp_path / folder).append(*(replace(one, **changes) for one in records))  # type: ignore[arg-type]
-    with (tmp_path / "agreement.csv").open("w") as stream:
+    with (tmp_path / "agreement.csv").open("w", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, ["task", "against", "kind", "spearman", "spearman_low", "spearman_high"])
         writer.writeheader()
         writer.writerow(

@@ -52,5 +52,5 @@ def make_record() -> Callable[..., Record]:
 def sweep(tmp_path: Path) -> Sweep:
     """Two baselines and four MXFP4 trials of four steps."""
     path = tmp_path / "tiny.yaml"
-    path.write_text(SWEEP)
+    path.write_text(SWEEP, encoding="utf-8")
     return load_sweep(path)

@@ -78,12 +78,14 @@ def test_a_trial_that_kills_its_worker_is_found_by_halves(sweep: Sweep, tmp_path
     assert (blamed.seconds, blamed.config, blamed.trial) == (7, poison.config, poison.trial.spec)
     why = "its worker died: worker exit: killed by signal 9"
     assert blamed.pack == {"split_because": [f"a pack of {n} trials was split in halves: {why}" for n in (6, 3)]}
-    lines = (tmp_path / FILE).read_text().splitlines()
+    lines = (tmp_path / FILE).read_text(encoding="utf-8").splitlines()
     assert lines == [f"a pack of {n} trials is tried again in halves: {why}" for n in (6, 3)]
 
 
 def test_a_failure_is_recorded_without_the_train_loop(tmp_path: Path) -> None:
-    (tmp_path / "s.yaml").write_text("name: s\ntasks: [{regression: {training: {steps: 4}}}]\nrecipes: [bf16]\n")
+    (tmp_path / "s.yaml").write_text(
+        "name: s\ntasks: [{regression: {training: {steps: 4}}}]\nrecipes: [bf16]\n", encoding="utf-8"
+    )
     code = f"""
 import sys
 from pathlib import Path

@@ -204,7 +204,7 @@ def test_a_folder_out_of_reach(tmp_path: Path) -> None:
     assert record.status == OK
     assert record.pack["no_checkpoint_because"] == "the results folder is not reachable from here"
     assert not list(tmp_path.iterdir())
-    (tmp_path / "checkpoints").write_text("in the way")
+    (tmp_path / "checkpoints").write_text("in the way", encoding="utf-8")
     (record,) = run_pack(own, TrainContext(checkpoints=Checkpoints(tmp_path, 0.0)))
     assert record.pack["no_checkpoint_because"] == "Not a directory"
 
@@ -261,7 +261,7 @@ engine.run_sweep(load_sweep(Path(sys.argv[1])), Store(Path(sys.argv[2])), option
 
 def test_a_process_that_is_killed(tmp_path: Path) -> None:
     sweep, results = tmp_path / "long.yaml", tmp_path / "results"
-    sweep.write_text(SWEEP)
+    sweep.write_text(SWEEP, encoding="utf-8")
     undisturbed = Store(tmp_path / "undisturbed")
     run_sweep(load_sweep(sweep), undisturbed, RunOptions("local", track=False, progress=False))
     env = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -164,20 +164,24 @@ def test_lines_of_an_earlier_version_and_their_readers(tmp_path: Path, make_reco
     """Without a checksum a line counts, if all of it can be read; behind one with a checksum it is damaged."""
     store, (first, second) = Store(tmp_path), records(make_record, 2)
     store.shards.mkdir()
-    (store.shards / "old.jsonl").write_text(f"{first.line()}\n{second.line()}\n")
+    (store.shards / "old.jsonl").write_text(f"{first.line()}\n{second.line()}\n", encoding="utf-8")
     assert store.records() == [first, second]
-    (store.shards / "old.jsonl").write_text(f"{first.line()}\n{second.line().replace('[0,', '[0;', 1)}\n")
+    (store.shards / "old.jsonl").write_text(
+        f"{first.line()}\n{second.line().replace('[0,', '[0;', 1)}\n", encoding="utf-8"
+    )
     assert store.done().keys() == {"u0"}
     assert store.records(brief=True) == [replace(first, curve=[], samples={}, probes=[])]
     (store.shards / "old.jsonl").unlink()
     store.append(first)
     (shard,) = shard_paths(store.shards)
-    with shard.open("a") as file:
+    with shard.open("a", encoding="utf-8") as file:
         file.write(f"{second.line()}\n")
     found = read_shard(shard)
     assert found is not None
     assert (found.records, found.bad) == ([first], (2,))
-    assert Record.parse(shard.read_text().splitlines()[0]) == first, "readers that know no checksums read it"
+    assert Record.parse(shard.read_text(encoding="utf-8").splitlines()[0]) == first, (
+        "readers that know no checksums read it"
+    )
 
 
 def test_flipped_bits_in_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,7 +215,7 @@ def test_a_damaged_manifest_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "sweeps").mkdir()
     say_manifests(tmp_path)
     assert capsys.readouterr().err == ""
-    (tmp_path / "sweeps" / "a.json").write_text('{"name": "a"')
+    (tmp_path / "sweeps" / "a.json").write_text('{"name": "a"', encoding="utf-8")
     say_manifests(tmp_path)
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"note: damaged, and left out: {tmp_path}/sweeps/a.json; `dse run` of the sweep writes it anew"

@@ -29,7 +29,7 @@ def test_after_an_edit_only_new_cells_run(
     def run(text: str) -> tuple[set[str], str]:
         """The trials that `dse run` trains with this text in the file, and what it says first."""
         before = stored(results)
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
         words = ["dse", "run", str(file), "--results", str(results), "--executor", "local", "--no-track"]
         monkeypatch.setattr(sys, "argv", words)
         with pytest.raises(SystemExit) as stop:

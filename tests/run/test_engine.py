@@ -63,7 +63,7 @@ def test_only_what_is_new_runs(sweep: Sweep, store: Store) -> None:
     assert run_sweep(part, store, RunOptions("local", track=False, progress=False)).ran == 4
     summary = run_sweep(sweep, store, RunOptions("local", track=False, progress=False))
     assert (summary.before, summary.ran, summary.ok) == (4, 2, 6)
-    manifest = json.loads((store.folder / "sweeps" / "tiny.json").read_text())
+    manifest = json.loads((store.folder / "sweeps" / "tiny.json").read_text(encoding="utf-8"))
     assert manifest["text"] == sweep.text
     assert [entry["uid"] for entry in manifest["entries"]] == [cell.uid for cell in sweep.cells]
 
@@ -148,5 +148,7 @@ print(run_sweep(load_sweep(Path({str(sweep.path)!r})), Store(Path({str(store.fol
 print([name for name in ("ray", "mlflow", "polars", "rich") if name in sys.modules])
 """
     env = os.environ | {"PYTHONPATH": str(Path(train.__file__).parents[2])}
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env, encoding="utf-8"
+    )
     assert out.stdout.split("\n")[:2] == ["0", "[]"]

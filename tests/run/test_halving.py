@@ -110,7 +110,7 @@ grid: {training.lr: [1e-4, 1e-3, 1e-2]}
 def test_a_sweep_that_halves_and_one_that_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(width, "measured_width", lambda trials, *_: len(trials))
     path, store = tmp_path / "halved.yaml", Store(tmp_path / "results")
-    path.write_text(SWEEP)
+    path.write_text(SWEEP, encoding="utf-8")
     sweep = load_sweep(path)
     first = run_sweep(sweep, store, RunOptions("local", track=False, progress=False))
     assert (first.total, first.ok, first.halved, first.left) == (14, 8, 6, 0)
@@ -122,10 +122,10 @@ def test_a_sweep_that_halves_and_one_that_does_not(tmp_path: Path, monkeypatch: 
         assert metric_at(own.evals, 6) is not None
         assert metric_at(base.evals, 6) is not None
         assert metric_at(own.evals, 5) is None
-    path.write_text(SWEEP.replace(", halving: {eta: 2, rungs: [0.5]}", ""))
+    path.write_text(SWEEP.replace(", halving: {eta: 2, rungs: [0.5]}", ""), encoding="utf-8")
     full = run_sweep(load_sweep(path), store, RunOptions("local", track=False, progress=False))
     assert (full.ran, full.ok, full.halved) == (6, 14, 0)
-    path.write_text(SWEEP)
+    path.write_text(SWEEP, encoding="utf-8")
     assert run_sweep(load_sweep(path), store, RunOptions("local", track=False)).ran == 0
 
 
@@ -142,11 +142,12 @@ def test_a_sweep_that_halves_and_one_that_does_not(tmp_path: Path, monkeypatch: 
 )
 def test_mistakes_are_one_line(tmp_path: Path, halving: str, text: str) -> None:
     path = tmp_path / "halved.yaml"
-    path.write_text(SWEEP.replace("{eta: 2, rungs: [0.5]}", halving))
+    path.write_text(SWEEP.replace("{eta: 2, rungs: [0.5]}", halving), encoding="utf-8")
     with pytest.raises(UserError, match=r"halved.yaml:7: search: " + text):
         load_sweep(path)
     path.write_text(
-        SWEEP.replace("method: grid, halving: {eta: 2, rungs: [0.5]}", "method: tpe, trials: 9, halving: {}")
+        SWEEP.replace("method: grid, halving: {eta: 2, rungs: [0.5]}", "method: tpe, trials: 9, halving: {}"),
+        encoding="utf-8",
     )
     with pytest.raises(UserError, match="search: halving with the method tpe needs --executor tune"):
         run_sweep(load_sweep(path), Store(tmp_path), RunOptions("local"))
@@ -154,7 +155,7 @@ def test_mistakes_are_one_line(tmp_path: Path, halving: str, text: str) -> None:
 
 def test_rungs_by_their_number(tmp_path: Path) -> None:
     path = tmp_path / "halved.yaml"
-    path.write_text(SWEEP.replace("{eta: 2, rungs: [0.5]}", "{}"))
+    path.write_text(SWEEP.replace("{eta: 2, rungs: [0.5]}", "{}"), encoding="utf-8")
     halving = load_sweep(path).search.halving
     assert halving
     assert halving.rungs == pytest.approx((1 / 9, 1 / 3))

@@ -78,7 +78,7 @@ def test_a_manifest_from_before_is_found(write: Write, results: Path, named: str
     sweep = write("a/same.yaml")
     (results / "sweeps").mkdir(parents=True)
     old = {"name": "same", "text": given, "entries": [], "path": named}
-    (results / "sweeps" / "same.json").write_text(json.dumps(old))
+    (results / "sweeps" / "same.json").write_text(json.dumps(old), encoding="utf-8")
     assert (identity(sweep, results) == "same") is fits
     assert read_manifests(results)[0].identity == "same"
 
@@ -88,7 +88,7 @@ def test_names_outside_ascii(write: Write, results: Path) -> None:
     assert [own.name for own in sweeps] == ["测试", "größe-α", "sweep"]
     assert [settle(own, results) for own in sweeps] == ["测试", "größe-α", "sweep"]
     old = {"name": "sweep", "text": "tasks: []", "entries": [], "path": "动.yaml"}
-    (results / "sweeps" / "sweep.json").write_text(json.dumps(old))
+    (results / "sweeps" / "sweep.json").write_text(json.dumps(old), encoding="utf-8")
     assert identity(write("动.yaml"), results) == "sweep", "as it was called before"
     assert identity(write("sweep.yaml"), results) != "sweep"
 
@@ -132,5 +132,5 @@ def test_reports_of_one_name_do_not_replace_each_other(write: Write, tmp_path: P
     assert paths[1].with_suffix("").is_dir()
     again = [write_report(own, [], out) for own in (write("a/same.yaml", GRID + "training: {batch: 8}\n"), second)]
     assert again == paths, "an edited file replaces its own"
-    (out / "same.html").write_text("<html>as it was written before")
+    (out / "same.html").write_text("<html>as it was written before", encoding="utf-8")
     assert write_report(second, [], out) == out / "same.html"

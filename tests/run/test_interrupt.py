@@ -38,7 +38,7 @@ seeds: 1
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_long_trial_leaves_a_checkpoint(number: signal.Signals, tmp_path: Path, monkeypatch: Any) -> None:
-    (tmp_path / "long.yaml").write_text(LONG)
+    (tmp_path / "long.yaml").write_text(LONG, encoding="utf-8")
     real, handlers = train.run_pack, [signal.getsignal(number) for number in SIGNALS]
 
     def signaled(trials: Sequence[Trial], setup: TrainContext, configs: Sequence[str]) -> list[Record]:
@@ -122,7 +122,9 @@ def test_handlers_of_a_library_go() -> None:
 def test_shielded_processes_live_on() -> None:
     code = "import os, signal; [os.kill(os.getpid(), n) for n in (signal.SIGTERM, signal.SIGHUP)]; print('lives')"
     with shielded():
-        child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        child = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False, encoding="utf-8"
+        )
     assert child.stdout == "lives\n"
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
 

@@ -39,7 +39,7 @@ ABSENT = "ruamel ruamel.yaml typer polars pandas mlflow ray optuna seaborn matpl
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "small.yaml"
-    path.write_text("\n".join(line[4:] for line in SWEEP.splitlines()))
+    path.write_text("\n".join(line[4:] for line in SWEEP.splitlines()), encoding="utf-8")
     return path
 
 
@@ -55,7 +55,7 @@ def test_planned_here_and_run_on_a_bare_machine(file: Path, tmp_path: Path) -> N
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "run", str(bundle), "--out", str(out), "--width", "9", "--width", "*image*:1"],
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False, encoding="utf-8",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "6 ok in" in done.stdout
@@ -93,9 +93,9 @@ def test_jobs_have_whole_seeds_first_and_survive_the_file(file: Path, tmp_path: 
 def test_a_bundle_that_means_something_else(file: Path, tmp_path: Path, change: Any, words: str) -> None:
     path = tmp_path / "p.json"
     offline.plan([file], path, tmp_path / "none")
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     change(content)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(UserError, match=words):
         read_bundle(path)
     assert offline.main(["run", str(path), "--out", str(tmp_path / "out")]) == 2
@@ -112,7 +112,8 @@ def test_nothing_is_begun_after_the_time(file: Path, tmp_path: Path) -> None:
 def test_a_pack_that_takes_too_long_leaves_what_it_has(tmp_path: Path) -> None:
     path = tmp_path / "long.yaml"
     path.write_text(
-        "tasks: [regression]\nrecipes: [bf16]\nseeds: 1\ntraining: {steps: 100000, batch: 4, eval_every: 1}\n"
+        "tasks: [regression]\nrecipes: [bf16]\nseeds: 1\ntraining: {steps: 100000, batch: 4, eval_every: 1}\n",
+        encoding="utf-8",
     )
     jobs = offline.plan([path], tmp_path / "p.json", tmp_path / "none")
     out = tmp_path / "out"
@@ -120,7 +121,7 @@ def test_a_pack_that_takes_too_long_leaves_what_it_has(tmp_path: Path) -> None:
     start = time.monotonic()
     assert offline.run(jobs, out, RunOptions(results=out), offline.Limits(seconds=2, grace=0.5), lambda line: None) == 1
     assert time.monotonic() - start < 60
-    (line,) = (out / offline.LEFT).read_text().splitlines()
+    (line,) = (out / offline.LEFT).read_text(encoding="utf-8").splitlines()
     told = json.loads(line)
     assert told["uid"] == jobs[0].items[0].uid
     assert told["step"] >= 2
@@ -136,7 +137,8 @@ def test_a_job_without_its_data_is_passed_over(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     path = tmp_path / "two.yaml"
     path.write_text(
-        "tasks: [{image: {source: cifar10}}, regression]\nrecipes: [bf16]\nseeds: 1\ntraining: {steps: 2, batch: 4}\n"
+        "tasks: [{image: {source: cifar10}}, regression]\nrecipes: [bf16]\nseeds: 1\ntraining: {steps: 2, batch: 4}\n",
+        encoding="utf-8",
     )
     said: list[str] = []
     jobs = offline.plan([path], tmp_path / "p.json", tmp_path / "none")
@@ -176,11 +178,11 @@ def test_every_configuration_is_tried_before(file: Path, tmp_path: Path) -> None
 def test_what_cannot_be_taken_along_is_said(tmp_path: Path) -> None:
     head = "name: s\ntasks: [regression]\nrecipes: [bf16, mxfp4]\nseeds: 1\ngrid: {training.lr: [0.1, 0.2]}\n"
     path, said = tmp_path / "s.yaml", list[str]()
-    path.write_text(head + "search: {method: tpe, trials: 2}\n")
+    path.write_text(head + "search: {method: tpe, trials: 2}\n", encoding="utf-8")
     with pytest.raises(UserError, match="s: tpe chooses its next trials by results"):
         offline.plan([path], tmp_path / "p.json", tmp_path / "none", say=said.append)
     assert said == []
-    path.write_text(head + "probes: {every: 2}\nsearch: {method: grid, halving: {}}\n")
+    path.write_text(head + "probes: {every: 2}\nsearch: {method: grid, halving: {}}\n", encoding="utf-8")
     assert offline.plan([path], tmp_path / "p.json", tmp_path / "none", say=said.append)
     assert said == ["s: trained without its halving and probes"]
 
@@ -188,7 +190,8 @@ def test_what_cannot_be_taken_along_is_said(tmp_path: Path) -> None:
 def test_a_signal_ends_it_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, bundle, out = tmp_path / "small.yaml", tmp_path / "p.json", tmp_path / "out"
     path.write_text(
-        "name: long\ntasks: [{regression: {training: {steps: 300000, batch: 8}}}]\nrecipes: [bf16]\nseeds: 1\n"
+        "name: long\ntasks: [{regression: {training: {steps: 300000, batch: 8}}}]\nrecipes: [bf16]\nseeds: 1\n",
+        encoding="utf-8",
     )
     offline.plan([path], bundle, tmp_path / "none")
     real = Checkpoints.due
@@ -209,6 +212,6 @@ def test_a_signal_ends_it_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_the_exit_code_by_both_names(module: str, tmp_path: Path) -> None:
     """``dse.run.away`` is the former name."""
     command = [sys.executable, "-m", module, "run", str(tmp_path / "missing.json"), "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, encoding="utf-8")
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")

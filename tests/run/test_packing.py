@@ -22,7 +22,7 @@ seeds: 20
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cell, ...]:
     path = tmp_path_factory.mktemp("queue") / "queue.yaml"
-    path.write_text(SWEEP)
+    path.write_text(SWEEP, encoding="utf-8")
     return load_sweep(path).cells
 
 

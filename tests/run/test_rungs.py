@@ -49,7 +49,7 @@ def _packs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def sweep(tmp_path: Path) -> Sweep:
     path = tmp_path / "rungs.yaml"
-    path.write_text(TEXT)
+    path.write_text(TEXT, encoding="utf-8")
     return load_sweep(path)
 
 
@@ -152,7 +152,7 @@ def test_another_file_compares_anew(sweep: Sweep, tmp_path: Path) -> None:
     """Who goes on is a function of the file: with more configurations, or a milder rule, more may go on."""
     store = run(sweep, tmp_path / "results", limit=8)
     mild = tmp_path / "mild.yaml"
-    mild.write_text(TEXT.replace("eta: 2", "eta: 3").replace("0.25, 0.5", "0.5"))
+    mild.write_text(TEXT.replace("eta: 2", "eta: 3").replace("0.25, 0.5", "0.5"), encoding="utf-8")
     first = ended(store)
     fresh = ended(run(load_sweep(mild), tmp_path / "fresh"))
     assert ended(run(load_sweep(mild), store.folder, limit=8)) == first | fresh

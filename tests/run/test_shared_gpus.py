@@ -70,7 +70,7 @@ def test_two_workers_share_a_gpu(sweep: Sweep, tmp_path: Path) -> None:
     spans = sorted((record.started, record.pack["end"]) for _, record in found)
     at_once = [sum(start <= moment <= end for start, end in spans) for moment, _ in spans]
     assert max(at_once) == 2, "two at a time on the one GPU, and not three"
-    text = (tmp_path / FILE).read_text()  # what they have printed is here, too
+    text = (tmp_path / FILE).read_text(encoding="utf-8")  # what they have printed is here, too
     for cell in sweep.cells:
         assert text.count(f": begins {cell.uid}\n") == text.count(f": ends {cell.uid}\n") == 1
 

@@ -59,7 +59,7 @@ def test_large_fields_that_are_not_wanted(tmp_path: Path, make_record: Make) -> 
 
     check()
     store.close()
-    shard.write_text(json.dumps(earlier, separators=(",", ":")) + "\n")  # probes stood last, once
+    shard.write_text(json.dumps(earlier, separators=(",", ":")) + "\n", encoding="utf-8")  # probes stood last, once
     check()
     assert store.compact() == 1
     check()
@@ -121,7 +121,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(
     tmp_path: Path, make_record: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     store = Store(tmp_path / "file" / "results")
     with pytest.raises(UserError, match=r"^results folder .*/file/results is not writable: [^\n]+$"):
         store.append(make_record())
@@ -173,7 +173,9 @@ with store.lock():
     store.append(Record.parse({line!r}))
 print([r.uid for r in store.records()], store.done())
 """
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_env())
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_env(), encoding="utf-8"
+    )
     assert out.stdout.strip() == "['u0'] {'u0': 'ok'}"
 
 

@@ -209,7 +209,7 @@ def test_nothing_to_project(store: Store) -> None:
 
 def test_manifests_are_read_back_and_damaged_ones_are_left_out(store: Store, manifest: Manifest) -> None:
     manifest.write(store.folder)
-    (store.folder / "sweeps" / "bad.json").write_text("{")
+    (store.folder / "sweeps" / "bad.json").write_text("{", encoding="utf-8")
     assert read_manifests(store.folder) == [manifest]
 
 

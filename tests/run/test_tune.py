@@ -40,7 +40,7 @@ QUIET: dict[str, Any] = {"track": False, "progress": False, "compact": False}
 def load(tmp_path: Path) -> Callable[..., Sweep]:
     def write(text: str = TEXT) -> Sweep:
         path = tmp_path / "asha.yaml"
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         return load_sweep(path)
 
     return write

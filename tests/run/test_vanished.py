@@ -105,7 +105,7 @@ def test_a_folder_that_cannot_be_made_again(sweep: Sweep, tmp_path: Path, monkey
 
     def in_the_way() -> None:
         shutil.rmtree(store.folder)
-        store.folder.write_text("")
+        store.folder.write_text("", encoding="utf-8")
 
     interfere(monkeypatch, 2, in_the_way)
     with pytest.raises(UserError) as error:

@@ -30,7 +30,7 @@ def test_whole_lines_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     assert "one line" in capsys.readouterr().out
     append_lines(tmp_path, ["a"])
     append_lines(tmp_path, ["b"])
-    assert (tmp_path / FILE).read_text() == "a\nb\n"
-    (tmp_path / "file").write_text("")
+    assert (tmp_path / FILE).read_text(encoding="utf-8") == "a\nb\n"
+    (tmp_path / "file").write_text("", encoding="utf-8")
     append_lines(tmp_path / "file", ["lost"])
     append_lines(None, ["lost"])

@@ -17,7 +17,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Pa
 
     def inner(text: str) -> Path:
         path = Path("x.yaml")
-        path.write_text(dedent(text).lstrip("\n"))
+        path.write_text(dedent(text).lstrip("\n"), encoding="utf-8")
         return path
 
     return inner

@@ -11,7 +11,7 @@ from dse.sweep.read.include import read_files
 from dse.sweep.read.schema import SweepFile, keys_of
 from dse.sweep.spec.search import METHODS
 
-PAGE = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 HEAD = {"tasks": "tasks: [lm, image]\n", "recipes": "recipes: [mxfp4, nvfp4]\n"}
 
@@ -26,9 +26,9 @@ def test_a_block(block: str, validator: Any, tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     for other in BLOCKS:
         if name := re.match(r"# (\w+\.yaml)\n", other):
-            Path(name[1]).write_text(other)
+            Path(name[1]).write_text(other, encoding="utf-8")
     missing = [line for key, line in HEAD.items() if not re.search(rf"^{key}:", block, re.MULTILINE)]
-    Path("x.yaml").write_text("".join([*missing, block]))
+    Path("x.yaml").write_text("".join([*missing, block]), encoding="utf-8")
     assert load_sweep("x.yaml").cells
     for file in read_files(Path("x.yaml")):
         assert [error.message for error in validator.iter_errors(file.source.data)] == []

@@ -13,7 +13,7 @@ HEAD = "tasks: [lm]\nrecipes: [mxfp4]\n"
 
 def mistakes() -> dict[str, tuple[str, str]]:
     """mistakes.txt: name -> (file, beginning of the refusal)."""
-    text = Path(__file__).with_name("mistakes.txt").read_text()
+    text = Path(__file__).with_name("mistakes.txt").read_text(encoding="utf-8")
     found = {}
     for case in text.split("\n== ")[1:]:
         name, _, rest = case.partition("\n")
@@ -40,7 +40,7 @@ def test_mistake(refusal: Callable[[str], str], text: str, expected: str) -> Non
 def test_files_that_cannot_be_read(write: Callable[[str], Path]) -> None:
     write("tasks: [lm]\n")
     Path("latin.yaml").write_bytes(b"tasks:\n- \xff\n")
-    Path("large.yaml").write_text("#" * 250_001)
+    Path("large.yaml").write_text("#" * 250_001, encoding="utf-8")
     for name, expected in {
         "y.yaml": "y.yaml: no such file; did you mean 'x.yaml'?",
         "none/x.yaml": "none/x.yaml: no such file",

@@ -32,7 +32,7 @@ def test_examples() -> None:
 
 
 def test_python_and_yaml_make_the_same_cells(tmp_path: Path) -> None:
-    (tmp_path / "written.yaml").write_text(TEXT)
+    (tmp_path / "written.yaml").write_text(TEXT, encoding="utf-8")
     made, written = make_sweep(tmp_path / "new" / "made.yaml", **KEYS), load_sweep(tmp_path / "written.yaml")
     assert [(c.uid, dict(c.labels)) for c in made.cells] == [(c.uid, dict(c.labels)) for c in written.cells]
     assert made.cells
@@ -44,11 +44,11 @@ def test_it_replaces_its_own_files_alone(tmp_path: Path) -> None:
     path = tmp_path / "sweep.yaml"
     make_sweep(path, tasks=["lm"], recipes=["mxfp4"])
     assert len(make_sweep(path, tasks=["lm"], recipes=["mxfp4"], seeds=1).cells) == 2
-    path.write_text(path.read_text().removeprefix(MARK))
-    before = path.read_text()
+    path.write_text(path.read_text(encoding="utf-8").removeprefix(MARK), encoding="utf-8")
+    before = path.read_text(encoding="utf-8")
     with pytest.raises(UserError, match="does not replace"):
         make_sweep(path, tasks=["lm"], recipes=["nvfp4"])
-    assert path.read_text() == before
+    assert path.read_text(encoding="utf-8") == before
 
 
 def test_mistakes_are_errors_of_one_line(tmp_path: Path) -> None:
@@ -56,6 +56,6 @@ def test_mistakes_are_errors_of_one_line(tmp_path: Path) -> None:
         make_sweep(tmp_path / "bad.yaml", tasks=["lm"], recipes=["mxfp4"], gird={})
     with pytest.raises(UserError, match="plain data"):
         make_sweep(tmp_path / "object.yaml", tasks=[object()], recipes=["mxfp4"])
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match="cannot be written"):
         make_sweep(tmp_path / "file" / "sweep.yaml", tasks=["lm"], recipes=["mxfp4"])

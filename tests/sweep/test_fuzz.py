@@ -92,7 +92,7 @@ def fuzz(count: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Counter[s
     print(f"FUZZ_SEED={SEED}")
     for number in range(count):
         generator = random.Random(f"{SEED} {number}")
-        text = mutant(generator.choice(files).read_text(), generator)
+        text = mutant(generator.choice(files).read_text(encoding="utf-8"), generator)
         Path("x.yaml").write_bytes(text.encode("utf-8", "surrogatepass"))
         begin = time.process_time()
         try:

@@ -32,7 +32,7 @@ def load(write: Write) -> Callable[..., Sweep]:
         for name, content in others.items():
             other = Path(name.replace("__", "/") + ".yaml")
             other.parent.mkdir(parents=True, exist_ok=True)
-            other.write_text(content)
+            other.write_text(content, encoding="utf-8")
         return load_sweep(path)
 
     return inner

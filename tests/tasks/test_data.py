@@ -93,7 +93,7 @@ def test_a_download_is_checked_and_kept(source: DataSource, tmp_path: Path, monk
 def test_an_unwritable_cache_is_a_user_error(
     source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(UserError, match=r"a\.bin is missing"):
         locate.files("fake")
@@ -248,7 +248,7 @@ def test_any_text_file(tmp_path: Path) -> None:
 
 def test_unknown_and_unusable_texts(tmp_path: Path) -> None:
     (tmp_path / "text").mkdir()
-    (tmp_path / "text" / "milton.txt").write_text("short")
+    (tmp_path / "text" / "milton.txt").write_text("short", encoding="utf-8")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     for name, words in (("miltn", "did you mean 'milton'?"), ("milton", "too short"), ("binary", "not a readable")):
         with pytest.raises(UserError) as error:

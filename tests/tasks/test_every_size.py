@@ -64,7 +64,8 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_packed_and_solo_from_yaml(task: str, tmp_path: Path) -> None:
     path = tmp_path / "one.yaml"
     path.write_text(
-        f"tasks:\n  - {task}\nrecipes: [bf16, nvfp4]\nseeds: [3]\ntraining: {{steps: 1, batch: 1, eval_every: 0}}\n"
+        f"tasks:\n  - {task}\nrecipes: [bf16, nvfp4]\nseeds: [3]\ntraining: {{steps: 1, batch: 1, eval_every: 0}}\n",
+        encoding="utf-8",
     )
     trials = [cell.trial for cell in load_sweep(path).cells]
     together = run_pack(trials)

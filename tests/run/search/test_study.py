@@ -79,12 +79,12 @@ def test_a_damaged_journal(load: Callable[..., Sweep], store: Store) -> None:
     a, b = (sweep.space.from_unit_cube("regression", [share] * 4) for share in (0.2, 0.7))
     assert journal.ask(store.folder, "hunt", sweep.space, "regression", 0, [a]) == [a]
     path = store.folder / "searches" / "hunt.jsonl"
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write('not json\n{"a": 1}\n[3, {"task": "nowhere"}]\n[{"task": "regr')
     assert journal.ask(store.folder, "hunt", sweep.space, "regression", 0, [b]) == [a]  # somebody was first
     assert journal.ask(store.folder, "hunt", sweep.space, "regression", 1, [b]) == [b]
     assert asked(store, sweep) == [a, b]
-    assert json.loads(path.read_text().splitlines()[-1]) == [dict(b)]
+    assert json.loads(path.read_text(encoding="utf-8").splitlines()[-1]) == [dict(b)]
 
 
 @pytest.mark.usefixtures("fast")
