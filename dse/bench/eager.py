@@ -15,7 +15,7 @@ from dse.recipes import RECIPES
 from dse.tasks.base import Task, single, to_device
 
 RECIPE = "nvfp4"
-"""What the eager trial computes under."""
+"""Recipe of the eager trial."""
 _BATCHES = 16
 
 Alter = Callable[[nn.Module, BenchModel], nn.Module]

@@ -109,7 +109,7 @@ def _between(run: Callable[[], object]) -> float:
 
 
 def _host(call: Callable[[Tensor], object], x: Tensor) -> float:
-    """What a plain launch costs the host."""
+    """Seconds of the host for a plain launch."""
     x = x[:, :256, :256].contiguous()
     for _ in range(3):
         call(x)

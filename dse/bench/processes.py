@@ -20,7 +20,7 @@ _WARM = 3
 
 @dataclass(frozen=True)
 class _Crowd:
-    """What every process is told: the model, the device, the numbers of processes, and ``seconds`` for each number."""
+    """Settings of all processes: the model, the device, the numbers of processes, and ``seconds`` for each number."""
 
     name: str
     quick: bool

@@ -16,7 +16,7 @@ STEP = {"gpt128": 1.5, "gpt256": 1.5}
 """Time of an emulated step against one of plain BF16, at most."""
 
 RATIO = " ratio"
-"""What the figure of a ratio ends with."""
+"""Suffix of a ratio's figure."""
 _MIXED = re.compile(r"pack of (\d+)")
 
 

@@ -39,7 +39,7 @@ TARGET = 1.1
 
 @dataclass(frozen=True)
 class _Cell:
-    """What executors read of a sweep's cell, without the sweep language's libraries."""
+    """The fields of a sweep's cell that executors read, without the sweep language's libraries."""
 
     trial: Trial
     config: str

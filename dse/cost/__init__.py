@@ -1,4 +1,4 @@
-"""What a recipe costs at deployment shapes, from the operation counts that its techniques state themselves.
+"""The cost of a recipe at deployment shapes, from the operation counts that its techniques state.
 
 =====================  ==============================================================================  ========  =====
 number                 meaning                                                                         unit      bf16

@@ -1,4 +1,4 @@
-"""Adding up a recipe's operation counts: per GEMM, operand and technique, and over the layers of a model."""
+"""The cost of a recipe: its operation counts per GEMM, operand and technique, and summed over a model's layers."""
 
 from __future__ import annotations
 

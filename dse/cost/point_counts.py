@@ -1,4 +1,4 @@
-"""What is counted at one quantization point: the techniques at work there, and how many blocks its operand has."""
+"""Counts at one quantization point: the techniques at work there, and the number of blocks of its operand."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def techniques(recipe: Recipe, point: str) -> Iterator[tuple[str, Ops]]:
 
 
 def blocks(layer: LayerShape, point: str, quantizer: Quantizer) -> tuple[int, str]:
-    """How many scales an operand has, and that in symbols: MK/16, M for one per row, nothing for one per tensor.
+    """Number of an operand's scales, and its formula: MK/16, M for one per row, nothing for one per tensor.
 
     Blocks that the operand's edge cuts count whole.
     """

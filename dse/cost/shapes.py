@@ -1,4 +1,4 @@
-"""Layer shapes at which costs are stated: those of deployment, not those of the toy models that are trained here."""
+"""Layer shapes of deployed models, at which costs are stated (not those of the small models trained here)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which work a real kernel does once although the recipe names it at two quantization points.
+"""Shared work: operations that a real kernel does once although the recipe has them at two quantization points.
 
 Every tensor is an operand of two GEMMs: X of fprop and wgrad, W of fprop and dgrad, G of dgrad and wgrad. Two rules say
 when the second use is free; nothing else is assumed to be shared. Backward GEMMs that quantize the forward copies of X
@@ -61,12 +61,12 @@ def passes_from(recipe: Recipe, point: str) -> str | None:
 
 
 def _measured(q: BlockQuantizer) -> TensorScale | Statistic | None:
-    """What a pass over the whole tensor is made for."""
+    """The technique that makes a pass over the whole tensor; None where there is none."""
     return q.statistic if q.tensor_scale is None and q.block == q.tile == 0 else q.tensor_scale
 
 
 def counted(recipe: Recipe, point: str, ops: Ops) -> tuple[Ops, str]:
-    """What is left of a technique's operations at a point, once shared work is counted where it is first done.
+    """A technique's operations at a point, without shared work that is counted where it is first done.
 
     The second part says in words what was left out, or is empty.
     """

@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: few digits, a true minus sign, an interval beside the mean."""
+"""Numbers in reports: few digits, a typographic minus sign, an interval beside the mean."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checksum in every line of a shard, and in the Parquet file: whatever damages a result, nobody takes it for one.
+"""Checksums of lines: a damaged line of a shard is recognized and never read as a result.
 
 A line ``{..., "pack":{}}`` is written as ``{..., "pack":{},"crc":"3d1f5a02"}``, still JSON: the CRC-32 of the line
 without it, in hexadecimal digits. Lines of earlier versions have none; readers that do not know the key leave it out.

@@ -1,7 +1,7 @@
-"""Finished shards become rows of the Parquet file, of which only a few are in memory at a time.
+"""Compaction: moves the records of finished shards into the Parquet file, a few records in memory at a time.
 
-The first pass learns which record of each trial counts, from records without their large fields; the second copies
-those, row group by row group. Probed trials take megabytes each while they are Python objects.
+The first pass finds which record of each trial counts, from records without their large fields; the second copies
+those, row group by row group. A probed trial takes megabytes as Python objects.
 """
 
 from __future__ import annotations

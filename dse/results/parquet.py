@@ -1,8 +1,8 @@
-"""Records as one Parquet file: the compacted form of finished shards.
+"""The Parquet file of records: the compacted form of finished shards.
 
 Plain fields of a record are typed columns, nested ones are JSON text, so reading gives back equal records. Damaged row
-groups (``parquet_sums``) are left out by every reader. polars and pyarrow are imported by the functions that need them:
-a machine with only torch can write shards, which are compacted elsewhere.
+groups (``parquet_checksums``) are left out by every reader. polars and pyarrow are imported by the functions that need
+them: a machine with only torch can write shards, which are compacted elsewhere.
 """
 
 from __future__ import annotations
@@ -125,11 +125,11 @@ def _opened(path: Path) -> Iterator[tuple[ParquetFile, Sequence[int]]]:
 
 
 _looked_at: dict[Path, tuple[tuple[int, ...], CheckedTable]] = {}
-"""What the last look at a file has found, and at which state of it: a look reads every byte."""
+"""Path -> the file's state (device, inode, size, time) and its check, kept because a check reads every byte."""
 
 
 def _look_at(path: Path, raw: BinaryIO) -> CheckedTable:
-    """Which row groups can be read; of a file without checksums, those whose records can."""
+    """The row groups that can be read; of a file without checksums, those whose records can be decoded."""
     from pyarrow import parquet
 
     stat = os.fstat(raw.fileno())

@@ -30,7 +30,7 @@ _BLOCK = 1 << 22
 
 @dataclass(frozen=True)
 class CheckedTable:
-    """What can be read of a file: the row groups ``good``; ``bad`` are damaged. ``metadata``: to open the file with."""
+    """The readable row groups of a file, ``good``, and the damaged ones, ``bad``; ``metadata`` opens the file."""
 
     metadata: FileMetaData
     good: tuple[int, ...]
@@ -70,7 +70,7 @@ def keep_footer(path: Path) -> None:
 
 
 def check(path: Path, file: BinaryIO) -> CheckedTable | None:
-    """Which row groups of an open file are whole; None for a file from before there were checksums.
+    """The check of an open file's row groups; None for a file from before there were checksums.
 
     Raises OSError or ValueError (pyarrow's are) when neither its footer nor the copy can be read.
     """
@@ -87,7 +87,7 @@ def check(path: Path, file: BinaryIO) -> CheckedTable | None:
 
 
 def _table(file: BinaryIO, footer: bytes, own: bool) -> CheckedTable:
-    """What the file has of what a footer, which is whole, says."""
+    """The check of the file's row groups against a footer that is whole."""
     from pyarrow import parquet
 
     size = file.seek(0, os.SEEK_END)
@@ -109,7 +109,7 @@ def _fits(footer: bytes) -> bool:
 
 
 def _spans(metadata: FileMetaData, end: int) -> list[tuple[int, int]]:
-    """Where in the file each row group is, with what comes before the first one and behind each."""
+    """The byte range of each row group; the first begins at 0, each ends where the next begins."""
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     starts = [min(_start(group.column(j)) for j in range(group.num_columns)) for group in groups]
     return list(pairwise([0, *starts[1:], end])) if starts else []

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, Final, Literal
 
 Status = Literal["ok", "diverged", "failed", "stopped"]
-"""How a trial ended. The strings themselves are in records, files and MLflow, so it is a type for the checker alone."""
+"""How a trial ended. A type for the checker alone: records, files and MLflow have the plain strings."""
 OK: Final = "ok"
 """Trained to the end, and every loss and gradient was finite."""
 DIVERGED: Final = "diverged"
@@ -28,7 +28,7 @@ BRIEF = tuple(name for name in LARGE if name != "evals")
 
 @dataclass(frozen=True)
 class Record:
-    """What a trial left behind.
+    """The result of one trial.
 
     - ``baseline_uid``: the same trial under ``bf16`` (a sweep may name another baseline: its cells tell);
     - ``metric``: the final held-out value of the task's primary metric, lower is better; None unless status is ok;

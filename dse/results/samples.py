@@ -1,4 +1,4 @@
-"""The pictures of a record, and how far they are from its baseline's."""
+"""Generated pictures of a record, and their distance from those of its baseline."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Writing the results of one process: into a shard of its own, wherever that is from one result to the next.
+"""Writer of the shard of one process, which moves to another file or folder where the current one fails.
 
-Between two results somebody may delete or move the results folder, or damage the shard; a disk may be full. What this
-process has computed is put into a shard that can be found, or the run ends and says where it is.
+Between two results the results folder may be deleted or moved, the shard damaged, the disk full. What this process has
+computed is put into a shard that can be found, or the run ends and says where it is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Append-only files of results: one line of JSON per trial, with a checksum; one writer per file (``shard_writer``).
+"""Shards: append-only files of results, one line of JSON with a checksum per trial, one writer per file.
 
-A file belongs to the process that made it and is locked while that process lives, so a line that a crash tears can
-only be the last one of its own file, and whoever gets the lock of a shard knows that it will not grow any more.
+A shard belongs to the process that made it and is locked while that process lives (``shard_writer``). So only the last
+line of a shard can be torn by a crash, and a process that gets its lock knows that the shard will not grow any more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DAMAGED = "damaged"
 
 @dataclass(frozen=True)
 class Shard:
-    """What a shard file holds: its records in the order they were written, and what could not be read."""
+    """The content of a shard file: its records in the order of writing, and which lines could not be read."""
 
     path: Path
     records: list[Record] = field(default_factory=list)

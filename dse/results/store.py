@@ -1,7 +1,7 @@
-"""The results folder: append-only shards, compacted into one Parquet file. Everything else is a projection of it.
+"""The results folder: all records of a folder, in append-only shards that are compacted into one Parquet file.
 
-``append`` and ``records`` of shards need the standard library only. Every driver writes shards of its own; anybody may
-read at any time.
+MLflow, reports and the Optuna file are made from it. ``append`` and ``records`` of shards need the standard library
+only. Every driver writes a shard of its own; any process may read at any time.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _RANK: dict[Status, int] = {OK: 3, DIVERGED: 2, STOPPED: 1}
 
 @dataclass(frozen=True)
 class Damage:
-    """What the last reading had to skip: ``torn`` last lines of shards (their writer was killed), and ``places`` that
-    are damaged: lines of shards, row groups of the Parquet file."""
+    """Results that the last reading skipped: ``torn`` last lines of shards (their writer was killed), and ``places``
+    that are damaged: lines of shards, row groups of the Parquet file."""
 
     torn: int = 0
     places: tuple[str, ...] = ()
@@ -139,7 +139,7 @@ class Store:
 
     @property
     def notes(self) -> Sequence[str]:
-        """What has happened to this process's shard, a line each."""
+        """Events of this process's shard that the user should know of, a line each."""
         return self._writer.notes
 
     def close(self) -> None:
