@@ -1,4 +1,7 @@
-"""The command line: few verbs, each a thin call into the rooms behind it. Knobs live in the sweep's YAML."""
+"""The command line. Each command parses its options and calls one function of ``dse.commands``.
+
+Everything that changes a result is set in the sweep file.
+"""
 
 from __future__ import annotations
 
@@ -275,7 +278,8 @@ def bench_packs(
     """Time packs against eager trials, plain BF16 and other simulators."""
     from dse.commands import bench as command
 
-    command.packs(device, out, quick, models or (), only or (), width, budget, peer or ())
+    options = command.PacksOptions(quick, models or (), only or (), width, budget, peer or ())
+    command.packs(device, out, options)
 
 
 @bench.command("sweep", epilog="Example: dse bench sweep --trials 1000")
@@ -288,10 +292,10 @@ def bench_sweep(device: Device = "auto", out: Out = None, quick: Quick = False, 
 
 def _stopped(stopped: KeyboardInterrupt) -> int:
     """One line about a run that ended at once, and its exit code."""
-    from dse.commands.follow_up import same
+    from dse.commands.follow_up import same_command
 
     number = getattr(stopped, "number", SIGINT)
-    typer.echo(f"stopped by {Signals(number).name}; go on with: {same()}", err=True)
+    typer.echo(f"stopped by {Signals(number).name}; go on with: {same_command()}", err=True)
     return 128 + number
 
 

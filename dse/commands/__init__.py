@@ -1,1 +1,1 @@
-"""Bodies of the command-line verbs: each prints, and calls the rooms that do the work."""
+"""The functions behind the commands of the command line: each calls the packages that do the work, and prints."""

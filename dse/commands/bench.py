@@ -1,10 +1,10 @@
-"""The verb bench: kernels, packs and sweep, each a table on the screen and a JSON file."""
+"""The command `bench`: kernels, packs and sweep, each a table on the screen and a JSON file."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,22 @@ def kernels(device: str, out: Path | None = None, quick: bool = False, size: int
     _finish("Quantizers against a copy", measure(_device(device), size, quick), device, out)
 
 
-def packs(
-    device: str,
-    out: Path | None = None,
-    quick: bool = False,
-    models: Sequence[str] = (),
-    only: Sequence[str] = (),
-    width: int | None = None,
-    budget: float = BUDGET,
-    peers: Sequence[str] = (),
-) -> None:
-    """Times packs against eager trials, plain BF16 and the ``peers`` (PACKAGE=FOLDER each).
+@dataclass(frozen=True)
+class PacksOptions:
+    """``quick``: small sizes, hardly any time; ``models``, ``only``: names of models and of variants, all when empty;
+    ``width``: trials in a pack; ``budget``: seconds after which no measurement is started; ``peers``: PACKAGE=FOLDER
+    each."""
+
+    quick: bool = False
+    models: Sequence[str] = ()
+    only: Sequence[str] = ()
+    width: int | None = None
+    budget: float = BUDGET
+    peers: Sequence[str] = ()
+
+
+def packs(device: str, out: Path | None, options: PacksOptions) -> None:
+    """Times packs against eager trials, plain BF16 and the peers.
 
     The file is written after each row: what was measured before an interruption is kept.
     """
@@ -56,12 +61,12 @@ def packs(
 
     settings = BenchSettings(
         device=place,
-        quick=quick,
-        width=width or BenchSettings.width,
-        peers=folders(peers),
+        quick=options.quick,
+        width=options.width or BenchSettings.width,
+        peers=folders(options.peers),
         ahead=min(AHEAD, processors()) if place.startswith("cuda") else 0,
     )
-    measure_packs(settings, models, only, budget, on_row)
+    measure_packs(settings, options.models, options.only, options.budget, on_row)
     _finish("Packs", [asdict(row) for row in rows], device, out)
 
 

@@ -1,4 +1,4 @@
-"""What a command says besides its answer: the command that goes on, and what of the results is damaged."""
+"""Notes that commands print beside their answer: the command that resumes a run, and damage in the results."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from dse.results.store import Store
 
 
-def same() -> str:
+def same_command() -> str:
     """The command line of this process, for a shell; in words where it is not that of ``dse``.
 
-    >>> same()
+    >>> same_command()
     'the same command'
     """
     name = Path(sys.argv[0])
@@ -25,13 +25,13 @@ def same() -> str:
 
 
 def say_damage(store: Store) -> None:
-    """One line on standard error about what the last reading of a store had to leave out."""
+    """Prints one line on standard error about results that cannot be read, if there are any."""
     if said := str(store.damage):
         print(f"note: {said}", file=sys.stderr)
 
 
 def say_manifests(results: Path) -> None:
-    """One line on standard error about what is known of sweeps but cannot be read."""
+    """Prints one line on standard error about manifests that cannot be read, if there are any."""
     from dse.results.manifest import unreadable
 
     if paths := unreadable(results):

@@ -1,4 +1,4 @@
-"""Verbs about numerics: recipes and their cost."""
+"""The commands about numerics: `recipes`, `cost` and `schema`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verbs about this machine: data and doctor."""
+"""The commands about this machine: `data` and `doctor`."""
 
 from __future__ import annotations
 

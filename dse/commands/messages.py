@@ -1,4 +1,4 @@
-"""What a command says beside its result, on standard error."""
+"""Messages of commands on standard error, beside their result on standard output."""
 
 from __future__ import annotations
 

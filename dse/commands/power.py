@@ -1,4 +1,4 @@
-"""The verb `power`: the noise of a sweep's tasks over seeds, and how many seeds a given gap takes."""
+"""The command `power`: the noise of a sweep's tasks over seeds, and how many seeds it takes to see a gap."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dse.errors import UserError
 from dse.report.analysis.power import ALPHA, MOST_SEEDS, POWER, SeedNoise, noise
 from dse.report.analysis.tidy import tabulate
 from dse.results.store import Store
-from dse.run.search import so_far
+from dse.run.search import with_asked_cells
 from dse.shell import command
 
 SHARES = (0.001, 0.003, 0.01, 0.03, 0.1)
-"""Gaps that are asked about without any given: shares of the baseline's metric."""
+"""The default gaps: shares of the baseline's metric."""
 
 
 def power(file: Path, results: Path, gaps: Sequence[float] = ()) -> None:
@@ -27,12 +27,12 @@ def power(file: Path, results: Path, gaps: Sequence[float] = ()) -> None:
 
     if wrong := [gap for gap in gaps if not (gap > 0 and math.isfinite(gap))]:
         raise UserError(f"a gap must be a positive number, in the metric's unit, not {wrong[0]:g}")
-    sweep = so_far(load_sweep(file, say), results)
+    sweep = with_asked_cells(load_sweep(file, say), results)
     table = tabulate(sweep, Store(results).records(brief=True))
     if not table.records:
         first = command("run", file, results=results)
         raise UserError(f"{sweep.name} has no results in {results} yet; run it first: {first}")
-    heads = ["task", "metric", "seeds", "baseline", "sd", "paired sd", "shows", *_asked(gaps)]
+    heads = ["task", "metric", "seeds", "baseline", "sd", "paired sd", "shows", *_headings(gaps)]
     rows = [heads, *(_row(one, gaps) for one in noise(table))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print(f"Seeds for a gap to show: two-sided paired t-test, {POWER:.0%} power at {ALPHA:.0%}.")
@@ -44,7 +44,7 @@ def power(file: Path, results: Path, gaps: Sequence[float] = ()) -> None:
     )
 
 
-def _asked(gaps: Sequence[float]) -> list[str]:
+def _headings(gaps: Sequence[float]) -> list[str]:
     return [f"{gap:g}" for gap in gaps] or [f"{share:.1%}" for share in SHARES]
 
 

@@ -1,5 +1,4 @@
-"""The command `status`: how far a sweep is, which drivers run, what is best, and what went wrong; once, or until it
-ends."""
+"""The command `status`: how far a sweep is, which drivers run, what is best, and what failed; once or repeatedly."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from dse.results.record import OK, STOPPED, Record
 from dse.results.store import Store, resolve
 from dse.results.watch import ResultWatcher
 from dse.run.queue.final_results import final_results
-from dse.run.search import all_asked, progress, so_far
+from dse.run.search import all_asked, search_progress, with_asked_cells
 from dse.run.tally import Tally
 from dse.shell import command, first_run
 from dse.sweep.language.labels import shorten
@@ -38,7 +37,7 @@ def status(file: Path | None, results: Path, watch: bool = False, every: float =
     store = Store(results)
     sweep = load_sweep(file, say) if file else None
     if not watch:
-        sweep = so_far(sweep, results) if sweep else None
+        sweep = with_asked_cells(sweep, results) if sweep else None
         print(*_lines(store, sweep, store.records(_uids(sweep), brief=True)), sep="\n")
         return
     _watch(store, sweep, every)
@@ -57,7 +56,7 @@ def _watch(store: Store, sweep: Sweep | None, every: float) -> None:
     shown = ""
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:
-            now = so_far(sweep, store.folder) if sweep else None
+            now = with_asked_cells(sweep, store.folder) if sweep else None
             text = "\n".join(_lines(store, now, list(records.values())))
             if console.is_terminal:
                 live.update(Text(text), refresh=True)
@@ -90,7 +89,7 @@ def _one(store: Store, sweep: Sweep, found: Sequence[Record]) -> Iterator[str]:
     uids = {cell.uid: cell for cell in sweep.cells}
     records = {record.uid: record for record in found if record.uid in uids}
     yield f"{sweep.name}: {len(records)} of {len(sweep.cells)} trials done" + _counts(list(records.values()))
-    if asked := progress(sweep, store.folder):
+    if asked := search_progress(sweep, store.folder):
         yield f"  search: {asked}"
     tally = Tally(sweep.cells, records.values(), 1, newest_device(records.values()))
     for task, (config, percent) in tally.best().items():

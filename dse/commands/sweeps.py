@@ -1,16 +1,17 @@
-"""Verbs about a sweep: plan, run, report, dashboard."""
+"""The commands about a sweep: `plan`, `run`, `report` and `dashboard`."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING, Any
 
-from dse.commands.follow_up import same, say_damage, say_manifests
+from dse.commands.follow_up import same_command, say_damage, say_manifests
 from dse.commands.messages import say
 from dse.errors import UserError, nearest
 from dse.shell import DEFAULTS, STAYING, command
@@ -24,18 +25,18 @@ def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None, 
     from dse.plan import estimate, make_plan, plan_text, probe_missing
     from dse.results.store import Store
     from dse.run.queue.final_results import final_statuses
-    from dse.run.search import ahead, progress
+    from dse.run.search import search_progress, with_next_cells
     from dse.sweep import MANY_CELLS, load_sweep
 
     store = Store(results)
-    sweep = ahead(load_sweep(file, say, None if yes else MANY_CELLS), store)
+    sweep = with_next_cells(load_sweep(file, say, None if yes else MANY_CELLS), store)
     done = final_statuses(sweep, sweep.cells, store)
     say_damage(store)
     todo = [cell for cell in sweep.cells if cell.uid not in done]
     timings = estimate(todo, store.records(brief=True)) if todo else {}
     timings |= probe_missing(todo, timings, data_dir)
     print(plan_text(make_plan(sweep, done, timings), workers or os.cpu_count() or 1))
-    if asked := progress(sweep, results):
+    if asked := search_progress(sweep, results):
         print(f"\n  {asked}; the trials above are theirs, and those of the next batch")
 
 
@@ -60,30 +61,35 @@ def run(file: Path, results: Path, options: RunOptions, then: str | None = None,
     sweep = load_sweep(file, say, None if yes else MANY_CELLS)
     options = replace(options, device=_device(options.device, options.executor))
     summary = run_sweep(sweep, Store(results), options, staying)
-    for note in summary.notes:
-        print(f"note: {note}")
-    missing = summary.left != 0
-    counts = f"{summary.ok} ok, {summary.diverged} diverged, {summary.failed} failed"
-    counts += f", {summary.halved} stopped at a rung" if summary.halved else ""
-    others = f" and {summary.elsewhere} by other drivers" if summary.elsewhere else ""
-    if summary.stopped:
-        by = Signals(summary.signal).name
-        print(f"{sweep.name}: stopped by {by} after {summary.ran} trials, {summary.left} left; go on with: {same()}")
-    elif not summary.ran + summary.elsewhere:
-        print(f"{sweep.name}: nothing to do, all {summary.total} trials are done ({counts})")
-    else:
-        ran = f"{summary.ran} trials run in {summary.seconds:.0f} s{others}"
-        print(f"{sweep.name}: {ran}; all {summary.total}: {counts}" + f", {summary.left} without a result" * missing)
-    if missing and not summary.stopped:
-        print(f"missing:   {summary.left} trials have no result, though the sweep has ended; go on with: {same()}")
+    again = command("run", file, **given, retry="failed")
+    print(*_lines(summary, sweep.name), sep="\n")
     if summary.failed:
-        named, again = command("status", file, results=results), command("run", file, **given, retry="failed")
-        print(f"failed:    {named}\nagain:     {again}")
+        print(f"failed:    {command('status', file, results=results)}\nagain:     {again}")
     print(f"report:    {command('report', file, results=results)}")
     print(f"dashboard: {command('dashboard', results=results)}", flush=True)
-    if then and not summary.stopped and not missing:
+    if then and not summary.stopped and not summary.left:
         _then(then, summary, file, results)
     return summary.exit_code
+
+
+def _lines(summary: Summary, name: str) -> Iterator[str]:
+    """The notes of a run of the sweep ``name``, and what it has done."""
+    yield from (f"note: {note}" for note in summary.notes)
+    counts = f"{summary.ok} ok, {summary.diverged} diverged, {summary.failed} failed"
+    counts += f", {summary.halved} stopped at a rung" if summary.halved else ""
+    resume, left = same_command(), summary.left
+    if summary.stopped:
+        by = Signals(summary.signal).name
+        yield f"{name}: stopped by {by} after {summary.ran} trials, {left} left; go on with: {resume}"
+        return
+    if not summary.ran + summary.elsewhere:
+        yield f"{name}: nothing to do, all {summary.total} trials are done ({counts})"
+    else:
+        others = f" and {summary.elsewhere} by other drivers" if summary.elsewhere else ""
+        ran = f"{summary.ran} trials run in {summary.seconds:.0f} s{others}"
+        yield f"{name}: {ran}; all {summary.total}: {counts}" + (f", {left} without a result" if left else "")
+    if left:
+        yield f"missing:   {left} trials have no result, though the sweep has ended; go on with: {resume}"
 
 
 def _then(line: str, summary: Summary, file: Path, results: Path) -> None:
@@ -99,10 +105,10 @@ def _then(line: str, summary: Summary, file: Path, results: Path) -> None:
 def report(file: Path, results: Path, out: Path) -> None:
     from dse.report import write_report
     from dse.results.store import Store
-    from dse.run.search import so_far
+    from dse.run.search import with_asked_cells
     from dse.sweep import load_sweep
 
-    sweep = so_far(load_sweep(file, say), results)
+    sweep = with_asked_cells(load_sweep(file, say), results)
     if not sweep.cells:
         raise UserError(
             f"the search of {sweep.name} has asked for nothing yet; run: {command('run', file, results=results)}"

@@ -1,4 +1,4 @@
-"""The verb `why`: everything about one trial."""
+"""The command `why`: everything about one trial, from its record."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST = 24
 
 
 def why(trial: str, results: Path) -> None:
-    """Prints the case of every trial that the word names. Raises UserError when there is none."""
+    """Prints all about every trial that ``trial`` names. Raises UserError when there is none."""
     store = Store(results)
     found = cases(store, trial)
     say_damage(store)
@@ -99,7 +99,7 @@ def _numerics(record: Record, baseline: Record | None) -> Iterator[str]:
         return
     yield _row("baseline", name)
     for path, mine, theirs in differences(record.trial, base):
-        yield _row("", f"{path}: {_said(theirs)} there, {_said(mine)} here")
+        yield _row("", f"{path}: {_text(theirs)} there, {_text(mine)} here")
 
 
 def _neighbors(case: Case) -> Iterator[str]:
@@ -112,7 +112,7 @@ def _neighbors(case: Case) -> Iterator[str]:
 
 def _neighbor(neighbor: Neighbor, case: Case) -> str:
     record = neighbor.record
-    text = f"{neighbor.axis} {_said(neighbor.theirs)} (here {_said(neighbor.mine)}): {neighbor.entry.uid}, "
+    text = f"{neighbor.axis} {_text(neighbor.theirs)} (here {_text(neighbor.mine)}): {neighbor.entry.uid}, "
     if record is None:
         return text + "has not run"
     if record.metric is None or case.record is None or case.record.metric is None:
@@ -135,7 +135,7 @@ def _provenance(record: Record) -> Iterator[str]:
 
 
 def _command(case: Case, results: Path) -> str:
-    """What runs this trial (again)."""
+    """The command that runs this trial, or runs it again."""
     assert case.sweep is not None
     retry = ("failed" if case.record.status == FAILED else "all") if case.record else None
     return command("run", case.sweep.file, only=case.uid, retry=retry, results=results, **case.sweep.options)
@@ -145,7 +145,7 @@ def _row(head: str, text: str) -> str:
     return f"{head:10}{text}".rstrip()
 
 
-def _said(value: object) -> str:
+def _text(value: object) -> str:
     return "nothing" if value is None else short(value)
 
 

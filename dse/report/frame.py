@@ -57,10 +57,10 @@ class Results:
 
     def _sweep(self, sweep: Sweep | Path | str) -> Sweep:
         """With the cells that a search has asked for so far."""
-        from dse.run.search import so_far
+        from dse.run.search import with_asked_cells
         from dse.sweep import Sweep, load_sweep
 
-        return so_far(sweep if isinstance(sweep, Sweep) else load_sweep(sweep), self.folder)
+        return with_asked_cells(sweep if isinstance(sweep, Sweep) else load_sweep(sweep), self.folder)
 
     def _read(self, sweep: Sweep) -> list[Record]:
         wanted = {uid for cell in sweep.cells for uid in (cell.uid, cell.baseline_uid, *cell.baselines.values())}

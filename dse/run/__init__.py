@@ -1,1 +1,4 @@
-"""Running trials: the training loop, executors, the store of results, and its projection into MLflow."""
+"""Running a sweep: the driver, executors, work queues, searches and MLflow tracking.
+
+``engine.run_sweep`` is the entry point; it makes a ``backlog``, and a ``driver`` runs it.
+"""

@@ -14,7 +14,7 @@ from dse.results.watch import ResultWatcher
 from dse.run.executors import Executor, Pruner
 from dse.run.queue.final_results import final_statuses
 from dse.run.queue.rungs import Rungs
-from dse.run.search import SearchLoop, so_far
+from dse.run.search import SearchLoop, with_asked_cells
 from dse.train.options import RunOptions
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def make_backlog(sweep: Sweep, store: Store, options: RunOptions, executor: Exec
     """Reads the results so far. Raises UserError for a trial of ``options.only`` that does not exist."""
     watcher = ResultWatcher(store.shards, store.parquet)  # before the results are read, so that none is missed
     search = _search(sweep, store, options, executor) if sweep.search.needs_results and not options.only else None
-    sweep = search.sweep if search else so_far(sweep, store.folder)
+    sweep = search.sweep if search else with_asked_cells(sweep, store.folder)
     cells = _chosen(sweep.cells, options.only)
     done = final_statuses(sweep, cells, store)
     again = options.retried

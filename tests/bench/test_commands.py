@@ -17,7 +17,7 @@ from dse.errors import UserError
 
 def test_packs_are_shown_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "packs.json"
-    bench.packs("cpu", out, quick=True, models=["mlp"], only=["pack", "bf16"])
+    bench.packs("cpu", out, bench.PacksOptions(quick=True, models=["mlp"], only=["pack", "bf16"]))
     shown = capsys.readouterr().out
     assert "pack of 4 / bf16" in shown
     assert "Packs on cpu" in shown

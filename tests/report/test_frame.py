@@ -11,7 +11,7 @@ import pytest
 
 from dse.report.frame import Results
 from dse.report.write import write
-from dse.run.search import so_far
+from dse.run.search import with_asked_cells
 from dse.sweep import load_sweep
 from tests.report.studies import records_of, sweep_of
 
@@ -22,7 +22,7 @@ FIRST = ["uid", "task", "recipe", "seed", "config"]
 @pytest.mark.parametrize("name", ["study", "ladder", "hunt"])
 def test_a_frame_is_the_table_of_trials_of_the_report(name: str, tmp_path: Path) -> None:
     results, file = Results(FIXED), FIXED / f"{name}.yaml"
-    sweep = so_far(load_sweep(file), FIXED)
+    sweep = with_asked_cells(load_sweep(file), FIXED)
     frame = results.frame(file)
     write(sweep, results.records(file), tmp_path, FIXED)
     with (tmp_path / load_sweep(file).name / "trials.csv").open(newline="", encoding="utf-8") as lines:

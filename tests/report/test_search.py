@@ -13,7 +13,7 @@ from dse.report.analysis.importance import importance
 from dse.report.analysis.searches import hunts
 from dse.report.analysis.tidy import tabulate
 from dse.results.record import DIVERGED, FAILED, OK
-from dse.run.search import so_far
+from dse.run.search import with_asked_cells
 from dse.sweep import Cell
 from tests.report.studies import INITIAL, diverged, failed, record, sweep_of
 
@@ -46,7 +46,7 @@ def _journal(folder: Path) -> Path:
 
 def test_in_the_order_of_asking(tmp_path: Path) -> None:
     results = _journal(tmp_path)
-    sweep = so_far(sweep_of(tmp_path, TPE), results)
+    sweep = with_asked_cells(sweep_of(tmp_path, TPE), results)
     records = {}
     for cell in sweep.cells:
         lr = cell.labels["training.lr"]

@@ -13,7 +13,7 @@ from dse.results.identity import digest, identity
 from dse.results.manifest import Manifest, read_manifests, settle
 from dse.results.store import Store
 from dse.run.engine import run_sweep
-from dse.run.search import so_far
+from dse.run.search import with_asked_cells
 from dse.sweep import Sweep, load_sweep
 from dse.text import slug
 from dse.train import loop as train
@@ -115,7 +115,9 @@ def test_searches_of_one_name_do_not_mix(write: Write, results: Path, monkeypatc
     assert len(asked(store, one)) == len(asked(store, two)) == 6
     assert asked(store, one) != asked(store, two)
     more = write("a/same.yaml", text.replace("trials: 6", "trials: 9"))
-    assert {c.uid for c in so_far(more, results).cells} == {c.uid for c in so_far(one, results).cells}
+    assert {c.uid for c in with_asked_cells(more, results).cells} == {
+        c.uid for c in with_asked_cells(one, results).cells
+    }
     run_sweep(more, store, RunOptions("local", **QUIET))
     assert asked(store, more)[:6] == asked(store, one)[:6]
     assert len(asked(store, more)) == 9

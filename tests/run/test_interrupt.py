@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from dse.commands.follow_up import same
+from dse.commands.follow_up import same_command
 from dse.results.record import Record
 from dse.results.store import Store
 from dse.run import interrupt
@@ -130,8 +130,8 @@ def test_shielded_processes_live_on() -> None:
 
 
 def test_the_command_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert same() == "the same command"
+    assert same_command() == "the same command"
     monkeypatch.setattr(sys, "argv", ["/somewhere/bin/dse", "run", "a b.yaml", "--results", "r"])
-    assert same() == "dse run 'a b.yaml' --results r"
+    assert same_command() == "dse run 'a b.yaml' --results r"
     monkeypatch.setattr(sys, "argv", ["/somewhere/dse/__main__.py", "run", "a.yaml"])
-    assert same() == "python -m dse run a.yaml"
+    assert same_command() == "python -m dse run a.yaml"

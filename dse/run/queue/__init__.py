@@ -1,1 +1,1 @@
-"""Queues of trials that wait to be trained."""
+"""Work queues: which trials an executor trains next, shared with other drivers and limited by halving."""

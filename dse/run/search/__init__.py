@@ -4,6 +4,6 @@ A batch is a pure function of the search's settings and of its results so far, s
 undisturbed one would, and two drivers on one results folder ask for the same configurations.
 """
 
-from dse.run.search.ask_loop import SearchLoop, ahead, all_asked, progress, so_far
+from dse.run.search.ask_loop import SearchLoop, all_asked, search_progress, with_asked_cells, with_next_cells
 
-__all__ = ["SearchLoop", "ahead", "all_asked", "progress", "so_far"]
+__all__ = ["SearchLoop", "all_asked", "search_progress", "with_asked_cells", "with_next_cells"]

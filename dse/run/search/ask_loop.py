@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from dse.sweep import Assignment, Search, Space, Sweep
 
 
-def so_far(sweep: Sweep, results: Path) -> Sweep:
+def with_asked_cells(sweep: Sweep, results: Path) -> Sweep:
     """The sweep with the cells that its search has asked for; any other sweep as it is."""
     if not sweep.search.needs_results or sweep.space is None:
         return sweep
     return with_cells(sweep, _flatten(_journal(sweep, results).by_task.values()))
 
 
-def ahead(sweep: Sweep, store: Store) -> Sweep:
+def with_next_cells(sweep: Sweep, store: Store) -> Sweep:
     """The sweep with the cells that its search has asked for, and those it would ask for next. Nothing is written."""
     if not sweep.search.needs_results:
         return sweep
@@ -40,7 +40,7 @@ def ahead(sweep: Sweep, store: Store) -> Sweep:
     return search.sweep
 
 
-def progress(sweep: Sweep, results: Path) -> str:
+def search_progress(sweep: Sweep, results: Path) -> str:
     """How far a search is, in words; nothing for other sweeps."""
     if not sweep.search.needs_results:
         return ""

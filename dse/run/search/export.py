@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from dse.errors import UserError
 from dse.files import replacing, unwritable
 from dse.results.store import Store
-from dse.run.search import so_far
+from dse.run.search import with_asked_cells
 from dse.run.search.journal import key_of
 from dse.run.search.objectives import OBJECTIVES, Mark, values
 from dse.run.search.study import Observation, rebuild
@@ -35,7 +35,7 @@ def export(sweep: Sweep, store: Store) -> tuple[Path, int]:
     from optuna.storages.journal import JournalFileBackend
 
     assert sweep.space is not None
-    observations = _observations(so_far(sweep, store.folder), store)
+    observations = _observations(with_asked_cells(sweep, store.folder), store)
     count = sum(map(len, observations.values()))
     if not count:
         raise UserError(

@@ -1,4 +1,4 @@
-"""What a search is told about a configuration.
+"""The objectives of a search: what it is told about a configuration. All are minimized.
 
 - ``gap``: held-out metric minus that of the paired baseline, in the metric's unit, mean over the seeds;
 - ``overhead``: ``dse.cost.excess``, percent of time beside three bare FP4 GEMMs. Among FP4 recipes it is their

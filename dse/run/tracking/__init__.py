@@ -1,1 +1,1 @@
-"""MLflow: results of sweeps as experiments and runs."""
+"""MLflow tracking: results of sweeps as experiments and runs, and a server for MLflow's page."""

@@ -1,4 +1,4 @@
-"""MLflow while a sweep runs: a background thread takes finished records, and cannot fail or hold up a trial."""
+"""Live MLflow tracking: a background thread writes finished records, and can neither fail nor delay a trial."""
 
 from __future__ import annotations
 

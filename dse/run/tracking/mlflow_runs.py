@@ -1,7 +1,7 @@
-"""Results as MLflow runs in ``results/mlflow.db``: one experiment per sweep, one run per cell.
+"""The MLflow database ``results/mlflow.db``, made from the results: one experiment per sweep, one run per cell.
 
-A projection and nothing more: it is written after the records are safe, may be deleted, and is rebuilt from them. A run
-is complete when it has ended; one that was being written when its process died is replaced by the next ``project``.
+It is written after the records are stored, may be deleted, and is rebuilt from them. A run that was being written when
+its process died has no end, and is replaced by the next ``project``.
 """
 
 from __future__ import annotations

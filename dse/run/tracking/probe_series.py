@@ -1,4 +1,4 @@
-"""What probes saw, as MLflow metrics: a bounded number of series, so that a run's page stays readable and quick."""
+"""Probe measurements as MLflow metrics: a bounded number of series, so that a run's page stays readable and quick."""
 
 from __future__ import annotations
 

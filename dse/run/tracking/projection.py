@@ -1,4 +1,4 @@
-"""One cell of a sweep as one MLflow run: its parameters, metrics, curves and tags, and how they are written."""
+"""Writes cells of a sweep as MLflow runs: parameters, metrics, curves, tags and pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that ends with the program that started it, however that ends.
+"""Runs a web server that ends with the program that started it, even when that is killed.
 
 The program holds one end of a pipe, and a supervisor between it and the server holds the other: when the program dies,
 of SIGKILL too, the supervisor reads the end of the pipe and ends the server with everything that it has started.

@@ -20,7 +20,7 @@ from dse.results.record import FAILED, Record
 from dse.results.store import Store
 from dse.run import engine
 from dse.run.engine import run_sweep
-from dse.run.search import SearchLoop, ahead, all_asked, journal, progress, so_far
+from dse.run.search import SearchLoop, all_asked, journal, search_progress, with_asked_cells, with_next_cells
 from dse.sweep import Sweep
 from dse.train import loop as train
 from dse.train.options import RunOptions
@@ -34,15 +34,15 @@ def test_a_search_runs_to_its_end_and_then_nothing(
     load: Callable[..., Sweep], store: Store, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     sweep = load()
-    assert len(ahead(sweep, store).cells) == 6 * 2 + 2
+    assert len(with_next_cells(sweep, store).cells) == 6 * 2 + 2
     assert not store.folder.exists()
     summary = run_sweep(sweep, store, RunOptions("local", **QUIET))
     assert (summary.total, summary.ran, summary.ok, summary.left) == (26, 26, 26, 0)
-    found = so_far(sweep, store.folder)
+    found = with_asked_cells(sweep, store.folder)
     assert {cell.uid for cell in found.cells} == set(store.done())
     assert len(asked(store, sweep)) == len({journal.key_of(a) for a in asked(store, sweep)}) == 12
     assert [len(m.entries) for m in read_manifests(store.folder, "hunt")] == [26]
-    assert progress(sweep, store.folder) == "12 of 12 configurations asked for so far"
+    assert search_progress(sweep, store.folder) == "12 of 12 configurations asked for so far"
     assert run_sweep(sweep, store, RunOptions("ray")).ran == 0
 
     sweeps.plan(sweep.path, store.folder, None, 1)

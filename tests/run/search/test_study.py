@@ -13,7 +13,7 @@ from dse.errors import UserError
 from dse.results.record import DIVERGED, FAILED, OK
 from dse.results.store import Store
 from dse.run.engine import run_sweep
-from dse.run.search import journal, progress
+from dse.run.search import journal, search_progress
 from dse.run.search.export import export
 from dse.run.search.objectives import Mark, values
 from dse.run.search.study import AskRequest, Observation, Parameters, ask, rebuild
@@ -131,10 +131,10 @@ def test_what_a_damaged_line_has_asked_for_is_known_from_the_manifest(
     lines[line] = lines[line].replace(b"task", b"ta\x00k")
     path.write_bytes(b"".join(lines))
     assert sorted(map(journal.key_of, asked(store, sweep))) == sorted(map(journal.key_of, before))
-    assert f"a damaged line in {path}: {count} configurations are known" in progress(sweep, store.folder)
+    assert f"a damaged line in {path}: {count} configurations are known" in search_progress(sweep, store.folder)
     summary = run_sweep(load(SEARCH.replace("trials: 12", "trials: 15")), store, RunOptions("local", **QUIET))
     assert (summary.ran, summary.total) == (6, 32)
     assert any(note.startswith("a damaged line in ") for note in summary.notes)
     path.with_name("hunt.jsonl").write_bytes(b"".join(lines))
     (store.folder / "sweeps" / "hunt.json").unlink()
-    assert "is unknown, and asked for again" in progress(sweep, store.folder)
+    assert "is unknown, and asked for again" in search_progress(sweep, store.folder)
