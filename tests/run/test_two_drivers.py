@@ -39,7 +39,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], 
     jobs: list[Callable[[], Any]] = []
 
     class Narrow(LocalExecutor):
-        limit = 2
+        max_width = 2
 
     monkeypatch.setattr(engine, "make_executor", lambda *_: Narrow(RunOptions()))
 

@@ -91,7 +91,7 @@ def _narrow(*args: Any) -> Any:
     from dse.run.executors.local import LocalExecutor
 
     class Narrow(LocalExecutor):
-        limit = 4
+        max_width = 4
 
     made = make_executor(*args)
     assert isinstance(made, LocalExecutor)
