@@ -1,18 +1,21 @@
-"""Keeps documented modules importable by the names they had before: each is another name of the very same module.
+"""Former names of documented modules: importing one gives the module of today, the same object.
 
-``tasks`` gives way to a module or package of that name of the user's own.
+If the user has a module or package ``tasks``, that name is theirs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, cast
 
 from dse.checkout import BESIDE
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader
 
 FORMER = {
     "dse.bypass": "dse.nn.bypass",
@@ -32,7 +35,7 @@ FORMER = {
     "dse.techniques.optimizers": "dse.optim",
     "tasks": "dse.tasks",
 }
-"""Former name of a module or package -> today's. What lies in a package moved with it."""
+"""Former name of a module or package -> its name today. Modules inside of a package keep their last names."""
 
 
 def todays_name(name: str) -> str | None:
@@ -46,7 +49,7 @@ def todays_name(name: str) -> str | None:
     return None
 
 
-class _SameModule(Loader):
+class _SameModule:
     """Loads a former name by importing today's."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
@@ -60,19 +63,19 @@ class _SameModule(Loader):
         module.__spec__ = self._spec  # the import system has just put the former name's there
 
 
-class FormerNames(MetaPathFinder):
-    """Finds modules by former names."""
+class FormerNames:
+    """Import finder for ``sys.meta_path``: finds modules by their former names."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if todays_name(fullname) is None or (fullname.partition(".")[0] == "tasks" and _is_the_users()):
+        if todays_name(fullname) is None or (fullname.partition(".")[0] == "tasks" and _user_has_tasks()):
             return None
-        return ModuleSpec(fullname, _SameModule())
+        return ModuleSpec(fullname, cast("Loader", _SameModule()))
 
 
-def _is_the_users() -> bool:
-    """Whether another ``tasks`` than the checkout's folder is on the path."""
+def _user_has_tasks() -> bool:
+    """Whether a module or package ``tasks`` other than the checkout's folder is on the path."""
     spec = PathFinder.find_spec("tasks")
     if spec is None:
         return False

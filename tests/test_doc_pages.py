@@ -107,3 +107,30 @@ def test_the_tests_notice() -> None:
     assert not _exists("dse.nn.quantise_")
     assert not _exists("dse.no_such_module")
     assert _PATH.findall("see `dse/no/such.py`, or dse/trial.py.") == ["dse/no/such.py", "dse/trial.py"]
+
+
+TWICE_ELSEWHERE = {
+    "embed": "device",
+    "gate": "device",
+    "norm": "device",
+    "norms": "device",
+    "philox": "device",
+    "sums": "device",
+    "turn": "device",
+}
+"""Names of modules that stand at two levels, and the entry of the glossary that covers them."""
+
+
+def test_the_glossary_has_every_name_that_stands_at_two_levels() -> None:
+    """Names of modules and packages; not of a package whose main module has its name."""
+    places: dict[str, set[str]] = {}
+    for folder in (ROOT / "dse", ROOT / "tasks"):
+        for path in folder.rglob("*.py"):
+            own = path.parent if path.name == "__init__.py" else path
+            if own.stem != own.parent.name:
+                places.setdefault(own.stem, set()).add(own.parent.relative_to(ROOT).as_posix())
+    page = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^- ((?:`\w+`(?:, )?)+):", page, re.MULTILINE))))
+    twice = {name for name, folders in places.items() if len(folders) > 1}
+    assert {TWICE_ELSEWHERE.get(name, name) for name in twice} - listed == set()
+    assert listed <= twice | set(TWICE_ELSEWHERE.values())

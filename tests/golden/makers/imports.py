@@ -19,7 +19,7 @@ _FROM = re.compile(
 _IMPORT = re.compile(r"^(?:>>> )?\s*import ((?:dse|tasks)(?:\.\w+)*)$", re.MULTILINE)
 _RUN = re.compile(r"python -m ((?:dse|tasks)(?:\.\w+)*)")
 
-_NAMED = re.compile(r"`((?:dse|tasks)(?:\.\w+)*)\.(\w+)[`(]")
+_NAMED = re.compile(r"`((?:dse|tasks)(?:\.\w+)*)\.(?!py`)(\w+)[`(]")
 
 
 def imports() -> dict[str, Any]:
