@@ -66,7 +66,7 @@ def measure_sweep(
         executor = LocalExecutor(RunOptions("local", device=device))
         if device.startswith("cuda"):
             warm = [replace(cell.trial, training=replace(cell.trial.training, steps=8)) for cell in cells[: len(MIX)]]
-            train.run_pack(warm, train.TrainContext(device=device))
+            train.run_pack(warm, train.TrainContext(RunOptions(device=device)))
         with _clocked(device) as packs:
             start = time.perf_counter()
 

@@ -1,4 +1,4 @@
-"""Looking into a training: one more forward and backward pass of the step to come, which leaves nothing behind."""
+"""Prober of a running pack: repeats forward and backward pass of the next step, without changing any state."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _ORDER = {point: place for place, point in enumerate((*POINTS, "dgrad", "wgrad")
 
 
 class Prober:
-    """Collects the rows of every trial; ``rows``: uid -> rows in the order of steps, layers and points.
+    """Measures quantization errors in the layers; ``rows``: uid -> rows in the order of steps, layers and points.
 
-    The same step of the same trial is seen alone and in any pack. It draws no random bits that the training would not
-    draw (they are functions of the key), and reads held tensor scales without sampling them.
+    A trial's rows are the same alone and in any pack. Random bits are functions of the key, so probing changes none of
+    the training's; held tensor scales are read and not updated.
     """
 
     def __init__(self, probes: Probes) -> None:
@@ -34,56 +34,62 @@ class Prober:
         self._before: dict[tuple[str, str], Tensor] = {}
         self._now: dict[tuple[str, str], Tensor] = {}
 
-    def __call__(self, program: TrainStep, step: int) -> None:
-        """Looks, if it is time, at what ``step`` is about to do to the members that live."""
+    def __call__(self, train_step: TrainStep, step: int) -> None:
+        """Probes the active members before ``step``, where the schedule asks for it."""
         if self.probes.due(step):
-            self._look(program, step)
+            self._probe(train_step, step)
 
-    def save(self) -> dict[str, object]:
-        """What a checkpoint keeps of it: plain data and tensors."""
+    def state_dict(self) -> dict[str, object]:
+        """Plain data and tensors for a checkpoint."""
         before = [(*name, tensor.cpu()) for name, tensor in (self._before | self._now).items()]
         return {"rows": self.rows, "before": before}
 
-    def restore(self, *saves: Mapping[str, Any]) -> None:
-        """The inverse of ``save``, of several packs at once too."""
-        self.rows = {uid: list(rows) for saved in saves for uid, rows in saved["rows"].items()}
-        self._before = {(uid, layer): tensor for saved in saves for uid, layer, tensor in saved["before"]}
+    def load_state_dict(self, *states: Mapping[str, Any]) -> None:
+        """The inverse of ``state_dict``; several states are those of packs whose members are now together."""
+        self.rows = {uid: list(rows) for saved in states for uid, rows in saved["rows"].items()}
+        self._before = {(uid, layer): tensor for saved in states for uid, layer, tensor in saved["before"]}
         self._now = {}
 
-    def _look(self, program: TrainStep, step: int) -> None:
-        pack, alive = program.pack, program.alive.tolist()
+    def _probe(self, train_step: TrainStep, step: int) -> None:
+        pack, alive = train_step.pack, train_step.alive.tolist()
         found: list[dict[str, list[ProbeRow]]] = [{} for _ in pack.trials]
         wanted = {name: layer for name, layer in pack.layers.items() if self.probes.wants(name)}
 
         @torch.no_grad()
         def tap(name: str, layer: PackLayer, x: Tensor, w: Tensor, g: Tensor, needs: tuple[bool, bool]) -> None:
-            layer.tap = None  # of a layer that is used several times, the last use
+            layer.tap = None  # a layer that is used several times is probed at its last use
             for part in layer.references():
                 members = part.members
                 if any(alive[members]):
                     seen = Seen(x[members], w[members], g[members], needs)
                     for look in looks(part.recipe, seen, layer.context(part)):
-                        self._note(found, program, name, step, part.start, look)
+                        self._add_rows(found, train_step, name, step, part.start, look)
 
         try:
             for name, layer in wanted.items():
                 layer.tap = partial(tap, name, layer)
-            objective = program.objective(sampling=False)[-1]
+            objective = train_step.objective(sampling=False)[-1]
             torch.autograd.grad(objective, list(pack.leaf_parameters.values()), allow_unused=True)
         finally:
             for layer in wanted.values():
                 layer.tap = None
         self._before, self._now = self._before | self._now, {}
-        once = {trial.uid: i for i, trial in enumerate(pack.trials)}  # a trial may stand in a pack twice
+        once = {trial.uid: i for i, trial in enumerate(pack.trials)}  # a trial may be in a pack twice
         for uid, i in once.items():
             by_layer, rows = found[i], self.rows.setdefault(uid, [])
             if alive[i]:
                 rows += [row for name in wanted for row in sorted(by_layer.get(name, []), key=lambda r: _ORDER[r[2]])]
 
-    def _note(
-        self, found: list[dict[str, list[ProbeRow]]], program: TrainStep, name: str, step: int, start: int, look: Look
+    def _add_rows(
+        self,
+        found: list[dict[str, list[ProbeRow]]],
+        train_step: TrainStep,
+        name: str,
+        step: int,
+        start: int,
+        look: Look,
     ) -> None:
-        """Writes a look down, for each of its members from ``start`` on."""
+        """Adds a row for each member of a look, from member ``start`` on."""
         table = torch.stack(list(look.values.values())).mT.tolist()
         for i, numbers in enumerate(table):
             values: dict[str, object] = {
@@ -92,7 +98,7 @@ class Prober:
             if look.scales is not None:
                 values["scales"] = look.scales[i]
             if look.elements is not None:
-                own = (program.pack.trials[start + i].uid, name)
+                own = (train_step.pack.trials[start + i].uid, name)
                 now, before = look.elements[i], self._before.get(own)
                 if before is not None:
                     values["changed"] = measures.plain(float(measures.changed(now, before.to(now.device))))

@@ -1,10 +1,10 @@
 """Checkpoints of packs: ``checkpoints/KEY/step-N.pt`` in the results folder, so that long trainings survive a crash.
 
 KEY names the members. A file appears whole or not at all (written beside, flushed, renamed), the two newest stay, and
-a damaged one is removed, with a line on standard error: the one before is used, or none. Members are independent, so
-each is found wherever a pack that it was in has left it; but packs that judge themselves (``halving``) compare
-neighbors, so theirs are for the very same trials only. Files of another torch, arithmetic, device, kernels or data mean
-nothing; those of another processor are gone on from, with a warning (``dse.train.resume``).
+a damaged one is removed, with a line on standard error, and the one before is used. Members are independent, so
+each is found in the checkpoint of whatever pack it was in last. Packs that rank their own members (``halving``) depend
+on who is in them, so their files serve the very same trials only. Files of another torch, arithmetic, device, kernels
+or data are ignored; files of another processor are used, with a warning (``dse.train.resume``).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ EVERY = 60.0
 _SHARE = 20
 """Training takes at least so many times as long as its checkpoints."""
 _KEPT = 2
-_JUDGED = "-judged"
-"""Ends KEY for a pack that judges itself."""
+_RANKED = "-judged"
+"""Ends KEY for a pack that ranks its own members."""
 _MEMBERS = "members"
 
 ContentKey = Mapping[str, Any]
-"""What a checkpoint was made with; it is for a training with an equal one only."""
+"""Settings that a checkpoint was made with; it serves only trainings with equal ones."""
 
 
 class Left(BaseException):
@@ -44,20 +44,20 @@ class Left(BaseException):
 
 @dataclass(frozen=True)
 class Part:
-    """``places`` of trials that train together, and the files that they go on from, all of one ``step``; none: from the
-    beginning. ``judged``: such a pack has left it."""
+    """Trials that train together: their ``places``, and the files to continue from, all of one ``step`` (none: from
+    the beginning). ``ranked``: the file is of a pack that ranks its own members."""
 
     places: tuple[int, ...]
     paths: tuple[Path, ...]
     step: int = 0
-    judged: bool = False
+    ranked: bool = False
 
 
 class Checkpoints:
-    """Those of a ``results`` folder, as one worker writes and reads them.
+    """The checkpoints of a ``results`` folder, as one worker writes and reads them.
 
-    ``leaving``: asked after every step; once true, the training writes a checkpoint and leaves. ``trouble``: why there
-    are none, in words; training goes on without.
+    ``leaving``: called after every step; once true, the training writes a checkpoint and leaves. ``trouble``: why no
+    checkpoint could be written; training goes on without.
     """
 
     def __init__(self, results: Path, every: float = EVERY, leaving: Callable[[], bool] = lambda: False) -> None:
@@ -67,15 +67,15 @@ class Checkpoints:
         self.begin()
 
     def begin(self) -> None:
-        """A training begins: the next checkpoint is due after a while."""
+        """Starts the clock of a new training: its first checkpoint is due after ``every`` seconds."""
         self._next = time.monotonic() + self._every
 
     def due(self) -> bool:
         """Whether it is time to write."""
         return not self.trouble and (time.monotonic() >= self._next or self.leaving())
 
-    def write(self, uids: Sequence[str], step: int, content: Mapping[str, Any], judged: bool = False) -> None:
-        """Writes a checkpoint of a pack durably; ``judged``: of one that judges itself.
+    def write(self, uids: Sequence[str], step: int, content: Mapping[str, Any], ranked: bool = False) -> None:
+        """Writes a checkpoint of a pack durably; ``ranked``: of one that ranks its own members.
 
         A folder that cannot be reached or written is noted as ``trouble``, and training goes on.
         """
@@ -83,7 +83,7 @@ class Checkpoints:
         try:
             if not self._results.is_dir():
                 raise FileNotFoundError(2, "the results folder is not reachable from here")
-            own = self._folder / (key(uids) + _JUDGED * judged)
+            own = self._folder / (key(uids) + _RANKED * ranked)
             if not (own / _MEMBERS).exists():
                 own.mkdir(parents=True, exist_ok=True)
                 _put(own / _MEMBERS, lambda path: path.write_text("\n".join(uids), encoding="utf-8"))
@@ -95,17 +95,17 @@ class Checkpoints:
         now = time.monotonic()
         self._next = now + max(self._every, _SHARE * (now - start))
 
-    def parts(self, uids: Sequence[str], judged: bool = False, limit: int | None = None) -> list[Part]:
-        """How trials are to be trained: each with those whose newest file is of the same step, the others on their own.
+    def parts(self, uids: Sequence[str], ranked: bool = False, limit: int | None = None) -> list[Part]:
+        """Divides trials into parts to train together: those whose newest files are of the same step.
 
-        ``judged``: they judge themselves, and may have left a file as such a pack; ``limit``: the last step at which a
-        file of any other pack is of use.
+        ``ranked``: the pack ranks its own members, and may have left a file as such; ``limit``: files of other packs
+        are used up to this step.
         """
-        if judged and (path := _newest(self._folder / (key(uids) + _JUDGED))):
-            return [Part(tuple(range(len(uids))), (path,), _step(path), judged=True)]
+        if ranked and (path := _newest(self._folder / (key(uids) + _RANKED))):
+            return [Part(tuple(range(len(uids))), (path,), _step(path), ranked=True)]
         found: list[tuple[int, Path, list[str]]] = []
         for folder in sorted(self._folder.glob("*/")):
-            members = [] if folder.name.endswith(_JUDGED) else _members(folder)
+            members = [] if folder.name.endswith(_RANKED) else _members(folder)
             if not set(members).isdisjoint(uids) and (path := _newest(folder, limit)):
                 found.append((_step(path), path, members))
         found.sort(key=lambda one: one[0])
@@ -119,13 +119,13 @@ class Checkpoints:
         ]
 
     def forget(self, uids: Sequence[str]) -> None:
-        """Removes what this very pack has left: its members are to start anew."""
-        for end in ("", _JUDGED):
+        """Removes the checkpoints of this very pack: its members are to start anew."""
+        for end in ("", _RANKED):
             shutil.rmtree(self._folder / (key(uids) + end), ignore_errors=True)
 
 
-def read(path: Path, *settings: ContentKey) -> dict[str, Any] | None:
-    """The content of a checkpoint, on the CPU; None where it has gone, or was made with another than these settings."""
+def read(path: Path, *keys: ContentKey) -> dict[str, Any] | None:
+    """The content of a checkpoint, on the CPU; None where it has gone, or was made with none of these ``keys``."""
     import torch
 
     try:
@@ -136,7 +136,7 @@ def read(path: Path, *settings: ContentKey) -> dict[str, Any] | None:
         said = (str(error) or type(error).__name__).splitlines()[0]
         print(f"{path} cannot be read ({said}): its trials start anew", file=sys.stderr, flush=True)
         return None
-    same = isinstance(content, dict) and content.get("setting") in [dict(setting) for setting in settings]
+    same = isinstance(content, dict) and content.get("setting") in [dict(own) for own in keys]
     return content if same else None
 
 
@@ -195,13 +195,13 @@ def _save(content: Mapping[str, Any], path: Path) -> None:
 
 
 def _put(path: Path, write: Callable[[Path], Any]) -> None:
-    """A file appears whole, under its name, and durably."""
+    """Writes a file that appears under its name whole and durably, or not at all."""
     with replacing(path) as draft:
         write(draft)
 
 
 def _prune(folder: Path, step: int) -> None:
-    """Leaves the file of this step and the one before; later ones could not be read, or this would not be written."""
+    """Keeps the file of this step and the one before it. Later ones were unreadable, or this step would not be new."""
     paths = sorted(folder.glob("step-*.pt"), key=_step, reverse=True)
     keep = [path for path in paths if _step(path) <= step][:_KEPT]
     torn = folder.glob(".step-*")

@@ -1,18 +1,18 @@
-"""What stays the same from pack to pack of a worker."""
+"""Training context: the run options, and what belongs to one pack besides its trials."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from dse.train.options import RunOptions
+
 if TYPE_CHECKING:
-    from dse.probes import Probes
     from dse.results.record import Record
     from dse.train.checkpoint import Checkpoints
-    from dse.train.halving import HalvingRule, RungTarget
+    from dse.train.halving import RungTarget
 
 OnStep = Callable[[int, int], None]
 """Called with the step that begins and the number of steps."""
@@ -20,34 +20,32 @@ OnStep = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class TrainContext:
-    """Around a training, not in its numbers (but for halving, which stops some of it).
+    """Settings of one pack's training. Its numbers do not depend on them, but halving stops some trials early.
 
-    ``data_dir``: where data sets of one's own are; ``device``: of torch; ``on_step``: called before each step;
-    ``halving``: which trials of a pack stop early; ``probes``: when a training is looked into; ``checkpoints``: where
-    it writes some, and goes on from what is there; ``leg``: how far it goes with halving (without
-    one as a pack that judges itself). ``on_done``: called with the records of trials as soon as they are finished,
-    where a pack is trained in several parts; ``splits``: why these trials are no longer in a larger pack, a line each.
+    - ``options``: the run's; of them device, data folder, halving and probes are used here;
+    - ``on_step``: called before each step; ``on_done``: called with the records of trials that are finished, where a
+      pack is trained in several parts;
+    - ``target``: the rung up to which to train; None: the pack holds all trials that are ranked together;
+    - ``checkpoints``: where to write checkpoints and to look for some to continue from; None: neither;
+    - ``splits``: why these trials are no longer in a larger pack, one line for each time that it was split.
     """
 
-    data_dir: Path | None = None
-    device: str = "cpu"
+    options: RunOptions = field(default_factory=RunOptions)
     on_step: OnStep | None = None
-    halving: HalvingRule | None = None
-    probes: Probes | None = None
-    checkpoints: Checkpoints | None = None
-    leg: RungTarget | None = None
+    target: RungTarget | None = None
     on_done: Callable[[Sequence[Record]], None] | None = None
     splits: tuple[str, ...] = ()
+    checkpoints: Checkpoints | None = None
 
     def split(self, trials: int, why: str) -> TrainContext:
-        """For the halves of a pack; it is said in the log, and in the records of the trials."""
+        """The context for the halves of a pack of ``trials``; the reason is printed, and kept for the records."""
         line = f"a pack of {trials} trials was split in halves: {why}"
         print(line, file=sys.stderr, flush=True)
         return replace(self, splits=(*self.splits, line))
 
     @property
     def facts(self) -> dict[str, list[str]]:
-        """What it adds to a record's provenance."""
+        """Additions to the provenance of the records."""
         return {SPLIT: list(self.splits)} if self.splits else {}
 
 
@@ -57,7 +55,7 @@ PLAIN = TrainContext()
 
 
 def last_line(error: str) -> str:
-    """Of a traceback or message, at most 200 characters.
+    """The last line of a traceback or message, at most 200 characters.
 
     >>> last_line("Traceback ...\\n  File ...\\nValueError: no\\n")
     'ValueError: no'

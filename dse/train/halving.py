@@ -1,8 +1,8 @@
-"""Successive halving: at each rung the worse configurations stop, and the others go on without them.
+"""Successive halving: at each rung the worse configurations stop, and the others train on.
 
-Who is compared: the configurations of a sweep that share task, steps and batch (``dse.run.queue.rungs``). A
-configuration counts with the mean of its trials' held-out metrics; one of which a trial has diverged comes last. The
-best 1/eta go on. Survivors are bit-identical (on the CPU) to trials that were never compared.
+Configurations of a sweep that share task, steps and batch are ranked together (``dse.run.queue.rungs``), by the mean
+held-out metric of their trials; a configuration with a diverged trial ranks last. The best 1/eta go on. Survivors are
+bit-identical (on the CPU) to trials that were never ranked.
 
 Source: Jamieson and Talwalkar, arXiv 1502.07943.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -29,37 +29,78 @@ class HalvingRule:
     spared: frozenset[str] = frozenset()
 
     def at(self, steps: int) -> dict[int, int]:
-        """Step of a trial of so many steps -> its rung, from 1 on. None of them is the last step."""
+        """Step -> rung, counted from 1, for trials of so many ``steps``. The last step is never a rung."""
         found = {max(1, round(share * steps)): number for number, share in enumerate(self.rungs, 1)}
         return {step: number for step, number in found.items() if step < steps}
 
     def losers(self, trials: Sequence[Trial], metrics: Sequence[float | None]) -> list[int]:
-        """The members that stop now; ``metrics``: at this rung, lower is better, None of those that have diverged."""
+        """Places of the trials that stop at this rung; ``metrics``: lower is better, None for diverged trials."""
         groups: dict[str, list[int]] = {}
         for member, trial in enumerate(trials):
             if trial.uid not in self.spared:
                 groups.setdefault(configuration(trial), []).append(member)
 
-        def worth(members: Sequence[int]) -> float:
+        def score(members: Sequence[int]) -> float:
             known = [metric for member in members if (metric := metrics[member]) is not None]
             return fmean(known) if len(known) == len(members) else math.inf
 
-        ranked = sorted(groups, key=lambda name: (worth(groups[name]), name))  # never by place: packs differ
+        ranked = sorted(groups, key=lambda name: (score(groups[name]), name))  # not by place: packs differ
         kept = math.ceil(len(ranked) / self.eta)
         return sorted(m for name in ranked[kept:] for m in groups[name] if metrics[m] is not None)
 
 
 @dataclass(frozen=True)
 class RungTarget:
-    """How far a pack trains: to ``rung``, where its trials wait for those they are compared with; None: to the end.
+    """Train up to rung ``rung``, then pause until all trials that are ranked together have arrived (None: to the end).
 
-    A pack of all ``group`` trials that are compared does not wait: from that rung on it judges itself.
+    A pack of all ``group`` trials that are ranked together does not pause: it ranks its members itself from there on.
     """
 
     rung: int | None = None
     group: int = 0
 
 
+@dataclass(frozen=True)
+class RungPlan:
+    """The rungs of one pack: ``rungs``: step -> rung; ``target``: how far it trains; ``steps``: of a whole training.
+
+    ``ranks``: the pack holds all trials that are ranked together, and drops the worse ones itself.
+    """
+
+    steps: int
+    rungs: Mapping[int, int]
+    target: RungTarget
+    ranks: bool
+
+    @classmethod
+    def of(cls, trials: Sequence[Trial], rule: HalvingRule | None, target: RungTarget | None) -> RungPlan:
+        """``target`` None: from the first rung on, the pack ranks its own members."""
+        steps = trials[0].training.steps
+        if rule is None:
+            return cls(steps, {}, RungTarget(), ranks=False)
+        rungs = rule.at(steps)
+        target = target or RungTarget(min(rungs.values(), default=None), len(trials))
+        return cls(steps, rungs, target, ranks=target.group == len(trials))
+
+    @property
+    def target_step(self) -> int | None:
+        """The step of the target rung."""
+        return next((step for step, rung in self.rungs.items() if rung == self.target.rung), None)
+
+    @property
+    def stop_at(self) -> int:
+        """The step at which the pack pauses or is finished."""
+        return self.steps if self.ranks or self.target_step is None else self.target_step
+
+    def ranks_at(self, step: int) -> bool:
+        """Whether the pack ranks its members after ``step``."""
+        first = self.target.rung
+        return self.ranks and first is not None and self.rungs.get(step, 0) >= first
+
+
 def configuration(trial: Trial) -> str:
-    """What trials have in common that differ by their seed alone."""
+    """The trial's content without its seed: equal for trials of one configuration."""
     return json.dumps({name: part for name, part in trial.spec.items() if name != "seed"}, sort_keys=True)
+
+
+__all__ = ["HalvingRule", "RungPlan", "RungTarget", "configuration"]

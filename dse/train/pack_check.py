@@ -1,4 +1,4 @@
-"""Trials in a pack and alone, on the processor at hand: a check of about a second that their bits are the same."""
+"""Check that trials give the same bits in a pack as alone on this processor; takes about a second."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dse.train.loop import run_pack, run_trial
 from dse.trial import Trial, make_task
 
 BATCHES = (1, 3, 5, 33)
-"""Odd ones: members then begin at all kinds of addresses, and products have rows and columns of every remainder."""
+"""Odd sizes: members begin at differently aligned addresses, and products have rows and columns of every remainder."""
 MIX = ("bf16", "nvfp4", "mxfp4_rht_sr", "quartet", "fp4_all_the_way")
 """Recipes with and without rotation, random bits and a derivative of their own."""
 
@@ -29,12 +29,12 @@ def compared(tasks: Sequence[Task[Any]] | None = None, batches: Sequence[int] = 
 
 
 def small() -> list[Task[Any]]:
-    """Two tasks that train in milliseconds; what is linear shows differences most."""
+    """Two tasks that train in milliseconds; differences show most in the linear one."""
     return [make_task("regression", {"net": "linear", "noise": 0.1}), make_task("regression", {})]
 
 
 def content(record: Record) -> str:
-    """Everything of a record that the numbers decide; raises RuntimeError where the trial failed."""
+    """A record without its provenance and times. Raises RuntimeError where the trial failed."""
     if record.error:
         raise RuntimeError(record.error.strip().splitlines()[-1])
     return replace(record, seconds=0.0, started="", pack={}).line()

@@ -1,7 +1,8 @@
-"""What in a task's own code depends on an element's place in memory, or on the number of members of a pack.
+"""Functions in a task's own code whose bits depend on an element's place in memory, or on the width of the pack.
 
-Where the last elements of a tensor take another routine than the rest, or one product serves all members, a trial in a
-pack may get other last bits than alone. The tasks of this project have none of it; anybody's own task may.
+Where a library computes the last elements of a tensor by another routine than the rest, or one product for all
+members, a trial in a pack may get other last bits than alone. The tasks of this project avoid such functions; a user's
+own task may not.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ FUNCTIONS = frozenset(
         "softplus",
     }
 )
-"""Whose last elements take another routine, on x86-64 with AVX2 or AVX-512."""
+"""Functions whose last elements take another routine, on x86-64 with AVX2 or AVX-512."""
 POWERS = frozenset({"__ipow__", "__pow__", "__rpow__", "pow"})
-"""Which do so unless the exponent is one of ``PLAIN``."""
+"""Functions for which this holds unless the exponent is one of ``PLAIN``."""
 PLAIN = frozenset({-2, -1, -0.5, 0, 0.5, 1, 2, 3})
 PRODUCTS = frozenset(
     {
@@ -70,7 +71,7 @@ PRODUCTS = frozenset(
         "tensordot",
     }
 )
-"""Which a library computes for all members at once, unless they are those of ``nn.Linear`` and ``nn.Conv2d``."""
+"""Products that a library computes for all members at once, but for those of ``nn.Linear`` and ``nn.Conv2d``."""
 
 
 class _Watch(TorchFunctionMode):
@@ -97,17 +98,17 @@ def _depends(name: str, args: Any, kwargs: Any) -> bool:
     return name in FUNCTIONS or name in PRODUCTS
 
 
-def depends_on_place(program: TrainStep) -> list[str]:
-    """The names of such functions in a pack's loss and measures, on the CPU, sorted; asked once for each task.
+def depends_on_place(train_step: TrainStep) -> list[str]:
+    """The names of such functions in a pack's loss and measures, on the CPU, sorted; computed once for each task.
 
-    Computes a loss and a measure, which leave no trace. Empty for this project's tasks, whose tests look at them.
+    Runs one loss and one measure without changing any state. Empty for this project's tasks, which are tested for it.
     """
-    task = program.task
-    if program.pack.device.type != "cpu" or type(task).__module__.partition(".")[0] == "tasks":
+    task = train_step.task
+    if train_step.pack.device.type != "cpu" or type(task).__module__.partition(".")[0] == "tasks":
         return []
     key = (type(task), repr(task))
     if key not in _known():
-        _known()[key] = _watched(program)
+        _known()[key] = _watched(train_step)
     return _known()[key]
 
 
@@ -116,11 +117,11 @@ def _known() -> dict[Any, list[str]]:
     return {}
 
 
-def _watched(program: TrainStep) -> list[str]:
+def _watched(train_step: TrainStep) -> list[str]:
     with torch.no_grad(), _Watch() as watch:
-        program.objective(sampling=False)
-        for batch in program.task.held_out(program.data)[:1]:
-            program.pack.measure(batch)
+        train_step.objective(sampling=False)
+        for batch in train_step.task.held_out(train_step.data)[:1]:
+            train_step.pack.measure(batch)
     return sorted(watch.found)
 
 

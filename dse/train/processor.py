@@ -1,7 +1,7 @@
-"""The processor at hand, the libraries that compute on it, and a fingerprint of the bits that the two give.
+"""This machine's processor and math libraries, and a fingerprint of the bits that they compute.
 
-What a CPU gives depends on which routines its libraries choose for it: torch's own kernels by instruction set, MKL's
-and oneDNN's by instruction set and maker. None of that is a trial's identity, all of it is in its record.
+The bits of a CPU depend on the routines that its libraries choose for it: torch's own kernels by instruction set, MKL's
+and oneDNN's by instruction set and maker. None of this is part of a trial's identity, all of it is in its record.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from dse.kernels.alignment import product
 
 CHOICES = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA")
-"""Environment variables by which libraries choose their routines (torch's own shows in ``instructions``)."""
+"""Environment variables that select the libraries' routines (torch's own is reported as ``instructions``)."""
 _LIBRARIES = {"mkl": r"Math Kernel Library Version ([\w.]+)", "onednn": r"MKL-DNN v([\w.]+)"}
 _CPUINFO = Path("/proc/cpuinfo")
 
@@ -53,7 +53,7 @@ def described(facts: Mapping[str, str]) -> str:
 def fingerprint() -> str:
     """8 hex digits over products, sums, functions and normal numbers of fixed operands, in FP32 and FP64.
 
-    Where two machines differ in it, the same trial gives them other bits; where they agree, most likely the same.
+    Machines with different fingerprints give different bits for the same trial; those with equal ones most likely not.
     """
     digest, threads = hashlib.sha256(), torch.get_num_threads()
     torch.set_num_threads(1)
@@ -96,7 +96,7 @@ def _operand(rows: int, columns: int) -> Tensor:
 
 
 def _name() -> tuple[str, str]:
-    """Maker and model as the system has them; '' for what it does not tell."""
+    """Maker and model as reported by the system; '' where it reports none."""
     try:
         text = _CPUINFO.read_text(encoding="utf-8", errors="replace")
     except OSError:

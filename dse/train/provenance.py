@@ -1,4 +1,4 @@
-"""What decided a trial's numbers besides its identity: device, machine, and how its pack was computed."""
+"""Provenance of a record: device, machine, and how the pack was computed."""
 
 from __future__ import annotations
 
@@ -16,24 +16,28 @@ from dse.train.placement import depends_on_place
 from dse.train.processor import processor
 
 
-def provenance(program: TrainStep, stepper: GraphedStep) -> dict[str, Any]:
-    """How a pack was computed: its width, what ran as kernels, the CUDA graph, and why not where not; the processor."""
-    use_kernels = program.use_kernels
-    recipes = dict.fromkeys(unlabeled(trial.recipe) for trial in program.pack.trials)
+def provenance(train_step: TrainStep, graphed_step: GraphedStep) -> dict[str, Any]:
+    """How a pack was computed: width, kernels and CUDA graph (or why there are none), and the processor."""
+    use_kernels = train_step.use_kernels
+    recipes = dict.fromkeys(unlabeled(trial.recipe) for trial in train_step.pack.trials)
     reasons = sorted({reason for recipe in recipes if (reason := backend(recipe, use_kernels)[1])})
-    facts: dict[str, Any] = {"width": len(program.pack.trials), "kernels": use_kernels, "graph": stepper.captured}
+    facts: dict[str, Any] = {
+        "width": len(train_step.pack.trials),
+        "kernels": use_kernels,
+        "graph": graphed_step.captured,
+    }
     if reasons:
         facts["reference_because"] = reasons
-    if stepper.refused:
-        facts["no_graph_because"] = stepper.refused
-    if names := depends_on_place(program):
+    if graphed_step.refused:
+        facts["no_graph_because"] = graphed_step.refused
+    if names := depends_on_place(train_step):
         facts["depends_on_place"] = names
     facts["processor"] = dict(processor())
     return facts
 
 
 def device_name(device: str) -> str:
-    """The device as people name it."""
+    """The name of the device: of the GPU's model, or of the CPU's architecture."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     return f"cpu ({platform.processor() or platform.machine()})"

@@ -1,10 +1,11 @@
-"""What one training has to do with checkpoints: where it begins, when it writes one, and what is in it."""
+"""Checkpointing of one training: load the state to continue from, decide when to write, and collect the state."""
 
 from __future__ import annotations
 
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,105 +15,112 @@ import torch
 from dse.pack.grouping import use_kernels
 from dse.probes.prober import Prober
 from dse.results.versions import versions
-from dse.train.checkpoint import Checkpoints, ContentKey, Left, read
+from dse.train.checkpoint import Checkpoints, Left, read
 from dse.train.context import TrainContext, last_line
+from dse.train.halving import RungPlan
+from dse.train.hooks import Hook
 from dse.train.pack_run import PackRun
 from dse.train.processor import described, processor
 from dse.trial import ARITHMETIC, Trial
 
 
-class CheckpointHook:
-    """``paths``: the files to go on from, if any; ``setting``: see ``setting``; ``judged``: see ``Checkpoints.write``.
+@dataclass
+class CheckpointHook(Hook):
+    """Writes checkpoints, and leaves the training with one when asked to.
 
-    ``seconds``: that each trial has taken already, its share of its pack's time.
+    ``paths``: the files to continue from, if any; ``content_key``: see the function of that name; ``prober``: its
+    state is part of a checkpoint; ``seconds``: each trial's share of the time that was spent before.
     """
 
-    def __init__(
-        self,
-        checkpoints: Checkpoints | None,
-        paths: Sequence[Path],
-        setting: dict[str, Any],
-        prober: Prober | None,
-        judged: bool = False,
-    ) -> None:
-        self._checkpoints, self._paths, self._setting, self._prober = checkpoints, paths, setting, prober
-        self._judged = judged
-        self._start = time.perf_counter()
-        self.seconds = 0.0
-        self.facts: dict[str, Any] = {}
-        if checkpoints:
-            checkpoints.begin()
+    missing = "no_checkpoint_because"
 
-    def restore(self, course: PackRun) -> None:
-        """Lets a new course go on where the files are; what does not fit is left alone."""
-        contents = [content for path in self._paths if (content := read(path, self._setting, _plain(self._setting)))]
-        if not contents or len(contents) < len(self._paths):
+    checkpoints: Checkpoints
+    paths: Sequence[Path]
+    content_key: dict[str, Any]
+    prober: Prober | None
+    plan: RungPlan
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._start = time.perf_counter()
+        self.checkpoints.begin()
+
+    def load(self, run: PackRun) -> None:
+        """Lets a new run continue where the files are; files that do not fit are ignored."""
+        keys = (self.content_key, {**self.content_key, "judged": []})  # before a ranking it does not matter who ranks
+        contents = [content for path in self.paths if (content := read(path, *keys))]
+        if not contents or len(contents) < len(self.paths):
             return
         try:
             seconds = fmean(float(content["seconds"]) for content in contents)
-            course.restore(*(content["course"] for content in contents))
+            run.load_state_dict(*(content["course"] for content in contents))
         except (KeyError, TypeError, ValueError):  # of another version of this program
             return
-        if self._prober:
-            self._prober.restore(*(content["probes"] for content in contents))
-        self.seconds, self.facts = seconds, {"resumed_at": course.step}
-        if strange := [facts for content in contents if (facts := _elsewhere(content))]:
-            self.facts["resumed_from"] = strange[0]
+        if self.prober:
+            self.prober.load_state_dict(*(content["probes"] for content in contents))
+        self.seconds = seconds
+        run.facts["resumed_at"] = run.steps_done
+        if strange := [facts for content in contents if (facts := _other_processor(content))]:
+            run.facts["resumed_from"] = strange[0]
             warnings.warn(
-                f"step {course.step}: the checkpoint is from another processor ({described(strange[0])}; here "
+                f"step {run.steps_done}: the checkpoint is from another processor ({described(strange[0])}; here "
                 f"{described(processor())}); training goes on, and ends with other last bits than on either alone",
                 stacklevel=2,
             )
 
-    def keep(self, course: PackRun, now: bool = False) -> None:
-        """After every step: writes a checkpoint when it is time, or ``now``. Raises Left where the training is to end
-        with it, unless it ends anyway (``now``)."""
-        if self._checkpoints is None or not (now or self._checkpoints.due()):
+    def after_step(self, run: PackRun) -> None:
+        """Writes a checkpoint when it is time. Raises Left, with one written, when asked to leave."""
+        pauses = run.steps_done == self.plan.stop_at < run.steps
+        if pauses or not self.checkpoints.due():
             return
-        try:
-            content = {
-                "setting": self._setting,
-                "processor": dict(processor()),
-                "seconds": self.seconds + (time.perf_counter() - self._start) / len(course.trials),
-                "course": course.save(),
-                "probes": self._prober.save() if self._prober else {},
-            }
-            self._checkpoints.write([trial.uid for trial in course.trials], course.step, content, self._judged)
-        except Exception as error:  # noqa: BLE001 - too little memory for a copy, say: training goes on without
-            self._checkpoints.trouble = last_line(f"{type(error).__name__}: {error}")
-        if self._checkpoints.trouble:
-            self.facts["no_checkpoint_because"] = self._checkpoints.trouble
-        elif self._checkpoints.leaving() and not now:
+        self._write(run)
+        if self.checkpoints.leaving() and not self.checkpoints.trouble:
             raise Left
 
+    def at_end(self, run: PackRun) -> None:
+        """Writes a checkpoint at the rung where the training pauses, unless it has been resumed right there."""
+        if run.steps_done == self.plan.stop_at < run.steps and run.facts.get("resumed_at") != run.steps_done:
+            self._write(run)
 
-def setting(trials: Sequence[Trial], setup: TrainContext, fingerprint: str, judged: bool = False) -> dict[str, Any]:
-    """Everything besides the members that a checkpoint depends on, as plain data; ``fingerprint``: of the data."""
-    halving = setup.halving
+    def _write(self, run: PackRun) -> None:
+        try:
+            content = {
+                "setting": self.content_key,
+                "processor": dict(processor()),
+                "seconds": self.seconds + (time.perf_counter() - self._start) / len(run.trials),
+                "course": run.state_dict(),
+                "probes": self.prober.state_dict() if self.prober else {},
+            }
+            uids = [trial.uid for trial in run.trials]
+            self.checkpoints.write(uids, run.steps_done, content, self.plan.ranks)
+        except Exception as error:  # noqa: BLE001 - too little memory for a copy, say: training goes on without
+            self.checkpoints.trouble = last_line(f"{type(error).__name__}: {error}")
+        if self.checkpoints.trouble:
+            run.facts[self.missing] = self.checkpoints.trouble
+
+
+def content_key(trials: Sequence[Trial], context: TrainContext, fingerprint: str, ranks: bool) -> dict[str, Any]:
+    """Everything besides the members on which a checkpoint depends, as plain data; ``fingerprint``: of the data."""
+    halving, device = context.options.halving, context.options.device
     spared = sorted(halving.spared.intersection(trial.uid for trial in trials)) if halving else []
     return {
         "arithmetic": ARITHMETIC,
         "versions": {name: str(version) for name, version in versions().items()},  # torch's own is no plain str
-        "device": torch.device(setup.device).type,
-        "kernels": use_kernels(setup.device),
+        "device": torch.device(device).type,
+        "kernels": use_kernels(device),
         "data": fingerprint,
         "rungs": list(halving.rungs) if halving else [],
-        "judged": [halving.eta, *spared] if halving and judged else [],
-        "probes": repr(setup.probes),
+        "judged": [halving.eta, *spared] if halving and ranks else [],
+        "probes": repr(context.options.probes),
     }
 
 
-def _elsewhere(content: Mapping[str, Any]) -> dict[str, str] | None:
-    """The processor that a CPU's checkpoint is from, where it gives other bits than the one at hand."""
+def _other_processor(content: Mapping[str, Any]) -> dict[str, str] | None:
+    """The processor that a CPU's checkpoint is from, where it gives other bits than this one."""
     facts = content.get("processor")
     if not facts or content["setting"]["device"] != "cpu" or facts.get("bits") == processor()["bits"]:
         return None
     return dict(facts)
 
 
-def _plain(own: ContentKey) -> Mapping[str, Any]:
-    """Of packs that were not judged yet: whatever company they were in, their members may be."""
-    return {**own, "judged": []}
-
-
-__all__ = ["CheckpointHook", "setting"]
+__all__ = ["CheckpointHook", "content_key"]

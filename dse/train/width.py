@@ -1,4 +1,4 @@
-"""How wide a pack should be, measured: memory and time of a few steps of packs that double in width."""
+"""Measurement of the best width of a pack: memory and time of a few steps of packs that double in width."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from dse.pack.step import TrainStep
 from dse.trial import Trial
 
 _FIRST = {"cpu": 4, "cuda": 16}
-"""The narrowest pack that is measured."""
+"""Width of the first pack that is measured."""
 _SECONDS = {"cpu": 30.0, "cuda": 600.0}
-"""The longest that a pack should take: what is lost when its worker dies."""
+"""Longest training of a pack: so much is lost when its worker dies."""
 _GAIN = 1.1
 """Twice the width must raise the rate by this factor to be worth it."""
 _SHARE = 0.8
@@ -26,9 +26,9 @@ _STEPS = 2
 def measured_width(trials: Sequence[Trial], data: Any, device: str, gpus: float = 1.0) -> int:
     """The number of ``trials`` (of one signature) to train together, at most all of them.
 
-    Doubles while the rate of member-steps grows by a tenth, the memory is expected to do, and a pack takes no longer
-    than half a minute on the CPU, ten minutes on a GPU. A failing step ends the search: its pack will tell. ``gpus``:
-    the share of the GPU's memory to use.
+    Doubles the width while the rate of member-steps grows by a tenth, twice the memory is expected to fit, and a pack
+    takes no longer than half a minute on the CPU, ten minutes on a GPU. A failing step ends the search: the pack's own
+    training will report the error. ``gpus``: the share of the GPU's memory to use.
     """
     kind = torch.device(device).type
     width, rate = 1, 0.0
@@ -73,12 +73,12 @@ def _measure(trials: Sequence[Trial], data: Any, device: str) -> tuple[float, in
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated() if cuda else 0
-    program = TrainStep(trials, data, device, use_kernels(device))
-    program.step()
-    steps = min(_STEPS, program.steps - 1)
+    train_step = TrainStep(trials, data, device, use_kernels(device))
+    train_step.step()
+    steps = min(_STEPS, train_step.steps - 1)
     start = _now(cuda)
     for _ in range(steps):
-        program.step()
+        train_step.step()
     seconds = (_now(cuda) - start) / max(1, steps)
     return max(seconds, 1e-9), (torch.cuda.max_memory_allocated() - before) if cuda else 0
 

@@ -25,6 +25,7 @@ from dse.pack.step import TrainStep
 from dse.recipes import RECIPES
 from dse.tasks import TASKS
 from dse.train.loop import TrainContext, load, run_pack
+from dse.train.options import RunOptions
 from dse.trial import Trial
 
 try:
@@ -117,10 +118,10 @@ def skipped_steps_leave_no_trace(name: str) -> bool:
 def against_solo(name: str, steps: int, seeds: int) -> tuple[float, float, int, int]:
     """Largest difference of the final metric to the solo run, deviation between seeds, bit-equal members, compared."""
     trials = lineup(name, steps, seeds, ("bf16", "nvfp4", "mxfp4_rht_sr"))
-    together = run_pack(trials, TrainContext(device="cuda"))
+    together = run_pack(trials, TrainContext(RunOptions(device="cuda")))
     spread = statistics.stdev(r.metric for r in together if r.recipe == "bf16" and r.metric is not None)
     some = [i for i in range(len(trials)) if trials[i].seed == 1]
-    alone = [run_pack([trials[i]], TrainContext(device="cuda"))[0] for i in some]
+    alone = [run_pack([trials[i]], TrainContext(RunOptions(device="cuda")))[0] for i in some]
     pairs = [(together[i].metric, one.metric) for i, one in zip(some, alone, strict=True)]
     same = sum(together[i].curve == one.curve for i, one in zip(some, alone, strict=True))
     return max(abs((a or 0) - (b or 0)) for a, b in pairs), spread, same, len(some)

@@ -15,6 +15,7 @@ from dse.tasks.base import Task
 from dse.tasks.lm import SIZES
 from dse.train.halving import HalvingRule
 from dse.train.loop import TrainContext, run_pack, run_trial
+from dse.train.options import RunOptions
 from dse.trial import Trial
 from tests.pack.test_pack_equals_solo import assert_pack_equals_solo, content, one_thread  # noqa: F401
 
@@ -80,7 +81,7 @@ def test_schedules_switch_members_one_by_one(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_survivors_go_on_where_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     trials = small_lm(monkeypatch)
-    records = run_pack(trials, TrainContext(halving=HalvingRule(eta=2, rungs=(0.75,))))
+    records = run_pack(trials, TrainContext(RunOptions(halving=HalvingRule(eta=2, rungs=(0.75,)))))
     assert [record.status for record in records].count(STOPPED) == 2
     for trial, record in zip(trials, records, strict=True):
         if record.status == OK:

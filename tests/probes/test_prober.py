@@ -42,7 +42,8 @@ def trials(recipes: tuple[str, ...]) -> list[Trial]:
 def test_training_is_bit_identical_with_probes() -> None:
     """Every recipe: held tensor scales, weight rules and schedules that watch among them."""
     together = [replace(one, training=replace(SHORT, steps=3)) for one in trials(tuple(RECIPES))]
-    for a, b in zip(run_pack(together), run_pack(together, TrainContext(probes=Probes(every=1))), strict=True):
+    context = TrainContext(RunOptions(probes=Probes(every=1)))
+    for a, b in zip(run_pack(together), run_pack(together, context), strict=True):
         assert trained(a) == trained(b, probes=[]), a.recipe
         assert not a.probes
         assert bool(b.probes) == (b.recipe != "fp32")
@@ -64,13 +65,15 @@ def test_nothing_that_a_step_changes_is_touched() -> None:
 
 def test_a_pack_sees_what_its_members_see_alone() -> None:
     many = trials(MIXED)
-    together = run_pack(many, TrainContext(probes=Probes(every=2)))
+    together = run_pack(many, TrainContext(RunOptions(probes=Probes(every=2))))
     for trial, record in zip(many, together, strict=True):
-        assert trained(run_pack([trial], TrainContext(probes=Probes(every=2)))[0]) == trained(record), record.recipe
+        assert trained(run_pack([trial], TrainContext(RunOptions(probes=Probes(every=2))))[0]) == trained(record), (
+            record.recipe
+        )
 
 
 def test_rows() -> None:
-    record = run_pack(trials(("mxfp4",)), TrainContext(probes=Probes(every=2, layers="*.1")))[0]
+    record = run_pack(trials(("mxfp4",)), TrainContext(RunOptions(probes=Probes(every=2, layers="*.1"))))[0]
     rows = record.probes
     assert Record.parse(record.line()).probes == rows
     assert [row[:3] for row in rows] == [[s, "layers.1", p] for s in (0, 2, 4) for p in (*POINTS, "dgrad", "wgrad")]
@@ -81,16 +84,18 @@ def test_rows() -> None:
 
 def test_weights_that_do_not_move_do_not_change() -> None:
     still = Trial(REGRESSION, replace(SHORT, lr=0.0, weight_decay=0.0), RECIPES["mxfp4"], 0)
-    rows = run_pack([still], TrainContext(probes=Probes(every=1)))[0].probes
+    rows = run_pack([still], TrainContext(RunOptions(probes=Probes(every=1))))[0].probes
     assert {row[3]["changed"] for row in rows if row[0] > 0 and row[2] == "fprop.rhs"} == {0.0}
 
 
 def test_survivors_keep_their_rows() -> None:
     rule, many = HalvingRule(2, (0.5,)), trials(("nvfp4", "mxfp4", "bf16"))
-    for record, trial in zip(run_pack(many, TrainContext(halving=rule, probes=Probes(1))), many, strict=True):
+    for record, trial in zip(
+        run_pack(many, TrainContext(RunOptions(halving=rule, probes=Probes(1)))), many, strict=True
+    ):
         steps = {row[0] for row in record.probes}
         if record.status == OK:
-            alone = run_pack([trial], TrainContext(probes=Probes(1)))[0]
+            alone = run_pack([trial], TrainContext(RunOptions(probes=Probes(1))))[0]
             assert record.probes == alone.probes
         else:
             assert steps == {0, 1}
@@ -98,7 +103,7 @@ def test_survivors_keep_their_rows() -> None:
 
 def test_the_dead_are_not_looked_at() -> None:
     wild = Trial(REGRESSION, replace(SHORT, lr=1e18, optimizer="sgd"), RECIPES["mxfp4"], 0)
-    record = run_pack([wild], TrainContext(probes=Probes(1)))[0]
+    record = run_pack([wild], TrainContext(RunOptions(probes=Probes(1))))[0]
     assert record.diverged_at is not None
     assert max(row[0] for row in record.probes) <= record.diverged_at
 
@@ -129,5 +134,5 @@ def test_a_sweep_that_means_nothing(tmp_path: Path, value: str) -> None:
 
 def test_a_mixed_pack_is_bit_identical_with_probes() -> None:
     many = trials(MIXED)
-    for a, b in zip(run_pack(many), run_pack(many, TrainContext(probes=Probes(every=2))), strict=True):
+    for a, b in zip(run_pack(many), run_pack(many, TrainContext(RunOptions(probes=Probes(every=2)))), strict=True):
         assert trained(a) == trained(b, probes=[]), a.recipe

@@ -59,8 +59,8 @@ def killed_at(step: int) -> Callable[[int, int], None]:
 
 def run(trials: Sequence[Trial], folder: Path, stop: int = -1, halving: HalvingRule | None = None) -> list[Record]:
     """With a checkpoint after every step, killed before the step ``stop``."""
-    setup = TrainContext(on_step=killed_at(stop), halving=halving, checkpoints=Checkpoints(folder, every=0.0))
-    return run_pack(trials, setup)
+    checkpoints = Checkpoints(folder, every=0.0)
+    return run_pack(trials, TrainContext(RunOptions(halving=halving), killed_at(stop), checkpoints=checkpoints))
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +139,7 @@ def test_other_company(optimizer: str, tmp_path: Path) -> None:
 def test_halving(stop: int, tmp_path: Path) -> None:
     trials = [trial(r, 0, lr=lr) for r in ("nvfp4", "tetrajet") for lr in (1e-4, 1e-3, 1e-2)]
     rule = HalvingRule(2, (0.25, 0.5))
-    undisturbed = [content(record) for record in run_pack(trials, TrainContext(halving=rule))]
+    undisturbed = [content(record) for record in run_pack(trials, TrainContext(RunOptions(halving=rule)))]
     with pytest.raises(Killed):
         run(trials, tmp_path, stop, rule)
     records = run(trials, tmp_path, halving=rule)

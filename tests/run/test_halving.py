@@ -64,7 +64,7 @@ def test_survivors_are_bit_identical(optimizer: str) -> None:
         for lr in (1e-3, 1e-2)
     ]
     spared = frozenset(t.uid for t in trials if t.recipe.name == "bf16")
-    records = run_pack(trials, TrainContext(halving=HalvingRule(2, (0.25, 0.5), spared)))
+    records = run_pack(trials, TrainContext(RunOptions(halving=HalvingRule(2, (0.25, 0.5), spared))))
     assert [record.uid for record in records] == [t.uid for t in trials]
     status = {OK: 0, STOPPED: 0, DIVERGED: 0}
     for own, record in zip(trials, records, strict=True):
@@ -90,7 +90,7 @@ def test_survivors_are_bit_identical(optimizer: str) -> None:
 def test_members_that_diverged_leave_too() -> None:
     wild = replace(trial("mxfp4", 1e3, 0), training=replace(trial("mxfp4", 1e3, 0).training, optimizer="sgd"))
     calm = [replace(wild, training=replace(wild.training, lr=lr)) for lr in (1e-3, 1e-4)]
-    records = run_pack([wild, *calm], TrainContext(halving=HalvingRule(2, (0.5,))))
+    records = run_pack([wild, *calm], TrainContext(RunOptions(halving=HalvingRule(2, (0.5,)))))
     assert records[0].status == DIVERGED
     assert sorted(r.status for r in records[1:]) == [OK, OK]  # the diverged one is the worse half
     assert [r.metric for r in records[1:]] == [run_trial(t).metric for t in calm]

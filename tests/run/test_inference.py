@@ -24,7 +24,7 @@ from dse.tasks.base import Task
 from dse.tasks.lm import SIZES
 from dse.train.halving import HalvingRule
 from dse.train.loop import TrainContext, run_pack, run_trial
-from dse.train.pack_run import PackRun
+from dse.train.options import RunOptions
 from dse.trial import Trial
 
 ATTENDING = override(override(RECIPES["nvfp4"], "attention", "same"), "exempt.first", 2)
@@ -86,7 +86,7 @@ def test_a_record_has_both_alone_and_in_a_pack(task: Task[Any]) -> None:
 def test_it_changes_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     own = trials(TASKS["regression"](), RECIPES["mxfp4"], RECIPES["ue5m3"], RECIPES["bf16"])
     found = run_pack(own)
-    monkeypatch.setattr(PackRun, "_infer_in_bf16", lambda self: None)
+    monkeypatch.setattr("dse.train.pack_run.add_bf16_metrics", lambda *_: None)
     for with_it, without in zip(found, run_pack(own), strict=True):
         assert without.metrics_bf16 == {}
         bare = replace(with_it, metrics_bf16={}, seconds=0.0, started="")
@@ -109,7 +109,7 @@ def test_who_does_not_finish_has_none() -> None:
     wild = replace(wild, training=replace(wild.training, lr=1e6, clip=0.0, warmup=0.0))
     records = run_pack(
         [calm, wild, replace(other, training=replace(other.training, lr=0.0))],
-        TrainContext(halving=HalvingRule(3, (0.5,))),
+        TrainContext(RunOptions(halving=HalvingRule(3, (0.5,)))),
     )
     assert [r.status for r in records] == [OK, DIVERGED, STOPPED]
     assert [bool(r.metrics_bf16) for r in records] == [True, False, False]

@@ -13,7 +13,7 @@ from dse.pack.pack import Pack
 from dse.pack.step import TrainStep
 from dse.probes import Probes
 from dse.probes.prober import Prober
-from dse.results.record import FAILED, OK, Record
+from dse.results.record import FAILED, OK, STOPPED, Record
 from dse.run.executors.attempts import Attempt
 from dse.run.executors.worker import TimedOut, Worker
 from dse.run.queue.pack_queue import PackQueue
@@ -21,9 +21,12 @@ from dse.sweep import Sweep
 from dse.tasks import TASKS
 from dse.train import loop as train
 from dse.train.context import SPLIT
+from dse.train.halving import HalvingRule, RungTarget
+from dse.train.hooks import EvaluationHook, Hook, ProbeHook, ProgressHook, RungHook
 from dse.train.loop import TrainContext, run_pack
 from dse.train.options import RunOptions
 from dse.train.pack_run import PackRun
+from dse.train.resume import CheckpointHook
 from dse.trial import Trial
 
 
@@ -119,13 +122,79 @@ def test_probes_and_checkpoints_may_fail(trials: list[Trial], monkeypatch: pytes
     def fails(*_: object) -> Any:
         raise MemoryError("no room")
 
-    monkeypatch.setattr(Prober, "_look", fails)
-    monkeypatch.setattr(PackRun, "save", fails)
-    setup = TrainContext(probes=Probes(every=1), checkpoints=Checkpoints(tmp_path, every=0.0))
+    monkeypatch.setattr(Prober, "_probe", fails)
+    monkeypatch.setattr(PackRun, "state_dict", fails)
+    setup = TrainContext(RunOptions(probes=Probes(every=1)), checkpoints=Checkpoints(tmp_path, every=0.0))
     for a, b in zip(run_pack(trials, setup), calm, strict=True):
         assert (a.status, a.metric, a.curve) == (OK, b.metric, b.curve)
         assert a.pack["probes_missing_because"] == "step 3: MemoryError: no room"
         assert a.pack["no_checkpoint_because"] == "MemoryError: no room"
+
+
+MOMENTS = {
+    ProgressHook: {"before_step": 3},
+    ProbeHook: {"before_step": 3},
+    EvaluationHook: {"after_step": 4},
+    RungHook: {"after_step": 4},
+    CheckpointHook: {"after_step": 4, "at_end": 4},
+}
+"""Kind of hook -> its moments, and the steps done at the last call of each."""
+
+
+@pytest.mark.parametrize(("kind", "moment"), [(kind, moment) for kind, own in MOMENTS.items() for moment in own])
+def test_a_failing_hook_costs_no_training(
+    trials: list[Trial], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: type[Hook], moment: str
+) -> None:
+    from dse.train.checkpoint import Checkpoints
+
+    calm, calls = run_pack(trials), list[int]()
+
+    def fails(self: Hook, run: PackRun) -> None:
+        calls.append(run.steps_done)
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(kind, moment, fails)
+    options = RunOptions(probes=Probes(every=1), halving=HalvingRule(2, (0.5,)))
+    setup = TrainContext(options, on_step=lambda *_: None, checkpoints=Checkpoints(tmp_path, every=0.0))
+    records = run_pack(trials, setup)
+    assert calls[-1] == MOMENTS[kind][moment]
+    survivors = [(a, b) for a, b in zip(records, calm, strict=True) if a.status != STOPPED]
+    assert len(survivors) == (6 if kind is RungHook else 4)
+    for a, b in survivors:
+        assert (a.status, a.metric, a.metrics, a.curve) == (OK, b.metric, b.metrics, b.curve)
+        assert a.pack[kind.missing] == f"step {calls[-1]}: MemoryError: no room"
+        assert SPLIT not in a.pack
+
+
+@pytest.mark.parametrize("group", [0, 6])
+def test_an_evaluation_at_a_rung_that_fails_for_one_trial_costs_the_others_nothing(
+    trials: list[Trial], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, group: int
+) -> None:
+    """Whether the pack pauses at the rung or ranks its members itself; tried again, the trial is evaluated there."""
+    from dse.train.checkpoint import Checkpoints
+
+    real, poison = TrainStep.evaluate, trials[3]
+    options = RunOptions(halving=HalvingRule(2, (0.5,), frozenset(trial.uid for trial in trials)))
+    setup = TrainContext(options, target=RungTarget(1, group), checkpoints=Checkpoints(tmp_path, every=60.0))
+    calm = run_pack(trials, replace(setup, checkpoints=None))
+
+    def fails(self: TrainStep) -> dict[str, list[float]]:
+        if int(self.pack.step) == 2 and poison in self.pack.trials:
+            raise RuntimeError("no such kernel")
+        return real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainStep, "evaluate", fails)
+        found = run_pack(trials, setup)
+    assert {record.status for record in calm} == {OK if group else STOPPED}
+    assert _told([*found[:3], *found[4:]]) == _told([*calm[:3], *calm[4:]])
+    assert not any(SPLIT in record.pack for record in found)
+    assert (found[3].status, found[3].metric, found[3].stopped) == (FAILED, None, {})
+    assert found[3].error is not None
+    assert found[3].error.endswith("RuntimeError: no such kernel\n")
+    assert found[3].evals == calm[3].evals[:1]
+    if not group:
+        assert _told(run_pack(trials, setup)) == _told(calm)
 
 
 def test_a_split_is_said_and_the_finished_half_is_told_at_once(

@@ -22,6 +22,7 @@ from dse.tasks.data import flights as flights_module
 from dse.tasks.data import tables
 from dse.tasks.lm import SIZES
 from dse.train.loop import TrainContext, load, run_pack, run_trial
+from dse.train.options import RunOptions
 from dse.trial import Trial
 from tests.records import trained
 from tests.tasks import zoo
@@ -52,9 +53,11 @@ def test_a_pack_has_the_bits_of_solo_runs(name: str, tmp_path: Path) -> None:
     training = replace(task.training(), steps=2, batch=3, eval_every=0)
     recipes = ("bf16", "mxfp4_rht_sr", "nvfp4")
     trials = [Trial(task, training, RECIPES[recipe], seed) for seed, recipe in enumerate(recipes)]
-    together = run_pack(trials, TrainContext(tmp_path))
+    together = run_pack(trials, TrainContext(RunOptions(data_dir=tmp_path)))
     for i in (0, 2):
-        assert trained(together[i]) == trained(run_trial(trials[i], TrainContext(tmp_path))), recipes[i]
+        assert trained(together[i]) == trained(run_trial(trials[i], TrainContext(RunOptions(data_dir=tmp_path)))), (
+            recipes[i]
+        )
 
 
 @pytest.mark.parametrize("name", EVERY)

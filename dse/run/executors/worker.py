@@ -112,10 +112,7 @@ class Worker:
             if self._stopping and step > first:
                 self._leaving = elapsed / (step - first) * (steps - step) > self._grace
 
-        own = self._options
-        context = TrainContext(
-            own.data_dir, own.device, before_step, own.halving, own.probes, self._checkpoints, target, on_done, splits
-        )
+        context = TrainContext(self._options, before_step, target, on_done, splits, self._checkpoints)
         try:
             return run_pack(trials, context, configs)
         except Left:

@@ -74,9 +74,12 @@ def _pack(name: str, checkpoints: Any = None, on_step: Any = None) -> tuple[Any,
     from dse.run.queue.final_results import halving_rule
     from dse.sweep import load_sweep
     from dse.train.loop import TrainContext
+    from dse.train.options import RunOptions
 
     sweep = load_sweep(CASES / f"{name}.yaml")
-    setup = TrainContext(halving=halving_rule(sweep), probes=sweep.probes, checkpoints=checkpoints, on_step=on_step)
+    setup = TrainContext(
+        RunOptions(halving=halving_rule(sweep), probes=sweep.probes), checkpoints=checkpoints, on_step=on_step
+    )
     return [cell.trial for cell in sweep.cells], setup, [cell.config for cell in sweep.cells]
 
 
