@@ -32,8 +32,8 @@ def say_damage(store: Store) -> None:
 
 def say_manifests(results: Path) -> None:
     """Prints one line on standard error about manifests that cannot be read, if there are any."""
-    from dse.results.manifest import unreadable
+    from dse.results.manifest import damaged_manifests
 
-    if paths := unreadable(results):
+    if paths := damaged_manifests(results):
         names = ", ".join(map(str, paths))
         print(f"note: damaged, and left out: {names}; `dse run` of the sweep writes it anew", file=sys.stderr)

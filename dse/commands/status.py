@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from dse.commands.messages import say
 from dse.plan.timing import newest_device
-from dse.results.claims import at_work
-from dse.results.lookup import called
+from dse.results.claims import running_drivers
+from dse.results.lookup import trial_name
 from dse.results.outcome import OUTCOMES, outcome, reason
 from dse.results.record import OK, STOPPED, Record
 from dse.results.store import Store, resolve
@@ -68,7 +68,7 @@ def _watch(store: Store, sweep: Sweep | None, every: float) -> None:
                 if all(cell.uid in done for cell in now.cells):
                     return
             time.sleep(every)
-            records = resolve([*records.values(), *watcher.fresh(uids)])
+            records = resolve([*records.values(), *watcher.read_new(uids)])
 
 
 def _uids(sweep: Sweep | None) -> set[str] | None:
@@ -80,7 +80,7 @@ def _lines(store: Store, sweep: Sweep | None, records: Sequence[Record]) -> Iter
     yield from _everything(store, records) if sweep is None else _one(store, sweep, records)
     if said := str(store.damage):
         yield f"  {said}"
-    for who, uids in at_work(store.folder):
+    for who, uids in running_drivers(store.folder):
         left = len(uids - {record.uid for record in records})
         yield f"  at work: {who}, {left} trials in its hands"
 
@@ -101,7 +101,7 @@ def _one(store: Store, sweep: Sweep, found: Sequence[Record]) -> Iterator[str]:
         record for cell in sweep.cells if (record := records.get(cell.uid)) and record.status not in (OK, STOPPED)
     ]
     for record in unusual[:_SHOWN]:
-        name = called(shorten(uids[record.uid].config), record.seed)
+        name = trial_name(shorten(uids[record.uid].config), record.seed)
         yield f"  {outcome(record)}: {record.uid} {record.task}, {name}: {reason(record)}"
     if len(unusual) > _SHOWN:
         yield f"  and {len(unusual) - _SHOWN} more without a final metric"

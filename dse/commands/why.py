@@ -10,7 +10,7 @@ from dse.commands.gallery import describe, resolved, short
 from dse.numerics.recipe import Recipe
 from dse.numerics.registry import build, to_data
 from dse.recipes import RECIPES
-from dse.results.explain import Case, Neighbor, cases, differences
+from dse.results.explain import Neighbor, TrialDetails, differences, find_trials
 from dse.results.gaps import gap
 from dse.results.outcome import outcome, reason
 from dse.results.record import FAILED, OK, Record
@@ -29,13 +29,13 @@ _MOST = 24
 def why(trial: str, results: Path) -> None:
     """Prints all about every trial that ``trial`` names. Raises UserError when there is none."""
     store = Store(results)
-    found = cases(store, trial)
+    found = find_trials(store, trial)
     say_damage(store)
     say_manifests(results)
     print("\n\n".join("\n".join(_lines(case, results)) for case in found))
 
 
-def _lines(case: Case, results: Path) -> Iterator[str]:
+def _lines(case: TrialDetails, results: Path) -> Iterator[str]:
     record = case.record
     labels = case.entry.labels if case.entry else {}
     config = case.entry.config if case.entry else record.config if record else ""
@@ -102,7 +102,7 @@ def _numerics(record: Record, baseline: Record | None) -> Iterator[str]:
         yield _row("", f"{path}: {_text(theirs)} there, {_text(mine)} here")
 
 
-def _neighbors(case: Case) -> Iterator[str]:
+def _neighbors(case: TrialDetails) -> Iterator[str]:
     near = case.neighbors
     for i, neighbor in enumerate(near[:_MOST]):
         yield _row("neighbors" * (not i), _neighbor(neighbor, case))
@@ -110,9 +110,9 @@ def _neighbors(case: Case) -> Iterator[str]:
         yield _row("", f"and {len(near) - _MOST} more")
 
 
-def _neighbor(neighbor: Neighbor, case: Case) -> str:
+def _neighbor(neighbor: Neighbor, case: TrialDetails) -> str:
     record = neighbor.record
-    text = f"{neighbor.axis} {_text(neighbor.theirs)} (here {_text(neighbor.mine)}): {neighbor.entry.uid}, "
+    text = f"{neighbor.axis} {_text(neighbor.value)} (here {_text(neighbor.own_value)}): {neighbor.entry.uid}, "
     if record is None:
         return text + "has not run"
     if record.metric is None or case.record is None or case.record.metric is None:
@@ -134,7 +134,7 @@ def _provenance(record: Record) -> Iterator[str]:
         yield _row("pack", short(pack))
 
 
-def _command(case: Case, results: Path) -> str:
+def _command(case: TrialDetails, results: Path) -> str:
     """The command that runs this trial, or runs it again."""
     assert case.sweep is not None
     retry = ("failed" if case.record.status == FAILED else "all") if case.record else None

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dse.results.identity import digest, resolved
+from dse.results.identity import path_hash, resolved_path
 from dse.text import slug
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _HEAD = 4096  # characters of a page within which its mark is
 def place(sweep: Sweep, folder: Path) -> str:
     """The name of a sweep's page, without its ending; it replaces an earlier one of the same file, or text, alone."""
     name = page_name(sweep.name)
-    return name if _is_free(folder / f"{name}.html", sweep) else f"{name}-{digest(sweep)}"
+    return name if _is_free(folder / f"{name}.html", sweep) else f"{name}-{path_hash(sweep)}"
 
 
 def page_name(name: str) -> str:
@@ -34,7 +34,7 @@ def page_name(name: str) -> str:
 
 def mark(sweep: Sweep) -> str:
     """What a page says of the sweep that it is of: hashes of its file's path and text."""
-    return f"{_hash(resolved(sweep.path))} {_hash(sweep.text)}"
+    return f"{_hash(resolved_path(sweep.path))} {_hash(sweep.text)}"
 
 
 def _is_free(path: Path, sweep: Sweep) -> bool:

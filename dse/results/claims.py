@@ -1,10 +1,9 @@
-"""Who runs which trial: drivers that share a results folder claim trials before they begin them.
+"""Claims of trials: drivers that share a results folder claim trials before they run them.
 
-Each driver has a file of its own in ``claims/``, locked while it lives (``flock``): killed in any way, it lets go of
-its claims by dying. Deleted or changed by somebody else, it is written anew (``keep``). A line ``+uid`` claims a trial,
-``-uid`` gives it back. Whoever reads or writes claims has the
-turn (one more lock, held for moments), so that no two drivers can claim the same trial. A claim of a trial with a
-result means nothing any more.
+Each driver has a file of its own in ``claims/``, which it locks while it runs (``flock``): however it is killed, its
+claims end with it. A line ``+uid`` claims a trial, ``-uid`` releases it. Whoever reads or writes claims holds one more
+lock (``Claims.lock``), for moments, so that no two drivers claim the same trial. A claim of a trial that has a result
+does not count. A file that was deleted or changed by somebody else is written again (``Claims.restore``).
 """
 
 from __future__ import annotations
@@ -18,23 +17,23 @@ from pathlib import Path
 
 from dse.errors import UserError
 from dse.files import unwritable
-from dse.results.lock import is_at, named, signature, try_lock, turn
+from dse.results.lock import describe_process, exclusive_lock, is_same_file, process_line, try_lock
 
 FOLDER = "claims"
 SUFFIX = ".claims"
-_TURN = ".turn"
+_LOCK = ".turn"
 
 
 @dataclass
-class _Other:
-    """Another driver's file, as far as it has been read."""
+class _ClaimsFile:
+    """The claims file of another driver, as far as it has been read: ``process``, in words, and the ``uids``."""
 
-    who: str = ""
+    process: str = ""
     size: int = 0
     uids: set[str] = field(default_factory=set)
 
     def read(self, fd: int) -> None:
-        """Reads what has been added; a line that is still without its end is left for the next time."""
+        """Reads what has been added; a line without its end is left for the next time."""
         size = os.fstat(fd).st_size
         if size < self.size:  # somebody has cut it
             self.size, self.uids = 0, set()
@@ -47,71 +46,71 @@ class _Other:
             elif line.startswith("-"):
                 self.uids.discard(line[1:])
             else:
-                self.who = named(line)
+                self.process = describe_process(line)
 
 
 class Claims:
-    """The claims of this process, and a view of the others'. Make it, use it inside ``turn``, ``close`` it.
+    """The claims of this driver, and those of the others. All methods but ``restore`` are called inside ``lock``.
 
     Raises UserError when the folder cannot be written or has no file locks.
     """
 
     def __init__(self, results: Path) -> None:
         self._results, self._folder = results, results / FOLDER
-        self._others: dict[str, _Other] = {}
+        self._others: dict[str, _ClaimsFile] = {}
         self._fd: int | None = None
         self._path = self._folder
         self._own: dict[str, None] = {}  # in their order
         self._size = 0
-        self.renewed = False
-        """Whether the claims were deleted under this driver: others may have claimed the same trials meanwhile."""
+        self.restored = False
+        """Whether the claims file was deleted or changed: other drivers may have claimed the same trials meanwhile."""
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Nobody else claims, gives back or comes and goes meanwhile."""
-        with turn(self._folder, _TURN):
-            if not self._intact():
+    def lock(self) -> Iterator[None]:
+        """Context in which no other driver reads or changes claims."""
+        with exclusive_lock(self._folder, _LOCK):
+            if not self._is_intact():
                 self._open()
             yield
 
-    def keep(self) -> None:
-        """Claims anew what this driver has claimed, where its file is not as it was left; cheap where it is.
+    def restore(self) -> None:
+        """Writes the claims file again where it is not as it was left; called often, because it costs little.
 
-        A folder that cannot be written just now is left to the next one who needs it.
+        A folder that cannot be written at the moment is left to the next call of ``lock``.
         """
-        if self._fd is not None and not self._intact():
-            with suppress(OSError, UserError), self.turn():
+        if self._fd is not None and not self._is_intact():
+            with suppress(OSError, UserError), self.lock():
                 pass
 
-    def _intact(self) -> bool:
-        return self._fd is not None and is_at(self._fd, self._path) and os.fstat(self._fd).st_size == self._size
+    def _is_intact(self) -> bool:
+        return self._fd is not None and is_same_file(self._fd, self._path) and os.fstat(self._fd).st_size == self._size
 
-    def others(self) -> Mapping[str, str]:
-        """uid -> who runs it, of every driver that lives. Ask before you read results, inside the same ``turn``:
-        whoever is gone by now has written its results before."""
+    def claimed_by_others(self) -> Mapping[str, str]:
+        """uid -> process, of all drivers that run. Call it before reading results, inside the same ``lock``: a driver
+        that has ended by now has written its results before."""
         before, self._others = self._others, {}
         found: dict[str, str] = {}
         for path in self._folder.glob("*" + SUFFIX):
-            if path != self._path and (other := _look(path, before.get(path.name) or _Other())):
+            if path != self._path and (other := _read(path, before.get(path.name) or _ClaimsFile())):
                 self._others[path.name] = other
-                found |= dict.fromkeys(other.uids, other.who)
+                found |= dict.fromkeys(other.uids, other.process)
         return found
 
-    def add(self, uids: Iterable[str]) -> None:
+    def claim(self, uids: Iterable[str]) -> None:
         """Claims trials."""
         new = list(uids)
         self._own |= dict.fromkeys(new)
         self._write("+", new)
 
-    def give_back(self, uids: Iterable[str]) -> None:
-        """Gives trials back that were not run."""
-        gone = list(uids)
-        for uid in gone:
+    def release(self, uids: Iterable[str]) -> None:
+        """Releases trials that were not run."""
+        released = list(uids)
+        for uid in released:
             self._own.pop(uid, None)
-        self._write("-", gone)
+        self._write("-", released)
 
     def close(self) -> None:
-        """Gives everything back."""
+        """Releases everything."""
         if self._fd is not None:
             with suppress(OSError):
                 self._path.unlink()
@@ -120,10 +119,10 @@ class Claims:
             self._own.clear()
 
     def _open(self) -> None:
-        """Begins a file, with whatever is claimed; closes the one before."""
+        """Begins a new file with all that is claimed; closes the one before."""
         if self._fd is not None:
-            self.renewed = True
-            if is_at(self._fd, self._path):
+            self.restored = True
+            if is_same_file(self._fd, self._path):
                 with suppress(OSError):
                     self._path.unlink()
             os.close(self._fd)
@@ -132,9 +131,9 @@ class Claims:
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
         try:
             fd = os.open(self._path, flags, 0o644)
-            try_lock(fd, wait=True)  # somebody may just be looking whether it is locked
+            try_lock(fd, wait=True)  # another process may just be trying whether it is locked
             self._fd = fd
-            self._size = os.write(fd, f"{signature()}\n".encode())
+            self._size = os.write(fd, f"{process_line()}\n".encode())
         except OSError as error:
             raise unwritable(self._results, error) from None
         self._write("+", self._own)
@@ -150,11 +149,11 @@ class Claims:
             raise unwritable(self._results, error) from None
 
 
-def _look(path: Path, other: _Other) -> _Other | None:
-    """Reads on in a driver's file; None when it is dead. Only in one's turn: a dead driver's file is removed."""
+def _read(path: Path, other: _ClaimsFile) -> _ClaimsFile | None:
+    """Reads on in the file of a driver; None when the driver has ended, and then removes it. Only inside of a lock."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:  # it has just gone
+    except OSError:  # it has just been removed
         return None
     try:
         if not try_lock(fd):
@@ -167,17 +166,20 @@ def _look(path: Path, other: _Other) -> _Other | None:
         os.close(fd)
 
 
-def at_work(results: Path) -> list[tuple[str, set[str]]]:
-    """The drivers that live, each with the uids it has claimed; for people, from outside. Nothing is changed."""
+def running_drivers(results: Path) -> list[tuple[str, set[str]]]:
+    """The drivers that run, in words, each with the uids that it has claimed. Changes nothing."""
     found = []
     for path in sorted((results / FOLDER).glob("*" + SUFFIX)):
         with suppress(OSError):
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
                 if not try_lock(fd):
-                    other = _Other()
+                    other = _ClaimsFile()
                     other.read(fd)
-                    found.append((other.who, other.uids))
+                    found.append((other.process, other.uids))
             finally:
                 os.close(fd)
     return found
+
+
+__all__ = ["FOLDER", "SUFFIX", "Claims", "running_drivers"]

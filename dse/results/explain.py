@@ -1,4 +1,4 @@
-"""Everything about one trial: its sweep, its result, its baseline, and its neighbors one axis apart."""
+"""What is known about one trial: its sweep, its record, its baseline, and its neighbors on each axis."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dse.errors import UserError
-from dse.results.lookup import called, pick
+from dse.results.lookup import find_uids, trial_name
 from dse.results.manifest import Entry, Manifest, read_manifests
 from dse.results.record import Record
 from dse.results.store import Store
@@ -19,20 +19,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Neighbor:
-    """A trial of the same sweep whose labels differ on one axis only."""
+    """A trial of the same sweep whose labels differ on one ``axis`` only.
+
+    ``value``: its label there; ``own_value``: that of the trial whose neighbor it is; ``record``: None when it has not
+    run.
+    """
 
     axis: str
-    mine: Label
-    theirs: Label
+    own_value: Label
+    value: Label
     entry: Entry
     record: Record | None
 
 
 @dataclass(frozen=True)
-class Case:
-    """A trial and what is known about it; ``record``, ``baseline``: None when they have not run.
+class TrialDetails:
+    """A trial with all that is known about it. ``record``: its own; ``baseline``: that of its baseline; None when the
+    trial has not run.
 
-    ``sweep``, ``entry``: the sweep (the last one by name, if several have it), None when only its result is known.
+    ``sweep``: its manifest (of several sweeps the last by name); ``entry``: its cell there; None when no sweep has it.
     """
 
     uid: str
@@ -43,23 +48,23 @@ class Case:
     neighbors: tuple[Neighbor, ...]
 
 
-def cases(store: Store, word: str) -> list[Case]:
-    """The trials that a word names (see ``pick``): one per task, if it is `config@seed`.
+def find_trials(store: Store, word: str) -> list[TrialDetails]:
+    """The trials that a word names (``find_uids``): `config@seed` names one per task.
 
-    Raises UserError when there is none.
+    Raises UserError when it names none.
     """
     manifests = read_manifests(store.folder)
     records = {record.uid: record for record in store.records(without=("samples", "probes"))}
-    names = {uid: called(record.config, record.seed) for uid, record in records.items()}
+    names = {uid: trial_name(record.config, record.seed) for uid, record in records.items()}
     entries = {entry.uid: (manifest, entry) for manifest in manifests for entry in manifest.entries}
-    names |= {uid: called(entry.config, entry.labels["seed"]) for uid, (_, entry) in entries.items()}
+    names |= {uid: trial_name(entry.config, entry.labels["seed"]) for uid, (_, entry) in entries.items()}
     if not names:
         raise UserError(f"{store.folder} holds no results yet; start with: {first_run(store.folder)}")
-    return [_case(uid, records, *entries.get(uid, (None, None))) for uid in sorted(pick(names, [word]))]
+    return [_details(uid, records, *entries.get(uid, (None, None))) for uid in sorted(find_uids(names, [word]))]
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """(path, value, other value) wherever two pieces of plain data differ; None where one has nothing.
+    """(path, value, other value) for each difference between two nested mappings; None where one has no value.
 
     >>> list(differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}}))
     [('a.b', 1, 3), ('c', 2, None)]
@@ -75,14 +80,14 @@ def _differ(one: Any, other: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
         yield path, one, other
 
 
-def _case(uid: str, records: Mapping[str, Record], sweep: Manifest | None, entry: Entry | None) -> Case:
+def _details(uid: str, records: Mapping[str, Record], sweep: Manifest | None, entry: Entry | None) -> TrialDetails:
     record = records.get(uid)
     baseline = entry.baseline_uid if entry else record.baseline_uid if record else ""
-    near = _near(entry, sweep.entries, records) if sweep and entry else ()
-    return Case(uid, record, records.get(baseline), sweep, entry, tuple(near))
+    near = _neighbors(entry, sweep.entries, records) if sweep and entry else ()
+    return TrialDetails(uid, record, records.get(baseline), sweep, entry, tuple(near))
 
 
-def _near(mine: Entry, entries: Sequence[Entry], records: Mapping[str, Record]) -> Iterable[Neighbor]:
+def _neighbors(mine: Entry, entries: Sequence[Entry], records: Mapping[str, Record]) -> Iterable[Neighbor]:
     for entry in entries:
         apart = [axis for axis in mine.labels if entry.labels.get(axis) != mine.labels[axis]]
         if len(apart) == 1:

@@ -1,4 +1,4 @@
-"""How much worse a trial is than its baseline: computed when results are read, never stored."""
+"""Gap of a trial to its baseline, computed when results are read: it is not stored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class MeasuredRecord(Protocol):
-    """What a gap needs of a record."""
+    """The fields of a record from which a gap is computed."""
 
     @property
     def metric(self) -> float | None: ...

@@ -1,7 +1,7 @@
-"""Rights in a results folder, each held by one process at a time.
+"""File locks in a results folder: one process at a time holds each.
 
-The kernel's ``flock`` is the lock, so a process that is killed lets go of it by dying; the text inside the file only
-says who it is. (``filelock`` before 4 empties the file of the holder while it tries, so it is not used.)
+The kernel's ``flock`` is the lock, so a process that is killed releases it; the text inside the file only names the
+process. (``filelock`` before 4 empties the file of the holder while it tries, so it is not used.)
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 class InUse(UserError):
-    """Somebody else has the right."""
+    """Another process holds the lock."""
 
 
 @contextmanager
 def folder_lock(folder: Path, name: str = NAME) -> Iterator[None]:
-    """Holds ``folder/name``; makes the folder when it is missing.
+    """Context that holds ``folder/name`` without waiting for it; makes the folder when it is missing.
 
-    Raises UserError when the folder cannot be written, InUse with the process and host that hold it.
+    Raises UserError when the folder cannot be written, InUse with the process and host that hold the lock.
     """
-    fd, mine = _locked(folder, name, wait=False)
+    fd, locked = _open_and_lock(folder, name, wait=False)
     try:
-        if not mine:
-            raise InUse(f"results folder {folder} is in use by {holder(fd)}; let it finish, or stop it")
+        if not locked:
+            raise InUse(f"results folder {folder} is in use by {describe_holder(fd)}; let it finish, or stop it")
         os.ftruncate(fd, 0)
-        os.pwrite(fd, signature().encode(), 0)
+        os.pwrite(fd, process_line().encode(), 0)
         yield
         with suppress(OSError):
             os.ftruncate(fd, 0)
@@ -46,17 +46,17 @@ def folder_lock(folder: Path, name: str = NAME) -> Iterator[None]:
 
 
 @contextmanager
-def turn(folder: Path, name: str) -> Iterator[None]:
-    """Waits for ``folder/name`` and holds it: for the moments in which several files must fit together."""
-    fd, _ = _locked(folder, name, wait=True)
+def exclusive_lock(folder: Path, name: str) -> Iterator[None]:
+    """Context that waits for ``folder/name`` and holds it: for moments in which several files must fit together."""
+    fd, _ = _open_and_lock(folder, name, wait=True)
     try:
         yield
     finally:
         os.close(fd)
 
 
-def is_at(fd: int, path: Path) -> bool:
-    """Whether an open file is still the one at a path: neither deleted nor moved nor replaced."""
+def is_same_file(fd: int, path: Path) -> bool:
+    """Whether an open file is the one at a path: it was neither deleted nor moved nor replaced."""
     try:
         there, own = path.stat(), os.fstat(fd)
     except OSError:
@@ -65,7 +65,7 @@ def is_at(fd: int, path: Path) -> bool:
 
 
 def try_lock(fd: int, wait: bool = False) -> bool:
-    """Takes the exclusive lock of an open file until it is closed; False when somebody else has it."""
+    """Locks an open file until it is closed; False when another process holds the lock."""
     import fcntl  # POSIX only; the rest of this module may be imported anywhere
 
     try:
@@ -79,36 +79,36 @@ def try_lock(fd: int, wait: bool = False) -> bool:
     return True
 
 
-def signature() -> str:
-    """Who this process is, as one line of JSON."""
+def process_line() -> str:
+    """This process as one line of JSON: its number, its host, and the time."""
     since = datetime.now(UTC).isoformat(timespec="seconds")
     return json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since})
 
 
-def named(text: str | bytes) -> str:
-    """The process that signed so."""
+def describe_process(line: str | bytes) -> str:
+    """A ``process_line`` in words."""
     try:
-        who = json.loads(text)
+        who = json.loads(line)
         return f"process {who['pid']} on {who['host']} (since {who['since']})"
     except (ValueError, KeyError, TypeError):
         return "another process"
 
 
-def holder(fd: int) -> str:
-    """Who holds the lock of an open file; it may be about to write its name."""
+def describe_holder(fd: int) -> str:
+    """The process that holds the lock of an open file, in words; it may not have written its line yet."""
     try:
-        return named(os.pread(fd, 4096, 0))
+        return describe_process(os.pread(fd, 4096, 0))
     except OSError:
-        return named("")
+        return describe_process("")
 
 
-def _locked(folder: Path, name: str, wait: bool) -> tuple[int, bool]:
-    """The open file, and whether its lock is ours; one that was deleted meanwhile is none: others lock another one."""
+def _open_and_lock(folder: Path, name: str, wait: bool) -> tuple[int, bool]:
+    """An open file, and whether this process has its lock; a file that was deleted meanwhile is opened again."""
     while True:
         fd = _open(folder, name)
-        mine = try_lock(fd, wait)
-        if not mine or is_at(fd, folder / name):
-            return fd, mine
+        locked = try_lock(fd, wait)
+        if not locked or is_same_file(fd, folder / name):
+            return fd, locked
         os.close(fd)
 
 
@@ -120,4 +120,4 @@ def _open(folder: Path, name: str) -> int:
         raise unwritable(folder, error) from None
 
 
-__all__ = ["InUse", "folder_lock", "holder", "is_at", "named", "signature", "try_lock", "turn"]
+__all__ = ["InUse", "describe_process", "exclusive_lock", "folder_lock", "is_same_file", "process_line", "try_lock"]

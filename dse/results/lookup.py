@@ -1,4 +1,4 @@
-"""Finding trials by what people call them: the beginning of a uid, or `config@seed`."""
+"""Finds trials by the names that people use: the beginning of a uid, or `config@seed`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ _SHORTEST = 4  # digits of a uid
 _LONGEST = 200  # characters of advice
 
 
-def called(config: str, seed: object) -> str:
-    """A trial's name for people; the same in each task."""
+def trial_name(config: str, seed: object) -> str:
+    """A trial's name for people; trials of different tasks may share it."""
     return f"{config}@{seed}"
 
 
-def pick(names: Mapping[str, str], words: Collection[str]) -> set[str]:
-    """The uids that any of the words names; ``names``: uid -> what it is ``called``.
+def find_uids(names: Mapping[str, str], words: Collection[str]) -> set[str]:
+    """The uids that any of the words names; ``names``: uid -> ``trial_name``.
 
     Raises UserError for a word that names none.
 
-    >>> sorted(pick({"3f0c6a5e": "nvfp4@0", "77aa01bc": "nvfp4@1"}, ["3f0c", "nvfp4@1"]))
+    >>> sorted(find_uids({"3f0c6a5e": "nvfp4@0", "77aa01bc": "nvfp4@1"}, ["3f0c", "nvfp4@1"]))
     ['3f0c6a5e', '77aa01bc']
     """
     chosen = set[str]()
@@ -34,4 +34,4 @@ def pick(names: Mapping[str, str], words: Collection[str]) -> set[str]:
     return chosen
 
 
-__all__ = ["called", "pick"]
+__all__ = ["find_uids", "trial_name"]

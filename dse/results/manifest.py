@@ -1,4 +1,4 @@
-"""Which trials belong to which sweep, kept beside the results, so that projections need no YAML file."""
+"""Manifest of a sweep in a results folder: its text and its cells, so that reports and MLflow need no YAML file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from dse.errors import UserError
 from dse.files import replacing, unwritable
-from dse.results.identity import FOLDER, known, lookup, resolved
-from dse.results.lock import turn
+from dse.results.identity import FOLDER, find_identity, known_sweeps, resolved_path
+from dse.results.lock import exclusive_lock
 from dse.text import slug
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell of a sweep without its trial: identity, baseline and labels by axis."""
+    """A cell of a sweep without its trial: uid, baseline and labels by axis."""
 
     uid: str
     baseline_uid: str
@@ -38,10 +38,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A sweep as it was last run: its name, the YAML as read, its cells, and the file as it was named.
+    """A sweep as it was last run: its name, its YAML text, its cells, and the path of its file as the user gave it.
 
     ``identity``: the name of its files in the results folder; ``paths``: where its file has been seen, resolved;
-    ``options``: of the command line, those that were given and that running its trials needs, by their names.
+    ``options``: the command line's options that running its trials again needs, by their names.
     """
 
     name: str
@@ -54,14 +54,14 @@ class Manifest:
 
     @classmethod
     def of(cls, sweep: Sweep, results: Path, options: Mapping[str, str] | None = None) -> Manifest:
-        """Of a sweep with its cells, in a results folder. ``options``: those of the last run without any."""
-        own, paths = lookup(sweep, results)
+        """The manifest of a sweep with its cells. ``options``: by default those of the manifest that is there."""
+        own, paths = find_identity(sweep, results)
         given = dict(options) if options is not None else _options(results, own)
-        all_paths = tuple(dict.fromkeys([*paths, resolved(sweep.path)]))
+        all_paths = tuple(dict.fromkeys([*paths, resolved_path(sweep.path)]))
         return cls(sweep.name, sweep.text, tuple(map(Entry.of, sweep.cells)), str(sweep.path), own, all_paths, given)
 
-    def grown(self, sweep: Sweep) -> Manifest:
-        """The same with the cells that the sweep has by now."""
+    def with_cells_of(self, sweep: Sweep) -> Manifest:
+        """This manifest with the cells that the sweep has now."""
         return replace(self, entries=tuple(map(Entry.of, sweep.cells)))
 
     @property
@@ -89,14 +89,14 @@ class Manifest:
             raise unwritable(results, error) from None
 
 
-def settle(sweep: Sweep, results: Path, options: Mapping[str, str] | None = None) -> str:
-    """The identity of a sweep, written down when it is new, so that no other sweep gets it; with the ``options`` that
-    it is run with, where they are given.
+def register_sweep(sweep: Sweep, results: Path, options: Mapping[str, str] | None = None) -> str:
+    """The identity of a sweep; the first call writes a manifest, so that no other sweep gets the same identity.
 
-    A folder that cannot be written is left alone: it is fine to look at results that one may not change.
+    ``options``: those of this run, if any. A folder that cannot be written stays as it is: results may be read without
+    the right to change them.
     """
-    with suppress(UserError), turn(results / FOLDER, ".turn"):
-        own, paths = lookup(sweep, results)
+    with suppress(UserError), exclusive_lock(results / FOLDER, ".turn"):
+        own, paths = find_identity(sweep, results)
         before = read_manifest(results, own)
         if not paths or before is None:  # its cells follow when it runs
             entries = before.entries if before else ()
@@ -104,26 +104,26 @@ def settle(sweep: Sweep, results: Path, options: Mapping[str, str] | None = None
         elif options is not None and dict(options) != dict(before.options):
             replace(before, options=dict(options)).write(results)
         return own
-    return lookup(sweep, results)[0]
+    return find_identity(sweep, results)[0]
 
 
 def read_manifests(results: Path, name: str | None = None) -> Sequence[Manifest]:
-    """The sweeps that were ever run into a results folder, or those of a name; damaged files are left out."""
+    """The manifests in a results folder, or those of sweeps of a name; damaged files are left out."""
     found = []
-    paths = [results / FOLDER / f"{one.identity}.json" for one in known(results, name)] if name else None
+    paths = [results / FOLDER / f"{one.identity}.json" for one in known_sweeps(results, name)] if name else None
     for path in sorted((results / FOLDER).glob("*.json")) if paths is None else paths:
         if (own := _read(path)) is not None and name in (None, own.name):
             found.append(own)
     return found
 
 
-def unreadable(results: Path) -> list[Path]:
-    """The manifests that are damaged; the next run of their sweep writes them anew."""
+def damaged_manifests(results: Path) -> list[Path]:
+    """Files of manifests that cannot be read; the next run of their sweep writes them again."""
     return [path for path in sorted((results / FOLDER).glob("*.json")) if _read(path) is None]
 
 
 def read_manifest(results: Path, identity: str) -> Manifest | None:
-    """The manifest of an identity; None where there is none that can be read."""
+    """The manifest of an identity; None where it is missing or damaged."""
     return _read(results / FOLDER / f"{identity}.json")
 
 

@@ -1,4 +1,4 @@
-"""How a trial ended, in words: ok, diverged, or what kind of failure it was."""
+"""Outcome of a trial in words: its status, or the kind of its failure, and the reason in one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SIGNS = {
     TIME: ("timed out: ",),
     DIED: ("the worker died",),
 }
-"""Kind -> what the error of such a failure says; the first that fits counts."""
+"""Kind of failure -> texts of which one is in its error; the first kind that fits counts."""
 
 
 def outcome(record: Record) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from dse.errors import UserError
 from dse.files import sync_folder, unwritable
 from dse.results.checksum import seal
-from dse.results.lock import is_at, try_lock
+from dse.results.lock import is_same_file, try_lock
 from dse.results.shards import SUFFIX
 
 _TRIES = 5
@@ -79,7 +79,7 @@ class ShardWriter:
             self._rest, self._rests = b"", 0
             if again:
                 self.notes[-1] += f" with the {again} results of this run"
-            if self._fd is not None and is_at(self._fd, self._path):
+            if self._fd is not None and is_same_file(self._fd, self._path):
                 return
             data, count = b"", 0  # they are in the shard that has gone, as all others
         raise UserError(f"results folder {self._folder.parent} vanishes as often as it is made")
@@ -105,7 +105,7 @@ class ShardWriter:
         """Ends an open shard that is not as it was left: another one is begun, with what that one held."""
         if self._fd is None or self._pid != os.getpid():
             return
-        if not is_at(self._fd, self._path):
+        if not is_same_file(self._fd, self._path):
             with suppress(OSError):  # of a file system that is gone
                 self._rest = os.pread(self._fd, self._size, 0)
             self._rest = self._rest[: self._rest.rfind(b"\n") + 1]

@@ -1,4 +1,4 @@
-"""What other drivers have added to a results folder since one looked last, at the cost of what is new alone."""
+"""Incremental reader of other drivers' shards: each call reads only the bytes added since the last."""
 
 from __future__ import annotations
 
@@ -15,39 +15,43 @@ _BLOCK = 1 << 16
 
 
 class ResultWatcher:
-    """Begins at the folder's present end. ``skip``: a shard that is not read, because one writes it oneself."""
+    """Reads the records that are added to a results folder after it was made.
+
+    ``shards``: the folder of the shards; ``table``: the Parquet file into which they are compacted.
+    """
 
     def __init__(self, shards: Path, table: Path) -> None:
         self._shards, self._table = shards, table
-        self._read: dict[str, int] = {}
+        self._read: dict[str, int] = {}  # bytes of each shard
         self._parsers: dict[str, Parser] = {}
-        self._compacted = _state(table)
-        for name, path in self._files():
+        self._table_version = _version(table)
+        for name, path in self._shard_files():
             with suppress(OSError):
-                self._read[name] = _whole(path)
+                self._read[name] = _length_of_whole_lines(path)
 
-    def fresh(self, uids: Collection[str] | None, skip: Path | None = None) -> list[Record]:
-        """The records of some trials, or of all, that have come since; after a compaction also those that are older.
+    def read_new(self, uids: Collection[str] | None, skip: Path | None = None) -> list[Record]:
+        """Records of some trials, or of all, that were added since the last call; after a compaction also older ones.
 
-        Trials that are not asked for are not found later either.
+        Records of other trials are passed over, and later calls do not return them. ``skip``: a shard that is not read,
+        because this process writes it.
         """
         found = []
-        files = self._files()
+        files = self._shard_files()
         for name, path in files:
             if path != skip:
-                found += self._tail(name, path)
+                found += self._read_added(name, path)
         self._read = {name: self._read[name] for name, _ in files if name in self._read}
-        if (state := _state(self._table)) != self._compacted:  # asked after the shards: they are removed last
-            self._compacted = state
+        if (version := _version(self._table)) != self._table_version:  # after the shards, which are removed last
+            self._table_version = version
             if (frame := parquet.read(self._table, uids)) is not None:
                 found += parquet.from_frame(frame)
         return found if uids is None else [record for record in found if record.uid in uids]
 
-    def _files(self) -> list[tuple[str, Path]]:
+    def _shard_files(self) -> list[tuple[str, Path]]:
         return sorted((path.name, path) for path in self._shards.glob("*" + SUFFIX))
 
-    def _tail(self, name: str, path: Path) -> list[Record]:
-        """The whole lines that have been added to a shard; lines that are no record are left out."""
+    def _read_added(self, name: str, path: Path) -> list[Record]:
+        """The records of the whole lines that were added to a shard; damaged lines are left out."""
         start = self._read.get(name, 0)
         try:
             with path.open("rb") as file:
@@ -64,8 +68,8 @@ class ResultWatcher:
         return [record for record in found if record]
 
 
-def _whole(path: Path) -> int:
-    """Bytes of a shard's whole lines; it may be large, so it is read from its end."""
+def _length_of_whole_lines(path: Path) -> int:
+    """Bytes of a shard up to the end of its last whole line. Reads from the end, because a shard may be large."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         while end > 0:
@@ -77,9 +81,13 @@ def _whole(path: Path) -> int:
     return 0
 
 
-def _state(path: Path) -> tuple[int, int] | None:
+def _version(path: Path) -> tuple[int, int] | None:
+    """Differs when a file has been replaced; None while there is none."""
     try:
         stat = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
     return stat.st_ino, stat.st_mtime_ns
+
+
+__all__ = ["ResultWatcher"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dse.errors import UserError
-from dse.results.lookup import called, pick
+from dse.results.lookup import find_uids, trial_name
 from dse.results.record import Record
 from dse.results.store import Store
 from dse.results.watch import ResultWatcher
@@ -75,7 +75,7 @@ def _chosen(cells: Sequence[Cell], words: Collection[str]) -> Sequence[Cell]:
     """The trials of ``RunOptions.only``."""
     if not words:
         return cells
-    chosen = pick({cell.uid: called(cell.config, cell.trial.seed) for cell in cells}, words)
+    chosen = find_uids({cell.uid: trial_name(cell.config, cell.trial.seed) for cell in cells}, words)
     return [cell for cell in cells if cell.uid in chosen]
 
 

@@ -132,13 +132,13 @@ class Driver:
         except UserError as error:
             self._note(str(error))
         self._notes += self._store.notes
-        if self._claims.renewed:
+        if self._claims.restored:
             self._note(f"claims in {self._store.folder} were deleted: other drivers may have run trials again")
 
     def _execute(self, stop: Interrupt) -> None:
         def on_progress(running: int, progress: float) -> None:
             self._tally.update(running, progress)
-            self._claims.keep()
+            self._claims.restore()
             if stop.is_set():
                 self._say_stopping(stop)
             elif not running and self._queue.elsewhere:
@@ -161,7 +161,7 @@ class Driver:
             self._queue.submit(cell for cell in new if cell.uid not in done)
             self._search.tell(known)
             self._tally.add_cells(new, known)
-            self._manifest = self._manifest.grown(self._search.sweep)
+            self._manifest = self._manifest.with_cells_of(self._search.sweep)
             self._manifest.write(self._store.folder)
             self._tracking.grow(self._manifest, known)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dse.errors import UserError
 from dse.results.lock import InUse
-from dse.results.manifest import Manifest, read_manifests, settle
+from dse.results.manifest import Manifest, read_manifests, register_sweep
 from dse.results.store import Store
 from dse.run.backlog import kept_results, make_backlog
 from dse.run.driver import Driver
@@ -46,7 +46,7 @@ def run_sweep(
     clock = time.monotonic()
     options = replace(options, halving=halving_rule(sweep), probes=sweep.probes, results=store.folder)
     executor = make_executor(options)
-    settle(sweep, store.folder, remembered)
+    register_sweep(sweep, store.folder, remembered)
     backlog = make_backlog(sweep, store, options, executor)
     if not backlog.pending:
         clean(store.folder, backlog.done.keys())

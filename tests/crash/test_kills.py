@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from dse.results.claims import at_work
+from dse.results.claims import running_drivers
 from dse.results.record import Record
 from dse.results.shards import read_shard, shard_paths
 from dse.results.store import Store
@@ -88,7 +88,7 @@ def test_killed_drivers_lose_nothing_and_repeat_nothing(
     records = written(tmp_path)
     assert Counter(record.uid for record in records) == Counter(expected.keys()), f"seed {seed}"
     assert {record.uid: content(record, attempt=0) for record in records} == expected, f"seed {seed}"
-    assert at_work(tmp_path) == []
+    assert running_drivers(tmp_path) == []
 
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))])

@@ -73,11 +73,11 @@ def test_flipped_bits_in_a_shard(tmp_path: Path, make_record: Make, bits: int) -
     (shard,) = shard_paths(store.shards)
     whole, missing = shard.read_bytes(), 0
     for i in range(150):
-        news = ResultWatcher(store.shards / "nowhere", store.parquet)
-        news._shards = store.shards  # all of it is new
+        watcher = ResultWatcher(store.shards / "nowhere", store.parquet)
+        watcher._shards = store.shards  # all of it is new
         shard.write_bytes(flipped(whole, chance, bits))
         missing += check(store, original, 2 * bits, f"seed {seed}, flip {i}")
-        assert {record.uid for record in news.fresh(None)} == store.done().keys()
+        assert {record.uid for record in watcher.read_new(None)} == store.done().keys()
     print(f"seed {seed}: {missing} of {150 * len(original)} records missing, none changed")
     assert missing >= 140
 

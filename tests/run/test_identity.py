@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dse.report import write_report
-from dse.results.identity import digest, identity
-from dse.results.manifest import Manifest, read_manifests, settle
+from dse.results.identity import identity, path_hash
+from dse.results.manifest import Manifest, read_manifests, register_sweep
 from dse.results.store import Store
 from dse.run.engine import run_sweep
 from dse.run.search import with_asked_cells
@@ -47,21 +47,21 @@ def test_two_files_of_one_name_and_an_edit(write: Write, results: Path) -> None:
     assert first.name == second.name == "same"
     assert identity(first, results) == "same", "and nothing is written"
     assert not results.exists()
-    names = [settle(first, results), settle(second, results)]
+    names = [register_sweep(first, results), register_sweep(second, results)]
     assert names[0] == "same"
     assert names[1].startswith("same-")
     assert [Manifest.of(own, results).title for own in (first, second)] == ["same", f"same ({names[1][5:]})"]
     edited = write("b/same.yaml", GRID.replace("seeds: 1", "seeds: [5, 6]"))
-    assert [settle(own, results) for own in (first, edited)] == names
+    assert [register_sweep(own, results) for own in (first, edited)] == names
     Manifest.of(edited, results).write(results)
     assert {m.identity: len(m.entries) for m in read_manifests(results, "same")} == {names[0]: 0, names[1]: 4}
 
 
 def test_a_moved_file_is_known_by_its_text_and_a_copy_is_a_sweep_of_its_own(write: Write, results: Path) -> None:
     old = write("a/same.yaml")
-    assert settle(old, results) == "same"
+    assert register_sweep(old, results) == "same"
     copy = write("b/same.yaml")
-    assert settle(copy, results) != "same"
+    assert register_sweep(copy, results) != "same"
     old.path.unlink()
     moved = write("c/same.yaml")
     assert identity(moved, results) == "same"
@@ -86,7 +86,7 @@ def test_a_manifest_from_before_is_found(write: Write, results: Path, named: str
 def test_names_outside_ascii(write: Write, results: Path) -> None:
     sweeps = [write("测试.yaml"), write("größe α.yaml"), write("sweep.yaml")]
     assert [own.name for own in sweeps] == ["测试", "größe-α", "sweep"]
-    assert [settle(own, results) for own in sweeps] == ["测试", "größe-α", "sweep"]
+    assert [register_sweep(own, results) for own in sweeps] == ["测试", "größe-α", "sweep"]
     old = {"name": "sweep", "text": "tasks: []", "entries": [], "path": "动.yaml"}
     (results / "sweeps" / "sweep.json").write_text(json.dumps(old), encoding="utf-8")
     assert identity(write("动.yaml"), results) == "sweep", "as it was called before"
@@ -95,12 +95,14 @@ def test_names_outside_ascii(write: Write, results: Path) -> None:
 
 def test_slugs_fit_a_file_system(write: Write, results: Path) -> None:
     long, other = write(f"{'m' * 200}.yaml"), write(f"{'m' * 200}x.yaml")
-    names = [settle(own, results) for own in (long, other)]
+    names = [register_sweep(own, results) for own in (long, other)]
     assert len(set(names)) == 2
     assert slug("A/b") == "A_b"
     assert len(slug("测" * 200).encode()) < 140
-    assert settle(write("1.yaml", GRID + "name: Same\n"), results) == "Same"
-    assert settle(write("2.yaml", GRID + "name: same\n"), results).startswith("same-"), "macOS takes them for one"
+    assert register_sweep(write("1.yaml", GRID + "name: Same\n"), results) == "Same"
+    assert register_sweep(write("2.yaml", GRID + "name: same\n"), results).startswith("same-"), (
+        "macOS takes them for one"
+    )
 
 
 def test_searches_of_one_name_do_not_mix(write: Write, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +132,7 @@ def test_reports_of_one_name_do_not_replace_each_other(write: Write, tmp_path: P
     out = tmp_path / "reports"
     paths = [write_report(own, [], out) for own in (first, second)]
     assert paths[0] == out / "same.html"
-    assert paths[1] == out / f"same-{digest(second)}.html"
+    assert paths[1] == out / f"same-{path_hash(second)}.html"
     assert paths[1].with_suffix("").is_dir()
     again = [write_report(own, [], out) for own in (write("a/same.yaml", GRID + "training: {batch: 8}\n"), second)]
     assert again == paths, "an edited file replaces its own"

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import dse
-from dse.results.claims import Claims, at_work
+from dse.results.claims import Claims, running_drivers
 from dse.results.record import FAILED, Record
 from dse.results.shards import read_shard, shard_paths
 from dse.results.store import Store
@@ -98,7 +98,7 @@ def test_what_a_driver_holds_is_waited_for_and_taken_over(sweep: Sweep, tmp_path
     assert not second.queue.exhausted()
     assert set(second.queue.elsewhere) == {cell.uid for cell in sweep.cells}
     assert f"process {os.getpid()} on " in next(iter(second.queue.elsewhere.values()))
-    assert sorted(len(uids) for _, uids in at_work(tmp_path)) == [0, 6]
+    assert sorted(len(uids) for _, uids in running_drivers(tmp_path)) == [0, 6]
     first.store.append(make_record(load.cells[0].uid))
     first.queue.done(load, 1)  # and gives five back
     second.queue.take()  # looks
@@ -138,9 +138,9 @@ import os, signal
 from pathlib import Path
 from dse.results.claims import Claims
 claims = Claims(Path({str(tmp_path)!r}))
-with claims.turn():
-    claims.add(["a", "b", "c"])
-    claims.give_back(["b"])
+with claims.lock():
+    claims.claim(["a", "b", "c"])
+    claims.release(["b"])
 print("ready", flush=True)
 signal.pause()
 """
@@ -150,17 +150,17 @@ signal.pause()
     assert process.stdout.readline() == b"ready\n"
     claims = Claims(tmp_path)
     try:
-        with claims.turn():
-            assert set(claims.others()) == {"a", "c"}
+        with claims.lock():
+            assert set(claims.claimed_by_others()) == {"a", "c"}
         process.send_signal(signal.SIGKILL)
         process.wait()
-        with claims.turn():
-            assert claims.others() == {}
+        with claims.lock():
+            assert claims.claimed_by_others() == {}
     finally:
         process.kill()
         process.stdout.close()
         claims.close()
-    assert at_work(tmp_path) == []
+    assert running_drivers(tmp_path) == []
 
 
 def test_two_threads_of_one_process_are_two_drivers(sweep: Sweep, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dse.errors import UserError
-from dse.results import watch as news
+from dse.results import watch
 from dse.results.record import DIVERGED, FAILED, OK, Record
 from dse.results.shards import read_shard
 from dse.results.store import Store
@@ -185,17 +185,17 @@ def _env() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(Path(dse.__file__).parents[1])}
 
 
-def test_news_begin_behind_the_last_whole_line(tmp_path: Path, make_record: Make) -> None:
+def test_new_records_begin_behind_the_last_whole_line(tmp_path: Path, make_record: Make) -> None:
     """Whatever the length of lines: shards are read from their end, block by block."""
     folder = tmp_path / "shards"
     folder.mkdir()
-    for length in (0, 10, news._BLOCK - 1, news._BLOCK, 3 * news._BLOCK):
-        for torn in (0, 5, 2 * news._BLOCK):
+    for length in (0, 10, watch._BLOCK - 1, watch._BLOCK, 3 * watch._BLOCK):
+        for torn in (0, 5, 2 * watch._BLOCK):
             path = folder / f"{length}-{torn}.jsonl"
             path.write_bytes(b"x" * length + b"\n" + b"y" * torn)
-            assert news._whole(path) == length + 1
+            assert watch._length_of_whole_lines(path) == length + 1
             path.write_bytes(b"y" * torn)
-            assert news._whole(path) == 0
+            assert watch._length_of_whole_lines(path) == 0
 
 
 def test_some_trials_are_read_without_the_others_large_fields(tmp_path: Path, make_record: Make) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from dse.errors import UserError
 from dse.results import shard_writer
-from dse.results.claims import Claims, at_work
+from dse.results.claims import Claims, running_drivers
 from dse.results.lock import folder_lock
 from dse.results.manifest import read_manifests
 from dse.results.record import Record
@@ -140,16 +140,16 @@ def test_nowhere_to_write(tmp_path: Path, make_record: Make, monkeypatch: pytest
 
 def test_claims_that_are_deleted_are_made_again(tmp_path: Path) -> None:
     mine, theirs = Claims(tmp_path), Claims(tmp_path)
-    with mine.turn():
-        mine.add(["a", "b", "c"])
-        mine.give_back(["c"])
+    with mine.lock():
+        mine.claim(["a", "b", "c"])
+        mine.release(["c"])
     for damage in (lambda path: shutil.rmtree(path.parent), os.unlink, lambda path: os.truncate(path, 0)):
         damage(mine._path)
-        mine.keep()
-        with theirs.turn():
-            assert theirs.others().keys() == {"a", "b"}
-    assert mine.renewed
-    assert sorted(len(uids) for _, uids in at_work(tmp_path)) == [0, 2]
+        mine.restore()
+        with theirs.lock():
+            assert theirs.claimed_by_others().keys() == {"a", "b"}
+    assert mine.restored
+    assert sorted(len(uids) for _, uids in running_drivers(tmp_path)) == [0, 2]
     mine.close()
     theirs.close()
     assert list((tmp_path / "claims").glob("*.claims")) == []
@@ -157,15 +157,15 @@ def test_claims_that_are_deleted_are_made_again(tmp_path: Path) -> None:
 
 def test_damaged_claims_are_no_traceback(tmp_path: Path) -> None:
     mine, theirs = Claims(tmp_path), Claims(tmp_path)
-    with mine.turn():
-        mine.add(["a"])
-    with theirs.turn():
-        assert theirs.others().keys() == {"a"}
+    with mine.lock():
+        mine.claim(["a"])
+    with theirs.lock():
+        assert theirs.claimed_by_others().keys() == {"a"}
     (path,) = (path for path in (tmp_path / "claims").glob("*.claims") if path == mine._path)
     path.write_bytes(b"+\xff\xfe\n+b\n")
-    with theirs.turn():
-        assert "b" in theirs.others()
-    assert at_work(tmp_path)
+    with theirs.lock():
+        assert "b" in theirs.claimed_by_others()
+    assert running_drivers(tmp_path)
     mine.close()
     theirs.close()
 

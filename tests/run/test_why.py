@@ -110,8 +110,8 @@ def test_watching_ends_with_the_sweep(
     records, live = store.records(), Store(tmp_path / "live")
     live.append(*records[:2])
     claims = Claims(live.folder)
-    with claims.turn():
-        claims.add([record.uid for record in records])
+    with claims.lock():
+        claims.claim([record.uid for record in records])
 
     def finish() -> None:
         time.sleep(0.4)

@@ -28,26 +28,26 @@ class OtherDrivers:
         self._claims, self._watcher, self._replaced, self._own_shard = claims, watcher, replaced, own_shard
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """The right to read and change claims: one driver has it at a time."""
-        with self._claims.turn():
+        with self._claims.lock():
             yield
 
     def claimed(self) -> Mapping[str, str]:
-        """uid -> who runs it. Within a ``turn``, as are the methods below."""
-        return self._claims.others()
+        """uid -> who runs it. Within a ``lock``, as are the methods below."""
+        return self._claims.claimed_by_others()
 
     def claim(self, uids: Collection[str]) -> None:
         """These cells are run by this driver."""
-        self._claims.add(uids)
+        self._claims.claim(uids)
 
     def release(self, uids: Collection[str]) -> None:
         """These cells are not run by this driver any more."""
-        self._claims.give_back(uids)
+        self._claims.release(uids)
 
     def new_results(self, uids: Collection[str]) -> dict[str, Record]:
         """uid -> result, of those among ``uids`` that other drivers have added since the last call."""
-        records = self._watcher.fresh(uids, self._own_shard())
+        records = self._watcher.read_new(uids, self._own_shard())
         return {r.uid: r for r in records if stamp(r) != self._replaced.get(r.uid)}
 
 

@@ -74,7 +74,7 @@ class SharedQueue:
             for cell in item.cells[:count]:
                 self._unfinished.pop(cell.uid, None)
         if rest := [cell.uid for cell in item.cells[0 if waits_at_rung else count :]]:
-            with self._others.turn():
+            with self._others.lock():
                 self._others.release(rest)
             self._claimed.difference_update(rest)
         self._queue.done(item, count)
@@ -90,14 +90,14 @@ class SharedQueue:
 
     def poll(self) -> None:
         """Notes what other drivers have finished by now."""
-        with self._others.turn():
+        with self._others.lock():
             self._poll()
 
     def _claim(self, cells: Sequence[Cell], target: RungTarget | None) -> list[Cell]:
         """Those of the cells that are to be run here."""
         if all(cell.uid in self._claimed for cell in cells):
             return list(cells)
-        with self._others.turn():
+        with self._others.lock():
             others = self._poll()
             free = [cell for cell in cells if cell.uid in self._unfinished and self._needed(cell.uid, target)]
             self._elsewhere |= {cell.uid: others[cell.uid] for cell in free if cell.uid in others}
@@ -109,7 +109,7 @@ class SharedQueue:
 
     def _take_back(self) -> None:
         """Queues cells again whose driver is gone without a result."""
-        with self._others.turn():
+        with self._others.lock():
             others = self._poll()
         self._polled = time.monotonic()
         back = [uid for uid in self._elsewhere if uid not in others]

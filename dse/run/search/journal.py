@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dse.errors import UserError
 from dse.files import unwritable
-from dse.results.lock import turn
+from dse.results.lock import exclusive_lock
 from dse.results.manifest import read_manifest
 from dse.sweep import Assignment, Space
 from dse.text import underscored
@@ -86,7 +86,7 @@ def ask(results: Path, name: str, space: Space, task: str, known: int, batch: Se
     """Writes a batch down that follows the ``known`` first configurations of a task, and returns it; or what another
     driver has asked for there meanwhile. Raises UserError when the folder cannot be written."""
     path = _path(results, name)
-    with turn(path.parent, _TURN):
+    with exclusive_lock(path.parent, _TURN):
         if more := asked(results, name, space)[task][known:]:
             return more
         _append(path, json.dumps([dict(assignment) for assignment in batch], separators=(",", ":")), results)

@@ -47,16 +47,16 @@ def _lines() -> dict[str, Any]:
 
 def _claims() -> dict[str, Any]:
     """The file of a driver that has claimed trials and given one back."""
-    from dse.results.claims import Claims, at_work
+    from dse.results.claims import Claims, running_drivers
 
     own = Claims(Path("results"))
-    with own.turn():
-        own.add(["a" * 16, "b" * 16])
-        own.give_back(["b" * 16])
+    with own.lock():
+        own.claim(["a" * 16, "b" * 16])
+        own.release(["b" * 16])
     (path,) = Path("results").glob("claims/*.claims")
     first, *lines = path.read_text(encoding="utf-8").splitlines()
     form = re.sub(r"[0-9a-f]+-\d+", "TIME-PID", path.as_posix())
-    seen = [sorted(uids) for _, uids in at_work(Path("results"))]
+    seen = [sorted(uids) for _, uids in running_drivers(Path("results"))]
     own.close()
     return {"claims": {"file": form, "keys of the first line": list(json.loads(first)), "lines": lines, "seen": seen}}
 
