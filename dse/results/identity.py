@@ -23,8 +23,8 @@ FOLDER = "sweeps"
 
 @dataclass(frozen=True)
 class KnownSweep:
-    """A manifest without its cells. ``paths``: where the sweep's file has been seen, resolved; ``path``: as the user gave
-    it, all that older manifests have."""
+    """A manifest without its cells. ``paths``: where the sweep's file has been seen, resolved; ``path``: as the user
+    gave it, all that older manifests have."""
 
     identity: str
     name: str
@@ -69,6 +69,7 @@ def path_hash(sweep: Sweep) -> str:
 
 
 def resolved_path(path: Path) -> str:
+    """An absolute path without links, as text."""
     return str(Path(path).resolve())
 
 
@@ -85,8 +86,8 @@ def _from_before(one: KnownSweep, sweep: Sweep, own: str) -> bool:
 
 
 def _by_text(one: KnownSweep, sweep: Sweep, own: str) -> bool:
-    """Whether it is the same file in another place, moved or on another machine. A copy beside the file is another sweep,
-    because either may be edited."""
+    """Whether it is the same file in another place, moved or on another machine. A copy beside the file is another
+    sweep, because either may be edited."""
     return one.name == sweep.name and one.text == sweep.text and not any(Path(path).exists() for path in one.paths)
 
 
