@@ -1,4 +1,4 @@
-"""How long trials take: measured on earlier ones where there are any, probed where there are none."""
+"""Estimates how long trials take: from earlier trials of the same kind, or from a few steps timed now."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from dse.errors import UserError
-from dse.plan.timing import Keys, Pace, TimedRecord, newest_device
+from dse.plan.timing import TimedRecord, TimingKeys, TrialTimes, newest_device
 from dse.plan.timing_probe import Probe, probe_seconds
 from dse.sweep.cells.cell import Cell
 from dse.tasks.base import Training
@@ -33,16 +33,16 @@ class Timing:
 
 
 def estimate(cells: Iterable[Cell], history: Iterable[TimedRecord], device: str | None = None) -> dict[str, Timing]:
-    """uid -> timing, for every cell that history can tell about: see ``Pace``. ``device``: the kind (cpu, gpu) of the
-    trials that count, by default of the one that was completed last."""
-    records, pace, keys = list(history), Pace(device), Keys()
+    """uid -> timing, for every cell of which like trials are in ``history``: see ``TrialTimes``. ``device``: the kind
+    (cpu, gpu) of the trials that count, by default of the one that was completed last."""
+    records, times, keys = list(history), TrialTimes(device), TimingKeys()
     if device is None:
-        pace.device = newest_device(record for record in records if hasattr(record, "device"))
+        times.device = newest_device(record for record in records if hasattr(record, "device"))
     for record in records:
-        pace.note(record)
+        times.add(record)
     found = {}
-    for cell in cells if pace.trials else ():
-        if own := pace.of(keys.of(cell.trial.spec)):
+    for cell in cells if times.trials else ():
+        if own := times.of(keys.of(cell.trial.spec)):
             found[cell.uid] = Timing(own.seconds, own.source)
     return found
 

@@ -1,4 +1,4 @@
-"""How long like trials have taken: by what decides it, from those that ran to their end on one kind of device.
+"""Times of completed trials on one kind of device, as estimates for trials of the same kind.
 
 What decides a trial's time is its task with its options, the training settings that cost time, and its recipe. Where no
 trial of the recipe has run, others stand in for it: quantized ones for a quantized one, baselines for a baseline.
@@ -48,7 +48,7 @@ class TimingKey(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Seconds:
+class TypicalTime:
     """The median of ``trials`` completed trials, and which they are: MEASURED or SIMILAR."""
 
     seconds: float
@@ -56,19 +56,19 @@ class Seconds:
     trials: int
 
 
-class Pace:
-    """Fed with results, and asked for what is to run. ``device``: kind (cpu, gpu) of the trials that count; None: of
-    the first one that comes."""
+class TrialTimes:
+    """Times of completed trials, by what decides them. ``device``: kind (cpu, gpu) of the trials that count; None: of
+    the first one that is added."""
 
     def __init__(self, device: str | None = None) -> None:
         self.device = device
         self._by_key: dict[TimingKey, list[float]] = defaultdict(list)
         self._by_kind: dict[tuple[str, bool], list[float]] = defaultdict(list)
         self._by_workload: dict[str, list[float]] = defaultdict(list)
-        self._known: dict[TimingKey, Seconds | None] = {}
+        self._known: dict[TimingKey, TypicalTime | None] = {}
         self.trials = 0
 
-    def note(self, record: TimedRecord, key: TimingKey | None = None) -> bool:
+    def add(self, record: TimedRecord, key: TimingKey | None = None) -> bool:
         """Whether a result counts: diverged, stopped and failed trials took less, or more, than a whole one."""
         if record.status != OK or not record.seconds > 0:
             return False
@@ -88,7 +88,7 @@ class Pace:
         """The mean over the workloads of their medians; 0 without any."""
         return fmean(map(median, self._by_workload.values())) if self._by_workload else 0.0
 
-    def of(self, key: TimingKey) -> Seconds | None:
+    def of(self, key: TimingKey) -> TypicalTime | None:
         """None where nothing like it has been completed."""
         if key not in self._known:
             groups = (
@@ -97,11 +97,11 @@ class Pace:
                 (self._by_workload.get(key.workload), SIMILAR),
             )
             found = ((seconds, source) for seconds, source in groups if seconds)
-            self._known[key] = next((Seconds(median(own), source, len(own)) for own, source in found), None)
+            self._known[key] = next((TypicalTime(median(own), source, len(own)) for own, source in found), None)
         return self._known[key]
 
 
-class Keys:
+class TimingKeys:
     """Keys of trials of a sweep, whose specs share their parts: each part becomes text once."""
 
     def __init__(self) -> None:
@@ -121,7 +121,7 @@ class Keys:
 
 def key_of(spec: Mapping[str, Any]) -> TimingKey:
     """The key of one trial."""
-    return Keys().of({"options": {}, "recipe": {}, "training": {}, "task": "", **spec})
+    return TimingKeys().of({"options": {}, "recipe": {}, "training": {}, "task": "", **spec})
 
 
 def device_kind(name: str) -> str:

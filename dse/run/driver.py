@@ -143,7 +143,7 @@ class Driver:
                 self._say_stopping(stop)
             elif not running and self._queue.elsewhere:
                 self._say_once(f"waiting for {_drivers(self._queue.elsewhere)}")
-            self._display.beat()
+            self._display.refresh()
 
         queue = GrowingQueue(self._queue, self._refill) if self._search or self._rungs else self._queue
         self._refill()
@@ -188,7 +188,7 @@ class Driver:
         for cell, record, is_own in final:
             self._tally.add(record, is_own)
             self._tracking.put(record)
-            self._display.finished(cell, record)
+            self._display.on_result(cell, record)
 
     def _final_results(self, found: Sequence[tuple[Cell, Record, bool]]) -> Sequence[tuple[Cell, Record, bool]]:
         """The results that are final now: of these, and of trials that waited at a rung and have lost there."""

@@ -27,8 +27,8 @@ _SHOWN = 5  # failed and diverged trials that are shown in a line each
 class Progress(Protocol):
     """A display; ``close`` leaves the terminal as it was."""
 
-    def finished(self, cell: Cell, record: Record) -> None: ...
-    def beat(self) -> None: ...
+    def on_result(self, cell: Cell, record: Record) -> None: ...
+    def refresh(self) -> None: ...
     def say(self, line: str) -> None: ...
     def close(self) -> None: ...
 
@@ -43,10 +43,10 @@ def make_progress(tally: Tally, wanted: bool = True) -> Progress:
 class Silent:
     """No display."""
 
-    def finished(self, cell: Cell, record: Record) -> None:
+    def on_result(self, cell: Cell, record: Record) -> None:
         """Shows nothing."""
 
-    def beat(self) -> None:
+    def refresh(self) -> None:
         """Shows nothing."""
 
     def say(self, line: str) -> None:
@@ -64,13 +64,13 @@ class Lines:
         self._start = self._last = time.monotonic()
         self._shown, self._unusual = 0, 0
 
-    def finished(self, cell: Cell, record: Record) -> None:
+    def on_result(self, cell: Cell, record: Record) -> None:
         self._unusual += record.status not in (OK, STOPPED)
         if record.status not in (OK, STOPPED) and self._unusual <= _SHOWN:
             self.say(unusual(cell, record))
-        self.beat()
+        self.refresh()
 
-    def beat(self) -> None:
+    def refresh(self) -> None:
         now, tally = time.monotonic(), self._tally
         moved = tally.finished - self._shown
         if not moved and not tally.progress:
@@ -101,14 +101,14 @@ class Bar:
         self._live = Live(get_renderable=self._render, console=Console(), refresh_per_second=4, transient=False)
         self._live.start()
 
-    def finished(self, cell: Cell, record: Record) -> None:
+    def on_result(self, cell: Cell, record: Record) -> None:
         self._unusual += record.status not in (OK, STOPPED)
         if record.status not in (OK, STOPPED) and self._unusual <= _SHOWN:
             self.say(unusual(cell, record))
         if time.monotonic() - self._drawn > _DETAILS or not self._tally.left:
             self._details, self._drawn = details(self._tally), time.monotonic()
 
-    def beat(self) -> None:
+    def refresh(self) -> None:
         """The display draws itself."""
 
     def say(self, line: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
-from dse.plan.timing import Keys, Pace, TimingKey
+from dse.plan.timing import TimingKey, TimingKeys, TrialTimes
 from dse.results.gaps import gap
 from dse.results.record import Record
 from dse.text import noun
@@ -40,7 +40,7 @@ class Tally:
         self._groups: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
         self._marks: dict[str, _Mark] = {}
         self._workers = workers
-        self._timing, self._timing_keys = Pace(device), Keys()
+        self._times, self._timing_keys = TrialTimes(device), TimingKeys()
         self._keys: dict[str, TimingKey] = {}  # uid -> what decides the trial's time
         self._shared: dict[TimingKey, TimingKey] = {}
         self._waiting: Counter[TimingKey] = Counter()
@@ -100,14 +100,14 @@ class Tally:
             self._since = time.monotonic()
 
     def seconds_left(self) -> float | None:
-        """Estimated from the times of completed trials of the same kind (``Pace``), and the progress of running ones.
+        """Estimated from the times of completed trials of the same kind, and the progress of running ones.
 
         Trials of a kind of which none has completed count like the mean of the others. Before any has completed, the
         progress of the first packs tells; None before there is some.
         """
-        if self._timing.trials:
+        if self._times.trials:
             known, like = self._timed_waiting()
-            usual = known / like if like else self._timing.mean
+            usual = known / like if like else self._times.mean
             left = known + usual * (self._waiting.total() - like)
             return max(0.0, left - usual * self.progress) / self._workers
         if self._since is None or self.progress <= _FIRST_SHARE * self.running:
@@ -117,17 +117,17 @@ class Tally:
     @property
     def basis(self) -> str:
         """What ``seconds_left`` is based on, in words."""
-        trials, unlike = self._timing.trials, self._waiting.total() - self._timed_waiting()[1]
+        trials, unlike = self._times.trials, self._waiting.total() - self._timed_waiting()[1]
         if not trials:
             return "the first packs' pace"
-        said = f"from {trials} completed {noun(trials, 'trial')} on a {self._timing.device or 'device'}"
+        said = f"from {trials} completed {noun(trials, 'trial')} on a {self._times.device or 'device'}"
         return said + (f"; {unlike} like none of them count as their mean" if unlike else "")
 
     def _timed_waiting(self) -> tuple[float, int]:
         """Seconds of the waiting trials of kinds of which some have completed, and how many they are."""
         seconds, like = 0.0, 0
         for key, count in self._waiting.items():
-            if count and (own := self._timing.of(key)):
+            if count and (own := self._times.of(key)):
                 seconds, like = seconds + own.seconds * count, like + count
         return seconds, like
 
@@ -142,7 +142,7 @@ class Tally:
 
     def _observe(self, record: Record) -> None:
         self._marks[record.uid] = _Mark(record.metric, record.metric_initial)
-        self._timing.note(record, self._keys.get(record.uid))
+        self._times.add(record, self._keys.get(record.uid))
 
     def _mean_gap(self, uids: Sequence[tuple[str, str]]) -> float | None:
         """Over the seeds that have run; None when there is none, or when any of them diverged or failed."""

@@ -19,7 +19,11 @@ from dse.errors import UserError
 from dse.results.manifest import read_manifests
 from dse.results.record import FAILED, OK, Record
 from dse.results.store import Store
+from dse.run.backlog import make_backlog
+from dse.run.driver import Driver
 from dse.run.engine import run_sweep
+from dse.run.executors import make_executor
+from dse.run.summary import DriverResult
 from dse.run.tracking.mlflow_runs import is_behind
 from dse.sweep import Sweep
 from dse.train import loop as train
@@ -141,7 +145,11 @@ def test_a_finished_sweep_needs_nothing_heavy(sweep: Sweep, store: Store) -> Non
     code = f"""
 import sys
 from pathlib import Path
+from dse.run.backlog import make_backlog
+from dse.run.driver import Driver
 from dse.run.engine import run_sweep
+from dse.run.executors import make_executor
+from dse.run.summary import DriverResult
 from dse.results.store import Store
 from dse.sweep import load_sweep
 print(run_sweep(load_sweep(Path({str(sweep.path)!r})), Store(Path({str(store.folder)!r}))).ran)
@@ -152,3 +160,12 @@ print([name for name in ("ray", "mlflow", "polars", "rich") if name in sys.modul
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env, encoding="utf-8"
     )
     assert out.stdout.split("\n")[:2] == ["0", "[]"]
+
+
+def test_a_driver_writes_nothing_before_it_runs(sweep: Sweep, store: Store) -> None:
+    options = RunOptions("local", track=False, progress=False)
+    executor = make_executor(options)
+    driver = Driver(store, executor, options, make_backlog(sweep, store, options, executor))
+    assert not store.folder.exists()
+    assert driver.run() == DriverResult(ran=6)
+    assert list(store.folder.glob("claims/*.claims")) == []

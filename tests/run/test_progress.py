@@ -73,8 +73,8 @@ def test_plain_lines_are_rare(capsys: pytest.CaptureFixture[str], sweep: Sweep, 
     for index, cell in enumerate(cells):
         record = result(cell, None, status=DIVERGED, diverged_at=3, diverged_where="loss inf")
         tally.add(record if index < 20 else result(cell, 1.0))
-        display.finished(cell, record if index < 20 else result(cell, 1.0))
-        display.beat()
+        display.on_result(cell, record if index < 20 else result(cell, 1.0))
+        display.refresh()
     lines = capsys.readouterr().out.splitlines()
     unusual = [line for line in lines if line.startswith("diverged: ")]
     assert unusual[0] == "diverged: regression bf16 seed 0 at step 3: loss inf"
@@ -96,10 +96,10 @@ def test_the_bar(sweep: Sweep, result: Result, monkeypatch: pytest.MonkeyPatch) 
     tally = Tally(sweep.cells, [], workers=2)
     display = make_progress(tally)
     assert isinstance(display, Bar)
-    display.beat()
+    display.refresh()
     for cell in sweep.cells:
         tally.add(result(cell, 1.0))
-        display.finished(cell, result(cell, 1.0))
+        display.on_result(cell, result(cell, 1.0))
     display.say("stopping [all of it]")
     display.close()
     text = out.getvalue()
