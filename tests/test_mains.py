@@ -53,8 +53,11 @@ def test_help_of_modules(
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("path", programs("tools"), ids=lambda path: path.name)
-def test_help_of_tools(
+SCRIPTS = [*programs("tools"), *(ROOT / "tests" / name for name in ("golden/make.py", "processors/across.py"))]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_help_of_scripts(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(sys, "argv", [str(path), "--help"])

@@ -13,6 +13,7 @@ from dse.errors import UserError, nearest
 from dse.nn.kinds import gemms, is_first, is_quantized, kind_of, matrices, refusal
 from dse.nn.weight_readers import readers
 from dse.numerics.recipe import Recipe
+from dse.text import noun
 
 Plain = nn.Linear | nn.Conv2d
 """What packs quantize, too; below, 'a linear' is either."""
@@ -146,7 +147,7 @@ def refuse(model: nn.Module, refused: Mapping[str, str], remedy: str) -> None:
     some = f" ({sum(lost.values()):,} of {sum(total.values()):,} matrix weights)" if lost else ""
     patterns = list(dict.fromkeys(name for name, _ in groups))
     raise UserError(
-        f"{len(refused)} layer{'s' * (len(refused) > 1)} of {type(model).__name__}{some} cannot be quantized: "
+        f"{len(refused)} {noun(len(refused), 'layer')} of {type(model).__name__}{some} cannot be quantized: "
         f"{'; '.join(shown[:4])}{more}; {remedy.format(patterns=patterns)}"
     )
 

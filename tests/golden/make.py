@@ -10,6 +10,7 @@ the commit says why.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -65,10 +66,19 @@ def text_of(content: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-if __name__ == "__main__":
-    for name in sys.argv[1:] or GOLDENS:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join((*GOLDENS, *INPUTS))} (all goldens)")
+    names = parser.parse_args().names
+    if unknown := sorted({*names}.difference(GOLDENS, INPUTS)):
+        parser.error(f"no golden {unknown[0]!r}")
+    for name in names or GOLDENS:
         if name in INPUTS:
             print(INPUTS[name]().relative_to(ROOT))
             continue
         path_of(name).write_text(text_of(GOLDENS[name]()), encoding="utf-8")
         print(path_of(name).relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()
