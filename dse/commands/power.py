@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dse.commands.messages import say
 from dse.errors import UserError
-from dse.report.analysis.power import ALPHA, MOST_SEEDS, POWER, SeedNoise, noise
+from dse.report.analysis.power import ALPHA, MOST_SEEDS, POWER, SeedNoise, seed_noise
 from dse.report.analysis.tidy import tabulate
 from dse.results.store import Store
 from dse.run.search import with_asked_cells
@@ -33,7 +33,7 @@ def power(file: Path, results: Path, gaps: Sequence[float] = ()) -> None:
         first = command("run", file, results=results)
         raise UserError(f"{sweep.name} has no results in {results} yet; run it first: {first}")
     heads = ["task", "metric", "seeds", "baseline", "sd", "paired sd", "shows", *_headings(gaps)]
-    rows = [heads, *(_row(one, gaps) for one in noise(table))]
+    rows = [heads, *(_row(one, gaps) for one in seed_noise(table))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print(f"Seeds for a gap to show: two-sided paired t-test, {POWER:.0%} power at {ALPHA:.0%}.")
     for row in rows:
@@ -50,14 +50,14 @@ def _headings(gaps: Sequence[float]) -> list[str]:
 
 def _row(one: SeedNoise, gaps: Sequence[float]) -> list[str]:
     sizes = list(gaps) or [share * abs(one.baseline) for share in SHARES]
-    numbers = [_number(value) for value in (one.baseline, one.sd, one.paired, one.visible)]
+    numbers = [_number(value) for value in (one.baseline, one.sd, one.paired, one.detectable_gap)]
     return [one.task, one.metric, str(one.seeds), *numbers, *(_seeds(one, size) for size in sizes)]
 
 
 def _seeds(one: SeedNoise, gap: float) -> str:
     if math.isnan(one.paired) or math.isnan(gap):
         return "?"
-    needed = one.needed(gap)
+    needed = one.seeds_for(gap)
     return f"> {MOST_SEEDS}" if needed is None else str(needed)
 
 

@@ -23,7 +23,7 @@ def write_report(sweep: Sweep, records: Iterable[Record], folder: Path, results:
     ``records`` may hold more than the sweep's; of several with one uid the last 'ok' one counts. Raises UserError
     where the folder is not writable.
     """
-    from dse.report.write import write
+    from dse.report.write import write_report as write
 
     return write(sweep, records, folder, results)
 

@@ -13,7 +13,7 @@ _FORMULA = re.compile(r"[=+\-@\t\r]")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\Z", re.ASCII | re.IGNORECASE)
 
 
-def harmless(value: Any) -> Any:
+def escape_formula(value: Any) -> Any:
     """Text that begins with ``= + - @``, a tab or a carriage return, with an apostrophe before it; else the value.
 
     Numbers stay numbers, and so does text that is one. Source: OWASP, CSV injection.
@@ -29,13 +29,13 @@ def harmless(value: Any) -> Any:
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Writes a table as UTF-8; its text is ``harmless``, its numbers are in full."""
+    """Writes a table as UTF-8; its text is ``escape_formula``, its numbers are in full."""
     safe = frame.copy()
     for name in safe.columns:
         if safe[name].dtype.kind not in "biufc":
-            safe[name] = safe[name].astype(object).map(harmless)
-    safe.columns = [harmless(name) for name in safe.columns]
+            safe[name] = safe[name].astype(object).map(escape_formula)
+    safe.columns = [escape_formula(name) for name in safe.columns]
     safe.to_csv(path, index=False, encoding="utf-8")
 
 
-__all__ = ["harmless", "write_csv"]
+__all__ = ["escape_formula", "write_csv"]

@@ -17,7 +17,7 @@ _MARK = re.compile(r'<meta name="sweep" content="([0-9a-f]{16}) ([0-9a-f]{16})">
 _HEAD = 4096  # characters of a page within which its mark is
 
 
-def place(sweep: Sweep, folder: Path) -> str:
+def output_name(sweep: Sweep, folder: Path) -> str:
     """The name of a sweep's page, without its ending; it replaces an earlier one of the same file, or text, alone."""
     name = page_name(sweep.name)
     return name if _is_free(folder / f"{name}.html", sweep) else f"{name}-{path_hash(sweep)}"
@@ -32,7 +32,7 @@ def page_name(name: str) -> str:
     return slug(re.sub(r"[^\w.]+", "-", name).strip("-.") or "sweep")
 
 
-def mark(sweep: Sweep) -> str:
+def sweep_hashes(sweep: Sweep) -> str:
     """What a page says of the sweep that it is of: hashes of its file's path and text."""
     return f"{_hash(resolved_path(sweep.path))} {_hash(sweep.text)}"
 
@@ -43,11 +43,11 @@ def _is_free(path: Path, sweep: Sweep) -> bool:
             found = _MARK.search(file.read(_HEAD))
     except OSError:
         return True
-    return found is None or bool({*found.groups()} & {*mark(sweep).split()})
+    return found is None or bool({*found.groups()} & {*sweep_hashes(sweep).split()})
 
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-__all__ = ["mark", "page_name", "place"]
+__all__ = ["output_name", "page_name", "sweep_hashes"]

@@ -10,22 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dse
-from dse.report.analysis.agreement import Rankings
-from dse.report.analysis.configs import ALL
+from dse.report.analysis.agreement import RankingComparison
+from dse.report.analysis.configs import ALL, front_numbers
 from dse.report.analysis.effects import BASELINE, OPTION, Effect
-from dse.report.analysis.equal_budget import ladders
-from dse.report.analysis.highlights import marks
-from dse.report.analysis.searches import Hunt
-from dse.report.analysis.tidy import TidyTable, dicts
+from dse.report.analysis.rungs import rung_tables
+from dse.report.analysis.searches import SearchHistory
+from dse.report.analysis.tidy import TidyTable, row_dicts
 from dse.report.findings import findings
-from dse.report.output_paths import mark
-from dse.report.probed import Scene, story
-from dse.report.sections import agreement_rows as agreed
-from dse.report.sections import problems
-from dse.report.sections import search_rows as hunted
-from dse.report.sections import table_rows as views
-from dse.report.sections.origin import provenance
-from dse.report.sections.sample_strips import grids
+from dse.report.output_paths import sweep_hashes
+from dse.report.probe_summary import ProbedTask, probe_sentences
+from dse.report.sections import problems, search_rows, table_rows
+from dse.report.sections.agreement_rows import agreement_tables
+from dse.report.sections.provenance import provenance
+from dse.report.sections.sample_grids import sample_grids
 from dse.results.identity import identity
 from dse.results.manifest import read_manifest
 from dse.results.record import OK
@@ -43,22 +40,24 @@ SHOWN = 12
 
 
 @dataclass(frozen=True)
-class Study:
-    """Everything computed from a sweep and its records; ``slug`` names the page and the folder of its data.
+class ReportData:
+    """Everything that a report shows, computed from a sweep and its records.
 
-    ``results``, ``out``: the folders of the results and of the page, as they were named.
+    - ``configs``: the table's rows aggregated over seeds; ``points``: training curves of the ``highlighted`` configs;
+    - ``slug``: file name of the page, without its ending, and of the folder of its data;
+    - ``results``, ``out``: the folders of the results and of the page, as the user named them.
     """
 
     sweep: Sweep
     table: TidyTable
     configs: pd.DataFrame
     effects: list[Effect]
-    chosen: list[str]
+    highlighted: list[str]
     points: pd.DataFrame
     slug: str
-    hunts: list[Hunt] = field(default_factory=list)
-    scenes: list[Scene] = field(default_factory=list)
-    rankings: Rankings | None = None
+    searches: list[SearchHistory] = field(default_factory=list)
+    probed: list[ProbedTask] = field(default_factory=list)
+    rankings: RankingComparison | None = None
     results: Path | None = None
     out: Path | None = None
 
@@ -69,69 +68,75 @@ class Study:
             return dict.fromkeys(("overall", "per_task", "forest", "curves", "search"))
         from dse.report.figures import curves, forest, pareto
         from dse.report.figures import search_progress as search
-        from dse.report.figures.style import styles
+        from dse.report.figures.style import recipe_styles
 
-        look = styles(self.table.recipes, self.table.baseline)
-        numbers = marks(self.configs)
+        look = recipe_styles(self.table.recipes, self.table.baseline)
+        numbers = front_numbers(self.configs)
         return {
             "overall": pareto.overall(self.table, self.configs, look, numbers),
             "per_task": pareto.per_task(self.table, self.configs, look, numbers),
             "forest": forest.forest(self.effects, self.table.tasks),
             "curves": curves.training(self.table, self.points, look),
-            "search": search.search(self.table, self.hunts, look) if self.hunts else None,
+            "search": search.search_progress(self.table, self.searches, look) if self.searches else None,
         }
 
     @cached_property
-    def inside(self) -> list[tuple[Scene, list[str], str | None, str | None]]:
-        """Of every task that probes looked into: the trials, sentences, and the data URIs of two figures."""
-        from dse.report.figures import probe_panels as inside
-        from dse.report.figures.style import styles
+    def probe_sections(self) -> list[tuple[ProbedTask, list[str], str | None, str | None]]:
+        """For each task with probed trials: the trials, sentences about them, and the data URIs of two figures."""
+        from dse.report.figures import probe_panels
+        from dse.report.figures.style import recipe_styles
 
-        look = styles(self.table.recipes, self.table.baseline)
-        return [(one, story(one), inside.multiples(one, look), inside.layers(one)) for one in self.scenes]
+        look = recipe_styles(self.table.recipes, self.table.baseline)
+        return [
+            (one, probe_sentences(one), probe_panels.small_multiples(one, look), probe_panels.layer_heatmaps(one))
+            for one in self.probed
+        ]
 
 
-def page(study: Study) -> str:
+def render_page(report: ReportData) -> str:
     """The whole page. Everything that comes from outside is escaped by the template engine."""
-    table, configs = study.table, study.configs
+    table, configs = report.table, report.configs
     tasks = [] if configs.empty else table.tasks
-    shown = {task: views.extras(configs, task, table.metric[task]) for task in tasks}
+    shown = {task: table_rows.extra_metrics(configs, task, table.metric[task]) for task in tasks}
     context: dict[str, Any] = {
-        "study": study,
-        "sweep": study.sweep,
+        "report": report,
+        "sweep": report.sweep,
         "table": table,
-        "figures": study.figures,
-        "data": study.slug,
-        "tiles": _tiles(study),
-        "findings": findings(table, configs, study.effects, study.chosen),
-        "members": views.front_members(configs, marks(configs)),
-        "overview": views.overview(table, configs, study.chosen),
+        "figures": report.figures,
+        "data": report.slug,
+        "tiles": _tiles(report),
+        "findings": findings(table, configs, report.effects, report.highlighted),
+        "members": table_rows.front_rows(configs, front_numbers(configs)),
+        "overview": table_rows.overview_rows(table, configs, report.highlighted),
         "extras": shown,
-        "in_bf16": {task: views.in_bf16(configs, task) for task in tasks},
-        "configurations": {task: views.configurations(configs, task, shown[task], table.others) for task in tasks},
-        "effects": views.effect_rows(study.effects),
-        "has_options": any(e.kind == OPTION for e in study.effects),
-        "has_interval": any(e.lost.df > 0 for e in study.effects),
-        "versus": views.versus(study.effects, table.recipes),
+        "in_bf16": {task: table_rows.has_bf16_metrics(configs, task) for task in tasks},
+        "configurations": {task: table_rows.config_rows(configs, task, shown[task], table.others) for task in tasks},
+        "effects": table_rows.effect_rows(report.effects),
+        "has_options": any(e.kind == OPTION for e in report.effects),
+        "has_interval": any(e.lost.df > 0 for e in report.effects),
+        "versus": table_rows.recipe_matrix(report.effects, table.recipes),
         "baselines": 0 if configs.empty else configs.loc[configs["is_baseline"], "config"].nunique(),
-        "untied": _untied(configs),
-        "hunts": [(hunt, hunted.found(hunt, configs), hunted.shares(hunt)) for hunt in study.hunts],
-        "rankings": agreed.shown(study.rankings) if study.rankings else None,
-        "ladders": ladders(study.sweep, table),
-        "inside": study.inside,
-        "grids": [] if configs.empty else grids(table, configs, study.chosen),
-        "first_baseline": next((name for cell in study.sweep.cells for name in cell.baselines), table.baseline),
-        "divergences": problems.divergences(table, study.results),
-        "stops": problems.stops(table, study.results),
-        "failures": problems.failures(table, study.results),
+        "untied": _not_on_figure(configs),
+        "searches": [
+            (search, search_rows.front_rows(search, configs), search_rows.importance_rows(search))
+            for search in report.searches
+        ],
+        "rankings": agreement_tables(report.rankings) if report.rankings else None,
+        "rung_tables": rung_tables(report.sweep, table),
+        "inside": report.probe_sections,
+        "grids": [] if configs.empty else sample_grids(table, configs, report.highlighted),
+        "first_baseline": next((name for cell in report.sweep.cells for name in cell.baselines), table.baseline),
+        "divergences": problems.divergences(table, report.results),
+        "stops": problems.stops(table, report.results),
+        "failures": problems.failures(table, report.results),
         "missing": problems.missing(table),
-        "merged": problems.merged(study.sweep),
-        "exclusions": problems.exclusions(study.sweep.excluded),
+        "merged": problems.merged(report.sweep),
+        "exclusions": problems.exclusions(report.sweep.excluded),
         "provenance": provenance(table),
         "limit": SHOWN,
-        "mark": mark(study.sweep),
-        "path": _path(study.sweep.path),
-        "commands": _commands(study),
+        "mark": sweep_hashes(report.sweep),
+        "path": _path(report.sweep.path),
+        "commands": _commands(report),
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "dse": dse.__version__,
         "constants": {"ALL": ALL, "OPTION": OPTION, "BASELINE": BASELINE},
@@ -153,21 +158,21 @@ def _environment() -> Environment:
     return environment
 
 
-def _commands(study: Study) -> dict[str, str]:
-    """What a reader may want to type, by what it does."""
-    path, results = _path(study.sweep.path), study.results
-    manifest = read_manifest(results, identity(study.sweep, results)) if results else None
+def _commands(report: ReportData) -> dict[str, str]:
+    """Shell commands that continue, retry and report this sweep."""
+    path, results = _path(report.sweep.path), report.results
+    manifest = read_manifest(results, identity(report.sweep, results)) if results else None
     run: dict[str, Any] = {"results": results, **(manifest.options if manifest else {})}
     return {
         "run": command("run", path, **run),
         "retry": command("run", path, **run, retry="failed"),
-        "report": command("report", path, results=results, out=study.out),
+        "report": command("report", path, results=results, out=report.out),
     }
 
 
-def _tiles(study: Study) -> list[tuple[str, str]]:
-    """(value, name) of what was run."""
-    table = study.table
+def _tiles(report: ReportData) -> list[tuple[str, str]]:
+    """The numbers at the top of the page, as (value, name)."""
+    table = report.table
     frame = table.frame
     if frame.empty:
         return []
@@ -185,16 +190,16 @@ def _tiles(study: Study) -> list[tuple[str, str]]:
     ]
 
 
-def _untied(configs: pd.DataFrame) -> list[str]:
-    """Configurations without a place on the all-task figure, and why."""
+def _not_on_figure(configs: pd.DataFrame) -> list[str]:
+    """Configurations that the figure over all tasks leaves out, and why."""
     if configs.empty:
         return []
     rows = configs[(configs["task"] == ALL) & configs["lost_mean"].isna() & ~configs["is_baseline"]]
-    return [f"{r['config']} ({r['why'] or 'unknown'})" for r in dicts(rows)]
+    return [f"{r['config']} ({r['why'] or 'unknown'})" for r in row_dicts(rows)]
 
 
 def _path(path: Path) -> str:
-    """As one would type it: relative to the working directory where that is shorter."""
+    """The path as text, relative to the working directory where it is inside."""
     try:
         relative = os.path.relpath(path)
     except ValueError:  # another drive

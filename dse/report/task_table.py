@@ -33,7 +33,7 @@ from dse.trial import Trial
 
 
 @dataclass
-class Group:
+class TaskGroup:
     """The records of one task under one training: ``metrics`` of the baseline by seed, ``gaps`` by device and
     configuration.
 
@@ -54,10 +54,10 @@ class Group:
     widths: dict[str, list[int]] = field(default_factory=dict)
 
 
-def groups(records: Sequence[Record]) -> list[Group]:
+def group_records(records: Sequence[Record]) -> list[TaskGroup]:
     """One per task and training. The same trial may be there from several devices."""
     metric = {(record.device, record.uid): record.metric for record in records if record.status == OK}
-    found: dict[str, Group] = {}
+    found: dict[str, TaskGroup] = {}
     for record in records:
         if is_path(record.trial["task"]):  # somebody's own task: none of the zoo, and code
             continue
@@ -67,7 +67,7 @@ def groups(records: Sequence[Record]) -> list[Group]:
             task, training = trial.task, trial.training
             what = str(getattr(task, "source", getattr(task, "text", "")))
             names = label_of_task(task, {}), label_of_task(task, _own(trial))
-            found[own] = Group(*names, what, task.metric, training.steps, training.lr)
+            found[own] = TaskGroup(*names, what, task.metric, training.steps, training.lr)
         group, value = found[own], metric.get((record.device, record.uid))
         place = "CPU" if record.device.startswith("cpu") else "GPU"
         group.seconds.setdefault(place, []).append(record.seconds)
@@ -84,26 +84,26 @@ def groups(records: Sequence[Record]) -> list[Group]:
     return list(found.values())
 
 
-def once(found: Sequence[Group]) -> list[Group]:
+def one_per_task(found: Sequence[TaskGroup]) -> list[TaskGroup]:
     """One of each task: where most gaps are known, then where it trains by its default."""
-    best: dict[str, Group] = {}
+    best: dict[str, TaskGroup] = {}
     for group in found:
         if group.metrics and (group.task not in best or _worth(group) > _worth(best[group.task])):
             best[group.task] = group
     return list(best.values())
 
 
-def _worth(group: Group) -> tuple[int, bool, int]:
+def _worth(group: TaskGroup) -> tuple[int, bool, int]:
     return sum(map(len, group.gaps.values())), group.label == group.task, len(group.metrics)
 
 
-def table(found: Sequence[Group], correlations: dict[str, str]) -> Iterator[str]:
+def task_table(found: Sequence[TaskGroup], correlations: dict[str, str]) -> Iterator[str]:
     """Markdown. ``correlations``: task -> what is known of its ranking."""
     heads = "task, data, steps, baseline, seeds, sd, paired sd, s/trial CPU, s/trial GPU, rank correlation"
-    yield from _markdown(heads.split(", "), (_row(group, correlations) for group in once(found)))
+    yield from _markdown(heads.split(", "), (_row(group, correlations) for group in one_per_task(found)))
 
 
-def rates(found: Sequence[Group]) -> Iterator[str]:
+def learning_rate_table(found: Sequence[TaskGroup]) -> Iterator[str]:
     """Markdown: the baseline's mean metric at each learning rate of a task, the best marked (*).
 
     Means are of the seeds that all rates have; rates that agree to three digits are one.
@@ -140,7 +140,7 @@ def correlations(path: Path) -> dict[str, str]:
     }
 
 
-def _row(group: Group, known: dict[str, str]) -> list[str]:
+def _row(group: TaskGroup, known: dict[str, str]) -> list[str]:
     values = list(group.metrics.values())
     further = ", ".join(f"{name} {number(_mean(more))}" for name, more in list(group.further.items())[:1])
     baseline = f"{group.metric} {number(_mean(values), 4)}" + (f", {further}" if further else "")
@@ -186,11 +186,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--agreement", type=Path, help="agreement.csv of a report")
     given = parser.parse_args(arguments)
     try:
-        found = groups([record for folder in given.results for record in Store(folder).records(brief=True)])
+        found = group_records([record for folder in given.results for record in Store(folder).records(brief=True)])
         if not found:
             raise UserError(f"there are no results in {', '.join(map(str, given.results))}")
         known: dict[str, Any] = correlations(given.agreement) if given.agreement else {}
-        for line in rates(found) if given.rates else table(found, known):
+        for line in learning_rate_table(found) if given.rates else task_table(found, known):
             print(line)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -198,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-__all__ = ["Group", "correlations", "groups", "main", "once", "rates", "table"]
+__all__ = ["TaskGroup", "correlations", "group_records", "learning_rate_table", "main", "one_per_task", "task_table"]
 
 if __name__ == "__main__":
     raise SystemExit(main())

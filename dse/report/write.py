@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.errors import UserError
-from dse.report.analysis.agreement import rankings
-from dse.report.analysis.configs import aggregate
-from dse.report.analysis.effects import Effect, effects
-from dse.report.analysis.highlights import highlights
-from dse.report.analysis.searches import Hunt, hunts
+from dse.report.analysis.agreement import compare_rankings
+from dse.report.analysis.configs import aggregate_seeds, highlighted_configs
+from dse.report.analysis.effects import Effect, option_effects
+from dse.report.analysis.searches import SearchHistory, search_histories
 from dse.report.analysis.tidy import tabulate
-from dse.report.analysis.training_curves import curves
+from dse.report.analysis.training_curves import training_curves
 from dse.report.csv_files import write_csv
-from dse.report.output_paths import place
-from dse.report.page import Study, page
-from dse.report.probed import inside_frame, scenes
+from dse.report.output_paths import output_name
+from dse.report.page import ReportData, render_page
+from dse.report.probe_summary import probed_tasks, shown_probe_frame
 from dse.report.sections.agreement_rows import agreement_frame
-from dse.report.sections.sample_strips import samples_frame
+from dse.report.sections.sample_grids import samples_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,18 +27,18 @@ if TYPE_CHECKING:
     from dse.sweep import Sweep
 
 
-def write(sweep: Sweep, records: Iterable[Record], folder: Path, results: Path | None = None) -> Path:
-    """See ``dse.report.write_report``."""
+def write_report(sweep: Sweep, records: Iterable[Record], folder: Path, results: Path | None = None) -> Path:
+    """Computes and writes the page and its CSV files, as ``dse.report.write_report`` documents."""
     table = tabulate(sweep, records)
-    configs = aggregate(table)
-    found = effects(table)
-    chosen = highlights(table, configs)
-    points = curves(table, chosen)
-    name = place(sweep, folder)
-    seen = [] if configs.empty else scenes(table, configs, results)
-    asked, ranked = hunts(sweep, table, results), rankings(table)
-    study = Study(sweep, table, configs, found, chosen, points, name, asked, seen, ranked, results, folder)
-    html = page(study)
+    configs = aggregate_seeds(table)
+    found = option_effects(table)
+    chosen = highlighted_configs(table, configs)
+    points = training_curves(table, chosen)
+    name = output_name(sweep, folder)
+    seen = [] if configs.empty else probed_tasks(table, configs, results)
+    asked, ranked = search_histories(sweep, table, results), compare_rankings(table)
+    report = ReportData(sweep, table, configs, found, chosen, points, name, asked, seen, ranked, results, folder)
+    html = render_page(report)
     made = samples_frame(table)
     path, data = folder / f"{name}.html", folder / name
     try:
@@ -51,7 +50,7 @@ def write(sweep: Sweep, records: Iterable[Record], folder: Path, results: Path |
             (points, "curves.csv"),
             *([(search_frame(asked), "search.csv")] if asked else []),
             *([(made, "samples.csv")] if len(made) else []),
-            *([(inside_frame(seen), "inside.csv")] if seen else []),
+            *([(shown_probe_frame(seen), "inside.csv")] if seen else []),
             *([(agreement_frame(ranked), "agreement.csv")] if ranked else []),
         ):
             write_csv(frame, data / file)
@@ -61,15 +60,15 @@ def write(sweep: Sweep, records: Iterable[Record], folder: Path, results: Path |
     return path
 
 
-def search_frame(found: Sequence[Hunt]) -> pd.DataFrame:
+def search_frame(found: Sequence[SearchHistory]) -> pd.DataFrame:
     """One row per configuration of a search, in the order of asking."""
     import pandas as pd
 
     names = ("number", "config", "recipe", "gap", "overhead", "state", "front")
     rows = [
-        {"task": hunt.task, **{name: getattr(choice, name) for name in names}, "best_so_far": best}
-        for hunt in found
-        for choice, best in zip(hunt.choices, hunt.best, strict=True)
+        {"task": search.task, **{name: getattr(choice, name) for name in names}, "best_so_far": best}
+        for search in found
+        for choice, best in zip(search.configurations, search.best_so_far, strict=True)
     ]
     return pd.DataFrame(rows)
 
@@ -96,8 +95,8 @@ def effects_frame(found: list[Effect]) -> pd.DataFrame:
             "pairs": e.pairs,
             "better": e.better,
             "worse": e.worse,
-            "only_value_diverged": e.diverged,
-            "only_reference_diverged": e.spared,
+            "only_value_diverged": e.only_value_diverged,
+            "only_reference_diverged": e.only_reference_diverged,
             "p": e.lost.p,
             "p_holm": e.p_holm,
         }

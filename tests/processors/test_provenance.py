@@ -14,7 +14,7 @@ import torch
 from dse.commands import why
 from dse.recipes import RECIPES
 from dse.report.analysis.tidy import _apart
-from dse.report.sections.origin import _packs
+from dse.report.sections.provenance import _packs
 from dse.results.record import Record
 from dse.run.notices import cautions
 from dse.tasks import TASKS

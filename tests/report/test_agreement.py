@@ -15,8 +15,8 @@ from scipy import stats
 
 from dse.recipes import RECIPES
 from dse.report import write_report
-from dse.report.analysis.agreement import Rankings, rankings
-from dse.report.analysis.published import ORDERINGS, content
+from dse.report.analysis.agreement import RankingComparison, compare_rankings
+from dse.report.analysis.published import PUBLISHED_RANKINGS, recipe_content
 from dse.report.analysis.rank_correlation import kendall, spearman
 from dse.report.analysis.tidy import tabulate
 from dse.sweep import load_sweep
@@ -46,7 +46,7 @@ def test_correlations_are_scipys() -> None:
     assert np.isnan(spearman(np.ones((1, 5)), np.arange(5.0)[None])).all()
 
 
-def found(tmp_path: Path, metric: Any, noise: float = 0.0, text: str = TEXT) -> Rankings:
+def found(tmp_path: Path, metric: Any, noise: float = 0.0, text: str = TEXT) -> RankingComparison:
     """``metric(task, gap)`` is the gap that a task shows of a recipe whose true one is ``gap``."""
     random = np.random.default_rng(3)
     sweep = sweep_of(tmp_path, text)
@@ -56,7 +56,7 @@ def found(tmp_path: Path, metric: Any, noise: float = 0.0, text: str = TEXT) -> 
         gap = 0.0 if cell.is_baseline else metric(task, GAPS[recipe]) + noise * random.standard_normal()
         made = record(cell, 0.5 + 0.1 * cell.trial.seed + gap)
         records.append(replace(made, seconds=9.0 if task == LARGEST else 1.0))
-    result = rankings(tabulate(sweep, records))
+    result = compare_rankings(tabulate(sweep, records))
     assert result is not None
     return result
 
@@ -78,7 +78,7 @@ def test_a_known_order_and_a_reversed_one(tmp_path: Path) -> None:
     assert (worst.better, worst.worse) == ("mxfp8", "mxfp4")
     assert worst.there == pytest.approx(0.129, abs=1e-3)
     assert worst.here == pytest.approx(-0.129, abs=1e-3)
-    assert all(one.repeat == pytest.approx(1) for one in result.tasks)
+    assert all(one.split_half == pytest.approx(1) for one in result.tasks)
 
 
 def test_two_swapped_neighbors_have_the_textbook_value(tmp_path: Path) -> None:
@@ -95,8 +95,8 @@ def test_noise_lowers_what_a_task_repeats_and_decides_nothing(tmp_path: Path) ->
     result = found(tmp_path, lambda task, gap: 0.0 if task == "image" else gap, noise=0.01)
     noisy = next(one for one in result.tasks if one.task == "image")
     clear = next(one for one in result.tasks if one.task == "lm")
-    assert clear.repeat > 0.85
-    assert noisy.repeat < 0.5
+    assert clear.split_half > 0.85
+    assert noisy.split_half < 0.5
     one = next(a for a in result.agreements if a.task == "image")
     assert one.rho.low < 0 < one.rho.high or abs(one.rho.value) < 0.9
     assert one.rho.high - one.rho.low > 0.5
@@ -118,7 +118,7 @@ def test_diverged_configurations_are_last(tmp_path: Path) -> None:
         recipe = str(cell.labels["recipe"])
         bad = recipe == "ue5m3" and cell.trial.seed == 0 and cell.trial.task.name == "image"
         records.append(diverged(cell) if bad else record(cell, 0.5 + GAPS.get(recipe, 0.0)))
-    result = rankings(tabulate(sweep, records))
+    result = compare_rankings(tabulate(sweep, records))
     assert result is not None
     image = next(one for one in result.tasks if one.task == "image")
     assert image.means["ue5m3"] == math.inf
@@ -139,7 +139,7 @@ def test_where_the_baseline_diverges_too_nothing_is_known(tmp_path: Path) -> Non
         diverged(cell) if cell in gone else record(cell, 0.5 + GAPS.get(str(cell.labels["recipe"]), 0.0))
         for cell in sweep.cells
     ]
-    result = rankings(tabulate(sweep, records))
+    result = compare_rankings(tabulate(sweep, records))
     assert result is not None
     for one in result.tasks:
         assert one.means["ue5m3"] == pytest.approx(GAPS["ue5m3"])
@@ -149,8 +149,8 @@ def test_where_the_baseline_diverges_too_nothing_is_known(tmp_path: Path) -> Non
 def test_nothing_to_compare(tmp_path: Path) -> None:
     for text in ("tasks: [lm]\nrecipes: [mxfp4, nvfp4, mxfp8, ue5m3]", "tasks: [lm, image]\nrecipes: [mxfp4, nvfp4]"):
         sweep = sweep_of(tmp_path, text)
-        assert rankings(tabulate(sweep, [record(cell, 0.5) for cell in sweep.cells])) is None
-        assert rankings(tabulate(sweep, [])) is None
+        assert compare_rankings(tabulate(sweep, [record(cell, 0.5) for cell in sweep.cells])) is None
+        assert compare_rankings(tabulate(sweep, [])) is None
 
 
 def test_published_rankings_are_met_by_content(tmp_path: Path) -> None:
@@ -159,8 +159,8 @@ def test_published_rankings_are_met_by_content(tmp_path: Path) -> None:
     # published: nvfp4 < fusion_mxfp4_h32 < fusion_nvfp4 < fusion_mxfp4, and so it is in GAPS
     assert (fusion["lm"].agree, fusion["lm"].pairs, fusion["lm"].rho.value) == (6, 6, pytest.approx(1))
     assert (fusion["image"].agree, fusion["image"].tau.value) == (0, pytest.approx(-1))
-    assert (fusion["lm"].decided, fusion["lm"].met) == (6, 6)
-    assert (fusion["image"].decided, fusion["image"].met) == (6, 0)
+    assert (fusion["lm"].decided, fusion["lm"].confirmed) == (6, 6)
+    assert (fusion["image"].decided, fusion["image"].confirmed) == (6, 0)
     assert {one.published.name for one in result.comparisons} == {"Format-aware fusion"}  # others share too few
 
 
@@ -168,16 +168,16 @@ def test_what_is_within_the_noise_contradicts_no_published_ranking(tmp_path: Pat
     result = found(tmp_path, lambda task, gap: 0.0 if task == "image" else gap, noise=0.01)
     fusion = {one.task: one for one in result.comparisons}
     assert fusion["image"].decided == 0 < fusion["image"].pairs
-    assert 0 < fusion["lm"].met == fusion["lm"].decided < fusion["lm"].pairs
+    assert 0 < fusion["lm"].confirmed == fusion["lm"].decided < fusion["lm"].pairs
 
 
 def test_the_studys_recipes_are_those_of_the_published_rankings() -> None:
     sweep = load_sweep(Path(__file__).parents[2] / "sweeps" / "discrimination.yaml")
-    known = {content(cell.trial.recipe) for cell in sweep.cells}
-    for one in ORDERINGS:
+    known = {recipe_content(cell.trial.recipe) for cell in sweep.cells}
+    for one in PUBLISHED_RANKINGS:
         assert len(known.intersection(one.values)) >= len(one.values) - 1, one.name
     assert len(known) >= 12 + 1
-    assert content(RECIPES["nvfp4"]) in known
+    assert recipe_content(RECIPES["nvfp4"]) in known
 
 
 def test_the_page_says_who_misleads(tmp_path: Path) -> None:

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from dse.report.analysis.configs import ALL, aggregate
-from dse.report.analysis.effects import BASELINE, OPTION, VERSUS, Effect, effects, recipe_pairs
-from dse.report.analysis.highlights import highlights
+from dse.report.analysis.configs import ALL, aggregate_seeds, highlighted_configs
+from dse.report.analysis.effects import BASELINE, OPTION, VERSUS, Effect, option_effects, recipe_pairs
 from dse.report.analysis.stats import combine, estimate, holm
 from dse.report.analysis.tidy import tabulate
 from dse.report.findings import findings
@@ -39,11 +38,12 @@ def one(found: list[Effect], **fields: Any) -> Effect:
 
 
 def test_an_option_by_hand(tmp_path: Path) -> None:
-    found = effects(table_of(tmp_path, GRID, rule))
+    found = option_effects(table_of(tmp_path, GRID, rule))
     regression = one(found, kind=OPTION, axis="G.rounding", scope="regression")
     assert (regression.value, regression.reference) == ("stochastic", "nearest_even")
     assert regression.pairs == 3 * 2 * 2
-    assert (regression.better, regression.worse, regression.diverged, regression.spared) == (12, 0, 0, 0)
+    one_sided = regression.only_value_diverged, regression.only_reference_diverged
+    assert (regression.better, regression.worse, *one_sided) == (12, 0, 0, 0)
     assert regression.lost.n == 3  # pairs of one seed are averaged first
     expected = estimate([-0.01, -0.02, -0.03])
     assert regression.lost.mean == pytest.approx(expected.mean)
@@ -59,7 +59,7 @@ def test_an_option_by_hand(tmp_path: Path) -> None:
 
 
 def test_recipes_against_the_baseline_and_each_other(tmp_path: Path) -> None:
-    found = effects(table_of(tmp_path, GRID, rule))
+    found = option_effects(table_of(tmp_path, GRID, rule))
     against = one(found, kind=BASELINE, value="mxfp4", scope="regression")
     assert (against.reference, against.pairs) == ("bf16", 12)
     assert against.lost.mean == pytest.approx(0.3 + 0.024 - 0.02 / 2)
@@ -70,7 +70,7 @@ def test_recipes_against_the_baseline_and_each_other(tmp_path: Path) -> None:
 
 
 def test_p_values_are_adjusted_within_their_family(tmp_path: Path) -> None:
-    found = effects(table_of(tmp_path, GRID, rule))
+    found = option_effects(table_of(tmp_path, GRID, rule))
     family = [e for e in found if e.scope == ALL and not e.recipe and e.kind != VERSUS]
     assert [e.p_holm for e in family] == pytest.approx(holm([e.lost.p for e in family]))
 
@@ -81,8 +81,8 @@ def test_diverged_pairs_are_counted_on_their_side(tmp_path: Path) -> None:
     for cell in sweep.cells:
         if cell.labels["G.rounding"] == "stochastic" and cell.labels["seed"] == 0 and cell.labels["task"] == "lm":
             records[cell.uid] = diverged(cell)
-    effect = one(effects(tabulate(sweep, records.values())), axis="G.rounding", scope="lm")
-    assert (effect.pairs, effect.diverged, effect.spared, effect.lost.n) == (8, 4, 0, 2)
+    effect = one(option_effects(tabulate(sweep, records.values())), axis="G.rounding", scope="lm")
+    assert (effect.pairs, effect.only_value_diverged, effect.only_reference_diverged, effect.lost.n) == (8, 4, 0, 2)
 
 
 MERGED = """
@@ -96,13 +96,13 @@ MERGED = """
 def test_a_trial_that_stands_for_several_cells_makes_pairs_for_each(tmp_path: Path) -> None:
     text = MERGED + "    exclude: [{recipe: mxfp4, G.rounding: stochastic}]\n"  # only mine has both values
     assert sweep_of(tmp_path, text).merged == 2  # mine with nearest_even is mxfp4
-    found = effects(table_of(tmp_path, text, lambda at: 1.0))
+    found = option_effects(table_of(tmp_path, text, lambda at: 1.0))
     assert one(found, kind=OPTION, scope=ALL).pairs == 2
 
 
 def test_the_same_two_trials_are_one_pair(tmp_path: Path) -> None:
     assert sweep_of(tmp_path, MERGED).merged == 4
-    found = effects(table_of(tmp_path, MERGED, lambda at: 1.0))
+    found = option_effects(table_of(tmp_path, MERGED, lambda at: 1.0))
     assert one(found, kind=OPTION, scope=ALL, recipe="").pairs == 2
     assert not recipe_pairs(found)  # mine is mxfp4, cell by cell
 
@@ -112,7 +112,7 @@ def test_an_axis_of_the_task_pairs_across_task_labels(tmp_path: Path) -> None:
     gap = {"lm": 0.1, "lm(size=small)": 0.3}
     table = table_of(tmp_path, text, lambda at: 1.0 + (at["recipe"] != "bf16") * gap.get(at["task"], 0.0))
     assert len(table.tasks) == 2
-    effect = one(effects(table), kind=OPTION, axis="task.size")
+    effect = one(option_effects(table), kind=OPTION, axis="task.size")
     assert (effect.pairs, effect.value) == (2, "small")
     assert effect.lost.mean == pytest.approx(0.2)
 
@@ -120,8 +120,8 @@ def test_an_axis_of_the_task_pairs_across_task_labels(tmp_path: Path) -> None:
 def test_findings_follow_the_numbers(tmp_path: Path) -> None:
     def say(metric: Any) -> str:
         table = table_of(tmp_path, "tasks: [lm, regression]\nrecipes: [mxfp4, nvfp4]\nseeds: 3\n", metric)
-        configs = aggregate(table)
-        parts = findings(table, configs, effects(table), highlights(table, configs))
+        configs = aggregate_seeds(table)
+        parts = findings(table, configs, option_effects(table), highlighted_configs(table, configs))
         return "\n".join([p for f in parts for p in (f.lead, f.sentence, *f.points)]).replace("\u00a0", " ")
 
     clear = say(lambda at: 1.0 + {"bf16": 0.0, "mxfp4": 0.2, "nvfp4": 0.02}[at["recipe"]] * (1 + 0.01 * at["seed"]))
@@ -139,5 +139,5 @@ def test_findings_follow_the_numbers(tmp_path: Path) -> None:
 
 def test_without_records_there_are_no_effects(tmp_path: Path) -> None:
     table = table_of(tmp_path, GRID, lambda at: None)
-    assert all(math.isnan(e.lost.mean) and e.pairs == 0 for e in effects(table))
-    assert findings(table, aggregate(table), effects(table), []) == []
+    assert all(math.isnan(e.lost.mean) and e.pairs == 0 for e in option_effects(table))
+    assert findings(table, aggregate_seeds(table), option_effects(table), []) == []

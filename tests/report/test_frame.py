@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from dse.report.frame import Results
-from dse.report.write import write
+from dse.report.write import write_report
 from dse.run.search import with_asked_cells
 from dse.sweep import load_sweep
 from tests.report.studies import records_of, sweep_of
@@ -24,7 +24,7 @@ def test_a_frame_is_the_table_of_trials_of_the_report(name: str, tmp_path: Path)
     results, file = Results(FIXED), FIXED / f"{name}.yaml"
     sweep = with_asked_cells(load_sweep(file), FIXED)
     frame = results.frame(file)
-    write(sweep, results.records(file), tmp_path, FIXED)
+    write_report(sweep, results.records(file), tmp_path, FIXED)
     with (tmp_path / load_sweep(file).name / "trials.csv").open(newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     assert frame.columns == list(rows[0])

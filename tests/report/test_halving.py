@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dse.report import write_report
-from dse.report.analysis.configs import aggregate
-from dse.report.analysis.equal_budget import ladders
+from dse.report.analysis.configs import aggregate_seeds
+from dse.report.analysis.rungs import rung_tables
 from dse.report.analysis.tidy import MISSING, tabulate
 from dse.report.sections.problems import stops
 from dse.results.record import OK, STOPPED, Record
@@ -67,10 +67,10 @@ def test_who_stopped_when(tmp_path: Path) -> None:
 
 def test_equal_budget_beside_the_final_one(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, TEXT)
-    (ladder,) = ladders(sweep, tabulate(sweep, _records(sweep.cells)))
+    (ladder,) = rung_tables(sweep, tabulate(sweep, _records(sweep.cells)))
     assert ladder.heads == ["step 2 (20 %)", "step 5 (50 %)"]
     assert ladder.end == "step 10"
-    by = {one.config: one for one in ladder.standings}
+    by = {one.config: one for one in ladder.results}
     early = by["mxfp4 G.rounding=nearest_even"]
     assert early.rungs[0].metric.n == 2
     assert early.rungs[0].gap.mean == pytest.approx(0.4)  # to the baseline at the same step
@@ -79,13 +79,13 @@ def test_equal_budget_beside_the_final_one(tmp_path: Path) -> None:
     partly = by["mxfp4 G.rounding=stochastic"]
     assert (partly.rungs[1].metric.n, partly.final.metric.n, partly.final.gap.n) == (2, 1, 1)
     assert partly.reached == "1 to the end, 1 to rung 2"
-    assert ladder.standings[0].baseline
-    assert ladder.standings[-1] is early
+    assert ladder.results[0].baseline
+    assert ladder.results[-1] is early
 
 
 def test_stopped_trials_are_in_no_mean_and_on_no_front(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, TEXT)
-    configs = aggregate(tabulate(sweep, _records(sweep.cells))).set_index(["task", "config"])
+    configs = aggregate_seeds(tabulate(sweep, _records(sweep.cells))).set_index(["task", "config"])
     early, partly = (configs.loc[("regression", f"mxfp4 G.rounding={r}")] for r in ("nearest_even", "stochastic"))
     assert math.isnan(early["gap_mean"])
     assert math.isnan(early["metric_mean"])
@@ -102,7 +102,7 @@ def test_to_a_sweep_without_halving_they_have_not_run(tmp_path: Path) -> None:
     table = tabulate(plain, records)
     assert {r.uid for r in records} == {cell.uid for cell in plain.cells}
     assert set(table.frame["status"]) == {OK, MISSING}
-    assert ladders(plain, table) == []
+    assert rung_tables(plain, table) == []
 
 
 def test_the_page_shows_them(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import pytest
 
 from dse.numerics.recipe import POINTS
 from dse.report import write_report
-from dse.report.analysis.configs import aggregate
+from dse.report.analysis.configs import aggregate_seeds
 from dse.report.analysis.tidy import TidyTable, tabulate
 from dse.report.figures import probe_panels as inside
-from dse.report.figures.style import styles
-from dse.report.probed import scenes, story
+from dse.report.figures.style import recipe_styles
+from dse.report.probe_summary import probe_sentences, probed_tasks
 from dse.results.record import Record
 from dse.results.store import Store
 from dse.sweep import Sweep
@@ -59,16 +59,16 @@ def study(
 
 def of(sweep: Sweep, records: list[Record], results: Path | None = None) -> Any:
     table: TidyTable = tabulate(sweep, records)
-    return scenes(table, aggregate(table), results)
+    return probed_tasks(table, aggregate_seeds(table), results)
 
 
 def test_the_one_that_diverged_beside_the_others_of_its_seed(tmp_path: Path) -> None:
     (scene,) = of(*study(tmp_path, ended=13))
-    assert [(s.role, s.config, s.seed) for s in scene.subjects] == [
+    assert [(s.role, s.config, s.seed) for s in scene.trials] == [
         ("diverged", "mxfp4", "1"), ("worst", "ue5m3", "1"), ("best", "nvfp4", "1"), ("baseline", "bf16", "1"),
     ]  # fmt: skip
-    assert scene.suspect.ended == 13
-    text = " ".join(story(scene)).replace("\u00a0", " ")
+    assert scene.focus.diverged_at == 13
+    text = " ".join(probe_sentences(scene)).replace("\u00a0", " ")
     assert "mxfp4, seed 1, diverged at step 13: training loss 9e9. The bf16 trial of the same seed" in text
     assert "did not diverge. Last look: step 12." in text
     assert "worst in blocks.1.mlp: relative error 0.800 (the median layer: 0.200)" in text
@@ -79,16 +79,16 @@ def test_the_one_that_diverged_beside_the_others_of_its_seed(tmp_path: Path) -> 
 
 def test_a_baseline_that_diverged_too_is_said(tmp_path: Path) -> None:
     (scene,) = of(*study(tmp_path, ended=13, base_ended=True))
-    assert [s.role for s in scene.subjects] == ["diverged", "diverged", "worst", "best"]
-    assert scene.suspect.config == "mxfp4"
-    assert "So did the bf16 trial of the same seed and settings, at step 13." in story(scene)[0]
-    assert "It is the baseline" in scene.subjects[1].besides
+    assert [s.role for s in scene.trials] == ["diverged", "diverged", "worst", "best"]
+    assert scene.focus.config == "mxfp4"
+    assert "So did the bf16 trial of the same seed and settings, at step 13." in probe_sentences(scene)[0]
+    assert "It is the baseline" in scene.trials[1].baseline_outcome
 
 
 def test_without_divergence_the_worst(tmp_path: Path) -> None:
     (scene,) = of(*study(tmp_path))
-    assert [(s.role, s.config) for s in scene.subjects] == [("worst", "mxfp4"), ("best", "nvfp4"), ("baseline", "bf16")]
-    assert story(scene)[0].startswith("mxfp4, seed 0, has the largest gap (+0.300, nvfp4 +0.100).")
+    assert [(s.role, s.config) for s in scene.trials] == [("worst", "mxfp4"), ("best", "nvfp4"), ("baseline", "bf16")]
+    assert probe_sentences(scene)[0].startswith("mxfp4, seed 0, has the largest gap (+0.300, nvfp4 +0.100).")
 
 
 @pytest.mark.parametrize("ended", [None, 1])
@@ -115,9 +115,9 @@ def test_looks_are_read_from_the_results_for_those_that_are_shown(tmp_path: Path
     assert not any(record.probes for record in bare)
     assert of(sweep, bare) == []
     (lazy,), (direct,) = of(sweep, bare, tmp_path / "results"), of(sweep, records)
-    assert story(lazy) == story(direct)
-    for one, other in zip(lazy.subjects, direct.subjects, strict=True):
-        assert one.looks.equals(other.looks)
+    assert probe_sentences(lazy) == probe_sentences(direct)
+    for one, other in zip(lazy.trials, direct.trials, strict=True):
+        assert one.series.equals(other.series)
         assert one.histograms == other.histograms
 
 
@@ -128,7 +128,7 @@ def test_gradients_that_are_zero_at_first_have_no_shares(tmp_path: Path) -> None
             if row[0] == 0 and row[2] == "dgrad.lhs":
                 row[3] |= {"error": None, "flushed": 0.0}
     (scene,) = of(sweep, records)
-    assert "flushed to zero in blocks.1.mlp, from 4.00\u00a0% to 36.0\u00a0%" in " ".join(story(scene))
+    assert "flushed to zero in blocks.1.mlp, from 4.00\u00a0% to 36.0\u00a0%" in " ".join(probe_sentences(scene))
 
 
 def test_without_probes_no_section(tmp_path: Path) -> None:
@@ -144,6 +144,6 @@ def test_values_that_are_not_finite(tmp_path: Path) -> None:
         for row in record.probes[-8:]:
             row[3] = dict.fromkeys(row[3]) | {"scales": {"zero": 4, "not finite": 1}}
     (scene,) = of(sweep, records)
-    assert story(scene)
-    assert inside.multiples(scene, styles(["bf16", *GAP], "bf16"))
-    assert inside.layers(scene)
+    assert probe_sentences(scene)
+    assert inside.small_multiples(scene, recipe_styles(["bf16", *GAP], "bf16"))
+    assert inside.layer_heatmaps(scene)

@@ -10,7 +10,7 @@ import pytest
 
 from dse.commands.power import power as command
 from dse.errors import UserError
-from dse.report.analysis.power import noise, power, seeds_needed, smallest_gap
+from dse.report.analysis.power import detectable_gap, power, seed_noise, seeds_needed
 from dse.report.analysis.tidy import tabulate
 from dse.results.store import Store
 from dse.sweep import Cell
@@ -40,10 +40,10 @@ def test_ends() -> None:
     assert seeds_needed(1.0, 0.0) == 2
     assert seeds_needed(1.0, 1e-9) == 2
     assert seeds_needed(1e-9, 1.0) is None
-    assert math.isnan(smallest_gap(1.0, 1))
-    assert smallest_gap(0.0, 3) == 0
+    assert math.isnan(detectable_gap(1.0, 1))
+    assert detectable_gap(0.0, 3) == 0
     for n in (2, 3, 10, 500):
-        assert power(smallest_gap(2.0, n), 2.0, n) == pytest.approx(0.8, abs=0.005)
+        assert power(detectable_gap(2.0, n), 2.0, n) == pytest.approx(0.8, abs=0.005)
 
 
 TEXT = """
@@ -63,14 +63,14 @@ def metric(cell: Cell) -> float:
 
 def test_noise_of_a_sweep(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, TEXT)
-    (one,) = noise(tabulate(sweep, [record(cell, metric(cell)) for cell in sweep.cells]))
+    (one,) = seed_noise(tabulate(sweep, [record(cell, metric(cell)) for cell in sweep.cells]))
     paired = math.sqrt(np.mean([np.var(gap, ddof=1) for gap in GAPS.values()]))
     columns = [PER_SEED, *(PER_SEED + gap for gap in GAPS.values())]
     assert (one.seeds, one.configs, one.df) == (5, 2, 8)
     assert one.paired == pytest.approx(paired, rel=1e-9)
     assert one.sd == pytest.approx(math.sqrt(np.mean([np.var(c, ddof=1) for c in columns])), rel=1e-9)
     assert one.baseline == pytest.approx(PER_SEED.mean())
-    assert one.needed(0.02) == seeds_needed(0.02, paired)
+    assert one.seeds_for(0.02) == seeds_needed(0.02, paired)
 
 
 def test_noise_with_holes(tmp_path: Path) -> None:
@@ -80,10 +80,10 @@ def test_noise_with_holes(tmp_path: Path) -> None:
         for cell in sweep.cells
         if not (cell.config == "nvfp4" and cell.trial.seed)
     ]
-    (one,) = noise(tabulate(sweep, records))
+    (one,) = seed_noise(tabulate(sweep, records))
     assert (one.seeds, one.configs, one.df) == (1, 2, 3)
     assert one.paired == pytest.approx(np.std(np.delete(GAPS["mxfp4"], 3), ddof=1))
-    assert math.isnan(one.visible)
+    assert math.isnan(one.detectable_gap)
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,7 +97,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command(tmp_path / "x.yaml", results, [0.02, 0.001])
     out = capsys.readouterr().out
     row = next(line for line in out.splitlines() if "regression" in line).split()
-    (one,) = noise(tabulate(sweep, Store(results).records()))
-    assert row[-2:] == [str(one.needed(0.02)), str(one.needed(0.001))]
+    (one,) = seed_noise(tabulate(sweep, Store(results).records()))
+    assert row[-2:] == [str(one.seeds_for(0.02)), str(one.seeds_for(0.001))]
     command(tmp_path / "x.yaml", results)
     assert "1.0%" in capsys.readouterr().out

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from dse.report import write_report
 from dse.report.analysis.tidy import tabulate
-from dse.report.sections.origin import provenance
 from dse.report.sections.problems import divergences, failures
+from dse.report.sections.provenance import provenance
 from tests.report.studies import diverged, failed, records_of, sweep_of
 
 TEXT = "name: x\ntasks: [lm]\nrecipes: [mxfp4, nvfp4]\nseeds: 3\n"

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from dse.report import write_report
-from dse.report.analysis.configs import aggregate
+from dse.report.analysis.configs import aggregate_seeds
 from dse.report.analysis.tidy import TidyTable, tabulate
-from dse.report.sections.sample_strips import MOST, grids
+from dse.report.sections.sample_grids import MOST, sample_grids
 from dse.results.record import Record
 from dse.results.samples import distance, pictures
 from dse.sweep import Sweep
@@ -55,8 +55,14 @@ def table_of(sweep: Sweep, records: list[Record]) -> TidyTable:
 def test_numbers_and_order(tmp_path: Path) -> None:
     sweep, records = study(tmp_path)
     table = table_of(sweep, records)
-    (grid,) = grids(table, aggregate(table), ["bf16"])
-    assert (grid.task, grid.seed, grid.count, grid.graded, grid.left) == ("diffusion(generate=64)", "0", 8, 64, 0)
+    (grid,) = sample_grids(table, aggregate_seeds(table), ["bf16"])
+    assert (grid.task, grid.seed, grid.count, grid.frechet_images, grid.omitted) == (
+        "diffusion(generate=64)",
+        "0",
+        8,
+        64,
+        0,
+    )
     assert grid.columns == ["distance to bf16", "Fréchet distance", "loss, low noise", "loss, high noise"]
     assert [row.recipe for row in grid.rows] == ["bf16", "nvfp4", "mxfp4"]
     shown = [[cell.text.replace("\u00a0", " ") for cell in row.cells] for row in grid.rows]
@@ -99,11 +105,11 @@ def test_many_configurations_are_cut(tmp_path: Path) -> None:
     text += "G.rounding: [nearest_even, stochastic, toward_zero]}\n"
     sweep, records = study(tmp_path, text)
     table = table_of(sweep, records)
-    configs = aggregate(table)
+    configs = aggregate_seeds(table)
     chosen = ["bf16", str(configs["config"].iloc[-1])]
-    (grid,) = grids(table, configs, chosen)
+    (grid,) = sample_grids(table, configs, chosen)
     assert len(grid.rows) == MOST
-    assert grid.left == len(set(table.frame["config"])) - MOST
+    assert grid.omitted == len(set(table.frame["config"])) - MOST
     assert {f"{row.recipe} {row.overrides}".strip() for row in grid.rows} >= set(chosen)
 
 
@@ -120,8 +126,8 @@ def test_pictures_that_nobody_can_read_are_no_pictures(tmp_path: Path) -> None:
     sweep, records = study(tmp_path)
     broken = [replace(record, samples={"made": {"count": 8}} if record.samples else {}) for record in records]
     table = table_of(sweep, broken)
-    assert grids(table, aggregate(table), ["bf16"]) == []
+    assert sample_grids(table, aggregate_seeds(table), ["bf16"]) == []
     some = [r if old.seed else b for r, b, old in zip(records, broken, records, strict=True)]
     table = table_of(sweep, some)
-    (grid,) = grids(table, aggregate(table), ["bf16"])
+    (grid,) = sample_grids(table, aggregate_seeds(table), ["bf16"])
     assert grid.seed == "1"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dse.report import write_report
-from dse.report.analysis.importance import importance
-from dse.report.analysis.searches import hunts
+from dse.report.analysis.importance import axis_importances
+from dse.report.analysis.searches import search_histories
 from dse.report.analysis.tidy import tabulate
 from dse.results.record import DIVERGED, FAILED, OK
 from dse.run.search import with_asked_cells
@@ -57,16 +57,16 @@ def test_in_the_order_of_asking(tmp_path: Path) -> None:
         elif lr != 0.006:  # to run
             records[cell.uid] = record(cell, 1.0 + _gap(cell))
     table = tabulate(sweep, records.values())
-    (hunt,) = hunts(sweep, table, results)
-    assert [c.assignment["training.lr"] for c in hunt.choices] == RATES
-    assert [c.number for c in hunt.choices] == list(range(1, 10))
-    assert (hunt.wanted, hunt.free) == (20, 4)
+    (hunt,) = search_histories(sweep, table, results)
+    assert [c.assignment["training.lr"] for c in hunt.configurations] == RATES
+    assert [c.number for c in hunt.configurations] == list(range(1, 10))
+    assert (hunt.requested, hunt.startup) == (20, 4)
     assert {s: hunt.count(s) for s in (OK, DIVERGED, FAILED, "")} == {OK: 6, DIVERGED: 1, FAILED: 1, "": 1}
     told = (INITIAL - 1.0 + _gap_at(0.07)) / 2  # the seed that diverged counts as one that has learned nothing
-    assert hunt.choices[5].gap == pytest.approx(told)
-    assert hunt.best[:4] == pytest.approx([_gap_at(0.03), _gap_at(0.03), _gap_at(0.01), _gap_at(0.01)])
-    assert [c.assignment["training.lr"] for c in hunt.found] == [0.01]  # all cost the same
-    assert hunts(sweep, table, None) == []  # nobody knows the order
+    assert hunt.configurations[5].gap == pytest.approx(told)
+    assert hunt.best_so_far[:4] == pytest.approx([_gap_at(0.03), _gap_at(0.03), _gap_at(0.01), _gap_at(0.01)])
+    assert [c.assignment["training.lr"] for c in hunt.front] == [0.01]  # all cost the same
+    assert search_histories(sweep, table, None) == []  # nobody knows the order
     path = write_report(sweep, records.values(), tmp_path / "out", results)
     html = path.read_text(encoding="utf-8")
     assert "9 of 20 configurations asked for" in html
@@ -83,15 +83,15 @@ def test_random_points_are_drawn_again(tmp_path: Path) -> None:
     text = TPE.replace("{method: tpe, trials: 20, batch: 2, startup: 4}", "{method: random, trials: 12, seed: 5}")
     sweep = sweep_of(tmp_path, text)
     table = tabulate(sweep, [record(cell, 1.0 + _gap(cell)) for cell in sweep.cells])
-    (hunt,) = hunts(sweep, table, None)
-    assert len(hunt.choices) == hunt.count(OK) == 12
-    assert {c.config for c in hunt.choices} == {c.config for c in sweep.cells if not c.is_baseline}
-    assert hunt.shares[0].axis == "training.lr"
+    (hunt,) = search_histories(sweep, table, None)
+    assert len(hunt.configurations) == hunt.count(OK) == 12
+    assert {c.config for c in hunt.configurations} == {c.config for c in sweep.cells if not c.is_baseline}
+    assert hunt.importances[0].axis == "training.lr"
 
 
 def test_a_grid_is_no_search(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, "tasks: [lm]\nrecipes: [mxfp4]\nseeds: 1\n")
-    assert hunts(sweep, tabulate(sweep, []), tmp_path) == []
+    assert search_histories(sweep, tabulate(sweep, []), tmp_path) == []
 
 
 def test_shares_of_variance() -> None:
@@ -102,7 +102,7 @@ def test_shares_of_variance() -> None:
     idle = [generator.choice(["u", "v", "w"]) for _ in range(n)]
     some = [generator.choice(["s", "t"]) if k == "a" else None for k in kind]
     gaps = [3 * v + (1.0 if k == "b" else 0.0) for v, k in zip(x, kind, strict=True)]
-    first, *rest = importance({"kind": kind, "idle": idle, "x": x, "some": some, "same": ["z"] * n}, gaps)
+    first, *rest = axis_importances({"kind": kind, "idle": idle, "x": x, "some": some, "same": ["z"] * n}, gaps)
     by = {one.axis: one for one in (first, *rest)}
     assert first.axis == "x"
     assert set(by) == {"kind", "idle", "x", "some"}
@@ -115,7 +115,7 @@ def test_shares_of_variance() -> None:
     assert by["idle"].share < 0.02
     assert by["kind"].p_holm < 0.001 < 0.05 < by["idle"].p_holm
     assert math.isnan(by["kind"].rho)
-    assert importance({"x": x[:5]}, gaps[:5]) == []
+    assert axis_importances({"x": x[:5]}, gaps[:5]) == []
 
 
 def test_the_share_is_that_of_kruskal_and_wallis() -> None:
@@ -124,7 +124,7 @@ def test_the_share_is_that_of_kruskal_and_wallis() -> None:
     groups = [[1.0, 4.0, 5.5, 9.0], [2.0, 3.0, 10.0], [6.0, 7.0, 8.0, 11.0, 12.0]]
     gaps = [g for group in groups for g in group]
     labels = [name for name, group in zip("abc", groups, strict=True) for _ in group]
-    (one,) = importance({"x": labels}, gaps)
+    (one,) = axis_importances({"x": labels}, gaps)
     statistic, p = kruskal(*groups)
     n, k = len(gaps), 3
     assert one.share == pytest.approx(max(0.0, 1 - (1 - statistic / (n - 1)) * (n - 1) / (n - k)))

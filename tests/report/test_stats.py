@@ -9,8 +9,8 @@ from scipy import stats as scipy_stats
 
 from dse.report import format as numbers
 from dse.report import output_paths as place
-from dse.report.analysis import front as pareto
-from dse.report.analysis.stats import NOTHING, combine, estimate, holm
+from dse.report.analysis import configs as pareto
+from dse.report.analysis.stats import NO_ESTIMATE, combine, estimate, holm
 
 SAMPLES = [[0.1, 0.2, 0.4], [1.0, 1.5], [-3.0, 2.0, 5.0, 8.0], [0.021, 0.019, 0.0235, 0.02, 0.0184]]
 
@@ -21,7 +21,7 @@ def test_estimate_is_the_one_sample_t_interval(values: list[float]) -> None:
     low, high = test.confidence_interval(0.95)
     assert (mine.low, mine.high) == pytest.approx((low, high), rel=1e-12)
     assert mine.p == pytest.approx(test.pvalue, rel=1e-9)
-    assert mine.separated == (low > 0 or high < 0)
+    assert mine.excludes_zero == (low > 0 or high < 0)
     assert mine.n == len(values)
 
 
@@ -29,7 +29,7 @@ def test_an_interval_by_hand() -> None:
     mine = estimate([1.0, 2.0, 3.0])  # sd 1, t(0.975, 2) = 4.302653
     assert mine.mean == 2.0
     assert mine.half == pytest.approx(4.302652729911275 / math.sqrt(3))
-    assert not mine.separated
+    assert not mine.excludes_zero
 
 
 def test_a_single_value_has_no_interval() -> None:
@@ -37,7 +37,7 @@ def test_a_single_value_has_no_interval() -> None:
     assert (mine.mean, mine.n) == (0.3, 1)
     assert math.isnan(mine.half)
     assert math.isnan(mine.p)
-    assert not mine.separated
+    assert not mine.excludes_zero
 
 
 def test_unknown_values_are_left_out_and_nothing_stays_nothing() -> None:
@@ -48,9 +48,9 @@ def test_unknown_values_are_left_out_and_nothing_stays_nothing() -> None:
 
 def test_values_without_spread() -> None:
     assert (estimate([2.0, 2.0]).half, estimate([2.0, 2.0]).p) == (0.0, 0.0)
-    assert estimate([2.0, 2.0]).separated
+    assert estimate([2.0, 2.0]).excludes_zero
     assert estimate([0.0, 0.0]).p == 1.0
-    assert not estimate([0.0, 0.0]).separated
+    assert not estimate([0.0, 0.0]).excludes_zero
 
 
 @pytest.mark.parametrize(("a", "b"), [(SAMPLES[0], SAMPLES[2]), (SAMPLES[3], SAMPLES[1]), (SAMPLES[0], SAMPLES[3])])
@@ -65,8 +65,8 @@ def test_the_mean_of_two_tasks_has_welchs_test(a: list[float], b: list[float]) -
 
 def test_a_mean_over_tasks_is_only_as_known_as_its_tasks() -> None:
     two, one = estimate([1.0, 2.0]), estimate([4.0])
-    assert combine([two, NOTHING]) == NOTHING
-    assert combine([]) == NOTHING
+    assert combine([two, NO_ESTIMATE]) == NO_ESTIMATE
+    assert combine([]) == NO_ESTIMATE
     mixed = combine([two, one])
     assert (mixed.mean, mixed.n) == (2.75, 1)
     assert math.isnan(mixed.half)
@@ -109,7 +109,7 @@ def test_the_front_is_what_nothing_dominates() -> None:
             and not any(x[j] <= x[i] and y[j] <= y[i] and (x[j], y[j]) != (x[i], y[i]) for j in range(n))
             for i in range(n)
         ]
-        assert pareto.front(x, y) == expected
+        assert pareto.pareto_front(x, y) == expected
 
 
 @pytest.mark.parametrize("module", [numbers, pareto, place])

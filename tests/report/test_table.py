@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dse.report.analysis.configs import ALL, aggregate
-from dse.report.analysis.effects import effects, recipe_pairs
+from dse.report.analysis.configs import ALL, aggregate_seeds
+from dse.report.analysis.effects import option_effects, recipe_pairs
 from dse.report.analysis.stats import estimate
 from dse.report.analysis.tidy import tabulate
 from dse.report.sections import table_rows as views
@@ -75,7 +75,7 @@ def test_of_several_records_the_last_ok_one_counts(tmp_path: Path) -> None:
 
 def test_aggregates_over_seeds_and_tasks(tmp_path: Path) -> None:
     table = table_of(tmp_path, SMALL, rule)
-    configs = aggregate(table).set_index(["task", "config"])
+    configs = aggregate_seeds(table).set_index(["task", "config"])
     frame = table.frame[table.frame["config"] == "nvfp4"]
     parts = {task: estimate(group["lost"]) for task, group in frame.groupby("task")}
     for task, part in parts.items():
@@ -91,11 +91,11 @@ def test_aggregates_over_seeds_and_tasks(tmp_path: Path) -> None:
 def test_the_front_is_among_equals_that_did_not_diverge(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, SMALL)
     records = {r.uid: r for r in records_of(sweep, rule)}
-    configs = aggregate(tabulate(sweep, records.values())).set_index(["task", "config"])
+    configs = aggregate_seeds(tabulate(sweep, records.values())).set_index(["task", "config"])
     assert configs.loc[ALL]["front"].to_dict() == {"bf16": False, "mxfp8": False, "mxfp4": True, "nvfp4": True}
     victim = next(c for c in sweep.cells if c.labels["recipe"] == "mxfp4" and c.labels["task"] == "lm")
     records[victim.uid] = diverged(victim)
-    configs = aggregate(tabulate(sweep, records.values())).set_index(["task", "config"])
+    configs = aggregate_seeds(tabulate(sweep, records.values())).set_index(["task", "config"])
     assert configs.loc[ALL]["front"].to_dict() == {"bf16": False, "mxfp8": False, "mxfp4": False, "nvfp4": True}
     assert bool(configs.loc[("regression", "mxfp4"), "front"])
     assert configs.loc[(ALL, "mxfp4"), "diverged"] == 1
@@ -104,7 +104,7 @@ def test_the_front_is_among_equals_that_did_not_diverge(tmp_path: Path) -> None:
 
 def test_a_task_without_a_gap_leaves_the_mean_over_tasks_unknown(tmp_path: Path) -> None:
     table = table_of(tmp_path, SMALL, lambda at: None if (at["task"], at["recipe"]) == ("lm", "mxfp4") else rule(at))
-    configs = aggregate(table).set_index(["task", "config"])
+    configs = aggregate_seeds(table).set_index(["task", "config"])
     row = configs.loc[(ALL, "mxfp4")]
     assert math.isnan(row["lost_mean"])
     assert row["why"] == "not run yet on lm"
@@ -118,7 +118,7 @@ def test_a_recipe_whose_every_cell_is_another_recipes_is_named(tmp_path: Path) -
     table = table_of(tmp_path, text, lambda at: 1.0)
     assert table.recipes == ["bf16", "mxfp4", "mine"]
     assert merged(sweep) == {"mine": "mxfp4"}
-    assert not recipe_pairs(effects(table))  # a trial is not compared with itself
+    assert not recipe_pairs(option_effects(table))  # a trial is not compared with itself
 
 
 def test_the_gap_with_inference_in_bf16(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_the_gap_with_inference_in_bf16(tmp_path: Path) -> None:
         row = frame.loc[("lm", "mxfp4", seed)]
         assert row["gap_bf16"] == pytest.approx(row["gap"] - 0.04)
         assert frame.loc[("lm", "nvfp4", seed), "gap_bf16"] == pytest.approx(frame.loc[("lm", "nvfp4", seed), "gap"])
-    configs = aggregate(table).set_index(["task", "config"])
+    configs = aggregate_seeds(table).set_index(["task", "config"])
     row = configs.loc[("regression", "mxfp4")]
     assert row["gap_bf16_mean"] == pytest.approx(row["gap_mean"] - 0.04)
     assert row["gap_bf16_half"] == pytest.approx(row["gap_half"])
@@ -144,7 +144,7 @@ def test_the_gap_with_inference_in_bf16(tmp_path: Path) -> None:
     old = [replace(r, metrics_bf16={}) if r.task == "lm" and r.recipe in ("bf16", "mxfp8") else r for r in records]
     table = tabulate(sweep, old)
     assert table.frame.set_index("task")["gap_bf16"].groupby("task").count().to_dict() == {"lm": 0, "regression": 12}
-    configs = aggregate(table)
-    assert [views.in_bf16(configs, task) for task in ("lm", "regression")] == [False, True]
-    widths = [len(views.configurations(configs, task, [])[0].cells) for task in ("lm", "regression")]
+    configs = aggregate_seeds(table)
+    assert [views.has_bf16_metrics(configs, task) for task in ("lm", "regression")] == [False, True]
+    widths = [len(views.config_rows(configs, task, [])[0].cells) for task in ("lm", "regression")]
     assert widths[1] == widths[0] + 1

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dse.errors import UserError
-from dse.report.analysis.equal_budget import ladders
+from dse.report.analysis.rungs import rung_tables
 from dse.report.analysis.tidy import tabulate
 from dse.results.record import DIVERGED, FAILED, OK, STOPPED, Record
 from dse.results.store import Store
@@ -77,8 +77,8 @@ def test_a_sweep_through_ray_tune(load: Callable[..., Sweep], tmp_path: Path, mo
     assert summary.halved >= 4
     done = next(record for record in records.values() if record.status == OK)
     assert done.metric == run_trial(_trial(sweep, done.uid)).metric, "three legs give the numbers of one training"
-    (ladder,) = ladders(sweep, tabulate(sweep, records.values()))
-    assert {one.reached for one in ladder.standings} >= {"2 to the end", "2 to rung 1"}
+    (ladder,) = rung_tables(sweep, tabulate(sweep, records.values()))
+    assert {one.reached for one in ladder.results} >= {"2 to the end", "2 to rung 1"}
     assert run_sweep(sweep, store, RunOptions("tune", **QUIET)).ran == 0
     assert run_sweep(sweep, store, RunOptions("local", **QUIET)).ran == 0, (
         "stopped for good, whoever runs the sweep next"

@@ -15,7 +15,7 @@ from dse.commands import power, sweeps
 from dse.commands.status import status
 from dse.commands.why import why
 from dse.errors import UserError
-from dse.report.csv_files import harmless, write_csv
+from dse.report.csv_files import escape_formula, write_csv
 from dse.results.manifest import read_manifests
 from dse.results.record import Record
 from dse.results.store import Store
@@ -89,7 +89,7 @@ def test_cells_that_a_spreadsheet_would_run(tmp_path: Path) -> None:
     ]
     assert {row[1] for row in rows[1:]} == {"-1.5"}
     assert rows[1][2] == "-2"
-    assert harmless(-3.0) == -3.0
+    assert escape_formula(-3.0) == -3.0
 
 
 def test_error_texts_in_csv_files(sweep: Sweep, poisoned: tuple[Store, str], tmp_path: Path) -> None:

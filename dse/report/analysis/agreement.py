@@ -1,7 +1,7 @@
-"""Which tasks rank configurations alike: rank correlations between tasks, and with published rankings.
+"""Agreement of tasks: rank correlations between the tasks' rankings of configurations, and with published rankings.
 
-Intervals are percentiles over bootstrap samples of the seeds, each task's drawn by itself; they know nothing of other
-configurations, and with fewer than four seeds they are too narrow.
+Intervals are percentiles over bootstrap samples of the seeds, drawn for each task separately. They do not cover the
+choice of configurations, and with fewer than four seeds they are too narrow.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dse.report.analysis.published import ORDERINGS, Published, content
+from dse.report.analysis.published import PUBLISHED_RANKINGS, PublishedRanking, recipe_content
 from dse.report.analysis.rank_correlation import kendall, spearman
 from dse.report.analysis.stats import CONFIDENCE
-from dse.report.analysis.task_ranking import DRAWS, FEWEST, Ranking, ranking
+from dse.report.analysis.task_ranking import BOOTSTRAP_SAMPLES, MIN_CONFIGS, TaskRanking, task_ranking
 
 if TYPE_CHECKING:
     from dse.report.analysis.rank_correlation import Values
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Rank:
-    """A rank correlation over ``n`` configurations with its interval; NaN where unknown."""
+class Correlation:
+    """A rank correlation over ``n`` configurations with its bootstrap interval; NaN where unknown."""
 
     value: float
     low: float
@@ -33,10 +33,10 @@ class Rank:
 
 @dataclass(frozen=True)
 class Reversal:
-    """Two configurations that a task and the reference put in opposite orders, both beyond their noise.
+    """Two configurations that a task and the reference order oppositely, both beyond their noise.
 
-    ``better`` and ``worse`` by the reference; ``here``, ``there``: worse minus better in the task and the reference,
-    infinite where one of them diverged.
+    ``better`` and ``worse``: by the reference; ``here`` and ``there``: the gap of ``worse`` minus that of
+    ``better``, in the task and in the reference; infinite where one of them diverged.
     """
 
     better: str
@@ -46,102 +46,113 @@ class Reversal:
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """A task against the reference. ``decided``: pairs of configurations in an order that is beyond both's noise;
-    ``reversals``: those of them that are in opposite orders, the clearest first."""
+class TaskAgreement:
+    """A task's ranking compared with the reference task's.
+
+    ``decided``: number of pairs of configurations whose order is beyond the noise of both tasks; ``reversals``: those
+    that the two tasks order oppositely, the clearest first.
+    """
 
     task: str
-    rho: Rank
-    tau: Rank
+    rho: Correlation
+    tau: Correlation
     decided: int
     reversals: list[Reversal]
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A task against a published ranking. ``pairs``: that it orders; ``agree``: in the same order here; ``decided``: of
-    the pairs, those in an order that is beyond the task's noise; ``met``: of these, those in the published order."""
+class PublishedAgreement:
+    """A task's ranking compared with a published one.
+
+    ``pairs``: pairs of configurations that the published ranking orders; ``agree``: those that the task orders alike;
+    ``decided``: those that the task orders beyond its noise; ``confirmed``: of the decided, those ordered alike.
+    """
 
     task: str
-    published: Published
-    rho: Rank
-    tau: Rank
+    published: PublishedRanking
+    rho: Correlation
+    tau: Correlation
     pairs: int
     agree: int
     decided: int
-    met: int
+    confirmed: int
 
 
 @dataclass(frozen=True)
-class Rankings:
-    """Everything about how tasks rank; ``reference``: the task whose trials took longest. ``matrix``: rho, task by
-    task, in the order of ``tasks``."""
+class RankingComparison:
+    """The rankings of all tasks, compared with each other and with published ones.
 
-    tasks: list[Ranking]
+    ``reference``: the task whose trials took longest; ``matrix``: Spearman's rho, task by task, in the order of
+    ``tasks``.
+    """
+
+    tasks: list[TaskRanking]
     reference: str
-    agreements: list[Agreement]
-    matrix: list[list[Rank]]
-    comparisons: list[Comparison]
+    agreements: list[TaskAgreement]
+    matrix: list[list[Correlation]]
+    comparisons: list[PublishedAgreement]
 
 
-def rankings(table: TidyTable, orderings: Sequence[Published] = ORDERINGS) -> Rankings | None:
+def compare_rankings(
+    table: TidyTable, orderings: Sequence[PublishedRanking] = PUBLISHED_RANKINGS
+) -> RankingComparison | None:
     """None for a sweep in which no two tasks share enough configurations with known gaps."""
-    tasks = [one for task in table.tasks if (one := ranking(table, task)) and len(one.means) >= FEWEST]
+    tasks = [one for task in table.tasks if (one := task_ranking(table, task)) and len(one.means) >= MIN_CONFIGS]
     if len(tasks) < 2:
         return None
     reference = max(tasks, key=lambda one: one.seconds)
-    lower = [[_rho(a, b) for b in tasks[: i + 1]] for i, a in enumerate(tasks)]
+    lower = [[_spearman(a, b) for b in tasks[: i + 1]] for i, a in enumerate(tasks)]
     matrix = [[lower[max(i, j)][min(i, j)] for j in range(len(tasks))] for i in range(len(tasks))]
     if not any(rank.n for i, row in enumerate(matrix) for j, rank in enumerate(row) if i != j):
         return None
-    recipes = {cell.config: content(cell.trial.recipe) for cell in table.cells.values()}
-    return Rankings(
+    recipes = {cell.config: recipe_content(cell.trial.recipe) for cell in table.cells.values()}
+    return RankingComparison(
         tasks,
         reference.task,
         [_agreement(one, reference) for one in tasks if one is not reference],
         matrix,
-        [found for one in orderings for task in tasks if (found := _comparison(task, one, recipes))],
+        [found for one in orderings for task in tasks if (found := _published_agreement(task, one, recipes))],
     )
 
 
-def _shared(a: Ranking, b: Ranking) -> list[str]:
+def _shared(a: TaskRanking, b: TaskRanking) -> list[str]:
     names = [name for name in a.means if name in b.means]
-    return names if len(names) >= FEWEST else []
+    return names if len(names) >= MIN_CONFIGS else []
 
 
-def _rho(a: Ranking, b: Ranking) -> Rank:
-    return _ranks(a, b, _shared(a, b))[0]
+def _spearman(a: TaskRanking, b: TaskRanking) -> Correlation:
+    return _correlations(a, b, _shared(a, b))[0]
 
 
-def _ranks(a: Ranking, b: Ranking, names: Sequence[str]) -> tuple[Rank, Rank]:
+def _correlations(a: TaskRanking, b: TaskRanking, names: Sequence[str]) -> tuple[Correlation, Correlation]:
     """Spearman's and Kendall's, with intervals where both have several seeds."""
     import numpy as np
 
-    unknown = Rank(math.nan, math.nan, math.nan, 0)
+    unknown = Correlation(math.nan, math.nan, math.nan, 0)
     if not names:
         return unknown, unknown
     random = np.random.default_rng(0)
     x, y = (np.array([one.means[name] for name in names]) for one in (a, b))
     several = a is not b and min(len(a.gaps), len(b.gaps)) > 1
     drawn = (a.samples(names, random), b.samples(names, random)) if several else None
-    return _rank(spearman, x, y, drawn), _rank(kendall, x, y, drawn)
+    return _correlation(spearman, x, y, drawn), _correlation(kendall, x, y, drawn)
 
 
-def _rank(how: object, x: Values, y: Values, drawn: tuple[Values, Values] | None) -> Rank:
+def _correlation(how: object, x: Values, y: Values, drawn: tuple[Values, Values] | None) -> Correlation:
     import numpy as np
 
     assert callable(how)
     low, high = math.nan, math.nan
     if drawn is not None:
-        values = how(*(np.broadcast_to(part, (DRAWS, len(x))) for part in drawn))
+        values = how(*(np.broadcast_to(part, (BOOTSTRAP_SAMPLES, len(x))) for part in drawn))
         if not np.isnan(values).all():
             low, high = np.nanquantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Rank(float(how(x, y)), float(low), float(high), len(x))
+    return Correlation(float(how(x, y)), float(low), float(high), len(x))
 
 
-def _agreement(task: Ranking, reference: Ranking) -> Agreement:
+def _agreement(task: TaskRanking, reference: TaskRanking) -> TaskAgreement:
     names = _shared(task, reference)
-    rho, tau = _ranks(task, reference, names)
+    rho, tau = _correlations(task, reference, names)
     here, there = _differences(task, names), _differences(reference, names)
     decided, reversals = 0, []
     for pair, mine in here.items():
@@ -150,10 +161,10 @@ def _agreement(task: Ranking, reference: Ranking) -> Agreement:
         if min(mine, theirs) < 0 < max(mine, theirs):
             better, worse = pair if theirs > 0 else pair[::-1]
             reversals.append(Reversal(better, worse, -abs(mine), abs(theirs)))
-    return Agreement(task.task, rho, tau, decided, sorted(reversals, key=lambda r: r.here * r.there))
+    return TaskAgreement(task.task, rho, tau, decided, sorted(reversals, key=lambda r: r.here * r.there))
 
 
-def _differences(task: Ranking, names: Sequence[str]) -> dict[tuple[str, str], float]:
+def _differences(task: TaskRanking, names: Sequence[str]) -> dict[tuple[str, str], float]:
     """Second minus first, paired by seed, for every pair of configurations; 0 where it is within the noise.
 
     The noise of a difference is pooled over all pairs of the task, and judged by a t-interval. One that diverged with
@@ -184,14 +195,16 @@ def _differences(task: Ranking, names: Sequence[str]) -> dict[tuple[str, str], f
     return {(names[i], names[j]): decided(i, j) for i, j in pairs}
 
 
-def _comparison(task: Ranking, published: Published, recipes: dict[str, str]) -> Comparison | None:
+def _published_agreement(
+    task: TaskRanking, published: PublishedRanking, recipes: dict[str, str]
+) -> PublishedAgreement | None:
     import numpy as np
 
     values = {name: published.values[recipes[name]] for name in task.means if recipes[name] in published.values}
     names = list(values)
-    if len(names) < FEWEST:
+    if len(names) < MIN_CONFIGS:
         return None
-    theirs = Ranking("", names, np.array([[values[name] for name in names]]), 0.0, "")
+    theirs = TaskRanking("", names, np.array([[values[name] for name in names]]), 0.0, "")
     random = np.random.default_rng(0)
     x, y = (np.array([one.means[name] for name in names]) for one in (task, theirs))
     drawn = (task.samples(names, random), y) if len(task.gaps) > 1 else None
@@ -202,8 +215,8 @@ def _comparison(task: Ranking, published: Published, recipes: dict[str, str]) ->
         for (a, b), difference in _differences(task, list(task.means)).items()
         if difference and a in values and b in values and values[a] != values[b]
     ]
-    rho, tau = (_rank(how, x, y, drawn) for how in (spearman, kendall))
-    return Comparison(task.task, published, rho, tau, len(ordered), agree, len(beyond), sum(beyond))
+    rho, tau = (_correlation(how, x, y, drawn) for how in (spearman, kendall))
+    return PublishedAgreement(task.task, published, rho, tau, len(ordered), agree, len(beyond), sum(beyond))
 
 
-__all__ = ["Agreement", "Comparison", "Rank", "Rankings", "Reversal", "rankings"]
+__all__ = ["Correlation", "PublishedAgreement", "RankingComparison", "Reversal", "TaskAgreement", "compare_rankings"]

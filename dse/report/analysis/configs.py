@@ -1,14 +1,17 @@
-"""Aggregates over seeds: one row per task and configuration, and one per configuration over all tasks."""
+"""Aggregates over seeds: one row per task and configuration, and one per configuration over all tasks.
+
+The Pareto fronts are computed on these rows, and the configurations that the report highlights are chosen from them.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dse.report.analysis.front import front
-from dse.report.analysis.stats import NOTHING, Estimate, combine, estimate
-from dse.report.analysis.tidy import MISSING, TidyTable, dicts
+from dse.report.analysis.stats import NO_ESTIMATE, Estimate, combine, estimate
+from dse.report.analysis.tidy import MISSING, TidyTable, row_dicts
 from dse.results.record import DIVERGED, FAILED, OK, STOPPED
 from dse.text import listing, plural
 
@@ -17,9 +20,10 @@ if TYPE_CHECKING:
 
 STATUSES = (OK, DIVERGED, STOPPED, FAILED, MISSING)
 ALL = "all tasks"
+MOST_HIGHLIGHTS = 12
 
 
-def aggregate(table: TidyTable) -> pd.DataFrame:
+def aggregate_seeds(table: TidyTable) -> pd.DataFrame:
     """One row per (task, config), then one per config with task = 'all tasks'.
 
     Columns: task, config, recipe, is_baseline, named, bits, overhead, relative_time, seeds (with a gap), counts ok,
@@ -36,7 +40,7 @@ def aggregate(table: TidyTable) -> pd.DataFrame:
     if table.frame.empty:
         return pd.DataFrame()
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for cell in dicts(table.frame):
+    for cell in row_dicts(table.frame):
         groups.setdefault((cell["task"], cell["config"]), []).append(cell)
     per_task = [_per_task(task, config, cells, table.others) for (task, config), cells in groups.items()]
     by_config: dict[str, list[dict[str, Any]]] = {}
@@ -53,10 +57,62 @@ def aggregate(table: TidyTable) -> pd.DataFrame:
     return frame
 
 
-def native_front(rows: pd.DataFrame) -> list[bool]:
-    """The front of one task's rows in its own metric's gap; the same as ``front`` where all baselines are one."""
+def task_front(rows: pd.DataFrame) -> list[bool]:
+    """Pareto front of one task's rows, by the gap in its own metric; column ``front`` where there is one baseline."""
     gaps = [gap if ok else math.nan for gap, ok in zip(rows["gap_mean"], rows["eligible"], strict=True)]
-    return front(list(rows["overhead"]), gaps)
+    return pareto_front(list(rows["overhead"]), gaps)
+
+
+def pareto_front(x: Sequence[float], y: Sequence[float]) -> list[bool]:
+    """Pareto front of two quantities that are both better when lower: whether each point is on it.
+
+    A point is on the front when no other is at most as high in both coordinates and lower in one. Of equal points all
+    are or none; a point with a NaN never is. O(n log n).
+
+    >>> pareto_front([0, 1, 2, 2], [5, 3, 4, 1])
+    [True, True, False, True]
+    """
+    points = sorted(
+        (a, b, i) for i, (a, b) in enumerate(zip(x, y, strict=True)) if not (math.isnan(a) or math.isnan(b))
+    )
+    member = [False] * len(x)
+    best, best_x = math.inf, math.nan
+    for a, b, i in points:
+        if b < best or (b == best and a == best_x):
+            member[i] = True
+            best, best_x = b, a
+    return member
+
+
+def highlighted_configs(table: TidyTable, configs: pd.DataFrame) -> list[str]:
+    """The configurations that the overview, the curves and the findings show: one per recipe, at most MOST_HIGHLIGHTS.
+
+    A recipe without overrides or, where it was only run with some, its best configuration over all tasks, one without
+    stopped seeds if there is any. The baseline's first, then in the sweep's order.
+    """
+    if configs.empty:
+        return []
+    overall = configs[configs["task"] == ALL]
+    chosen = []
+    for recipe in table.recipes:
+        mine = overall[overall["recipe"] == recipe]
+        rows = mine.assign(partly=mine[STOPPED] > 0).sort_values(
+            ["named", "partly", "lost_mean"], ascending=[False, True, True]
+        )
+        if len(rows):
+            chosen.append(str(rows["config"].iloc[0]))
+    return chosen[:MOST_HIGHLIGHTS]
+
+
+def front_numbers(configs: pd.DataFrame) -> dict[str, str]:
+    """Configuration -> its number in the figures, for those on the front whose names are too long for a label.
+
+    Numbers go from the cheapest on; a configuration without overrides is labeled with its recipe's name.
+    """
+    if configs.empty:
+        return {}
+    front = configs[(configs["task"] == ALL) & configs["front"] & ~configs["named"]].sort_values("overhead")
+    return {str(config): str(i + 1) for i, config in enumerate(front["config"])}
 
 
 def _per_task(task: str, config: str, cells: list[dict[str, Any]], others: list[str]) -> dict[str, Any]:
@@ -90,7 +146,7 @@ def _over_tasks(tasks: list[str], rows: list[dict[str, Any]]) -> dict[str, Any]:
     if absent:
         reasons["not part"] = absent
     why = [f"{why}{f' on {listing(where)}' if len(where) < len(tasks) else ''}" for why, where in reasons.items()]
-    lost = NOTHING if absent else combine([row["estimate"] for row in rows])
+    lost = NO_ESTIMATE if absent else combine([row["estimate"] for row in rows])
     counts = {status: sum(row[status] for row in rows) for status in STATUSES}
     return _row(rows[0], ALL, rows[0]["config"], lost, counts) | {"why": "; ".join(why)}
 
@@ -101,7 +157,7 @@ def _fronts(rows: pd.DataFrame, cost: str, frame: pd.DataFrame) -> pd.Series[boo
 
     members: set[Any] = set()
     for _, group in rows.groupby("task", sort=False):
-        on_front = front(list(group[cost]), list(group["lost_mean"]))
+        on_front = pareto_front(list(group[cost]), list(group["lost_mean"]))
         members |= {index for index, member in zip(group.index, on_front, strict=True) if member}
     return pd.Series([index in members for index in frame.index], index=frame.index)
 

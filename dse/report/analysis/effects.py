@@ -1,4 +1,4 @@
-"""What one option changes: paired differences between cells that are equal in everything else."""
+"""Effects of options: paired differences between cells that differ in one option and are equal in everything else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from dse.report.analysis.configs import ALL
-from dse.report.analysis.matched_pairs import RECIPE, MatchedPair, Wide, comparable, differences, wide_by_axis
+from dse.report.analysis.matched_pairs import (
+    RECIPE,
+    CellsByLabels,
+    MatchedPair,
+    cells_by_axis,
+    comparable,
+    paired_differences,
+)
 from dse.report.analysis.stats import Estimate, combine, estimate, holm
 from dse.report.analysis.tidy import TidyTable
 
@@ -16,12 +23,14 @@ OPTION, BASELINE, VERSUS = "option", "baseline", "versus"
 
 @dataclass(frozen=True)
 class Effect:
-    """Value ``value`` of ``axis`` instead of ``reference``, in ``scope`` (a task, or all tasks) for ``recipe`` (or '').
+    """The effect of setting ``axis`` to ``value`` instead of ``reference``.
 
-    ``lost``: mean paired difference of the improvement lost; ``gap``: the same in the metric of a single task.
-    ``pairs``, of which ``better`` have a lower and ``worse`` a higher gap with ``value``; ``diverged`` and ``spared``
-    pairs have no difference because only ``value``, or only ``reference``, diverged. ``kind``: OPTION, BASELINE (a
-    recipe against the baseline) or VERSUS (two recipes). ``p_holm``: p adjusted within its family.
+    - ``kind``: OPTION, BASELINE (a recipe against the baseline) or VERSUS (two recipes);
+    - ``scope``: a task or all tasks; ``recipe``: the recipe it is restricted to, or '';
+    - ``lost``: mean paired difference of the improvement lost; ``gap``: that of a single task's metric;
+    - ``pairs``: number of pairs, of which ``better`` have a lower and ``worse`` a higher gap with ``value``;
+    - ``only_value_diverged``, ``only_reference_diverged``: pairs without a difference because one side diverged;
+    - ``p_holm``: p-value, adjusted within its family.
     """
 
     kind: str
@@ -35,12 +44,12 @@ class Effect:
     pairs: int
     better: int
     worse: int
-    diverged: int
-    spared: int
+    only_value_diverged: int
+    only_reference_diverged: int
     p_holm: float = math.nan
 
 
-def effects(table: TidyTable) -> list[Effect]:
+def option_effects(table: TidyTable) -> list[Effect]:
     """Each grid axis' values against its first; each recipe against the baseline and against each other recipe.
 
     Per value: one effect over all tasks (where every task has pairs), one per task, and over all tasks one per recipe.
@@ -49,12 +58,12 @@ def effects(table: TidyTable) -> list[Effect]:
     """
     if table.frame.empty:
         return []
-    wide = wide_by_axis(table)
+    wide = cells_by_axis(table)
     found: list[Effect] = []
     for axis, values in table.axes.items():
         mine = comparable(wide[axis])
         for value in values[1:] if mine else ():
-            pairs = differences(mine, value, values[0])
+            pairs = paired_differences(mine, value, values[0])
             found += _summarize(pairs, OPTION, axis, value, values[0], per_recipe=len(table.recipes) > 2)
     found += _recipes(table, wide[RECIPE])
     return _adjust(found)
@@ -66,7 +75,7 @@ def recipe_pairs(found: list[Effect]) -> dict[tuple[str, str], Effect]:
     return {(e.value, e.reference): e for e in ours} | {(e.reference, e.value): _reversed(e) for e in ours}
 
 
-def _recipes(table: TidyTable, wide: Wide) -> Iterator[Effect]:
+def _recipes(table: TidyTable, wide: CellsByLabels) -> Iterator[Effect]:
     singles: dict[str, list[MatchedPair]] = {}  # a cell's gap is its paired difference with the baseline
     for by in wide.values():
         for name, pair in by.items():
@@ -78,7 +87,7 @@ def _recipes(table: TidyTable, wide: Wide) -> Iterator[Effect]:
     wide = comparable(wide)
     for i, reference in enumerate(names):
         for value in names[i + 1 :]:
-            yield from _summarize(differences(wide, value, reference), VERSUS, RECIPE, value, reference)
+            yield from _summarize(paired_differences(wide, value, reference), VERSUS, RECIPE, value, reference)
 
 
 def _summarize(
@@ -92,7 +101,13 @@ def _summarize(
         gap = _mean(chosen, "gap") if len(tasks) == 1 else None
         gaps = [p.gap for p in chosen if math.isfinite(p.gap)]
         better, worse = sum(g < 0 for g in gaps), sum(g > 0 for g in gaps)
-        counts = len(gaps), better, worse, sum(p.diverged for p in chosen), sum(p.spared for p in chosen)
+        counts = (
+            len(gaps),
+            better,
+            worse,
+            sum(p.diverged for p in chosen),
+            sum(p.only_reference_diverged for p in chosen),
+        )
         return Effect(kind, axis, value, reference, scope, recipe, lost, gap, *counts)
 
     if not pairs:
@@ -141,6 +156,6 @@ def _reversed(e: Effect) -> Effect:
         gap=replace(e.gap, mean=-e.gap.mean) if e.gap else None,
         better=e.worse,
         worse=e.better,
-        diverged=e.spared,
-        spared=e.diverged,
+        only_value_diverged=e.only_reference_diverged,
+        only_reference_diverged=e.only_value_diverged,
     )

@@ -19,12 +19,12 @@ from typing import Any
 from dse.report.analysis.stats import holm
 
 _GROUPS = 5
-_FEWEST = 8
+_MIN_CONFIGS = 8
 """Configurations below which nothing is said."""
 
 
 @dataclass(frozen=True)
-class Share:
+class AxisImportance:
     """An axis: share of the variance of ranks that it explains (0 to 1; NaN unknown), Kruskal and Wallis' p after
     Holm's correction over the axes, Spearman's rho for numbers (NaN otherwise), the value or interval with the lowest
     median gap, configurations that have the axis, and its groups."""
@@ -38,20 +38,20 @@ class Share:
     groups: int
 
 
-def importance(axes: Mapping[str, Sequence[Any]], gaps: Sequence[float]) -> list[Share]:
+def axis_importances(axes: Mapping[str, Sequence[Any]], gaps: Sequence[float]) -> list[AxisImportance]:
     """Most important first. ``axes``: axis -> its value for each configuration, None where it does not apply, numbers
     for ranges and text for choices; ``gaps``: finite."""
     found = []
     for axis, values in axes.items():
         both = [(value, gap) for value, gap in zip(values, gaps, strict=True) if value is not None]
-        if len(both) >= _FEWEST and len({value for value, _ in both}) > 1:
-            found.append(_share(axis, [value for value, _ in both], [gap for _, gap in both]))
+        if len(both) >= _MIN_CONFIGS and len({value for value, _ in both}) > 1:
+            found.append(_axis_importance(axis, [value for value, _ in both], [gap for _, gap in both]))
     adjusted = holm([p for _, p in found])
-    shares = [Share(**{**vars(one), "p_holm": p}) for (one, _), p in zip(found, adjusted, strict=True)]
+    shares = [AxisImportance(**{**vars(one), "p_holm": p}) for (one, _), p in zip(found, adjusted, strict=True)]
     return sorted(shares, key=lambda one: -one.share if math.isfinite(one.share) else math.inf)
 
 
-def _share(axis: str, values: Sequence[Any], gaps: Sequence[float]) -> tuple[Share, float]:
+def _axis_importance(axis: str, values: Sequence[Any], gaps: Sequence[float]) -> tuple[AxisImportance, float]:
     from scipy.stats import chi2, rankdata, spearmanr
 
     ranks = [float(r) for r in rankdata(gaps)]
@@ -70,7 +70,7 @@ def _share(axis: str, values: Sequence[Any], gaps: Sequence[float]) -> tuple[Sha
         p = float(chi2.sf((n - 1) * eta, k - 1))
         rho = float(spearmanr(values, gaps).statistic) if numeric else math.nan
     best = min(groups, key=lambda label: sorted(gaps[i] for i in groups[label])[len(groups[label]) // 2])
-    return Share(axis, share, math.nan, rho, str(best), n, k), p
+    return AxisImportance(axis, share, math.nan, rho, str(best), n, k), p
 
 
 def _binned(values: Sequence[float]) -> list[str]:

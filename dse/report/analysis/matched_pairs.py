@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dse.report.analysis.tidy import TidyTable, text
+from dse.report.analysis.tidy import TidyTable, label_text
 from dse.results.record import DIVERGED
 
 if TYPE_CHECKING:
@@ -25,27 +25,27 @@ class MatchedPair:
     lost: float
     gap: float
     diverged: bool
-    spared: bool = False
+    only_reference_diverged: bool = False
     baseline: bool = False
 
 
-Wide = dict[tuple[str, ...], dict[str, MatchedPair]]
+CellsByLabels = dict[tuple[str, ...], dict[str, MatchedPair]]
 """All other labels -> the axis' value -> the cell."""
 
 
-def wide_by_axis(table: TidyTable) -> dict[str, Wide]:
+def cells_by_axis(table: TidyTable) -> dict[str, CellsByLabels]:
     """For the recipe and each grid axis. A cell stands under every set of labels that it is the trial of.
 
     Baselines are there too: the gap of what differs from one in a single option is that option's effect.
     """
     axes = [RECIPE, *table.axes]
-    wide: dict[str, Wide] = {axis: {} for axis in axes}
+    wide: dict[str, CellsByLabels] = {axis: {} for axis in axes}
     columns = ["uid", "task", "seed", "recipe", "lost", "gap", "status"]
     for uid, task, seed, recipe, lost, gap, status in table.frame[columns].itertuples(index=False, name=None):
         cell = table.cells[uid]
         single = MatchedPair(uid, task, seed, recipe, lost, gap, status == DIVERGED, baseline=cell.is_baseline)
         for labels in (cell.labels, *cell.also):
-            texts = [text(labels.get(axis)) for axis in axes]
+            texts = [label_text(labels.get(axis)) for axis in axes]
             for i, axis in enumerate(axes):
                 name, same = _task(cell, axis)
                 others = (same, seed, *texts[:i], *texts[i + 1 :])
@@ -53,12 +53,12 @@ def wide_by_axis(table: TidyTable) -> dict[str, Wide]:
     return wide
 
 
-def comparable(wide: Wide) -> Wide:
+def comparable(wide: CellsByLabels) -> CellsByLabels:
     """Only where there is something to compare: a search of ranges leaves next to nothing."""
     return {others: by for others, by in wide.items() if len(by) > 1}
 
 
-def differences(wide: Wide, value: str, reference: str) -> list[MatchedPair]:
+def paired_differences(wide: CellsByLabels, value: str, reference: str) -> list[MatchedPair]:
     """``value`` minus ``reference``, once for each two trials that are both there and not the very same.
 
     Two baselines make no pair: both gaps are zero by definition.
@@ -71,7 +71,7 @@ def differences(wide: Wide, value: str, reference: str) -> list[MatchedPair]:
             lost=a.lost - b.lost,
             gap=a.gap - b.gap,
             diverged=a.diverged and not b.diverged,
-            spared=b.diverged and not a.diverged,
+            only_reference_diverged=b.diverged and not a.diverged,
         )
         for a, b in distinct.values()
     ]
@@ -80,7 +80,7 @@ def differences(wide: Wide, value: str, reference: str) -> list[MatchedPair]:
 def _task(cell: Cell, axis: str) -> tuple[str, str]:
     """The task's label and what must agree about it; along an axis of the task itself, both without that option."""
     kind, _, option = axis.partition(".")
-    label = text(cell.labels["task"])
+    label = label_text(cell.labels["task"])
     if kind != "task":
         return label, label
     options = {name: value for name, value in cell.trial.spec["options"].items() if name != option}

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from dse.report.analysis.tidy import TidyTable, dicts
+from dse.report.analysis.tidy import TidyTable, row_dicts
 
 POWER, ALPHA = 0.8, 0.05
 MOST_SEEDS = 100_000
@@ -38,18 +38,18 @@ class SeedNoise:
     df: int
 
     @property
-    def visible(self) -> float:
+    def detectable_gap(self) -> float:
         """The smallest true gap that the seeds there are would show; NaN without two of them."""
-        return smallest_gap(self.paired, self.seeds)
+        return detectable_gap(self.paired, self.seeds)
 
-    def needed(self, gap: float) -> int | None:
+    def seeds_for(self, gap: float) -> int | None:
         """Seeds that show a true gap of this size, in the metric's unit; None where the noise is unknown."""
         return seeds_needed(gap, self.paired)
 
 
-def noise(table: TidyTable) -> list[SeedNoise]:
+def seed_noise(table: TidyTable) -> list[SeedNoise]:
     """One per task, in the table's order. Trials without a metric, or without one of their baseline, are left out."""
-    rows = dicts(table.frame)
+    rows = row_dicts(table.frame)
     return [_noise(task, table, [row for row in rows if row["task"] == task]) for task in table.tasks]
 
 
@@ -82,7 +82,7 @@ def seeds_needed(gap: float, sd: float, wanted: float = POWER, alpha: float = AL
     return _first(enough, 2, MOST_SEEDS)
 
 
-def smallest_gap(sd: float, n: int, wanted: float = POWER, alpha: float = ALPHA) -> float:
+def detectable_gap(sd: float, n: int, wanted: float = POWER, alpha: float = ALPHA) -> float:
     """The gap that n seeds show with the wanted power, to a thousandth of itself; NaN where it is not known."""
     if n < 2 or not sd >= 0:
         return math.nan

@@ -16,8 +16,8 @@ from dse.recipes import RECIPES
 
 
 @dataclass(frozen=True)
-class Published:
-    """``values``: content of a recipe (``content``) -> what was measured; ``unit``: of the values."""
+class PublishedRanking:
+    """``values``: content of a recipe (``recipe_content``) -> what was measured; ``unit``: of the values."""
 
     name: str
     source: str
@@ -25,48 +25,48 @@ class Published:
     values: dict[str, float]
 
 
-def content(recipe: Recipe) -> str:
+def recipe_content(recipe: Recipe) -> str:
     """A recipe without its texts, so that equal numerics are equal."""
     return json.dumps(to_data(replace(recipe, name="", summary="", source="")), sort_keys=True)
 
 
-def _published(name: str, source: str, unit: str, values: Iterable[tuple[Recipe, float]]) -> Published:
-    return Published(name, source, unit, {content(recipe): value for recipe, value in values})
+def _published(name: str, source: str, unit: str, values: Iterable[tuple[Recipe, float]]) -> PublishedRanking:
+    return PublishedRanking(name, source, unit, {recipe_content(recipe): value for recipe, value in values})
 
 
-def _with(name: str, *settings: tuple[str, object]) -> Recipe:
+def _changed(name: str, *settings: tuple[str, object]) -> Recipe:
     recipe = RECIPES[name]
     for path, data in settings:
         recipe = override(recipe, path, data)
     return recipe
 
 
-def _forward(recipe: Recipe) -> Recipe:
+def _forward_only(recipe: Recipe) -> Recipe:
     return replace(recipe, dgrad=RECIPES["bf16"].dgrad, wgrad=RECIPES["bf16"].wgrad)
 
 
-def _backward(recipe: Recipe) -> Recipe:
+def _backward_only(recipe: Recipe) -> Recipe:
     return replace(recipe, fprop=RECIPES["bf16"].fprop)
 
 
-def _turned(name: str, gemms: str, size: int, *settings: tuple[str, object]) -> Recipe:
-    return _with(name, *settings, (f"{gemms}.rotation", {"hadamard": {"size": size}}))
+def _rotated(name: str, gemms: str, size: int, *settings: tuple[str, object]) -> Recipe:
+    return _changed(name, *settings, (f"{gemms}.rotation", {"hadamard": {"size": size}}))
 
 
-ORDERINGS = (
+PUBLISHED_RANKINGS = (
     _published(
         "Quartet II: one direction, or all",
         "arXiv 2601.22813, mean over 574 runs of 30M to 200M parameters",
         "% of BF16's loss",
         (
             (RECIPES["nvfp4"], 2.53),
-            (_forward(_turned("nvfp4", "fprop", 16)), 2.47),
-            (_forward(RECIPES["nvfp4"]), 2.24),
-            (_forward(_turned("nvfp4_plain", "fprop", 16)), 2.19),
-            (_forward(RECIPES["nvfp4_plain"]), 1.93),
+            (_forward_only(_rotated("nvfp4", "fprop", 16)), 2.47),
+            (_forward_only(RECIPES["nvfp4"]), 2.24),
+            (_forward_only(_rotated("nvfp4_plain", "fprop", 16)), 2.19),
+            (_forward_only(RECIPES["nvfp4_plain"]), 1.93),
             (RECIPES["tseng_mxfp4"], 0.42),
-            (_backward(_turned("nvfp4_plain", "backward", 128, ("backward.rounding", "stochastic"))), 0.364),
-            (_backward(_turned("mxfp4", "backward", 32)), 0.226),
+            (_backward_only(_rotated("nvfp4_plain", "backward", 128, ("backward.rounding", "stochastic"))), 0.364),
+            (_backward_only(_rotated("mxfp4", "backward", 32)), 0.226),
         ),
     ),
     _published(
@@ -76,10 +76,10 @@ ORDERINGS = (
         "0 the recipe, 1 worse, 2 diverged",
         (
             (RECIPES["nvfp4"], 0),
-            (_with("nvfp4", ("G.rounding", "nearest_even")), 1),
-            (_with("nvfp4", ("wgrad.rotation", "none")), 1),
-            (_with("nvfp4", ("W.tile", 1)), 1),
-            (_with("nvfp4", ("*.rounding", "stochastic")), 2),
+            (_changed("nvfp4", ("G.rounding", "nearest_even")), 1),
+            (_changed("nvfp4", ("wgrad.rotation", "none")), 1),
+            (_changed("nvfp4", ("W.tile", 1)), 1),
+            (_changed("nvfp4", ("*.rounding", "stochastic")), 2),
             (RECIPES["nvfp4_plain"], 2),
         ),
     ),
@@ -102,9 +102,9 @@ ORDERINGS = (
             (RECIPES["ue5m3"], 2.3090),
             (RECIPES["ue5m3_b32"], 2.3241),
             (RECIPES["nvfp4"], 2.3474),
-            (_with("nvfp4", ("wgrad.rotation", "none")), 2.4420),
+            (_changed("nvfp4", ("wgrad.rotation", "none")), 2.4420),
         ),
     ),
 )
 
-__all__ = ["ORDERINGS", "Published", "content"]
+__all__ = ["PUBLISHED_RANKINGS", "PublishedRanking", "recipe_content"]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from dse.report.analysis.asked_order import asked
-from dse.report.analysis.front import front
-from dse.report.analysis.importance import Share, importance
-from dse.report.analysis.tidy import TidyTable, text
+from dse.report.analysis.configs import pareto_front
+from dse.report.analysis.importance import AxisImportance, axis_importances
+from dse.report.analysis.tidy import TidyTable, label_text
 from dse.results.record import DIVERGED, FAILED, OK, STOPPED
 from dse.run.search.objectives import OBJECTIVES, Mark, values
 from dse.run.search.samplers import first_batch
@@ -41,39 +41,42 @@ class AskedConfiguration:
 
 
 @dataclass(frozen=True)
-class Hunt:
-    """The search on one entry of `tasks`, ``wanted`` configurations in all; ``free``: the first so many needed no
-    results; ``shares``: which axes mattered."""
+class SearchHistory:
+    """The search on one entry of `tasks`, in the order of asking.
+
+    ``requested``: configurations that the search is to try; ``startup``: how many at the beginning were chosen without
+    results; ``importances``: how much each axis mattered.
+    """
 
     task: str
-    wanted: int
-    free: int
-    choices: list[AskedConfiguration]
-    shares: list[Share]
+    requested: int
+    startup: int
+    configurations: list[AskedConfiguration]
+    importances: list[AxisImportance]
 
     def count(self, state: str) -> int:
-        """How many choices are in a state; '' for those that are to run."""
-        return sum(choice.state == state for choice in self.choices)
+        """The number of configurations in a state; '' for those still to run."""
+        return sum(one.state == state for one in self.configurations)
 
     @property
-    def found(self) -> list[AskedConfiguration]:
-        """The front so far, cheapest first."""
-        return sorted((c for c in self.choices if c.front), key=lambda c: (c.overhead, c.gap))
+    def front(self) -> list[AskedConfiguration]:
+        """The Pareto front so far, cheapest first."""
+        return sorted((one for one in self.configurations if one.front), key=lambda one: (one.overhead, one.gap))
 
     @property
-    def best(self) -> list[float]:
-        """The lowest gap so far, after each choice; NaN before there is any."""
+    def best_so_far(self) -> list[float]:
+        """The lowest gap after each configuration; NaN before there is any."""
         lowest, found = math.nan, []
-        for choice in self.choices:
-            if choice.state == OK and not choice.gap >= lowest:
-                lowest = choice.gap
+        for one in self.configurations:
+            if one.state == OK and not one.gap >= lowest:
+                lowest = one.gap
             found.append(lowest)
         return found
 
 
-def hunts(sweep: Sweep, table: TidyTable, results: Path | None) -> list[Hunt]:
+def search_histories(sweep: Sweep, table: TidyTable, results: Path | None) -> list[SearchHistory]:
     """One per entry of `tasks`; none for a grid. ``results``: the folder with what a search has asked for."""
-    lists = asked(sweep, results)
+    lists = asked_configurations(sweep, results)
     if not any(lists.values()):
         return []
     marks = {uid: Mark.of(record) for uid, record in table.records.items()}
@@ -82,27 +85,29 @@ def hunts(sweep: Sweep, table: TidyTable, results: Path | None) -> list[Hunt]:
 
     for cell in sweep.cells:
         for name in dict.fromkeys([cell.config, *map(config_of, cell.also)]):
-            cells.setdefault((text(cell.labels["task"]), name), []).append(cell)
-    return [_hunt(sweep, task, chosen, cells, marks) for task, chosen in lists.items()]
+            cells.setdefault((label_text(cell.labels["task"]), name), []).append(cell)
+    return [_history(sweep, task, chosen, cells, marks) for task, chosen in lists.items()]
 
 
-def _hunt(
+def _history(
     sweep: Sweep,
     task: str,
     chosen: Sequence[tuple[str, str, Assignment]],
     cells: Mapping[tuple[str, str], list[Cell]],
     marks: Mapping[str, Mark],
-) -> Hunt:
-    choices = [_choice(i, config, own, cells[label, config], marks) for i, (label, config, own) in enumerate(chosen, 1)]
+) -> SearchHistory:
+    choices = [
+        _configuration(i, config, own, cells[label, config], marks) for i, (label, config, own) in enumerate(chosen, 1)
+    ]
     sound = [c if c.state == OK else None for c in choices]
-    members = front([c.overhead if c else math.nan for c in sound], [c.gap if c else math.nan for c in sound])
+    members = pareto_front([c.overhead if c else math.nan for c in sound], [c.gap if c else math.nan for c in sound])
     choices = [AskedConfiguration(**{**vars(c), "front": member}) for c, member in zip(choices, members, strict=True)]
     search = sweep.search
     free = first_batch(search) if search.needs_results else len(choices)
-    return Hunt(task, search.trials or 0, free, choices, _shares(sweep, choices))
+    return SearchHistory(task, search.trials or 0, free, choices, _importances(sweep, choices))
 
 
-def _choice(
+def _configuration(
     number: int, config: str, own: Assignment, cells: Sequence[Cell], marks: Mapping[str, Mark]
 ) -> AskedConfiguration:
     known = all(cell.uid in marks and cell.baseline_uid in marks for cell in cells)
@@ -115,7 +120,7 @@ def _choice(
     return AskedConfiguration(number, config, str(own["recipe"]), own, gap, overhead, state)
 
 
-def _shares(sweep: Sweep, choices: Sequence[AskedConfiguration]) -> list[Share]:
+def _importances(sweep: Sweep, choices: Sequence[AskedConfiguration]) -> list[AxisImportance]:
     """Stopped ones are left out: their gap is unknown."""
     assert sweep.space is not None
     told = [c for c in choices if c.state in (OK, DIVERGED) and math.isfinite(c.gap)]
@@ -124,5 +129,47 @@ def _shares(sweep: Sweep, choices: Sequence[AskedConfiguration]) -> list[Share]:
         for axis in dimension.axes:
             ranged = dimension.range is not None
             own = [c.assignment.get(axis.path) for c in told]
-            axes[axis.path] = [value if ranged or value is None else text(value) for value in own]
-    return importance(axes, [c.gap for c in told])
+            axes[axis.path] = [value if ranged or value is None else label_text(value) for value in own]
+    return axis_importances(axes, [c.gap for c in told])
+
+
+def asked_configurations(sweep: Sweep, results: Path | None) -> dict[str, list[tuple[str, str, Assignment]]]:
+    """Entry of `tasks` -> (label of the task, configuration, assignment) in order; empty for a grid.
+
+    What depends on results was written down in the ``results`` folder; without it the order is unknown, and nothing
+    is returned. Random and Sobol points are drawn again.
+    """
+    space, search = sweep.space, sweep.search
+    if space is None or search.method == "grid" or (search.needs_results and results is None):
+        return {}
+    from dse.results.identity import identity
+    from dse.run.search import journal
+    from dse.sweep.cells.sampling import sample_assignments
+
+    written = journal.asked(results, identity(sweep, results), space) if search.needs_results and results else {}
+    there = {(str(labels["task"]), config) for labels, config in _configs(sweep)}
+    found: dict[str, list[tuple[str, str, Assignment]]] = {}
+    for task in space.tasks:
+        mine = found[task] = []
+        # draws that mean nothing are passed over, and there may be many: not without an end
+        source = (
+            written[task]
+            if search.needs_results
+            else islice(sample_assignments(space, task), 10 * (search.trials or 0))
+        )
+        for assignment in source:
+            pair = space.pair(assignment)
+            if (str(pair.setting.label), pair.config) in there:
+                mine.append((str(pair.setting.label), pair.config, assignment))
+            if len(mine) == search.trials:
+                break
+    return found
+
+
+def _configs(sweep: Sweep) -> Iterator[tuple[dict[str, object], str]]:
+    from dse.sweep import config_of
+
+    for cell in sweep.cells:
+        yield dict(cell.labels), cell.config
+        for labels in cell.also:
+            yield dict(labels), config_of(labels)

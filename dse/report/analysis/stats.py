@@ -40,7 +40,7 @@ class Estimate:
         return self.mean + self.half
 
     @property
-    def separated(self) -> bool:
+    def excludes_zero(self) -> bool:
         """Whether the interval excludes zero. Never true without an interval."""
         return abs(self.mean) > self.half
 
@@ -56,7 +56,7 @@ class Estimate:
         return float(2 * t.sf(abs(self.mean) / self.se, self.df))
 
 
-NOTHING = Estimate(math.nan, math.nan, math.nan, 0)
+NO_ESTIMATE = Estimate(math.nan, math.nan, math.nan, 0)
 
 
 def estimate(values: Iterable[float]) -> Estimate:
@@ -64,7 +64,7 @@ def estimate(values: Iterable[float]) -> Estimate:
     finite = [v for v in values if math.isfinite(v)]
     n = len(finite)
     if n == 0:
-        return NOTHING
+        return NO_ESTIMATE
     mean = math.fsum(finite) / n
     if n == 1:
         return Estimate(mean, math.nan, math.nan, 1)
@@ -79,7 +79,7 @@ def combine(strata: Sequence[Estimate]) -> Estimate:
     ``n`` is the smallest of the strata's. Without an interval in one stratum there is none for the mean.
     """
     if not strata or any(s.n == 0 for s in strata):
-        return NOTHING
+        return NO_ESTIMATE
     mean = math.fsum(s.mean for s in strata) / len(strata)
     n = min(s.n for s in strata)
     if any(not s.df > 0 for s in strata):

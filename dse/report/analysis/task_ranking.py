@@ -13,7 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from dse.report.analysis.rank_correlation import spearman
-from dse.report.analysis.tidy import TidyTable, dicts
+from dse.report.analysis.tidy import TidyTable, row_dicts
 from dse.results.record import DIVERGED
 
 if TYPE_CHECKING:
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
     from dse.report.analysis.rank_correlation import Values
 
-FEWEST = 4
+MIN_CONFIGS = 4
 """Configurations that two rankings must share: three agree by chance too often."""
-DRAWS = 1000
+BOOTSTRAP_SAMPLES = 1000
 """Bootstrap samples."""
 _HALVES = 100
 
 
 @dataclass(frozen=True, eq=False)
-class Ranking:
+class TaskRanking:
     """A task's gaps [seed, configuration]: NaN where unknown, infinite where the trial diverged.
 
     ``seconds``: of a trial, the median; ``device``: where its trials ran, '' where that differs.
@@ -66,17 +66,17 @@ class Ranking:
         import numpy as np
 
         chosen = self.gaps[:, [self.configs.index(name) for name in names]]
-        drawn = chosen[random.integers(0, len(chosen), (DRAWS, len(chosen)))]
+        drawn = chosen[random.integers(0, len(chosen), (BOOTSTRAP_SAMPLES, len(chosen)))]
         return np.where(np.isnan(drawn).all(1), [self.means[name] for name in names], _mean(drawn))
 
     @cached_property
-    def repeat(self) -> float:
+    def split_half(self) -> float:
         """Spearman's rho between the task's own halves of its seeds, on average: what noise alone leaves of 1."""
         import numpy as np
 
         names = [i for i, column in enumerate(self.gaps.T) if not np.isnan(column).any()]
         rows = len(self.gaps)
-        if rows < 2 or len(names) < FEWEST:
+        if rows < 2 or len(names) < MIN_CONFIGS:
             return math.nan
         random, gaps = np.random.default_rng(0), self.gaps[:, names]
         orders = np.stack([random.permutation(rows) for _ in range(_HALVES)])
@@ -85,11 +85,11 @@ class Ranking:
         return float(np.nanmean(spearman(first, second)))
 
 
-def ranking(table: TidyTable, task: str) -> Ranking | None:
+def task_ranking(table: TidyTable, task: str) -> TaskRanking | None:
     """None where nothing has run, or nothing but baselines."""
     import numpy as np
 
-    rows = [row for row in dicts(table.frame) if row["task"] == task]
+    rows = [row for row in row_dicts(table.frame) if row["task"] == task]
     done = [row for row in rows if not math.isnan(row["seconds"])]
     cells = [row for row in rows if not row["is_baseline"]]
     if not done or not cells:
@@ -102,7 +102,7 @@ def ranking(table: TidyTable, task: str) -> Ranking | None:
         gaps[seeds.index(row["seed"]), configs.index(row["config"])] = value
     devices = {row["device"] for row in done}
     where = devices.pop() if len(devices) == 1 else ""
-    return Ranking(task, configs, gaps, median(row["seconds"] for row in done), where)
+    return TaskRanking(task, configs, gaps, median(row["seconds"] for row in done), where)
 
 
 def _mean(drawn: Values) -> Values:
@@ -117,4 +117,4 @@ def _mean(drawn: Values) -> Values:
     return found
 
 
-__all__ = ["DRAWS", "FEWEST", "Ranking", "ranking"]
+__all__ = ["BOOTSTRAP_SAMPLES", "MIN_CONFIGS", "TaskRanking", "task_ranking"]

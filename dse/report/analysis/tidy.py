@@ -72,19 +72,19 @@ def tabulate(sweep: Sweep, records: Iterable[Record]) -> TidyTable:
         tasks=_values(sweep, "task"),
         recipes=list(dict.fromkeys(baselines + _values(sweep, "recipe"))),
         baseline=baselines[0] if baselines else "",
-        metric={text(cell.labels["task"]): cell.trial.task.metric for cell in sweep.cells},
+        metric={label_text(cell.labels["task"]): cell.trial.task.metric for cell in sweep.cells},
         records={uid: known[uid] for uid in dict.fromkeys(cell.uid for cell in sweep.cells) if uid in known},
         cells={cell.uid: cell for cell in sweep.cells},
         others=others,
     )
 
 
-def dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def row_dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows as dicts by column name."""
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
-def text(label: Label) -> str:
+def label_text(label: Label) -> str:
     """A label as it is shown and grouped by; empty where an axis does not apply."""
     from dse.sweep.language.labels import text_of
 
@@ -110,19 +110,19 @@ def _cost(recipe: Recipe) -> _Cost:
 
 def _values(sweep: Sweep, axis: str) -> list[str]:
     """The labels on an axis that some cell bears, as text, in the order of the YAML."""
-    borne = {text(labels.get(axis)) for cell in sweep.cells for labels in (cell.labels, *cell.also)}
-    return [value for value in dict.fromkeys(text(label) for label in sweep.axes.get(axis, ())) if value in borne]
+    borne = {label_text(labels.get(axis)) for cell in sweep.cells for labels in (cell.labels, *cell.also)}
+    return [value for value in dict.fromkeys(label_text(label) for label in sweep.axes.get(axis, ())) if value in borne]
 
 
 def _row(cell: Cell, known: dict[str, Record], grid: list[str]) -> dict[str, Any]:
     own, base = known.get(cell.uid), known.get(cell.baseline_uid)
     gap, lost, why = _compare(own, base)
-    recipe, cost = text(cell.labels["recipe"]), _cost(cell.trial.recipe)
+    recipe, cost = label_text(cell.labels["recipe"]), _cost(cell.trial.recipe)
     return {
         "uid": cell.uid,
-        **{name: text(cell.labels[name]) for name in _LABELS},
+        **{name: label_text(cell.labels[name]) for name in _LABELS},
         "config": cell.config,
-        **{axis: text(cell.labels.get(axis)) for axis in grid},
+        **{axis: label_text(cell.labels.get(axis)) for axis in grid},
         "is_baseline": cell.is_baseline,
         "named": cell.config == recipe,
         "status": own.status if own else MISSING,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from dse.report.analysis.tidy import TidyTable, dicts
+from dse.report.analysis.tidy import TidyTable, row_dicts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +17,7 @@ TRAINING, HELD_OUT = "training loss", "held-out metric"
 COLUMNS = ["task", "config", "recipe", "seed", "status", "kind", "step", "value", "difference"]
 
 
-def curves(table: TidyTable, configs: Iterable[str]) -> pd.DataFrame:
+def training_curves(table: TidyTable, configs: Iterable[str]) -> pd.DataFrame:
     """Every finite point of the given configurations: COLUMNS, with ``kind`` TRAINING or HELD_OUT.
 
     ``difference`` = value - the baseline's value at the same task, seed and step (NaN without one): same
@@ -27,7 +27,7 @@ def curves(table: TidyTable, configs: Iterable[str]) -> pd.DataFrame:
 
     chosen = set(configs)
     rows = []
-    for cell in dicts(table.frame):
+    for cell in row_dicts(table.frame):
         record = table.records.get(cell["uid"])
         if record is None or cell["config"] not in chosen:
             continue

@@ -27,7 +27,7 @@ class PointLabel:
     bold: bool = False
 
 
-def place(axes: Axes, labels: Sequence[PointLabel], obstacles: Sequence[tuple[float, float]]) -> None:
+def place_labels(axes: Axes, labels: Sequence[PointLabel], obstacles: Sequence[tuple[float, float]]) -> None:
     """Writes each label at the free spot nearest to its point, with a thin line to it when that is not next to it.
 
     ``obstacles`` are points in data coordinates. The axes' limits and the layout must be final. Where nothing is free,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from dse.report.analysis.tidy import dicts
-from dse.report.figures.label_layout import PointLabel, place
+from dse.report.analysis.tidy import row_dicts
+from dse.report.figures.label_layout import PointLabel, place_labels
 from dse.report.figures.style import INK, MUTED, Style, symlog
 
 if TYPE_CHECKING:
@@ -18,18 +18,18 @@ _MANY = 40
 """Points; where there are more, only the front and named recipes have bars."""
 
 
-def points(rows: pd.DataFrame, x: str, y: str, scale: float, front: str = "front") -> pd.DataFrame:
+def placed_rows(rows: pd.DataFrame, x: str, y: str, scale: float, front: str = "front") -> pd.DataFrame:
     """The rows that have a place, with columns x, y, half (of the interval) and front; y in units of 1 / scale."""
     placed = rows.assign(x=rows[x], y=rows[f"{y}_mean"] * scale, half=rows[f"{y}_half"] * scale, front=rows[front])
     return placed[placed["x"].notna() & placed["y"].notna()]
 
 
-def draw(axes: Axes, rows: pd.DataFrame, look: dict[str, Style]) -> None:
+def draw_points(axes: Axes, rows: pd.DataFrame, look: dict[str, Style]) -> None:
     """Everything but the labels; sets the axes' final limits. With a diverged or stopped seed the marker is open."""
     import seaborn as sns
 
     many = len(rows) > _MANY
-    for row in dicts(_barred(rows)):
+    for row in row_dicts(_barred(rows)):
         color = look[row["recipe"]].color
         bar: dict[str, Any] = {"fmt": "none", "ecolor": color, "elinewidth": 1.2, "capsize": 2.5, "alpha": 0.75}
         axes.errorbar(row["x"], row["y"], row["half"], **bar)
@@ -50,7 +50,7 @@ def draw(axes: Axes, rows: pd.DataFrame, look: dict[str, Style]) -> None:
     axes.set_ylim(axes.get_ylim())
     axes.set(xlabel="", ylabel="")
     members = rows[rows["front"]].sort_values("x")
-    for row in dicts(members) if many else []:
+    for row in row_dicts(members) if many else []:
         style = look[row["recipe"]]
         axes.scatter(row["x"], row["y"], s=50, color=style.color, marker=style.marker, ec="white", lw=0.8, zorder=5)
     if len(members):
@@ -58,18 +58,18 @@ def draw(axes: Axes, rows: pd.DataFrame, look: dict[str, Style]) -> None:
         axes.step(xs, ys, where="post", color=INK, lw=1.1, alpha=0.55, zorder=2)
 
 
-def label(axes: Axes, rows: pd.DataFrame, look: dict[str, Style], names: dict[str, str]) -> None:
+def label_points(axes: Axes, rows: pd.DataFrame, look: dict[str, Style], names: dict[str, str]) -> None:
     """Writes ``names`` (configuration -> text) beside their points, bold on the front, once the layout is final."""
     labels = [
         PointLabel(
             shorten(names[r["config"]], 32, placeholder="…"), r["x"], r["y"], look[r["recipe"]].color, r["front"]
         )
-        for r in dicts(rows[rows["config"].isin(set(names))])
+        for r in row_dicts(rows[rows["config"].isin(set(names))])
     ]
-    place(axes, labels[:_MOST_LABELS], _obstacles(axes, rows))
+    place_labels(axes, labels[:_MOST_LABELS], _obstacles(axes, rows))
 
 
-def zero(axes: Axes, text: str) -> None:
+def label_zero_line(axes: Axes, text: str) -> None:
     """Names the line at zero, beside the panel; before the layout is settled."""
     axes.annotate(
         text, (1, 0), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from dse.report.analysis.configs import ALL, native_front
+from dse.report.analysis.configs import ALL, task_front
 from dse.report.analysis.tidy import TidyTable
 from dse.report.figures import panel
-from dse.report.figures.style import Style, data_uri, new_figure, settle, theme
+from dse.report.figures.style import Style, data_uri, fix_layout, new_figure, theme
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,24 +24,24 @@ def overall(table: TidyTable, configs: pd.DataFrame, look: dict[str, Style], mar
     ``marks``: configuration -> the number that it is labelled with; named recipes are labelled with their names.
     """
     rows = configs[configs["task"] == ALL]
-    narrow = panel.points(rows[rows["narrow"]], "overhead", "lost", 100.0)
-    wide = panel.points(rows, "relative_time", "lost", 100.0, "front_time")
+    narrow = panel.placed_rows(rows[rows["narrow"]], "overhead", "lost", 100.0)
+    wide = panel.placed_rows(rows, "relative_time", "lost", 100.0, "front_time")
     if narrow.empty and wide[~wide["is_baseline"]].empty:
         return None
     with theme():
         figure = new_figure(4.7)
         left, right = figure.subplots(1, 2, width_ratios=(2, 1))
-        panel.draw(left, narrow, look)
+        panel.draw_points(left, narrow, look)
         left.set_title(f"{_bits(narrow)} operands: overhead")
-        panel.zero(left, table.baseline)
+        panel.label_zero_line(left, table.baseline)
         left.set(xlabel=_OVERHEAD, ylabel="improvement lost (%)   lower is better")
-        panel.draw(right, wide, look)
+        panel.draw_points(right, wide, look)
         right.set_title("every width: time")
         right.set(xlabel="modelled time of the GEMMs (BF16 = 1)")
         _legend(figure, narrow, look)
-        settle(figure)
-        panel.label(left, narrow, look, _names(narrow) | marks)
-        panel.label(right, wide, look, {c: r for c, r in _recipes(wide) if c not in set(narrow["config"])})
+        fix_layout(figure)
+        panel.label_points(left, narrow, look, _names(narrow) | marks)
+        panel.label_points(right, wide, look, {c: r for c, r in _recipes(wide) if c not in set(narrow["config"])})
         return data_uri(figure)
 
 
@@ -52,7 +52,7 @@ def per_task(table: TidyTable, configs: pd.DataFrame, look: dict[str, Style], ma
     panels = []
     for task in table.tasks:
         rows = configs[(configs["task"] == task) & configs["narrow"]]
-        placed = panel.points(rows.assign(front=native_front(rows)), "overhead", "gap", 1.0)
+        placed = panel.placed_rows(rows.assign(front=task_front(rows)), "overhead", "gap", 1.0)
         if len(placed):
             panels.append((task, placed))
     if not panels:
@@ -65,16 +65,16 @@ def per_task(table: TidyTable, configs: pd.DataFrame, look: dict[str, Style], ma
         for axes in grid[len(panels) :]:
             axes.remove()
         for axes, (task, rows) in zip(grid, panels, strict=False):
-            panel.draw(axes, rows, look)
-            panel.zero(axes, table.baseline)
+            panel.draw_points(axes, rows, look)
+            panel.label_zero_line(axes, table.baseline)
             axes.set_title(task)
             axes.set(ylabel=f"gap in held-out {table.metric.get(task, 'metric')}")
         for axes in grid[len(panels) - columns : len(panels)]:
             axes.set(xlabel=_OVERHEAD)
         _legend(figure, pd.concat([rows for _, rows in panels]), look)
-        settle(figure)
+        fix_layout(figure)
         for axes, (_, rows) in zip(grid, panels, strict=False):
-            panel.label(axes, rows, look, _names(rows) | marks)
+            panel.label_points(axes, rows, look, _names(rows) | marks)
         return data_uri(figure)
 
 

@@ -6,9 +6,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from dse.report.figures.style import INK, MUTED, Style, data_uri, new_figure, theme
-from dse.report.probed.probe_frame import MEASURES, Measure, select, worst_layer
-from dse.report.probed.scene import ProbedTrial, Scene
-from dse.report.probed.subjects import BASELINE
+from dse.report.probe_summary.probe_frame import MEASURES, Measure, pivot_layers, worst_layer
+from dse.report.probe_summary.probed_task import ProbedTask, ProbedTrial
+from dse.report.probe_summary.selection import BASELINE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,9 +26,9 @@ _MAP = "YlOrRd"
 _ERRORS = (("wgrad", "error"), ("dgrad.lhs", "error"))
 
 
-def multiples(scene: Scene, look: dict[str, Style]) -> str | None:
+def small_multiples(task_trials: ProbedTask, look: dict[str, Style]) -> str | None:
     """A panel per quantity: each trial's median layer, and the layer that is worst at its last look."""
-    shown = [m for m in MEASURES if any(len(select(one.looks, m)) > 1 for one in scene.subjects)]
+    shown = [m for m in MEASURES if any(len(pivot_layers(one.series, m)) > 1 for one in task_trials.trials)]
     if not shown:
         return None
     rows = math.ceil((len(shown) + 1) / _COLUMNS)  # the last place is the legend's
@@ -36,23 +36,23 @@ def multiples(scene: Scene, look: dict[str, Style]) -> str | None:
         figure = new_figure(2.15 * rows + 0.2)
         places = list(figure.subplots(rows, _COLUMNS, squeeze=False).flat)
         for axes, measure in zip(places, shown, strict=False):
-            _panel(axes, scene, measure, look)
+            _panel(axes, task_trials, measure, look)
         for axes in places[len(shown) :]:
             axes.set_axis_off()
         for axes in places[max(0, len(shown) - _COLUMNS) : len(shown)]:
             axes.set_xlabel("step")
-        _legend(places[len(shown)], scene, look)
+        _legend(places[len(shown)], task_trials, look)
         return data_uri(figure)
 
 
-def layers(scene: Scene) -> str | None:
+def layer_heatmaps(task_trials: ProbedTask) -> str | None:
     """The suspect's layers over the steps: errors of dW and of G, and the scale codes of G in its worst layer."""
-    suspect = scene.suspect
-    maps = [(m, v) for m in MEASURES if (m.point, m.quantity) in _ERRORS and len(v := select(suspect.looks, m))]
+    focus = task_trials.focus
+    maps = [(m, v) for m in MEASURES if (m.point, m.quantity) in _ERRORS and len(v := pivot_layers(focus.series, m))]
     maps.sort(key=lambda pair: _ERRORS.index((pair[0].point, pair[0].quantity)))
     if not maps:
         return None
-    codes = _codes(suspect)
+    codes = _codes(focus)
     height = 1.2 + 0.19 * min(_LAYERS, max(values.shape[1] for _, values in maps))
     with theme():
         figure = new_figure(max(2.7, height))
@@ -67,54 +67,54 @@ def layers(scene: Scene) -> str | None:
             _histogram(figure, panels[-1], *codes)
         for axes in panels:
             axes.set_xlabel("step")
-            if suspect.ended is not None:
-                axes.axvline(suspect.ended, color=INK, lw=1, ls=":")
+            if focus.diverged_at is not None:
+                axes.axvline(focus.diverged_at, color=INK, lw=1, ls=":")
         return data_uri(figure)
 
 
-def _panel(axes: Axes, scene: Scene, measure: Measure, look: dict[str, Style]) -> None:
+def _panel(axes: Axes, task_trials: ProbedTask, measure: Measure, look: dict[str, Style]) -> None:
     scale = 100.0 if measure.share else 1.0
     axes.set_title(measure.title, fontsize=9.3)
-    suspect = ""
-    for number, subject in enumerate(reversed(scene.subjects)):  # the suspect above the others
-        values = select(subject.looks, measure) * scale
-        if values.empty or (subject.role == BASELINE and measure.quantity == "changed"):  # codes of 16 bits all do
+    focus = ""
+    for number, trial in enumerate(reversed(task_trials.trials)):  # the suspect above the others
+        values = pivot_layers(trial.series, measure) * scale
+        if values.empty or (trial.role == BASELINE and measure.quantity == "changed"):  # codes of 16 bits all do
             continue
-        style, dash = look[subject.recipe], _dash(scene, subject)
+        style, dash = look[trial.recipe], _dash(task_trials, trial)
         middle = values.median(axis=1)
         axes.plot(middle.index, middle, color=style.color, lw=1.7, ls=dash, zorder=3 + number)
         worst = worst_layer(values / scale, measure)
-        if worst is not None and subject.role != BASELINE:
+        if worst is not None and trial.role != BASELINE:
             own = values[worst].dropna()
             axes.plot(own.index, own, color=style.color, lw=0.9, ls=":", zorder=3 + number)
-            if subject is scene.suspect:
-                suspect = worst
-        if subject.ended is not None:
+            if trial is task_trials.focus:
+                focus = worst
+        if trial.diverged_at is not None:
             end = values[worst].dropna() if worst is not None else middle
             for line in (middle, end):
                 axes.plot(line.index[-1], line.iloc[-1], "X", color=style.color, ms=6.5, mec="white", zorder=9)
     axes.margins(x=0.02, y=0.08)
     low, high = axes.get_ylim()
-    if measure.good == 1.0:
+    if measure.ideal == 1.0:
         axes.axhline(1, color=MUTED, lw=0.8, zorder=1)
     elif low <= 0 <= high:
         axes.axhline(0, color=MUTED, lw=0.8, zorder=1)
-    if suspect:
+    if focus:
         axes.text(
-            0.98, 0.97, suspect, transform=axes.transAxes, ha="right", va="top", fontsize=7.8, zorder=10,
-            color=look[scene.suspect.recipe].color, bbox={"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 1},
+            0.98, 0.97, focus, transform=axes.transAxes, ha="right", va="top", fontsize=7.8, zorder=10,
+            color=look[task_trials.focus.recipe].color, bbox={"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 1},
         )  # fmt: skip
         axes.set_ylim(low, high + 0.14 * (high - low))
 
 
-def _legend(axes: Axes, scene: Scene, look: dict[str, Style]) -> None:
+def _legend(axes: Axes, task_trials: ProbedTask, look: dict[str, Style]) -> None:
     from matplotlib.lines import Line2D
 
     handles: list[Any] = []
-    for subject in scene.subjects:
-        marker: Any = {"marker": "X", "ms": 7, "mec": "white"} if subject.ended is not None else {}
-        label = f"{_short(subject.config)}: {subject.role}, seed {subject.seed}"
-        style: Any = {"color": look[subject.recipe].color, "lw": 2.2, "ls": _dash(scene, subject)}
+    for trial in task_trials.trials:
+        marker: Any = {"marker": "X", "ms": 7, "mec": "white"} if trial.diverged_at is not None else {}
+        label = f"{_short(trial.config)}: {trial.role}, seed {trial.seed}"
+        style: Any = {"color": look[trial.recipe].color, "lw": 2.2, "ls": _dash(task_trials, trial)}
         handles.append(Line2D([], [], label=label, **style, **marker))
     handles.append(Line2D([], [], color=MUTED, lw=1.7, label="solid: the median layer"))
     handles.append(Line2D([], [], color=MUTED, lw=0.9, ls=":", label="dotted: the worst layer"))
@@ -132,14 +132,14 @@ def _heat(figure: Figure, axes: Axes, values: pd.DataFrame, title: str) -> None:
     figure.colorbar(mesh, ax=axes, pad=0.02, aspect=28).outline.set_visible(False)
 
 
-def _histogram(figure: Figure, axes: Axes, layer: str, looks: dict[int, dict[int, float]], odd: float) -> None:
+def _histogram(figure: Figure, axes: Axes, layer: str, series: dict[int, dict[int, float]], odd: float) -> None:
     """Per step the share of blocks by log2 of their scale, in percent; ``odd``: the largest share that is left out."""
     import numpy as np
 
-    steps = sorted(looks)
-    seen = [power for one in looks.values() for power in one]
+    steps = sorted(series)
+    seen = [power for one in series.values() for power in one]
     powers = range(min(seen), max(seen) + 1)
-    shares = np.array([[looks[step].get(power, math.nan) for step in steps] for power in powers])
+    shares = np.array([[series[step].get(power, math.nan) for step in steps] for power in powers])
     axes.set_title(f"scales of G in {layer}", fontsize=9.3)
     mesh = axes.pcolormesh(_edges(steps), [p - 0.5 for p in (*powers, powers[-1] + 1)], shares, cmap="Blues", vmin=0)
     axes.set_ylabel("log2 of the block scale")
@@ -150,13 +150,13 @@ def _histogram(figure: Figure, axes: Axes, layer: str, looks: dict[int, dict[int
         axes.text(0.02, 0.02, text, transform=axes.transAxes, fontsize=7.8, color=MUTED)
 
 
-def _codes(suspect: ProbedTrial) -> tuple[str, dict[int, dict[int, float]], float] | None:
+def _codes(focus: ProbedTrial) -> tuple[str, dict[int, dict[int, float]], float] | None:
     """The layer whose G has the largest error at the last look; its scales in percent by step and power of two."""
     measure = next(m for m in MEASURES if (m.point, m.quantity) == ("dgrad.lhs", "error"))
-    layer = worst_layer(select(suspect.looks, measure), measure)
+    layer = worst_layer(pivot_layers(focus.series, measure), measure)
     found: dict[int, dict[int, float]] = {}
     odd = 0.0
-    for (step, name, point), counts in suspect.histograms.items():
+    for (step, name, point), counts in focus.histograms.items():
         if name == layer and point == measure.point and counts:
             total = sum(counts.values())
             powers = {int(k): 100 * n / total for k, n in counts.items() if k.lstrip("-").isdigit()}
@@ -174,7 +174,7 @@ def _worst(values: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     """At most _LAYERS layers, the worst ones, in the order of the model."""
     if values.shape[1] <= _LAYERS:
         return values
-    kept = set((values - measure.good).abs().max().nlargest(_LAYERS).index)
+    kept = set((values - measure.ideal).abs().max().nlargest(_LAYERS).index)
     return values[[name for name in values if name in kept]]
 
 
@@ -184,10 +184,10 @@ def _edges(steps: list[int]) -> list[float]:
     return [*steps, steps[-1] + width]
 
 
-def _dash(scene: Scene, subject: ProbedTrial) -> Any:
+def _dash(task_trials: ProbedTask, trial: ProbedTrial) -> Any:
     """Configurations of one recipe share a color: later ones are dashed."""
-    same = [one for one in scene.subjects if one.recipe == subject.recipe]
-    return "-" if same[0] is subject else (0, (4, 1.5))
+    same = [one for one in task_trials.trials if one.recipe == trial.recipe]
+    return "-" if same[0] is trial else (0, (4, 1.5))
 
 
 def _short(name: str) -> str:

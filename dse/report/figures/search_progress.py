@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dse.report.analysis.searches import AskedConfiguration, Hunt
+from dse.report.analysis.searches import AskedConfiguration, SearchHistory
 from dse.report.analysis.tidy import TidyTable
 from dse.report.figures.style import INK, MUTED, Style, data_uri, new_figure, symlog, theme
 from dse.results.record import DIVERGED, OK, STOPPED
@@ -19,43 +19,45 @@ _MANY = 300
 """Choices from which on points are small."""
 
 
-def search(table: TidyTable, hunts: Sequence[Hunt], look: dict[str, Style]) -> str | None:
+def search_progress(table: TidyTable, hunts: Sequence[SearchHistory], look: dict[str, Style]) -> str | None:
     """A row per task: the gap with its best so far, and the overhead. None when nothing is known."""
-    shown = [hunt for hunt in hunts if any(math.isfinite(choice.gap) for choice in hunt.choices)]
+    shown = [search for search in hunts if any(math.isfinite(choice.gap) for choice in search.configurations)]
     if not shown:
         return None
     with theme():
         figure = new_figure(2.9 * len(shown) + 0.5)
         grid = figure.subplots(len(shown), 2, squeeze=False, width_ratios=(3, 2))
-        for (left, right), hunt in zip(grid, shown, strict=True):
-            _gaps(left, hunt, look)
-            left.set_title(f"{hunt.task}: gap, best so far")
-            left.set_ylabel(f"gap in held-out {table.metric.get(hunt.choices[0].assignment['task'], 'metric')}")
-            _points(right, hunt, look, "overhead")
-            right.set_title(f"{hunt.task}: overhead")
+        for (left, right), search in zip(grid, shown, strict=True):
+            _gaps(left, search, look)
+            left.set_title(f"{search.task}: gap, best so far")
+            left.set_ylabel(
+                f"gap in held-out {table.metric.get(search.configurations[0].assignment['task'], 'metric')}"
+            )
+            _points(right, search, look, "overhead")
+            right.set_title(f"{search.task}: overhead")
             right.set_ylabel("% over three bare FP4 GEMMs")
             for axes in (left, right):
-                axes.set_xlim(0, len(hunt.choices) + 1)
-                if 0 < hunt.free < len(hunt.choices):
-                    axes.axvline(hunt.free + 0.5, color=MUTED, lw=0.9, ls=(0, (2, 2)), zorder=1)
+                axes.set_xlim(0, len(search.configurations) + 1)
+                if 0 < search.startup < len(search.configurations):
+                    axes.axvline(search.startup + 0.5, color=MUTED, lw=0.9, ls=(0, (2, 2)), zorder=1)
         for axes in grid[-1]:
             axes.set_xlabel("configuration, in the order of asking")
         _legend(figure, shown, look)
         return data_uri(figure)
 
 
-def _gaps(axes: Axes, hunt: Hunt, look: dict[str, Style]) -> None:
-    _points(axes, hunt, look, "gap")
+def _gaps(axes: Axes, search: SearchHistory, look: dict[str, Style]) -> None:
+    _points(axes, search, look, "gap")
     axes.axhline(0, color=MUTED, lw=1, zorder=1)
-    best = hunt.best
+    best = search.best_so_far
     axes.step(range(1, len(best) + 1), best, where="post", color=INK, lw=1.4, zorder=5)
-    symlog(axes, [choice.gap for choice in hunt.choices])
+    symlog(axes, [choice.gap for choice in search.configurations])
 
 
-def _points(axes: Axes, hunt: Hunt, look: dict[str, Style], what: str) -> None:
-    size = 10 if len(hunt.choices) > _MANY else 26
+def _points(axes: Axes, search: SearchHistory, look: dict[str, Style], what: str) -> None:
+    size = 10 if len(search.configurations) > _MANY else 26
     groups: dict[tuple[str, str], list[AskedConfiguration]] = {}
-    for choice in hunt.choices:
+    for choice in search.configurations:
         if math.isfinite(getattr(choice, what)):
             groups.setdefault((choice.recipe, choice.state), []).append(choice)
     for (recipe, state), choices in groups.items():
@@ -71,15 +73,15 @@ def _points(axes: Axes, hunt: Hunt, look: dict[str, Style], what: str) -> None:
             axes.scatter(*at, s=size, marker="x", color=style.color, lw=1.1, alpha=0.8, zorder=3)
 
 
-def _legend(figure: Figure, shown: Sequence[Hunt], look: dict[str, Style]) -> None:
+def _legend(figure: Figure, shown: Sequence[SearchHistory], look: dict[str, Style]) -> None:
     from matplotlib.lines import Line2D
 
-    recipes = list(dict.fromkeys(choice.recipe for hunt in shown for choice in hunt.choices))[:12]
+    recipes = list(dict.fromkeys(choice.recipe for search in shown for choice in search.configurations))[:12]
     handles = [Line2D([], [], ls="", marker=look[r].marker, color=look[r].color, label=r) for r in recipes]
     handles.append(Line2D([], [], color=INK, lw=1.4, label="best so far"))
     handles.append(Line2D([], [], ls="", marker="o", mfc="white", mec=INK, mew=1.3, label="on the front"))
-    if any(choice.state == DIVERGED for hunt in shown for choice in hunt.choices):
+    if any(choice.state == DIVERGED for search in shown for choice in search.configurations):
         handles.append(Line2D([], [], ls="", marker="x", color=MUTED, label="a seed diverged"))
-    if any(choice.state == STOPPED for hunt in shown for choice in hunt.choices):
+    if any(choice.state == STOPPED for search in shown for choice in search.configurations):
         handles.append(Line2D([], [], ls="", marker="o", mfc="white", mec=MUTED, label="a seed was stopped"))
     figure.legend(handles=handles, loc="outside upper left", ncols=8, handletextpad=0.3, columnspacing=1.4)

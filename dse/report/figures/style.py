@@ -67,7 +67,7 @@ class Style:
     dashes: Any
 
 
-def styles(recipes: Iterable[str], baseline: str) -> dict[str, Style]:
+def recipe_styles(recipes: Iterable[str], baseline: str) -> dict[str, Style]:
     """A color each, the baseline's gray; beyond the palette's ten, markers and dashes tell recipes apart."""
     look = {baseline: Style("#3d4654", "o", "")}
     for i, recipe in enumerate(recipe for recipe in recipes if recipe != baseline):
@@ -99,7 +99,7 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
 
 def data_uri(figure: Figure) -> str:
     """The figure as an SVG data URI or, where that is large, a PNG at twice the resolution."""
-    settle(figure)
+    fix_layout(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     kind, content = "svg+xml", _PATH.sub(lambda m: _DIGITS.sub(rb"\1", m[0]), buffer.getvalue())
@@ -110,7 +110,7 @@ def data_uri(figure: Figure) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def settle(figure: Figure) -> None:
+def fix_layout(figure: Figure) -> None:
     """Computes the layout once and keeps it, so that labels can be placed in final coordinates."""
     if engine := figure.get_layout_engine():
         engine.execute(figure)

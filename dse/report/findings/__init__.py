@@ -8,10 +8,10 @@ from dse.report.analysis.configs import ALL
 from dse.report.analysis.effects import Effect
 from dse.report.analysis.tidy import TidyTable
 from dse.report.findings.finding import CLOSE, Finding
-from dse.report.findings.option_effects import options
-from dse.report.findings.per_task import tasks
-from dse.report.findings.recipe_order import cheapest, ranking
-from dse.report.findings.trouble import trouble
+from dse.report.findings.option_effects import strongest_option
+from dse.report.findings.per_task import gaps_per_task
+from dse.report.findings.recipe_order import cheapest_config, recipe_order
+from dse.report.findings.unfinished import unfinished_trials
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,11 +23,11 @@ def findings(table: TidyTable, configs: pd.DataFrame, found: list[Effect], chose
         return []
     overall = configs[configs["task"] == ALL]
     parts = [
-        ranking(table, overall, found, chosen),
-        cheapest(overall),
-        tasks(table, configs, chosen),
-        options(found),
-        trouble(table),
+        recipe_order(table, overall, found, chosen),
+        cheapest_config(overall),
+        gaps_per_task(table, configs, chosen),
+        strongest_option(found),
+        unfinished_trials(table),
     ]
     return [part for part in parts if part]
 

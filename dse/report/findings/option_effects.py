@@ -11,7 +11,7 @@ from dse.report.format import SPACE, interval, p_value
 from dse.text import plural
 
 
-def options(found: list[Effect]) -> Finding | None:
+def strongest_option(found: list[Effect]) -> Finding | None:
     """The largest effects over all tasks that stand after Holm's correction, or that there are none."""
     tried = [e for e in found if e.kind == OPTION and e.scope == ALL and not e.recipe and math.isfinite(e.lost.mean)]
     if not tried:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from dse.report.analysis.tidy import TidyTable, dicts
+from dse.report.analysis.tidy import TidyTable, row_dicts
 from dse.report.findings.finding import Finding
 from dse.report.format import SPACE, interval, number, percent
 from dse.text import listing
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _FEW = 4
 
 
-def tasks(table: TidyTable, configs: pd.DataFrame, chosen: list[str]) -> Finding | None:
+def gaps_per_task(table: TidyTable, configs: pd.DataFrame, chosen: list[str]) -> Finding | None:
     """Gaps of the narrowest recipes, task by task; wider ones are a reference that the tables show."""
     rows = configs[configs["config"].isin(chosen)]
     others = rows[~rows["is_baseline"]]
@@ -42,7 +42,7 @@ def tasks(table: TidyTable, configs: pd.DataFrame, chosen: list[str]) -> Finding
 def _sentence(table: TidyTable, task: str, rows: pd.DataFrame, others: pd.DataFrame) -> str:
     if others.empty:
         return f"{task}: no gap is known."
-    ranked = dicts(others.sort_values("gap_mean"))
+    ranked = row_dicts(others.sort_values("gap_mean"))
     few = len(ranked) <= _FEW
     picked = ranked if few else [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
     gaps = [f"{r['recipe']}{SPACE}{interval(r['gap_mean'], r['gap_half'], sign=True)}" for r in picked]

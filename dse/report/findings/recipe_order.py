@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from dse.report.analysis.effects import Effect, recipe_pairs
-from dse.report.analysis.tidy import TidyTable, dicts
+from dse.report.analysis.tidy import TidyTable, row_dicts
 from dse.report.findings.finding import CLOSE, Finding
 from dse.report.format import SPACE, interval, number, percent
 from dse.results.record import DIVERGED
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 _MOST = 8
 
 
-def ranking(table: TidyTable, overall: pd.DataFrame, found: list[Effect], chosen: list[str]) -> Finding | None:
+def recipe_order(table: TidyTable, overall: pd.DataFrame, found: list[Effect], chosen: list[str]) -> Finding | None:
     """What each recipe loses, which are within noise of the baseline, and which of each other."""
     rows = overall[overall["config"].isin(chosen) & ~overall["is_baseline"]]
-    ranked = dicts(rows[rows["lost_mean"].notna()].sort_values("lost_mean"))
-    unknown = _unknown(dicts(rows[rows["lost_mean"].isna()]))
+    ranked = row_dicts(rows[rows["lost_mean"].notna()].sort_values("lost_mean"))
+    unknown = _unknown(row_dicts(rows[rows["lost_mean"].isna()]))
     if not ranked:
         return Finding("No recipe has a gap on every task yet", f"{unknown}.") if unknown else None
     where = ["averaged over the tasks" if len(table.tasks) > 1 else f"on {table.tasks[0]}"]
@@ -38,7 +38,7 @@ def ranking(table: TidyTable, overall: pd.DataFrame, found: list[Effect], chosen
     return Finding(lead, f"{share}: {', '.join(shown)}{more}.", [point for point in points if point])
 
 
-def cheapest(overall: pd.DataFrame) -> Finding | None:
+def cheapest_config(overall: pd.DataFrame) -> Finding | None:
     """The least overhead among the configurations that lose at most CLOSE, for certain if possible."""
     rows = overall[overall["eligible"]].sort_values(["overhead", "lost_mean"])
     if rows.empty:
@@ -68,7 +68,7 @@ def _unknown(rows: Sequence[dict[str, Any]]) -> str:
 def _noise(ranked: Sequence[dict[str, Any]]) -> str:
     if not any(r["estimate"].df > 0 for r in ranked):
         return "There is no interval (a single seed on some task), so what exceeds the noise is unknown."
-    within = [r["recipe"] for r in ranked if r["estimate"].df > 0 and not r["estimate"].separated]
+    within = [r["recipe"] for r in ranked if r["estimate"].df > 0 and not r["estimate"].excludes_zero]
     return f"Within noise of the baseline (the 95{SPACE}% interval includes zero): {listing(within)}." if within else ""
 
 

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dse.report.analysis.agreement import Agreement, Comparison, Rank, Rankings
-from dse.report.analysis.task_ranking import Ranking
+from dse.report.analysis.agreement import Correlation, PublishedAgreement, RankingComparison, TaskAgreement
+from dse.report.analysis.task_ranking import TaskRanking
 from dse.report.format import SPACE, UNKNOWN, number
-from dse.report.sections.table_rows import TableCell, count, last
+from dse.report.sections.table_rows import TableCell, count_cell, sort_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,7 @@ _REVERSALS = 3
 
 
 @dataclass(frozen=True)
-class Shown:
+class AgreementTables:
     """``rows``: per task, against the reference; ``matrix``: rho between tasks, by their numbers; ``published``: per
     ranking its name, source and unit, and per task what it says; ``warnings``: task and what it reverses."""
 
@@ -31,14 +31,14 @@ class Shown:
     devices: list[str]
 
 
-def shown(found: Rankings) -> Shown:
+def agreement_tables(found: RankingComparison) -> AgreementTables:
     """Everything as text and tints."""
     by = {one.task: one for one in found.agreements}
     names = [one.task for one in found.tasks]
-    published: dict[str, list[Comparison]] = {}
+    published: dict[str, list[PublishedAgreement]] = {}
     for comparison in found.comparisons:
         published.setdefault(comparison.published.name, []).append(comparison)
-    return Shown(
+    return AgreementTables(
         reference=found.reference,
         rows=[(one.task, _row(one, by.get(one.task))) for one in found.tasks],
         matrix=[
@@ -54,7 +54,7 @@ def shown(found: Rankings) -> Shown:
     )
 
 
-def agreement_frame(found: Rankings) -> pd.DataFrame:
+def agreement_frame(found: RankingComparison) -> pd.DataFrame:
     """One row per pair of tasks, and per task and published ranking; the reference's rows with what is reversed."""
     import pandas as pd
 
@@ -73,35 +73,41 @@ def agreement_frame(found: Rankings) -> pd.DataFrame:
         rows.append(
             {"task": c.task, "against": c.published.name, "kind": "published"}
             | _numbers(c.rho, c.tau)
-            | {"pairs": c.pairs, "reversed": c.pairs - c.agree, "decided": c.decided, "met": c.met}
+            | {"pairs": c.pairs, "reversed": c.pairs - c.agree, "decided": c.decided, "met": c.confirmed}
         )
     for row in rows:
         own = info[row["task"]]
-        row |= {"seeds": own.seeds, "repeat": own.repeat, "seconds": own.seconds, "device": own.device}
+        row |= {"seeds": own.seeds, "repeat": own.split_half, "seconds": own.seconds, "device": own.device}
     return pd.DataFrame(rows)
 
 
-def _numbers(rho: Rank, tau: Rank | None) -> dict[str, Any]:
+def _numbers(rho: Correlation, tau: Correlation | None) -> dict[str, Any]:
     found = {"configurations": rho.n, "spearman": rho.value, "spearman_low": rho.low, "spearman_high": rho.high}
     return found | ({"kendall": tau.value, "kendall_low": tau.low, "kendall_high": tau.high} if tau else {})
 
 
-def _row(task: Ranking, agreement: Agreement | None) -> list[TableCell]:
-    head = [TableCell(number(task.seconds), task.seconds), count(task.seeds), count(len(task.means))]
-    repeat = TableCell(number(task.repeat, 2), last(-task.repeat))
+def _row(task: TaskRanking, agreement: TaskAgreement | None) -> list[TableCell]:
+    head = [TableCell(number(task.seconds), task.seconds), count_cell(task.seeds), count_cell(len(task.means))]
+    split_half = TableCell(number(task.split_half, 2), sort_key(-task.split_half))
     if agreement is None:
-        return [*head, repeat, *(TableCell("(reference)", -math.inf) for _ in range(2)), TableCell(UNKNOWN)]
+        return [*head, split_half, *(TableCell("(reference)", -math.inf) for _ in range(2)), TableCell(UNKNOWN)]
     reversals = f"{len(agreement.reversals)} of {agreement.decided}"
-    return [*head, repeat, _rank(agreement.rho), _rank(agreement.tau), TableCell(reversals, len(agreement.reversals))]
+    return [
+        *head,
+        split_half,
+        _rank(agreement.rho),
+        _rank(agreement.tau),
+        TableCell(reversals, len(agreement.reversals)),
+    ]
 
 
-def _compared(one: Comparison) -> list[TableCell]:
+def _compared(one: PublishedAgreement) -> list[TableCell]:
     pairs = TableCell(f"{one.agree} of {one.pairs}", -one.agree / max(1, one.pairs))
-    decided = TableCell(f"{one.met} of {one.decided}", one.decided - one.met)
-    return [_rank(one.rho), _rank(one.tau), pairs, decided, count(one.rho.n)]
+    decided = TableCell(f"{one.confirmed} of {one.decided}", one.decided - one.confirmed)
+    return [_rank(one.rho), _rank(one.tau), pairs, decided, count_cell(one.rho.n)]
 
 
-def _rank(rank: Rank) -> TableCell:
+def _rank(rank: Correlation) -> TableCell:
     """The correlation with its interval, tinted by its size; sorted by the highest first."""
     if math.isnan(rank.value):
         return TableCell(UNKNOWN, title="too few configurations in common" if not rank.n else "no order")
@@ -115,7 +121,7 @@ def _signed(x: float) -> str:
     return f"{x:.2f}".replace("-", "−")
 
 
-def _reversed(one: Agreement) -> str:
+def _reversed(one: TaskAgreement) -> str:
     pairs = [
         f"{r.worse} before {r.better} (by {_apart(-r.here)}, where the reference has it {_apart(r.there)} behind)"
         for r in one.reversals[:_REVERSALS]
@@ -128,4 +134,4 @@ def _apart(x: float) -> str:
     return "a divergence" if math.isinf(x) else number(x)
 
 
-__all__ = ["Shown", "agreement_frame", "shown"]
+__all__ = ["AgreementTables", "agreement_frame", "agreement_tables"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dse.report.analysis.tidy import MISSING, TidyTable, dicts, text
+from dse.report.analysis.tidy import MISSING, TidyTable, label_text, row_dicts
 from dse.report.format import UNKNOWN, number
 from dse.results.outcome import OUTCOMES, outcome, reason
 from dse.results.record import DIVERGED, FAILED, STOPPED
@@ -48,7 +48,7 @@ class StoppedGroup:
 
 
 @dataclass(frozen=True)
-class Failed:
+class FailedTrial:
     """A trial that failed, in words, and the command that tells all about it."""
 
     cell: str
@@ -64,7 +64,7 @@ class FailureGroup:
 
     kind: str
     error: str
-    cells: list[Failed]
+    cells: list[FailedTrial]
     traceback: str
 
 
@@ -107,11 +107,11 @@ def stops(table: TidyTable, results: Path | None = None) -> list[StoppedGroup]:
 
 def failures(table: TidyTable, results: Path | None = None) -> list[FailureGroup]:
     """Grouped by kind and by the last line of the error, in the order of ``OUTCOMES``, most frequent first."""
-    groups: dict[tuple[str, str], list[tuple[Failed, str]]] = {}
+    groups: dict[tuple[str, str], list[tuple[FailedTrial, str]]] = {}
     for record in table.records.values():
         if record.status == FAILED:
             trace = (record.error or "no traceback was recorded").strip()
-            cell = Failed(f"{record.task}, {record.config}, seed {record.seed}", _why(record.uid, results))
+            cell = FailedTrial(f"{record.task}, {record.config}, seed {record.seed}", _why(record.uid, results))
             groups.setdefault((outcome(record), reason(record)), []).append((cell, trace))
     ordered = sorted(groups.items(), key=lambda item: (OUTCOMES.index(item[0][0]), -len(item[1])))
     return [FailureGroup(*kind, [cell for cell, _ in cells], cells[0][1]) for kind, cells in ordered]
@@ -136,7 +136,7 @@ def exclusions(excluded: Iterable[Excluded]) -> list[ExcludedGroup]:
     """Grouped by reason, most frequent first."""
     groups: dict[str, list[str]] = {}
     for cell in excluded:
-        shown = ", ".join(f"{axis} = {text(value)}" for axis, value in cell.labels.items())
+        shown = ", ".join(f"{axis} = {label_text(value)}" for axis, value in cell.labels.items())
         groups.setdefault(cell.reason, []).append(shown)
     ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
     return [ExcludedGroup(reason, len(cells), cells[:MOST]) for reason, cells in ordered]
@@ -146,7 +146,7 @@ def _groups(table: TidyTable, status: str) -> dict[tuple[str, str], list[dict[st
     """(task, config) -> its cells with a status, in the table's order."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     if not table.frame.empty:
-        for cell in dicts(table.frame[table.frame["status"] == status]):
+        for cell in row_dicts(table.frame[table.frame["status"] == status]):
             groups.setdefault((cell["task"], cell["config"]), []).append(cell)
     return groups
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dse.report.analysis.configs import ALL, STATUSES
 from dse.report.analysis.effects import VERSUS, Effect, recipe_pairs
-from dse.report.analysis.tidy import TidyTable, dicts
+from dse.report.analysis.tidy import TidyTable, row_dicts
 from dse.report.format import SPACE, UNKNOWN, interval, number, p_value, percent
 from dse.results.record import OK
 
@@ -51,23 +51,23 @@ class TableRow:
     note: str = ""
 
 
-def overview(table: TidyTable, configs: pd.DataFrame, chosen: Sequence[str]) -> list[TableRow]:
+def overview_rows(table: TidyTable, configs: pd.DataFrame, chosen: Sequence[str]) -> list[TableRow]:
     """Highlighted configurations by all tasks and each task: share of the improvement lost."""
     if configs.empty:
         return []
     scopes = [ALL, *table.tasks] if len(table.tasks) > 1 else table.tasks
-    by = {(row["task"], row["config"]): row for row in dicts(configs)}
+    by = {(row["task"], row["config"]): row for row in row_dicts(configs)}
     rows = []
     for config in chosen:
         head = by[ALL, config]
         lost = [_lost_cell(by.get((scope, config)), tint=True) for scope in scopes]
-        cells = [count(head["bits"]), _number(head["overhead"]), _number(head["relative_time"]), *lost]
+        cells = [count_cell(head["bits"]), _number(head["overhead"]), _number(head["relative_time"]), *lost]
         rows.append(_row(head, cells))
     return sorted(rows, key=lambda row: (not row.baseline, row.cells[3].value))
 
 
 @dataclass(frozen=True)
-class Member:
+class FrontRow:
     """A configuration on the front over all tasks; ``mark`` is what the figures call it."""
 
     mark: str
@@ -77,53 +77,51 @@ class Member:
     lost: str
 
 
-def front_members(configs: pd.DataFrame, marks: dict[str, str]) -> list[Member]:
+def front_rows(configs: pd.DataFrame, marks: dict[str, str]) -> list[FrontRow]:
     """The front over all tasks, cheapest first, where it bears numbers."""
     if configs.empty or not marks:
         return []
     rows = configs[(configs["task"] == ALL) & configs["front"]].sort_values("overhead")
     return [
-        Member(
+        FrontRow(
             mark=marks.get(r["config"], ""),
             recipe=r["recipe"],
             overrides=r["config"].removeprefix(r["recipe"]).strip(),
             overhead=number(r["overhead"]),
             lost=percent(r["lost_mean"], r["lost_half"]),
         )
-        for r in dicts(rows)
+        for r in row_dicts(rows)
     ]
 
 
-def extras(configs: pd.DataFrame, task: str, primary: str) -> list[str]:
+def extra_metrics(configs: pd.DataFrame, task: str, primary: str) -> list[str]:
     """Names of a task's held-out metrics that are shown beside the primary one: at most two."""
     rows = configs[configs["task"] == task]
     names = [str(c) for c in configs if str(c).startswith("metrics.") and rows[c].notna().any()]
     return [name.removeprefix("metrics.") for name in names if name != f"metrics.{primary}"][:_EXTRAS]
 
 
-def in_bf16(configs: pd.DataFrame, task: str) -> bool:
+def has_bf16_metrics(configs: pd.DataFrame, task: str) -> bool:
     """Whether a task's weights were evaluated in BF16 arithmetic too."""
     return bool(configs.loc[configs["task"] == task, "gap_bf16_mean"].notna().any())
 
 
-def configurations(
-    configs: pd.DataFrame, task: str, shown: Sequence[str], others: Sequence[str] = ()
-) -> list[TableRow]:
+def config_rows(configs: pd.DataFrame, task: str, shown: Sequence[str], others: Sequence[str] = ()) -> list[TableRow]:
     """Every configuration of a task, least lost first; columns as in the page's table. ``others``: baselines beside
     the first."""
-    rows, twice = [], in_bf16(configs, task)
-    for row in dicts(configs[configs["task"] == task]):
+    rows, twice = [], has_bf16_metrics(configs, task)
+    for row in row_dicts(configs[configs["task"] == task]):
         cells = [
             _lost_cell(row),
             _gap(row, "gap_mean", "gap_half"),
             *(_gap(row, f"gap_mean[{name}]", f"gap_half[{name}]") for name in others),
             *([_gap(row, "gap_bf16_mean", "gap_bf16_half")] if twice else []),
-            TableCell(interval(row["metric_mean"], row["metric_sd"]), last(row["metric_mean"])),
+            TableCell(interval(row["metric_mean"], row["metric_sd"]), sort_key(row["metric_mean"])),
             *(_number(row[f"metrics.{name}"]) for name in shown),
-            count(row["bits"]),
+            count_cell(row["bits"]),
             _number(row["overhead"]),
             _number(row["relative_time"]),
-            count(row["seeds"]),
+            count_cell(row["seeds"]),
             TableCell(", ".join(f"{row[s]} {s}" for s in STATUSES if row[s]), sum(row[s] for s in STATUSES if s != OK)),
         ]
         rows.append(_row(row, cells))
@@ -136,22 +134,30 @@ def effect_rows(found: Sequence[Effect]) -> list[tuple[Effect, list[TableCell]]]
     for e in found:
         if e.kind == VERSUS:
             continue
-        gap = TableCell(interval(e.gap.mean, e.gap.half, sign=True), last(e.gap.mean)) if e.gap else TableCell(UNKNOWN)
-        lost = TableCell(interval(e.lost.mean, e.lost.half, scale=100, limit=2, sign=True), last(e.lost.mean))
-        diverged = f"{e.diverged} / {e.spared}" if e.diverged or e.spared else "0"
+        gap = (
+            TableCell(interval(e.gap.mean, e.gap.half, sign=True), sort_key(e.gap.mean))
+            if e.gap
+            else TableCell(UNKNOWN)
+        )
+        lost = TableCell(interval(e.lost.mean, e.lost.half, scale=100, limit=2, sign=True), sort_key(e.lost.mean))
+        diverged = (
+            f"{e.only_value_diverged} / {e.only_reference_diverged}"
+            if e.only_value_diverged or e.only_reference_diverged
+            else "0"
+        )
         cells = [
             lost,
             gap,
             TableCell(f"{e.better} of {e.pairs}", e.better / e.pairs if e.pairs else math.inf),
-            count(e.lost.n),
-            TableCell(diverged, e.diverged - e.spared),
-            TableCell(p_value(e.p_holm).removeprefix(f"p{SPACE}").removeprefix(f"={SPACE}"), last(e.p_holm)),
+            count_cell(e.lost.n),
+            TableCell(diverged, e.only_value_diverged - e.only_reference_diverged),
+            TableCell(p_value(e.p_holm).removeprefix(f"p{SPACE}").removeprefix(f"={SPACE}"), sort_key(e.p_holm)),
         ]
         rows.append((e, cells))
     return rows
 
 
-def versus(found: Sequence[Effect], recipes: Sequence[str]) -> list[tuple[str, list[TableCell | None]]]:
+def recipe_matrix(found: Sequence[Effect], recipes: Sequence[str]) -> list[tuple[str, list[TableCell | None]]]:
     """Row recipe minus column recipe over all tasks; None on the diagonal. Empty where there are no such pairs."""
     pairs = {key: effect for key, effect in recipe_pairs(list(found)).items() if math.isfinite(effect.lost.mean)}
     names = [r for r in recipes if any(r in pair for pair in pairs)]
@@ -180,7 +186,7 @@ def _row(row: dict[str, Any], cells: list[TableCell]) -> TableRow:
 
 
 def _gap(row: dict[str, Any], mean: str, half: str) -> TableCell:
-    return TableCell(interval(row[mean], row[half], sign=True), last(row[mean]))
+    return TableCell(interval(row[mean], row[half], sign=True), sort_key(row[mean]))
 
 
 def _lost_cell(row: dict[str, Any] | None, tint: bool = False) -> TableCell:
@@ -199,12 +205,12 @@ def _lost_cell(row: dict[str, Any] | None, tint: bool = False) -> TableCell:
 
 
 def _number(value: float) -> TableCell:
-    return TableCell(number(value), last(value))
+    return TableCell(number(value), sort_key(value))
 
 
-def count(value: int) -> TableCell:
+def count_cell(value: int) -> TableCell:
     return TableCell(f"{value:,}", value)
 
 
-def last(value: float) -> float:
+def sort_key(value: float) -> float:
     return math.inf if math.isnan(value) else value

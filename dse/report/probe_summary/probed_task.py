@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProbedTrial:
-    """A trial and its ``looks``, a long frame (``frame.COLUMNS``); ``role``: diverged, worst, best or baseline.
+    """A trial and its ``series``, a long frame (``frame.COLUMNS``); ``role``: diverged, worst, best or baseline.
 
-    ``ended``: the step where it diverged, None where it did not; ``besides``: what the baseline did;
+    ``diverged_at``: the step where it diverged, None where it did not; ``baseline_outcome``: what the baseline did;
     ``histograms``: (step, layer, point) -> blocks by the power of two of their scale.
     """
 
@@ -22,24 +22,24 @@ class ProbedTrial:
     recipe: str
     seed: str
     gap: float
-    ended: int | None
+    diverged_at: int | None
     where: str
-    besides: str
-    looks: pd.DataFrame
+    baseline_outcome: str
+    series: pd.DataFrame
     histograms: dict[tuple[int, str, str], dict[str, int]]
 
 
 @dataclass(frozen=True)
-class Scene:
-    """A task's subjects; the first one is the ``suspect`` that the rest is compared with."""
+class ProbedTask:
+    """A task's subjects; the first one is the ``focus`` that the rest is compared with."""
 
     task: str
-    subjects: list[ProbedTrial]
+    trials: list[ProbedTrial]
 
     @property
-    def suspect(self) -> ProbedTrial:
-        return self.subjects[0]
+    def focus(self) -> ProbedTrial:
+        return self.trials[0]
 
     def of(self, role: str) -> ProbedTrial | None:
         """The first subject of a role."""
-        return next((one for one in self.subjects if one.role == role), None)
+        return next((one for one in self.trials if one.role == role), None)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dse.report.analysis.tidy import TidyTable, dicts
-from dse.report.probed.probe_frame import look_frame
-from dse.report.probed.scene import ProbedTrial, Scene
+from dse.report.analysis.tidy import TidyTable, row_dicts
+from dse.report.probe_summary.probe_frame import probe_frame
+from dse.report.probe_summary.probed_task import ProbedTask, ProbedTrial
 from dse.results.record import DIVERGED, OK
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from dse.results.record import Record
 
-TASKS = 6
+MAX_TASKS = 6
 """Tasks at most: each has two figures."""
 _DIVERGED = 2
 """Diverged trials a task."""
@@ -27,22 +27,24 @@ TidyRow = dict[str, Any]
 """A row of the table."""
 
 
-def scenes(table: TidyTable, configs: pd.DataFrame, results: Path | None) -> list[Scene]:
+def probed_tasks(table: TidyTable, configs: pd.DataFrame, results: Path | None) -> list[ProbedTask]:
     """One per task where a trial that diverged, or the worst one, was looked into; at most TASKS."""
     wanted = {task: _choose(table, configs, task) for task in table.tasks}
     probed = _probed(table, {cell["uid"] for chosen in wanted.values() for _, cell in chosen}, results)
     found = []
     for task, chosen in wanted.items():
-        subjects = [_subject(table, role, cell, probed[cell["uid"]]) for role, cell in chosen if cell["uid"] in probed]
-        if any(one.role not in (BASELINE, BEST) for one in subjects):
-            found.append(Scene(task, subjects))
-    return found[:TASKS]
+        trials = [
+            _probed_trial(table, role, cell, probed[cell["uid"]]) for role, cell in chosen if cell["uid"] in probed
+        ]
+        if any(one.role not in (BASELINE, BEST) for one in trials):
+            found.append(ProbedTask(task, trials))
+    return found[:MAX_TASKS]
 
 
 def _choose(table: TidyTable, configs: pd.DataFrame, task: str) -> list[tuple[str, TidyRow]]:
     """(role, cell) in the order of interest; the best and the baseline are of the suspect's seed and training settings
     where there is one."""
-    cells = dicts(table.frame[table.frame["task"] == task])
+    cells = row_dicts(table.frame[table.frame["task"] == task])
     chosen = [(DIVERGED, cell) for cell in _diverged(cells)]
     rows = configs[(configs["task"] == task) & configs["gap_mean"].notna() & ~configs["is_baseline"]]
     ranked = [str(name) for name in rows.sort_values("gap_mean")["config"]]
@@ -86,14 +88,14 @@ def _probed(table: TidyTable, uids: set[str], results: Path | None) -> dict[str,
     return {uid: record for uid, record in known.items() if record.probes}
 
 
-def _subject(table: TidyTable, role: str, cell: TidyRow, record: Record) -> ProbedTrial:
-    looks, histograms = look_frame(record.probes)
+def _probed_trial(table: TidyTable, role: str, cell: TidyRow, record: Record) -> ProbedTrial:
+    series, histograms = probe_frame(record.probes)
     names = (cell["config"], cell["recipe"], cell["seed"], cell["gap"])
     where = record.diverged_where or ""
-    return ProbedTrial(role, *names, record.diverged_at, where, _besides(table, cell), looks, histograms)
+    return ProbedTrial(role, *names, record.diverged_at, where, _baseline_outcome(table, cell), series, histograms)
 
 
-def _besides(table: TidyTable, cell: TidyRow) -> str:
+def _baseline_outcome(table: TidyTable, cell: TidyRow) -> str:
     """What became of the baseline, which tells whether quantization had a part in it."""
     base = table.records.get(cell["baseline_uid"])
     if cell["is_baseline"]:

@@ -7,9 +7,9 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from dse.report.format import SPACE, number
-from dse.report.probed.probe_frame import MEASURES, Measure, select, worst_layer
-from dse.report.probed.scene import ProbedTrial, Scene
-from dse.report.probed.subjects import BASELINE, BEST
+from dse.report.probe_summary.probe_frame import MEASURES, Measure, pivot_layers, worst_layer
+from dse.report.probe_summary.probed_task import ProbedTask, ProbedTrial
+from dse.report.probe_summary.selection import BASELINE, BEST
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +21,7 @@ _BIAS = 0.05
 _SHRINK = next(m for m in MEASURES if m.quantity == "shrink")
 
 
-class Extreme(NamedTuple):
+class WorstLayer(NamedTuple):
     """The worst layer of a measure at the last look, and the same layer elsewhere."""
 
     measure: Measure
@@ -31,33 +31,33 @@ class Extreme(NamedTuple):
     median: float
 
 
-def story(scene: Scene) -> list[str]:
+def probe_sentences(scene: ProbedTask) -> list[str]:
     """At most five sentences about the scene's suspect."""
-    suspect, other = scene.suspect, scene.of(BEST) or scene.of(BASELINE)
-    if suspect.looks.empty:
+    focus, other = scene.focus, scene.of(BEST) or scene.of(BASELINE)
+    if focus.series.empty:
         return []
-    first, last = int(suspect.looks["step"].min()), int(suspect.looks["step"].max())
-    found = {(m.point, m.quantity): e for m in MEASURES if (e := _extreme(suspect, m))}
+    first, last = int(focus.series["step"].min()), int(focus.series["step"].max())
+    found = {(m.point, m.quantity): e for m in MEASURES if (e := _worst_layer(focus, m))}
     lines = [_opening(scene, last)]
     gradient, cosine = found.get(("wgrad", "error")), found.get(("wgrad", "cosine"))
     if gradient:
         line = f"The weight gradient is worst in {gradient.layer}: relative error {number(gradient.last)}"
         line += f" (the median layer: {number(gradient.median)})"
         line += (
-            f", cosine to the exact one {number(_at(suspect, cosine.measure, gradient.layer, last))}" if cosine else ""
+            f", cosine to the exact one {number(_at(focus, cosine.measure, gradient.layer, last))}" if cosine else ""
         )
         elsewhere = _at(other, gradient.measure, gradient.layer, last) if other else math.nan
         line += f"; {other.config} has {number(elsewhere)} there" if other and math.isfinite(elsewhere) else ""
         lines.append(line + ".")
-    lines += _bias(suspect, other)
+    lines += _bias(focus, other)
     steady = [e for e in found.values() if e.measure.quantity != "bias"]  # whose sign changes from look to look
-    grown = [e for e in steady if _growth(e) >= _GREW and abs(e.last - e.measure.good) > _LEAST]
+    grown = [e for e in steady if _growth(e) >= _GREW and abs(e.last - e.measure.ideal) > _LEAST]
     if grown and last > first:
         most = max(grown, key=_growth)
         name = most.measure.name
         lines.append(
             f"What moved most from the first to the last look (steps {first:,} to {last:,}): {name} in {most.layer}, "
-            f"from {_shown(most.measure, most.first)} to {_shown(most.measure, most.last)}."
+            f"from {_value_text(most.measure, most.first)} to {_value_text(most.measure, most.last)}."
         )
     elif last > first:
         lines.append(f"No quantity grew by half or more in its worst layer between steps {first:,} and {last:,}.")
@@ -70,22 +70,22 @@ def story(scene: Scene) -> list[str]:
     return lines
 
 
-def _opening(scene: Scene, last: int) -> str:
-    suspect = scene.suspect
-    if suspect.ended is not None:
-        why = f": {suspect.where}" if suspect.where else ""
-        fate = f"diverged at step {suspect.ended:,}{why}. {suspect.besides}"
-        return f"{suspect.config}, seed {suspect.seed}, {fate} Last look: step {last:,}."
-    sign = "+" if suspect.gap > 0 else ""
+def _opening(scene: ProbedTask, last: int) -> str:
+    focus = scene.focus
+    if focus.diverged_at is not None:
+        why = f": {focus.where}" if focus.where else ""
+        fate = f"diverged at step {focus.diverged_at:,}{why}. {focus.baseline_outcome}"
+        return f"{focus.config}, seed {focus.seed}, {fate} Last look: step {last:,}."
+    sign = "+" if focus.gap > 0 else ""
     best = scene.of(BEST)
     than = f", {best.config} {'+' if best.gap > 0 else ''}{number(best.gap)}" if best else ""
-    largest = f"has the largest gap ({sign}{number(suspect.gap)}{than})"
-    return f"{suspect.config}, seed {suspect.seed}, {largest}. Last look: step {last:,}."
+    largest = f"has the largest gap ({sign}{number(focus.gap)}{than})"
+    return f"{focus.config}, seed {focus.seed}, {largest}. Last look: step {last:,}."
 
 
-def _bias(suspect: ProbedTrial, other: ProbedTrial | None) -> list[str]:
+def _bias(focus: ProbedTrial, other: ProbedTrial | None) -> list[str]:
     """Whether dW is systematically too long or too short, in the median layer at the last look."""
-    own, theirs = (_middle(one) if one else math.nan for one in (suspect, other))
+    own, theirs = (_middle(one) if one else math.nan for one in (focus, other))
     if not abs(own) >= _BIAS:
         return []
     than = f" ({other.config}: {_percent(theirs)})" if other and math.isfinite(theirs) else ""
@@ -93,36 +93,36 @@ def _bias(suspect: ProbedTrial, other: ProbedTrial | None) -> list[str]:
     return [f"In the median layer, dW is {length} along the exact one{than}."]
 
 
-def _middle(subject: ProbedTrial) -> float:
-    values = select(subject.looks, _SHRINK)
+def _middle(trial: ProbedTrial) -> float:
+    values = pivot_layers(trial.series, _SHRINK)
     return math.nan if values.empty else float(values.iloc[-1].median())
 
 
-def _extreme(subject: ProbedTrial, measure: Measure) -> Extreme | None:
-    values = select(subject.looks, measure)
+def _worst_layer(trial: ProbedTrial, measure: Measure) -> WorstLayer | None:
+    values = pivot_layers(trial.series, measure)
     layer = worst_layer(values, measure)
     if layer is None:
         return None
     own: pd.Series[float] = values[layer].dropna()
-    return Extreme(measure, layer, float(own.iloc[-1]), float(own.iloc[0]), float(values.iloc[-1].median()))
+    return WorstLayer(measure, layer, float(own.iloc[-1]), float(own.iloc[0]), float(values.iloc[-1].median()))
 
 
-def _at(subject: ProbedTrial, measure: Measure, layer: str, step: int) -> float:
+def _at(trial: ProbedTrial, measure: Measure, layer: str, step: int) -> float:
     """The value in a layer at the last look that is not later."""
-    values = select(subject.looks, measure)
+    values = pivot_layers(trial.series, measure)
     if layer not in values:
         return math.nan
     own: pd.Series[float] = values.loc[values.index <= step, layer].dropna()
     return float(own.iloc[-1]) if len(own) else math.nan
 
 
-def _growth(e: Extreme) -> float:
+def _growth(e: WorstLayer) -> float:
     """How many times as far from good as at the first look; changes too small to matter count as none."""
     floor = 0.02 if e.measure.share else 0.01
-    return (abs(e.last - e.measure.good) + floor) / (abs(e.first - e.measure.good) + floor)
+    return (abs(e.last - e.measure.ideal) + floor) / (abs(e.first - e.measure.ideal) + floor)
 
 
-def _shown(measure: Measure, value: float) -> str:
+def _value_text(measure: Measure, value: float) -> str:
     return _percent(value) if measure.share else number(value)
 
 
@@ -130,4 +130,4 @@ def _percent(share: float) -> str:
     return f"{number(100 * share)}{SPACE}%"
 
 
-__all__ = ["story"]
+__all__ = ["probe_sentences"]

@@ -10,7 +10,7 @@ from dse.results.record import DIVERGED, FAILED, STOPPED
 from dse.text import listing, plural
 
 
-def trouble(table: TidyTable) -> Finding | None:
+def unfinished_trials(table: TidyTable) -> Finding | None:
     """Counts of what diverged, failed or is still to run; the worst of the diverged."""
     frame = table.frame
     counts = frame["status"].value_counts()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dse.report.analysis.stats import Estimate, estimate
-from dse.report.analysis.tidy import TidyTable, dicts
+from dse.report.analysis.tidy import TidyTable, row_dicts
 from dse.report.format import interval, number
 from dse.results.gaps import metric_at
 from dse.results.record import DIVERGED, OK, STOPPED
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Budget:
+class RungEstimate:
     """Estimates over the seeds that had got so far: the held-out metric, and the gap to the baseline at that step.
 
     ``of``: the configuration's seeds."""
@@ -42,19 +42,19 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class RungStanding:
+class RungResults:
     """A configuration at each rung and at the end; ``reached``: how many seeds got how far."""
 
     config: str
     baseline: bool
-    rungs: list[Budget]
-    final: Budget
+    rungs: list[RungEstimate]
+    final: RungEstimate
     reached: str
     order: tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Ladder:
+class RungTable:
     """A task's configurations; ``heads``: 'step 6 (10 %)' for each rung, ``end``: 'step 60'.
 
     Whoever went on furthest is first, then by the gap there, or the metric without one."""
@@ -62,10 +62,10 @@ class Ladder:
     task: str
     heads: list[str]
     end: str
-    standings: list[RungStanding]
+    results: list[RungResults]
 
 
-def ladders(sweep: Sweep, table: TidyTable) -> list[Ladder]:
+def rung_tables(sweep: Sweep, table: TidyTable) -> list[RungTable]:
     """One per task; none for a sweep without halving, or before anything has run."""
     halving = sweep.search.halving
     if halving is None or not table.records:
@@ -73,7 +73,7 @@ def ladders(sweep: Sweep, table: TidyTable) -> list[Ladder]:
     rule = HalvingRule(halving.eta, halving.rungs)
     found = []
     for task in table.tasks:
-        rows = dicts(table.frame[table.frame["task"] == task])
+        rows = row_dicts(table.frame[table.frame["task"] == task])
         groups: dict[str, list[tuple[Cell, Record | None, Record | None]]] = {}
         for row in rows:
             records = table.records.get(row["uid"]), table.records.get(row["baseline_uid"])
@@ -82,19 +82,20 @@ def ladders(sweep: Sweep, table: TidyTable) -> list[Ladder]:
         places = [rule.at(count) for count in steps]
         count = max((max(place.values(), default=0) for place in places), default=0)
         heads = [
-            f"{_at([s for p in places for s, r in p.items() if r == rung])} ({100 * halving.rungs[rung - 1]:.3g} %)"
+            f"{_steps_text([s for p in places for s, r in p.items() if r == rung])} "
+            f"({100 * halving.rungs[rung - 1]:.3g} %)"
             for rung in range(1, count + 1)
         ]
-        standings = [_standing(config, cells, rule, count) for config, cells in groups.items()]
-        known = [one for one in standings if one.reached]
-        found.append(Ladder(task, heads, _at(steps), sorted(known, key=lambda one: one.order)))
+        results = [_results(config, cells, rule, count) for config, cells in groups.items()]
+        known = [one for one in results if one.reached]
+        found.append(RungTable(task, heads, _steps_text(steps), sorted(known, key=lambda one: one.order)))
     return found
 
 
-def _standing(
+def _results(
     config: str, cells: list[tuple[Cell, Record | None, Record | None]], rule: HalvingRule, count: int
-) -> RungStanding:
-    rungs = [_budget(cells, rule, rung) for rung in range(1, count + 1)]
+) -> RungResults:
+    rungs = [_at_rung(cells, rule, rung) for rung in range(1, count + 1)]
     full = [(own, base) for _, own, base in cells if own and own.status == OK]
     ends = [(own.metric, base.metric if base and base.data == own.data else None) for own, base in full]
     final = _estimates(ends, len(cells))
@@ -110,10 +111,10 @@ def _standing(
     went = count + 1 if full else max((i for i, b in enumerate(rungs, 1) if b.metric.n), default=0)
     values = [v if v == v else float("inf") for v in (furthest.gap.mean, furthest.metric.mean)]
     is_baseline = cells[0][0].is_baseline
-    return RungStanding(config, is_baseline, rungs, final, ", ".join(reached), (not is_baseline, -went, *values))
+    return RungResults(config, is_baseline, rungs, final, ", ".join(reached), (not is_baseline, -went, *values))
 
 
-def _budget(cells: list[tuple[Cell, Record | None, Record | None]], rule: HalvingRule, rung: int) -> Budget:
+def _at_rung(cells: list[tuple[Cell, Record | None, Record | None]], rule: HalvingRule, rung: int) -> RungEstimate:
     pairs = []
     for cell, own, base in cells:
         step = next((s for s, r in rule.at(cell.trial.training.steps).items() if r == rung), None)
@@ -123,12 +124,12 @@ def _budget(cells: list[tuple[Cell, Record | None, Record | None]], rule: Halvin
     return _estimates(pairs, len(cells))
 
 
-def _estimates(pairs: list[tuple[float | None, float | None]], of: int) -> Budget:
+def _estimates(pairs: list[tuple[float | None, float | None]], of: int) -> RungEstimate:
     known = [(own, base) for own, base in pairs if own is not None]
     gaps = [own - base for own, base in known if base is not None]
-    return Budget(estimate(own for own, _ in known), estimate(gaps), of)
+    return RungEstimate(estimate(own for own, _ in known), estimate(gaps), of)
 
 
-def _at(steps: list[int]) -> str:
+def _steps_text(steps: list[int]) -> str:
     low, high = min(steps), max(steps)
     return f"step {low:,}" if low == high else f"steps {low:,} to {high:,}"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dse.report.analysis.stats import Estimate, estimate
-from dse.report.analysis.tidy import MISSING, TidyTable, dicts
+from dse.report.analysis.tidy import MISSING, TidyTable, row_dicts
 from dse.report.format import interval, number, percent
-from dse.report.sections.table_rows import TableCell, last
+from dse.report.sections.table_rows import TableCell, sort_key
 from dse.results.record import DIVERGED, OK
 from dse.results.samples import REAL, distance, pictures
 from dse.text import plural
@@ -29,7 +29,7 @@ _FRECHET = "frechet"
 
 
 @dataclass(frozen=True)
-class Strip:
+class SampleRow:
     """A row: a configuration's pictures as a data URI (None, and the reason ``why``), its numbers by column."""
 
     recipe: str
@@ -41,10 +41,9 @@ class Strip:
 
 
 @dataclass(frozen=True)
-class PictureGrid:
-    """A task's pictures of one ``seed``, ``count`` a row; ``columns``: heads of the numbers; ``left``: rows left out.
-
-    ``graded``: how many images a Fréchet distance is of, 0 where there is none.
+class SampleGrid:
+    """A task's pictures of one ``seed``, ``count`` a row; ``columns``: heads of the numbers; ``omitted``: how
+    many rows are left out; ``frechet_images``: images per Fréchet distance, 0 where there is none.
     """
 
     task: str
@@ -52,9 +51,9 @@ class PictureGrid:
     count: int
     real: str | None
     columns: list[str]
-    rows: list[Strip]
-    left: int
-    graded: int
+    rows: list[SampleRow]
+    omitted: int
+    frechet_images: int
     seeds: int
 
 
@@ -65,7 +64,7 @@ def samples_frame(table: TidyTable) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for cell in dicts(table.frame):
+    for cell in row_dicts(table.frame):
         record = table.records.get(cell["uid"])
         if record is None or not (record.samples or _FRECHET in record.metrics):
             continue
@@ -76,12 +75,12 @@ def samples_frame(table: TidyTable) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def grids(table: TidyTable, configs: pd.DataFrame, chosen: Sequence[str]) -> list[PictureGrid]:
+def sample_grids(table: TidyTable, configs: pd.DataFrame, chosen: Sequence[str]) -> list[SampleGrid]:
     """One per task whose models make pictures, the configuration with the smallest gap first; ``chosen`` ones are
     shown in any case."""
     found = []
     for task in table.tasks:
-        cells = dicts(table.frame[table.frame["task"] == task])
+        cells = row_dicts(table.frame[table.frame["task"] == task])
         if any(pictures(table.records.get(cell["uid"])) for cell in cells):
             rows = configs[configs["task"] == task].sort_values("gap_mean", na_position="last")
             found.append(_grid(table, task, cells, chosen, [str(config) for config in rows["config"]]))
@@ -90,7 +89,7 @@ def grids(table: TidyTable, configs: pd.DataFrame, chosen: Sequence[str]) -> lis
 
 def _grid(
     table: TidyTable, task: str, cells: list[dict[str, Any]], chosen: Sequence[str], order: Sequence[str]
-) -> PictureGrid:
+) -> SampleGrid:
     by_config: dict[str, list[dict[str, Any]]] = {}
     for cell in cells:
         by_config.setdefault(cell["config"], []).append(cell)
@@ -108,20 +107,22 @@ def _grid(
     columns = [f"distance to {table.baseline}", *(["Fréchet distance"] if graded else [])]
     columns += [f"loss, {name.removeprefix(_BY_NOISE)} noise" for name in noise]
     options = next(iter(records)).trial.get("options", {})
-    return PictureGrid(
+    return SampleGrid(
         task=task,
         seed=seed,
         count=len(first.pixels),
         real=_uri(real),
         columns=columns,
-        rows=[_strip(table, by_config[config], seed, noise, graded) for config in kept],
-        left=len(by_config) - len(kept),
-        graded=int(options.get("generate", 0)) if graded else 0,
+        rows=[_sample_row(table, by_config[config], seed, noise, graded) for config in kept],
+        omitted=len(by_config) - len(kept),
+        frechet_images=int(options.get("generate", 0)) if graded else 0,
         seeds=len({cell["seed"] for cell in cells}),
     )
 
 
-def _strip(table: TidyTable, cells: list[dict[str, Any]], seed: str, noise: Sequence[str], graded: bool) -> Strip:
+def _sample_row(
+    table: TidyTable, cells: list[dict[str, Any]], seed: str, noise: Sequence[str], graded: bool
+) -> SampleRow:
     own = next((cell for cell in cells if cell["seed"] == seed), cells[0])
     own_pictures = pictures(table.records.get(own["uid"]))
     pairs = [(table.records.get(c["uid"]), table.records.get(c["baseline_uid"])) for c in cells]
@@ -138,10 +139,10 @@ def _strip(table: TidyTable, cells: list[dict[str, Any]], seed: str, noise: Sequ
         else:
             gap = estimate(_number(record, name) / (_number(base, name) or math.nan) - 1 for record, base in whole)
             numbers.append(
-                TableCell(percent(gap.mean, gap.half, sign=True), last(gap.mean), title=plural(gap.n, "seed"))
+                TableCell(percent(gap.mean, gap.half, sign=True), sort_key(gap.mean), title=plural(gap.n, "seed"))
             )
     recipe, config = own["recipe"], own["config"]
-    return Strip(recipe, config.removeprefix(recipe).strip(), baseline, _uri(own_pictures), _why(own), numbers)
+    return SampleRow(recipe, config.removeprefix(recipe).strip(), baseline, _uri(own_pictures), _why(own), numbers)
 
 
 def _why(cell: dict[str, Any]) -> str:
@@ -152,7 +153,7 @@ def _why(cell: dict[str, Any]) -> str:
 
 
 def _cell(e: Estimate) -> TableCell:
-    return TableCell(interval(e.mean, e.half), last(e.mean), title=plural(e.n, "seed"))
+    return TableCell(interval(e.mean, e.half), sort_key(e.mean), title=plural(e.n, "seed"))
 
 
 def _number(record: Record | None, name: str) -> float:
@@ -164,4 +165,4 @@ def _uri(some: Pictures | None) -> str | None:
     return f"data:image/png;base64,{base64.b64encode(some.strip()).decode()}" if some else None
 
 
-__all__ = ["MOST", "PictureGrid", "Strip", "grids", "samples_frame"]
+__all__ = ["MOST", "SampleGrid", "SampleRow", "sample_grids", "samples_frame"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dse.report.probed.scene import Scene
+    from dse.report.probe_summary.probed_task import ProbedTask
 
 COLUMNS = ["step", "layer", "point", "quantity", "value"]
 
@@ -21,7 +21,7 @@ Histograms = dict[tuple[int, str, str], dict[str, int]]
 class Measure:
     """A quantity at a point: its name in a sentence, a figure's title, whether it is a share, what a good value is.
 
-    ``good``: 'worse' is farther from it.
+    ``ideal``: 'worse' is farther from it.
     """
 
     point: str
@@ -29,7 +29,7 @@ class Measure:
     name: str
     title: str
     share: bool = False
-    good: float = 0.0
+    ideal: float = 0.0
 
 
 MEASURES = (
@@ -39,7 +39,7 @@ MEASURES = (
     Measure("wgrad", "error", "the relative error of dW", "relative error of dW"),
     Measure("dgrad.lhs", "flushed", "the share of G that is flushed to zero", "G: flushed to zero, %", share=True),
     Measure("fprop.lhs", "saturated", "the share of X that saturates", "X: saturated, %", share=True),
-    Measure("wgrad", "cosine", "the cosine of dW to the exact one", "dW: cosine to the exact one", good=1.0),
+    Measure("wgrad", "cosine", "the cosine of dW to the exact one", "dW: cosine to the exact one", ideal=1.0),
     Measure("wgrad", "shrink", "the bias of dW along itself", "dW: bias along itself, %", share=True),
     Measure("wgrad", "bias", "the bias of the elements of dW", "dW: mean bias, % of mean |dW|", share=True),
     Measure(
@@ -49,7 +49,7 @@ MEASURES = (
 """What is drawn, in the order of the panels."""
 
 
-def look_frame(rows: Iterable[Sequence[Any]]) -> tuple[pd.DataFrame, Histograms]:
+def probe_frame(rows: Iterable[Sequence[Any]]) -> tuple[pd.DataFrame, Histograms]:
     """The numbers of probe rows (``dse.probes.ProbeRow``) as COLUMNS, and their scale histograms.
 
     Where nothing was there to be quantized (before the first step the gradients of many layers are zero, and the error
@@ -70,25 +70,27 @@ def look_frame(rows: Iterable[Sequence[Any]]) -> tuple[pd.DataFrame, Histograms]
     return pd.DataFrame(table, columns=COLUMNS), histograms
 
 
-def inside_frame(found: Iterable[Scene]) -> pd.DataFrame:
+def shown_probe_frame(found: Iterable[ProbedTask]) -> pd.DataFrame:
     """All that is drawn of the shown trials' looks, but for the histograms."""
     import pandas as pd
 
     drawn = {(m.point, m.quantity) for m in MEASURES}
     parts = [
-        one.looks[[pair in drawn for pair in zip(one.looks["point"], one.looks["quantity"], strict=True)]].assign(
+        one.series[[pair in drawn for pair in zip(one.series["point"], one.series["quantity"], strict=True)]].assign(
             task=scene.task, role=one.role, config=one.config, recipe=one.recipe, seed=one.seed
         )
         for scene in found
-        for one in scene.subjects
+        for one in scene.trials
     ]
     names = ["task", "role", "config", "recipe", "seed", *COLUMNS]
     return pd.concat(parts)[names] if parts else pd.DataFrame(columns=names)
 
 
-def select(looks: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+def pivot_layers(series: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     """The values of one measure, a row per step and a column per layer in the order of the model; finite ones only."""
-    mine = looks[(looks["point"] == measure.point) & (looks["quantity"] == measure.quantity) & looks["value"].notna()]
+    mine = series[
+        (series["point"] == measure.point) & (series["quantity"] == measure.quantity) & series["value"].notna()
+    ]
     order = list(dict.fromkeys(mine["layer"]))
     return mine.pivot_table(index="step", columns="layer", values="value", sort=False)[order].sort_index()
 
@@ -97,5 +99,5 @@ def worst_layer(values: pd.DataFrame, measure: Measure) -> str | None:
     """The layer that is farthest from the good value at the last look."""
     if values.empty:
         return None
-    last = (values.iloc[-1] - measure.good).abs().dropna()
+    last = (values.iloc[-1] - measure.ideal).abs().dropna()
     return str(last.idxmax()) if len(last) else None
