@@ -49,7 +49,7 @@ def _home(path: Path | None) -> Path | None:
     return path.expanduser() if path else None
 
 
-Results = Annotated[Path, typer.Option(help="Folder of results", envvar=None, callback=_home)]
+ResultsFolder = Annotated[Path, typer.Option(help="Folder of results", envvar=None, callback=_home)]
 DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", help="Folder with data sets of your own; see: dse data", metavar="DIR", callback=_home),
@@ -64,7 +64,11 @@ REPORTS = Path("reports")
 
 @app.command(epilog="Example: dse plan sweeps/quickstart.yaml")
 def plan(
-    file: SweepPath, results: Results = RESULTS, data_dir: DataDir = None, workers: Workers = None, yes: Yes = False
+    file: SweepPath,
+    results: ResultsFolder = RESULTS,
+    data_dir: DataDir = None,
+    workers: Workers = None,
+    yes: Yes = False,
 ) -> None:
     """Show what a sweep would run, what is done, what is left out and why, and how long it takes. Nothing runs."""
     from dse.commands import sweeps
@@ -75,7 +79,7 @@ def plan(
 @app.command(epilog="Examples: dse run sweeps/quickstart.yaml --workers 2 | dse run sweeps/mine.yaml --executor tune")
 def run(
     file: SweepPath,
-    results: Results = RESULTS,
+    results: ResultsFolder = RESULTS,
     data_dir: DataDir = None,
     workers: Workers = None,
     executor: Annotated[
@@ -139,7 +143,7 @@ def status(
     file: Annotated[
         Path | None, typer.Argument(help="Sweep file; without one, everything in the results folder")
     ] = None,
-    results: Results = RESULTS,
+    results: ResultsFolder = RESULTS,
     watch: Annotated[bool, typer.Option("--watch", help="Show it anew every 2 s, until the sweep is complete")] = False,
 ) -> None:
     """Show how far a sweep is, who is at work, the best configuration per task, and what diverged or failed."""
@@ -151,7 +155,7 @@ def status(
 @app.command(epilog="Examples: dse why 3f0c6a | dse why 'mxfp4 G.rounding=stochastic@0'")
 def why(
     trial: Annotated[str, typer.Argument(help="The beginning of a trial's uid, or CONFIG@SEED", metavar="TRIAL")],
-    results: Results = RESULTS,
+    results: ResultsFolder = RESULTS,
 ) -> None:
     """Show everything about one trial: numerics, result, baseline and neighbors, provenance, and how to rerun it."""
     from dse.commands import why
@@ -162,7 +166,7 @@ def why(
 @app.command(epilog="Example: dse report sweeps/quickstart.yaml --out reports")
 def report(
     file: SweepPath,
-    results: Results = RESULTS,
+    results: ResultsFolder = RESULTS,
     out: Annotated[Path, typer.Option(help="Folder for the page and its CSV files", callback=_home)] = REPORTS,
 ) -> None:
     """Write the sweep's report: one HTML page with the Pareto front, and the same data as CSV."""
@@ -174,7 +178,7 @@ def report(
 @app.command(epilog="Example: dse power sweeps/quickstart.yaml --gap 0.01")
 def power(
     file: SweepPath,
-    results: Results = RESULTS,
+    results: ResultsFolder = RESULTS,
     gap: Annotated[list[float] | None, typer.Option(help="Gap in the held-out metric to see; repeatable")] = None,
 ) -> None:
     """Say how many seeds a comparison needs to see a given gap, from the noise that the sweep has measured."""
@@ -185,7 +189,7 @@ def power(
 
 @app.command(epilog="Example: dse dashboard --port 5000")
 def dashboard(
-    results: Results = RESULTS,
+    results: ResultsFolder = RESULTS,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the web page")] = 5000,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Delete the MLflow database and rebuild it first")] = False,
     optuna: Annotated[
@@ -234,7 +238,7 @@ def data(data_dir: DataDir = None) -> None:
 
 
 @app.command(epilog="Example: dse doctor")
-def doctor(results: Results = RESULTS) -> None:
+def doctor(results: ResultsFolder = RESULTS) -> None:
     """Check this installation: versions, devices, Ray, folders, and that the arithmetic is exact on each device."""
     from dse.commands import machine
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TextIO
+
+PrintLine = Callable[[str], None]
+"""Prints one line of progress, as ``print`` does."""
 
 
 class Stream:

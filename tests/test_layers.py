@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -210,3 +212,50 @@ def test_a_bare_machine_can_train(module: str) -> None:
             for target in targets:
                 assert target.partition(".")[0] not in HEAVY, f"{name} imports {target}"
                 ahead += [target] if target in modules() else []
+
+
+SAME_MODULE_NAME = {
+    "attention": "the numerics, a layer, its packs, a recipe, and the layer of the tasks' models",
+    "four_over_six": "the technique, and the recipe that is named after it",
+    "grid": "the numbers of a format, and the product of a sweep's axes",
+    "halving": "the rule as a sweep file states it, and how a training carries it out",
+    "if4": "the technique, and the recipe that is named after it",
+    "linear": "a quantized layer, and its packs",
+    "matmul": "of quantized operands, and of plain tensors",
+    "norm": "a layer of the tasks' models, and its fused form",
+    "options": "of a run, and of a task",
+    "power": "the command, and the statistics that it prints",
+    "sweep": "a sweep with its cells, and the benchmark that runs one",
+    "text": "words for people, and corpora that models learn",
+}
+"""Base names of modules that exist more than once: why. Not counted: ``base`` of a family, and code of devices."""
+
+
+def defined(tree: ast.Module) -> Iterator[str]:
+    """Public classes of a module wherever they stand, and its type aliases: assigned names in CamelCase."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield node.name
+    bodies = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.If))]
+    for statement in chain(*bodies):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        names = [target.id for target in targets if isinstance(target, ast.Name)]
+        yield from (name for name in names if re.fullmatch("([A-Z][a-z0-9]+)+", name))
+
+
+def test_no_public_class_has_the_name_of_another() -> None:
+    places: dict[str, set[str]] = {}
+    for module, path in modules().items():
+        for name in defined(ast.parse(path.read_text(encoding="utf-8"))):
+            places.setdefault(name, set()).add(module)
+    assert len(places) > 300
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_no_module_has_the_name_of_another() -> None:
+    places: dict[str, set[str]] = {}
+    for module, path in modules().items():
+        if path.stem not in ("__init__", "base") and path.parent.name != "device":
+            places.setdefault(path.stem, set()).add(module)
+    twice = {name for name, found in places.items() if len(found) > 1}
+    assert twice == set(SAME_MODULE_NAME), "two modules of one name, or exceptions without a pair"

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from dse import shell as commandline
+from dse import shell
 from dse.cli import app
 from dse.results.record import FAILED, Record
 from dse.shell import DEFAULTS, STAYING, command
-from dse.train import loop as train
+from dse.train import loop
 from tests.run.oracle import fake_pack
 
 FILE = "tasks: [{regression: {training: {steps: 2}}}]\nrecipes: [mxfp4]\nseeds: 1\n"
@@ -26,7 +26,7 @@ GIVEN = ["--results", "my results", "--data-dir", "my data", "--executor", "loca
 
 
 def test_examples_and_defaults() -> None:
-    found = doctest.testmod(commandline)
+    found = doctest.testmod(shell)
     assert found.attempted
     assert not found.failed
     assert command("why", "3f0c", results=Path("results"), track=None) == "dse why 3f0c"
@@ -52,7 +52,7 @@ def test_everything_that_is_printed_can_be_pasted(tmp_path: Path, monkeypatch: p
     def failing(trials: Any, *rest: Any) -> list[Record]:
         return [replace(record, status=FAILED, metric=None, error="E: no") for record in fake_pack(trials, *rest)]
 
-    monkeypatch.setattr(train, "run_pack", failing)
+    monkeypatch.setattr(loop, "run_pack", failing)
     out = _runs(["dse", "run", "my sweep.yaml", *GIVEN])
     said = _printed(out)
     assert [words[1] for words in said] == ["status", "run", "report"]
@@ -72,7 +72,7 @@ def test_everything_that_is_printed_can_be_pasted(tmp_path: Path, monkeypatch: p
     for words in shown:
         assert "my results" in words, words
         _runs(words)
-    monkeypatch.setattr(train, "run_pack", fake_pack)
+    monkeypatch.setattr(loop, "run_pack", fake_pack)
     assert "2 ok, 0 diverged, 0 failed" in _runs(again)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

@@ -24,7 +24,7 @@ from dse.results.store import Store
 from dse.run import engine
 from dse.run.executors.ray import RayExecutor
 from dse.run.summary import Summary
-from dse.run.tracking import mlflow_runs as tracking
+from dse.run.tracking import mlflow_runs
 from dse.sweep import Sweep
 from dse.train.options import RunOptions
 
@@ -111,7 +111,7 @@ def _mlflow(sweep: Sweep, results: Path) -> Measurement:
     """A database of all runs, from the stored results."""
     _run(sweep, results, IdleExecutor(32))
     clock = _Clock()
-    runs = tracking.rebuild(Store(results))
+    runs = mlflow_runs.rebuild(Store(results))
     return _row("MLflow's database", f"{runs:,} runs", clock.wall, "s", 180.0, clock.note())
 
 

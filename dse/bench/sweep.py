@@ -26,7 +26,7 @@ from dse.results.store import Store
 from dse.run.executors.local import LocalExecutor
 from dse.run.queue.pack_queue import PackQueue
 from dse.tasks.regression import Regression
-from dse.train import loop as train
+from dse.train import loop
 from dse.train.options import RunOptions
 from dse.trial import Trial
 
@@ -66,7 +66,7 @@ def measure_sweep(
         executor = LocalExecutor(RunOptions("local", device=device))
         if device.startswith("cuda"):
             warm = [replace(cell.trial, training=replace(cell.trial.training, steps=8)) for cell in cells[: len(MIX)]]
-            train.run_pack(warm, train.TrainContext(RunOptions(device=device)))
+            loop.run_pack(warm, loop.TrainContext(RunOptions(device=device)))
         with _clocked(device) as packs:
             start = time.perf_counter()
 
@@ -111,7 +111,7 @@ def _cells(count: int, steps: int | None) -> list[_Cell]:
 @contextmanager
 def _clocked(device: str) -> Iterator[list[float]]:
     """The seconds of every pack that is trained meanwhile; halves of a split pack count once."""
-    plain, times, depth = train.run_pack, list[float](), 0
+    plain, times, depth = loop.run_pack, list[float](), 0
 
     def timed(*arguments: Any, **named: Any) -> list[Record]:
         nonlocal depth
@@ -126,11 +126,11 @@ def _clocked(device: str) -> Iterator[list[float]]:
             times.append(time.perf_counter() - start)
         return records
 
-    train.run_pack = timed
+    loop.run_pack = timed
     try:
         yield times
     finally:
-        train.run_pack = plain
+        loop.run_pack = plain
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

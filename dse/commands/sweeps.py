@@ -125,18 +125,18 @@ def dashboard(results: Path, port: int, rebuild: bool, optuna: Path | None = Non
         _optuna(optuna, results, port)
         return
     from dse.results.store import Store
-    from dse.run.tracking import mlflow_runs as tracking
+    from dse.run.tracking import mlflow_runs
     from dse.run.tracking.server import serve
 
     store = Store(results)
     say_manifests(results)
-    if damaged := tracking.is_damaged(results):
-        print(f"note: {results / tracking.DATABASE} is damaged; it is built anew from the results")
-    if rebuild or damaged or (store.done() and not (results / tracking.DATABASE).exists()):
-        print(f"{tracking.rebuild(store)} runs written to {results / tracking.DATABASE}")
-    elif tracking.is_behind(results):
-        print(f"{tracking.project(store)} runs added to {results / tracking.DATABASE}")
-    served = tracking.dashboard_command(results, port)
+    if damaged := mlflow_runs.is_damaged(results):
+        print(f"note: {results / mlflow_runs.DATABASE} is damaged; it is built anew from the results")
+    if rebuild or damaged or (store.done() and not (results / mlflow_runs.DATABASE).exists()):
+        print(f"{mlflow_runs.rebuild(store)} runs written to {results / mlflow_runs.DATABASE}")
+    elif mlflow_runs.is_behind(results):
+        print(f"{mlflow_runs.project(store)} runs added to {results / mlflow_runs.DATABASE}")
+    served = mlflow_runs.dashboard_command(results, port)
     print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
     code = serve(served)
     if code not in (0, 130, -2, -15):

@@ -96,7 +96,7 @@ def _run(
     dtype: torch.dtype,
     shape: LaunchShape | None,
 ) -> tuple[Quantized | None, Quantized | None]:
-    from dse.kernels.device import quantize as kernels
+    from dse.kernels.device.quantize import quantize_kernel
 
     members, rows, columns = x.shape
     first, second = along or across, across or along
@@ -129,7 +129,7 @@ def _run(
     grid_r, grid_k = -(-max(rows, width2) // region[0]), -(-max(columns, width) // region[1])
     clock = first[1].clock
     both, chunks = 2 if along and across else 1, -(-grid_r // _AXIS)
-    kernels.quantize_kernel[(both * chunks * grid_k, min(grid_r, _AXIS), members)](
+    quantize_kernel[(both * chunks * grid_k, min(grid_r, _AXIS), members)](
         x, *x.stride(), rows, columns, clock, *clock.stride(), first[1].layer,
         o, *o.stride(), width, one.ints, one.floats, p.signs, p.levels, int(first[1].point),
         o2, *_transposed(o2), width2, two.ints, two.floats, p2.signs, p2.levels, int(second[1].point),
@@ -219,14 +219,14 @@ def _prepare(
     partial: Tensor | None = None,
 ) -> _Prepared:  # fmt: skip
     """Random signs, and tensor scales with the pass over x that they need; x [E, R, K] (across: operands [K, R])."""
-    from dse.kernels.device import quantize as kernels
+    from dse.kernels.device.quantize import level_kernel, peak_kernel, signs_kernel
 
     members, rows, columns = x.shape
     clock, signs, levels, alpha = key.clock, table.signs, table.levels, table.alpha
     if table.draws_signs:
         signs = torch.empty_like(table.signs)
         point = rotation_key(key.at(key.point & ~1)).point  # by the GEMM's left operand
-        kernels.signs_kernel[(members,)](
+        signs_kernel[(members,)](
             table.signs, signs, table.ints, table.drawn, clock, *clock.stride(), key.layer, point, WORDS=64
         )
     if table.scaled:
@@ -235,7 +235,7 @@ def _prepare(
         grid_r, grid_k = -(-rows // region[0]), -(-columns // region[1])
         if partial is None:
             partial = torch.empty(members * grid_r * grid_k, dtype=torch.int32, device=x.device)
-            kernels.peak_kernel[(partial.numel(),)](
+            peak_kernel[(partial.numel(),)](
                 x, *x.stride(), rows, columns, clock, *clock.stride(), partial, table.ints, table.floats, signs,
                 table.level_ints, memory, memory.stride(0), grid_r, grid_k, RR=region[0], RK=region[1],
                 ACROSS=across, RUN=8 if x.dtype == torch.bfloat16 else 4, P=tile.positions, INNER=tile.inner,
@@ -246,7 +246,7 @@ def _prepare(
         wide = 128 if count <= 128 else 4096
         levels = torch.empty_like(table.levels)
         alpha = torch.empty(members, 1, 1, device=x.device)
-        kernels.level_kernel[(members,)](
+        level_kernel[(members,)](
             partial, count, clock, *clock.stride(), table.level_ints, table.level_floats, memory,
             memory.stride(0), levels, alpha, N=wide, LOOPS=_power(-(-count // wide)), SAMPLING=key.sampling, HELD=held,
             num_warps=4 if wide == 128 else 16, enable_fp_fusion=False,

@@ -37,13 +37,13 @@ def bypassed(model: Callable[..., Any], *inputs: Any, **options: Any) -> dict[st
         if is_quantized(module):
             for _, p in matrices(module, inside=True):
                 owners.setdefault(_storage(p), name)
-    watch = _Watch(owners)
+    watch = _ProductWatcher(owners)
     with watch:
         model(*inputs, **options)
     return watch.found
 
 
-class _Watch(TorchDispatchMode):
+class _ProductWatcher(TorchDispatchMode):
     """``owners``: the layer of each weight's storage; grows by the copies that are made."""
 
     def __init__(self, owners: dict[int, str]) -> None:

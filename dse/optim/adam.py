@@ -24,9 +24,9 @@ def adam(p: Tensor, g: Tensor, m: Tensor, v: Tensor, powers: Tensor, hyper: Hype
     exact = (1 - beta1, keep2, 1 - beta2, sqrt(scale2), -lr / scale1, keep)
     take1, keep2, take2, root, rate, keep = numbers = [number.to(p.dtype) for number in exact]
     if fusible(p, g, m, v):
-        from dse.optim import adam_kernel as fused
+        from dse.optim import adam_kernel
 
-        fused.step(p, g, m, v, torch.cat(numbers, 1), active, eps)
+        adam_kernel.step(p, g, m, v, torch.cat(numbers, 1), active, eps)
         return
 
     idle = resting(active)

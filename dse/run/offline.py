@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from math import inf
@@ -30,7 +30,7 @@ from dse.run.executors.local import LocalExecutor
 from dse.run.interrupt import Interrupt, Stopped, graceful
 from dse.run.log_lines import job_line, pack_line, unfinished_trials
 from dse.run.queue.pack_queue import PackQueue
-from dse.terminal import go_on_unheard, prepare
+from dse.terminal import PrintLine, go_on_unheard, prepare
 from dse.train.checkpoint import clean
 from dse.train.options import RunOptions
 from dse.train.warmup import warm
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 LEFT = "left.jsonl"
 _INTERVAL = 15.0
 """Seconds between lines about a pack that runs."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class Limits:
 
 
 def plan(
-    files: Sequence[Path], out: Path, results: Path, tasks: Sequence[str] = (), say: Say = print
+    files: Sequence[Path], out: Path, results: Path, tasks: Sequence[str] = (), say: PrintLine = print
 ) -> list[BundleJob]:
     """Writes the trials of the sweeps that have no result in ``results``; ``tasks``: patterns of the jobs to take.
 
@@ -110,7 +108,7 @@ def run(
     out: Path,
     options: RunOptions,
     limits: Limits,
-    say: Say = print,
+    say: PrintLine = print,
     signal: Interrupt | None = None,
 ) -> int:
     """Trains what has no result in ``out`` yet; returns the number of trials left. ``signal``: ends it early.
@@ -141,7 +139,12 @@ def run(
 
 
 def _train(
-    items: Sequence[BundledCell], store: Store, options: RunOptions, deadline: Deadline, width: int | None, say: Say
+    items: Sequence[BundledCell],
+    store: Store,
+    options: RunOptions,
+    deadline: Deadline,
+    width: int | None,
+    say: PrintLine,
 ) -> None:
     began = shown = time.monotonic()
 

@@ -74,7 +74,7 @@ PRODUCTS = frozenset(
 """Products that a library computes for all members at once, but for those of ``nn.Linear`` and ``nn.Conv2d``."""
 
 
-class _Watch(TorchFunctionMode):
+class _CallWatcher(TorchFunctionMode):
     """Notes the names of such functions where they are called on members' tensors, under ``vmap``."""
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ def _known() -> dict[Any, list[str]]:
 
 
 def _watched(train_step: TrainStep) -> list[str]:
-    with torch.no_grad(), _Watch() as watch:
+    with torch.no_grad(), _CallWatcher() as watch:
         train_step.objective(sampling=False)
         for batch in train_step.task.held_out(train_step.data)[:1]:
             train_step.pack.measure(batch)

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dse.bench import matrix, processes
-from dse.bench import precompile as ahead
+from dse.bench import matrix, precompile, processes
 from dse.bench.contenders import VARIANTS, BenchSettings, missing
 from dse.bench.measurements import Measurement, read
 from dse.bench.models import SUBJECTS
@@ -164,7 +163,7 @@ def test_a_peer_is_imported_from_its_path_and_trains(tmp_path: Path) -> None:
 
 def test_what_is_compiled_ahead() -> None:
     every = jobs(("mlp", "gpt128"), (), BenchSettings())
-    packs = [pack for job in every for pack in ahead._packs(job)]
+    packs = [pack for job in every for pack in precompile._packs(job)]
     assert packs[:2] == [("mlp", MIX, 8), ("gpt128", MIX, 8)]
     assert {("mlp", ("bf16",), 2), ("gpt128", ("nvfp4",), 2), ("mlp", MIX, 1), ("gpt128", FALLBACK, 8)} <= set(packs)
 
@@ -172,8 +171,8 @@ def test_what_is_compiled_ahead() -> None:
 @pytest.mark.slow
 def test_kernels_are_compiled_in_processes() -> None:
     settings = BenchSettings(quick=True, ahead=2)
-    assert ahead.compile_ahead(settings, ["eager:mlp"]) >= 0
-    assert ahead.compile_ahead(settings, ["bf16:mlp"]) > 0
+    assert precompile.compile_ahead(settings, ["eager:mlp"]) >= 0
+    assert precompile.compile_ahead(settings, ["bf16:mlp"]) > 0
 
 
 def test_nothing_is_begun_when_the_time_is_used_up() -> None:

@@ -73,11 +73,11 @@ class Odd(nn.Module):
              "scaled_dot_product_attention", ""]
 )  # fmt: skip
 def test_what_is_noticed(what: str) -> None:
-    from dse.train.placement import _Watch
+    from dse.train.placement import _CallWatcher
 
     model = Odd(what)
     stack = torch.randn(3, 5, 4)
-    with _Watch() as watch, torch.no_grad():
+    with _CallWatcher() as watch, torch.no_grad():
         torch.vmap(lambda own, x: torch.func.functional_call(model, {"own": own}, x))(torch.randn(3, 4, 4), stack)
     assert what in watch.found if what else watch.found == set()
 

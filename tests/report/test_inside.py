@@ -13,7 +13,7 @@ from dse.numerics.recipe import POINTS
 from dse.report import write_report
 from dse.report.analysis.configs import aggregate_seeds
 from dse.report.analysis.tidy import TidyTable, tabulate
-from dse.report.figures import probe_panels as inside
+from dse.report.figures import probe_panels
 from dse.report.figures.style import recipe_styles
 from dse.report.probe_summary import probe_sentences, probed_tasks
 from dse.results.record import Record
@@ -145,5 +145,5 @@ def test_values_that_are_not_finite(tmp_path: Path) -> None:
             row[3] = dict.fromkeys(row[3]) | {"scales": {"zero": 4, "not finite": 1}}
     (scene,) = of(sweep, records)
     assert probe_sentences(scene)
-    assert inside.small_multiples(scene, recipe_styles(["bf16", *GAP], "bf16"))
-    assert inside.layer_heatmaps(scene)
+    assert probe_panels.small_multiples(scene, recipe_styles(["bf16", *GAP], "bf16"))
+    assert probe_panels.layer_heatmaps(scene)

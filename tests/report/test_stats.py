@@ -8,7 +8,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from dse.report import format as numbers
-from dse.report import output_paths as place
+from dse.report import output_paths
 from dse.report.analysis import configs as pareto
 from dse.report.analysis.stats import NO_ESTIMATE, combine, estimate, holm
 
@@ -112,7 +112,7 @@ def test_the_front_is_what_nothing_dominates() -> None:
         assert pareto.pareto_front(x, y) == expected
 
 
-@pytest.mark.parametrize("module", [numbers, pareto, place])
+@pytest.mark.parametrize("module", [numbers, pareto, output_paths])
 def test_examples_in_docstrings(module: object) -> None:
     result = doctest.testmod(module)  # type: ignore[arg-type]
     assert result.attempted

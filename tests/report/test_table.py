@@ -10,7 +10,7 @@ from dse.report.analysis.configs import ALL, aggregate_seeds
 from dse.report.analysis.effects import option_effects, recipe_pairs
 from dse.report.analysis.stats import estimate
 from dse.report.analysis.tidy import tabulate
-from dse.report.sections import table_rows as views
+from dse.report.sections import table_rows
 from dse.report.sections.problems import merged
 from tests.report.studies import INITIAL, diverged, failed, record, records_of, sweep_of, table_of
 
@@ -145,6 +145,6 @@ def test_the_gap_with_inference_in_bf16(tmp_path: Path) -> None:
     table = tabulate(sweep, old)
     assert table.frame.set_index("task")["gap_bf16"].groupby("task").count().to_dict() == {"lm": 0, "regression": 12}
     configs = aggregate_seeds(table)
-    assert [views.has_bf16_metrics(configs, task) for task in ("lm", "regression")] == [False, True]
-    widths = [len(views.config_rows(configs, task, [])[0].cells) for task in ("lm", "regression")]
+    assert [table_rows.has_bf16_metrics(configs, task) for task in ("lm", "regression")] == [False, True]
+    widths = [len(table_rows.config_rows(configs, task, [])[0].cells) for task in ("lm", "regression")]
     assert widths[1] == widths[0] + 1

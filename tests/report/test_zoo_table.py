@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dse.report import task_table as zoo
+from dse.report import task_table
 from dse.results.store import Store
 from tests.report.studies import record, sweep_of
 
@@ -33,7 +33,10 @@ def test_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         writer.writerow(
             dict(zip(writer.fieldnames, ("lm", "image(net=vit)", "reference", "0.91", "0.8", "0.95555"), strict=True))
         )
-    assert zoo.main([str(tmp_path / "cpu"), str(tmp_path / "gpu"), "--agreement", str(tmp_path / "agreement.csv")]) == 0
+    assert (
+        task_table.main([str(tmp_path / "cpu"), str(tmp_path / "gpu"), "--agreement", str(tmp_path / "agreement.csv")])
+        == 0
+    )
     head, _, *rows = map(cells, capsys.readouterr().out.splitlines())
     by = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
     assert set(by) == {"image(net=vit)", "lm"}
@@ -51,7 +54,7 @@ def test_a_task_is_listed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str
     study = "tasks: [{lm: {training: {steps: 9, lr: 1e-3}}}, {lm: {size: small}}]\nrecipes: [mxfp4]\nseeds: 2"
     for text in (scan, study):
         Store(tmp_path / "r").append(*(record(cell, 0.5) for cell in sweep_of(tmp_path, text).cells))
-    assert zoo.main([str(tmp_path / "r")]) == 0
+    assert task_table.main([str(tmp_path / "r")]) == 0
     _, _, *rows = map(cells, capsys.readouterr().out.splitlines())
     names = {row[0]: row[2] for row in rows}
     # where recipes were compared, under the name that the sweep gives it; otherwise the default training
@@ -65,15 +68,15 @@ def test_rates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Store(tmp_path / "r").append(*(record(c, metric[c.trial.training.lr] + 0.01 * c.trial.seed) for c in sweep.cells))
     more = sweep_of(tmp_path, "tasks: [lm]\nrecipes: [bf16]\nseeds: [2, 3]")  # lucky seeds that 4e-3 alone has
     Store(tmp_path / "r").append(*(record(cell, 0.1) for cell in more.cells))
-    assert zoo.main([str(tmp_path / "r"), "--rates"]) == 0
+    assert task_table.main([str(tmp_path / "r"), "--rates"]) == 0
     (row,) = map(cells, capsys.readouterr().out.splitlines()[2:])
     assert row == ["lm", "120", "2", "0.001 0.7050, 0.002 0.4050*, 0.004 0.4150", "0.001"]
 
 
 def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert zoo.main([str(tmp_path / "none")]) == 2
+    assert task_table.main([str(tmp_path / "none")]) == 2
     assert "no results" in capsys.readouterr().err
     sweep = sweep_of(tmp_path, "tasks: [lm]\nrecipes: [bf16]\nseeds: 1")
     Store(tmp_path / "r").append(*(record(cell, 0.5) for cell in sweep.cells))
-    assert zoo.main([str(tmp_path / "r"), "--agreement", str(tmp_path / "no.csv")]) == 2
+    assert task_table.main([str(tmp_path / "r"), "--agreement", str(tmp_path / "no.csv")]) == 2
     assert "cannot be read" in capsys.readouterr().err

@@ -21,7 +21,7 @@ from dse.results.record import Record
 from dse.results.shards import read_shard, shard_paths
 from dse.results.store import Store
 from dse.results.watch import ResultWatcher
-from dse.run.tracking import mlflow_runs as tracking
+from dse.run.tracking import mlflow_runs
 from dse.train import checkpoint
 from dse.train.checkpoint import Checkpoints
 
@@ -222,13 +222,13 @@ def test_a_damaged_manifest_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_damaged_mlflow_database_is_told(tmp_path: Path) -> None:
-    assert not tracking.is_damaged(tmp_path)
-    with closing(sqlite3.connect(tmp_path / tracking.DATABASE)) as connection:
+    assert not mlflow_runs.is_damaged(tmp_path)
+    with closing(sqlite3.connect(tmp_path / mlflow_runs.DATABASE)) as connection:
         connection.execute("CREATE TABLE runs (name TEXT)")
         connection.executemany("INSERT INTO runs VALUES (?)", [("x" * 500,)] * 100)
         connection.commit()
-    assert not tracking.is_damaged(tmp_path)
-    content = (tmp_path / tracking.DATABASE).read_bytes()
+    assert not mlflow_runs.is_damaged(tmp_path)
+    content = (tmp_path / mlflow_runs.DATABASE).read_bytes()
     for damaged in (b"", b"no database" + content[11:], content[:4096] + bytes(4096) + content[8192:], content[:-5000]):
-        (tmp_path / tracking.DATABASE).write_bytes(damaged)
-        assert tracking.is_damaged(tmp_path) == bool(damaged), "an empty one is new"
+        (tmp_path / mlflow_runs.DATABASE).write_bytes(damaged)
+        assert mlflow_runs.is_damaged(tmp_path) == bool(damaged), "an empty one is new"

@@ -26,9 +26,7 @@ from dse.run.executors import make_executor
 from dse.run.summary import DriverResult
 from dse.run.tracking.mlflow_runs import is_behind
 from dse.sweep import Sweep
-from dse.train import loop as train
-from dse.train import pack_run as course
-from dse.train import width
+from dse.train import loop, pack_run, width
 from dse.train.options import RunOptions
 from dse.trial import Trial
 
@@ -54,7 +52,7 @@ def test_runs_every_cell_once_and_then_nothing(
     assert out[0] == "tiny: 6 trials to run, 0 done before"
     assert out[-1].startswith("6/6  0s left  ok 6  best so far: regression mxfp4")
 
-    monkeypatch.setattr(train, "run_pack", lambda *_a, **_k: pytest.fail("ran a trial again"))
+    monkeypatch.setattr(loop, "run_pack", lambda *_a, **_k: pytest.fail("ran a trial again"))
     before = {path: path.stat().st_mtime_ns for path in store.folder.rglob("*")}
     again = run_sweep(sweep, store, RunOptions("ray"))
     assert (again.total, again.before, again.ran, again.ok) == (6, 6, 0, 6)
@@ -86,7 +84,7 @@ def test_failed_trials_run_again_only_when_asked(
 ) -> None:
     cell = sweep.cells[-1]
     with monkeypatch.context() as patch:
-        patch.setattr(course, "TrainStep", lambda *_a: 1 / 0)
+        patch.setattr(pack_run, "TrainStep", lambda *_a: 1 / 0)
         summary = run_sweep(replace(sweep, cells=(cell,)), store, RunOptions("local", track=False))
     assert (summary.ran, summary.ok, summary.failed) == (1, 0, 1)
     assert "crashed: regression mxfp4 *.block=32 seed 1 ZeroDivisionError: division by zero" in capsys.readouterr().out
@@ -101,7 +99,7 @@ def test_failed_trials_run_again_only_when_asked(
 def test_the_first_interrupt_finishes_the_pack_and_the_second_stops_now(
     sweep: Sweep, store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real, ran = train.run_pack, []
+    real, ran = loop.run_pack, []
 
     def interrupted(trials: Sequence[Trial], *args: Any) -> list[Record]:
         ran.append(trials)
@@ -111,7 +109,7 @@ def test_the_first_interrupt_finishes_the_pack_and_the_second_stops_now(
         return real(trials, *args)
 
     handler = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(train, "run_pack", interrupted)
+    monkeypatch.setattr(loop, "run_pack", interrupted)
     monkeypatch.setattr(width, "measured_width", lambda trials, *_a: 2)
     summary = run_sweep(sweep, store, RunOptions("local", track=False))
     assert (summary.stopped, summary.ran, summary.left) == (True, 2, 4)
@@ -132,7 +130,7 @@ def test_user_errors_stop_the_sweep(sweep: Sweep, store: Store, monkeypatch: pyt
     def missing(*_args: object) -> None:
         raise UserError("data file x is missing")
 
-    monkeypatch.setattr(train, "load", missing)
+    monkeypatch.setattr(loop, "load", missing)
     with pytest.raises(UserError, match="data file x is missing"):
         run_sweep(sweep, store, RunOptions("local", track=False, progress=False))
     assert store.done() == {}
@@ -155,7 +153,7 @@ from dse.sweep import load_sweep
 print(run_sweep(load_sweep(Path({str(sweep.path)!r})), Store(Path({str(store.folder)!r}))).ran)
 print([name for name in ("ray", "mlflow", "polars", "rich") if name in sys.modules])
 """
-    env = os.environ | {"PYTHONPATH": str(Path(train.__file__).parents[2])}
+    env = os.environ | {"PYTHONPATH": str(Path(loop.__file__).parents[2])}
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env, encoding="utf-8"
     )

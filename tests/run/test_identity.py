@@ -16,8 +16,7 @@ from dse.run.engine import run_sweep
 from dse.run.search import with_asked_cells
 from dse.sweep import Sweep, load_sweep
 from dse.text import slug
-from dse.train import loop as train
-from dse.train import width
+from dse.train import loop, width
 from dse.train.options import RunOptions
 from tests.run.oracle import fake_pack
 from tests.run.search.common import QUIET, SEARCH, asked
@@ -106,7 +105,7 @@ def test_slugs_fit_a_file_system(write: Write, results: Path) -> None:
 
 
 def test_searches_of_one_name_do_not_mix(write: Write, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "run_pack", fake_pack)
+    monkeypatch.setattr(loop, "run_pack", fake_pack)
     monkeypatch.setattr(width, "measured_width", lambda trials, *_: len(trials))
     text = SEARCH.replace("name: hunt\n", "").replace("trials: 12", "trials: 6")
     one, two = write("a/same.yaml", text), write("b/same.yaml", text.replace("seed: 3", "seed: 4"))

@@ -23,7 +23,7 @@ from dse.run.engine import run_sweep
 from dse.run.executors.base import grace_of
 from dse.run.interrupt import SIGNALS, Stopped, graceful, handlers_kept, shielded
 from dse.sweep import load_sweep
-from dse.train import loop as train
+from dse.train import loop
 from dse.train.context import TrainContext
 from dse.train.options import RunOptions
 from dse.trial import Trial
@@ -39,7 +39,7 @@ seeds: 1
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_long_trial_leaves_a_checkpoint(number: signal.Signals, tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "long.yaml").write_text(LONG, encoding="utf-8")
-    real, handlers = train.run_pack, [signal.getsignal(number) for number in SIGNALS]
+    real, handlers = loop.run_pack, [signal.getsignal(number) for number in SIGNALS]
 
     def signaled(trials: Sequence[Trial], setup: TrainContext, configs: Sequence[str]) -> list[Record]:
         def on_step(step: int, steps: int) -> None:
@@ -50,7 +50,7 @@ def test_a_long_trial_leaves_a_checkpoint(number: signal.Signals, tmp_path: Path
 
         return real(trials, replace(setup, on_step=on_step), configs)
 
-    monkeypatch.setattr(train, "run_pack", signaled)
+    monkeypatch.setattr(loop, "run_pack", signaled)
     start, store = time.monotonic(), Store(tmp_path / "results")
     summary = run_sweep(load_sweep(tmp_path / "long.yaml"), store, RunOptions("local", track=False, progress=False))
     assert time.monotonic() - start < interrupt.GRACE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from dse.numerics.recipe import POINTS as PLACES
+from dse.numerics.points import Point
 from dse.run.tracking.probe_series import POINTS, series
 
 QUANTITIES = ("error", "qsnr", "flushed", "saturated", "changed", "cosine", "bias", "shrink")
@@ -15,7 +15,7 @@ def rows(steps: range, layers: int) -> list[list[object]]:
         [step, f"l{layer}", point, dict.fromkeys(QUANTITIES, (step + 1) * (layer + 1) * (-1) ** layer / 1000.0)]
         for step in steps
         for layer in range(layers)
-        for point in (*PLACES, "dgrad", "wgrad")
+        for point in (*(point.path for point in Point), "dgrad", "wgrad")
     ]
 
 

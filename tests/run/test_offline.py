@@ -20,7 +20,7 @@ from dse.results.store import Store
 from dse.run import offline
 from dse.run.bundle import read_bundle, write_bundle
 from dse.sweep import load_sweep
-from dse.train import warmup as warm_module
+from dse.train import warmup
 from dse.train.checkpoint import Checkpoints
 from dse.train.options import RunOptions
 
@@ -165,14 +165,14 @@ def test_every_configuration_is_tried_before(file: Path, tmp_path: Path) -> None
     (trials, *_) = [
         [item.trial for item in job.items] for job in offline.plan([file], tmp_path / "p.json", tmp_path / "n")
     ]
-    few = warm_module._one_of_each(trials, 4)
+    few = warmup._one_of_each(trials, 4)
     assert [trial.recipe.name for trial in sorted(few, key=lambda t: t.recipe.name)] == ["bf16", "mxfp4", "nvfp4"]
     assert {trial.training.batch for trial in few} == {1}
-    assert warm_module.step(few, "cpu", None)
-    assert not warm_module.step([replace(few[0], training=replace(few[0].training, optimizer="none"))], "cpu", None)
-    assert len(warm_module._one_of_each(trials[:1] * 2, 1)) == 2
+    assert warmup.step(few, "cpu", None)
+    assert not warmup.step([replace(few[0], training=replace(few[0].training, optimizer="none"))], "cpu", None)
+    assert len(warmup._one_of_each(trials[:1] * 2, 1)) == 2
     broken = [replace(t, training=replace(t.training, optimizer="none")) for t in trials]
-    assert warm_module.warm([trials, broken], "cpu", None, 1).packs == 1
+    assert warmup.warm([trials, broken], "cpu", None, 1).packs == 1
 
 
 def test_what_cannot_be_taken_along_is_said(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from dse.results.store import Store
 from dse.run.engine import run_sweep
 from dse.run.executors.worker import Worker
 from dse.sweep import Sweep
-from dse.train import pack_run as course
+from dse.train import pack_run
 from dse.train.options import RunOptions
 
 Make = Callable[..., Record]
@@ -59,7 +59,7 @@ def test_out_of_memory_halves_the_pack_until_it_fits(sweep: Sweep, monkeypatch: 
             raise MemoryError("DefaultCPUAllocator: can't allocate memory")
         return TrainStep(trials, *args)
 
-    monkeypatch.setattr(course, "TrainStep", greedy)
+    monkeypatch.setattr(pack_run, "TrainStep", greedy)
     cells = sweep.cells
     records = Worker(RunOptions()).run([c.trial for c in cells], [c.config for c in cells], len(cells))
     assert [record.uid for record in records] == [cell.uid for cell in cells]

@@ -19,7 +19,7 @@ from dse.run.executors.worker import TimedOut, Worker
 from dse.run.queue.pack_queue import PackQueue
 from dse.sweep import Sweep
 from dse.tasks import TASKS
-from dse.train import loop as train
+from dse.train import loop
 from dse.train.context import SPLIT
 from dse.train.halving import HalvingRule, RungTarget
 from dse.train.hooks import EvaluationHook, Hook, ProbeHook, ProgressHook, RungHook
@@ -226,7 +226,7 @@ def test_the_time_limit_costs_no_finished_half(sweep: Sweep, monkeypatch: pytest
 
     steps = list[tuple[str, ...]]()
 
-    def run(trials: Any, data: Any, *rest: Any, real: Any = train._train) -> Any:
+    def run(trials: Any, data: Any, *rest: Any, real: Any = loop._train) -> Any:
         steps.append(tuple(trial.uid for trial in trials.trials))
         if len(trials.trials) > 2:
             raise RuntimeError("too wide")
@@ -234,7 +234,7 @@ def test_the_time_limit_costs_no_finished_half(sweep: Sweep, monkeypatch: pytest
             raise TimedOut if limit else Left
         return real(trials, data, *rest)
 
-    monkeypatch.setattr(train, "_train", run)
+    monkeypatch.setattr(loop, "_train", run)
     cells = sweep.cells[:4]
     uids = tuple(cell.uid for cell in cells)
     records = Worker(RunOptions(timeout=100)).run([c.trial for c in cells], [c.config for c in cells], 4)

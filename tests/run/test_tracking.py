@@ -14,7 +14,7 @@ from dse.errors import UserError
 from dse.results.manifest import Entry, Manifest, read_manifests
 from dse.results.record import DIVERGED, Record
 from dse.results.store import Store
-from dse.run.tracking import mlflow_runs as tracking
+from dse.run.tracking import mlflow_runs
 from dse.run.tracking.live import Tracker
 from dse.tasks.pictures import Pictures
 
@@ -54,7 +54,7 @@ def records(make_record: Make) -> list[Record]:
 def runs(folder: Path, name: str = "a sweep") -> dict[str, Any]:
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=f"sqlite:///{folder / tracking.DATABASE}")
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder / mlflow_runs.DATABASE}")
     experiment = client.get_experiment_by_name(name)
     assert experiment is not None
     return {run.data.tags["uid"]: run for run in client.search_runs([experiment.experiment_id])}
@@ -72,9 +72,9 @@ def test_live_projection_and_rebuild(
     tracker = Tracker(store.folder, manifest, known=[])
     for record in [records[1], records[0], records[2]]:  # a trial may end before its baseline
         tracker.put(record)
-    assert tracking.is_behind(store.folder)
+    assert mlflow_runs.is_behind(store.folder)
     assert tracker.close(120) == ""
-    assert not tracking.is_behind(store.folder)
+    assert not mlflow_runs.is_behind(store.folder)
     found = runs(store.folder)
     assert set(found) == {"b0", "u1", "u2"}
 
@@ -99,7 +99,7 @@ def test_live_projection_and_rebuild(
         "regression mxfp4 seed 0",
         1250,
     )
-    client = MlflowClient(tracking_uri=f"sqlite:///{store.folder / tracking.DATABASE}")
+    client = MlflowClient(tracking_uri=f"sqlite:///{store.folder / mlflow_runs.DATABASE}")
     curve = client.get_metric_history(info.run_id, "train_loss")
     assert sorted((m.step, m.value) for m in curve) == [(i, 1.0 / (i + 1)) for i in range(1200)]
     assert [m.step for m in client.get_metric_history(info.run_id, "eval_metric")] == [0, 3]
@@ -108,21 +108,21 @@ def test_live_projection_and_rebuild(
     assert found["u2"].data.tags["diverged"] == "step 3: training loss inf"
 
     # once more: nothing is added; a run that was never ended is replaced
-    assert tracking.project(store) == 0
+    assert mlflow_runs.project(store) == 0
     client.update_run(found["u2"].info.run_id, status="RUNNING")
-    assert tracking.project(store) == 1
+    assert mlflow_runs.project(store) == 1
     assert len(runs(store.folder)) == 3
 
     # a trial that ran again replaces its earlier run
     store.append(dataclasses.replace(records[2], status="ok", metric=0.3, started="2026-01-03T00:00:00+00:00"))
-    assert tracking.project(store) == 1
+    assert mlflow_runs.project(store) == 1
     found = runs(store.folder)
     assert len(found) == 3
     assert found["u2"].data.tags["status"] == "ok"
 
     # the whole projection can be replaced, and this process sees the new one
     client.delete_experiment(found["u1"].info.experiment_id)
-    assert tracking.rebuild(store) == 3
+    assert mlflow_runs.rebuild(store) == 3
     assert {uid: run.data.metrics for uid, run in runs(store.folder).items()} == {
         uid: run.data.metrics for uid, run in found.items()
     }
@@ -142,11 +142,11 @@ def test_pictures_and_probes(store: Store, manifest: Manifest, records: list[Rec
     store.append(dataclasses.replace(own, samples={"made": made[1]}, probes=rows))
     store.append(records[2])
     for _ in range(2):
-        assert tracking.rebuild(store) == 3
+        assert mlflow_runs.rebuild(store) == 3
     found = runs(store.folder)
     assert found["u1"].data.metrics["sample_distance"] == pytest.approx(0.5)
     assert "sample_distance" not in found["u2"].data.metrics
-    client = MlflowClient(tracking_uri=f"sqlite:///{store.folder / tracking.DATABASE}")
+    client = MlflowClient(tracking_uri=f"sqlite:///{store.folder / mlflow_runs.DATABASE}")
     looks = client.get_metric_history(found["u1"].info.run_id, "probe/wgrad/cosine/worst")
     assert sorted((m.step, m.value) for m in looks) == [(0, 0.9), (2, pytest.approx(-1.1))]
     assert found["u1"].data.metrics["probe/wgrad/cosine/b"] == 0.9
@@ -157,31 +157,31 @@ def test_pictures_and_probes(store: Store, manifest: Manifest, records: list[Rec
 
 
 def test_a_broken_database_is_one_warning(store: Store, manifest: Manifest, records: list[Record]) -> None:
-    (store.folder / tracking.DATABASE).mkdir()
+    (store.folder / mlflow_runs.DATABASE).mkdir()
     tracker = Tracker(store.folder, manifest, known=records[:1])
     tracker.put(records[1])
     warning = tracker.close(120)
     assert warning.startswith("MLflow: 2 runs not yet projected (")
     assert warning.endswith(f"; `dse dashboard --results {store.folder} --rebuild` adds them")
     assert "\n" not in warning
-    assert tracking.is_behind(store.folder)
+    assert mlflow_runs.is_behind(store.folder)
 
 
 def test_a_trial_waits_for_its_baseline(
     store: Store, manifest: Manifest, records: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "_AT_ONCE", 1)
+    monkeypatch.setattr(mlflow_runs, "_AT_ONCE", 1)
     manifest.write(store.folder)
     store.append(records[1])
     tracker = Tracker(store.folder, manifest, known=[])
     tracker.put(records[1])
     assert tracker.close(120) == ""
-    assert tracking.is_behind(store.folder)
+    assert mlflow_runs.is_behind(store.folder)
     assert runs(store.folder) == {}
-    assert tracking.project(store) == 0
+    assert mlflow_runs.project(store) == 0
     store.append(records[0])
-    assert tracking.project(store) == 2
-    assert tracking.project(store) == 0
+    assert mlflow_runs.project(store) == 2
+    assert mlflow_runs.project(store) == 0
     u1 = runs(store.folder)["u1"].data.metrics
     assert u1["gap"] == 0.25 - 0.2
     assert u1["train_loss"] == 1 / 1200, "the curve as well"
@@ -190,21 +190,21 @@ def test_a_trial_waits_for_its_baseline(
 def test_a_tracker_without_records_costs_nothing(store: Store, manifest: Manifest) -> None:
     tracker = Tracker(store.folder, manifest, known=[])
     assert tracker.close(0) == ""
-    assert not (store.folder / tracking.DATABASE).exists()
+    assert not (store.folder / mlflow_runs.DATABASE).exists()
 
 
 def test_dashboard_command(store: Store) -> None:
     with pytest.raises(UserError, match="run a sweep first"):
-        tracking.dashboard_command(store.folder)
-    (store.folder / tracking.DATABASE).touch()
-    command = tracking.dashboard_command(store.folder, port=5005)
+        mlflow_runs.dashboard_command(store.folder)
+    (store.folder / mlflow_runs.DATABASE).touch()
+    command = mlflow_runs.dashboard_command(store.folder, port=5005)
     assert command[:2] == ["env", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"]
     assert command[-6:] == ["--host", "127.0.0.1", "--port", "5005", "--workers", "1"]
 
 
 def test_nothing_to_project(store: Store) -> None:
     with pytest.raises(UserError, match="no sweep has been run"):
-        tracking.rebuild(store)
+        mlflow_runs.rebuild(store)
 
 
 def test_manifests_are_read_back_and_damaged_ones_are_left_out(store: Store, manifest: Manifest) -> None:

@@ -20,8 +20,7 @@ from dse.run.interrupt import Interrupt
 from dse.run.tally import Tally
 from dse.run.tracking.mlflow_runs import catch_up, is_behind, mark
 from dse.sweep import Sweep
-from dse.train import loop as train
-from dse.train import width
+from dse.train import loop, width
 from dse.train.options import RunOptions
 from tests.run.oracle import fake_pack
 
@@ -48,7 +47,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], 
             jobs.pop()()
         return fake_pack(*args)
 
-    monkeypatch.setattr(train, "run_pack", run_pack)
+    monkeypatch.setattr(loop, "run_pack", run_pack)
     monkeypatch.setattr(width, "measured_width", lambda trials, *_: len(trials))
     return jobs.append
 

@@ -20,7 +20,7 @@ from dse.results.manifest import read_manifests
 from dse.results.record import Record
 from dse.results.store import Store
 from dse.run.engine import run_sweep
-from dse.run.tracking import mlflow_runs as tracking
+from dse.run.tracking import mlflow_runs
 from dse.sweep import Sweep
 from dse.tasks.own import _FOUND
 from dse.train.options import RunOptions
@@ -58,7 +58,7 @@ def test_nothing_that_shows_results_imports_a_task_they_name(
     sweeps.plan(sweep.path, store.folder, None, 1)
     sweeps.report(sweep.path, store.folder, tmp_path / "reports")
     power.power(sweep.path, store.folder, ())
-    tracking.rebuild(store)
+    mlflow_runs.rebuild(store)
     assert read_manifests(store.folder)
     assert not (tmp_path / "executed").exists()
     assert not any("evil" in name for name in (*_FOUND, *sys.modules))

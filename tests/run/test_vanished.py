@@ -20,8 +20,7 @@ from dse.results.shards import shard_paths
 from dse.results.store import Store
 from dse.run.engine import run_sweep
 from dse.sweep import Sweep
-from dse.train import loop as train
-from dse.train import width
+from dse.train import loop, width
 from dse.train.options import RunOptions
 from dse.trial import Trial
 
@@ -48,7 +47,7 @@ def truncate(folder: Path) -> None:
 
 def interfere(monkeypatch: pytest.MonkeyPatch, at: int, what: Callable[[], None]) -> None:
     """Packs of two; something happens before the training of the one of this number."""
-    real, count = train.run_pack, 0
+    real, count = loop.run_pack, 0
 
     def run_pack(trials: Sequence[Trial], *args: Any) -> list[Record]:
         nonlocal count
@@ -57,7 +56,7 @@ def interfere(monkeypatch: pytest.MonkeyPatch, at: int, what: Callable[[], None]
             what()
         return real(trials, *args)
 
-    monkeypatch.setattr(train, "run_pack", run_pack)
+    monkeypatch.setattr(loop, "run_pack", run_pack)
     monkeypatch.setattr(width, "measured_width", lambda trials, *_a: 2)
 
 

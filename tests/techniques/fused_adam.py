@@ -7,8 +7,7 @@ from unittest.mock import patch
 
 import torch
 
-from dse.optim import AdamW, adam
-from dse.optim import adam_kernel as fused
+from dse.optim import AdamW, adam, adam_kernel
 from tests.techniques.stacked import LAYOUT, hyper, members, same
 
 SEED = 7
@@ -22,7 +21,7 @@ def main(device: str) -> None:
     for use in (False, True):
         p = start.clone()
         state = optimizer.state(p, LAYOUT)
-        with patch.object(adam, "fusible", lambda *_, use=use: use), patch.object(fused, "BLOCK", 128):
+        with patch.object(adam, "fusible", lambda *_, use=use: use), patch.object(adam_kernel, "BLOCK", 128):
             for step in range(6):
                 g = members(5, SEED + 1 + step).to(device) * 10.0 ** (2 * step - 8)
                 g[1], g[2, :4] = math.nan, torch.tensor([math.inf, -0.0, 1e-45, 3e38])

@@ -12,44 +12,44 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Values = NDArray[np.float64]
+    FloatArray = NDArray[np.float64]
 
 
-def spearman(a: Values, b: Values) -> Values:
+def spearman(a: FloatArray, b: FloatArray) -> FloatArray:
     """Row by row, of [..., n] and [..., n]; NaN where a row has no order."""
     return _cosine(_centered(_ranks(a)), _centered(_ranks(b)))
 
 
-def kendall(a: Values, b: Values) -> Values:
+def kendall(a: FloatArray, b: FloatArray) -> FloatArray:
     """Row by row, tau-b."""
     return _cosine(_signs(_ranks(a)), _signs(_ranks(b)))
 
 
-def _ranks(values: Values) -> Values:
+def _ranks(values: FloatArray) -> FloatArray:
     from scipy.stats import rankdata
 
-    ranks: Values = rankdata(values, axis=-1)
+    ranks: FloatArray = rankdata(values, axis=-1)
     return ranks
 
 
-def _centered(ranks: Values) -> Values:
-    centered: Values = ranks - ranks.mean(-1, keepdims=True)
+def _centered(ranks: FloatArray) -> FloatArray:
+    centered: FloatArray = ranks - ranks.mean(-1, keepdims=True)
     return centered
 
 
-def _signs(ranks: Values) -> Values:
+def _signs(ranks: FloatArray) -> FloatArray:
     import numpy as np
 
     i, j = np.triu_indices(ranks.shape[-1], 1)
-    signs: Values = np.sign(ranks[..., i] - ranks[..., j])
+    signs: FloatArray = np.sign(ranks[..., i] - ranks[..., j])
     return signs
 
 
-def _cosine(a: Values, b: Values) -> Values:
+def _cosine(a: FloatArray, b: FloatArray) -> FloatArray:
     import numpy as np
 
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: Values = (a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
+        found: FloatArray = (a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
     return found
 
 

@@ -19,7 +19,7 @@ from dse.results.record import DIVERGED
 if TYPE_CHECKING:
     import numpy as np
 
-    from dse.report.analysis.rank_correlation import Values
+    from dse.report.analysis.rank_correlation import FloatArray
 
 MIN_CONFIGS = 4
 """Configurations that two rankings must share: three agree by chance too often."""
@@ -37,7 +37,7 @@ class TaskRanking:
 
     task: str
     configs: list[str]
-    gaps: Values
+    gaps: FloatArray
     seconds: float
     device: str
 
@@ -61,7 +61,7 @@ class TaskRanking:
         counts = (~np.isnan(self.gaps)).sum(0)
         return int(counts[counts > 0].min()) if counts.any() else 0
 
-    def samples(self, names: Sequence[str], random: np.random.Generator) -> Values:
+    def samples(self, names: Sequence[str], random: np.random.Generator) -> FloatArray:
         """Means [draw, configuration] over seeds drawn with replacement; the mean of all where a draw has no value."""
         import numpy as np
 
@@ -105,7 +105,7 @@ def task_ranking(table: TidyTable, task: str) -> TaskRanking | None:
     return TaskRanking(task, configs, gaps, median(row["seconds"] for row in done), where)
 
 
-def _mean(drawn: Values) -> Values:
+def _mean(drawn: FloatArray) -> FloatArray:
     """Over axis 1, without what is unknown; NaN where nothing is known."""
     import warnings
 
@@ -113,7 +113,7 @@ def _mean(drawn: Values) -> Values:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        found: Values = np.nanmean(drawn, axis=1)
+        found: FloatArray = np.nanmean(drawn, axis=1)
     return found
 
 

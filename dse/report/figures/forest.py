@@ -42,14 +42,14 @@ def forest(found: Sequence[Effect], tasks: list[str]) -> str | None:
         return data_uri(figure)
 
 
-_Group = tuple[str, str, str]
+_EffectGroup = tuple[str, str, str]
 
 
-def _group(e: Effect) -> _Group:
+def _group(e: Effect) -> _EffectGroup:
     return e.kind, e.axis, e.reference
 
 
-def _panel(axes: Axes, groups: list[_Group], main: list[Effect], kept: list[Effect], tasks: list[str]) -> None:
+def _panel(axes: Axes, groups: list[_EffectGroup], main: list[Effect], kept: list[Effect], tasks: list[str]) -> None:
     """Options and recipes have panels of their own: their effects differ in size."""
     ticks: list[tuple[float, str, bool]] = []
     mine = [e for e in main if _group(e) in groups]

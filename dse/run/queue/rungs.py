@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dse.sweep import Cell
 
 
-class _Mark(NamedTuple):
+class _TrialState(NamedTuple):
     """What is kept of a record. ``metrics``: rung's step -> held-out metric; ``ended``: it will not run any further;
     ``step``: where it has stopped."""
 
@@ -36,7 +36,7 @@ class Rungs:
         groups: dict[str, dict[str, Cell]] = {}
         for cell in cells:
             groups.setdefault(signature(cell.trial), {})[cell.uid] = cell
-        self._groups = [_Group(rule, list(group.values())) for group in groups.values()]
+        self._groups = [_ComparedTrials(rule, list(group.values())) for group in groups.values()]
         self._group_of = {cell.uid: group for group in self._groups for cell in group.alive}
         self._new: dict[str, RungTarget] = {}
         self._advance(self._groups, known)
@@ -68,7 +68,7 @@ class Rungs:
         """All trials without a final result."""
         return frozenset().union(*(group.unfinished for group in self._groups))
 
-    def _advance(self, groups: Iterable[_Group], records: Iterable[Record]) -> bool:
+    def _advance(self, groups: Iterable[_ComparedTrials], records: Iterable[Record]) -> bool:
         """Notes the records, then advances the groups of which every trial has arrived, and these ``groups``."""
         touched = dict.fromkeys(groups)
         for record in records:
@@ -82,7 +82,7 @@ class Rungs:
         return bool(touched)
 
 
-class _Group:
+class _ComparedTrials:
     """Trials of one signature. ``alive``: those that have passed the last decided rung; ``targets``: uid -> how far it
     may train now; ``unfinished``: the uids without a final result."""
 
@@ -90,7 +90,7 @@ class _Group:
         self._rule, self.alive = rule, list(cells)
         self._steps = rule.at(cells[0].trial.training.steps)
         self._ahead = sorted(self._steps.items())
-        self._marks: dict[str, _Mark] = {}
+        self._marks: dict[str, _TrialState] = {}
         self.targets: dict[str, RungTarget] = {}
         self.unfinished: set[str] = set()
 
@@ -102,7 +102,7 @@ class _Group:
         before = self._marks.get(uid)
         if not ended and before is not None and len(before.metrics) > len(found):
             return
-        self._marks[uid] = _Mark(found, ended, record.status, record.stopped.get("step", 0))
+        self._marks[uid] = _TrialState(found, ended, record.status, record.stopped.get("step", 0))
         if ended or (self._ahead and self._has_reached(uid, self._ahead[0][0])):
             self.targets.pop(uid, None)
         if ended:

@@ -21,11 +21,11 @@ _EVERYWHERE = (("wgrad", "cosine"), ("dgrad.lhs", "error"))
 """What each layer has a series of."""
 _GOOD = {"cosine": 1.0}
 
-Point = tuple[str, float, int]
+SeriesPoint = tuple[str, float, int]
 """Name, value, step."""
 
 
-def series(rows: Sequence[Sequence[Any]]) -> list[Point]:
+def series(rows: Sequence[Sequence[Any]]) -> list[SeriesPoint]:
     """``probe/POINT/QUANTITY/median`` and ``.../worst`` over the layers, then ``.../LAYER`` of two quantities, layer by
     layer as long as there is room; at most POINTS values. MLflow's page has a section for what stands before the last
     slash, so the layers of a quantity stand side by side.
@@ -54,7 +54,7 @@ def series(rows: Sequence[Sequence[Any]]) -> list[Point]:
     return found[:POINTS]
 
 
-def _summaries(by: dict[tuple[str, str], dict[int, dict[str, float]]]) -> Iterator[Point]:
+def _summaries(by: dict[tuple[str, str], dict[int, dict[str, float]]]) -> Iterator[SeriesPoint]:
     for (point, name), looks in by.items():
         good = _GOOD.get(name, 0.0)
         for step, values in looks.items():

@@ -6,7 +6,7 @@ Every trial that the sweep asks for is made once, together with the baselines th
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,12 +22,10 @@ from dse.sweep.cells.space import Assignment, Space
 from dse.sweep.cells.sweep import Sweep
 from dse.sweep.cells.unique_names import check_unique_names
 from dse.sweep.spec.spec import Spec, read_spec
-
-OnProgress = Callable[[str], None]
-"""Receives one line of text at a time while a large sweep expands."""
+from dse.terminal import PrintLine
 
 
-def load_sweep(path: Path | str, on_progress: OnProgress | None = None, most: int | None = None) -> Sweep:
+def load_sweep(path: Path | str, on_progress: PrintLine | None = None, most: int | None = None) -> Sweep:
     """Reads, checks and expands a sweep file. Raises UserError: one line that begins with file:line.
 
     A sweep of more than ``most`` cells is refused before it is expanded.
@@ -38,7 +36,7 @@ def load_sweep(path: Path | str, on_progress: OnProgress | None = None, most: in
     return expand(spec, on_progress)
 
 
-def expand(spec: Spec, on_progress: OnProgress | None = None) -> Sweep:
+def expand(spec: Spec, on_progress: PrintLine | None = None) -> Sweep:
     """The sweep with all its cells; without any while its search needs results to choose them.
 
     ``on_progress`` is called for sweeps of more than MANY_CELLS. Raises UserError when nothing is left to run, or more
@@ -67,7 +65,7 @@ def with_cells(sweep: Sweep, assignments: Iterable[Assignment]) -> Sweep:
     return _sweep(space, groups, tuple(collector.cells()), tuple(collector.excluded))
 
 
-def _expand(spec: Spec, on_progress: OnProgress | None) -> Sweep:
+def _expand(spec: Spec, on_progress: PrintLine | None) -> Sweep:
     if on_progress:
         on_progress(f"{spec.name}: about {count_cells(spec):,} cells ({cell_count_text(spec)})")
     space = Space(spec)

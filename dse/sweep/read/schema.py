@@ -65,9 +65,9 @@ def _nothing_is_no_list(value: Any) -> Any:
 
 Named = Annotated[dict[str, dict[str, Any]], BeforeValidator(_named)]
 OptionsBlock = Annotated[dict[str, Any], BeforeValidator(_nothing_is_empty)]
-Values = Annotated[Any, BeforeValidator(_values)]
+GridValues = Annotated[Any, BeforeValidator(_values)]
 Listed = Annotated[list[Any], Field(min_length=1)]
-Grid = Annotated[dict[str, Values], BeforeValidator(_nothing_is_empty)]
+Grid = Annotated[dict[str, GridValues], BeforeValidator(_nothing_is_empty)]
 Zips = Annotated[list[dict[str, Listed]], BeforeValidator(_one_or_more)]
 Rules = Annotated[list[OptionsBlock], BeforeValidator(_nothing_is_no_list)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

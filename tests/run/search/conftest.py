@@ -9,8 +9,7 @@ import pytest
 
 from dse.results.store import Store
 from dse.sweep import Sweep, load_sweep
-from dse.train import loop as train
-from dse.train import width
+from dse.train import loop, width
 from tests.run.oracle import fake_pack
 from tests.run.search.common import SEARCH
 
@@ -33,5 +32,5 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials that take no time; their metric is a function of their content."""
-    monkeypatch.setattr(train, "run_pack", fake_pack)
+    monkeypatch.setattr(loop, "run_pack", fake_pack)
     monkeypatch.setattr(width, "measured_width", lambda trials, *_: len(trials))

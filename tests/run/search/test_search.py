@@ -22,7 +22,7 @@ from dse.run import engine
 from dse.run.engine import run_sweep
 from dse.run.search import SearchLoop, all_asked, journal, search_progress, with_asked_cells, with_next_cells
 from dse.sweep import Sweep
-from dse.train import loop as train
+from dse.train import loop
 from dse.train.options import RunOptions
 from tests.run.oracle import fake_pack
 from tests.run.search.common import QUIET, SEARCH, asked
@@ -75,7 +75,7 @@ def test_an_interrupted_search_asks_for_what_an_undisturbed_one_does(
             return fake_pack(*args)
 
         with monkeypatch.context() as patch:
-            patch.setattr(train, "run_pack", dies)
+            patch.setattr(loop, "run_pack", dies)
             patch.setattr(engine, "make_executor", _narrow)
             with pytest.raises(KeyboardInterrupt):
                 run_sweep(sweep, rough, RunOptions("local", **QUIET))
@@ -203,11 +203,11 @@ def test_failed_configurations_do_not_stop_a_search(
             for r in records
         ]
 
-    monkeypatch.setattr(train, "run_pack", some_fail)
+    monkeypatch.setattr(loop, "run_pack", some_fail)
     summary = run_sweep(load(), store, RunOptions("local", **QUIET))
     assert summary.total == 26
     assert summary.failed > 0
-    monkeypatch.setattr(train, "run_pack", fake_pack)
+    monkeypatch.setattr(loop, "run_pack", fake_pack)
     again = run_sweep(load(), store, RunOptions("local", retry="failed", **QUIET))
     assert (again.ran, again.failed) == (summary.failed, 0)
 
