@@ -225,6 +225,8 @@ SAME_MODULE_NAME = {
     "norm": "a layer of the tasks' models, and its fused form",
     "options": "of a run, and of a task",
     "power": "the command, and the statistics that it prints",
+    "provenance": "of a record, and the part of the page that shows it",
+    "rungs": "the decisions of successive halving, and the report's view of them",
     "sweep": "a sweep with its cells, and the benchmark that runs one",
     "text": "words for people, and corpora that models learn",
 }

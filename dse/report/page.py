@@ -67,7 +67,7 @@ class ReportData:
         if not self.table.records:
             return dict.fromkeys(("overall", "per_task", "forest", "curves", "search"))
         from dse.report.figures import curves, forest, pareto
-        from dse.report.figures import search_progress as search
+        from dse.report.figures.search_progress import search_progress
         from dse.report.figures.style import recipe_styles
 
         look = recipe_styles(self.table.recipes, self.table.baseline)
@@ -77,7 +77,7 @@ class ReportData:
             "per_task": pareto.per_task(self.table, self.configs, look, numbers),
             "forest": forest.forest(self.effects, self.table.tasks),
             "curves": curves.training(self.table, self.points, look),
-            "search": search.search_progress(self.table, self.searches, look) if self.searches else None,
+            "search": search_progress(self.table, self.searches, look) if self.searches else None,
         }
 
     @cached_property

@@ -21,7 +21,7 @@ _FIRST_SHARE = 0.05
 """The share of the first packs that must be done before the time left is estimated from it."""
 
 
-class _Mark(NamedTuple):
+class _Metrics(NamedTuple):
     """What is kept of a record: a sweep may have very many."""
 
     metric: float | None
@@ -38,7 +38,7 @@ class Tally:
 
     def __init__(self, cells: Sequence[Cell], known: Iterable[Record], workers: int, device: str | None = None) -> None:
         self._groups: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
-        self._marks: dict[str, _Mark] = {}
+        self._marks: dict[str, _Metrics] = {}
         self._workers = workers
         self._times, self._timing_keys = TrialTimes(device), TimingKeys()
         self._keys: dict[str, TimingKey] = {}  # uid -> what decides the trial's time
@@ -141,7 +141,7 @@ class Tally:
         return best
 
     def _observe(self, record: Record) -> None:
-        self._marks[record.uid] = _Mark(record.metric, record.metric_initial)
+        self._marks[record.uid] = _Metrics(record.metric, record.metric_initial)
         self._times.add(record, self._keys.get(record.uid))
 
     def _mean_gap(self, uids: Sequence[tuple[str, str]]) -> float | None:

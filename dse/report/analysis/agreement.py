@@ -17,7 +17,7 @@ from dse.report.analysis.stats import CONFIDENCE
 from dse.report.analysis.task_ranking import BOOTSTRAP_SAMPLES, MIN_CONFIGS, TaskRanking, task_ranking
 
 if TYPE_CHECKING:
-    from dse.report.analysis.rank_correlation import Values
+    from dse.report.analysis.rank_correlation import FloatArray
     from dse.report.analysis.tidy import TidyTable
 
 
@@ -138,7 +138,7 @@ def _correlations(a: TaskRanking, b: TaskRanking, names: Sequence[str]) -> tuple
     return _correlation(spearman, x, y, drawn), _correlation(kendall, x, y, drawn)
 
 
-def _correlation(how: object, x: Values, y: Values, drawn: tuple[Values, Values] | None) -> Correlation:
+def _correlation(how: object, x: FloatArray, y: FloatArray, drawn: tuple[FloatArray, FloatArray] | None) -> Correlation:
     import numpy as np
 
     assert callable(how)
