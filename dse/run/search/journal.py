@@ -1,8 +1,8 @@
 """Journal of a search: the configurations it has asked for, ``searches/IDENTITY.jsonl``, one batch per line.
 
-Several drivers may write it: whoever comes second to ask a batch takes what the first has asked. A lost journal is
-written again by the search itself, from the results. What a damaged line has asked for is taken from the sweep's
-manifest, so that it is counted and not asked for again.
+Several drivers may write it: the second one to ask for a batch takes what the first has asked for. A lost journal is
+written again by the search itself, from the results. The configurations of a damaged line are taken from the sweep's
+manifest, so that they are counted and not asked for again.
 """
 
 from __future__ import annotations

@@ -51,10 +51,10 @@ def project(store: Store, sweeps: Sequence[Sweep] | None = None) -> int:
 
 
 def catch_up(store: Store) -> int:
-    """Adds what drivers that have ended could not add, because another one was writing; returns how many runs.
+    """Adds the runs of drivers that have ended but could not write, because another one did; returns how many.
 
-    Whoever ends last finds the marks of all others: a driver marks the folder before it asks for the right to write,
-    and who has had that right looks for marks after giving it back.
+    The driver that ends last finds the marks of all others: each marks the folder before it tries to take the lock, and
+    looks for marks after it has released it.
     """
     count = 0
     while _marks(store.folder):
@@ -65,7 +65,7 @@ def catch_up(store: Store) -> int:
                 wanted = [own for own in read_manifests(store.folder) if own.identity in names or "" in names]
                 count += _project(store, store.folder / DATABASE, wanted)
                 _unmark(seen)
-        except InUse:  # which looks for marks when it ends
+        except InUse:  # the driver that has it looks for marks when it ends
             break
     return count
 
@@ -123,7 +123,7 @@ def _marked(path: Path) -> str:
 
 
 def _unmark(marks: Iterable[Path], names: Collection[str] | None = None) -> None:
-    """Removes marks; with ``names`` those that are about these sweeps alone."""
+    """Removes marks; with ``names`` only those of these sweeps."""
     for path in marks:
         if names is None or _marked(path) in names:
             path.unlink(missing_ok=True)
