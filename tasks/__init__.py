@@ -1,4 +1,4 @@
-"""The tasks that recipes are tried on: real data, plain models, and nothing about numerics."""
+"""Training tasks: data sets, models in plain PyTorch, and losses. They know nothing about numerics or recipes."""
 
 from __future__ import annotations
 

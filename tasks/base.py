@@ -1,7 +1,7 @@
-"""What a task is: data, a plain model, a loss that is a pure function of (seed, step), and a fixed held-out measure.
+"""Base classes of tasks. A task is a data set, a model in plain PyTorch, a training loss and fixed held-out metrics.
 
-Everything a trial needs, and nothing about numerics: a task never knows which recipe trains it. The same (task, seed)
-gives the same initialization and the same batches under every recipe, so that trials can be compared in pairs.
+A task does not know which recipe trains it. The same (task, seed) gives the same initialization and the same batches
+under every recipe, so that trials can be compared in pairs. Its loss is a pure function of (seed, step).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Training:
 
     `decayed`: which parameters weight decay acts on: all, or those with two axes or more (not scales of norms, biases).
 
-    Raises `UserError` for a value out of range. Which optimizers exist is the trial runner's affair.
+    Raises `UserError` for a value out of range. The names of optimizers are checked by the trial.
     """
 
     steps: int

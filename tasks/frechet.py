@@ -1,6 +1,6 @@
-"""How far generated images are from real ones, in the eyes of a classifier trained on the same data.
+"""Fréchet distance between generated and real images, on the features of a classifier trained on the same data.
 
-The Fréchet distance of two Gaussians fitted to the classifier's last hidden layer (arXiv 1706.08500, with a network of
+The distance is that of two Gaussians fitted to the classifier's last hidden layer (arXiv 1706.08500, with a network of
 the data's own instead of Inception). It falls with the number of images, so that only equal numbers can be compared,
 and it says nothing across data sets. The classifier depends on the data alone: it is trained on the CPU in FP32 from a
 fixed seed, once per process.

@@ -1,4 +1,4 @@
-"""Diffusion processes: how an image is noised, and what the network is asked for.
+"""Diffusion processes: how noise is added to an image, and what the network predicts.
 
 x0 are images of mean 0 and deviation 1 [B, S, S] or [B, C, S, S], e standard Gaussian noise of the same shape, u in
 (0, 1) [B] says how noisy each is: uniform u gives the process's training distribution, so evenly spaced u is an exact

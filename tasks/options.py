@@ -1,4 +1,4 @@
-"""Checks of task and training options: one clear line for a wrong type, an unknown word or a value out of range."""
+"""Checks of task and training options: a one-line error for a wrong type, an unknown word or a value out of range."""
 
 from __future__ import annotations
 

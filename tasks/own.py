@@ -1,7 +1,7 @@
-"""Tasks of one's own, named by where their class is: `my_module:MyTask`, or `./my_task.py:MyTask`.
+"""User-defined tasks, named by the import path of their class: `my_module:MyTask`, or `./my_task.py:MyTask`.
 
-Such a task's name, in a trial's identity and in reports, is this path (written without `./`). A file that changes its
-results raises the class's `version`, as the tasks here do.
+The path, without `./`, is the task's name in a trial's identity and in reports. When a change of the file changes
+results, the class's `version` has to rise, as for the tasks here.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _importing(name: str, target: str, *folders: Path) -> Iterator[None]:
     sys.path[:0] = extra
     try:
         yield
-    except Exception as error:  # somebody else's module may raise anything
+    except Exception as error:  # a user's module may raise anything
         where = error.__traceback__
         while where is not None and where.tb_next is not None:
             where = where.tb_next

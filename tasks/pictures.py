@@ -1,8 +1,8 @@
-"""A few small pictures: as bytes that fit into a trial's record, and as PNG.
+"""Encoding of small sample images: as compressed bytes in a trial's record, and as PNG.
 
 Pixels are kept as 8 bits and compressed: 8 samples are .75 kB of a record for digits, 8 kB for Fashion-MNIST, at most
-33 kB for 32×32 in color. So they travel inside of the one line that a trial leaves, which is written whole or not at
-all: there is no second file that a crash could lose, orphan, or leave behind when a trial is run again.
+33 kB for 32×32 in color. They are part of the one line that
+a trial writes, which is written whole or not at all, so no second file can be lost or left behind by a crash.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Random streams that are pure functions of their name: the same for every worker, recipe and resume.
+"""Random streams of the tasks, as pure functions of their address: the same for every worker, recipe and resume.
 
 On any machine they have the same whole and uniform numbers; normal ones may differ in the last bit, between torch's
 instruction sets in more than that.

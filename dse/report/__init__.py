@@ -1,7 +1,7 @@
 """Reports: one self-contained HTML page per sweep, and the data of its figures as CSV.
 
-Records are joined with their baselines here, when they are read; nothing derived is ever stored. Plotting libraries are
-imported by the call, not by the import of this package.
+A report joins records with their baselines when it is written; results folders hold nothing derived. Plotting libraries
+are imported when a report is written, not with this package.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def write_report(sweep: Sweep, records: Iterable[Record], folder: Path, results: Path | None = None) -> Path:
     """Writes ``folder/NAME.html`` and the CSV files in ``folder/NAME/``; returns the page's path.
 
-    ``results``: the folder that knows in which order a search has asked; without it the page does not show that.
+    - ``records``: may include those of other sweeps; of several with one uid the last 'ok' one counts;
+    - ``results``: the results folder, which holds the order in which a search asked; without it that is not shown.
 
-    ``records`` may hold more than the sweep's; of several with one uid the last 'ok' one counts. Raises UserError
-    where the folder is not writable.
+    Raises UserError where the folder is not writable.
     """
     from dse.report.write import write_report as write
 

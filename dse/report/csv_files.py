@@ -1,4 +1,4 @@
-"""Cells of CSV files that a spreadsheet would run: text is kept from being a formula."""
+"""CSV files that are safe to open in a spreadsheet: text that looks like a formula is escaped."""
 
 from __future__ import annotations
 

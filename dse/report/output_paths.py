@@ -1,4 +1,4 @@
-"""Where a report goes: `NAME.html` and `NAME/`, or beside them where another sweep of that name has its own there."""
+"""Output paths of a report: `NAME.html` and `NAME/`, or with a hash where another sweep of that name uses these."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HEAD = 4096  # characters of a page within which its mark is
 
 
 def output_name(sweep: Sweep, folder: Path) -> str:
-    """The name of a sweep's page, without its ending; it replaces an earlier one of the same file, or text, alone."""
+    """File name of a sweep's page, without its ending. Only a page of the same sweep file, or text, is replaced."""
     name = page_name(sweep.name)
     return name if _is_free(folder / f"{name}.html", sweep) else f"{name}-{path_hash(sweep)}"
 
@@ -33,7 +33,7 @@ def page_name(name: str) -> str:
 
 
 def sweep_hashes(sweep: Sweep) -> str:
-    """What a page says of the sweep that it is of: hashes of its file's path and text."""
+    """Hashes of a sweep's path and text, by which a page is recognized as its own."""
     return f"{_hash(resolved_path(sweep.path))} {_hash(sweep.text)}"
 
 

@@ -59,7 +59,7 @@ def group_records(records: Sequence[Record]) -> list[TaskGroup]:
     metric = {(record.device, record.uid): record.metric for record in records if record.status == OK}
     found: dict[str, TaskGroup] = {}
     for record in records:
-        if is_path(record.trial["task"]):  # somebody's own task: none of the zoo, and code
+        if is_path(record.trial["task"]):  # a user-defined task: it is not listed, and loading it would run code
             continue
         trial = Trial.from_spec(record.trial, record.recipe)
         own = json.dumps([record.trial["task"], record.trial["options"], record.trial["training"]], sort_keys=True)

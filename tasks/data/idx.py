@@ -1,4 +1,4 @@
-"""Reading IDX files, the format of MNIST and its relatives.
+"""Reader of IDX files, the format of MNIST and its relatives.
 
 Two zero bytes, the element type (8: unsigned byte), the number of dimensions n, n big-endian 32-bit sizes, then the
 elements.

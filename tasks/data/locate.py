@@ -1,4 +1,4 @@
-"""Finding a source's files: data_dir, the cache, an installed package, then a download with a checksum.
+"""Locates the files of a data source: in data_dir, in the cache, in an installed package, or else by a download.
 
 The cache is $XDG_CACHE_HOME/dse, or ~/.cache/dse. Every file is checked against its published checksum wherever it was
 found, so that a damaged file is an error and never a result.

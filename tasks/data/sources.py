@@ -1,6 +1,6 @@
 """Every data source: its official home, checksums and license.
 
-A source without files is made on the spot. The others are looked for by `dse.tasks.data.locate`.
+A source without files is generated. The files of the others are located by `dse.tasks.data.locate`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tokens that are not characters: the bytes of UTF-8, or byte pairs learned on the spot (Sennrich et al. 2016)."""
+"""Tokenizers: UTF-8 bytes, and byte-pair encoding that is learned from the text (Sennrich et al. 2016)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The parts that the task models are built from: every matrix product worth quantizing is an `nn.Linear`."""
+"""Layers and networks of the task models. Every matrix product worth quantizing is an `nn.Linear`."""

@@ -1,4 +1,4 @@
-"""SiLU and GELU whose bits do not depend on where in memory an element lies.
+"""SiLU and GELU, with results that do not depend on where in memory an element lies.
 
 On the CPU, torch's own compute the last (numel mod 16) elements of a tensor with another exponential than the rest, so
 that a member of a pack could differ from its solo run. `exp` and `erf` treat all elements alike, and the rest is IEEE

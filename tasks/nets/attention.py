@@ -1,4 +1,4 @@
-"""Softmax attention, in a form that packs: members are folded into the batch by a vmap rule of its own.
+"""Softmax attention with a custom vmap rule, which folds the members of a pack into the batch.
 
 `F.scaled_dot_product_attention` has no batching rule: under vmap it loops on the CPU, and its backward fails on CUDA.
 Here a GPU runs it on all members at once, with BF16 operands. A CPU forms the two products, member by member, because

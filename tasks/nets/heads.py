@@ -1,7 +1,7 @@
-"""Attention between the linears: heads are split off, turned by their positions, attend, and are joined again.
+"""Multi-head attention without its linear layers: split heads, apply rotary positions, attend, join heads.
 
-A GPU does it without moving anything: fused attention reads heads where the linears wrote them, as slices of [B, T, C],
-and one kernel turns queries and keys on their way to BF16.
+On a GPU nothing is copied for it: fused attention reads heads where the linears wrote them, as slices of [B, T, C], and
+one kernel applies rotary positions to queries and keys while it converts them to BF16.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the vmap rules of the nets' own functions share: the stack that a rule receives has its members first."""
+"""Helper of the networks' custom vmap rules: brings the axis of a pack's members to the front."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which axes of a search went along with a low gap: variance explained, axis by axis.
+"""Importance of a search's axes: how much of the variance of the gap each explains, axis by axis.
 
 The gaps of a task's configurations are replaced by their ranks, so that one diverged configuration does not count for
 more than any other. Of each axis: how much of the variance of the ranks lies between its values; numbers from a range
@@ -25,9 +25,14 @@ _MIN_CONFIGS = 8
 
 @dataclass(frozen=True)
 class AxisImportance:
-    """An axis: share of the variance of ranks that it explains (0 to 1; NaN unknown), Kruskal and Wallis' p after
-    Holm's correction over the axes, Spearman's rho for numbers (NaN otherwise), the value or interval with the lowest
-    median gap, configurations that have the axis, and its groups."""
+    """The importance of one axis.
+
+    - ``share``: share of the variance of ranks that it explains (0 to 1; NaN unknown);
+    - ``p_holm``: p-value of Kruskal and Wallis' test, after Holm's correction over the axes;
+    - ``rho``: Spearman's rank correlation with the gap, for numbers (NaN otherwise);
+    - ``best``: the value or interval with the lowest median gap;
+    - ``n``: configurations that have the axis; ``groups``: groups of its values.
+    """
 
     axis: str
     share: float

@@ -1,4 +1,4 @@
-"""Pairs of cells that differ on one axis only."""
+"""Matched pairs: cells that differ on one axis only, and the differences of their gaps."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def cells_by_axis(table: TidyTable) -> dict[str, CellsByLabels]:
 
 
 def comparable(wide: CellsByLabels) -> CellsByLabels:
-    """Only where there is something to compare: a search of ranges leaves next to nothing."""
+    """The entries with at least two values, which can be compared."""
     return {others: by for others, by in wide.items() if len(by) > 1}
 
 

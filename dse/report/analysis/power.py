@@ -1,4 +1,4 @@
-"""How many seeds it takes: the noise of paired comparisons per task, and the power of a paired t-test against it.
+"""Power analysis: the noise of paired comparisons per task, and how many seeds a paired t-test needs.
 
 A gap is a cell's metric minus that of its baseline with the same seed, hence with the same initialization and batches.
 Its standard deviation over seeds is what a paired test works with. The power of a two-sided paired t-test with n seeds
@@ -22,7 +22,7 @@ _FAR = 50.0
 
 @dataclass(frozen=True)
 class SeedNoise:
-    """What seeds do to a task's metric. Standard deviations are pooled over configurations; NaN without two seeds.
+    """Variation of a task's metric over seeds. Standard deviations are pooled over configurations; NaN for one seed.
 
     ``baseline``: the mean of the baselines' metric; ``seeds``: the fewest of a configuration; ``sd``: of the metric
     itself over seeds; ``paired``: of the gap to the baseline of the same seed; ``df``: degrees of freedom behind it.
@@ -39,11 +39,11 @@ class SeedNoise:
 
     @property
     def detectable_gap(self) -> float:
-        """The smallest true gap that the seeds there are would show; NaN without two of them."""
+        """The smallest true gap that this number of seeds detects; NaN for one seed."""
         return detectable_gap(self.paired, self.seeds)
 
     def seeds_for(self, gap: float) -> int | None:
-        """Seeds that show a true gap of this size, in the metric's unit; None where the noise is unknown."""
+        """Seeds needed to detect a true gap of this size, in the metric's unit; None where the noise is unknown."""
         return seeds_needed(gap, self.paired)
 
 

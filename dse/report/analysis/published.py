@@ -1,4 +1,4 @@
-"""Rankings of recipes that were published, as data: what a sweep's own rankings are compared with.
+"""Published rankings of recipes, as data, for comparison with a sweep's own rankings.
 
 A value says how bad a recipe is; only the order counts, and equal values claim none. Recipes are matched by their
 content, whatever a sweep calls them.
@@ -17,7 +17,7 @@ from dse.recipes import RECIPES
 
 @dataclass(frozen=True)
 class PublishedRanking:
-    """``values``: content of a recipe (``recipe_content``) -> what was measured; ``unit``: of the values."""
+    """A published ranking. ``values``: content of a recipe (``recipe_content``) -> what was measured, in ``unit``."""
 
     name: str
     source: str

@@ -1,6 +1,6 @@
-"""Configurations at equal budget: what each had at every rung of successive halving, beside its final gap.
+"""Results at the rungs of successive halving: every configuration's metric and gap at each rung, and at the end.
 
-At a rung every trial that got there is evaluated, so whoever stopped is compared with whoever went on after the same
+All trials that reach a rung are evaluated there, so stopped and surviving configurations are compared after the same
 number of steps. Final numbers are those of trials with the full budget alone.
 """
 
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RungEstimate:
-    """Estimates over the seeds that had got so far: the held-out metric, and the gap to the baseline at that step.
+    """Estimates at a rung, over the seeds that reached it: the held-out metric, and the gap to the baseline.
 
-    ``of``: the configuration's seeds."""
+    ``of``: the number of the configuration's seeds.
+    """
 
     metric: Estimate
     gap: Estimate
@@ -43,7 +44,7 @@ class RungEstimate:
 
 @dataclass(frozen=True)
 class RungResults:
-    """A configuration at each rung and at the end; ``reached``: how many seeds got how far."""
+    """A configuration's results at each rung and at the end. ``reached``: how many seeds got how far, in words."""
 
     config: str
     baseline: bool
@@ -55,9 +56,10 @@ class RungResults:
 
 @dataclass(frozen=True)
 class RungTable:
-    """A task's configurations; ``heads``: 'step 6 (10 %)' for each rung, ``end``: 'step 60'.
+    """The results of a task's configurations. ``heads``: 'step 6 (10 %)' for each rung; ``end``: 'step 60'.
 
-    Whoever went on furthest is first, then by the gap there, or the metric without one."""
+    Sorted by the last rung reached, then by the gap there (the metric, without a gap).
+    """
 
     task: str
     heads: list[str]

@@ -1,4 +1,6 @@
-"""What a search has found: what it asked, in which order, what it was told, its front, and which axes mattered."""
+"""History of a search: the configurations in the order of asking, their results, the Pareto front, and the importance
+of each axis.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 class AskedConfiguration:
     """A configuration of a search; ``number``: its place in the order of asking, from 1 on.
 
-    ``gap``, ``overhead``: as the sampler is told them (`dse.run.search.objectives`), NaN while unknown. ``state``: OK
+    ``gap``, ``overhead``: as the sampler receives them (`dse.run.search.objectives`), NaN while unknown. ``state``: OK
     (every seed has a number), DIVERGED or STOPPED (a seed was), FAILED (no seed says anything), or '' while seeds are
     to run.
     """
@@ -112,9 +114,9 @@ def _configuration(
 ) -> AskedConfiguration:
     known = all(cell.uid in marks and cell.baseline_uid in marks for cell in cells)
     statuses = {marks[cell.uid].status for cell in cells if cell.uid in marks}
-    told = values(cells, marks, ("gap",)) if known else None
-    state = next((s for s in (DIVERGED, STOPPED) if s in statuses), OK if told else FAILED) if known else ""
-    gap = told[0] if told and state != STOPPED else math.nan  # of seeds that went on alone: not comparable
+    gaps = values(cells, marks, ("gap",)) if known else None
+    state = next((s for s in (DIVERGED, STOPPED) if s in statuses), OK if gaps else FAILED) if known else ""
+    gap = gaps[0] if gaps and state != STOPPED else math.nan  # over the surviving seeds only, so not comparable
     overhead = OBJECTIVES["overhead"](cells, marks)
     overhead = math.nan if overhead is None else overhead
     return AskedConfiguration(number, config, str(own["recipe"]), own, gap, overhead, state)
@@ -123,14 +125,14 @@ def _configuration(
 def _importances(sweep: Sweep, choices: Sequence[AskedConfiguration]) -> list[AxisImportance]:
     """Stopped ones are left out: their gap is unknown."""
     assert sweep.space is not None
-    told = [c for c in choices if c.state in (OK, DIVERGED) and math.isfinite(c.gap)]
+    known = [c for c in choices if c.state in (OK, DIVERGED) and math.isfinite(c.gap)]
     axes: dict[str, list[Any]] = {}
     for dimension in sweep.space.dimensions:
         for axis in dimension.axes:
             ranged = dimension.range is not None
-            own = [c.assignment.get(axis.path) for c in told]
+            own = [c.assignment.get(axis.path) for c in known]
             axes[axis.path] = [value if ranged or value is None else label_text(value) for value in own]
-    return axis_importances(axes, [c.gap for c in told])
+    return axis_importances(axes, [c.gap for c in known])
 
 
 def asked_configurations(sweep: Sweep, results: Path | None) -> dict[str, list[tuple[str, str, Assignment]]]:

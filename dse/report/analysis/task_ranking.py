@@ -1,4 +1,4 @@
-"""A task's ranking of configurations: by the mean gap to the baseline over seeds, the baseline itself left out.
+"""Ranking of configurations by one task: by the mean gap to the baseline over seeds, without the baseline itself.
 
 A seed that diverged makes the mean infinite: last, tied with other such. One whose baseline diverged tells nothing.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dse.report.analysis.rank_correlation import FloatArray
 
 MIN_CONFIGS = 4
-"""Configurations that two rankings must share: three agree by chance too often."""
+"""Configurations that two rankings must share: with three, chance agreement is too frequent."""
 BOOTSTRAP_SAMPLES = 1000
 """Bootstrap samples."""
 _HALVES = 100
@@ -71,7 +71,7 @@ class TaskRanking:
 
     @cached_property
     def split_half(self) -> float:
-        """Spearman's rho between the task's own halves of its seeds, on average: what noise alone leaves of 1."""
+        """Split-half rank correlation: mean of Spearman's rho between the rankings by two halves of the seeds."""
         import numpy as np
 
         names = [i for i, column in enumerate(self.gaps.T) if not np.isnan(column).any()]

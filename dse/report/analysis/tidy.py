@@ -1,4 +1,4 @@
-"""The tidy table that everything in a report is computed from: one row per cell, joined with its baseline."""
+"""The tidy table of a sweep: one row per cell, joined with its baseline. Everything in a report is computed from it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LABELS = ("task", "recipe", "seed")
 
 @dataclass(frozen=True)
 class TidyTable:
-    """The sweep's cells as a frame, and what its columns mean.
+    """The sweep's cells as a data frame, with the names of its axes, tasks, recipes and metrics.
 
     Columns of ``frame``: uid, task, recipe, config, seed (text), one per grid axis (text), is_baseline, named (no
     overrides), status (ok, diverged, stopped, failed, missing), metric, metric_initial, base_metric, base_initial,

@@ -1,4 +1,4 @@
-"""Labels beside points, placed so that they cover neither each other nor a point."""
+"""Layout of point labels: placed so that they cover neither each other nor a point."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def place_labels(axes: Axes, labels: Sequence[PointLabel], obstacles: Sequence[t
         best: tuple[float, int, int, float] | None = None
         for ring in _RINGS:
             for dx, dy in _DIRECTIONS:
-                box = _box(px, py, dx, dy, ring * _GAP * pixels, extent.width, extent.height)
+                box = _box((px, py), (dx, dy), ring * _GAP * pixels, (extent.width, extent.height))
                 cost = 10 * _outside(box, bounds) + sum(_overlap(box, other) for other in taken) + 18 * ring
                 cost += 6 * (dx <= 0) + 4 * (dy != 0)
                 if best is None or cost < best[0]:
                     best = (cost, dx, dy, ring)
         assert best is not None
         _, dx, dy, ring = best
-        taken.append(_box(px, py, dx, dy, ring * _GAP * pixels, extent.width, extent.height))
+        taken.append(_box((px, py), (dx, dy), ring * _GAP * pixels, (extent.width, extent.height)))
         axes.annotate(
             label.text,
             (label.x, label.y),
@@ -74,9 +74,11 @@ def place_labels(axes: Axes, labels: Sequence[PointLabel], obstacles: Sequence[t
         )
 
 
-def _box(x: float, y: float, dx: int, dy: int, away: float, width: float, height: float) -> Box:
-    left = x + dx * away - (0 if dx > 0 else width if dx < 0 else width / 2)
-    bottom = y + dy * away - (0 if dy > 0 else height if dy < 0 else height / 2)
+def _box(point: tuple[float, float], direction: tuple[int, int], distance: float, size: tuple[float, float]) -> Box:
+    """The box of a label of this size, at a distance from its point."""
+    (x, y), (dx, dy), (width, height) = point, direction, size
+    left = x + dx * distance - (0 if dx > 0 else width if dx < 0 else width / 2)
+    bottom = y + dy * distance - (0 if dy > 0 else height if dy < 0 else height / 2)
     return left, bottom, left + width, bottom + height
 
 

@@ -1,4 +1,4 @@
-"""The Pareto figures: what is lost against what it costs."""
+"""The Pareto figures: accuracy lost against cost."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _names(rows: pd.DataFrame) -> dict[str, str]:
 
 
 def _recipes(rows: pd.DataFrame) -> list[tuple[str, str]]:
-    """One configuration of each recipe, the one that loses least."""
+    """(configuration, recipe): each recipe's configuration with the lowest loss of accuracy."""
     best = rows.sort_values("y").drop_duplicates("recipe")
     return list(zip(best["config"], best["recipe"], strict=True))
 

@@ -21,17 +21,17 @@ _LAYERS = 24
 _SMALLEST = -127
 """E8M0's lowest code, which blocks of zeros have."""
 _RARE = 1.0
-"""Percent of the blocks that a scale code has at some look, to be shown."""
+"""Percent of the blocks that a scale code needs at some measurement to be shown."""
 _MAP = "YlOrRd"
 _ERRORS = (("wgrad", "error"), ("dgrad.lhs", "error"))
 
 
 def small_multiples(task_trials: ProbedTask, look: dict[str, Style]) -> str | None:
-    """A panel per quantity: each trial's median layer, and the layer that is worst at its last look."""
+    """A panel per quantity: each trial's median layer, and the layer that is worst at its last measurement."""
     shown = [m for m in MEASURES if any(len(pivot_layers(one.series, m)) > 1 for one in task_trials.trials)]
     if not shown:
         return None
-    rows = math.ceil((len(shown) + 1) / _COLUMNS)  # the last place is the legend's
+    rows = math.ceil((len(shown) + 1) / _COLUMNS)  # the last panel holds the legend
     with theme():
         figure = new_figure(2.15 * rows + 0.2)
         places = list(figure.subplots(rows, _COLUMNS, squeeze=False).flat)
@@ -46,7 +46,7 @@ def small_multiples(task_trials: ProbedTask, look: dict[str, Style]) -> str | No
 
 
 def layer_heatmaps(task_trials: ProbedTask) -> str | None:
-    """The suspect's layers over the steps: errors of dW and of G, and the scale codes of G in its worst layer."""
+    """The focus trial's layers over the steps: errors of dW and of G, and the scale codes of G in its worst layer."""
     focus = task_trials.focus
     maps = [(m, v) for m in MEASURES if (m.point, m.quantity) in _ERRORS and len(v := pivot_layers(focus.series, m))]
     maps.sort(key=lambda pair: _ERRORS.index((pair[0].point, pair[0].quantity)))
@@ -76,7 +76,7 @@ def _panel(axes: Axes, task_trials: ProbedTask, measure: Measure, look: dict[str
     scale = 100.0 if measure.share else 1.0
     axes.set_title(measure.title, fontsize=9.3)
     focus = ""
-    for number, trial in enumerate(reversed(task_trials.trials)):  # the suspect above the others
+    for number, trial in enumerate(reversed(task_trials.trials)):  # the focus trial above the others
         values = pivot_layers(trial.series, measure) * scale
         if values.empty or (trial.role == BASELINE and measure.quantity == "changed"):  # codes of 16 bits all do
             continue
@@ -151,7 +151,7 @@ def _histogram(figure: Figure, axes: Axes, layer: str, series: dict[int, dict[in
 
 
 def _codes(focus: ProbedTrial) -> tuple[str, dict[int, dict[int, float]], float] | None:
-    """The layer whose G has the largest error at the last look; its scales in percent by step and power of two."""
+    """The layer whose G has the largest final error; its scales in percent by step and power of two."""
     measure = next(m for m in MEASURES if (m.point, m.quantity) == ("dgrad.lhs", "error"))
     layer = worst_layer(pivot_layers(focus.series, measure), measure)
     found: dict[int, dict[int, float]] = {}
@@ -179,7 +179,7 @@ def _worst(values: pd.DataFrame, measure: Measure) -> pd.DataFrame:
 
 
 def _edges(steps: list[int]) -> list[float]:
-    """Borders between looks; each look lasts to the next one."""
+    """Cell borders along the steps: each measurement extends to the next one."""
     width = steps[-1] - steps[-2] if len(steps) > 1 else 1
     return [*steps, steps[-1] + width]
 

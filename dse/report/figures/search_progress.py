@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MANY = 300
-"""Choices from which on points are small."""
+"""Number of configurations from which on points are small."""
 
 
 def search_progress(table: TidyTable, hunts: Sequence[SearchHistory], look: dict[str, Style]) -> str | None:

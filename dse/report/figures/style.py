@@ -1,4 +1,4 @@
-"""What all figures share: one color and marker per recipe, type sizes, scales, and the way to a data URI."""
+"""Style shared by all figures: a color and marker per recipe, type sizes, axis scales, and export as data URI."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 WIDTH = 11.4  # inches; 1094 px at the browser's 96 px an inch
 INK, MUTED, RULE = "#1c2430", "#667085", "#d9dee5"
 PALETTE = ("#0173b2", "#d55e00", "#029e73", "#aa4499", "#c98500", "#3aa5d8", "#882255", "#7f8c1f", "#332288", "#cc6677")
-"""After Okabe and Ito, and Paul Tol's 'muted': told apart with color-blind eyes, and dark enough for text on white."""
+"""After Okabe and Ito, and Paul Tol's 'muted': distinct for color-blind readers, and dark enough for text on white."""
 MARKERS = "osD^vPX<>"
 _DASHES: tuple[Any, ...] = ("", (5, 1.5), (1.5, 1.2), (6, 1.5, 1.5, 1.5))
 _LARGEST_SVG = 300_000

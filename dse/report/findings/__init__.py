@@ -1,4 +1,4 @@
-"""What the numbers say, as sentences. Every sentence is computed, and says when a difference is within the noise."""
+"""Findings: the main results as generated sentences, which state when a difference is within the noise."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def findings(table: TidyTable, configs: pd.DataFrame, found: list[Effect], chosen: list[str]) -> list[Finding]:
-    """At most five findings, in the order a reader needs them; ``chosen`` are the highlighted configurations."""
+    """At most five findings, in order of relevance; ``chosen``: the highlighted configurations."""
     if configs.empty or not table.records:
         return []
     overall = configs[configs["task"] == ALL]

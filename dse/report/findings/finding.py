@@ -1,4 +1,4 @@
-"""A finding: a sentence and its particulars."""
+"""The type of a finding: a sentence with details."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CLOSE = 0.01
 
 @dataclass(frozen=True)
 class Finding:
-    """A lead of a few words, the sentence, and particulars below it."""
+    """A heading of a few words (``lead``), the sentence, and details listed below it (``points``)."""
 
     lead: str
     sentence: str

@@ -1,4 +1,4 @@
-"""Which options make a difference."""
+"""Finding: the options with the largest effects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dse.text import plural
 
 
 def strongest_option(found: list[Effect]) -> Finding | None:
-    """The largest effects over all tasks that stand after Holm's correction, or that there are none."""
+    """The largest effects over all tasks that are significant after Holm's correction, or a statement that none is."""
     tried = [e for e in found if e.kind == OPTION and e.scope == ALL and not e.recipe and math.isfinite(e.lost.mean)]
     if not tried:
         return None

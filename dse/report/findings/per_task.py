@@ -1,4 +1,4 @@
-"""Each task in its own metric."""
+"""Finding: the gaps on each task, in the task's own metric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order of the recipes over all tasks, and the cheapest configuration close to the baseline."""
+"""Findings: the order of the recipes over all tasks, and the cheapest configuration close to the baseline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What gave no number."""
+"""Finding: trials without a final number."""
 
 from __future__ import annotations
 

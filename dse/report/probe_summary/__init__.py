@@ -1,4 +1,4 @@
-"""Inside the layers: what probes saw in a few telling trials, and how they compare with the best and the baseline."""
+"""Summary of probe measurements: a few trials per task (diverged, worst, best, baseline), compared layer by layer."""
 
 from dse.report.probe_summary.probe_frame import COLUMNS, shown_probe_frame
 from dse.report.probe_summary.probed_task import ProbedTask, ProbedTrial

@@ -1,4 +1,4 @@
-"""Probe rows as a long frame, and what its quantities are called."""
+"""Probe measurements as a long data frame, and the quantities that reports show."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ Histograms = dict[tuple[int, str, str], dict[str, int]]
 
 @dataclass(frozen=True)
 class Measure:
-    """A quantity at a point: its name in a sentence, a figure's title, whether it is a share, what a good value is.
+    """A quantity measured at a quantization point.
 
-    ``ideal``: 'worse' is farther from it.
+    ``name``: in a sentence; ``title``: of its panel; ``share``: whether it is shown in percent; ``ideal``: the best
+    value, and a value is worse the farther it is from it.
     """
 
     point: str
@@ -46,14 +47,14 @@ MEASURES = (
         "fprop.rhs", "changed", "the share of W's codes that changed", "W: codes changed since last look, %", share=True
     ),
 )
-"""What is drawn, in the order of the panels."""
+"""The quantities that are drawn, in the order of the panels."""
 
 
 def probe_frame(rows: Iterable[Sequence[Any]]) -> tuple[pd.DataFrame, Histograms]:
     """The numbers of probe rows (``dse.probes.ProbeRow``) as COLUMNS, and their scale histograms.
 
-    Where nothing was there to be quantized (before the first step the gradients of many layers are zero, and the error
-    has no value) no share means anything.
+    Where a tensor is all zero (before the first step the gradients of many layers are) its relative error is undefined,
+    and all shares are set to NaN.
     """
     import pandas as pd
 
@@ -71,7 +72,7 @@ def probe_frame(rows: Iterable[Sequence[Any]]) -> tuple[pd.DataFrame, Histograms
 
 
 def shown_probe_frame(found: Iterable[ProbedTask]) -> pd.DataFrame:
-    """All that is drawn of the shown trials' looks, but for the histograms."""
+    """The measurements that the figures show, of all shown trials; without the histograms."""
     import pandas as pd
 
     drawn = {(m.point, m.quantity) for m in MEASURES}
@@ -96,7 +97,7 @@ def pivot_layers(series: pd.DataFrame, measure: Measure) -> pd.DataFrame:
 
 
 def worst_layer(values: pd.DataFrame, measure: Measure) -> str | None:
-    """The layer that is farthest from the good value at the last look."""
+    """The layer that is farthest from the ideal value at the last measurement."""
     if values.empty:
         return None
     last = (values.iloc[-1] - measure.ideal).abs().dropna()

@@ -1,4 +1,4 @@
-"""The trials of a task that the report looks into, and the one that the others are compared with."""
+"""The probed trials of a task that a report shows."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProbedTrial:
-    """A trial and its ``series``, a long frame (``frame.COLUMNS``); ``role``: diverged, worst, best or baseline.
+    """A probed trial.
 
-    ``diverged_at``: the step where it diverged, None where it did not; ``baseline_outcome``: what the baseline did;
-    ``histograms``: (step, layer, point) -> blocks by the power of two of their scale.
+    - ``role``: diverged, worst, best or baseline;
+    - ``diverged_at``: the step where it diverged, or None; ``where``: the tensors that were not finite;
+    - ``baseline_outcome``: whether the baseline diverged as well, in words;
+    - ``series``: the measurements, a long frame with the columns ``probe_frame.COLUMNS``;
+    - ``histograms``: (step, layer, point) -> number of blocks by the power of two of their scale.
     """
 
     role: str
@@ -31,15 +34,16 @@ class ProbedTrial:
 
 @dataclass(frozen=True)
 class ProbedTask:
-    """A task's subjects; the first one is the ``focus`` that the rest is compared with."""
+    """A task's probed trials. The first is the ``focus``, which the others are compared with."""
 
     task: str
     trials: list[ProbedTrial]
 
     @property
     def focus(self) -> ProbedTrial:
+        """The first trial: one that diverged, or the worst."""
         return self.trials[0]
 
     def of(self, role: str) -> ProbedTrial | None:
-        """The first subject of a role."""
+        """The first trial of a role, or None."""
         return next((one for one in self.trials if one.role == role), None)

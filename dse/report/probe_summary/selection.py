@@ -1,4 +1,4 @@
-"""Which trials are looked into: those that diverged, the worst and the best against the baseline."""
+"""Selection of the probed trials that a report shows: diverged, worst, best and baseline, per task."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TidyRow = dict[str, Any]
 
 
 def probed_tasks(table: TidyTable, configs: pd.DataFrame, results: Path | None) -> list[ProbedTask]:
-    """One per task where a trial that diverged, or the worst one, was looked into; at most TASKS."""
+    """One per task with a probed trial that diverged or is the worst; at most MAX_TASKS."""
     wanted = {task: _choose(table, configs, task) for task in table.tasks}
     probed = _probed(table, {cell["uid"] for chosen in wanted.values() for _, cell in chosen}, results)
     found = []
@@ -96,7 +96,7 @@ def _probed_trial(table: TidyTable, role: str, cell: TidyRow, record: Record) ->
 
 
 def _baseline_outcome(table: TidyTable, cell: TidyRow) -> str:
-    """What became of the baseline, which tells whether quantization had a part in it."""
+    """Whether the baseline diverged as well, in words: if it did, quantization is not the cause."""
     base = table.records.get(cell["baseline_uid"])
     if cell["is_baseline"]:
         return "It is the baseline: these settings diverge without quantization."

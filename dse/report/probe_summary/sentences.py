@@ -1,5 +1,7 @@
-"""What the looks into a trial show, as sentences: where it was worst at the last look, and what has changed since the
-first. They tell what was seen, not what caused it."""
+"""Sentences about a probed trial: its worst layers at the last measurement, and what changed since the first.
+
+They describe what was measured, not its cause.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _LEAST = 1e-3
-"""Changes of a share or an error below this are not spoken of."""
+"""Changes of a share or an error below this are not mentioned."""
 _GREW = 1.5
+"""Growth of a quantity from which on it is mentioned."""
 _BIAS = 0.05
+"""Bias of dW from which on it is mentioned."""
 _SHRINK = next(m for m in MEASURES if m.quantity == "shrink")
 
 
 class WorstLayer(NamedTuple):
-    """The worst layer of a measure at the last look, and the same layer elsewhere."""
+    """The worst layer of a measure at the last measurement, with its values and the median over layers."""
 
     measure: Measure
     layer: str
@@ -32,7 +36,7 @@ class WorstLayer(NamedTuple):
 
 
 def probe_sentences(scene: ProbedTask) -> list[str]:
-    """At most five sentences about the scene's suspect."""
+    """At most five sentences about the task's focus."""
     focus, other = scene.focus, scene.of(BEST) or scene.of(BASELINE)
     if focus.series.empty:
         return []
@@ -50,7 +54,9 @@ def probe_sentences(scene: ProbedTask) -> list[str]:
         line += f"; {other.config} has {number(elsewhere)} there" if other and math.isfinite(elsewhere) else ""
         lines.append(line + ".")
     lines += _bias(focus, other)
-    steady = [e for e in found.values() if e.measure.quantity != "bias"]  # whose sign changes from look to look
+    steady = [
+        e for e in found.values() if e.measure.quantity != "bias"
+    ]  # the sign of a bias changes from one measurement to the next
     grown = [e for e in steady if _growth(e) >= _GREW and abs(e.last - e.measure.ideal) > _LEAST]
     if grown and last > first:
         most = max(grown, key=_growth)
@@ -84,7 +90,7 @@ def _opening(scene: ProbedTask, last: int) -> str:
 
 
 def _bias(focus: ProbedTrial, other: ProbedTrial | None) -> list[str]:
-    """Whether dW is systematically too long or too short, in the median layer at the last look."""
+    """Whether dW is systematically too long or too short, in the median layer at the last measurement."""
     own, theirs = (_middle(one) if one else math.nan for one in (focus, other))
     if not abs(own) >= _BIAS:
         return []
@@ -108,7 +114,7 @@ def _worst_layer(trial: ProbedTrial, measure: Measure) -> WorstLayer | None:
 
 
 def _at(trial: ProbedTrial, measure: Measure, layer: str, step: int) -> float:
-    """The value in a layer at the last look that is not later."""
+    """The value in a layer at the last measurement up to ``step``."""
     values = pivot_layers(trial.series, measure)
     if layer not in values:
         return math.nan
@@ -117,7 +123,7 @@ def _at(trial: ProbedTrial, measure: Measure, layer: str, step: int) -> float:
 
 
 def _growth(e: WorstLayer) -> float:
-    """How many times as far from good as at the first look; changes too small to matter count as none."""
+    """Distance from the ideal value, relative to the first measurement; very small distances count as equal."""
     floor = 0.02 if e.measure.share else 0.01
     return (abs(e.last - e.measure.ideal) + floor) / (abs(e.first - e.measure.ideal) + floor)
 

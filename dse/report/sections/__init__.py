@@ -1,1 +1,1 @@
-"""Rows of a report's sections: what its tables and lists say."""
+"""Contents of the report's sections: the rows of its tables and lists, as text."""

@@ -1,4 +1,4 @@
-"""Rows of the section on which tasks rank configurations alike, and its data."""
+"""Tables of the section on the agreement of tasks' rankings, and its CSV data."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _REVERSALS = 3
-"""Named for each task."""
+"""Reversals that are listed for a task."""
 
 
 @dataclass(frozen=True)
 class AgreementTables:
-    """``rows``: per task, against the reference; ``matrix``: rho between tasks, by their numbers; ``published``: per
-    ranking its name, source and unit, and per task what it says; ``warnings``: task and what it reverses."""
+    """The section's tables.
+
+    - ``rows``: each task compared with the reference; ``matrix``: rho between tasks;
+    - ``published``: for each published ranking its name, source and unit, and a row per task;
+    - ``warnings``: task, and the pairs of configurations that it reverses;
+    - ``devices``: the kinds of devices that the tasks ran on.
+    """
 
     reference: str
     rows: list[tuple[str, list[TableCell]]]
@@ -32,7 +37,7 @@ class AgreementTables:
 
 
 def agreement_tables(found: RankingComparison) -> AgreementTables:
-    """Everything as text and tints."""
+    """The section's tables, as text and tints."""
     by = {one.task: one for one in found.agreements}
     names = [one.task for one in found.tasks]
     published: dict[str, list[PublishedAgreement]] = {}

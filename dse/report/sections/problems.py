@@ -1,4 +1,4 @@
-"""What diverged, stopped, failed, was not run and was excluded, grouped for reading."""
+"""Problems: trials that diverged, stopped, failed, have not run or were excluded, in groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the numbers come from: machines, versions, data, times, and warnings where a pair's sides differ in them."""
+"""Provenance of the results: machines, versions, data and times, with warnings where paired trials differ in them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Provenance:
 
 
 def provenance(table: TidyTable) -> Provenance:
-    """Everything the records tell about themselves."""
+    """The provenance of the table's records."""
     records = list(table.records.values())
     data = Counter((r.task, r.data) for r in records)
     times = [(start, start + timedelta(seconds=r.seconds)) for r in records if (start := _time(r.started))]
@@ -52,24 +52,26 @@ def provenance(table: TidyTable) -> Provenance:
 
 def _packs(packs: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
     """Widths, kernels, CUDA graphs, and the reasons where there was none."""
-    told = [pack for pack in packs if pack]
-    found = [("pack of", f"{width:,}", n) for width, n in Counter(int(p.get("width", 1)) for p in told).most_common()]
+    recorded = [pack for pack in packs if pack]
+    found = [
+        ("pack of", f"{width:,}", n) for width, n in Counter(int(p.get("width", 1)) for p in recorded).most_common()
+    ]
     if len(found) > _WIDTHS:
         rest = found[_WIDTHS:]
         found[_WIDTHS:] = [("pack of", f"{plural(len(rest), 'other width')}", sum(n for *_, n in rest))]
     for key, name in (("kernels", "kernels"), ("graph", "CUDA graph")):
-        counts = Counter("yes" if pack.get(key) else "no" for pack in told)
+        counts = Counter("yes" if pack.get(key) else "no" for pack in recorded)
         found += [(name, value, n) for value, n in counts.most_common()]
-    reasons = Counter(str(why) for pack in told for why in pack.get("reference_because", ()))
+    reasons = Counter(str(why) for pack in recorded for why in pack.get("reference_because", ()))
     found += [("reference because", why, n) for why, n in reasons.most_common()]
-    refused = Counter(str(pack["no_graph_because"]) for pack in told if pack.get("no_graph_because"))
+    refused = Counter(str(pack["no_graph_because"]) for pack in recorded if pack.get("no_graph_because"))
     found += [("no graph because", why, n) for why, n in refused.most_common()]
-    chips = Counter(described(facts) for pack in told if (facts := pack.get("processor")))
+    chips = Counter(described(facts) for pack in recorded if (facts := pack.get("processor")))
     found += [("processor", chip, n) for chip, n in chips.most_common()]
-    moved = sum("resumed_from" in pack for pack in told)
+    moved = sum("resumed_from" in pack for pack in recorded)
     found += [("resumed from", "a checkpoint of another processor", moved)] * (moved > 0)
-    untold = len(packs) - len(told)
-    return found + ([("pack of", "not recorded", untold)] if untold else [])
+    missing = len(packs) - len(recorded)
+    return found + ([("pack of", "not recorded", missing)] if missing else [])
 
 
 def _warnings(table: TidyTable) -> list[str]:

@@ -1,4 +1,4 @@
-"""What generative models make from the same fixed noise, beside the baseline's and real ones, and how good it is."""
+"""Sample images of generative models, from the same fixed noise, beside the baseline's and real ones, with metrics."""
 
 from __future__ import annotations
 

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 
 def front_rows(history: SearchHistory, configs: pd.DataFrame) -> list[tuple[AskedConfiguration, str, str, str]]:
-    """The front that a search has found: the choice, its overhead, its gap with the interval over seeds, and its
-    place in the order of asking."""
+    """Rows of a search's Pareto front: configuration, overhead, gap with its interval, place in the order of asking."""
     task = str(history.configurations[0].assignment["task"]) if history.configurations else ""
     known = {row["config"]: row for row in row_dicts(configs[configs["task"] == task])} if len(configs) else {}
     rows = []
@@ -29,7 +28,7 @@ def front_rows(history: SearchHistory, configs: pd.DataFrame) -> list[tuple[Aske
 
 
 def importance_rows(history: SearchHistory) -> list[tuple[AxisImportance, list[TableCell]]]:
-    """Which axes mattered: share of the variance, Spearman's rho, adjusted p, configurations."""
+    """Rows of the importance of axes: share of the variance, Spearman's rho, adjusted p, groups, configurations."""
     rows = []
     for one in history.importances:
         p = p_value(one.p_holm).removeprefix(f"p{SPACE}").removeprefix(f"={SPACE}")

@@ -1,1 +1,1 @@
-"""From a checked sweep file to its cells."""
+"""Expansion of a checked sweep file to its cells."""

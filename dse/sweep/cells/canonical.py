@@ -1,4 +1,7 @@
-"""The canonical content of recipes that have much in common: each GEMM and the rest are translated once."""
+"""Canonical JSON of recipes, as identities are hashed from it.
+
+The recipes of a sweep share most of their parts, so each part is serialized once.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def canonical(data: Any) -> str:
 
 
 class RecipeSerializer:
-    """`to_data` of recipes, with its JSON. Parts are known by identity first, since most are shared, then by value."""
+    """Serializes recipes, with a cache of their parts: looked up by object identity first, then by value."""
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[Gemm, SerializedRecipe]] = {}
@@ -47,7 +50,7 @@ class RecipeSerializer:
         return seen[1]
 
     def _options(self, recipe: Recipe) -> dict[str, SerializedRecipe]:
-        """What is not of a GEMM."""
+        """The options of the recipe as a whole."""
         key = tuple(getattr(recipe, name) for name in RECIPE_OPTIONS)
         if key not in self._rest:
             data = to_data(replace(recipe, fprop=_PLAIN, dgrad=_PLAIN, wgrad=_PLAIN))

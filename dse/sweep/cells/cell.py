@@ -1,4 +1,4 @@
-"""Cells: the trials of a sweep with their place in it, and the cells that will not run."""
+"""Cells of a sweep: a trial with its labels on the axes and its baselines, or the reason why it will not run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dse.trial import Trial
 
 @dataclass(frozen=True)
 class Cell:
-    """A trial of a sweep and where it stands in it.
+    """A trial of a sweep, with its labels on the axes and the baselines that it is compared with.
 
     - ``labels``: axis -> label, in the order task, recipe, seed, then the grid's axes as written. A baseline has None
       on the axes of numerics, which do not apply to it;

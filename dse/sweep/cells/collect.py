@@ -1,4 +1,4 @@
-"""Puts the cells of a sweep together: each trial once, with the baselines that it is compared with."""
+"""Collector of a sweep's cells: removes duplicates, and adds the baselines that cells are compared with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dse.trial import Trial
 
 
 class CellCollector:
-    """Gathers cells: baselines apart from the rest, equal trials once."""
+    """Collects cells, baselines separately; cells that are the same trial are merged."""
 
     def __init__(self, space: Space) -> None:
         self.excluded: list[Excluded] = []
@@ -27,7 +27,7 @@ class CellCollector:
         self._also: dict[str, list[Mapping[str, Label]]] = {}
 
     def add(self, setting: Setting, pairs: list[SettingVariant], seed: int, listed: bool) -> None:
-        """All cells of one task, training and seed; with their baselines if any is kept, or the first one is listed."""
+        """Adds the cells of a setting and a seed, with baselines if a cell is kept or the baseline is ``listed``."""
         if setting not in self._references:
             self._references[setting] = self._factory.baseline_pairs(setting)
         references = self._references[setting]
@@ -46,7 +46,7 @@ class CellCollector:
             self.excluded.append(Excluded(labels, reason or setting.reason))
 
     def cells(self) -> Iterator[Cell]:
-        """The first baseline's, those of other baselines, the rest."""
+        """All cells: those of the first baseline, those of other baselines, the rest."""
         found = dict(self._baselines)
         for cells in (self._others, self._cells):
             found |= {uid: cell for uid, cell in cells.items() if uid not in self._baselines}
@@ -55,7 +55,7 @@ class CellCollector:
             yield replace(cell, also=tuple(also)) if also else cell
 
     def _keep(self, pair: SettingVariant, seed: int, uids: Mapping[str, str], references: set[str]) -> bool:
-        """Keeps the cell unless something excludes it; whether it was kept."""
+        """Keeps the cell unless something excludes it. Returns whether it was kept."""
         reason = self._exclusion.rules and self._exclusion.reason(pair.labels_at(seed))
         reason = reason or pair.setting.reason or pair.variant.reason
         if reason:

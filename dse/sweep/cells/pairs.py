@@ -1,4 +1,4 @@
-"""Puts cells together: a setting, a variant and a seed, with the baselines that they are compared with."""
+"""Pairs of a setting (task and training) and a variant (recipe). With a seed, a pair is a cell."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ PairsBySetting = dict[Setting, list[SettingVariant]]
 
 
 class PairFactory:
-    """The pairs and the cells of one sweep; their settings and variants are made once."""
+    """Makes the pairs of one sweep. Settings and variants are cached, since many cells share them."""
 
     def __init__(self, spec: Spec) -> None:
         """Raises UserError (file:line) for an axis of task options that fits none of the tasks."""

@@ -1,4 +1,4 @@
-"""Whether every value on the axes has a meaning somewhere, where there are too many cells to try them all."""
+"""Check that every value on the axes can occur in some configuration, for searches with too many cells to enumerate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TRIES = 60
 
 
 def check_reachable(space: Space) -> None:
-    """Raises UserError (file:line) for a value that no configuration takes, or a dimension that none has.
+    """Raises UserError (file:line) for a value that no configuration can take, or a dimension that applies to none.
 
     A value is tried alone on the recipes that may have it, then with random values on the other axes.
     """

@@ -1,4 +1,4 @@
-"""The settings that a sweep crosses with its recipes: each task with its options and its training."""
+"""Settings: each task of a sweep with its options and its training. A sweep crosses them with its recipes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dse.trial import Trial, make_task
 
 
 class AxisValue(NamedTuple):
-    """One value of an axis."""
+    """A value on an axis: the axis' path, kind and option, the value, and its label."""
 
     path: str
     kind: str
@@ -45,7 +45,7 @@ class Setting:
 
     @cached_property
     def json_frame(self) -> tuple[str, str, str]:
-        """The canonical JSON of its trials before the recipe, between recipe and seed, and after the seed."""
+        """The canonical JSON of its trials, cut at the recipe and the seed: the text before, between and after."""
         parts: list[list[str]] = [[], [], []]
         for key in sorted(self.content):
             parts[(key > "recipe") + (key > "seed")].append(f"{canonical(key)}:{canonical(self.content[key])}")
@@ -58,7 +58,7 @@ class Setting:
 
 
 class SettingCache:
-    """Makes each setting once."""
+    """Makes settings, each once."""
 
     def __init__(self, spec: Spec) -> None:
         """Raises UserError (file:line) for an axis or a value that fits none of the tasks."""
@@ -87,7 +87,7 @@ class SettingCache:
         return self._made[key]
 
     def for_baseline(self, setting: Setting, baseline: Baseline) -> Setting:
-        """What a baseline trains with where a cell has this setting: the same but for what the baseline says."""
+        """The setting of a baseline for a cell with this setting: the same, except for the baseline's own settings."""
         if not baseline.training:
             return setting
         key = (setting, baseline)

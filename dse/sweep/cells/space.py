@@ -1,7 +1,7 @@
-"""The space of a sweep: its axes in an order in which they can be chosen one after the other.
+"""Search space of a sweep: its dimensions, in an order in which conditions can be decided.
 
-An assignment is what a configuration has on each axis that applies to it: axis -> label, for the entry of `tasks`, the
-recipe, and the axes; for a range, the number. It is plain data: a cell's labels without its seed.
+An assignment gives a configuration's value on each axis that applies to it: axis -> label, for the entry of `tasks`,
+the recipe, and the axes; for a range, the number. It is plain data: a cell's labels without its seed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MOST_TASKS = 10_000
 
 
 class Space:
-    """Everything that the cells of a sweep are chosen from.
+    """The tasks, recipes and dimensions that a sweep's cells are chosen from.
 
     - ``tasks``: the entries of `tasks` by label; a search goes through each of them on its own;
     - ``recipes``: those of `recipes` by name, without a plain baseline, which has nothing to choose;
@@ -70,9 +70,9 @@ class Space:
         return {axis: list(dict.fromkeys(labels)) for axis, labels in found.items()}
 
     def ask(self, task: str, suggest: SuggestFn) -> Assignment:
-        """A configuration of a task: ``suggest`` is asked for each dimension that applies, in order.
+        """A configuration of a task: calls ``suggest`` for each dimension that applies, in order.
 
-        Numbers of a range are taken to the nearest that it has, decimals to four significant digits.
+        Numbers are rounded to the nearest one of the range, decimals to four significant digits.
         """
         labels: dict[str, Label] = {"task": task}
         for dimension in self.dimensions:
@@ -86,7 +86,7 @@ class Space:
         return labels
 
     def choices_of(self, assignment: Assignment) -> dict[Dimension, Label]:
-        """What `ask` was told for an assignment, by dimension. Raises UserError for one that is not of this space."""
+        """The choice that an assignment makes on each dimension. Raises UserError for one that is not of this space."""
         if assignment.get("task") not in self.tasks:
             raise UserError(f"this sweep has no task {assignment.get('task')!r}")
         found: dict[Dimension, Label] = {}

@@ -1,4 +1,4 @@
-"""A sweep file and everything that it asks for: its cells, axes and search."""
+"""The expanded sweep: a sweep file with its cells, axes and search."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep file and everything it asks for.
+    """A sweep file and its expansion.
 
     Cells have distinct trials; the baselines come first, then the rest seed by seed, so that an interrupted sweep has
     whole comparisons to show. ``axes``: every label of every axis, whether or not a cell is left there; of a range,

@@ -1,4 +1,4 @@
-"""Configurations that would be shown under one name: refused, since reports put together what is called the same."""
+"""Check that no two configurations have one name: reports group results by it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dse.sweep.spec.spec import Spec
 
 
 def check_unique_names(spec: Spec, cells: Iterable[Cell]) -> None:
-    """Raises UserError (file:line) where the label of a recipe is also what another one is called with its options.
+    """Raises UserError (file:line) where a recipe's label equals the name of another recipe with its options.
 
-    ``cells``: all of the sweep. A search that has still to choose them is refused where it could come to that.
+    ``cells``: all cells of the sweep. A search without cells yet is refused if it could choose such a pair.
     """
     places = _places(spec)
     suspects = [name for name in places if " " in name and "=" in name]
@@ -37,7 +37,7 @@ def check_unique_names(spec: Spec, cells: Iterable[Cell]) -> None:
 
 
 def _places(spec: Spec) -> dict[str, Location]:
-    """Every name that a recipe or a baseline is shown under, and where it stands."""
+    """Display name -> location in the file, of every recipe and baseline."""
     found = {entry.recipe.name: entry.at for entry in spec.recipes}
     for baseline in spec.baselines:
         found.setdefault(baseline.name, baseline.at)

@@ -1,4 +1,4 @@
-"""The variants that a sweep crosses with its tasks: each recipe with each combination of numerics options."""
+"""Variants: each recipe of a sweep with a combination of numerics options. A sweep crosses them with its settings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Variant:
 
 
 class VariantCache:
-    """Makes each variant once, and remembers which values some recipe could take."""
+    """Makes variants, each once, and records which values some recipe could take."""
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec

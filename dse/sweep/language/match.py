@@ -1,4 +1,4 @@
-"""Words of `exclude` and `when` about an axis: which of its labels are meant."""
+"""Matching of labels: which labels of an axis a value in `exclude` or `when` stands for."""
 
 from __future__ import annotations
 

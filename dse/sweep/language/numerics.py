@@ -1,7 +1,7 @@
-"""Options set at quantization points, and in which order several take effect.
+"""Application of numerics options to a recipe, in an order of precedence.
 
-Whole objects are set before their parts, and many points before few, so that the more specific setting wins however
-the file is ordered. A setting that does not fit yet (a constant above the old element format's largest value) is tried
+Whole objects are set before their parts, and many points before few, so that the more specific setting wins in any
+order of the file. A setting that does not fit yet (a constant above the old element format's largest value) is tried
 again after the others.
 """
 
@@ -66,7 +66,7 @@ def apply_settings(recipe: Recipe, settings: Sequence[OptionSetting]) -> Recipe:
 
 
 class OverrideCache:
-    """A recipe with any settings; what they have in common is done once.
+    """Applies settings to one recipe, with a cache of intermediate recipes.
 
     Settings with the same beginning, in the order of precedence, share that beginning. An option at quantization points
     changes the GEMMs of these points, whatever the others are: the same GEMMs with the same option become the same
@@ -116,7 +116,7 @@ def quantized_points(recipe: Recipe) -> int:
 
 @dataclass(frozen=True)
 class _State:
-    """A recipe on its way: what is set so far, and the positions and settings that did not fit yet."""
+    """A recipe with some of its settings applied; ``waiting`` holds the settings that did not fit yet."""
 
     recipe: Recipe
     waiting: tuple[tuple[Hashable, OptionSetting], ...] = ()
@@ -148,7 +148,7 @@ class _State:
 
 @dataclass(frozen=True)
 class _Node:
-    """What is set so far, and what was set next, by key."""
+    """A node of the cache: a state, and the states after one more setting, by its key."""
 
     state: _State
     next: dict[Hashable, _Node] = field(default_factory=dict)

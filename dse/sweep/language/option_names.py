@@ -1,4 +1,4 @@
-"""Paths of options in other spellings and in their own: ``lr`` is ``training.lr``, ``g.Rounding`` is ``G.rounding``."""
+"""Canonical paths of options, from other spellings: ``lr`` is ``training.lr``, ``g.Rounding`` is ``G.rounding``."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ TASK_KEYS = ("training", "grid", "zip", "when")
 """What stands beside a task's options."""
 
 SINGULAR = {"task": "tasks", "recipe": "recipes", "baselines": "baseline", "includes": "include", "excludes": "exclude"}
-"""Other numbers of the keys' words that mean one thing."""
+"""Singular and plural forms of keys -> the key."""
 
 
 SYNONYMS = {"learning_rate": "lr", "batch_size": "batch", "num_steps": "steps"}
-"""Other people's words for training settings."""
+"""Common names of training settings -> theirs."""
 
 
 def training_setting(word: str) -> str:
@@ -74,7 +74,7 @@ def task_options() -> tuple[str, ...]:
 
 
 def split_path(path: str) -> tuple[str, str]:
-    """What a path speaks of: ('training', 'lr'), ('task', 'size'), ('numerics', 'G.rounding'), or ('', path)."""
+    """A path's kind and option: ('training', 'lr'), ('task', 'size'), ('numerics', 'G.rounding'), or ('', path)."""
     name = canonical_path(path)
     head, _, option = name.partition(".")
     if head in ("training", "task") and option:

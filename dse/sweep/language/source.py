@@ -1,4 +1,4 @@
-"""A YAML file as plain data that remembers on which line everything stands.
+"""YAML reader that keeps the line of every key and list item, for error messages.
 
 YAML 1.2: ``1e-3`` is a number, ``off``, ``no`` and ``none`` are words, ``null`` and ``~`` are nothing. Keys are text,
 numbers are finite, a key may stand once in its mapping, and nothing beyond plain data (tags, dates) is understood.
@@ -49,7 +49,7 @@ class YamlSource:
 
 @dataclass(frozen=True, eq=False)
 class Location:
-    """A place in one of a sweep's files: what an error points at. ``at / key`` is a place inside."""
+    """A place in one of a sweep's files, for error messages. ``location / key`` is a place inside of it."""
 
     source: YamlSource
     place: KeyPath = ()

@@ -1,4 +1,4 @@
-"""Values of task options and training settings: brought to their field's type, and checked one at a time.
+"""Conversion and checks of the values of task options and training settings, one at a time.
 
 A whole number where a decimal is meant (``lr: 1``) becomes the decimal, so that both spellings are the same trial.
 """
@@ -58,7 +58,7 @@ def task_value(option: str, value: Any, cls: type | None = None) -> Any:
 
 
 def normalize_value(path: str, value: Any, cls: type | None = None) -> Any:
-    """A value of an option in its own spelling: numbers without quotes, names of techniques as they are registered.
+    """A value of an option in canonical form: numbers without quotes, names of techniques as they are registered.
 
     A value that does not fit stays as it is: what reads it says why. ``cls``: the task that a task's option is of.
     """

@@ -1,4 +1,4 @@
-"""Spellings of one word or value that a sweep file may use, and the one that everything else sees.
+"""Spellings of words and values that sweep files may use, and their normalization.
 
 Upper case, hyphens for underscores, numbers in quotes, ``yes`` and ``no``, lists without brackets (``1e-3, 3e-3``) and
 objects as a plan prints them (``hadamard(size=32)``) are understood where they can mean one thing only.
@@ -22,7 +22,7 @@ _DEEPEST = 20
 
 
 def fold(word: str) -> str:
-    """What spellings of one word have in common.
+    """A word in lower case with underscores, which is the same for all of its spellings.
 
     >>> folded("NVFP4-4over6")
     'nvfp4_4over6'

@@ -1,4 +1,4 @@
-"""`include`: the files that a sweep file builds on, each read once, in the order in which they are laid under it."""
+"""Included files of a sweep: each is read once, and precedes the files that include it."""
 
 from __future__ import annotations
 

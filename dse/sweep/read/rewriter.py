@@ -1,4 +1,4 @@
-"""Rebuilding the data of a sweep file, with the line of the file on which each part of it stands."""
+"""Base class of rewriters of sweep data. A rewriter copies values, and keeps the line of the file for each."""
 
 from __future__ import annotations
 

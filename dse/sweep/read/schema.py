@@ -1,4 +1,4 @@
-"""The structure of a sweep file: its keys and the type of each. What the words mean is `spec`'s affair."""
+"""Structure of a sweep file as pydantic models: its keys, and the type of each. `spec` interprets the values."""
 
 from __future__ import annotations
 

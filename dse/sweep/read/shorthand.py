@@ -1,4 +1,4 @@
-"""Shorthands of sweep files, written out: what follows sees one form of everything.
+"""Expansion of the shorthands in sweep files, so that later stages see one form of everything.
 
 ``lr`` for ``training.lr``, one word for a list, ``{mine: nvfp4}`` for ``{mine: {base: nvfp4}}``, ``recipes: all``. What
 could mean two things stays as it is, and is refused where it is read.
@@ -243,7 +243,7 @@ class _Writer(AxisRewriter):
         return self._copy(item, to)
 
     def _misplaced(self, key: str, kind: str, option: str, item: LocatedValue) -> None:
-        """Raises UserError for a key of the file that belongs under another one; not for a key nobody knows."""
+        """Raises UserError for a key of the file that belongs under another one; not for an unknown key."""
         if kind == "training":
             raise self._error(item, f"unknown key {key!r}; to vary it write grid: {{training.{option}: [values]}}")
         if kind == "task":

@@ -1,4 +1,4 @@
-"""Shorthands of axes, written out: paths, lists of values, ranges, and the rules that speak of them."""
+"""Expansion of the shorthands of axes: paths, lists of values, ranges, and the rules that refer to them."""
 
 from __future__ import annotations
 

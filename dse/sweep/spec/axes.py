@@ -1,6 +1,7 @@
-"""Axes, and dimensions: what of a sweep varies on its own.
+"""Axes and dimensions of a sweep.
 
-A dimension is one axis, or several that are zipped. It applies to the cells that meet its condition.
+A dimension is one axis, or several that are zipped. It varies independently of the other dimensions, and applies to the
+cells that meet its condition.
 """
 
 from __future__ import annotations

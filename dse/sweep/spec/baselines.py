@@ -1,4 +1,4 @@
-"""`baseline`: what every cell is compared with. A recipe, a configuration, or several of them by name.
+"""The key `baseline`: the configurations that every cell is compared with.
 
 A configuration is a recipe with options at its quantization points and training settings of its own. What it does not
 say it has from the cell that it is compared with: task, seed, and the rest of the training.

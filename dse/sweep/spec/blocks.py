@@ -1,4 +1,4 @@
-"""Where axes stand: `grid`, `zip` and `when`, of the sweep and of each of its tasks, as one list of dimensions.
+"""The keys `grid`, `zip` and `when`, of the sweep and of each of its tasks, as one list of dimensions.
 
 A task's own axis takes the place of the sweep's for that task. Apart from that, two dimensions may share an axis only
 when no cell meets the conditions of both.

@@ -1,4 +1,4 @@
-"""`tasks` and `recipes`: their entries, made from the registries of both."""
+"""The keys `tasks` and `recipes`: their entries, looked up in the registries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`exclude`: partial cells to leave out. Every rule must name axes and values that exist, and must match something."""
+"""The key `exclude`: rules about cells to leave out. A rule names existing axes and values, and matches some cell."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from dse.sweep.language.source import Location, YamlSource
 
 @dataclass(eq=False)
 class ExcludeRule:
-    """A cell matches when its label on each axis is one of those wanted; ``matched`` counts the cells.
+    """A rule. A cell matches when ``labels`` holds its label on each axis of the rule; ``matched`` counts the cells.
 
-    ``names``: tasks of which every label is wanted, so that those of options yet to be drawn are, too.
+    ``names``: tasks of which every label matches, also with options that a search has not drawn yet.
     """
 
     labels: Mapping[str, frozenset[Label]]

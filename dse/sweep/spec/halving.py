@@ -1,4 +1,4 @@
-"""`search: {halving: ...}`: at some shares of the steps the worse configurations stop."""
+"""The key `search: {halving: ...}`: successive halving, which stops the worse configurations at rungs."""
 
 from __future__ import annotations
 

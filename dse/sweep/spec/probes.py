@@ -1,4 +1,4 @@
-"""`probes: {every: 50, layers: '*'}`: when and where a sweep's trainings are looked into."""
+"""The key `probes: {every: 50, layers: '*'}`: at which steps, and in which layers, trainings are measured."""
 
 from __future__ import annotations
 

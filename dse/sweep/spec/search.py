@@ -1,4 +1,4 @@
-"""`search`: how configurations are chosen from the axes, where not all of them are wanted."""
+"""The key `search`: the method by which configurations are chosen from the axes, and its settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "tpe": {"trials": None, "seed": 0, "batch": 16, "startup": 32, "objectives": ("gap", "overhead")},
     "nsga2": {"trials": None, "seed": 0, "batch": 16, "population": 48, "objectives": ("gap", "overhead")},
 }
-"""Method -> its settings and their defaults; None must be told. grid: every combination, ranges at their levels;
+"""Method -> its settings and their defaults; None is required. grid: every combination, ranges at their levels;
 random and qmc: configurations that need no results, so they are known in advance; tpe and nsga2: asked in batches."""
 
 OBJECTIVES = {"gap": "accuracy lost against the baseline", "overhead": "cost beside the GEMMs"}

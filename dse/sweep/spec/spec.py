@@ -1,4 +1,4 @@
-"""A sweep, understood: tasks and recipes that exist, axes with checked names, each with its place in the file."""
+"""Specification of a sweep: a sweep file with its names resolved and checked, and the location of each part."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dse.text import sweep_name
 
 @dataclass(frozen=True, eq=False)
 class Spec:
-    """Everything a sweep says. ``exclude`` is still raw: it speaks of labels, which expansion makes.
+    """The checked contents of a sweep file. ``exclude`` is still raw: its rules use labels, which expansion makes.
 
     ``at`` is the sweep's own file; ``text`` is of all its files. ``baselines``: the first is what gaps are taken to.
     """
@@ -94,7 +94,7 @@ def read_spec(path: Path) -> Spec:
         search=searches[-1] if searches else Search(),
         probes=probes[-1] if probes else None,
     )
-    _check_ranges(spec, told=bool(searches))
+    _check_ranges(spec, has_search=bool(searches))
     return spec
 
 
@@ -119,19 +119,19 @@ def _last(files: Sequence[IncludedFile], key: str) -> list[tuple[Location, Any]]
 
 def _seeds(files: Sequence[IncludedFile]) -> tuple[int, ...]:
     """Those of the last file that has some; 0, 1, 2 without."""
-    told = [file for file in files if "seeds" in file.keys.model_fields_set] or [files[-1]]
-    seeds = tuple(told[-1].keys.seeds)
+    given = [file for file in files if "seeds" in file.keys.model_fields_set] or [files[-1]]
+    seeds = tuple(given[-1].keys.seeds)
     if (index := first_duplicate(seeds)) is not None:
-        raise (Location(told[-1].source) / "seeds" / index).error(f"seeds: {seeds[index]} is listed twice")
+        raise (Location(given[-1].source) / "seeds" / index).error(f"seeds: {seeds[index]} is listed twice")
     return seeds
 
 
-def _check_ranges(spec: Spec, told: bool) -> None:
+def _check_ranges(spec: Spec, has_search: bool) -> None:
     """A range needs a search that knows which of its values to take."""
     for axis in spec.axes:
         if not isinstance(axis.values, Range):
             continue
-        if not told:
+        if not has_search:
             raise axis.at.error(f"{axis.path} is a range, so the sweep needs search: {{method: random, trials: 100}}")
         if spec.search.method == "grid" and not axis.values.grid_points():
             raise axis.at.error(f"{axis.path}: a grid search of this range needs its levels, the number of values")

@@ -1,4 +1,4 @@
-"""One kernel where torch needs several: the nets' pointwise work and norms on a GPU, by Triton.
+"""Fused Triton kernels for the networks' pointwise operations and norms on a GPU, where torch needs several kernels.
 
 Each is an autograd function over one model's tensors whose vmap rule hands the stack [E, ...] of a pack to the same
 kernel. Arithmetic is FP32 whatever the tensors' type, nothing is summed by atomics (the same bits every time, and for a

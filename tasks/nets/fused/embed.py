@@ -1,4 +1,4 @@
-"""Rows of a table by number, and the sum of the gradients of the places where each row went."""
+"""Embedding lookup, with a deterministic gradient: each row sums the gradients of its tokens in their order."""
 
 from __future__ import annotations
 

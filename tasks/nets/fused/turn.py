@@ -1,4 +1,4 @@
-"""Rotary positions without splitting heads: queries and keys stay [..., T, C], as their linears wrote them."""
+"""Rotary positions applied without splitting heads: queries and keys stay [..., T, C], as their linears wrote them."""
 
 from __future__ import annotations
 

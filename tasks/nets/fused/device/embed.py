@@ -1,4 +1,4 @@
-"""The gradient of an embedding: every row's sum over the tokens that took it, in their order."""
+"""Kernel of an embedding's gradient: each row sums the gradients of its tokens, in their order."""
 # mypy: ignore-errors
 
 import triton

@@ -1,4 +1,4 @@
-"""silu(a) b over flat tensors."""
+"""Kernels of silu(a) b and its gradient, over flat tensors."""
 # mypy: ignore-errors
 
 import triton

@@ -1,4 +1,4 @@
-"""RMSNorm over rows of E stacked members, each with its own weight; optionally the sum before it."""
+"""Kernels of RMSNorm and its gradient, over rows of E stacked members with a weight each; optionally of x + y."""
 # mypy: ignore-errors
 
 import triton

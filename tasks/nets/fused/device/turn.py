@@ -1,4 +1,4 @@
-"""Rotary positions of queries and keys where the linears wrote them, with a change of type on the way."""
+"""Kernel of rotary positions: rotates queries and keys in the linears' layout, and converts their type."""
 # mypy: ignore-errors
 
 import triton
