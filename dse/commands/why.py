@@ -32,32 +32,34 @@ def why(trial: str, results: Path) -> None:
     found = find_trials(store, trial)
     say_damage(store)
     say_manifests(results)
-    print("\n\n".join("\n".join(_lines(case, results)) for case in found))
+    print("\n\n".join("\n".join(_lines(details, results)) for details in found))
 
 
-def _lines(case: TrialDetails, results: Path) -> Iterator[str]:
-    record = case.record
-    labels = case.entry.labels if case.entry else {}
-    config = case.entry.config if case.entry else record.config if record else ""
+def _lines(details: TrialDetails, results: Path) -> Iterator[str]:
+    record = details.record
+    labels = details.entry.labels if details.entry else {}
+    config = details.entry.config if details.entry else record.config if record else ""
     yield _row(
         "trial",
-        f"{case.uid}: {labels.get('task') or (record.task if record else '')}, {config}, seed "
+        f"{details.uid}: {labels.get('task') or (record.task if record else '')}, {config}, seed "
         f"{labels.get('seed', record.seed if record else '')}",
     )
-    if case.sweep:
-        yield _row("sweep", f"{case.sweep.name} ({case.sweep.path})" if case.sweep.path else case.sweep.name)
+    if details.sweep:
+        yield _row(
+            "sweep", f"{details.sweep.name} ({details.sweep.path})" if details.sweep.path else details.sweep.name
+        )
     if record is None:
         yield _row("status", "has not run yet")
     else:
-        yield from _result(record, case.baseline)
-        yield from _numerics(record, case.baseline)
-        yield from _neighbors(case)
+        yield from _result(record, details.baseline)
+        yield from _numerics(record, details.baseline)
+        yield from _neighbors(details)
         yield from _provenance(record)
         if record.error:
             yield _row("error", "")
             yield from (f"  {line}" for line in record.error.rstrip().splitlines())
-    if case.sweep and case.sweep.path:
-        yield _row("rerun", _command(case, results))
+    if details.sweep and details.sweep.path:
+        yield _row("rerun", _command(details, results))
 
 
 def _result(record: Record, baseline: Record | None) -> Iterator[str]:
@@ -102,22 +104,22 @@ def _numerics(record: Record, baseline: Record | None) -> Iterator[str]:
         yield _row("", f"{path}: {_text(theirs)} there, {_text(mine)} here")
 
 
-def _neighbors(case: TrialDetails) -> Iterator[str]:
-    near = case.neighbors
+def _neighbors(details: TrialDetails) -> Iterator[str]:
+    near = details.neighbors
     for i, neighbor in enumerate(near[:_MOST]):
-        yield _row("neighbors" * (not i), _neighbor(neighbor, case))
+        yield _row("neighbors" * (not i), _neighbor(neighbor, details))
     if len(near) > _MOST:
         yield _row("", f"and {len(near) - _MOST} more")
 
 
-def _neighbor(neighbor: Neighbor, case: TrialDetails) -> str:
+def _neighbor(neighbor: Neighbor, details: TrialDetails) -> str:
     record = neighbor.record
     text = f"{neighbor.axis} {_text(neighbor.value)} (here {_text(neighbor.own_value)}): {neighbor.entry.uid}, "
     if record is None:
         return text + "has not run"
-    if record.metric is None or case.record is None or case.record.metric is None:
+    if record.metric is None or details.record is None or details.record.metric is None:
         return text + f"{outcome(record)} {_number(record.metric) if record.metric is not None else reason(record)}"
-    return text + f"{outcome(record)} {record.metric:.6g} ({record.metric - case.record.metric:+.3g})"
+    return text + f"{outcome(record)} {record.metric:.6g} ({record.metric - details.record.metric:+.3g})"
 
 
 def _provenance(record: Record) -> Iterator[str]:
@@ -134,11 +136,11 @@ def _provenance(record: Record) -> Iterator[str]:
         yield _row("pack", short(pack))
 
 
-def _command(case: TrialDetails, results: Path) -> str:
+def _command(details: TrialDetails, results: Path) -> str:
     """The command that runs this trial, or runs it again."""
-    assert case.sweep is not None
-    retry = ("failed" if case.record.status == FAILED else "all") if case.record else None
-    return command("run", case.sweep.file, only=case.uid, retry=retry, results=results, **case.sweep.options)
+    assert details.sweep is not None
+    retry = ("failed" if details.record.status == FAILED else "all") if details.record else None
+    return command("run", details.sweep.file, only=details.uid, retry=retry, results=results, **details.sweep.options)
 
 
 def _row(head: str, text: str) -> str:

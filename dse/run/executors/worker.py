@@ -21,6 +21,26 @@ class TimedOut(BaseException):
     """Ends a pack that takes too long. It is no ``Exception``: the train loop would take it for a trial's failure."""
 
 
+class _PackTimer:
+    """Seconds since a pack's first step in this process, and how many steps it has made since."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._start = clock, clock()
+        self._first: int | None = None
+        self.steps = 0
+
+    def before_step(self, step: int) -> None:
+        """Called before each step. The first is not 0 after a checkpoint; a lower one is the first of the pack's
+        halves, which start anew."""
+        if self._first is None or step < self._first:
+            self._start, self._first = self._clock(), step
+        self.steps = step - self._first
+
+    @property
+    def seconds(self) -> float:
+        return self._clock() - self._start
+
+
 class Worker:
     """Runs packs with one torch thread; data are loaded once per process (``dse.train.loop.load``).
 
@@ -97,20 +117,18 @@ class Worker:
             if target is None or target.rung is None:  # at a rung others may go on with them as soon as they are known
                 self.on_done(records)
 
-        start, first, timeout = self._clock(), -1, self._options.timeout
+        timer, timeout = _PackTimer(self._clock), self._options.timeout
 
         def before_step(step: int, steps: int) -> None:
-            nonlocal start, first
-            if first < 0 or step < first:  # not 0 where it goes on from a checkpoint
-                start, first = self._clock(), step
-            elapsed = self._clock() - start
-            if timeout and step > first and elapsed > timeout * len(trials):
+            timer.before_step(step)
+            seconds = timer.seconds
+            if timeout and timer.steps and seconds > timeout * len(trials):
                 raise TimedOut
             self.running, self.done = len(trials), len(trials) * step / steps
             if on_step:
                 on_step(step, steps)
-            if self._stopping and step > first:
-                self._leaving = elapsed / (step - first) * (steps - step) > self._grace
+            if self._stopping and timer.steps:
+                self._leaving = seconds / timer.steps * (steps - step) > self._grace
 
         context = TrainContext(self._options, before_step, target, on_done, splits, self._checkpoints)
         try:
@@ -118,7 +136,7 @@ class Worker:
         except Left:
             return [finished[trial.uid] for trial in trials if trial.uid in finished]
         except TimedOut:
-            seconds = self._clock() - start
+            seconds = timer.seconds
             if self._checkpoints:
                 self._checkpoints.forget([trial.uid for trial in trials])
         error = f"timed out: {seconds:.1f} s of training, {timeout:g} s are allowed"
