@@ -45,7 +45,7 @@ class PackAttention:
         self.arrange()
 
     def arrange(self) -> None:
-        """Cuts the members into runs of equal numerics, as their phases stand."""
+        """Divides the members into runs of equal numerics, at their present phases."""
         numerics = [at_work(recipe, phase) for recipe, phase in zip(self._recipes, self.phases, strict=True)]
         self.parts = []
         for own, group in groupby(range(len(numerics)), lambda i: numerics[i]):

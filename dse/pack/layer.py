@@ -77,7 +77,7 @@ class PackLayer:
         self.arrange()
 
     def arrange(self) -> None:
-        """Cuts the members into segments, as their phases stand."""
+        """Divides the members into segments, at their present phases."""
         self.segments = self._partition(self._use_kernels)
 
     @contextmanager
@@ -91,7 +91,7 @@ class PackLayer:
             self.segments = own
 
     def references(self) -> tuple[Reference, ...]:
-        """The members that do not compute plainly, in runs of one recipe, as their phases stand."""
+        """The quantized members in runs of one recipe, each computed by the reference, at their present phases."""
         parts = self._partition(use_kernels=False)
         return tuple(part for part in parts if isinstance(part, Reference) and part.recipe is not PLAIN)
 
@@ -113,10 +113,9 @@ class PackLayer:
                 continue
             seen = None if run.watch is None else run.watch.cpu()
             for i in range(run.start, run.stop):
-                look = (
-                    Watch(*seen[i - run.start]) if seen is not None and seen[i - run.start].isfinite().all() else None
-                )
-                self.phases[i] = schedule.phase(step, steps, look, self.phases[i])
+                known = seen is not None and bool(seen[i - run.start].isfinite().all())
+                watch = Watch(*seen[i - run.start]) if seen is not None and known else None
+                self.phases[i] = schedule.phase(step, steps, watch, self.phases[i])
         if self.phases == before:
             return False
         self.arrange()

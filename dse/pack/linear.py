@@ -93,7 +93,7 @@ class _StackedLinear(torch.autograd.Function):
 
 
 class PackedLinear(nn.Module):
-    """Takes the place of an ``nn.Linear`` of the template model; ``layer`` is set by the pack."""
+    """Module that replaces an ``nn.Linear`` of the template model; ``layer`` is set by the pack."""
 
     layer: PackLayer
     bias: Tensor | None
@@ -110,7 +110,7 @@ class PackedLinear(nn.Module):
 
 
 class PackedConv2d(PackedLinear):
-    """Takes the place of an ``nn.Conv2d``: a linear over the unfolded patches of all members."""
+    """Module that replaces an ``nn.Conv2d``: a linear over the unfolded patches of all members."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__(conv)

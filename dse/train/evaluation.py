@@ -7,7 +7,8 @@ independent, so a half gives the same bits for its members as the whole pack (on
 from __future__ import annotations
 
 import traceback as tracebacks
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from dse.pack.state import narrowed
 from dse.pack.step import TrainStep
 from dse.recipes.bf16 import BF16
 from dse.results.samples import MADE, REAL
+from dse.train.context import last_line
 from dse.train.history import History
 
 T = TypeVar("T")
@@ -46,7 +48,7 @@ def add_samples(train_step: TrainStep, histories: Sequence[History]) -> None:
     for history, trial, made in zip(histories, train_step.pack.trials, samples, strict=True):
         if history.diverged is not None or history.error or made is None:
             continue
-        with history.noting("samples_missing_because"):
+        with _noted(history, "samples_missing_because"):
             own = _value(made)
             history.metrics |= task.grade(data, own)
             unquantized = trial.uid == trial.baseline().uid
@@ -64,7 +66,7 @@ def add_bf16_metrics(train_step: TrainStep, histories: Sequence[History]) -> Non
         if trained[member] and in_bf16[member]:
             history.metrics_bf16 = dict(history.metrics)
         elif trained[member]:
-            with history.noting("metrics_bf16_missing_because"):
+            with _noted(history, "metrics_bf16_missing_because"):
                 metrics, made = _value(inferred[member])
                 graded = {} if made is None else train_step.task.grade(train_step.data, made)
                 history.metrics_bf16 = {**metrics, **graded}
@@ -110,6 +112,17 @@ def _by_halves(train_step: TrainStep, evaluate: Callable[[TrainStep], Sequence[T
         else:
             found += _by_halves(half, evaluate)
     return found
+
+
+@contextmanager
+def _noted(history: History, name: str) -> Iterator[None]:
+    """Within this context an error is caught, and noted in the member's history."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the training and its last metric stand without it
+        history.missing[name] = last_line(f"{type(error).__name__}: {error}")
 
 
 def _value(found: T | MemberFailure) -> T:

@@ -62,14 +62,15 @@ class RungTarget:
 
 @dataclass(frozen=True)
 class RungPlan:
-    """The rungs of one pack: ``rungs``: step -> rung; ``target``: how far it trains; ``steps``: of a whole training.
+    """The rungs of one pack, and how far it trains.
 
-    ``ranks``: the pack holds all trials that are ranked together, and drops the worse ones itself.
+    ``rungs``: step -> rung; ``stop_at``: the step at which the pack pauses or is finished; ``ranks``: it holds all
+    trials that are ranked together, and drops the worse ones itself.
     """
 
-    steps: int
     rungs: Mapping[int, int]
     target: RungTarget
+    stop_at: int
     ranks: bool
 
     @classmethod
@@ -77,25 +78,26 @@ class RungPlan:
         """``target`` None: from the first rung on, the pack ranks its own members."""
         steps = trials[0].training.steps
         if rule is None:
-            return cls(steps, {}, RungTarget(), ranks=False)
+            return cls({}, RungTarget(), steps, ranks=False)
         rungs = rule.at(steps)
         target = target or RungTarget(min(rungs.values(), default=None), len(trials))
-        return cls(steps, rungs, target, ranks=target.group == len(trials))
+        ranks = target.group == len(trials)
+        pause = None if ranks else _step_of(target, rungs)
+        return cls(rungs, target, steps if pause is None else pause, ranks)
 
     @property
     def target_step(self) -> int | None:
         """The step of the target rung."""
-        return next((step for step, rung in self.rungs.items() if rung == self.target.rung), None)
-
-    @property
-    def stop_at(self) -> int:
-        """The step at which the pack pauses or is finished."""
-        return self.steps if self.ranks or self.target_step is None else self.target_step
+        return _step_of(self.target, self.rungs)
 
     def ranks_at(self, step: int) -> bool:
         """Whether the pack ranks its members after ``step``."""
         first = self.target.rung
         return self.ranks and first is not None and self.rungs.get(step, 0) >= first
+
+
+def _step_of(target: RungTarget, rungs: Mapping[int, int]) -> int | None:
+    return next((step for step, rung in rungs.items() if rung == target.rung), None)
 
 
 def configuration(trial: Trial) -> str:

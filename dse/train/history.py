@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dse.errors import UserError
 from dse.results.record import DIVERGED, FAILED, OK, STOPPED
-from dse.train.context import last_line
 from dse.trial import Trial
 
 _POINTS = 100
@@ -63,16 +60,6 @@ class History:
     def metric_at(self, step: int) -> float | None:
         """The primary held-out metric, where the last evaluation was made at ``step``."""
         return self.evals[-1][1] if self.evals and self.evals[-1][0] == step else None
-
-    @contextmanager
-    def noting(self, name: str) -> Iterator[None]:
-        """Within this context an error is caught, and noted in ``missing`` under ``name``."""
-        try:
-            yield
-        except UserError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the training and its last metric stand without it
-            self.missing[name] = last_line(f"{type(error).__name__}: {error}")
 
     def outcome(self, losses: Tensor, trial: Trial) -> dict[str, Any]:
         """The fields of the record that training decides; ``losses`` [steps]: of every step."""
