@@ -20,7 +20,7 @@ def main() -> None:
         recipes=["mxfp8", "mxfp4", "mxfp4_rht_sr", "nvfp4"],
         seeds=3,
     )
-    run_sweep(sweep, Store(Path("results")), RunOptions(executor="local", track=False))
+    run_sweep(sweep, Store("results"), RunOptions(executor="local", track=False))
     results = Results("results")
     table = (
         results.frame(sweep)

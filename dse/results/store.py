@@ -56,7 +56,7 @@ class Store:
     {'3f0c6a5e9d2b4781': 'ok'}
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self.parquet = self.folder / "trials.parquet"
         self.damage = Damage()
