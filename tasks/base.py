@@ -34,9 +34,10 @@ DECAYED = ("all", "matrices")
 
 @dataclass(frozen=True)
 class Training:
-    """How a trial trains. `warmup` and `final_lr` are shares (of the steps, of `lr`), so they scale with the run.
+    """Settings of one training: steps, batch, learning rate, optimizer, schedule.
 
-    `decayed`: which parameters weight decay acts on: all, or those with two axes or more (not scales of norms, biases).
+    `warmup` and `final_lr` are shares (of the steps, of `lr`), so they scale with the run. `decayed`: which parameters
+    weight decay acts on: all, or those with two axes or more (not scales of norms, biases).
 
     Raises `UserError` for a value out of range. The names of optimizers are checked by the trial.
     """
@@ -107,9 +108,10 @@ class Training:
 
 @dataclass(frozen=True)
 class Task(ABC, Generic[D]):
-    """A frozen dataclass whose fields are the task's options, all with defaults, checked when it is made.
+    """Data, a plain model, a loss and a held-out metric: a frozen dataclass whose fields are the task's options.
 
-    `version` rises whenever the same options would give other numbers: it is part of a trial's identity.
+    Every option has a default and is checked when the task is made. `version` rises whenever the same options would
+    give other numbers: it is part of a trial's identity.
     """
 
     name: ClassVar[str]

@@ -86,7 +86,7 @@ class Coverage:
 
 
 def coverage(model: nn.Module) -> Coverage:
-    """What of ``model`` is quantized, as it stands now (before ``quantize_``: nothing)."""
+    """A table of the model's layers: which are quantized, which are not and why, as shares of weights and FLOPs."""
     names: dict[nn.Module, str] = {}
     for name, module in holders(model):
         names.setdefault(module, name)

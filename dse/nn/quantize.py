@@ -100,12 +100,12 @@ def quantized_layers(model: nn.Module) -> list[QuantizedLayer]:
 
 
 def set_clock(model: nn.Module, seed: int, step: int, steps: int | None = None, rank: int = 0) -> None:
-    """Tells every quantized layer which trial and training step its random bits belong to: once at each step's start.
+    """Sets the seed and step of all quantized layers' random bits; call it at the start of each training step.
 
     Within a step, each forward call of a layer in training draws bits of its own: micro-batches whose gradients are
     accumulated, and the uses of a layer that a model calls twice. They are numbered from the last ``set_clock``, so a
     step that is made again draws the same; recomputation under activation checkpointing repeats the original's bits.
-    A layer that is never told the time takes each call in training for a step, and a resumed training then repeats the
+    Without ``set_clock`` a layer takes each call in training for a step, and a resumed training then repeats the
     beginning's bits.
 
     With ``steps``, the length of the training, precision schedules decide the layers' phases too. ``rank`` (below 2048)
@@ -129,7 +129,7 @@ def set_clock(model: nn.Module, seed: int, step: int, steps: int | None = None, 
 
 
 def before_step(model: nn.Module) -> None:
-    """Weight rules act on gradients: call it after the backward pass (and unscaling), before the optimizer's step.
+    """Applies weight rules to gradients; call it after the backward pass (and unscaling), before ``optimizer.step()``.
 
     Where a gradient of the model is not finite, the step counts as skipped, as ``torch.amp.GradScaler.step`` skips it:
     no rule acts, here or in ``after_step``, and what the step's passes have sampled (held tensor scales, what precision
@@ -144,7 +144,7 @@ def before_step(model: nn.Module) -> None:
 
 
 def after_step(model: nn.Module) -> None:
-    """Weight rules act on weights: call it after the optimizer's step, also after one that was skipped."""
+    """Applies weight rules to weights; call it after ``optimizer.step()``, also after a step that was skipped."""
     _apply_rules(model, "after_step")
 
 

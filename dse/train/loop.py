@@ -31,7 +31,11 @@ from dse.trial import Trial
 
 
 def run_trial(trial: Trial, context: TrainContext = PLAIN, config: str = "") -> Record:
-    """Trains and evaluates one trial; see ``run_pack``."""
+    """Trains and evaluates one trial, and returns its record; nothing is stored.
+
+    ``context``: device, data folder, checkpoints and the like; ``config``: the trial's name in its record, by default
+    that of its recipe.
+    """
     return run_pack([trial], context, [config])[0]
 
 
