@@ -122,15 +122,16 @@ TWICE_ELSEWHERE = {
 
 
 def test_the_glossary_has_every_name_that_stands_at_two_levels() -> None:
-    """Names of modules and packages; not of a package whose main module has its name."""
-    places: dict[str, set[str]] = {}
+    """Names of modules and packages; not of a package whose main module has its name, nor of what starts or shows."""
+    places: dict[str, set[Path]] = {}
     for folder in (ROOT / "dse", ROOT / "tasks"):
         for path in folder.rglob("*.py"):
             own = path.parent if path.name == "__init__.py" else path
-            if own.stem != own.parent.name:
-                places.setdefault(own.stem, set()).add(own.parent.relative_to(ROOT).as_posix())
+            room = path.relative_to(folder).parts[0]
+            if own.stem != own.parent.name and room not in ("commands", "report"):
+                places.setdefault(own.stem, set()).add(own.parent)
     page = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^- ((?:`\w+`(?:, )?)+):", page, re.MULTILINE))))
     twice = {name for name, folders in places.items() if len(folders) > 1}
     assert {TWICE_ELSEWHERE.get(name, name) for name in twice} - listed == set()
-    assert listed <= twice | set(TWICE_ELSEWHERE.values())
+    assert listed <= twice | set(TWICE_ELSEWHERE.values()), "an entry for a name that stands in one place only"
