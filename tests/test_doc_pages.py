@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_layers import SAME_MODULE_NAME
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*.md"))]
 WIDTH = 120
@@ -109,29 +111,6 @@ def test_the_tests_notice() -> None:
     assert _PATH.findall("see `dse/no/such.py`, or dse/trial.py.") == ["dse/no/such.py", "dse/trial.py"]
 
 
-TWICE_ELSEWHERE = {
-    "embed": "device",
-    "gate": "device",
-    "norm": "device",
-    "norms": "device",
-    "philox": "device",
-    "sums": "device",
-    "turn": "device",
-}
-"""Names of modules that stand at two levels, and the entry of the glossary that covers them."""
-
-
 def test_the_glossary_has_every_name_that_stands_at_two_levels() -> None:
-    """Names of modules and packages; not of a package whose main module has its name, nor of what starts or shows."""
-    places: dict[str, set[Path]] = {}
-    for folder in (ROOT / "dse", ROOT / "tasks"):
-        for path in folder.rglob("*.py"):
-            own = path.parent if path.name == "__init__.py" else path
-            room = path.relative_to(folder).parts[0]
-            if own.stem != own.parent.name and room not in ("commands", "report"):
-                places.setdefault(own.stem, set()).add(own.parent)
-    page = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
-    listed = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^- ((?:`\w+`(?:, )?)+):", page, re.MULTILINE))))
-    twice = {name for name, folders in places.items() if len(folders) > 1}
-    assert {TWICE_ELSEWHERE.get(name, name) for name in twice} - listed == set()
-    assert listed <= twice | set(TWICE_ELSEWHERE.values()), "an entry for a name that stands in one place only"
+    section = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").split("## Names at more than one level")[1]
+    assert set(SAME_MODULE_NAME) - set(re.findall(r"`(\w+)`", section)) == set()
