@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from dse.errors import UserError
-from dse.plan.timing import TimedRecord, TimingKeys, TrialTimes, newest_device
+from dse.plan.timing import JsonCache, TimedRecord, TimingKeys, TrialTimes, newest_device
 from dse.plan.timing_probe import Probe, probe_seconds
 from dse.sweep.cells.cell import Cell
 from dse.tasks.base import Training
@@ -60,11 +59,12 @@ def probe_missing(
     task's probes, or nothing when there is none. Raises UserError when a task's data are missing.
     """
     groups: dict[_Key, dict[_Key, list[Cell]]] = defaultdict(lambda: defaultdict(list))
-    texts = _Texts()
+    texts = JsonCache()
     for cell in cells:
         if cell.uid not in known:
-            workload = (*texts.of(cell.trial.spec, "task", "options"), str(cell.trial.training.batch))
-            groups[workload][texts.of(cell.trial.spec, "recipe")].append(cell)
+            spec, batch = cell.trial.spec, str(cell.trial.training.batch)
+            workload: _Key = (texts.text(spec.get("task")), texts.text(spec.get("options")), batch)
+            groups[workload][(texts.text(spec.get("recipe")),)].append(cell)
     end = time.perf_counter() + budget
     probes: dict[_Key, dict[_Key, Probe]] = defaultdict(dict)
     turns = _round_robin(groups)
@@ -104,19 +104,3 @@ def _round_robin(groups: Mapping[_Key, Mapping[_Key, Any]]) -> list[tuple[_Key, 
     """(workload, recipe) pairs, so that every workload comes once before any comes twice."""
     turns = [(turn, workload, recipe) for workload, r in groups.items() for turn, recipe in enumerate(r)]
     return [(workload, recipe) for _, workload, recipe in sorted(turns, key=lambda t: t[0])]
-
-
-class _Texts:
-    """Parts of canonical content as text. Cells of a sweep share these objects, so each is translated once."""
-
-    def __init__(self) -> None:
-        self._made: dict[int, tuple[Any, str]] = {}
-
-    def of(self, spec: Mapping[str, Any], *parts: str) -> _Key:
-        return tuple(self._text(spec.get(part)) for part in parts)
-
-    def _text(self, part: Any) -> str:
-        made = self._made.get(id(part))
-        if made is None:
-            made = self._made[id(part)] = part, json.dumps(part, sort_keys=True)  # holds it, so that its id stays
-        return made[1]

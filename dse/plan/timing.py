@@ -101,22 +101,32 @@ class TrialTimes:
         return self._known[key]
 
 
-class TimingKeys:
-    """Keys of trials of a sweep, whose specs share their parts: each part becomes text once."""
+class JsonCache:
+    """Parts of trial specs as canonical JSON. Cells of a sweep share these parts, so each is serialized once."""
 
     def __init__(self) -> None:
-        self._made: dict[int, tuple[Any, str]] = {}
+        self._known: dict[int, tuple[Any, str]] = {}
+
+    def text(self, part: Any) -> str:
+        """The JSON of a part."""
+        known = self._known.get(id(part))
+        if known is None:
+            # the part is kept as well: its id is not used again as long as it exists
+            known = self._known[id(part)] = part, json.dumps(part, sort_keys=True)
+        return known[1]
+
+
+class TimingKeys:
+    """Makes the keys of a sweep's trials."""
+
+    def __init__(self) -> None:
+        self._json = JsonCache()
 
     def of(self, spec: Mapping[str, Any]) -> TimingKey:
+        """The key of a trial, by its spec."""
         training = {name: spec["training"][name] for name in _COSTLY if name in spec["training"]}
-        parts = (self._text(spec["options"]), json.dumps(training, sort_keys=True))
-        return TimingKey("\n".join((str(spec["task"]), *parts)), self._text(spec["recipe"]))
-
-    def _text(self, part: Any) -> str:
-        made = self._made.get(id(part))
-        if made is None:
-            made = self._made[id(part)] = part, json.dumps(part, sort_keys=True)  # holds it, so that its id stays
-        return made[1]
+        parts = (self._json.text(spec["options"]), json.dumps(training, sort_keys=True))
+        return TimingKey("\n".join((str(spec["task"]), *parts)), self._json.text(spec["recipe"]))
 
 
 def key_of(spec: Mapping[str, Any]) -> TimingKey:

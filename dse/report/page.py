@@ -70,14 +70,14 @@ class ReportData:
         from dse.report.figures.search_progress import search_progress
         from dse.report.figures.style import recipe_styles
 
-        look = recipe_styles(self.table.recipes, self.table.baseline)
+        styles = recipe_styles(self.table.recipes, self.table.baseline)
         numbers = front_numbers(self.configs)
         return {
-            "overall": pareto.overall(self.table, self.configs, look, numbers),
-            "per_task": pareto.per_task(self.table, self.configs, look, numbers),
+            "overall": pareto.overall(self.table, self.configs, styles, numbers),
+            "per_task": pareto.per_task(self.table, self.configs, styles, numbers),
             "forest": forest.forest(self.effects, self.table.tasks),
-            "curves": curves.training(self.table, self.points, look),
-            "search": search_progress(self.table, self.searches, look) if self.searches else None,
+            "curves": curves.training(self.table, self.points, styles),
+            "search": search_progress(self.table, self.searches, styles) if self.searches else None,
         }
 
     @cached_property
@@ -86,9 +86,9 @@ class ReportData:
         from dse.report.figures import probe_panels
         from dse.report.figures.style import recipe_styles
 
-        look = recipe_styles(self.table.recipes, self.table.baseline)
+        styles = recipe_styles(self.table.recipes, self.table.baseline)
         return [
-            (one, probe_sentences(one), probe_panels.small_multiples(one, look), probe_panels.layer_heatmaps(one))
+            (one, probe_sentences(one), probe_panels.small_multiples(one, styles), probe_panels.layer_heatmaps(one))
             for one in self.probed
         ]
 

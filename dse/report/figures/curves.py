@@ -19,7 +19,7 @@ _SMOOTH = 15
 """Differences are running means over this share of the curve's points."""
 
 
-def training(table: TidyTable, points: pd.DataFrame, look: dict[str, Style]) -> str | None:
+def training(table: TidyTable, points: pd.DataFrame, styles: dict[str, Style]) -> str | None:
     """A row per task: training loss, its difference to the baseline, and held-out metrics where there are several."""
     tasks = [task for task in table.tasks if task in set(points["task"])]
     if not tasks:
@@ -34,22 +34,22 @@ def training(table: TidyTable, points: pd.DataFrame, look: dict[str, Style]) -> 
             mine = points[points["task"] == task]
             train = mine[mine["kind"] == TRAINING]
             row[0].set_title(f"{task}: training loss")
-            _losses(row[0], train, look)
+            _losses(row[0], train, styles)
             row[1].set_title(f"{task}: difference to {table.baseline}, same seed")
-            _differences(row[1], train[train["recipe"] != table.baseline], look)
+            _differences(row[1], train[train["recipe"] != table.baseline], styles)
             if task in several:
                 row[2].set_title(f"{task}: held-out {table.metric[task]}")
-                _losses(row[2], mine[mine["kind"] == HELD_OUT], look, marker=True)
+                _losses(row[2], mine[mine["kind"] == HELD_OUT], styles, marker=True)
             elif several:
                 row[2].set_visible(False)
         for axes in grid[-1]:
             axes.set_xlabel("step")
-        _legend(figure, points, look)
+        _legend(figure, points, styles)
         return data_uri(figure)
 
 
-def _losses(axes: Axes, points: pd.DataFrame, look: dict[str, Style], marker: bool = False) -> None:
-    means = _draw(axes, points, "value", look, marker)
+def _losses(axes: Axes, points: pd.DataFrame, styles: dict[str, Style], marker: bool = False) -> None:
+    means = _draw(axes, points, "value", styles, marker)
     if not means or min(means) <= 0 or max(means) / min(means) < 20:
         return
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -61,17 +61,17 @@ def _losses(axes: Axes, points: pd.DataFrame, look: dict[str, Style], marker: bo
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _differences(axes: Axes, points: pd.DataFrame, look: dict[str, Style]) -> None:
+def _differences(axes: Axes, points: pd.DataFrame, styles: dict[str, Style]) -> None:
     known = points[points["difference"].notna()]
     if len(known):
         window = max(1, known["step"].nunique() // _SMOOTH)
         runs = known.groupby(["config", "seed"], sort=False)["difference"]
         known = known.assign(difference=runs.transform(lambda run: run.rolling(window, 1, center=True).mean()))
-    _draw(axes, known, "difference", look)
+    _draw(axes, known, "difference", styles)
     axes.axhline(0, color=MUTED, lw=1, zorder=1)
 
 
-def _draw(axes: Axes, points: pd.DataFrame, what: str, look: dict[str, Style], marker: bool = False) -> list[float]:
+def _draw(axes: Axes, points: pd.DataFrame, what: str, styles: dict[str, Style], marker: bool = False) -> list[float]:
     """Mean and range over the seeds that finished; each diverged seed alone, thin, up to its cross.
 
     Returns the means, and limits the axis to the trials that finished where there are any.
@@ -81,7 +81,7 @@ def _draw(axes: Axes, points: pd.DataFrame, what: str, look: dict[str, Style], m
     whole = points[points["status"] == OK]
     stats = whole.groupby(["config", "recipe", "step"], sort=False)[what].agg(["mean", "min", "max"]).reset_index()
     for (config, recipe), part in stats.groupby(["config", "recipe"], sort=False):
-        style = look[str(recipe)]
+        style = styles[str(recipe)]
         axes.fill_between(part["step"], part["min"], part["max"], color=style.color, alpha=0.16, lw=0)
         line = {"dashes": style.dashes} if style.dashes else {}
         sns.lineplot(
@@ -91,7 +91,7 @@ def _draw(axes: Axes, points: pd.DataFrame, what: str, look: dict[str, Style], m
     if len(stats):
         _limit(axes, [*stats["min"], *stats["max"]])
     for (_, recipe, _), part in points[points["status"] == DIVERGED].groupby(["config", "recipe", "seed"], sort=False):
-        color = look[str(recipe)].color
+        color = styles[str(recipe)].color
         axes.plot(part["step"], part[what], color=color, lw=0.9, alpha=0.8)
         low, high = axes.get_ylim()
         last = part.iloc[-1]
@@ -109,12 +109,12 @@ def _limit(axes: Axes, values: list[float]) -> None:
     axes.set_ylim(low - room, high + room)
 
 
-def _legend(figure: Figure, points: pd.DataFrame, look: dict[str, Style]) -> None:
+def _legend(figure: Figure, points: pd.DataFrame, styles: dict[str, Style]) -> None:
     from matplotlib.lines import Line2D
 
     handles = []
     for recipe in dict.fromkeys(points["recipe"]):
-        style = look[recipe]
+        style = styles[recipe]
         line = Line2D([], [], color=style.color, lw=2.4, label=recipe)
         if style.dashes:
             line.set_dashes(style.dashes)

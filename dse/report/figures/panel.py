@@ -24,17 +24,17 @@ def placed_rows(rows: pd.DataFrame, x: str, y: str, scale: float, front: str = "
     return placed[placed["x"].notna() & placed["y"].notna()]
 
 
-def draw_points(axes: Axes, rows: pd.DataFrame, look: dict[str, Style]) -> None:
+def draw_points(axes: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> None:
     """Everything but the labels; sets the axes' final limits. With a diverged or stopped seed the marker is open."""
     import seaborn as sns
 
     many = len(rows) > _MANY
     for row in row_dicts(_barred(rows)):
-        color = look[row["recipe"]].color
+        color = styles[row["recipe"]].color
         bar: dict[str, Any] = {"fmt": "none", "ecolor": color, "elinewidth": 1.2, "capsize": 2.5, "alpha": 0.75}
         axes.errorbar(row["x"], row["y"], row["half"], **bar)
     for recipe, group in rows.groupby("recipe", sort=False):
-        style = look[str(recipe)]
+        style = styles[str(recipe)]
         for diverged, part in group.groupby((group["diverged"] > 0) | (group["stopped"] > 0)):
             shape: dict[str, Any] = {"marker": style.marker, "s": 22 if many else 46, "alpha": 0.35 if many else 1.0}
             if diverged:
@@ -51,18 +51,18 @@ def draw_points(axes: Axes, rows: pd.DataFrame, look: dict[str, Style]) -> None:
     axes.set(xlabel="", ylabel="")
     members = rows[rows["front"]].sort_values("x")
     for row in row_dicts(members) if many else []:
-        style = look[row["recipe"]]
+        style = styles[row["recipe"]]
         axes.scatter(row["x"], row["y"], s=50, color=style.color, marker=style.marker, ec="white", lw=0.8, zorder=5)
     if len(members):
         xs, ys = [*members["x"], axes.get_xlim()[1]], [*members["y"], members["y"].iloc[-1]]
         axes.step(xs, ys, where="post", color=INK, lw=1.1, alpha=0.55, zorder=2)
 
 
-def label_points(axes: Axes, rows: pd.DataFrame, look: dict[str, Style], names: dict[str, str]) -> None:
+def label_points(axes: Axes, rows: pd.DataFrame, styles: dict[str, Style], names: dict[str, str]) -> None:
     """Writes ``names`` (configuration -> text) beside their points, bold on the front, once the layout is final."""
     labels = [
         PointLabel(
-            shorten(names[r["config"]], 32, placeholder="…"), r["x"], r["y"], look[r["recipe"]].color, r["front"]
+            shorten(names[r["config"]], 32, placeholder="…"), r["x"], r["y"], styles[r["recipe"]].color, r["front"]
         )
         for r in row_dicts(rows[rows["config"].isin(set(names))])
     ]

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 _OVERHEAD = "overhead: extra vector operations (% of the FP4 GEMM time)"
 
 
-def overall(table: TidyTable, configs: pd.DataFrame, look: dict[str, Style], marks: dict[str, str]) -> str | None:
+def overall(table: TidyTable, configs: pd.DataFrame, styles: dict[str, Style], numbers: dict[str, str]) -> str | None:
     """All tasks together: mean share of the baseline's improvement that is lost. None when nothing is known.
 
     Left: the narrowest operands against their overhead. Right: every width against the time of its GEMMs.
-    ``marks``: configuration -> the number that it is labelled with; named recipes are labelled with their names.
+    ``numbers``: configuration -> the number that it is labelled with; named recipes are labelled with their names.
     """
     rows = configs[configs["task"] == ALL]
     narrow = panel.placed_rows(rows[rows["narrow"]], "overhead", "lost", 100.0)
@@ -31,21 +31,21 @@ def overall(table: TidyTable, configs: pd.DataFrame, look: dict[str, Style], mar
     with theme():
         figure = new_figure(4.7)
         left, right = figure.subplots(1, 2, width_ratios=(2, 1))
-        panel.draw_points(left, narrow, look)
+        panel.draw_points(left, narrow, styles)
         left.set_title(f"{_bits(narrow)} operands: overhead")
         panel.label_zero_line(left, table.baseline)
         left.set(xlabel=_OVERHEAD, ylabel="improvement lost (%)   lower is better")
-        panel.draw_points(right, wide, look)
+        panel.draw_points(right, wide, styles)
         right.set_title("every width: time")
         right.set(xlabel="modelled time of the GEMMs (BF16 = 1)")
-        _legend(figure, narrow, look)
+        _legend(figure, narrow, styles)
         fix_layout(figure)
-        panel.label_points(left, narrow, look, _names(narrow) | marks)
-        panel.label_points(right, wide, look, {c: r for c, r in _recipes(wide) if c not in set(narrow["config"])})
+        panel.label_points(left, narrow, styles, _names(narrow) | numbers)
+        panel.label_points(right, wide, styles, {c: r for c, r in _recipes(wide) if c not in set(narrow["config"])})
         return data_uri(figure)
 
 
-def per_task(table: TidyTable, configs: pd.DataFrame, look: dict[str, Style], marks: dict[str, str]) -> str | None:
+def per_task(table: TidyTable, configs: pd.DataFrame, styles: dict[str, Style], numbers: dict[str, str]) -> str | None:
     """One panel per task: the narrowest operands, in the gap of the task's own metric; arguments as for ``overall``."""
     import pandas as pd
 
@@ -65,16 +65,16 @@ def per_task(table: TidyTable, configs: pd.DataFrame, look: dict[str, Style], ma
         for axes in grid[len(panels) :]:
             axes.remove()
         for axes, (task, rows) in zip(grid, panels, strict=False):
-            panel.draw_points(axes, rows, look)
+            panel.draw_points(axes, rows, styles)
             panel.label_zero_line(axes, table.baseline)
             axes.set_title(task)
             axes.set(ylabel=f"gap in held-out {table.metric.get(task, 'metric')}")
         for axes in grid[len(panels) - columns : len(panels)]:
             axes.set(xlabel=_OVERHEAD)
-        _legend(figure, pd.concat([rows for _, rows in panels]), look)
+        _legend(figure, pd.concat([rows for _, rows in panels]), styles)
         fix_layout(figure)
         for axes, (_, rows) in zip(grid, panels, strict=False):
-            panel.label_points(axes, rows, look, _names(rows) | marks)
+            panel.label_points(axes, rows, styles, _names(rows) | numbers)
         return data_uri(figure)
 
 
@@ -92,12 +92,12 @@ def _bits(rows: pd.DataFrame) -> str:
     return f"{rows['bits'].max()}-bit" if len(rows) else "narrow"
 
 
-def _legend(figure: Figure, rows: pd.DataFrame, look: dict[str, Style]) -> None:
+def _legend(figure: Figure, rows: pd.DataFrame, styles: dict[str, Style]) -> None:
     """Colors and markers of recipes, where not every point is labelled with its recipe."""
     if rows["named"].all():
         return
     from matplotlib.lines import Line2D
 
     recipes = list(dict.fromkeys(rows["recipe"]))[:16]
-    handles = [Line2D([], [], ls="", marker=look[r].marker, color=look[r].color, label=r) for r in recipes]
+    handles = [Line2D([], [], ls="", marker=styles[r].marker, color=styles[r].color, label=r) for r in recipes]
     figure.legend(handles=handles, loc="outside upper left", ncols=8, handletextpad=0.2, columnspacing=1.4)

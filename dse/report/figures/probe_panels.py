@@ -26,9 +26,9 @@ _MAP = "YlOrRd"
 _ERRORS = (("wgrad", "error"), ("dgrad.lhs", "error"))
 
 
-def small_multiples(task_trials: ProbedTask, look: dict[str, Style]) -> str | None:
+def small_multiples(probed: ProbedTask, styles: dict[str, Style]) -> str | None:
     """A panel per quantity: each trial's median layer, and the layer that is worst at its last measurement."""
-    shown = [m for m in MEASURES if any(len(pivot_layers(one.series, m)) > 1 for one in task_trials.trials)]
+    shown = [m for m in MEASURES if any(len(pivot_layers(one.series, m)) > 1 for one in probed.trials)]
     if not shown:
         return None
     rows = math.ceil((len(shown) + 1) / _COLUMNS)  # the last panel holds the legend
@@ -36,18 +36,18 @@ def small_multiples(task_trials: ProbedTask, look: dict[str, Style]) -> str | No
         figure = new_figure(2.15 * rows + 0.2)
         places = list(figure.subplots(rows, _COLUMNS, squeeze=False).flat)
         for axes, measure in zip(places, shown, strict=False):
-            _panel(axes, task_trials, measure, look)
+            _panel(axes, probed, measure, styles)
         for axes in places[len(shown) :]:
             axes.set_axis_off()
         for axes in places[max(0, len(shown) - _COLUMNS) : len(shown)]:
             axes.set_xlabel("step")
-        _legend(places[len(shown)], task_trials, look)
+        _legend(places[len(shown)], probed, styles)
         return data_uri(figure)
 
 
-def layer_heatmaps(task_trials: ProbedTask) -> str | None:
+def layer_heatmaps(probed: ProbedTask) -> str | None:
     """The focus trial's layers over the steps: errors of dW and of G, and the scale codes of G in its worst layer."""
-    focus = task_trials.focus
+    focus = probed.focus
     maps = [(m, v) for m in MEASURES if (m.point, m.quantity) in _ERRORS and len(v := pivot_layers(focus.series, m))]
     maps.sort(key=lambda pair: _ERRORS.index((pair[0].point, pair[0].quantity)))
     if not maps:
@@ -72,22 +72,22 @@ def layer_heatmaps(task_trials: ProbedTask) -> str | None:
         return data_uri(figure)
 
 
-def _panel(axes: Axes, task_trials: ProbedTask, measure: Measure, look: dict[str, Style]) -> None:
+def _panel(axes: Axes, probed: ProbedTask, measure: Measure, styles: dict[str, Style]) -> None:
     scale = 100.0 if measure.share else 1.0
     axes.set_title(measure.title, fontsize=9.3)
     focus = ""
-    for number, trial in enumerate(reversed(task_trials.trials)):  # the focus trial above the others
+    for number, trial in enumerate(reversed(probed.trials)):  # the focus trial above the others
         values = pivot_layers(trial.series, measure) * scale
         if values.empty or (trial.role == BASELINE and measure.quantity == "changed"):  # codes of 16 bits all do
             continue
-        style, dash = look[trial.recipe], _dash(task_trials, trial)
+        style, dash = styles[trial.recipe], _dash(probed, trial)
         middle = values.median(axis=1)
         axes.plot(middle.index, middle, color=style.color, lw=1.7, ls=dash, zorder=3 + number)
         worst = worst_layer(values / scale, measure)
         if worst is not None and trial.role != BASELINE:
             own = values[worst].dropna()
             axes.plot(own.index, own, color=style.color, lw=0.9, ls=":", zorder=3 + number)
-            if trial is task_trials.focus:
+            if trial is probed.focus:
                 focus = worst
         if trial.diverged_at is not None:
             end = values[worst].dropna() if worst is not None else middle
@@ -102,19 +102,19 @@ def _panel(axes: Axes, task_trials: ProbedTask, measure: Measure, look: dict[str
     if focus:
         axes.text(
             0.98, 0.97, focus, transform=axes.transAxes, ha="right", va="top", fontsize=7.8, zorder=10,
-            color=look[task_trials.focus.recipe].color, bbox={"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 1},
+            color=styles[probed.focus.recipe].color, bbox={"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 1},
         )  # fmt: skip
         axes.set_ylim(low, high + 0.14 * (high - low))
 
 
-def _legend(axes: Axes, task_trials: ProbedTask, look: dict[str, Style]) -> None:
+def _legend(axes: Axes, probed: ProbedTask, styles: dict[str, Style]) -> None:
     from matplotlib.lines import Line2D
 
     handles: list[Any] = []
-    for trial in task_trials.trials:
+    for trial in probed.trials:
         marker: Any = {"marker": "X", "ms": 7, "mec": "white"} if trial.diverged_at is not None else {}
         label = f"{_short(trial.config)}: {trial.role}, seed {trial.seed}"
-        style: Any = {"color": look[trial.recipe].color, "lw": 2.2, "ls": _dash(task_trials, trial)}
+        style: Any = {"color": styles[trial.recipe].color, "lw": 2.2, "ls": _dash(probed, trial)}
         handles.append(Line2D([], [], label=label, **style, **marker))
     handles.append(Line2D([], [], color=MUTED, lw=1.7, label="solid: the median layer"))
     handles.append(Line2D([], [], color=MUTED, lw=0.9, ls=":", label="dotted: the worst layer"))
@@ -184,9 +184,9 @@ def _edges(steps: list[int]) -> list[float]:
     return [*steps, steps[-1] + width]
 
 
-def _dash(task_trials: ProbedTask, trial: ProbedTrial) -> Any:
+def _dash(probed: ProbedTask, trial: ProbedTrial) -> Any:
     """Configurations of one recipe share a color: later ones are dashed."""
-    same = [one for one in task_trials.trials if one.recipe == trial.recipe]
+    same = [one for one in probed.trials if one.recipe == trial.recipe]
     return "-" if same[0] is trial else (0, (4, 1.5))
 
 

@@ -69,10 +69,10 @@ class Style:
 
 def recipe_styles(recipes: Iterable[str], baseline: str) -> dict[str, Style]:
     """A color each, the baseline's gray; beyond the palette's ten, markers and dashes tell recipes apart."""
-    look = {baseline: Style("#3d4654", "o", "")}
+    styles = {baseline: Style("#3d4654", "o", "")}
     for i, recipe in enumerate(recipe for recipe in recipes if recipe != baseline):
-        look[recipe] = Style(PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)], _DASHES[i // len(PALETTE) % 4])
-    return look
+        styles[recipe] = Style(PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)], _DASHES[i // len(PALETTE) % 4])
+    return styles
 
 
 @contextmanager

@@ -78,10 +78,10 @@ def shown_probe_frame(found: Iterable[ProbedTask]) -> pd.DataFrame:
     drawn = {(m.point, m.quantity) for m in MEASURES}
     parts = [
         one.series[[pair in drawn for pair in zip(one.series["point"], one.series["quantity"], strict=True)]].assign(
-            task=scene.task, role=one.role, config=one.config, recipe=one.recipe, seed=one.seed
+            task=task.task, role=one.role, config=one.config, recipe=one.recipe, seed=one.seed
         )
-        for scene in found
-        for one in scene.trials
+        for task in found
+        for one in task.trials
     ]
     names = ["task", "role", "config", "recipe", "seed", *COLUMNS]
     return pd.concat(parts)[names] if parts else pd.DataFrame(columns=names)

@@ -35,14 +35,14 @@ class WorstLayer(NamedTuple):
     median: float
 
 
-def probe_sentences(scene: ProbedTask) -> list[str]:
+def probe_sentences(task: ProbedTask) -> list[str]:
     """At most five sentences about the task's focus."""
-    focus, other = scene.focus, scene.of(BEST) or scene.of(BASELINE)
+    focus, other = task.focus, task.of(BEST) or task.of(BASELINE)
     if focus.series.empty:
         return []
     first, last = int(focus.series["step"].min()), int(focus.series["step"].max())
     found = {(m.point, m.quantity): e for m in MEASURES if (e := _worst_layer(focus, m))}
-    lines = [_opening(scene, last)]
+    lines = [_opening(task, last)]
     gradient, cosine = found.get(("wgrad", "error")), found.get(("wgrad", "cosine"))
     if gradient:
         line = f"The weight gradient is worst in {gradient.layer}: relative error {number(gradient.last)}"
@@ -76,14 +76,14 @@ def probe_sentences(scene: ProbedTask) -> list[str]:
     return lines
 
 
-def _opening(scene: ProbedTask, last: int) -> str:
-    focus = scene.focus
+def _opening(task: ProbedTask, last: int) -> str:
+    focus = task.focus
     if focus.diverged_at is not None:
         why = f": {focus.where}" if focus.where else ""
         fate = f"diverged at step {focus.diverged_at:,}{why}. {focus.baseline_outcome}"
         return f"{focus.config}, seed {focus.seed}, {fate} Last look: step {last:,}."
     sign = "+" if focus.gap > 0 else ""
-    best = scene.of(BEST)
+    best = task.of(BEST)
     than = f", {best.config} {'+' if best.gap > 0 else ''}{number(best.gap)}" if best else ""
     largest = f"has the largest gap ({sign}{number(focus.gap)}{than})"
     return f"{focus.config}, seed {focus.seed}, {largest}. Last look: step {last:,}."

@@ -64,8 +64,8 @@ def _fits(space: Space, target: Dimension, labels: Mapping[str, Label]) -> bool:
     """Whether the recipe takes the target's values, alone or with everything else; the variants remember which."""
     entry = space.recipes[str(labels["recipe"])]
     alone = _numerics(target, labels)
-    everything = [pick for d in space.axis_dimensions if d.applies(labels) for pick in _numerics(d, labels)]
-    return any(not space.factory.variants.get(entry, picks).reason for picks in (alone, everything))
+    everything = [value for d in space.axis_dimensions if d.applies(labels) for value in _numerics(d, labels)]
+    return any(not space.factory.variants.get(entry, values).reason for values in (alone, everything))
 
 
 def _numerics(dimension: Dimension, labels: Mapping[str, Label]) -> list[AxisValue]:

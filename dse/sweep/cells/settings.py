@@ -71,17 +71,17 @@ class SettingCache:
                 if axis.kind == TASK:
                     _refuse_unknown(dimension.section, axis, entries)
 
-    def get(self, entry: TaskEntry, picks: Sequence[AxisValue]) -> Setting:
+    def get(self, entry: TaskEntry, values: Sequence[AxisValue]) -> Setting:
         """The task with the values of task and training axes."""
-        key = (entry, *((pick.path, pick.label) for pick in picks))
+        key = (entry, *((value.path, value.label) for value in values))
         if key not in self._made:
-            task, reason = with_options(entry.task, {p.option: p.value for p in picks if p.kind == TASK})
-            grid = {p.option: p.value for p in picks if p.kind == TRAINING}
+            task, reason = with_options(entry.task, {p.option: p.value for p in values if p.kind == TASK})
+            grid = {p.option: p.value for p in values if p.kind == TRAINING}
             try:  # the task's own training, then the sweep's settings, the entry's, the grid's: the later wins
                 training = replace(task.training(), **{**self._spec.training, **entry.training, **grid})
             except UserError as error:
                 raise entry.at.error(f"tasks: {error}") from None
-            labels = {pick.path: pick.label for pick in picks}
+            labels = {value.path: value.label for value in values}
             own = label_of_task(task, entry.own)
             self._made[key] = Setting(task, training, own, labels, _content(task, training), reason)
         return self._made[key]

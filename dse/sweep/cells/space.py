@@ -132,13 +132,13 @@ class Space:
     def pair(self, assignment: Assignment) -> SettingVariant:
         """Everything of an assignment's cells but the seed. Raises UserError for one that is not of this space."""
         applying = [dimension for dimension in self.choices_of(assignment) if dimension is not self.dimensions[0]]
-        picks = [axis_value(axis, assignment[axis.path]) for dimension in applying for axis in dimension.axes]
-        return self.make_pair(self.tasks[str(assignment["task"])], self.recipes[str(assignment["recipe"])], picks)
+        values = [axis_value(axis, assignment[axis.path]) for dimension in applying for axis in dimension.axes]
+        return self.make_pair(self.tasks[str(assignment["task"])], self.recipes[str(assignment["recipe"])], values)
 
-    def make_pair(self, task: TaskEntry, recipe: RecipeEntry, picks: Sequence[AxisValue]) -> SettingVariant:
+    def make_pair(self, task: TaskEntry, recipe: RecipeEntry, values: Sequence[AxisValue]) -> SettingVariant:
         """The pair of an entry of `tasks`, one of `recipes`, and values of the axes."""
-        setting = self.factory.settings.get(task, [pick for pick in picks if pick.kind != NUMERICS])
-        return self.factory.pair(setting, self.factory.variants.get(recipe, [p for p in picks if p.kind == NUMERICS]))
+        setting = self.factory.settings.get(task, [value for value in values if value.kind != NUMERICS])
+        return self.factory.pair(setting, self.factory.variants.get(recipe, [p for p in values if p.kind == NUMERICS]))
 
 
 def axis_value(axis: Axis, label: Label) -> AxisValue:

@@ -45,12 +45,12 @@ class VariantCache:
         self._taken: set[tuple[str, Label]] = set()
         self._errors: dict[tuple[str, Label], tuple[int, OptionError]] = {}
 
-    def get(self, entry: RecipeEntry, picks: Sequence[AxisValue]) -> Variant:
+    def get(self, entry: RecipeEntry, values: Sequence[AxisValue]) -> Variant:
         """The recipe with the values of numerics axes."""
-        keys = [(pick.path, pick.label) for pick in picks]
+        keys = [(value.path, value.label) for value in values]
         made = self._made.get((entry, *keys))
         if made is None:
-            made = self._made[(entry, *keys)] = self._make(entry, picks, keys)
+            made = self._made[(entry, *keys)] = self._make(entry, values, keys)
         return made
 
     def for_baseline(self, baseline: Baseline) -> Variant:
@@ -78,12 +78,14 @@ class VariantCache:
                         text += f": the baseline {self._spec.fixed!r} stays as it is"
                     raise axis.at.error(f"{dimension.section}: {text}")
 
-    def _make(self, entry: RecipeEntry, picks: Sequence[AxisValue], keys: Sequence[tuple[str, Label]]) -> Variant:
+    def _make(self, entry: RecipeEntry, values: Sequence[AxisValue], keys: Sequence[tuple[str, Label]]) -> Variant:
         if entry not in self._combinations:
             self._combinations[entry] = OverrideCache(entry.recipe)
         labels, name = dict(keys), entry.recipe.name
         try:
-            recipe = self._combinations[entry].get({key: (p.path, p.value) for key, p in zip(keys, picks, strict=True)})
+            recipe = self._combinations[entry].get(
+                {key: (p.path, p.value) for key, p in zip(keys, values, strict=True)}
+            )
         except InvalidSettings as unusable:
             for key in keys:
                 if key not in unusable.failures:

@@ -6,18 +6,17 @@ could mean two things stays as it is, and is refused where it is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from dse.errors import nearest
-from dse.recipes import RECIPES
 from dse.sweep.language.option_names import SINGULAR, TASK_KEYS, TOP_KEYS, split_path, training_setting
 from dse.sweep.language.source import KeyPath, YamlSource
 from dse.sweep.language.values import normalize_value
-from dse.sweep.language.words import is_pattern, match_choice, match_pattern, parse_call, parse_number, split_list
-from dse.sweep.read.rewriter import LocatedValue, list_items, mapping_items
-from dse.sweep.read.shorthand_axes import AxisRewriter, is_seq
+from dse.sweep.language.words import match_choice, parse_call, parse_number, split_list
+from dse.sweep.read.rewriter import LocatedValue, mapping_items
+from dse.sweep.read.shorthand_axes import is_seq
+from dse.sweep.read.shorthand_recipes import RecipeRewriter, head_of
 from dse.tasks import TASKS
 from dse.tasks.base import Training
 from dse.tasks.own import is_path
@@ -37,7 +36,7 @@ def expand_shorthands(source: YamlSource) -> YamlSource:
     return YamlSource(source.path, source.text, data, writer.lines)
 
 
-class _Writer(AxisRewriter):
+class _Writer(RecipeRewriter):
     """Builds the canonical data of a whole file from the top down."""
 
     def file(self, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,35 +85,6 @@ class _Writer(AxisRewriter):
     def _tasks(self, item: LocatedValue, to: KeyPath) -> Any:
         return self._each(self._named(item, "tasks", TASKS, ("name", "task")), item, to, self._task)
 
-    def _recipes(self, item: LocatedValue, to: KeyPath) -> Any:
-        return self._each(self._named(item, "recipes", RECIPES, ("name", "label")), item, to, self._recipe)
-
-    def _named(
-        self, item: LocatedValue, key: str, known: Iterable[str], heads: tuple[str, ...]
-    ) -> list[LocatedValue] | None:
-        """The items of a list of names and ``{name: ...}``; a word, words with commas and a mapping are such lists."""
-        parts = list_items(item)
-        if isinstance(item.value, dict):
-            parts = [LocatedValue({name: own.value}, item.place) for name, own in mapping_items(item.value, item.place)]
-            if _head(item.value, heads):
-                parts = [item]
-        if parts is None:
-            return None
-        found: list[LocatedValue] = []
-        names: list[str] = [
-            str(next(iter(i.value))) if isinstance(i.value, dict) and i.value else str(i.value) for i in parts
-        ]
-        for own in parts:
-            if not is_pattern(own.value) or is_path(own.value) or own.value in known:
-                found.append(own)
-                continue
-            fitting = match_pattern(own.value, known)
-            if not fitting:
-                raise self._error(own, f"{key}: no {key[:-1]} matches {own.value!r}{nearest(own.value, known)}")
-            found += [LocatedValue(name, own.place) for name in fitting if name not in names]
-            names += fitting
-        return found
-
     def _task(self, item: LocatedValue, to: KeyPath) -> Any:
         value: Any = item.value
         if isinstance(value, str) and not is_path(value):
@@ -122,7 +92,7 @@ class _Writer(AxisRewriter):
             value = match_choice(value, dict(TASKS)) if isinstance(value, str) else value
         if isinstance(value, str) or not isinstance(value, dict):
             return self._copy(LocatedValue(value, item.place), to)
-        if head := _head(value, ("name", "task")):
+        if head := head_of(value, ("name", "task")):
             inner = {key: own for key, own in value.items() if key != head}
             return {value[head]: self._options(LocatedValue(inner, item.place), (*to, value[head]))}
         if len(value) != 1:
@@ -169,44 +139,6 @@ class _Writer(AxisRewriter):
                 found["training"] = inside
         return found
 
-    def _recipe(self, item: LocatedValue, to: KeyPath) -> Any:
-        value: Any = item.value
-        if isinstance(value, dict) and "base" in value and (head := _head(value, ("name", "label"))):
-            inner = {key: own for key, own in value.items() if key != head}
-            self.lines[*to, value[head]] = self._line((*item.place, head))
-            return {value[head]: self._paths(LocatedValue(inner, item.place), (*to, value[head]), ("base",))}
-        if not isinstance(value, dict) or len(value) != 1:
-            return self._copy(item, to)
-        label, inner = next(iter(value.items()))
-        own, place = LocatedValue(inner, (*item.place, label)), (*to, label)
-        self.lines[place] = self._line(own.place)
-        if isinstance(inner, str):
-            self.lines[*place, "base"] = self._line(own.place)
-            return {label: {"base": inner}}
-        if isinstance(inner, dict):
-            renamed = {"base" if key == "recipe" and "base" not in inner else key: v for key, v in inner.items()}
-            for key in inner.keys() - renamed.keys():
-                self.lines[*place, "base"] = self._line((*own.place, key))
-            return {label: self._paths(LocatedValue(renamed, own.place), place, ("base",))}
-        return {label: self._copy(own, place)}
-
-    def _baseline(self, item: LocatedValue, to: KeyPath) -> Any:
-        if isinstance(item.value, str) and len(split_list(item.value)) > 1 and item.value not in RECIPES:
-            return self._copy(LocatedValue([part for part in split_list(item.value) if part], item.place), to)
-        if isinstance(item.value, list):
-            return self._each(list_items(item), item, to, self._config)
-        return self._config(item, to)
-
-    def _config(self, item: LocatedValue, to: KeyPath) -> Any:
-        value = item.value
-        if isinstance(value, dict) and len(value) == 1 and isinstance(inner := next(iter(value.values())), dict):
-            name = next(iter(value))
-            self.lines[*to, name] = self._line((*item.place, name))
-            return {name: self._paths(LocatedValue(inner, (*item.place, name)), (*to, name), ("recipe",))}
-        if isinstance(value, dict) and "recipe" in value:
-            return self._paths(item, to, ("recipe",))
-        return self._copy(item, to)
-
     def _training(self, item: LocatedValue, to: KeyPath) -> Any:
         if not isinstance(item.value, dict):
             return self._copy(item, to)
@@ -251,11 +183,6 @@ class _Writer(AxisRewriter):
             raise self._error(item, f"unknown key {key!r}; it is an option of a task: write {where}")
         if kind == "numerics":
             raise self._error(item, f"unknown key {key!r}; to vary it write grid: {{'{option}': [values]}}")
-
-
-def _head(value: Mapping[str, Any], heads: tuple[str, ...]) -> str:
-    """The key whose text is the name, in ``{name: lm, size: small}``; empty where there is none."""
-    return next((key for key in heads if len(value) > 1 and isinstance(value.get(key), str)), "")
 
 
 def _is_list(option: str, value: Any) -> bool:
