@@ -1,4 +1,4 @@
-"""Plans: what a sweep would do, and how long it would take."""
+"""Plans: which trials a sweep would run, and how long they would take."""
 
 from dse.plan.estimate import Timing, estimate, probe_missing
 from dse.plan.plan import Count, Plan, make_plan

@@ -17,7 +17,7 @@ from dse.sweep.cells.cell import Cell
 from dse.tasks.base import Training
 
 PROBED = "probed"
-"""A few steps timed just now; the other sources are those of ``dse.plan.timing``."""
+"""Source of a time that was measured on a few steps now; the other sources are those of ``dse.plan.timing``."""
 
 
 _Key = tuple[str, ...]

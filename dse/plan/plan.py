@@ -1,4 +1,4 @@
-"""What a sweep would do: how much is done, how much is left, what is left out and why, and how long it will take."""
+"""The plan of a sweep: trials done and to run, cells left out and why, and the expected time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dse.text import rough_duration
 
 @dataclass(frozen=True)
 class Count:
-    """Trials altogether, with a result, and still to run."""
+    """Numbers of trials: all, with a result (``done``), and still to run (``todo``)."""
 
     total: int = 0
     done: int = 0
@@ -28,7 +28,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Plan:
-    """What would run.
+    """The plan of a sweep.
 
     - ``count``: of all trials; ``baselines``: of those that are baselines;
     - ``by_axis``: axis -> label -> count; a baseline does not count on the axes that do not apply to it;

@@ -1,4 +1,4 @@
-"""Timing a trial without running it: a few real training steps and held-out batches, scaled to the whole."""
+"""Timing of a trial by a few real training steps and one held-out batch, scaled to the whole trial."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The JSON Schema of sweep files, from the registries: with it an editor completes and checks them.
+"""JSON Schema of sweep files, generated from the registries, for completion and checks in editors.
 
-The schema allows every form that the loader takes, the shorthands among them (tests hold this), in the spelling of this
-page: words in upper case, with hyphens or in quotes are marked. It refuses most of what the loader refuses: what
-depends on several values at once only the loader can tell.
+The schema allows every form that the loader takes, shorthands among them (tests hold this), but only in canonical
+spelling: words in upper case, with hyphens or in quotes are marked. It refuses most of what the loader refuses; what
+depends on several values at once is checked by the loader alone.
 """
 
 from __future__ import annotations

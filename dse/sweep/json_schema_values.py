@@ -1,4 +1,4 @@
-"""The parts of the JSON Schema that say what a value may be: one for each family, format, setting and task option."""
+"""Schemas of values: one for each family of techniques, format, training setting and task option."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SCALARS: dict[type, Schema] = {
 
 
 def any_of(*schemas: Schema) -> Schema:
-    """Any of these."""
+    """A value that fits any of the schemas."""
     return {"anyOf": list(schemas)}
 
 
@@ -44,7 +44,7 @@ def mapping_of(keys: Mapping[str, Schema], patterns: Mapping[str, Schema] | None
 
 
 def list_of(item: Schema, least: int = 1) -> Schema:
-    """A list of at least so many."""
+    """A list of at least ``least`` items."""
     return {"type": "array", "minItems": least, "items": item}
 
 
@@ -54,7 +54,7 @@ def single_entry(value: Schema) -> Schema:
 
 
 def ref(name: str) -> Schema:
-    """What stands under `definitions` by this name."""
+    """A reference to the schema of this name under `definitions`."""
     return {"$ref": f"#/definitions/{name}"}
 
 
@@ -65,7 +65,7 @@ def value_definitions() -> dict[str, Schema]:
 
 
 def training_settings() -> dict[str, Schema]:
-    """Setting -> what it may be."""
+    """Training setting -> schema of its values."""
     choices = {
         "optimizer": list(OPTIMIZERS),
         "loss_scaling": list(LOSS_SCALINGS),
@@ -77,13 +77,13 @@ def training_settings() -> dict[str, Schema]:
 
 
 def task_options(cls: type[Task[Any]]) -> dict[str, Schema]:
-    """Option -> what it may be; words where the task refuses others."""
+    """Task option -> schema of its values; an enumeration where the task takes certain words only."""
     hints = get_type_hints(cls)
     return {f.name: _words_of(cls.name, f.name) or _kind(hints[f.name], f.name) for f in fields(cls)}
 
 
 def option_paths(*, numerics: bool = False) -> tuple[dict[str, Schema], dict[str, Schema]]:
-    """Every path of an option -> what it may be, and patterns for the paths that are too many to list.
+    """Option path -> schema of its values, and patterns of paths that are too many to list.
 
     With ``numerics``, only those of a recipe: options at quantization points, and of the recipe as a whole.
     """
@@ -125,7 +125,7 @@ def _options(owner: type) -> Iterator[tuple[str, Schema]]:
 
 
 def _kind(kind: Any, name: str) -> Schema:
-    """What `registry.from_data` takes for a field of this type."""
+    """The schema of what `registry.from_data` takes for a field of this type."""
     kind, optional = _bare(kind)
     if optional:
         return any_of(_kind(kind, name), {"enum": ["none", "off", None]})

@@ -16,7 +16,7 @@ RECIPE = "recipe"
 
 @dataclass(frozen=True)
 class MatchedPair:
-    """Two cells' difference; or a single cell, whose gap is its difference with the baseline."""
+    """The difference of two cells; or a single cell, whose gap is its difference from the baseline."""
 
     uid: str
     task: str
@@ -30,7 +30,7 @@ class MatchedPair:
 
 
 CellsByLabels = dict[tuple[str, ...], dict[str, MatchedPair]]
-"""All other labels -> the axis' value -> the cell."""
+"""Labels on all other axes -> value on this axis -> the cell, as a pair with its baseline."""
 
 
 def cells_by_axis(table: TidyTable) -> dict[str, CellsByLabels]:

@@ -19,7 +19,7 @@ _MANY = 40
 
 
 def placed_rows(rows: pd.DataFrame, x: str, y: str, scale: float, front: str = "front") -> pd.DataFrame:
-    """The rows that have a place, with columns x, y, half (of the interval) and front; y in units of 1 / scale."""
+    """The rows with known coordinates, with columns x, y, half (of the interval) and front; y in units of 1 / scale."""
     placed = rows.assign(x=rows[x], y=rows[f"{y}_mean"] * scale, half=rows[f"{y}_half"] * scale, front=rows[front])
     return placed[placed["x"].notna() & placed["y"].notna()]
 
@@ -70,7 +70,7 @@ def label_points(axes: Axes, rows: pd.DataFrame, styles: dict[str, Style], names
 
 
 def label_zero_line(axes: Axes, text: str) -> None:
-    """Names the line at zero, beside the panel; before the layout is settled."""
+    """Writes the name of the zero line beside the panel; to be called before the layout is fixed."""
     axes.annotate(
         text, (1, 0), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
         fontsize=8.5, color=MUTED, va="center", annotation_clip=False,

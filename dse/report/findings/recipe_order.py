@@ -20,7 +20,7 @@ _MOST = 8
 
 
 def recipe_order(table: TidyTable, overall: pd.DataFrame, found: list[Effect], chosen: list[str]) -> Finding | None:
-    """What each recipe loses, which are within noise of the baseline, and which of each other."""
+    """The accuracy that each recipe loses, and which recipes are within noise of the baseline or of each other."""
     rows = overall[overall["config"].isin(chosen) & ~overall["is_baseline"]]
     ranked = row_dicts(rows[rows["lost_mean"].notna()].sort_values("lost_mean"))
     unknown = _unknown(row_dicts(rows[rows["lost_mean"].isna()]))

@@ -11,7 +11,7 @@ from dse.text import listing, plural
 
 
 def unfinished_trials(table: TidyTable) -> Finding | None:
-    """Counts of what diverged, failed or is still to run; the worst of the diverged."""
+    """The numbers of trials that diverged, failed, stopped or have not run, and where most diverged."""
     frame = table.frame
     counts = frame["status"].value_counts()
     diverged, failed, stopped, missing = (int(counts.get(s, 0)) for s in (DIVERGED, FAILED, STOPPED, MISSING))

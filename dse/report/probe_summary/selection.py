@@ -79,7 +79,7 @@ def _first(
 
 
 def _probed(table: TidyTable, uids: set[str], results: Path | None) -> dict[str, Record]:
-    """The records with looks among some; read from the results where the table has none of them."""
+    """The records with probe measurements among ``uids``; read from the results folder if the table has none."""
     known = {uid: table.records[uid] for uid in uids if uid in table.records}
     if results is not None and not any(record.probes for record in known.values()):
         from dse.results.store import Store

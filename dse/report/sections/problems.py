@@ -24,7 +24,7 @@ MOST = 200
 @dataclass(frozen=True)
 class Divergence:
     """The diverged seeds of a task and configuration: 'step (seed)' each, and the tensors where it was first seen;
-    ``why``: the command that tells all about the first."""
+    ``why``: the command that shows the details of the first."""
 
     task: str
     config: str
@@ -49,7 +49,7 @@ class StoppedGroup:
 
 @dataclass(frozen=True)
 class FailedTrial:
-    """A trial that failed, in words, and the command that tells all about it."""
+    """A failed trial: its name, and the command that shows its details."""
 
     cell: str
     why: str
@@ -126,7 +126,7 @@ def missing(table: TidyTable) -> dict[str, int]:
 
 
 def merged(sweep: Sweep) -> dict[str, str]:
-    """Configuration -> the configuration that is the very same trial and stands for it."""
+    """Configuration -> the configuration with the same trial, under which it is listed."""
     from dse.sweep import config_of
 
     return {config_of(labels): cell.config for cell in sweep.cells for labels in cell.also}
