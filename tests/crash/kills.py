@@ -28,8 +28,9 @@ from dse.run.engine import run_sweep
 from dse.sweep import load_sweep
 from dse.train.options import RunOptions
 from tests.crash import driver
-from tests.crash.test_driver import PATIENCE, numbers, program, running, session, written
+from tests.crash.test_driver import PATIENCE, program, running, session, written
 from tests.crash.test_kills import NEEDED, SERVER, start
+from tests.records import content
 
 _GRID = "grid: {training.lr: [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]}\n"
 _BASE = """
@@ -114,7 +115,7 @@ def play(scene: Scene, folder: Path, kills: int, chance: random.Random, say: Say
     file.write_text(scene.sweep.replace("NAME", scene.name), encoding="utf-8")
     undisturbed = Store(folder / "undisturbed")
     run_sweep(load_sweep(file), undisturbed, RunOptions("local", track=False, progress=False))
-    expected = {record.uid: numbers(record) for record in undisturbed.records()}
+    expected = {record.uid: content(record, attempt=0) for record in undisturbed.records()}
     books, number = Books(), 0
     while books.kills.total() < kills:
         number += 1
@@ -220,10 +221,10 @@ def _finish(scene: Scene, file: Path, results: Path) -> None:
         )
 
 
-def _check(file: Path, results: Path, expected: dict[str, dict[str, Any]], books: Books) -> None:
+def _check(file: Path, results: Path, expected: dict[str, str], books: Books) -> None:
     blamed = [record for record in written(results) if record.status == FAILED]
     kept = [record for record in written(results) if record.status != FAILED]
-    found = {record.uid: numbers(record) for record in Store(results).records()}
+    found = {record.uid: content(record, attempt=0) for record in Store(results).records()}
     books.trials += len(expected)
     books.blamed += len(blamed)
     books.lost += len(expected.keys() - found.keys())
