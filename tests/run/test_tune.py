@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from dse.results.record import DIVERGED, FAILED, OK, STOPPED, Record
 from dse.results.store import Store
 from dse.run.engine import run_sweep
 from dse.run.executors.tune import TuneExecutor
-from dse.run.queue.pack_queue import WorkItem
+from dse.run.queue.pack_queue import PackQueue, WorkItem
 from dse.sweep import Cell, Sweep, load_sweep
 from dse.train.halving import HalvingRule
 from dse.train.loop import run_trial
@@ -191,3 +192,51 @@ def test_mistakes(load: Callable[..., Sweep], tmp_path: Path, monkeypatch: pytes
     with pytest.raises(UserError, match=r"RAY_ADDRESS=127.0.0.1:1 cannot be reached"):
         run_sweep(load(), Store(tmp_path), RunOptions("tune", **QUIET))
     assert replace(RunOptions(), gpus=0.5).gpus == 0.5
+
+
+def test_the_bridge_without_ray(
+    load: Callable[..., Sweep], monkeypatch: pytest.MonkeyPatch, make_record: Callable[..., Record]
+) -> None:
+    """A configuration whose worker dies is handed out again seed by seed; a seed that ASHA has stopped says so."""
+    import ray
+
+    from dse.run.executors.attempts import Attempts
+    from dse.run.executors.configuration import ERROR, RECORDS
+    from dse.run.executors.tune_bridge import TuneBridge
+
+    status = SimpleNamespace(poll=SimpleNamespace(remote=lambda *_: (0, 0.0, [])))
+    monkeypatch.setattr(ray, "remote", lambda **_: lambda _class: SimpleNamespace(remote=lambda: status))
+    monkeypatch.setattr(ray, "get", lambda answer: answer)
+    cells, found = load().cells[:2], list[tuple[Cell, Record]]()
+    options = RunOptions(timeout=1e-9)
+    attempts = Attempts(options, PackQueue(cells, 2, width=2), found.extend, workers=1)
+    bridge = TuneBridge(options, attempts, lambda *_: None, threading.Event())
+
+    def suggest(trial_id: str) -> list[str]:
+        config = bridge.suggest(trial_id)
+        assert isinstance(config, dict)
+        return [cell.uid for cell in config["item"].item.cells]
+
+    uids = [cell.uid for cell in cells]
+    assert suggest("both") == uids
+    assert bridge.suggest("more") is None, "the one worker is busy"
+    assert not bridge.should_kill("both"), "the time of the worker's grace is left"
+    assert not bridge.should_kill("unknown")
+    bridge.on_trial_error("both", "killed")
+    assert suggest("first") == uids[:1]
+    stopped = make_record(uids[0], STOPPED, stopped={"rung": 1, "step": 6, "metric": 0.5})
+    bridge.on_trial_result("first", {RECORDS: [stopped.line()], "done": False})
+    assert not found, "it may go on yet"
+    bridge.on_trial_result("first", {RECORDS: [stopped.line()], "done": True})
+    for trial_id in ("second", "again"):
+        assert suggest(trial_id) == uids[1:]
+        bridge.on_trial_error(trial_id, "killed")
+    assert [(cell.uid, record.uid, record.status) for cell, record in found] == [
+        (uids[0], uids[0], STOPPED),
+        (uids[1], uids[1], FAILED),
+    ]
+    assert found[0][1].stopped == {**stopped.stopped, "by": "asha"}
+    assert found[1][1].error == "the worker died 2 times while it ran this trial:\nkilled"
+    assert bridge.suggest("none") == "FINISHED"
+    with pytest.raises(UserError, match=r"^no data$"):
+        bridge.on_trial_result("none", {ERROR: "no data", "done": True})
