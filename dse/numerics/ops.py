@@ -22,7 +22,8 @@ class Ops:
     Where a technique states both ``element`` and ``matrix``, they are two ways to do the same work, of which the faster
     one counts (``dse.cost``).
 
-    Counts are the model of Sec. 4 of the design-space notes, not measurements; ``why`` gives the formula in words.
+    Counts are a model, not measurements, after the op-ratio view of arXiv 2509.17791; ``why`` gives the formula in
+    words.
     """
 
     element: float = 0.0

@@ -65,7 +65,7 @@ def mx(x: F32, kind: str) -> F32:
 
 
 def two_level(x: F32, target: float, scale: str, tile: int = 1) -> tuple[F32, F32]:
-    """NVFP4 (arXiv 2509.25149, App.; notes on TransformerEngine's order of FP32 operations), blocks of 16.
+    """NVFP4 (arXiv 2509.25149, App.; FP32 operations in TransformerEngine's order), blocks of 16.
 
     Returns (element * block scale, alpha = 1 / S_enc).
     """

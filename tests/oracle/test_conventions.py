@@ -1,10 +1,11 @@
-"""Scale conventions: the table of design-space notes 2.4, and the encode convention written down in numpy.
+"""Scale conventions (arXiv 2509.17791, Sec. 3): a table of their errors, and the encode convention in numpy.
 
 Median over blocks of the relative L2 error, and the share of non-zero elements that become zero; Gaussian elements,
 block scale log-normal with deviation sigma. What decides the rows is the ratio of the tensor's largest element g to
-the typical block, which the notes leave to a random draw: their columns are reproduced, all 18 numbers within the
-stated tolerances, with g = 880 at sigma 1.5 and 1.6e6 at sigma 3, and 'smallest' as the zero policy. (Draws of 65,536
-blocks give g = 400 to 2,000 and 3e5 to 3e6, and with them 39 to 70 % in the row of E4M3 encode at sigma 1.5.)
+the typical block, which a random draw leaves open: the columns of an independent simulation are reproduced, all 18
+numbers within the stated tolerances, with g = 880 at sigma 1.5 and 1.6e6 at sigma 3, and 'smallest' as the zero
+policy. (Draws of 65,536 blocks give g = 400 to 2,000 and 3e5 to 3e6, and with them 39 to 70 % in the row of E4M3
+encode at sigma 1.5.)
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def test_the_row_of_e8m0() -> None:
 def test_tiny_gradients_without_a_tensor_scale(
     scale: Format, block: int, convention: Convention, expected: float
 ) -> None:
-    """Amplitude 1e-5: the share that is flushed, with the smallest scale in place of zero (notes: 100, 32, 15 %)."""
+    """Amplitude 1e-5: the share that is flushed, with the smallest scale for zero (simulated: 100, 32, 15 %)."""
     x = 1e-5 * torch.randn(128, 1024, generator=torch.Generator().manual_seed(0))
     _, flushed = measured(BlockQuantizer(E2M1, scale, block, convention=convention), x)
     assert abs(flushed - expected) < 1

@@ -3,9 +3,9 @@
 Relative MSE is sum (f(X) - X)^2 / sum X^2. Reference values are means over 2^24 elements; each test draws 2^19 and must
 agree within 5 of its standard errors. Power-of-two scales depend on the phase of sigma in its binade: sigma = 1 here.
 
-Of the notes' two sets of figures, NVFP4 .0091, Four-over-six .0076, ScaleSweep .0066 (Gaussian), .0086, .0076, .0068
-and MXFP4 .0159 (Laplace) are those of these distributions. The other set, MXFP4 floor .0206, RCEIL .0233, CEIL .0379,
-EVEN .0200, NVFP4 .00889, Four-over-six .00792 (MAE .00808), is called 'randn' there, but no Gaussian has it: all seven
+Of two sets of figures, NVFP4 .0091, Four-over-six .0076, ScaleSweep .0066 (Gaussian), .0086, .0076, .0068 and
+MXFP4 .0159 (Laplace) are those of these distributions. The other set, MXFP4 floor .0206, RCEIL .0233, CEIL .0379,
+EVEN .0200, NVFP4 .00889, Four-over-six .00792 (MAE .00808), is said to be of 'randn', but no Gaussian has it: all seven
 are those of randn with 0.5 % of its elements multiplied by 10, as OUTLIERS shows.
 """
 
@@ -100,7 +100,7 @@ OUTLIERS = {
     "four over six": (7910, 18),
     "four over six, mae": (8069, 19),
 }
-NOTES = {
+OTHER_FIGURES = {
     "mxfp4 floor": 0.02055,
     "mxfp4 up": 0.02331,
     "mxfp4 ceil": 0.03789,
@@ -154,13 +154,13 @@ def test_outliers(name: str) -> None:
     check(name, outliers(), OUTLIERS[name])
 
 
-@pytest.mark.parametrize("name", NOTES)
-def test_where_the_notes_figures_come_from(name: str) -> None:
+@pytest.mark.parametrize("name", OTHER_FIGURES)
+def test_where_the_other_figures_come_from(name: str) -> None:
     """Within 3 standard errors of 2^20 elements of what the outlier mixture gives; far from the Gaussian values."""
     value, deviation = (1e-6 * v for v in OUTLIERS[name])
-    assert abs(NOTES[name] - value) < 3 * deviation
+    assert abs(OTHER_FIGURES[name] - value) < 3 * deviation
     gaussian, gaussian_deviation = (1e-6 * v for v in GAUSS[name])
-    assert abs(NOTES[name] - gaussian) > 10 * gaussian_deviation
+    assert abs(OTHER_FIGURES[name] - gaussian) > 10 * gaussian_deviation
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_torchao_has_the_same_error_on_the_same_data(mode: str, name: str) -> No
 
 
 def test_floor_saturates_30_percent_of_gaussian_blocks() -> None:
-    """Share of blocks of 32 with amax in (1.5, 2) * 2^k: .2962 in closed form (notes: 31 %, of the outlier mixture)."""
+    """Share of blocks of 32 with amax in (1.5, 2) * 2^k: .2962 in closed form (31 % in the outlier mixture)."""
 
     def below(t: float) -> float:
         return erf(t / sqrt(2)) ** 32
@@ -210,7 +210,7 @@ def test_quest_clip_minimizes_the_gaussian_error() -> None:
 
 @pytest.mark.parametrize(("element", "product", "magnitude"), [("e2m1", 0.99589, 0.99294), ("int4", 1.00061, 0.99661)])
 def test_shrinkage(element: str, product: float, magnitude: float) -> None:
-    """E[x Q(x)] / E[x^2] and E|Q| / E|x| with exact block scales of 16 (notes on UFP4): E2M1 shrinks, INT4 does not."""
+    """E[x Q(x)] / E[x^2] and E|Q| / E|x| with exact block scales of 16 (as UFP4 finds): E2M1 shrinks, INT4 does not."""
     x = gauss(1024)
     y = BlockQuantizer(ELEMENTS[element], FP32, 16).dequantized(x)
     assert abs(float((x * y).sum() / x.square().sum()) - product) < 2e-4

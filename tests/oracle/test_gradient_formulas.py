@@ -42,7 +42,7 @@ def one_block() -> tuple[Tensor, Tensor]:
 
 
 def z_and_slope(statistic: Statistic, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Z and dZ/dX of the notes: sign at the maximum, or softmax(beta |X|) sign."""
+    """Z and dZ/dX (arXiv 2509.17791, Sec. 5): sign at the maximum, or softmax(beta |X|) sign."""
     hard = x.abs().max()
     if isinstance(statistic, AbsMax):
         return hard, torch.where(x.abs() == hard, x.sign(), 0.0)
