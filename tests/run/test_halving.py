@@ -20,7 +20,7 @@ from dse.sweep import load_sweep
 from dse.tasks import TASKS
 from dse.tasks.base import Training
 from dse.train import width
-from dse.train.halving import HalvingRule
+from dse.train.halving import HalvingRule, RungPlan, RungTarget
 from dse.train.loop import TrainContext, run_pack, run_trial
 from dse.train.options import RunOptions
 from dse.trial import Trial
@@ -51,6 +51,21 @@ def test_who_loses() -> None:
     spared = HalvingRule(4, (), frozenset({trials[0].uid, trials[1].uid}))
     assert spared.losers(trials, metrics) == [2, 4, 5]
     assert HalvingRule(3, ()).losers(trials[:2], metrics[:2]) == []
+
+
+def test_how_far_a_pack_trains_and_where_it_ranks() -> None:
+    trials, rule = [trial("mxfp4", lr, 0) for lr in (1e-3, 2e-3)], HalvingRule(2, (0.25, 0.5))
+
+    def plan(rule: HalvingRule | None, target: RungTarget | None) -> tuple[int, list[int]]:
+        own = RungPlan.of(trials, rule, target)
+        return own.stop_at, [step for step in range(STEPS + 1) if own.ranks_at(step)]
+
+    assert plan(None, None) == plan(None, RungTarget(1)) == (STEPS, [])
+    assert plan(rule, None) == plan(rule, RungTarget(1, 2)) == (STEPS, [3, 6])
+    assert plan(rule, RungTarget(2, 2)) == (STEPS, [6])  # the first rung has been decided elsewhere
+    assert plan(rule, RungTarget(1)) == plan(rule, RungTarget(1, 3)) == (3, [])  # pauses for others
+    assert plan(rule, RungTarget(2)) == (6, [])
+    assert plan(rule, RungTarget()) == (STEPS, [])
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "stable_spam"])
