@@ -54,7 +54,7 @@ def text_files(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 @pytest.mark.parametrize("folder", ["dse", "tasks", "tools"])
 def test_every_text_file_names_its_encoding(folder: str) -> None:
-    methods = ("def open(", "_rungs.open(", "self.open(")
+    methods = ("def open(", "_rungs.open(", "_tracking.open(", "self.open(")
     found = []
     for path in sorted((ROOT / folder).rglob("*.py")):
         source = path.read_text(encoding="utf-8")
