@@ -27,7 +27,7 @@ from dse.numerics.registry import to_data
 from dse.report.format import UNKNOWN, number
 from dse.results.record import OK, Record
 from dse.results.store import Store
-from dse.sweep.spec.entries import label_of_task
+from dse.sweep.definition.entries import label_of_task
 from dse.tasks.own import is_path
 from dse.trial import Trial
 

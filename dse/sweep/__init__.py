@@ -5,11 +5,11 @@ from dse.sweep.cells.cell_count import MANY_CELLS
 from dse.sweep.cells.expansion import expand, load_sweep, with_cells
 from dse.sweep.cells.space import Assignment, Space, SuggestFn, baselines_at, cell_at
 from dse.sweep.cells.sweep import Sweep
+from dse.sweep.definition.axes import Axis, Dimension
+from dse.sweep.definition.search import Search
 from dse.sweep.json_schema import schema_json
 from dse.sweep.language.labels import Label, config_of
 from dse.sweep.language.ranges import Range
-from dse.sweep.spec.axes import Axis, Dimension
-from dse.sweep.spec.search import Search
 
 __all__ = [
     "MANY_CELLS",

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from dse.recipes import RECIPES
+from dse.sweep.definition.search import METHODS, OBJECTIVES
 from dse.sweep.json_schema_values import (
     Schema,
     any_of,
@@ -28,7 +29,6 @@ from dse.sweep.language.labels import HEAD
 from dse.sweep.language.option_names import SINGULAR, short_names
 from dse.sweep.language.ranges import ENDS, KINDS, PARTS
 from dse.sweep.read.schema import SearchFile, SweepFile, TaskBlock, WhenBlock
-from dse.sweep.spec.search import METHODS, OBJECTIVES
 from dse.tasks import TASKS
 
 _NOTHING: Schema = {"type": "null"}

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from dse.sweep import load_sweep, schema_json
+from dse.sweep.definition.search import METHODS
 from dse.sweep.read.include import read_files
 from dse.sweep.read.schema import SweepFile, keys_of
-from dse.sweep.spec.search import METHODS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)

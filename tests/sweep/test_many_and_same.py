@@ -12,8 +12,8 @@ from dse.errors import UserError
 from dse.plan import make_plan, plan_text
 from dse.sweep import MANY_CELLS, Sweep, load_sweep
 from dse.sweep.cells.cell_count import cell_count_text, count_cells
+from dse.sweep.definition.spec import read_spec
 from dse.sweep.language.labels import shorten
-from dse.sweep.spec.spec import read_spec
 from dse.train.options import RunOptions
 
 SAME = """

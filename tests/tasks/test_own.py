@@ -18,7 +18,7 @@ from dse.nn.linear import QuantizedLinear
 from dse.nn.quantize import quantize_, set_clock
 from dse.recipes import RECIPES
 from dse.sweep.cells.expansion import load_sweep
-from dse.sweep.spec.spec import read_spec
+from dse.sweep.definition.spec import read_spec
 from dse.tasks import TASKS
 from dse.tasks.own import find
 from dse.train.loop import run_pack, run_trial

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from math import prod
 
+from dse.sweep.definition.spec import Spec
 from dse.sweep.language.source import Location
-from dse.sweep.spec.spec import Spec
 
 MOST_CELLS = 1_000_000
 """A sweep of more cells is refused."""

@@ -21,7 +21,7 @@ from dse.sweep.cells.settings import Setting
 from dse.sweep.cells.space import Assignment, Space
 from dse.sweep.cells.sweep import Sweep
 from dse.sweep.cells.unique_names import check_unique_names
-from dse.sweep.spec.spec import Spec, read_spec
+from dse.sweep.definition.spec import Spec, read_spec
 from dse.terminal import PrintLine
 
 

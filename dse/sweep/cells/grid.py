@@ -6,9 +6,9 @@ from dse.sweep.cells import cell_count
 from dse.sweep.cells.pairs import PairsBySetting
 from dse.sweep.cells.settings import AxisValue, Setting
 from dse.sweep.cells.space import Space, axis_value
+from dse.sweep.definition.axes import NUMERICS, Dimension
+from dse.sweep.definition.entries import RecipeEntry, TaskEntry
 from dse.sweep.language.labels import Label
-from dse.sweep.spec.axes import NUMERICS, Dimension
-from dse.sweep.spec.entries import RecipeEntry, TaskEntry
 
 AxisValues = tuple[AxisValue, ...]
 

@@ -10,8 +10,8 @@ from functools import lru_cache
 from dse.sweep.cells.cell import Cell
 from dse.sweep.cells.settings import Setting, SettingCache
 from dse.sweep.cells.variants import Variant, VariantCache
+from dse.sweep.definition.spec import Spec
 from dse.sweep.language.labels import Label, text_of
-from dse.sweep.spec.spec import Spec
 from dse.trial import Trial
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from dse.sweep.cells.settings import AxisValue
 from dse.sweep.cells.space import Space, axis_value
+from dse.sweep.definition.axes import NUMERICS, TASK, Dimension
 from dse.sweep.language.labels import Label
-from dse.sweep.spec.axes import NUMERICS, TASK, Dimension
 
 _TRIES = 60
 

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from dse.errors import UserError
 from dse.numerics.recipe import Recipe
 from dse.sweep.cells.canonical import canonical
+from dse.sweep.definition.axes import TASK, TRAINING, Axis
+from dse.sweep.definition.baselines import Baseline
+from dse.sweep.definition.entries import TaskEntry, label_of_task
+from dse.sweep.definition.spec import Spec
 from dse.sweep.language.labels import Label
-from dse.sweep.spec.axes import TASK, TRAINING, Axis
-from dse.sweep.spec.baselines import Baseline
-from dse.sweep.spec.entries import TaskEntry, label_of_task
-from dse.sweep.spec.spec import Spec
 from dse.tasks.base import Task, Training
 from dse.trial import Trial, make_task
 

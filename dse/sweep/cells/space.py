@@ -13,12 +13,12 @@ from dse.errors import UserError
 from dse.sweep.cells.cell import Cell, Excluded
 from dse.sweep.cells.pairs import PairFactory, SettingVariant, make_cell
 from dse.sweep.cells.settings import AxisValue, with_options
+from dse.sweep.definition.axes import NUMERICS, TASK, TRAINING, Axis, Dimension
+from dse.sweep.definition.entries import RecipeEntry, TaskEntry, label_of_task
+from dse.sweep.definition.exclude import Exclusion
+from dse.sweep.definition.spec import Spec
 from dse.sweep.language.labels import Label, label_of, text_of
 from dse.sweep.language.ranges import Range
-from dse.sweep.spec.axes import NUMERICS, TASK, TRAINING, Axis, Dimension
-from dse.sweep.spec.entries import RecipeEntry, TaskEntry, label_of_task
-from dse.sweep.spec.exclude import Exclusion
-from dse.sweep.spec.spec import Spec
 
 Assignment = Mapping[str, Label]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from dse.sweep.cells.cell import Cell, Excluded
 from dse.sweep.cells.space import Space
+from dse.sweep.definition.search import Search
 from dse.sweep.language.labels import Label
-from dse.sweep.spec.search import Search
 
 if TYPE_CHECKING:
     from dse.probes import Probes

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from dse.errors import UserError
 from dse.sweep.cells.cell import Cell
+from dse.sweep.definition.spec import Spec
 from dse.sweep.language.labels import HEAD, Label, text_of
 from dse.sweep.language.source import Location
-from dse.sweep.spec.spec import Spec
 
 
 def check_unique_names(spec: Spec, cells: Iterable[Cell]) -> None:

@@ -10,13 +10,13 @@ from dse.errors import OptionError
 from dse.numerics.recipe import Recipe
 from dse.sweep.cells.canonical import RecipeSerializer
 from dse.sweep.cells.settings import AxisValue
+from dse.sweep.definition.axes import NUMERICS, Dimension
+from dse.sweep.definition.baselines import Baseline
+from dse.sweep.definition.entries import RecipeEntry
+from dse.sweep.definition.spec import Spec
 from dse.sweep.language.labels import Label
 from dse.sweep.language.numerics import InvalidSettings, OverrideCache, quantized_points
 from dse.sweep.language.ranges import Range
-from dse.sweep.spec.axes import NUMERICS, Dimension
-from dse.sweep.spec.baselines import Baseline
-from dse.sweep.spec.entries import RecipeEntry
-from dse.sweep.spec.spec import Spec
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,16 +9,16 @@ from typing import Any
 
 from dse.probes.schedule import Probes
 from dse.recipes import RECIPES
+from dse.sweep.definition.axes import Axis, Dimension, first_duplicate
+from dse.sweep.definition.baselines import Baseline, read_baselines
+from dse.sweep.definition.blocks import ConditionNames, LocatedBlocks, dimensions_of
+from dse.sweep.definition.entries import RecipeEntry, TaskEntry, read_recipes, read_tasks
+from dse.sweep.definition.probes import read_probes
+from dse.sweep.definition.search import Search, read_search
 from dse.sweep.language.ranges import Range
 from dse.sweep.language.source import Location
 from dse.sweep.language.values import checked_training
 from dse.sweep.read.include import IncludedFile, read_files, text_of_files
-from dse.sweep.spec.axes import Axis, Dimension, first_duplicate
-from dse.sweep.spec.baselines import Baseline, read_baselines
-from dse.sweep.spec.blocks import ConditionNames, LocatedBlocks, dimensions_of
-from dse.sweep.spec.entries import RecipeEntry, TaskEntry, read_recipes, read_tasks
-from dse.sweep.spec.probes import read_probes
-from dse.sweep.spec.search import Search, read_search
 from dse.text import sweep_name
 
 

@@ -10,14 +10,14 @@ from dse.errors import UserError, nearest
 from dse.numerics.recipe import Recipe, is_option_path
 from dse.numerics.registry import to_data
 from dse.recipes import RECIPES
+from dse.sweep.definition.axes import unknown_point_message
+from dse.sweep.definition.blocks import LocatedBlocks
 from dse.sweep.language.labels import format_call, text_of
 from dse.sweep.language.numerics import InvalidSettings, apply_settings, option_data
 from dse.sweep.language.source import Location
 from dse.sweep.language.values import checked_task, checked_training
 from dse.sweep.language.words import match_choice
 from dse.sweep.read.schema import TaskBlock, checked
-from dse.sweep.spec.axes import unknown_point_message
-from dse.sweep.spec.blocks import LocatedBlocks
 from dse.tasks import TASKS
 from dse.tasks.base import Task, Training
 from dse.tasks.own import find, is_path

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dse.errors import nearest
+from dse.sweep.definition.axes import TASK, Axis, Condition, Dimension, grid_dimension, zip_dimension
 from dse.sweep.language.labels import Label
 from dse.sweep.language.match import match_labels
 from dse.sweep.language.ranges import Range
 from dse.sweep.language.source import Location
 from dse.sweep.read.schema import AxesBlock, TaskBlock, WhenBlock, checked
-from dse.sweep.spec.axes import TASK, Axis, Condition, Dimension, grid_dimension, zip_dimension
 
 
 @dataclass

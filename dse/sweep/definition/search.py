@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dse.errors import nearest
+from dse.sweep.definition.halving import Halving, read_halving
 from dse.sweep.language.source import Location
 from dse.sweep.read.schema import SearchFile, checked
-from dse.sweep.spec.halving import Halving, read_halving
 
 METHODS: dict[str, dict[str, Any]] = {
     "grid": {},

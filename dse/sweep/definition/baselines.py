@@ -12,12 +12,12 @@ from typing import Any
 
 from dse.errors import UserError, nearest
 from dse.numerics.recipe import Recipe, is_option_path
+from dse.sweep.definition.axes import TASK, TRAINING, unknown_point_message
 from dse.sweep.language.labels import Label, label_of, text_of
 from dse.sweep.language.numerics import InvalidSettings, apply_settings, option_data
 from dse.sweep.language.source import Location
 from dse.sweep.language.values import training_value
 from dse.sweep.language.words import match_choice
-from dse.sweep.spec.axes import TASK, TRAINING, unknown_point_message
 
 _SHAPE = "a recipe, {recipe: name, path: value}, or {name: one of these}"
 
