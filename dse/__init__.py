@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from dse.checkout import TasksFinder
 from dse.former_names import FormerNames
+from dse.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from dse.errors import UserError as UserError
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
     from dse.train.options import RunOptions as RunOptions
     from dse.trial import Trial as Trial
     from dse.trial import make_task as make_task
-
-__version__ = "0.1.0"
 
 PUBLIC = {
     # numerics: how a linear layer computes

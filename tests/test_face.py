@@ -14,7 +14,7 @@ import pytest
 import dse
 
 ROOT = Path(__file__).parents[1]
-LIGHT = {"dse", "dse.checkout", "dse.former_names"}
+LIGHT = {"dse", "dse.checkout", "dse.former_names", "dse.version"}
 
 
 def test_importing_the_package_imports_nothing_else() -> None:

@@ -8,6 +8,7 @@ The last line counts stays, files, and stays in files that were entered before. 
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -43,11 +44,15 @@ def walk(call: Callable[[], object]) -> list[tuple[str, list[str]]]:
 
 def main() -> None:
     """Prints the walk of a small regression trial."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("recipe", nargs="?", default="mxfp4", help="of the trial (%(default)s)")
+    name = parser.parse_args().recipe
+
     from dse.recipes import RECIPES
     from dse.train.loop import run_pack
     from dse.trial import Trial, make_task
 
-    task, recipe = make_task("regression", {}), RECIPES[[*sys.argv, "mxfp4"][1]]
+    task, recipe = make_task("regression", {}), RECIPES[name]
     trial = Trial(task, replace(task.training(), steps=3, batch=4, eval_every=2), recipe, seed=0)
     for file, functions in (stays := walk(lambda: run_pack([trial]))):
         print(f"{file}: {', '.join(functions)}")

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest import mock
 
-import dse
 from dse.bench import reporting
 from dse.bench.idle import IdleActor, IdleExecutor, made_up, sweep_of
 from dse.bench.measurements import Measurement
@@ -27,6 +26,7 @@ from dse.run.summary import Summary
 from dse.run.tracking import mlflow_runs
 from dse.sweep import Sweep
 from dse.train.options import RunOptions
+from dse.version import IMPORT_ROOT
 
 
 class _Clock:
@@ -137,7 +137,7 @@ def _run(sweep: Sweep, results: Path, executor: object) -> Summary:
 
 
 def _command(*words: str) -> tuple[float, str]:
-    environment = os.environ | {"PYTHONPATH": str(Path(dse.__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(IMPORT_ROOT)}
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-m", "dse.cli", *words], capture_output=True, encoding="utf-8", check=True, env=environment

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-import dse
 from dse.files import replacing
+from dse.version import __version__
 
 _PACKAGES = ("triton", "numpy", "torchao")
 
@@ -109,7 +109,7 @@ def device_text(device: str) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of what decides a speed."""
-    found = {"dse": dse.__version__, "python": platform.python_version(), "torch": torch.__version__}
+    found = {"dse": __version__, "python": platform.python_version(), "torch": torch.__version__}
     for name in _PACKAGES:
         try:
             found[name] = version(name)

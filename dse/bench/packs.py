@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 
-import dse
 from dse.bench.contenders import VARIANTS, BenchSettings
 from dse.bench.matrix import DeviceLost, jobs, judged, measure_packs
 from dse.bench.measurements import Measurement, document, read, write
@@ -24,6 +23,7 @@ from dse.bench.models import SUBJECTS
 from dse.bench.precompile import AHEAD
 from dse.bench.ratios import RATIO, ratios
 from dse.errors import UserError
+from dse.version import IMPORT_ROOT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,7 +73,7 @@ def _elsewhere(left: Sequence[str], budget: float, arguments: Sequence[str]) -> 
         out = Path(folder) / "rows.json"
         extra = ["--only", *left, "--budget", f"{max(budget, 10):.0f}", "--ahead", "0", "--out", str(out)]
         command = [sys.executable, "-m", "dse.bench.packs", *arguments, *extra]
-        root = str(Path(dse.__file__).resolve().parents[1])
+        root = str(IMPORT_ROOT)
         places = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         subprocess.run(command, check=False, env=os.environ | {"PYTHONPATH": places})
         return [row for row in read(out) if not row.figure.endswith(RATIO)] if out.exists() else []

@@ -24,7 +24,6 @@ from unittest import mock
 
 import torch
 
-import dse
 from dse.bench.measurements import Measurement, document, write
 from dse.results.record import OK, Record
 from dse.results.store import Store
@@ -33,6 +32,7 @@ from dse.train.context import OnStep
 from dse.train.halving import RungTarget
 from dse.train.options import RunOptions
 from dse.trial import Trial
+from dse.version import IMPORT_ROOT
 
 TARGET = 0.95
 """Of twice one GPU's rate, with two."""
@@ -133,7 +133,7 @@ def compare(one: Sequence[Record], two: Sequence[Record]) -> str:
 
 def _apart(sweep: Path, results: Path, device: str, workers: int, width: int) -> WorkersRun:
     """Runs the sweep in a process of its own, which sees so many GPUs."""
-    paths = [str(Path(dse.__file__).parents[1]), os.environ.get("PYTHONPATH")]
+    paths = [str(IMPORT_ROOT), os.environ.get("PYTHONPATH")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     if device.startswith("cuda"):
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(workers)))

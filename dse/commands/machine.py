@@ -12,8 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import dse
 from dse.errors import UserError
+from dse.version import __version__
 
 if TYPE_CHECKING:
     from dse.numerics.formats import Format
@@ -46,7 +46,7 @@ def doctor(results: Path) -> None:
 
 
 def _versions(results: Path) -> Iterator[str]:
-    yield f"dse {dse.__version__}, Python {platform.python_version()} on {platform.platform()}"
+    yield f"dse {__version__}, Python {platform.python_version()} on {platform.platform()}"
     missing = []
     found = []
     for package in _PACKAGES:

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dse
 from dse.report.analysis.agreement import RankingComparison
 from dse.report.analysis.configs import ALL, front_numbers
 from dse.report.analysis.effects import BASELINE, OPTION, Effect
@@ -28,6 +27,7 @@ from dse.results.manifest import read_manifest
 from dse.results.record import OK
 from dse.shell import command
 from dse.text import duration, plural
+from dse.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,7 +138,7 @@ def render_page(report: ReportData) -> str:
         "path": _path(report.sweep.path),
         "commands": _commands(report),
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "dse": dse.__version__,
+        "dse": __version__,
         "constants": {"ALL": ALL, "OPTION": OPTION, "BASELINE": BASELINE},
     }
     return _environment().get_template("page.html.j2").render(context)

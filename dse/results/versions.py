@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 
-import dse
+from dse.version import __version__
 
 
 def versions() -> dict[str, str]:
@@ -13,7 +13,7 @@ def versions() -> dict[str, str]:
     import torch
 
     return {
-        "dse": dse.__version__,
+        "dse": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

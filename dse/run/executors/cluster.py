@@ -8,15 +8,14 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
-import dse
 from dse.errors import UserError
 from dse.run.executors.devices import check_device, processors
 from dse.run.executors.private_cluster import private_cluster, session_folder
 from dse.run.interrupt import handlers_kept, shielded
 from dse.train.options import RunOptions
+from dse.version import IMPORT_ROOT
 
 SETTINGS = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` Ray would restart its workers through uv, and hang
@@ -105,7 +104,7 @@ def _importable() -> Iterator[None]:
 
     They inherit the environment of the process that starts Ray; `sys.path` may have been set in other ways.
     """
-    root = str(Path(dse.__file__).resolve().parents[1])
+    root = str(IMPORT_ROOT)
     before = os.environ.get("PYTHONPATH")
     if root not in site.getsitepackages():
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (root, before)))
