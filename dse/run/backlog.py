@@ -13,6 +13,7 @@ from dse.results.store import Store
 from dse.results.watch import ResultWatcher
 from dse.run.executors import Executor, Pruner
 from dse.run.queue.final_results import final_statuses
+from dse.run.queue.other_drivers import stamp
 from dse.run.queue.rungs import Rungs
 from dse.run.search import SearchLoop, with_asked_cells
 from dse.train.options import RunOptions
@@ -26,8 +27,9 @@ class Backlog:
     """``cells``: those that count for this run, with the status of those that have a result in ``done``; ``pending``:
     those to run.
 
-    ``watcher``: reads the results that other drivers add, from before ``done`` was read; ``search``: asks for more
-    cells; ``rungs``: decides which trials train past a rung, where the executor does not.
+    ``watcher``: reads the results that other drivers add, from before ``done`` was read; ``replaced``: uid -> ``stamp``
+    of the results that pending cells had by then, which do not count: those that come later are of other drivers.
+    ``search``: asks for more cells; ``rungs``: decides which trials train past a rung, where the executor does not.
     """
 
     sweep: Sweep
@@ -35,6 +37,7 @@ class Backlog:
     done: Mapping[str, str]
     pending: Sequence[Cell]
     watcher: ResultWatcher
+    replaced: Mapping[str, str]
     search: SearchLoop | None = None
     rungs: Rungs | None = None
 
@@ -50,13 +53,16 @@ def make_backlog(sweep: Sweep, store: Store, options: RunOptions, executor: Exec
     search = _search(sweep, store, options, executor) if sweep.search.needs_results and not options.only else None
     sweep = search.sweep if search else with_asked_cells(sweep, store.folder)
     cells = _chosen(sweep.cells, options.only)
+    recorded = store.done().keys()  # before ``done``: what comes between is new
     done = final_statuses(sweep, cells, store)
     again = options.retried
     pending = [cell for cell in cells if cell.uid not in done or again is None or done[cell.uid] in again]
+    old = {cell.uid for cell in pending if cell.uid in recorded}
+    replaced = {record.uid: stamp(record) for record in store.records(old, brief=True)} if old else {}
     rungs = None
     if pending and options.halving and not isinstance(executor, Pruner):
         rungs = Rungs(options.halving, cells, kept_results(cells, store, options))
-    return Backlog(sweep, cells, done, pending, watcher, search, rungs)
+    return Backlog(sweep, cells, done, pending, watcher, replaced, search, rungs)
 
 
 def kept_results(cells: Sequence[Cell], store: Store, options: RunOptions) -> list[Record]:

@@ -24,7 +24,7 @@ from dse.run.interrupt import PACK, Interrupt, Stopped, graceful, leave_terminal
 from dse.run.notices import cautions
 from dse.run.progress import Progress, make_progress
 from dse.run.queue.growing_queue import GrowingQueue
-from dse.run.queue.other_drivers import OtherDrivers, stamp
+from dse.run.queue.other_drivers import OtherDrivers
 from dse.run.queue.pack_queue import PackQueue
 from dse.run.queue.shared_queue import SharedQueue
 from dse.run.summary import DriverResult
@@ -101,8 +101,8 @@ class Driver:
         with ExitStack() as opened:
             self._claims = Claims(store.folder)
             opened.callback(self._claims.close)
-            old = {record.uid: stamp(record) for record in replaced}
-            others = OtherDrivers(self._claims, self._backlog.watcher, old, lambda: store.own)
+            watcher, old = self._backlog.watcher, self._backlog.replaced
+            others = OtherDrivers(self._claims, watcher, old, lambda: store.own)
             self._queue = SharedQueue(self._pack_queue(), others, pending, self._on_results_of_others, self._is_needed)
             opened.callback(self._tracking.release)
             self._tracking.open(self._manifest, known)

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from dse.results.record import Record
+from dse.results.shards import read_shard, shard_paths
 from dse.results.store import Store
 from dse.run import engine, progress
+from dse.run.driver import Driver
 from dse.run.engine import run_sweep
 from dse.run.executors.local import LocalExecutor
 from dse.run.interrupt import Interrupt
@@ -86,6 +88,27 @@ def test_the_summary_tells_what_the_other_driver_has_done(
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("6/6 ")
     assert "other drivers 3" in last
+
+
+def test_what_another_driver_stores_before_the_run_begins_is_not_run_again(
+    sweep: Sweep, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the first look at the results and the first claim, however long that takes on a busy machine."""
+    first = [cell.uid for cell in sweep.cells[:3]]
+    quiet = RunOptions("local", track=False, progress=False, compact=False)
+
+    def late(store: Store, *arguments: Any) -> Driver:
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "Driver", Driver)
+            assert run_sweep(sweep, Store(store.folder), replace(quiet, only=first)).ran == 3
+        return Driver(store, *arguments)
+
+    monkeypatch.setattr(engine, "Driver", late)
+    summary = run_sweep(sweep, store, quiet)
+    assert (summary.ran, summary.elsewhere, summary.left) == (3, 3, 0)
+    shards = [read_shard(path) for path in shard_paths(store.shards)]
+    stored = [record.uid for shard in shards if shard for record in shard.records]
+    assert sorted(stored) == sorted(cell.uid for cell in sweep.cells)
 
 
 def test_a_stopped_driver_counts_what_others_have_done(
