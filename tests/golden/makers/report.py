@@ -10,6 +10,7 @@ from pathlib import Path
 from shutil import copytree
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 from tests.golden.makers.common import EXACT, PROCESSOR, digest, processor
 from tests.golden.makers.fixed import RESULTS, SWEEPS
@@ -39,8 +40,11 @@ def _write(file: str) -> str:
     from typer.testing import CliRunner
 
     from dse.cli import app
+    from dse.report.figures.style import RC
 
-    return CliRunner().invoke(app, ["report", file, "--results", "results", "--out", "reports"]).output
+    # matplotlib's own font, so that labels lie where they lie on a machine with other fonts
+    with patch.dict(RC, {"font.sans-serif": ["DejaVu Sans"]}):
+        return CliRunner().invoke(app, ["report", file, "--results", "results", "--out", "reports"]).output
 
 
 def _tables(name: str) -> dict[str, Any]:
