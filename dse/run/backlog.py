@@ -53,8 +53,8 @@ def make_backlog(sweep: Sweep, store: Store, options: RunOptions, executor: Exec
     search = _search(sweep, store, options, executor) if sweep.search.needs_results and not options.only else None
     sweep = search.sweep if search else with_asked_cells(sweep, store.folder)
     cells = _chosen(sweep.cells, options.only)
-    recorded = store.done().keys()  # before ``done``: what comes between is new
-    done = final_statuses(sweep, cells, store)
+    recorded = store.done()
+    done = final_statuses(sweep, cells, store, recorded)
     again = options.retried
     pending = [cell for cell in cells if cell.uid not in done or again is None or done[cell.uid] in again]
     old = {cell.uid for cell in pending if cell.uid in recorded}

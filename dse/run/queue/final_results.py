@@ -34,9 +34,11 @@ def final_results(sweep: Sweep, cells: Collection[Cell], records: Collection[Rec
     return [record for record in records if record.status != STOPPED or record.uid not in unfinished]
 
 
-def final_statuses(sweep: Sweep, cells: Collection[Cell], store: Store) -> Mapping[str, str]:
-    """uid -> status of the cells with a final result."""
-    done, uids = store.done(), {cell.uid for cell in cells}
+def final_statuses(
+    sweep: Sweep, cells: Collection[Cell], store: Store, recorded: Mapping[str, str] | None = None
+) -> Mapping[str, str]:
+    """uid -> status of the cells with a final result. ``recorded``: ``store.done()`` where it has just been read."""
+    done, uids = store.done() if recorded is None else recorded, {cell.uid for cell in cells}
     halted = {uid for uid, status in done.items() if status == STOPPED}
     kept: set[str] = set()
     if halving_rule(sweep) is not None and not halted.isdisjoint(uids):
