@@ -75,8 +75,13 @@ class FormerNames:
 
 
 def _user_has_tasks() -> bool:
-    """Whether a module or package ``tasks`` other than the checkout's folder is on the path."""
+    """Whether a module or package ``tasks`` other than the checkout's folder is on the path.
+
+    A folder of that name without Python files, of data say, is none.
+    """
     spec = PathFinder.find_spec("tasks")
     if spec is None:
         return False
-    return spec.origin is None or Path(spec.origin).resolve() != BESIDE / "__init__.py"
+    if spec.origin is None:
+        return any(file for folder in spec.submodule_search_locations or () for file in Path(folder).glob("*.py"))
+    return Path(spec.origin).resolve() != BESIDE / "__init__.py"

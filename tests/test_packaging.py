@@ -127,6 +127,14 @@ def test_tasks_have_one_module_under_two_names(place: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("place", ["checkout", INSTALLED], indirect=True)
+def test_a_folder_tasks_without_python_files_hides_nothing(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "data.csv").touch()
+    code = "import dse\nfrom tasks.base import Task\nprint(Task.__module__)"
+    assert python(place, tmp_path, "-c", code).strip() == "dse.tasks.base"
+
+
+@pytest.mark.parametrize("place", ["checkout", INSTALLED], indirect=True)
 @pytest.mark.parametrize("first", ["import dse.tasks, tasks", "import tasks, dse.tasks"])
 def test_a_file_tasks_of_the_users_own_is_theirs(place: Path, tmp_path: Path, first: str) -> None:
     (tmp_path / "tasks.py").write_text("MINE = 7\n", encoding="utf-8")
