@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dse.kernels.availability import interpreted
+
 MOST = (1 << 16) - 1
 """Stacked operands of one launch: programs on the third axis of a grid. In attention there are more: the samples and
 heads of all members."""
@@ -28,42 +30,76 @@ class MatmulTile(NamedTuple):
     stages: int
 
 
-def contract(x: Tensor, y: Tensor, alpha_x: Tensor | None = None, alpha_y: Tensor | None = None) -> Tensor:
-    """x [E, M, K], y [E, N, K], both BF16 or both FP32, any strides -> x y^T float32 [E, M, N], times the scales.
+def contract(
+    x: Tensor,
+    y: Tensor,
+    alpha_x: Tensor | None = None,
+    alpha_y: Tensor | None = None,
+    bias: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """x [E, M, K], y [E, N, K], both BF16 or both FP32, any strides -> x y^T [E, M, N], times scales, plus bias.
 
-    ``alpha_x`` and ``alpha_y``: float32, an element for each of the E products; None: 1.
+    ``alpha_x`` and ``alpha_y``: float32, an element for each of the E products; None: 1. ``bias``: float32 [E, N],
+    added in FP32 after the scales. ``dtype``: float32, or bfloat16 to round the result once, to nearest even.
     """
     from dse.kernels.device import matmul as device
 
     (members, rows, depth), columns = x.shape, y.shape[1]
     if members > MOST:
         some = (slice(start, start + MOST) for start in range(0, members, MOST))
-        scales = [None if s is None else s.flatten() for s in (alpha_x, alpha_y)]
-        return torch.cat([contract(x[at], y[at], *(None if s is None else s[at] for s in scales)) for at in some])
-    out = torch.empty(members, rows, columns, dtype=torch.float32, device=x.device)
+        of_members = [None if s is None else s.reshape(members, -1) for s in (alpha_x, alpha_y, bias)]
+        parts_of = ((x[at], y[at], *(None if s is None else s[at] for s in of_members)) for at in some)
+        return torch.cat([contract(*each, dtype=dtype) for each in parts_of])
+    out = torch.empty(members, rows, columns, dtype=dtype, device=x.device)
     if 0 in (members, rows, columns):
         return out
     wide = x.dtype == torch.float32
     tile, parts = plan_wide(rows, columns, depth) if wide else plan(rows, columns, depth)
     share = -(-depth // parts)
     share = -(-share // tile.k) * tile.k
-    parts = max(1, -(-depth // share))
-    scales = [s.reshape(-1) for s in (alpha_x, alpha_y) if s is not None]
-    first, second = [*scales, out, out][:2]
-    target = out if parts == 1 else torch.empty(parts, *out.shape, dtype=torch.float32, device=x.device)
-    stride = (0, *out.stride()) if parts == 1 else target.stride()
+    parts = max(1, -(-depth // share)) if share else 1
+    epilogue = Epilogue.of(alpha_x, alpha_y, bias, out)
+    apart = parts > 1 or (
+        wide and bias is not None
+    )  # FP32 sums need fused multiply-adds, the epilogue must not have any
+    target = torch.empty(parts, *out.shape, dtype=torch.float32, device=x.device) if apart else out
+    stride = target.stride() if apart else (0, *out.stride())
+    here = Epilogue(*epilogue[:4], 0, False) if apart else epilogue
     tiles = -(-rows // tile.m) * -(-columns // tile.n)
     device.product_kernel[(tiles, parts, members)](
-        x, *x.stride(), y, *y.stride(), target, *stride, first, second, rows, columns, depth, share,
-        BM=tile.m, BN=tile.n, BK=tile.k, SCALES=len(scales) if parts == 1 else 0, EVEN=share * parts == depth,
-        IEEE=wide, num_warps=tile.warps, num_stages=tile.stages,
+        x, *x.stride(), y, *y.stride(), target, *stride, *here[:4], rows, columns, depth, share,
+        BM=tile.m, BN=tile.n, BK=tile.k, SCALES=here.scales, BIAS=here.biased, EVEN=share * parts == depth,
+        IEEE=wide, INTERPRET=interpreted(), num_warps=tile.warps, num_stages=tile.stages, enable_fp_fusion=wide,
     )  # fmt: skip
-    if parts > 1:
+    if apart:
         size, block = out.numel(), 1024
         device.sum_kernel[(-(-size // block),)](
-            target, out, first, second, size, rows * columns, PARTS=parts, SCALES=len(scales), B=block
-        )
+            target, out, *epilogue[:4], size, rows * columns, columns,
+            PARTS=parts, SCALES=epilogue.scales, BIAS=epilogue.biased, B=block, INTERPRET=interpreted(),
+            enable_fp_fusion=False,
+        )  # fmt: skip
     return out
+
+
+class Epilogue(NamedTuple):
+    """What happens to the sums: how many scales there are, whether a bias is added; absent ones are any tensor."""
+
+    alpha: Tensor
+    alpha2: Tensor
+    bias: Tensor
+    stride: int
+    scales: int
+    biased: bool
+
+    @classmethod
+    def of(cls, alpha_x: Tensor | None, alpha_y: Tensor | None, bias: Tensor | None, other: Tensor) -> Epilogue:
+        scales = [s.reshape(-1) for s in (alpha_x, alpha_y) if s is not None]
+        first, second = [*scales, other, other][:2]
+        if bias is None:
+            return cls(first, second, other, 0, len(scales), False)
+        bias = bias if bias.stride(-1) == 1 else bias.contiguous()
+        return cls(first, second, bias, bias.stride(0), len(scales), True)
 
 
 def plan(rows: int, columns: int, depth: int) -> tuple[MatmulTile, int]:

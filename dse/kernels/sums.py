@@ -9,7 +9,7 @@ _ROWS, _COLUMNS, _DEPTH = 32, 64, 8
 
 
 def column_sums(x: Tensor) -> Tensor:
-    """float32 [E, M, N], any strides -> [E, N]: chunks of rows first, then the chunks, each in their order."""
+    """float32 or bfloat16 [E, M, N], any strides -> float32 [E, N]: chunks of rows, then the chunks, in order."""
     from dse.kernels.device import sums as device
 
     members, rows, columns = x.shape
@@ -20,4 +20,4 @@ def column_sums(x: Tensor) -> Tensor:
             x, *x.stride(), parts, rows, columns, chunks, BM=_ROWS, BN=_COLUMNS, DEPTH=_DEPTH
         )
         x, rows = parts, chunks
-    return x.sum(1) if rows == 0 else x.squeeze(1)
+    return x.sum(1, dtype=torch.float32) if rows == 0 else x.squeeze(1).float()

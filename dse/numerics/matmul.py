@@ -10,8 +10,11 @@ from dse.kernels import alignment
 from dse.numerics.quantizer import Quantized
 
 
-def contract(a: Quantized, b: Quantized) -> Tensor:
+def contract(a: Quantized, b: Quantized, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
     """a [..., M, K], b [..., N, K] -> a b^T [..., M, N], the tensor scales in the epilogue: (sum) (alpha_a alpha_b).
+
+    ``bias`` [..., N] is added in FP32 after the scales; ``dtype`` bfloat16 rounds the result once, to nearest even
+    (None: FP32, or FP64 for double operands).
 
     On a GPU a kernel of our own takes stacked operands: a library chooses its algorithm, and with it the bits, by the
     number of members.
@@ -19,8 +22,14 @@ def contract(a: Quantized, b: Quantized) -> Tensor:
     x, y = a.values, b.values
     stacked = x.dim() == y.dim() == 3 and len(x) == len(y)
     if x.is_cuda and stacked and x.dtype != torch.float64 and kernels.available():
-        return kernels.contract(x, y, a.alpha, b.alpha)
-    return scaled(product(x, y), a, b)
+        return kernels.contract(x, y, a.alpha, b.alpha, bias, torch.float32 if dtype is None else dtype)
+    return finished(scaled(product(x, y), a, b), bias, dtype)
+
+
+def finished(y: Tensor, bias: Tensor | None, dtype: torch.dtype | None) -> Tensor:
+    """``y`` [..., M, N] plus ``bias`` [..., N], rounded once to ``dtype`` (None: not)."""
+    y = y if bias is None else y + bias.unsqueeze(-2)
+    return y if dtype is None else y.to(dtype)
 
 
 def scaled(y: Tensor, a: Quantized, b: Quantized) -> Tensor:

@@ -39,6 +39,30 @@ for e, m, n, k, turned in cases:
             most, matmul.MOST = matmul.MOST, 2  # more than one launch takes
             assert torch.equal(contract(a, b, first, second), y)
             matmul.MOST = most
+            bias = torch.randn(n, e, generator=g).mT
+            biased = contract(a, b, first, second, bias)
+            assert torch.equal(biased, y + bias[:, None])
+            rounded = contract(a, b, first, second, bias, torch.bfloat16)
+            assert rounded.dtype == torch.bfloat16
+            assert torch.equal(rounded, biased.bfloat16())
+            matmul.MOST = 2
+            assert torch.equal(contract(a, b, first, second, bias, torch.bfloat16), rounded)
+            matmul.MOST = most
+            if first is None or second is None:
+                continue
+            c, d = a.bfloat16(), b.bfloat16()
+            narrow = contract(c, d, first, second)
+            exact = c.double() @ d.double().mT * first * second
+            assert ((narrow - exact).abs() <= 2**-20 * bound + 1e-30).all()
+            assert torch.equal(contract(c, d, first, second, bias), narrow + bias[:, None])
+            assert torch.equal(contract(c, d, first, second, dtype=torch.bfloat16), narrow.bfloat16())
+
+ties = 1 + torch.arange(1, 512, 2) * 2.0**-9  # halfway between two BF16 numbers
+zeros = torch.zeros(1, 3, 5)
+y = contract(zeros, torch.zeros(1, len(ties), 5), bias=ties[None], dtype=torch.bfloat16)
+assert torch.equal(y, ties.bfloat16().expand_as(y))
+empty = contract(torch.zeros(1, 2, 0), torch.zeros(1, 3, 0), bias=ties[None, :3])
+assert torch.equal(empty, ties[:3].expand(1, 2, 3))
 
 layout = Layout.of((f"p{i}", torch.empty(s)) for i, s in enumerate(((130, 70), (5,), (3, 3), (1,), (64, 64))))
 flat = torch.randn(3, layout.size, generator=g)
@@ -53,6 +77,9 @@ for e, m, n in ((2, 33, 50), (3, 700, 65), (1, 1, 7), (2, 0, 3)):
     torch.testing.assert_close(total.double(), x.double().sum(1), rtol=1e-5, atol=1e-5)
     assert torch.equal(column_sums(x[:1]), total[:1])
     assert torch.equal(column_sums(x.mT.contiguous().mT), total)
+    narrow = column_sums(x.bfloat16())
+    assert narrow.dtype == torch.float32
+    assert torch.equal(narrow, column_sums(x.bfloat16().float()))
 print("done")
 """
 

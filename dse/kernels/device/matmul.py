@@ -4,11 +4,14 @@
 import triton
 import triton.language as tl
 
+from dse.kernels.device.bf16 import stored
+
 
 @triton.jit
 def product_kernel(
-    a, a_e, a_m, a_k, b, b_e, b_n, b_k, out, o_s, o_e, o_m, o_n, alpha, alpha2, M, N, K, depth: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, SCALES: tl.constexpr, EVEN: tl.constexpr, IEEE: tl.constexpr,
+    a, a_e, a_m, a_k, b, b_e, b_n, b_k, out, o_s, o_e, o_m, o_n, alpha, alpha2, bias, bias_e, M, N, K,
+    depth: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, SCALES: tl.constexpr, BIAS: tl.constexpr,
+    EVEN: tl.constexpr, IEEE: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """One tile [BM, BN] of one member over ``depth`` elements of the contraction axis, summed in order of BK."""
     tiles_n = tl.cdiv(N, BN)
@@ -29,6 +32,8 @@ def product_kernel(
             k_ok = (start + tl.arange(0, BK) < depth) & (k + start < K)
             x = tl.load(at, mask=m_ok[:, None] & k_ok[None, :], other=0.0)
             y = tl.load(bt, mask=n_ok[None, :] & k_ok[:, None], other=0.0)
+        if INTERPRET:  # which multiplies the bits of BF16 numbers
+            x, y = x.to(tl.float32), y.to(tl.float32)
         if IEEE:
             total = tl.dot(x, y, total, input_precision="ieee")
         else:
@@ -40,22 +45,29 @@ def product_kernel(
         if SCALES == 2:
             scale = scale * tl.load(alpha2 + e)
         total = total * scale
+    if BIAS:
+        total += tl.load(bias + e * bias_e + n, mask=n_ok, other=0.0)[None, :]
     o = out + part.to(tl.int64) * o_s + e * o_e + m.to(tl.int64)[:, None] * o_m + n[None, :] * o_n
-    tl.store(o, total, mask=m_ok[:, None] & n_ok[None, :])
+    tl.store(o, stored(total, out, INTERPRET), mask=m_ok[:, None] & n_ok[None, :])
 
 
 @triton.jit
-def sum_kernel(parts, out, alpha, alpha2, size, per_member, PARTS: tl.constexpr, SCALES: tl.constexpr, B: tl.constexpr):
-    """Adds the partial sums of a split contraction axis, in their order, then applies the tensor scales."""
+def sum_kernel(
+    parts, out, alpha, alpha2, bias, bias_e, size, per_member, columns, PARTS: tl.constexpr, SCALES: tl.constexpr,
+    BIAS: tl.constexpr, B: tl.constexpr, INTERPRET: tl.constexpr,
+):  # fmt: skip
+    """Adds the partial sums of a split contraction axis, in their order, then applies the scales and the bias."""
     i = tl.program_id(0).to(tl.int64) * B + tl.arange(0, B)
     ok = i < size
     total = tl.load(parts + i, mask=ok, other=0.0)
     for part in tl.static_range(1, PARTS):
         total += tl.load(parts + part * size + i, mask=ok, other=0.0)
+    e = i // per_member
     if SCALES > 0:
-        e = i // per_member
         scale = tl.load(alpha + e, mask=ok, other=0.0)
         if SCALES == 2:
             scale = scale * tl.load(alpha2 + e, mask=ok, other=0.0)
         total = total * scale
-    tl.store(out + i, total, mask=ok)
+    if BIAS:
+        total += tl.load(bias + e * bias_e + i % columns, mask=ok, other=0.0)
+    tl.store(out + i, stored(total, out, INTERPRET), mask=ok)

@@ -16,5 +16,6 @@ def rows_kernel(
     for step in tl.static_range(DEPTH):
         m = (chunk * DEPTH + step) * BM + tl.arange(0, BM)
         ok = (m < rows)[:, None] & (n < columns)[None, :]
-        total += tl.load(x + e * x_e + m.to(tl.int64)[:, None] * x_m + n[None, :] * x_n, mask=ok, other=0.0)
+        at = x + e * x_e + m.to(tl.int64)[:, None] * x_m + n[None, :] * x_n
+        total += tl.load(at, mask=ok, other=0.0).to(tl.float32)
     tl.store(parts + (e * chunks + chunk) * columns + n, tl.sum(total, 0), mask=n < columns)
