@@ -12,19 +12,21 @@ from dse.errors import UserError
 from dse.nn.select import Plain
 from dse.nn.unfold import Window, images, patches
 from dse.pack.layer import PackLayer
-from dse.pack.segments import Held
+from dse.pack.segments import Held, Operands, wide
 
 
 class _Stacked(torch.autograd.Function):
-    """Y = X W^T of every member: X [E, M, K], W [E, N, K] -> [E, M, N]; forward fprop, backward dgrad and wgrad."""
+    """Y = X W^T + b of every member: X [E, M, K], W [E, N, K], b [E, N] or None -> [E, M, N] in X's dtype.
+
+    Forward fprop, backward dgrad and wgrad. The gradients of W and b are float32.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, layer: PackLayer) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, layer: PackLayer) -> Tensor:
         needs = (x.requires_grad, w.requires_grad)
-        outputs, held, call = [], [], layer.next_call()
+        outputs, held, call, operands = [], [], layer.next_call(), Operands(x, w, b)
         for segment in layer.segments:
-            part = segment.members
-            y, kept = segment.forward(x[part], w[part], layer.context(segment, call), needs)
+            y, kept = segment.forward(operands.of(segment.members), layer.context(segment, call), needs)
             outputs.append(y)
             held.append(kept)
         ctx.layer, ctx.segments, ctx.call, ctx.columns = layer, layer.segments, call, [h.columns for h in held]
@@ -34,18 +36,18 @@ class _Stacked(torch.autograd.Function):
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         (g,), saved, needs = grads, list(ctx.saved_tensors), tuple(ctx.needs_input_grad[:2])
         if ctx.seen is not None:
             tap, x, w = ctx.seen
-            tap(x, w, g.detach(), needs)
+            tap(wide(x), w, wide(g.detach()), needs)
         dx, dw = [], []
         for segment, count, columns in zip(ctx.segments, ctx.counts, ctx.columns, strict=True):
             held, saved = Held(tuple(saved[:count]), columns), saved[count:]
             gx, gw = segment.backward(held, g[segment.members], ctx.layer.context(segment, ctx.call), needs)
             dx.append(gx)
             dw.append(gw)
-        return _joined(dx), _joined(dw), None
+        return _joined(dx), _joined(dw), _column_sums(g) if ctx.needs_input_grad[2] else None, None
 
 
 def _joined(parts: list[Tensor | None]) -> Tensor | None:
@@ -55,17 +57,9 @@ def _joined(parts: list[Tensor | None]) -> Tensor | None:
     return present[0] if len(present) == 1 else torch.cat(present)
 
 
-class _Biased(torch.autograd.Function):
-    """Y + b of every member: Y [E, M, N], b [E, N]."""
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, b: Tensor) -> Tensor:
-        return y + b.unsqueeze(1)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        (g,) = grads
-        return g, kernels.column_sums(g) if g.is_cuda and kernels.available() else g.sum(1)
+def _column_sums(g: Tensor) -> Tensor:
+    """The gradients of biases: FP32 sums of G [E, M, N] over the rows, [E, N]."""
+    return wide(kernels.column_sums(g) if g.is_cuda and kernels.available() else wide(g).sum(1))
 
 
 class _StackedLinear(torch.autograd.Function):
@@ -86,9 +80,8 @@ class _StackedLinear(torch.autograd.Function):
         def stack(t: Tensor, dim: int | None) -> Tensor:
             return t.expand(info.batch_size, *t.shape) if dim is None else t.movedim(dim, 0)
 
-        y: Tensor = _Stacked.apply(stack(x, in_dims[0]), stack(w, in_dims[1]), layer)  # type: ignore[no-untyped-call]
-        if b is not None:
-            y = _Biased.apply(y, stack(b, in_dims[2]))  # type: ignore[no-untyped-call]
+        bias = None if b is None else stack(b, in_dims[2])
+        y: Tensor = _Stacked.apply(stack(x, in_dims[0]), stack(w, in_dims[1]), bias, layer)  # type: ignore[no-untyped-call]
         return y, 0
 
 

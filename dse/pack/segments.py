@@ -1,7 +1,8 @@
 """How one packed linear layer is computed: contiguous runs of members, each by the reference or by the kernels.
 
-E members; X [E, M, K], W [E, N, K], G [E, M, N]. Slices of the stack are views, so what a member keeps between steps
-is changed in place.
+E members; X [E, M, K], W [E, N, K], G [E, M, N]. X is float32 or bfloat16, Y and G have its dtype and so has dX; W and
+dW are float32. Sums and biases are FP32, and Y and dX are rounded once, to nearest even. Slices of the stack are views,
+so what a member keeps between steps is changed in place.
 """
 
 from __future__ import annotations
@@ -28,6 +29,18 @@ from dse.numerics.recipe import Recipe
 from dse.recipes import RECIPES
 
 
+class Operands(NamedTuple):
+    """What the layer's members compute with: X [E, M, K], W [E, N, K], and biases [E, N] or None."""
+
+    x: Tensor
+    w: Tensor
+    bias: Tensor | None = None
+
+    def of(self, members: slice) -> Operands:
+        """Those of some members."""
+        return Operands(self.x[members], self.w[members], None if self.bias is None else self.bias[members])
+
+
 class Held(NamedTuple):
     """Tensors a segment saves for its backward pass; ``columns``: of X, to which the gradient of X is cut."""
 
@@ -47,8 +60,8 @@ class Segment(ABC):
         return slice(self.start, self.stop)
 
     @abstractmethod
-    def forward(self, x: Tensor, w: Tensor, context: LinearContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
-        """Y, and the tensors saved for the backward pass; ``needs``: whether X and W will get a gradient."""
+    def forward(self, operands: Operands, context: LinearContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
+        """Y with the bias, and the tensors saved for the backward pass; ``needs``: whether X and W get a gradient."""
 
     @abstractmethod
     def backward(
@@ -63,20 +76,21 @@ class Reference(Segment):
 
     recipe: Recipe
 
-    def forward(self, x: Tensor, w: Tensor, context: LinearContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
-        y, saved = linear_gemms.forward(self.recipe, x, w, context)
-        return y, Held((saved.x, saved.w, *saved.copies), x.shape[-1])
+    def forward(self, operands: Operands, context: LinearContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
+        x, w, bias = operands
+        y, saved = linear_gemms.forward(self.recipe, wide(x), w, context)
+        return rounded(y, x.dtype, bias), Held((x, w, *saved.copies), x.shape[-1])
 
     def backward(
         self, held: Held, g: Tensor, context: LinearContext, needs: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         x, w, *copies = held.tensors
-        saved = Saved(x, w, tuple(copies))
+        saved, dtype, g = Saved(wide(x), w, tuple(copies)), g.dtype, wide(g)
         if context.watch is not None:
             context.watch.copy_(linear_gemms.watched(self.recipe, g, context.key))
         dx = linear_gemms.input_gradient(self.recipe, saved, g, context.key) if needs[0] else None
         dw = linear_gemms.weight_gradient(self.recipe, saved, g, context.key) if needs[1] else None
-        return dx, dw
+        return None if dx is None else rounded(dx, dtype), dw
 
 
 @dataclass(frozen=True)
@@ -91,14 +105,15 @@ class Kernel(Segment):
     dtype: torch.dtype
     copies: bool = False
 
-    def forward(self, x: Tensor, w: Tensor, context: LinearContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
+    def forward(self, operands: Operands, context: LinearContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
+        x, w, bias = operands
         check_widths(x, w)
         a, at = self._both(x, Point.FPROP_LHS, Point.WGRAD_RHS, context.key, needs[1] and not self.copies)
         b, bt = self._both(w, Point.FPROP_RHS, Point.DGRAD_RHS, context.key, needs[0] and not self.copies)
         if self.copies:
             at, bt = a if needs[1] else None, b if needs[0] else None
         kept = [_pair(q) for q in (at, bt) if q is not None]
-        return contract(a, b), Held(tuple(t for pair in kept for t in pair), x.shape[-1])
+        return rounded(contract(a, b), x.dtype, bias), Held(tuple(t for pair in kept for t in pair), x.shape[-1])
 
     def backward(
         self, held: Held, g: Tensor, context: LinearContext, needs: tuple[bool, bool]
@@ -111,9 +126,9 @@ class Kernel(Segment):
         if all(needs):
             rows, columns = self._both(g, Point.DGRAD_LHS, Point.WGRAD_LHS, context.key, True)
             assert columns is not None
-            dx, dw = contract(rows, kept[1]), contract(columns, kept[0])
+            dx, dw = rounded(contract(rows, kept[1]), g.dtype), contract(columns, kept[0])
         elif needs[0]:
-            dx = contract(self._one(g, Point.DGRAD_LHS, context.key), kept[0])
+            dx = rounded(contract(self._one(g, Point.DGRAD_LHS, context.key), kept[0]), g.dtype)
         elif needs[1]:
             dw = contract(self._one(g.mT, Point.WGRAD_LHS, context.key), kept[0])
         return dx, dw
@@ -128,6 +143,16 @@ class Kernel(Segment):
         return fused.quantize_both(
             x, self.tables[rows], key.at(rows), self.tables[columns], key.at(columns), self.dtype
         )
+
+
+def wide(x: Tensor) -> Tensor:
+    """``x`` in FP32, or as it is where it is wider."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def rounded(y: Tensor, dtype: torch.dtype, bias: Tensor | None = None) -> Tensor:
+    """``y`` [E, M, N] plus ``bias`` [E, N] in FP32, rounded once."""
+    return (y if bias is None else y + bias.unsqueeze(1)).to(dtype)
 
 
 def _decoded(q: Quantized) -> Tensor:

@@ -32,7 +32,7 @@ for names in (("nvfp4", "bf16"), ("tetrajet2_base", "tetrajet"), ("fp32", "mxfp4
             kinds = [type(s).__name__ for s in layer.segments]
             assert "Kernel" in kinds, kinds
         a, b = x.clone().requires_grad_(), w.clone().requires_grad_()
-        y = _Stacked.apply(a, b, layer)
+        y = _Stacked.apply(a, b, None, layer)
         results.append((y, *torch.autograd.grad(y, (a, b), dy)))
     for what, one, two in zip(("Y", "dX", "dW"), *results):
         off = float((one - two).abs().max() / one.abs().max())
