@@ -12,7 +12,7 @@ from dse.errors import UserError
 from dse.nn.select import Plain
 from dse.nn.unfold import Window, images, patches
 from dse.pack.layer import PackLayer
-from dse.pack.segments import Held, Operands, wide
+from dse.pack.segments import Held, LayerOperands, wide
 
 
 class _Stacked(torch.autograd.Function):
@@ -24,7 +24,7 @@ class _Stacked(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, layer: PackLayer) -> Tensor:
         needs = (x.requires_grad, w.requires_grad)
-        outputs, held, call, operands = [], [], layer.next_call(), Operands(x, w, b)
+        outputs, held, call, operands = [], [], layer.next_call(), LayerOperands(x, w, b)
         for segment in layer.segments:
             y, kept = segment.forward(operands.of(segment.members), layer.context(segment, call), needs)
             outputs.append(y)

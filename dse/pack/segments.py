@@ -21,7 +21,7 @@ from dse.fused import RecipeTable, Use
 from dse.numerics import linear_gemms
 from dse.numerics.gemm import check_widths
 from dse.numerics.linear_gemms import LinearContext, Saved
-from dse.numerics.matmul import contract
+from dse.numerics.matmul import contract, finished
 from dse.numerics.points import POINTS, Point
 from dse.numerics.quantizer import Identity, Quantized
 from dse.numerics.random import Key
@@ -29,16 +29,16 @@ from dse.numerics.recipe import Recipe
 from dse.recipes import RECIPES
 
 
-class Operands(NamedTuple):
+class LayerOperands(NamedTuple):
     """What the layer's members compute with: X [E, M, K], W [E, N, K], and biases [E, N] or None."""
 
     x: Tensor
     w: Tensor
     bias: Tensor | None = None
 
-    def of(self, members: slice) -> Operands:
+    def of(self, members: slice) -> LayerOperands:
         """Those of some members."""
-        return Operands(self.x[members], self.w[members], None if self.bias is None else self.bias[members])
+        return LayerOperands(self.x[members], self.w[members], None if self.bias is None else self.bias[members])
 
 
 class Held(NamedTuple):
@@ -60,7 +60,7 @@ class Segment(ABC):
         return slice(self.start, self.stop)
 
     @abstractmethod
-    def forward(self, operands: Operands, context: LinearContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
+    def forward(self, operands: LayerOperands, context: LinearContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
         """Y with the bias, and the tensors saved for the backward pass; ``needs``: whether X and W get a gradient."""
 
     @abstractmethod
@@ -76,10 +76,10 @@ class Reference(Segment):
 
     recipe: Recipe
 
-    def forward(self, operands: Operands, context: LinearContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
+    def forward(self, operands: LayerOperands, context: LinearContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
         x, w, bias = operands
         y, saved = linear_gemms.forward(self.recipe, wide(x), w, context)
-        return rounded(y, x.dtype, bias), Held((x, w, *saved.copies), x.shape[-1])
+        return finished(y, bias, x.dtype), Held((x, w, *saved.copies), x.shape[-1])
 
     def backward(
         self, held: Held, g: Tensor, context: LinearContext, needs: tuple[bool, bool]
@@ -90,7 +90,7 @@ class Reference(Segment):
             context.watch.copy_(linear_gemms.watched(self.recipe, g, context.key))
         dx = linear_gemms.input_gradient(self.recipe, saved, g, context.key) if needs[0] else None
         dw = linear_gemms.weight_gradient(self.recipe, saved, g, context.key) if needs[1] else None
-        return None if dx is None else rounded(dx, dtype), dw
+        return None if dx is None else dx.to(dtype), dw
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Kernel(Segment):
     dtype: torch.dtype
     copies: bool = False
 
-    def forward(self, operands: Operands, context: LinearContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
+    def forward(self, operands: LayerOperands, context: LinearContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
         x, w, bias = operands
         check_widths(x, w)
         a, at = self._both(x, Point.FPROP_LHS, Point.WGRAD_RHS, context.key, needs[1] and not self.copies)
@@ -113,7 +113,7 @@ class Kernel(Segment):
         if self.copies:
             at, bt = a if needs[1] else None, b if needs[0] else None
         kept = [_pair(q) for q in (at, bt) if q is not None]
-        return rounded(contract(a, b), x.dtype, bias), Held(tuple(t for pair in kept for t in pair), x.shape[-1])
+        return contract(a, b, bias, x.dtype), Held(tuple(t for pair in kept for t in pair), x.shape[-1])
 
     def backward(
         self, held: Held, g: Tensor, context: LinearContext, needs: tuple[bool, bool]
@@ -126,9 +126,9 @@ class Kernel(Segment):
         if all(needs):
             rows, columns = self._both(g, Point.DGRAD_LHS, Point.WGRAD_LHS, context.key, True)
             assert columns is not None
-            dx, dw = rounded(contract(rows, kept[1]), g.dtype), contract(columns, kept[0])
+            dx, dw = contract(rows, kept[1], dtype=g.dtype), contract(columns, kept[0])
         elif needs[0]:
-            dx = rounded(contract(self._one(g, Point.DGRAD_LHS, context.key), kept[0]), g.dtype)
+            dx = contract(self._one(g, Point.DGRAD_LHS, context.key), kept[0], dtype=g.dtype)
         elif needs[1]:
             dw = contract(self._one(g.mT, Point.WGRAD_LHS, context.key), kept[0])
         return dx, dw
@@ -148,11 +148,6 @@ class Kernel(Segment):
 def wide(x: Tensor) -> Tensor:
     """``x`` in FP32, or as it is where it is wider."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def rounded(y: Tensor, dtype: torch.dtype, bias: Tensor | None = None) -> Tensor:
-    """``y`` [E, M, N] plus ``bias`` [E, N] in FP32, rounded once."""
-    return (y if bias is None else y + bias.unsqueeze(1)).to(dtype)
 
 
 def _decoded(q: Quantized) -> Tensor:
