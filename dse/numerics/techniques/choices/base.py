@@ -11,6 +11,7 @@ from dse.errors import OptionError, nearest
 from dse.numerics.formats import Format
 from dse.numerics.ops import Ops
 from dse.numerics.techniques.statistics import BLOCK
+from dse.numerics.tree import total
 
 ERRORS = ("mse", "mae", "max")
 
@@ -57,15 +58,15 @@ def closer(y: Tensor, best: Tensor, x: Tensor, factor: Tensor, error: str) -> Te
     and x, where they differ, lies within 6 binades below the block's maximum and ends 24 bits below its own. So
     y^2 - best^2 is summed in 26 bits, times factor 50; (y - best) x in 10 + 30 + 8 = 48; factor y - x has 33 bits, and
     the sum of magnitudes 42. Elsewhere (IF4's sevenths, stochastic elements far below the maximum, long scales) it is
-    rounded to about 2^-50.
+    rounded to about 2^-50, in the order of ``dse.numerics.tree``.
     """
     y, best, x, factor = (t.detach().double() for t in (y, best, x, factor))
     if error == "mse":
-        squares = (y.square() - best.square()).sum(BLOCK, keepdim=True)
-        return factor * squares < 2 * ((y - best) * x).sum(BLOCK, keepdim=True)
+        squares = total(y.square() - best.square(), BLOCK)
+        return factor * squares < 2 * total((y - best) * x, BLOCK)
     new, old = ((factor * t - x).abs() for t in (y, best))
     if error == "mae":
-        return (new - old).sum(BLOCK, keepdim=True) < 0
+        return total(new - old, BLOCK) < 0
     return new.amax(BLOCK, keepdim=True) < old.amax(BLOCK, keepdim=True)
 
 
