@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
@@ -16,7 +16,9 @@ OUTSIDE = ("pass", "zero")
 
 
 class Slope(ABC):
-    """A surrogate for dQ/du, a function of the point alone."""
+    """A surrogate for dQ/du, a function of the point alone. ``arithmetic``: see ``dse.numerics.registry``."""
+
+    arithmetic: ClassVar[int] = 1
 
     @property
     def is_identity(self) -> bool:

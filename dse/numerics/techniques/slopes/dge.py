@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from dse.errors import OptionError
+from dse.kernels.exp_log import exp, log
 from dse.numerics.formats import Format
 from dse.numerics.ops import Ops
 from dse.numerics.techniques.slopes.base import Slope, bounded, check_bounds, place
@@ -24,6 +26,8 @@ class DGE(Slope):
     Cost: 12 per element backward. Source: arXiv 2501.17116 (k = 5, clip 3).
     Raises OptionError unless k >= 1 and 0 <= lower <= upper.
     """
+
+    arithmetic: ClassVar[int] = 2
 
     k: float = 5.0
     upper: float = 3.0
@@ -50,4 +54,4 @@ class DGE(Slope):
 
 def _power(x: Tensor, exponent: float) -> Tensor:
     """x^exponent for x > 0. torch's own pow rounds an element by its place in memory, and so by who shares its pack."""
-    return (x.log() * exponent).exp()
+    return exp(log(x) * exponent)

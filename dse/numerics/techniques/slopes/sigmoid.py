@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from dse.errors import OptionError
+from dse.kernels.exp_log import exp
 from dse.numerics.formats import Format
 from dse.numerics.ops import Ops
 from dse.numerics.techniques.slopes.base import Slope, bounded, check_bounds, place
@@ -22,6 +23,8 @@ class Sigmoid(Slope):
     Source: arXiv 2509.17791, Sec. 4 (T = 0.5). Raises OptionError unless T > 0 and 0 <= lower <= upper.
     """
 
+    arithmetic: ClassVar[int] = 2
+
     temperature: float = 0.5
     lower: float = 0.0
     upper: float = 1e4
@@ -34,7 +37,7 @@ class Sigmoid(Slope):
 
     def __call__(self, u: Tensor, fmt: Format) -> Tensor:
         sharp = 12 / self.temperature
-        e = torch.exp(-sharp * (place(u, fmt).t - 0.5).abs())  # torch.sigmoid rounds by an element's place in memory
+        e = exp(-sharp * (place(u, fmt).t - 0.5).abs())  # torch.sigmoid rounds by an element's place in memory
         return bounded(sharp * e / (1 + e).square(), u, fmt, self.lower, self.upper, self.outside)
 
     def ops(self) -> Ops:
