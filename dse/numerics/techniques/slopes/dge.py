@@ -43,7 +43,7 @@ class DGE(Slope):
     def __call__(self, u: Tensor, fmt: Format) -> Tensor:
         t, delta = place(u, fmt)
         distance = (2 * t - 1).abs().clamp_min(torch.finfo(u.dtype).tiny)
-        slope = _power(distance, 1 / self.k - 1) / self.k
+        slope = _power(distance, 1 / self.k - 1) * (1 / self.k)  # times the inverse: CUDA divides by a number so
         if not self.normalized:
             slope = slope * _power(delta / 2, 1 / self.k)
         return bounded(slope, u, fmt, self.lower, self.upper, self.outside)

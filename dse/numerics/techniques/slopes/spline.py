@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -35,10 +36,16 @@ class Spline(Slope):
 
     def __call__(self, u: Tensor, fmt: Format) -> Tensor:
         low = -fmt.max if fmt.signed else 0.0
-        x = torch.linspace(low, fmt.max, self.points, dtype=torch.float64, device=u.device)
-        slopes = (round_to_grid(x, fmt).diff() / x.diff()).to(u.dtype)
+        slopes = spline_slopes(fmt, self.points, u.dtype, u.device)
         j = ((u.detach() - low) * ((self.points - 1) / (fmt.max - low))).nan_to_num().floor()
         return bounded(slopes[j.clamp(0, self.points - 2).long()], u, fmt, self.lower, self.upper, self.outside)
 
     def ops(self) -> Ops:
         return Ops(element=8, why="8/element")
+
+
+@lru_cache
+def spline_slopes(fmt: Format, points: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The spline's slopes [points - 1], computed on the CPU; kept on the device: a CUDA graph refuses the copy."""
+    x = torch.linspace(-fmt.max if fmt.signed else 0.0, fmt.max, points, dtype=torch.float64)
+    return (round_to_grid(x, fmt).diff() / x.diff()).to(device, dtype)

@@ -9,14 +9,23 @@ import torch
 from torch import Tensor
 
 from dse.errors import OptionError
+from dse.kernels.exp_log import exp, log
 from dse.numerics.ops import Ops
 from dse.numerics.techniques.statistics.base import Statistic
+from dse.numerics.tree import total
 
 
 def _softmax(x: Tensor, beta: float, dims: tuple[int, ...]) -> Tensor:
     """softmax(beta |X|) over ``dims``."""
     v = beta * x.abs()
-    return (v - v.logsumexp(dims, keepdim=True)).exp()
+    return exp(v - _log_sum_exp(v, dims))
+
+
+def _log_sum_exp(v: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """max V + log sum_i exp(V_i - max V), the sum in the order of ``dse.numerics.tree``; infinite where V is."""
+    peak = v.amax(dims, keepdim=True)
+    peak = torch.where(peak == torch.inf, 0.0, peak)
+    return log(total(exp(v - peak), dims)) + peak
 
 
 def _check(beta: float) -> None:
@@ -32,7 +41,7 @@ class HardSoft(Statistic):
     Source: arXiv 2509.17791, Sec. 5. Raises OptionError unless beta > 0.
     """
 
-    arithmetic: ClassVar[int] = 2
+    arithmetic: ClassVar[int] = 3
 
     beta: float = 80.0
 
@@ -61,7 +70,7 @@ class SoftSoft(Statistic):
     Source: arXiv 2509.17791, Sec. 5. Raises OptionError unless beta > 0.
     """
 
-    arithmetic: ClassVar[int] = 2
+    arithmetic: ClassVar[int] = 3
 
     beta: float = 80.0
 
@@ -69,7 +78,8 @@ class SoftSoft(Statistic):
         _check(self.beta)
 
     def value(self, x: Tensor, dims: tuple[int, ...]) -> Tensor:
-        z = (self.beta * x.abs()).logsumexp(dims, keepdim=True) / self.beta
+        beta = torch.full((), self.beta, dtype=x.dtype, device=x.device)  # CUDA multiplies by 1 / beta for a number
+        z = _log_sum_exp(self.beta * x.abs(), dims) / beta
         return torch.where(x.abs().amax(dims, keepdim=True) == 0, 0.0, z)
 
     def slope(self, x: Tensor, z: Tensor, dims: tuple[int, ...]) -> Tensor:
