@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 
 from dse.errors import OptionError, nearest
 from dse.numerics.block_trace import BlockTrace, unblocked
+from dse.numerics.block_vjp import pulled_back, with_gain
 from dse.numerics.cast import cast
 from dse.numerics.formats import E2M1, E8M0, Format
 from dse.numerics.grid import shift_codes
@@ -183,6 +184,41 @@ class BlockQuantizer(Quantizer):
             values=best.values,
         )
 
+    @property
+    def constant_scales(self) -> bool:
+        """Whether the backward pass takes all scales as constants, so that an element's gradient is its own affair."""
+        ignored = self.tensor_scale is None or self.tensor_scale.gradient == "ignore"
+        return self.scale_gradient == "constant" and ignored
+
+    def vjp(self, x: Tensor, g: Tensor, key: Key | None = None) -> Tensor:
+        """g^T df/dx, all tensors [..., R, K]: autograd's, or with constant scales the same bits without a graph."""
+        if self.straight_through or not self.constant_scales or x.numel() == 0:
+            return super().vjp(x, g, key)
+        with torch.no_grad():
+            if self.outliers is None:
+                return self._pulled_back(x, g, key)
+            parts = self.outliers.split(x)
+            return self.outliers.joined(x, [self._pulled_back(part, g, key) for part in parts.quantized], g)
+
+    def _pulled_back(self, x: Tensor, g: Tensor, key: Key | None) -> Tensor:
+        """The elementwise gradient, each candidate's in the blocks that have chosen it."""
+        operand, candidates = self._operand(x, key), self._candidates()
+        chosen = None
+        if len(candidates) > 1:
+            steps = self._best(operand, candidates, key, traced=True).steps
+            assert steps is not None
+            chosen = steps.chosen
+        total: Tensor | None = None
+        for number, how in enumerate(candidates):
+            factors = self._factors(operand.z, operand.level, how, key)
+            u = self._scaled(operand.blocks, factors, how)
+            slope = None if self.slope.is_identity else self.slope(u, how.element)
+            one = pulled_back(self._blocked(g), factors, (self.gain, how.gain), slope)
+            total = one if total is None or chosen is None else torch.where(chosen == number, one, total)
+        assert total is not None
+        total = total if chosen is None else total + 0.0  # autograd adds the others' zeros
+        return unblocked(total, *x.shape[-2:])
+
     def _quantize(self, x: Tensor, key: Key | None) -> Quantized:
         best = self._best(self._operand(x, key), self._candidates(), key, traced=False)
         return self._finished(best, *x.shape[-2:])
@@ -247,10 +283,7 @@ class BlockQuantizer(Quantizer):
 
     def _scaled(self, blocks: Tensor, factors: Factors, how: Candidate) -> Tensor:
         """What elements are cast from."""
-        encode = factors.encode
-        if self.gain != 1:
-            encode = (encode * self.gain).clamp_max(torch.finfo(blocks.dtype).max)
-        u = blocks * encode
+        u = blocks * with_gain(factors.encode, self.gain)
         return u if how.gain == 1 else u * how.gain
 
     def _factors(self, z: Tensor, level: Level | None, how: Candidate, key: Key | None) -> Factors:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from dse.numerics.ops import Ops
@@ -28,6 +30,17 @@ class Outliers(ABC):
     @abstractmethod
     def split(self, x: Tensor) -> Parts:
         """``x`` [..., R, K], all parts of the same shape."""
+
+    def joined(self, x: Tensor, gradients: Sequence[Tensor], g: Tensor) -> Tensor:
+        """The gradient of ``x`` from those of the quantized parts, and of the remainder (g): that of ``split``."""
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            parts = self.split(leaf)
+            pieces, incoming = [*parts.quantized], [*gradients]
+            if parts.remainder is not None:
+                pieces.append(parts.remainder)
+                incoming.append(g)
+            return torch.autograd.grad(pieces, leaf, incoming)[0]
 
     @abstractmethod
     def ops(self) -> Ops:
