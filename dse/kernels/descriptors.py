@@ -1,0 +1,77 @@
+"""Products through tensor descriptors, by which Hopper and later GPUs copy whole tiles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dse.kernels.availability import interpreted
+from dse.kernels.epilogue import Epilogue
+from dse.kernels.schedules import Schedule, multiprocessors
+
+_SHARED = 227 << 10
+"""Bytes of shared memory that a program can have on Hopper and on Blackwell for servers."""
+_GROUP = 8
+"""Rows of tiles that are walked together."""
+
+
+def fits(x: Tensor) -> bool:
+    """Whether x [E, R, K] can have a descriptor: one of the last two axes contiguous, the others in steps of 16 B."""
+    return 0 not in x.shape and _strides(x if not _turned(x) else x.mT) is not None and x.data_ptr() % 16 == 0
+
+
+def launch(x: Tensor, y: Tensor, out: Tensor, epilogue: Epilogue, schedule: Schedule) -> None:
+    """The sums of x [E, M, K] and y [E, N, K], finished, into ``out`` [parts * E, M, N], all of which ``fits``."""
+    from dse.kernels.device import descriptor_matmul as device
+
+    (members, rows, depth), columns, tile = x.shape, y.shape[1], schedule.tile
+    share, parts = schedule.share(depth)
+    tiles = -(-rows // tile.m), -(-columns // tile.n)
+    halves = schedule.programs > 0 and _bytes(schedule, out.dtype) > _SHARED
+    jobs = tiles[0] * tiles[1] * parts * members
+    if schedule.programs:
+        kernel, more = device.tiles_kernel, {"JOBS": jobs if interpreted() else 0}
+        grid: tuple[int, ...] = (min(jobs, schedule.programs * multiprocessors(x.device)),)
+    else:
+        kernel, more, grid = device.tile_kernel, {}, (tiles[0] * tiles[1], parts, members)
+    kernel[grid](
+        _descriptor(x, tile.m, tile.k), _descriptor(y, tile.n, tile.k),
+        _descriptor(out, tile.m, tile.n // 2 if halves else tile.n), *epilogue[:4], columns, *tiles,
+        members, parts, share=share, BM=tile.m, BN=tile.n, BK=tile.k, A_TURNED=_turned(x), B_TURNED=_turned(y),
+        GROUP=_GROUP, SCALES=epilogue.scales, BIAS=epilogue.biased, HALVES=halves, INTERPRET=interpreted(), **more,
+        num_warps=tile.warps, num_stages=tile.stages, enable_fp_fusion=False,
+    )  # fmt: skip
+
+
+def _bytes(schedule: Schedule, dtype: torch.dtype) -> int:
+    """Of shared memory in a program that reads ahead while it writes its tile."""
+    tile = schedule.tile
+    return tile.stages * (tile.m + tile.n) * tile.k * 2 + tile.m * tile.n * dtype.itemsize + 64
+
+
+def _turned(x: Tensor) -> bool:
+    return x.stride(-1) != 1 and x.stride(-2) == 1
+
+
+def _strides(x: Tensor) -> list[int] | None:
+    """Of x [E, R, K] as a descriptor takes them; None where it does not. An axis of one element has any stride."""
+    strides, least = [1], -(-x.shape[-1] * x.element_size() // 16) * 16 // x.element_size()
+    if x.stride(-1) != 1 and x.shape[-1] > 1:
+        return None
+    for size, stride in zip(x.shape[-2::-1], x.stride()[-2::-1], strict=True):
+        step = stride if size > 1 else max(strides[0], least)
+        if step <= 0 or step * x.element_size() % 16:
+            return None
+        strides.insert(0, step)
+    return strides
+
+
+def _descriptor(x: Tensor, rows: int, columns: int) -> Any:
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
+    block = [1, rows, columns]
+    if _turned(x):
+        x, block = x.mT, [1, columns, rows]
+    return TensorDescriptor(x, list(x.shape), _strides(x) or [], block)

@@ -1,0 +1,113 @@
+"""a b^T of every member through tensor descriptors (TMA copies): the same sums in the same order as ``product_kernel``.
+
+Descriptors have the axes [E, rows, K], or [E, K, rows] where an operand lies transposed; what is beyond an operand's
+edges is read as zero, and not written.
+"""
+# mypy: ignore-errors
+
+import triton
+import triton.language as tl
+
+from dse.kernels.device.bf16 import to_bf16
+
+
+@triton.jit
+def place(tile, tiles_m, tiles_n, GROUP: tl.constexpr):
+    """Row and column of a tile: GROUP rows of tiles are walked together, so that their operands stay in the cache."""
+    width = GROUP * tiles_n
+    first = tile // width * GROUP
+    size = min(tiles_m - first, GROUP)
+    return first + tile % width % size, tile % width // size
+
+
+@triton.jit
+def operand(
+    x, e, r, k, R: tl.constexpr, K: tl.constexpr, TURNED: tl.constexpr, SWAP: tl.constexpr, INTERPRET: tl.constexpr
+):
+    """The block [R, K] of one member, or with SWAP its transpose."""
+    if TURNED:
+        block = tl.reshape(x.load([e, k, r]), [K, R])
+        if not SWAP:
+            block = block.T
+    else:
+        block = tl.reshape(x.load([e, r, k]), [R, K])
+        if SWAP:
+            block = block.T
+    if INTERPRET:  # which multiplies the bits of BF16 numbers
+        block = block.to(tl.float32)
+    return block
+
+
+@triton.jit
+def finish(
+    total, out, slot, e, m, n, N, alpha, alpha2, bias, bias_e, BM: tl.constexpr, BN: tl.constexpr, SCALES: tl.constexpr,
+    BIAS: tl.constexpr, HALVES: tl.constexpr, INTERPRET: tl.constexpr,
+):  # fmt: skip
+    """Scales, bias, rounding, and the copy into ``out`` [slots, M, N]; with HALVES in two steps, for less memory."""
+    if SCALES > 0:
+        scale = tl.load(alpha + e)
+        if SCALES == 2:
+            scale = scale * tl.load(alpha2 + e)
+        total = total * scale
+    if BIAS:
+        columns = n + tl.arange(0, BN)
+        total += tl.load(bias + e.to(tl.int64) * bias_e + columns, mask=columns < N, other=0.0)[None, :]
+    if out.dtype == tl.bfloat16:
+        rounded = to_bf16(total, INTERPRET)
+    else:
+        rounded = total
+    if HALVES:
+        left, right = tl.split(tl.permute(tl.reshape(rounded, [BM, 2, BN // 2]), [0, 2, 1]))
+        out.store([slot, m, n], tl.reshape(left, [1, BM, BN // 2]))
+        out.store([slot, m, n + BN // 2], tl.reshape(right, [1, BM, BN // 2]))
+    else:
+        out.store([slot, m, n], tl.reshape(rounded, [1, BM, BN]))
+
+
+@triton.jit
+def tile_kernel(
+    a, b, out, alpha, alpha2, bias, bias_e, N, tiles_m, tiles_n, members, parts, share: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, A_TURNED: tl.constexpr, B_TURNED: tl.constexpr,
+    GROUP: tl.constexpr, SCALES: tl.constexpr, BIAS: tl.constexpr, HALVES: tl.constexpr, INTERPRET: tl.constexpr,
+):  # fmt: skip
+    """One tile [BM, BN] of one member over ``share`` elements of the contraction axis, summed in order."""
+    part, e = tl.program_id(1), tl.program_id(2)
+    row, column = place(tl.program_id(0), tiles_m, tiles_n, GROUP)
+    m, n = row * BM, column * BN
+    start = part * share
+    total = tl.zeros([BM, BN], tl.float32)
+    for i in range(tl.cdiv(share, BK)):
+        k = start + i * BK
+        x = operand(a, e, m, k, BM, BK, A_TURNED, False, INTERPRET)
+        y = operand(b, e, n, k, BN, BK, B_TURNED, True, INTERPRET)
+        total = tl.dot(x, y, total)
+    slot = part * members + e
+    finish(total, out, slot, e, m, n, N, alpha, alpha2, bias, bias_e, BM, BN, SCALES, BIAS, HALVES, INTERPRET)
+
+
+@triton.jit
+def tiles_kernel(
+    a, b, out, alpha, alpha2, bias, bias_e, N, tiles_m, tiles_n, members, parts, share: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, A_TURNED: tl.constexpr, B_TURNED: tl.constexpr,
+    GROUP: tl.constexpr, SCALES: tl.constexpr, BIAS: tl.constexpr, HALVES: tl.constexpr, INTERPRET: tl.constexpr,
+    JOBS: tl.constexpr,
+):  # fmt: skip
+    """The same by a fixed number of programs: each takes tile after tile, and reads the next one's operands ahead.
+
+    JOBS: in the interpreter, where one program takes all tiles, their number.
+    """
+    first, jobs, step = tl.program_id(0), tiles_m * tiles_n * members * parts, tl.num_programs(0)
+    if INTERPRET:  # its loops have constant bounds
+        first, jobs, step = 0, JOBS, 1
+    for job in tl.range(first, jobs, step, flatten=True):
+        slot = job // (tiles_m * tiles_n)
+        part, e = slot // members, slot % members
+        row, column = place(job % (tiles_m * tiles_n), tiles_m, tiles_n, GROUP)
+        m, n = row * BM, column * BN
+        total = tl.zeros([BM, BN], tl.float32)
+        for i in range(tl.cdiv(share, BK)):
+            k = part * share + i * BK
+            x = operand(a, e, m, k, BM, BK, A_TURNED, False, INTERPRET)
+            y = operand(b, e, n, k, BN, BK, B_TURNED, True, INTERPRET)
+            total = tl.dot(x, y, total)
+        finish(total, out, slot, e, m, n, N, alpha, alpha2, bias, bias_e, BM, BN, SCALES, BIAS, HALVES, INTERPRET)

@@ -1,0 +1,74 @@
+"""How a product is cut into tiles: by one member's own shape and the kind of GPU, never by the number of members."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import torch
+
+_LONG = 1024
+"""Elements of the contraction axis that one program sums where there are too few tiles otherwise."""
+
+
+class MatmulTile(NamedTuple):
+    """Rows, columns and depth of a program's step; warps; stages of its pipeline."""
+
+    m: int
+    n: int
+    k: int
+    warps: int
+    stages: int
+
+
+class Schedule(NamedTuple):
+    """A tile; ``parts`` of the contraction axis, summed by themselves; and who computes the tiles.
+
+    ``programs``: 0, one for each tile, or so many on each multiprocessor, which take tile after tile.
+    """
+
+    tile: MatmulTile
+    parts: int = 1
+    programs: int = 0
+
+    def share(self, depth: int) -> tuple[int, int]:
+        """Elements of the contraction axis in a part, a multiple of the tile's depth; and the number of parts."""
+        share = -(-depth // self.parts)
+        share = -(-share // self.tile.k) * self.tile.k
+        return share, max(1, -(-depth // share)) if share else 1
+
+
+@cache
+def has_descriptors(device: torch.device) -> bool:
+    """Whether a GPU copies tiles by tensor descriptors and has memory for several: Hopper, Blackwell for servers."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] in (9, 10)
+
+
+@cache
+def multiprocessors(device: torch.device) -> int:
+    """Of a GPU; 1 in Triton's interpreter."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+def narrow(rows: int, columns: int, depth: int) -> Schedule:
+    """BF16 operands by pointers."""
+    m, n = 128 if rows > 64 else 64, 128 if columns > 64 else 64
+    warps = 8 if m * n == 128 * 128 else 4
+    if -(-rows // m) * -(-columns // n) < 8 and depth >= 2 * _LONG:
+        return Schedule(MatmulTile(m, n, 32, warps, 4), depth // _LONG)
+    return Schedule(MatmulTile(m, n, 64 if depth > 32 else 32, warps, 3))
+
+
+def wide(rows: int, columns: int, depth: int) -> Schedule:
+    """FP32 operands, which the tensor cores do not take."""
+    m, n = 64 if rows > 32 else 32, 64 if columns > 32 else 32
+    few = -(-rows // m) * -(-columns // n) < 8
+    return Schedule(MatmulTile(m, n, 16, 4, 3), depth // _LONG if few and depth >= 2 * _LONG else 1)
+
+
+def described(rows: int, columns: int, depth: int, slots: int) -> Schedule:
+    """BF16 operands by tensor descriptors on a GPU of ``slots`` multiprocessors."""
+    m, n = 128 if rows > 64 else 64, 128 if columns > 64 else 64
+    tile = MatmulTile(m, n, 64, 4, 3)
+    tiles = -(-rows // m) * -(-columns // n)
+    return Schedule(tile, max(1, min(slots // tiles, depth // _LONG)))

@@ -1,0 +1,62 @@
+"""Products by tensor descriptors, in Triton's interpreter: the bits of the kernel that goes by pointers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import torch
+from dse.kernels import descriptors, matmul
+from dse.kernels.epilogue import Epilogue
+from dse.kernels.schedules import MatmulTile, Schedule
+
+print("seed 5")
+g = torch.Generator().manual_seed(5)
+TILE = MatmulTile(32, 32, 32, 4, 2)
+cases = (
+    (2, 40, 72, 56, 1, False, torch.float32),
+    (2, 40, 72, 80, 2, True, torch.bfloat16),
+    (1, 1, 8, 16, 1, False, torch.bfloat16),
+    (2, 33, 32, 40, 2, False, torch.float32),
+)
+for e, m, n, k, parts, turned, dtype in cases:
+    x, y = (torch.randn(e, r, k, generator=g).bfloat16() for r in (m, n))
+    first, second, bias = torch.rand(e, generator=g), torch.rand(e, generator=g), torch.randn(e, n, generator=g)
+    if turned:
+        x, y = x.mT.contiguous().mT, y.mT.contiguous().mT
+    outs = []
+    for programs, by_descriptors in ((0, False), (0, True), (1, True)):
+        out = torch.full((e, m, n), torch.nan, dtype=dtype)
+        epilogue = Epilogue.of(first, second, bias, out)
+        assert all(map(descriptors.fits, (x, y, out)))
+        matmul.launch(x, y, epilogue, out, Schedule(TILE, parts, programs), by_descriptors)
+        outs.append(out)
+    assert torch.equal(outs[0], outs[1])
+    assert torch.equal(outs[0], outs[2])
+    exact = x.double() @ y.double().mT * (first * second)[:, None, None] + bias[:, None]
+    torch.testing.assert_close(outs[0].double(), exact, rtol=2**-8, atol=1e-2)
+
+def zeros(*shape):
+    return torch.zeros(*shape, dtype=torch.bfloat16)
+
+assert descriptors.fits(zeros(1, 4, 16)[..., 8:])
+for odd in (zeros(2, 4, 7), zeros(4, 8).expand(2, 4, 8), zeros(1, 4, 16)[..., ::2], zeros(1, 4, 16)[..., 1:9]):
+    assert not descriptors.fits(odd)
+print("done")
+"""
+
+
+def test_in_the_interpreter() -> None:
+    pytest.importorskip("triton")
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False, encoding="utf-8"
+    )
+    print(done.stdout)
+    assert done.stdout.endswith("done\n"), done.stderr[-2000:]
