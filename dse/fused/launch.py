@@ -1,16 +1,16 @@
-"""Launching the kernels: shapes of tiles, strides, and what has to be known before (signs, tensor scales)."""
+"""Launching the kernels: shapes of tiles and strides, and operands that need no launch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dse.fused.levels import LaunchTile, Operand, Region, prepare
 from dse.fused.rows import RecipeTable
 from dse.kernels.availability import interpreted
-from dse.numerics.gemm import rotation_key
 from dse.numerics.quantizer import Quantized
 from dse.numerics.random import Key
 
@@ -41,13 +41,6 @@ _PLENTY = 1024
 """Programs that keep a GPU busy: with fewer, none takes several tiles."""
 
 
-class LaunchTile(NamedTuple):
-    """Positions of a tile, and how many of them lie side by side in memory."""
-
-    positions: int
-    inner: int
-
-
 def quantize(
     x: Tensor, table: RecipeTable, key: Key, dtype: torch.dtype, shape: LaunchShape | None = None
 ) -> Quantized:
@@ -56,8 +49,11 @@ def quantize(
     ``x`` [E, R, K] float32 or bfloat16, any strides. ``key``: at this operand's quantization point, clock [E, 2],
     memory [E, 6] or None. ``dtype``: bfloat16 or float32, of the values [E, R, K'], K' = K padded to the widest
     rotation among the members. Values are contiguous; where x's rows are (a transposed view), their transpose is.
-    ``alpha``: float32 [E, 1, 1], or None where no member has one. Empty operands come back empty.
+    Where no member changes x, they are x itself. ``alpha``: float32 [E, 1, 1], or None where no member has one. Empty
+    operands come back empty.
     """
+    if (values := _converted(x, table, dtype)) is not None:
+        return Quantized(values)
     across = x.stride(-1) != 1 and x.stride(-2) == 1
     if across:
         _, out = _run(x.mT, None, (table, key), dtype, shape)
@@ -78,8 +74,12 @@ def quantize_both(
 ) -> tuple[Quantized, Quantized]:
     """``x`` [E, R, C] as an operand [R, C], and its transpose as an operand [C, R], from one read of the memory.
 
-    Both keys have the same clock and layer. Values [E, R, C'] and [E, C, R'], the second a view in x's layout.
+    Both keys have the same clock and layer. Values [E, R, C'] and [E, C, R'], the second a view in x's layout. Where
+    every member's second operand is the transpose of its first (square tiles, a plain cast), it is a view of it.
     """
+    if rows.transposable is not None and rows.transposable == columns.transposable:
+        values, alpha = quantize(x, rows, row_key, dtype, shape)
+        return Quantized(values, alpha), Quantized(values.mT, alpha)
     if x.stride(-1) != 1 and x.stride(-2) == 1:  # x is itself a transposed view: read it as it lies
         second, first = quantize_both(x.mT, columns, column_key, rows, row_key, dtype, shape)
         return first, second
@@ -114,12 +114,10 @@ def _run(
     tile = _along(one, columns, shape)
     warps = max(shape.warps, max(tile.positions if along else 0, tile2.positions // 2 if across else 0) // 128)
     region = _region(tile if along else None, tile2 if across else None, shape)
-    prepared = _prepare(x, one, first[1], tile, region, False, warps) if along else None
-    shared = prepared.partial if prepared and _same_peaks(one, two) else None
-    prepared2 = _prepare(x, two, second[1], tile2, region, True, warps, shared) if across else None
-    p, p2 = prepared or prepared2, prepared2 or prepared
-    assert p is not None
-    assert p2 is not None
+    operands = [Operand(*first, tile, across=False)] * (along is not None)
+    operands += [Operand(*second, tile2, across=True)] * (across is not None)
+    prepared = prepare(x, operands, Region(*region, warps))
+    p, p2 = prepared[0], prepared[-1]
     o = out if out is not None else out2
     o2 = out2 if out2 is not None else out
     assert o is not None
@@ -141,9 +139,16 @@ def _run(
         INTERPRET=interpreted(), num_warps=warps, enable_fp_fusion=False, maxnreg=shape.registers,
     )  # fmt: skip
     return (
-        None if out is None or prepared is None else Quantized(out, prepared.alpha),
-        None if out2 is None or prepared2 is None else Quantized(out2.mT, prepared2.alpha),
+        None if out is None else Quantized(out, p.alpha),
+        None if out2 is None else Quantized(out2.mT, p2.alpha),
     )
+
+
+def _converted(x: Tensor, table: RecipeTable, dtype: torch.dtype) -> Tensor | None:
+    """The values where a plain conversion gives every member's; x itself where it has them already."""
+    unchanged = table.elementwise == "identity" and x.dtype in (dtype, torch.bfloat16)
+    rounded = table.elementwise == "bf16" and torch.bfloat16 in (x.dtype, dtype)
+    return x.to(dtype) if unchanged or rounded else None
 
 
 def _shape(x: Tensor, one: RecipeTable, two: RecipeTable, both: bool) -> LaunchShape:
@@ -174,10 +179,18 @@ def _power(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
+def _fitting(extent: int, widest: int, least: int) -> int:
+    """The widest power of two that covers ``extent`` with at most an eighth more, else the one with least more."""
+    widths = [w for w in (widest, widest // 2, widest // 4, widest // 8) if w >= least] or [widest]
+    covered = {w: -(-extent // w) * w for w in widths}
+    return next((w for w in widths if covered[w] * 8 <= extent * 9), min(widths, key=lambda w: (covered[w], -w)))
+
+
 def _along(table: RecipeTable, columns: int, shape: LaunchShape) -> LaunchTile:
     s = table.statics
     needed, rows = 1 << max(s.stages, s.blocks), 1 << s.tiles
-    inner = max(min(shape.along, _power(-(-columns // 16))), needed)
+    groups = -(-columns // 16)
+    inner = max(_fitting(groups, min(shape.along, _power(groups)), 4), needed)
     if inner * rows > shape.positions:
         inner = max(shape.positions // rows, needed)
     return LaunchTile(max(shape.positions, inner * rows), inner)
@@ -187,7 +200,7 @@ def _across(table: RecipeTable, rows: int, columns: int, shape: LaunchShape) -> 
     """Of x [R, C], whose transpose [C, R] is the operand: groups run down its rows."""
     s = table.statics
     needed, side = 1 << max(s.stages, s.blocks), 1 << s.tiles
-    widest = max(min(shape.across, _power(columns)), side, 32)
+    widest = max(_fitting(columns, min(shape.across, _power(columns)), 32), side, 32)
     groups = max(needed, min(_power(-(-rows // 16)), shape.across_positions // widest))
     inner = min(max(shape.across_positions // groups, side, 4), widest)
     return LaunchTile(groups * inner, inner)
@@ -200,55 +213,3 @@ def _region(along: LaunchTile | None, across: LaunchTile | None, shape: LaunchSh
     if across is not None:
         rows, columns = max(rows, 16 * (across.positions // across.inner)), max(columns, across.inner)
     return rows * shape.repeat, columns
-
-
-class _Prepared(NamedTuple):
-    signs: Tensor
-    levels: Tensor
-    alpha: Tensor | None
-    partial: Tensor | None
-
-
-def _same_peaks(one: RecipeTable, two: RecipeTable) -> bool:
-    """Whether both operands of a tensor need the same maxima: unrotated, measured now for the same members."""
-    return one.modes == two.modes and 2 not in one.modes and not (one.statics.rotates or two.statics.rotates)
-
-
-def _prepare(
-    x: Tensor, table: RecipeTable, key: Key, tile: LaunchTile, region: tuple[int, int], across: bool, warps: int,
-    partial: Tensor | None = None,
-) -> _Prepared:  # fmt: skip
-    """Random signs, and tensor scales with the pass over x that they need; x [E, R, K] (across: operands [K, R])."""
-    from dse.kernels.device.quantize import level_kernel, peak_kernel, signs_kernel
-
-    members, rows, columns = x.shape
-    clock, signs, levels, alpha = key.clock, table.signs, table.levels, table.alpha
-    if table.draws_signs:
-        signs = torch.empty_like(table.signs)
-        point = rotation_key(key.at(key.point & ~1)).point  # by the GEMM's left operand
-        signs_kernel[(members,)](
-            table.signs, signs, table.ints, table.drawn, clock, *clock.stride(), key.layer, point, WORDS=64
-        )
-    if table.scaled:
-        held = key.memory is not None
-        memory = levels if key.memory is None else key.memory.select(-1, key.point)
-        grid_r, grid_k = -(-rows // region[0]), -(-columns // region[1])
-        if partial is None:
-            partial = torch.empty(members * grid_r * grid_k, dtype=torch.int32, device=x.device)
-            peak_kernel[(partial.numel(),)](
-                x, *x.stride(), rows, columns, clock, *clock.stride(), partial, table.ints, table.floats, signs,
-                table.level_ints, memory, memory.stride(0), grid_r, grid_k, RR=region[0], RK=region[1],
-                ACROSS=across, RUN=8 if x.dtype == torch.bfloat16 else 4, P=tile.positions, INNER=tile.inner,
-                ROTATES=table.statics.rotates, STAGES=table.statics.stages, SAMPLING=key.sampling, HELD=held,
-                num_warps=warps, enable_fp_fusion=False,
-            )  # fmt: skip
-        count = grid_r * grid_k
-        wide = 128 if count <= 128 else 4096
-        levels = torch.empty_like(table.levels)
-        alpha = torch.empty(members, 1, 1, device=x.device)
-        level_kernel[(members,)](
-            partial, count, clock, *clock.stride(), table.level_ints, table.level_floats, memory,
-            memory.stride(0), levels, alpha, N=wide, LOOPS=_power(-(-count // wide)), SAMPLING=key.sampling, HELD=held,
-            num_warps=4 if wide == 128 else 16, enable_fp_fusion=False,
-        )  # fmt: skip
-    return _Prepared(signs, levels, alpha, partial)

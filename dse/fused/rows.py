@@ -57,13 +57,15 @@ class RecipeTable:
     ``ints`` int32 [E, 16], ``floats`` float32 [E, 16]: INT_FIELDS, FLOAT_FIELDS; ``signs`` int32 [E, 64]: 16 sign bits
     for each group of a rotation; ``drawn`` int32 [E]: 1 where signs are random; ``level_ints``, ``level_floats``
     [E, 4]: see device.kernels.level_kernel; ``levels`` float32 [E, 2]: the multiplier of Z, and alpha, without a tensor
-    scale; ``alpha`` [E, 1, 1]: of the gain alone, or None. ``rotations``: the sizes there are; ``modes``: of the tensor
-    scales, member by member.
+    scale; ``alpha`` [E, 1, 1]: of the gain alone, or None. ``rotations``: the sizes there are. ``elementwise``:
+    'identity' or 'bf16' where this is all that any member does, else None. ``transposable``: a row per member where
+    every one of them quantizes X^T to f(X)^T, else None: tables of equal rows then give transposes of each other.
     """
 
     statics: Statics
     rotations: tuple[int, ...]
-    modes: tuple[int, ...]
+    elementwise: str | None
+    transposable: tuple[object, ...] | None
     draws_signs: bool
     scaled: bool
     ints: Tensor
@@ -108,7 +110,8 @@ def table(uses: Sequence[Use], device: torch.device | str) -> RecipeTable:
     return RecipeTable(
         _statics(rows),
         rotations,
-        tuple(row.level_ints[0] for row in rows),
+        _elementwise(rows),
+        tuple(map(_content, rows)) if all(map(_transposable, rows)) else None,
         any(row.drawn for row in rows),
         scaled,
         ints([_pad([row.ints[name] for name in INT_FIELDS], _WIDTH) for row in rows]),
@@ -120,6 +123,25 @@ def table(uses: Sequence[Use], device: torch.device | str) -> RecipeTable:
         floats([(row.level_floats[1], 1.0) for row in rows]),
         None if scaled or all(g == 1 for g in gains) else floats([[g] for g in gains]).unsqueeze(-1),
     )
+
+
+def _elementwise(rows: Sequence[_Row]) -> str | None:
+    kinds = {row.ints["kind"] for row in rows if row.ints["rotation"] == 1}
+    if len(kinds) != 1 or any(row.ints["rotation"] > 1 for row in rows):
+        return None
+    return {0: "identity", 1: "bf16"}.get(kinds.pop())
+
+
+def _transposable(row: _Row) -> bool:
+    """Whether f(X^T) = f(X)^T: square tiles, no rotation, and neither random bits nor a memory, which a point owns."""
+    square = row.ints["block"] == row.ints["tile"] and row.ints["mode"] % 2 == 0 and row.ints["scale_mode"] != 2
+    return row.ints["rotation"] == 1 and (row.ints["kind"] < 2 or (square and row.level_ints[0] < 2))
+
+
+def _content(row: _Row) -> object:
+    """What two rows are compared by."""
+    kind = row.ints["kind"]
+    return kind if kind < 2 else (*row.ints.values(), *row.floats.values(), *row.level_ints, *row.level_floats)
 
 
 def _pad(values: Sequence[float] | Sequence[int], width: int) -> list:  # type: ignore[type-arg]

@@ -63,6 +63,7 @@ def options() -> Iterator[tuple[str, Use]]:
     yield "bf16 rotated", Use(BFloat16(), Hadamard(32))
     yield "gain", Use(replace(BASE, gain=0.75), None)
     yield "gain, tensor scale", Use(replace(BASE, gain=16 / 17, tensor_scale=Current()), Hadamard(16))
+    yield "square", Use(replace(BASE, tile=16, tensor_scale=Current()), None)
     yield "delayed", Use(replace(BASE, tensor_scale=Delayed(3)), None)
     yield "ocp", Use(BlockQuantizer(constant=4.0, scale_rounding=TowardZero()), None)
     yield "mantissa even", Use(BlockQuantizer(constant=4.0, scale_rounding=MantissaEven(1)), None)

@@ -21,7 +21,8 @@ from tests.kernels.cases import clock, differences, operands, options, reference
 known = dict(options())
 names = {names!r}
 uses = [known[n] for n in names]
-t = table(uses, "cpu")
+uses2 = [known[n] for n in {others!r} or names]
+t, t2 = table(uses, "cpu"), table(uses2, "cpu")
 small = LaunchShape(64, 4, 64, 32, 1, {store})
 kinds = dict(operands(len(uses), {rows}, {columns}))
 for kind in {kinds!r}:
@@ -31,12 +32,11 @@ for kind in {kinds!r}:
     for sampling in (True, False) if len(held) else (True,):
         memories = [start, start] if start is None else [start.clone(), start.clone()]
         found, wanted = ([Key(clock(len(uses)), 3, p, 0, memory, sampling) for p in (2, 5)] for memory in memories)
-        first, second = quantize_both(x, t, found[0], t, found[1], {dtype}, small)
-        bad = differences(first, reference(x, uses, wanted[0])) + differences(second, reference(x.mT, uses, wanted[1]))
+        first, second = quantize_both(x, t, found[0], t2, found[1], {dtype}, small)
+        bad = differences(first, reference(x, uses, wanted[0])) + differences(second, reference(x.mT, uses2, wanted[1]))
         assert not bad, (kind, [(names[i], line) for i, line in bad])
-        for name, use, mine, theirs in zip(names, uses, *(memories if len(held) else ([], []))):
-            if use.quantizer.remembers:
-                assert torch.equal(mine.nan_to_num(-1), theirs.nan_to_num(-1)), (name, sampling, mine, theirs)
+        for name, mine, theirs in zip(names, *(memories if len(held) else ([], []))):
+            assert torch.equal(mine.nan_to_num(-1), theirs.nan_to_num(-1)), (name, sampling, mine, theirs)
 """
 
 
@@ -61,7 +61,60 @@ def test_kernels_give_the_references_bits(
     names: list[str], rows: int, columns: int, kinds: list[str], dtype: str, store: int, held: list[float]
 ) -> None:
     """In a process of its own: whether Triton interprets is decided when it is imported."""
-    program = PROGRAM.format(names=names, rows=rows, columns=columns, kinds=kinds, dtype=dtype, store=store, held=held)
+    words = {"names": names, "rows": rows, "columns": columns, "kinds": kinds, "dtype": dtype, "store": store}
+    interpreted(PROGRAM.format(**words, others=[], held=held))
+
+
+@pytest.mark.parametrize(
+    ("names", "others", "held"),
+    [
+        (["scale=ue4m3 tensor", "delayed", "identity"], ["gain, tensor scale", "hadamard 16 random", "bf16 rotated"],
+         [0.0, 3.0]),
+        (["hadamard 8 fixed", "bf16"], ["delayed", "element=e2m1"], [3.0]),
+        (["scale=ue4m3 tensor", "element=e2m1"], ["delayed", "scale=ue5m3 tensor"], [3.0, 0.0]),
+    ],
+    ids=["the second rotated", "the first rotated", "neither"],
+)  # fmt: skip
+def test_two_operands_of_one_tensor(names: list[str], others: list[str], held: list[float]) -> None:
+    """Their tensor scales come from one read of it."""
+    words = {"names": names, "rows": 20, "columns": 40, "kinds": ["bf16", "infinite"], "dtype": "torch.float32"}
+    interpreted(PROGRAM.format(**words, store=8, others=others, held=held))
+
+
+CONVERTED = """
+import torch
+from dse.fused import quantize, quantize_both, table
+from dse.numerics.random import Key
+from tests.kernels.cases import clock, differences, operands, options, reference
+known = dict(options())
+one = Key(clock(2), 3, 2)
+def check(names, x, dtype):
+    uses = [known[n] for n in names]
+    t = table(uses, "cpu")
+    first, second = quantize_both(x, t, one, t, one.at(5), dtype)
+    bad = differences(first, reference(x, uses, one)) + differences(second, reference(x.mT, uses, one.at(5)))
+    assert not bad, (names, bad)
+    shared = first.values.data_ptr() == second.values.data_ptr()
+    return shared, first.values.data_ptr() == x.data_ptr()
+kinds = dict(operands(2, 20, 36))
+for x in (kinds["special"], kinds["special"].mT):
+    assert check(["block=16 tile=16"] * 2, x, torch.float32) == (False, False)  # random bits
+    assert check(["square", "bf16"], x, torch.float32) == (True, False)
+    assert check(["bf16", "bf16"], x, torch.bfloat16) == (True, False)
+    assert check(["bf16", "bf16"], x.bfloat16(), torch.bfloat16) == (True, True)
+    assert check(["identity", "identity"], x, torch.float32) == (True, True)
+    assert check(["identity", "bf16"], x, torch.float32) == (True, False)
+    assert check(["identity", "bf16 rotated"], x, torch.float32) == (False, False)
+"""
+
+
+def test_work_that_is_not_needed_is_not_done() -> None:
+    """Square tiles are quantized once for both operands, and operands that nobody changes are not copied."""
+    interpreted(CONVERTED)
+
+
+def interpreted(program: str) -> None:
+    """Runs a program under Triton's interpreter, in a process of its own."""
     program = "from math import inf, nan\n" + program
     root = Path(__file__).parents[2]
     env = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}

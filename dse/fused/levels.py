@@ -1,0 +1,130 @@
+"""What is known before an operand is quantized: its rotation's signs, and its tensor scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dse.fused.rows import RecipeTable
+from dse.numerics.gemm import rotation_key
+from dse.numerics.random import Key
+
+
+class LaunchTile(NamedTuple):
+    """Positions of a tile, and how many of them lie side by side in memory."""
+
+    positions: int
+    inner: int
+
+
+class Operand(NamedTuple):
+    """A tensor x [E, R, K], or (``across``) its transpose, as an operand: options, key, and the tiles it is read in."""
+
+    table: RecipeTable
+    key: Key
+    tile: LaunchTile
+    across: bool
+
+
+class Region(NamedTuple):
+    """Rows and columns of x that a program works on, and its warps."""
+
+    rows: int
+    columns: int
+    warps: int
+
+
+class Prepared(NamedTuple):
+    """Signs int32 [E, 64], levels float32 [E, 2] (see ``peaks.level_kernel``), and the epilogue's alpha [E, 1, 1]."""
+
+    signs: Tensor
+    levels: Tensor
+    alpha: Tensor | None
+
+
+def prepare(x: Tensor, operands: Sequence[Operand], region: Region) -> list[Prepared]:
+    """For one operand, or two of the same tensor; x [E, R, K] is read once where one of them at most is rotated."""
+    signs = [_signs(o) for o in operands]
+    found = [Prepared(s, o.table.levels, o.table.alpha) for s, o in zip(signs, operands, strict=True)]
+    at = [i for i, o in enumerate(operands) if o.table.scaled]
+    at.sort(key=lambda i: not operands[i].table.statics.rotates)
+    if not at:
+        return found
+    scaled = [operands[i] for i in at]
+    count = -(-x.shape[1] // region.rows) * -(-x.shape[2] // region.columns)
+    if len(at) == 1 or not scaled[1].table.statics.rotates:
+        partials = _peaks(x, scaled, signs[at[0]], region, count)
+    else:
+        partials = [_peaks(x, [operands[i]], signs[i], region, count)[0] for i in at]
+    for i, level in zip(at, _levels(scaled, partials, count), strict=True):
+        found[i] = Prepared(signs[i], *level)
+    return found
+
+
+def _signs(operand: Operand) -> Tensor:
+    """Random signs of each member's rotation, or the table's fixed ones."""
+    from dse.kernels.device.quantize import signs_kernel
+
+    table, key = operand.table, operand.key
+    if not table.draws_signs:
+        return table.signs
+    signs, clock = torch.empty_like(table.signs), key.clock
+    point = rotation_key(key.at(key.point & ~1)).point  # by the GEMM's left operand
+    signs_kernel[(len(signs),)](
+        table.signs, signs, table.ints, table.drawn, clock, *clock.stride(), key.layer, point, WORDS=64
+    )
+    return signs
+
+
+def _memory(operand: Operand) -> Tensor:
+    """[E]: what the operand's point holds between steps; something to point at where nothing is held."""
+    key = operand.key
+    return operand.table.levels.select(-1, 0) if key.memory is None else key.memory.select(-1, key.point)
+
+
+def _peaks(x: Tensor, operands: Sequence[Operand], signs: Tensor, region: Region, count: int) -> list[Tensor]:
+    """Largest magnitudes int32 [E * count] of every region, for each operand; only the first may be rotated."""
+    from dse.kernels.device.peaks import peak_kernel
+
+    first, last = operands[0], operands[-1]
+    rotates = first.table.statics.rotates
+    partials = [torch.empty(len(x) * count, dtype=torch.int32, device=x.device)]
+    if len(operands) == 2:
+        partials.append(torch.empty_like(partials[0]) if rotates else partials[0])
+    clock, memory, memory2 = first.key.clock, _memory(first), _memory(last)
+    peak_kernel[(partials[0].numel(),)](
+        x, *x.stride(), x.shape[1], x.shape[2], clock, *clock.stride(),
+        partials[0], first.table.ints, first.table.floats, signs, first.table.level_ints, memory, memory.stride(0),
+        partials[-1], last.table.level_ints, memory2, memory2.stride(0),
+        -(-x.shape[1] // region.rows), -(-x.shape[2] // region.columns), RR=region.rows, RK=region.columns,
+        ACROSS=first.across, RUN=8 if x.dtype == torch.bfloat16 else 4, P=first.tile.positions, INNER=first.tile.inner,
+        ROTATES=rotates, STAGES=first.table.statics.stages, TWO=len(operands) == 2,
+        PLAIN=len(partials) == 2 and rotates, SAMPLING=first.key.sampling, HELD=first.key.memory is not None,
+        num_warps=region.warps, enable_fp_fusion=False,
+    )  # fmt: skip
+    return partials
+
+
+def _levels(operands: Sequence[Operand], partials: Sequence[Tensor], count: int) -> list[tuple[Tensor, Tensor]]:
+    """``Prepared.levels`` and ``alpha`` of each operand from its regions' maxima; held ones are updated."""
+    from dse.kernels.device.peaks import level_kernel
+
+    key, members = operands[0].key, len(operands[0].table.levels)
+    found, arguments = [], []
+    for operand, partial in zip(operands, partials, strict=True):
+        table, memory = operand.table, _memory(operand)
+        found.append((torch.empty_like(table.levels), torch.empty(members, 1, 1, device=partial.device)))
+        arguments.append(
+            (partial, table.level_ints, table.level_floats, memory, memory.stride(0), found[-1][0], found[-1][1])
+        )
+    wide = 128 if count <= 128 else 4096
+    loops = -(-count // wide)
+    level_kernel[(members, len(operands))](
+        key.clock, *key.clock.stride(), count, *arguments[0], *arguments[-1],
+        N=wide, LOOPS=1 << max(loops - 1, 0).bit_length(), SAMPLING=key.sampling, HELD=key.memory is not None,
+        num_warps=4 if wide == 128 else 16, enable_fp_fusion=False,
+    )  # fmt: skip
+    return found
