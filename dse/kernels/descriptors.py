@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dse.kernels.availability import interpreted
 from dse.kernels.epilogue import Epilogue
-from dse.kernels.schedules import Schedule, multiprocessors
+from dse.kernels.tilings import Tiling, multiprocessors
 
 _SHARED = 227 << 10
 """Bytes of shared memory that a program can have on Hopper and on Blackwell for servers."""
@@ -22,18 +22,18 @@ def fits(x: Tensor) -> bool:
     return 0 not in x.shape and _strides(x if not _turned(x) else x.mT) is not None and x.data_ptr() % 16 == 0
 
 
-def launch(x: Tensor, y: Tensor, out: Tensor, epilogue: Epilogue, schedule: Schedule) -> None:
+def launch(x: Tensor, y: Tensor, out: Tensor, epilogue: Epilogue, tiling: Tiling) -> None:
     """The sums of x [E, M, K] and y [E, N, K], finished, into ``out`` [parts * E, M, N], all of which ``fits``."""
     from dse.kernels.device import descriptor_matmul as device
 
-    (members, rows, depth), columns, tile = x.shape, y.shape[1], schedule.tile
-    share, parts = schedule.share(depth)
+    (members, rows, depth), columns, tile = x.shape, y.shape[1], tiling.tile
+    share, parts = tiling.share(depth)
     tiles = -(-rows // tile.m), -(-columns // tile.n)
-    halves = schedule.programs > 0 and _bytes(schedule, out.dtype) > _SHARED
+    halves = tiling.programs > 0 and _bytes(tiling, out.dtype) > _SHARED
     jobs = tiles[0] * tiles[1] * parts * members
-    if schedule.programs:
+    if tiling.programs:
         kernel, more = device.tiles_kernel, {"JOBS": jobs if interpreted() else 0}
-        grid: tuple[int, ...] = (min(jobs, schedule.programs * multiprocessors(x.device)),)
+        grid: tuple[int, ...] = (min(jobs, tiling.programs * multiprocessors(x.device)),)
     else:
         kernel, more, grid = device.tile_kernel, {}, (tiles[0] * tiles[1], parts, members)
     kernel[grid](
@@ -45,9 +45,9 @@ def launch(x: Tensor, y: Tensor, out: Tensor, epilogue: Epilogue, schedule: Sche
     )  # fmt: skip
 
 
-def _bytes(schedule: Schedule, dtype: torch.dtype) -> int:
+def _bytes(tiling: Tiling, dtype: torch.dtype) -> int:
     """Of shared memory in a program that reads ahead while it writes its tile."""
-    tile = schedule.tile
+    tile = tiling.tile
     return tile.stages * (tile.m + tile.n) * tile.k * 2 + tile.m * tile.n * dtype.itemsize + 64
 
 

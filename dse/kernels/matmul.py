@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dse.kernels import descriptors, schedules
+from dse.kernels import descriptors, tilings
 from dse.kernels.availability import interpreted
 from dse.kernels.epilogue import Epilogue
-from dse.kernels.schedules import Schedule
+from dse.kernels.tilings import Tiling
 
 MOST = (1 << 16) - 1
 """Stacked operands of one launch: programs on the third axis of a grid. In attention there are more: the samples and
@@ -40,34 +40,32 @@ def contract(
         return torch.cat([contract(*each, dtype=dtype) for each in parts_of])
     out = torch.empty(members, rows, columns, dtype=dtype, device=x.device)
     if 0 not in (members, rows, columns):
-        by_descriptors = x.dtype == torch.bfloat16 and schedules.has_descriptors(x.device)
-        launch(x, y, Epilogue.of(alpha_x, alpha_y, bias, out), out, schedule(x, y, by_descriptors), by_descriptors)
+        by_descriptors = x.dtype == torch.bfloat16 and tilings.has_descriptors(x.device)
+        launch(x, y, Epilogue.of(alpha_x, alpha_y, bias, out), out, tiling(x, y, by_descriptors), by_descriptors)
     return out
 
 
-def schedule(x: Tensor, y: Tensor, by_descriptors: bool) -> Schedule:
+def tiling(x: Tensor, y: Tensor, by_descriptors: bool) -> Tiling:
     """How x [E, M, K] times y [E, N, K] is cut."""
     shape = (x.shape[1], y.shape[1], x.shape[2])
     if x.dtype == torch.float32:
-        return schedules.wide(*shape)
+        return tilings.wide(*shape)
     if by_descriptors:
-        return schedules.described(*shape, schedules.multiprocessors(x.device))
-    return schedules.narrow(*shape)
+        return tilings.described(*shape, tilings.multiprocessors(x.device))
+    return tilings.narrow(*shape)
 
 
-def launch(
-    x: Tensor, y: Tensor, epilogue: Epilogue, out: Tensor, schedule: Schedule, by_descriptors: bool = False
-) -> None:
-    """The product into ``out`` as ``schedule`` says, ``by_descriptors`` where the operands' strides allow it."""
+def launch(x: Tensor, y: Tensor, epilogue: Epilogue, out: Tensor, tiling: Tiling, by_descriptors: bool = False) -> None:
+    """The product into ``out`` as ``tiling`` says, ``by_descriptors`` where the operands' strides allow it."""
     from dse.kernels.device import matmul as device
 
     (members, rows, depth), columns, wide = x.shape, y.shape[1], x.dtype == torch.float32
-    (share, parts), tile = schedule.share(depth), schedule.tile
+    (share, parts), tile = tiling.share(depth), tiling.tile
     apart = parts > 1 or (wide and epilogue.biased)  # FP32 sums need fused multiply-adds, the epilogue must have none
     target = torch.empty(parts, *out.shape, dtype=torch.float32, device=x.device) if apart else out.unsqueeze(0)
     here = epilogue.none() if apart else epilogue
     if by_descriptors and depth and all(map(descriptors.fits, (x, y, target[0]))):
-        descriptors.launch(x, y, target.flatten(0, 1), here, schedule)
+        descriptors.launch(x, y, target.flatten(0, 1), here, tiling)
     else:
         tiles = -(-rows // tile.m) * -(-columns // tile.n)
         device.product_kernel[(tiles, parts, members)](

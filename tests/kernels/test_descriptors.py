@@ -14,7 +14,7 @@ SCRIPT = """
 import torch
 from dse.kernels import descriptors, matmul
 from dse.kernels.epilogue import Epilogue
-from dse.kernels.schedules import MatmulTile, Schedule
+from dse.kernels.tilings import MatmulTile, Tiling
 
 print("seed 5")
 g = torch.Generator().manual_seed(5)
@@ -35,7 +35,7 @@ for e, m, n, k, parts, turned, dtype in cases:
         out = torch.full((e, m, n), torch.nan, dtype=dtype)
         epilogue = Epilogue.of(first, second, bias, out)
         assert all(map(descriptors.fits, (x, y, out)))
-        matmul.launch(x, y, epilogue, out, Schedule(TILE, parts, programs), by_descriptors)
+        matmul.launch(x, y, epilogue, out, Tiling(TILE, parts, programs), by_descriptors)
         outs.append(out)
     assert torch.equal(outs[0], outs[1])
     assert torch.equal(outs[0], outs[2])

@@ -21,7 +21,7 @@ class MatmulTile(NamedTuple):
     stages: int
 
 
-class Schedule(NamedTuple):
+class Tiling(NamedTuple):
     """A tile; ``parts`` of the contraction axis, summed by themselves; and who computes the tiles.
 
     ``programs``: 0, one for each tile, or so many on each multiprocessor, which take tile after tile.
@@ -50,25 +50,25 @@ def multiprocessors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
-def narrow(rows: int, columns: int, depth: int) -> Schedule:
+def narrow(rows: int, columns: int, depth: int) -> Tiling:
     """BF16 operands by pointers."""
     m, n = 128 if rows > 64 else 64, 128 if columns > 64 else 64
     warps = 8 if m * n == 128 * 128 else 4
     if -(-rows // m) * -(-columns // n) < 8 and depth >= 2 * _LONG:
-        return Schedule(MatmulTile(m, n, 32, warps, 4), depth // _LONG)
-    return Schedule(MatmulTile(m, n, 64 if depth > 32 else 32, warps, 3))
+        return Tiling(MatmulTile(m, n, 32, warps, 4), depth // _LONG)
+    return Tiling(MatmulTile(m, n, 64 if depth > 32 else 32, warps, 3))
 
 
-def wide(rows: int, columns: int, depth: int) -> Schedule:
+def wide(rows: int, columns: int, depth: int) -> Tiling:
     """FP32 operands, which the tensor cores do not take."""
     m, n = 64 if rows > 32 else 32, 64 if columns > 32 else 32
     few = -(-rows // m) * -(-columns // n) < 8
-    return Schedule(MatmulTile(m, n, 16, 4, 3), depth // _LONG if few and depth >= 2 * _LONG else 1)
+    return Tiling(MatmulTile(m, n, 16, 4, 3), depth // _LONG if few and depth >= 2 * _LONG else 1)
 
 
-def described(rows: int, columns: int, depth: int, slots: int) -> Schedule:
+def described(rows: int, columns: int, depth: int, slots: int) -> Tiling:
     """BF16 operands by tensor descriptors on a GPU of ``slots`` multiprocessors."""
     m, n = 128 if rows > 64 else 64, 128 if columns > 64 else 64
     tile = MatmulTile(m, n, 64, 4, 3)
     tiles = -(-rows // m) * -(-columns // n)
-    return Schedule(tile, max(1, min(slots // tiles, depth // _LONG)))
+    return Tiling(tile, max(1, min(slots // tiles, depth // _LONG)))
