@@ -47,7 +47,7 @@ class Prepared(NamedTuple):
 
 def prepare(x: Tensor, operands: Sequence[Operand], region: Region) -> list[Prepared]:
     """For one operand, or two of the same tensor; x [E, R, K] is read once where one of them at most is rotated."""
-    signs = [_signs(o) for o in operands]
+    signs = [member_signs(o.table, o.key) for o in operands]
     found = [Prepared(s, o.table.levels, o.table.alpha) for s, o in zip(signs, operands, strict=True)]
     at = [i for i, o in enumerate(operands) if o.table.scaled]
     at.sort(key=lambda i: not operands[i].table.statics.rotates)
@@ -64,11 +64,10 @@ def prepare(x: Tensor, operands: Sequence[Operand], region: Region) -> list[Prep
     return found
 
 
-def _signs(operand: Operand) -> Tensor:
-    """Random signs of each member's rotation, or the table's fixed ones."""
+def member_signs(table: RecipeTable, key: Key) -> Tensor:
+    """Sign bits of each member's rotation, int32 [E, 64]: drawn for the GEMM of ``key``'s point, or the fixed ones."""
     from dse.kernels.device.quantize import signs_kernel
 
-    table, key = operand.table, operand.key
     if not table.draws_signs:
         return table.signs
     signs, clock = torch.empty_like(table.signs), key.clock
