@@ -30,17 +30,18 @@ def launch(x: Tensor, y: Tensor, out: Tensor, epilogue: Epilogue, tiling: Tiling
     share, parts = tiling.share(depth)
     tiles = -(-rows // tile.m), -(-columns // tile.n)
     halves = tiling.programs > 0 and _bytes(tiling, out.dtype) > _SHARED
-    jobs = tiles[0] * tiles[1] * parts * members
+    jobs, constant = tiles[0] * tiles[1] * parts * members, interpreted()
+    more = {"STEPS": share // tile.k if constant else 0}
     if tiling.programs:
-        kernel, more = device.tiles_kernel, {"JOBS": jobs if interpreted() else 0}
+        kernel, more["JOBS"] = device.tiles_kernel, jobs if constant else 0
         grid: tuple[int, ...] = (min(jobs, tiling.programs * multiprocessors(x.device)),)
     else:
-        kernel, more, grid = device.tile_kernel, {}, (tiles[0] * tiles[1], parts, members)
+        kernel, grid = device.tile_kernel, (tiles[0] * tiles[1], parts, members)
     kernel[grid](
         _descriptor(x, tile.m, tile.k), _descriptor(y, tile.n, tile.k),
-        _descriptor(out, tile.m, tile.n // 2 if halves else tile.n), *epilogue[:4], columns, *tiles,
-        members, parts, share=share, BM=tile.m, BN=tile.n, BK=tile.k, A_TURNED=_turned(x), B_TURNED=_turned(y),
-        GROUP=_GROUP, SCALES=epilogue.scales, BIAS=epilogue.biased, HALVES=halves, INTERPRET=interpreted(), **more,
+        _descriptor(out, tile.m, tile.n // 2 if halves else tile.n), *epilogue[:4], columns, share, *tiles,
+        members, parts, BM=tile.m, BN=tile.n, BK=tile.k, A_TURNED=_turned(x), B_TURNED=_turned(y),
+        GROUP=_GROUP, SCALES=epilogue.scales, BIAS=epilogue.biased, HALVES=halves, INTERPRET=constant, **more,
         num_warps=tile.warps, num_stages=tile.stages, enable_fp_fusion=False,
     )  # fmt: skip
 

@@ -64,19 +64,23 @@ def finish(
         out.store([slot, m, n], tl.reshape(rounded, [1, BM, BN]))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["bias_e", "N", "share", "tiles_m", "tiles_n", "members", "parts"])
 def tile_kernel(
-    a, b, out, alpha, alpha2, bias, bias_e, N, tiles_m, tiles_n, members, parts, share: tl.constexpr,
+    a, b, out, alpha, alpha2, bias, bias_e, N, share, tiles_m, tiles_n, members, parts,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, A_TURNED: tl.constexpr, B_TURNED: tl.constexpr,
     GROUP: tl.constexpr, SCALES: tl.constexpr, BIAS: tl.constexpr, HALVES: tl.constexpr, INTERPRET: tl.constexpr,
+    STEPS: tl.constexpr,
 ):  # fmt: skip
-    """One tile [BM, BN] of one member over ``share`` elements of the contraction axis, summed in order."""
+    """One tile [BM, BN] of one member over ``share`` elements of the contraction axis, summed in order.
+
+    STEPS: in the interpreter, share / BK.
+    """
     part, e = tl.program_id(1), tl.program_id(2)
     row, column = place(tl.program_id(0), tiles_m, tiles_n, GROUP)
     m, n = row * BM, column * BN
     start = part * share
     total = tl.zeros([BM, BN], tl.float32)
-    for i in range(tl.cdiv(share, BK)):
+    for i in range(STEPS if INTERPRET else tl.cdiv(share, BK)):  # in the interpreter, loops have constant bounds
         k = start + i * BK
         x = operand(a, e, m, k, BM, BK, A_TURNED, False, INTERPRET)
         y = operand(b, e, n, k, BN, BK, B_TURNED, True, INTERPRET)
@@ -85,27 +89,29 @@ def tile_kernel(
     finish(total, out, slot, e, m, n, N, alpha, alpha2, bias, bias_e, BM, BN, SCALES, BIAS, HALVES, INTERPRET)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["bias_e", "N", "share", "tiles_m", "tiles_n", "members", "parts"])
 def tiles_kernel(
-    a, b, out, alpha, alpha2, bias, bias_e, N, tiles_m, tiles_n, members, parts, share: tl.constexpr,
+    a, b, out, alpha, alpha2, bias, bias_e, N, share, tiles_m, tiles_n, members, parts,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, A_TURNED: tl.constexpr, B_TURNED: tl.constexpr,
     GROUP: tl.constexpr, SCALES: tl.constexpr, BIAS: tl.constexpr, HALVES: tl.constexpr, INTERPRET: tl.constexpr,
-    JOBS: tl.constexpr,
+    STEPS: tl.constexpr, JOBS: tl.constexpr,
 ):  # fmt: skip
     """The same by a fixed number of programs: each takes tile after tile, and reads the next one's operands ahead.
 
-    JOBS: in the interpreter, where one program takes all tiles, their number.
+    STEPS, JOBS: in the interpreter, where one program takes all tiles, share / BK and the number of tiles.
     """
     first, jobs, step = tl.program_id(0), tiles_m * tiles_n * members * parts, tl.num_programs(0)
-    if INTERPRET:  # its loops have constant bounds
+    if INTERPRET:  # in the interpreter, loops have constant bounds
         first, jobs, step = 0, JOBS, 1
+    else:
+        tl.assume(share > 0)
     for job in tl.range(first, jobs, step, flatten=True):
         slot = job // (tiles_m * tiles_n)
         part, e = slot // members, slot % members
         row, column = place(job % (tiles_m * tiles_n), tiles_m, tiles_n, GROUP)
         m, n = row * BM, column * BN
         total = tl.zeros([BM, BN], tl.float32)
-        for i in range(tl.cdiv(share, BK)):
+        for i in range(STEPS if INTERPRET else tl.cdiv(share, BK)):
             k = part * share + i * BK
             x = operand(a, e, m, k, BM, BK, A_TURNED, False, INTERPRET)
             y = operand(b, e, n, k, BN, BK, B_TURNED, True, INTERPRET)
