@@ -24,6 +24,7 @@ from dse.numerics.techniques.conventions import Convention, Decode, Encode
 from dse.numerics.techniques.outliers import Clamp
 from dse.numerics.techniques.tensor_scales import Current, Delayed, Outer
 from dse.pack.layer import PackLayer
+from dse.pack.segments import LayerOperands
 from dse.recipes import RECIPES
 from tests.quantizers import normal
 
@@ -154,7 +155,7 @@ def test_in_a_pack_of_members(name: str) -> None:
     layer = PackLayer([RECIPES[name]] * 3, w, clock, 0, use_kernels=False)
     (segment,) = layer.segments
     context = layer.context(segment)
-    _, held = segment.forward(x, w, context, (True, True))
+    _, held = segment.forward(LayerOperands(x, w), context, (True, True))
     for part in segment.backward(held, g, context, (True, True)):
         assert part is not None
         assert [visible(one) for one in part] == [False, True, False]

@@ -6,7 +6,17 @@ to the reference.
 
 from dse.fused.launch import quantize, quantize_both
 from dse.fused.rows import RecipeTable, table
-from dse.fused.support import Use, exact_in_bf16, uncovered
+from dse.fused.support import Use, exact_in_bf16, structure, uncovered
 from dse.fused.turn_back import turn_back
 
-__all__ = ["RecipeTable", "Use", "exact_in_bf16", "quantize", "quantize_both", "table", "turn_back", "uncovered"]
+__all__ = [
+    "RecipeTable",
+    "Use",
+    "exact_in_bf16",
+    "quantize",
+    "quantize_both",
+    "structure",
+    "table",
+    "turn_back",
+    "uncovered",
+]

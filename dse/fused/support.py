@@ -45,6 +45,11 @@ def uncovered(use: Use) -> str:
     return next(filter(None, _reasons(quantizer)), "")
 
 
+def structure(use: Use) -> str:
+    """The kernel that computes an operand, by name: 'core', the table-driven one; '' where none does."""
+    return "" if uncovered(use) else "core"
+
+
 def _reasons(q: BlockQuantizer) -> tuple[str, ...]:
     return (
         "" if _power(q.block, 16, LARGEST_BLOCK) else f"blocks of {q.block or 'a whole row'}",

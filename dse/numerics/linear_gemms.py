@@ -60,20 +60,24 @@ def input_gradient(recipe: Recipe, saved: Saved, g: Tensor, key: Key) -> Tensor:
     """dX = G W [..., M, K], through the forward quantizer of X."""
     w = saved.copies[1] if saved.copies else saved.w
     dx = recipe.dgrad(g, w.mT, key.at(Point.DGRAD_LHS))
-    return _through(recipe.fprop, Point.FPROP_LHS, saved.x, dx, bool(saved.copies), key)
+    return through(recipe.fprop, Point.FPROP_LHS, saved.x, dx, bool(saved.copies), key)
 
 
 def weight_gradient(recipe: Recipe, saved: Saved, g: Tensor, key: Key) -> Tensor:
     """dW = G^T X [..., N, K], through the forward quantizer of W."""
     x = saved.copies[0] if saved.copies else saved.x
     dw = recipe.wgrad(g.mT, x.mT, key.at(Point.WGRAD_LHS))
-    return _through(recipe.fprop, Point.FPROP_RHS, saved.w, dw, bool(saved.copies), key)
+    return through(recipe.fprop, Point.FPROP_RHS, saved.w, dw, bool(saved.copies), key)
 
 
 def watched(recipe: Recipe, g: Tensor, key: Key) -> Tensor:
     """What a precision schedule looks at [..., 2]: the deviation of G, and of its noise at dgrad.lhs."""
     g = g.contiguous()
-    noise = recipe.dgrad.lhs(g, replace(key.at(Point.DGRAD_LHS), sampling=False)).dequantize() - g
+    return deviations(g, recipe.dgrad.lhs(g, replace(key.at(Point.DGRAD_LHS), sampling=False)).dequantize() - g)
+
+
+def deviations(g: Tensor, noise: Tensor) -> Tensor:
+    """[..., 2]: the standard deviation of G [..., M, N] and the root mean square of its quantization ``noise``."""
     spread = g - g.mean((-2, -1), keepdim=True)  # torch.std takes another algorithm for one member than for several
     variance = spread.square().sum((-2, -1)) / max(1, g.shape[-2:].numel() - 1)
     return torch.stack([sqrt(variance), sqrt(noise.square().mean((-2, -1)))], -1)
@@ -92,7 +96,7 @@ def _operands(
     return gemm.lhs(gemm.turn(x, r), key), b
 
 
-def _through(gemm: Gemm, point: Point, x: Tensor, g: Tensor, turned: bool, key: Key) -> Tensor:
+def through(gemm: Gemm, point: Point, x: Tensor, g: Tensor, turned: bool, key: Key) -> Tensor:
     """The vector-Jacobian product of the forward quantizer of X (at its point) or of W.
 
     It lives in the rotated space, where ``g`` is already when it was computed from forward copies (``turned``).
@@ -100,7 +104,8 @@ def _through(gemm: Gemm, point: Point, x: Tensor, g: Tensor, turned: bool, key: 
     quantizer = gemm.lhs if point == Point.FPROP_LHS else gemm.rhs
     if quantizer.straight_through and (gemm.rotation is None or not turned):
         return g
-    r = gemm.basis(x, key.at(Point.FPROP_LHS))
-    g = g if turned else gemm.turn(g, r)
-    g = quantizer.vjp(gemm.turn(x, r), g, key.at(point))
+    r = gemm.basis(g, key.at(Point.FPROP_LHS))
+    if not quantizer.straight_through:
+        g = g if turned else gemm.turn(g, r)
+        g = quantizer.vjp(gemm.turn(x, r), g, key.at(point))
     return g if r is None else gemm.back(g, r)[..., : x.shape[-1]]

@@ -14,7 +14,8 @@ from dse.nn.kinds import is_first, kind_of
 from dse.nn.select import Plain, attending, attentions, choice, chosen, holders, linears, match, refuse
 from dse.numerics.recipe import Recipe
 from dse.numerics.registry import to_data
-from dse.pack.segments import PLAIN, backend
+from dse.pack.backend import backend
+from dse.pack.partition import PLAIN
 from dse.trial import Trial
 
 _LOCKSTEP = ("steps", "batch", "optimizer", "loss_scaling", "decayed", "eval_every")
@@ -38,7 +39,7 @@ def member_order(trials: Sequence[Trial], use_kernels: bool) -> list[int]:
 
     def place(i: int) -> Any:
         recipe = trials[i].recipe
-        return backend(recipe, use_kernels)[0], json.dumps(to_data(recipe), sort_keys=True), trials[i].seed, i
+        return repr(backend(recipe, use_kernels)), json.dumps(to_data(recipe), sort_keys=True), trials[i].seed, i
 
     return sorted(range(len(trials)), key=place)
 

@@ -17,7 +17,8 @@ from dse.numerics.points import Point
 from dse.numerics.random import Key
 from dse.numerics.recipe import POINTS, Recipe
 from dse.numerics.techniques.schedules.base import FULL, OFF, Watch
-from dse.pack.segments import PLAIN, Reference, Segment, partition
+from dse.pack.partition import PLAIN, partition
+from dse.pack.segments import Reference, Segment
 
 Tap = Callable[[Tensor, Tensor, Tensor, tuple[bool, bool]], None]
 """Callback of a layer's backward pass: X [E, M, K], W [E, N, K], G [E, M, N], and which gradients are computed."""
@@ -42,8 +43,9 @@ class MemberRun:
 
     @property
     def keeps(self) -> bool:
-        """Whether members keep tensors of their own."""
-        return bool(self.state) or self.watch is not None
+        """Whether the passes of a step use tensors of the members' own."""
+        rule = None if self.recipe is None else self.recipe.weights
+        return self.watch is not None or (rule is not None and rule.quantizes)
 
 
 class PackLayer:
@@ -129,14 +131,14 @@ class PackLayer:
         return self.calls - 1
 
     def context(self, segment: Segment, call: int = 0) -> LinearContext:
-        """Random key and state of a segment's members. A segment never crosses the end of a run that keeps state.
+        """Random key and state of a segment's members. A segment never crosses the end of a run that ``keeps``.
 
         ``call``: which of the step's uses of the layer it is; each draws random bits of its own (``dse.nn.clock``).
         """
         key = self._key(segment.members)
         key = replace(key, clock=numbered(key.clock, call)) if call else key
         for run in self.runs:
-            if run.keeps and run.start <= segment.start < run.stop:
+            if run.keeps and run.start <= segment.start and segment.stop <= run.stop:
                 part = slice(segment.start - run.start, segment.stop - run.start)
                 watch = run.watch[part] if run.watch is not None and self.training else None
                 return LinearContext(key, {name: t[part] for name, t in run.state.items()}, watch)

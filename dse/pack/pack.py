@@ -22,7 +22,7 @@ from dse.pack.attention import PackAttention, PackedAttention
 from dse.pack.grouping import attention_recipes, layer_recipes
 from dse.pack.layer import PackLayer
 from dse.pack.linear import packed
-from dse.pack.segments import PLAIN
+from dse.pack.partition import PLAIN
 from dse.recipes.bf16 import BF16
 from dse.tasks.base import Batch
 from dse.trial import Trial

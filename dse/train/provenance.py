@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from dse.pack.backend import uncovered
 from dse.pack.cuda_graph import GraphedStep
 from dse.pack.grouping import unlabeled
-from dse.pack.segments import backend
 from dse.pack.step import TrainStep
 from dse.train.placement import depends_on_place
 from dse.train.processor import processor
@@ -20,7 +20,7 @@ def provenance(train_step: TrainStep, graphed_step: GraphedStep) -> dict[str, An
     """How a pack was computed: width, kernels and CUDA graph (or why there are none), and the processor."""
     use_kernels = train_step.use_kernels
     recipes = dict.fromkeys(unlabeled(trial.recipe) for trial in train_step.pack.trials)
-    reasons = sorted({reason for recipe in recipes if (reason := backend(recipe, use_kernels)[1])})
+    reasons = sorted({reason for recipe in recipes if use_kernels for reason in uncovered(recipe)})
     facts: dict[str, Any] = {
         "width": len(train_step.pack.trials),
         "kernels": use_kernels,

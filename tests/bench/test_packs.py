@@ -20,7 +20,7 @@ from dse.bench.ratios import ratios
 from dse.bench.sweep import measure_sweep
 from dse.bench.timed_packs import FALLBACK, MIX, Autocast, Running, trials
 from dse.errors import UserError
-from dse.pack.segments import backend
+from dse.pack.backend import uncovered
 from dse.recipes import RECIPES
 
 
@@ -206,8 +206,8 @@ def test_ratios_and_their_targets() -> None:
 
 
 def test_the_mix_is_covered_by_the_kernels_but_for_one() -> None:
-    assert [name for name in MIX if backend(RECIPES[name], True)[0] == "reference"] == []
-    assert [name for name in FALLBACK if backend(RECIPES[name], True)[0] == "reference"] == ["quartet"]
+    assert [name for name in MIX if uncovered(RECIPES[name])] == []
+    assert [name for name in FALLBACK if uncovered(RECIPES[name])] == ["quartet"]
 
 
 def test_a_sweep_against_its_packs() -> None:

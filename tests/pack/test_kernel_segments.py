@@ -1,4 +1,4 @@
-"""Kernel segments against the reference, in Triton's interpreter: the same Y, dX and dW within a product's rounding."""
+"""Kernel segments against the reference, in Triton's interpreter: the same Y, dX, dW and state, bit for bit."""
 
 from __future__ import annotations
 
@@ -10,41 +10,48 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = """
-import sys
+MIXED = """
 import torch
-from dse.pack import segments
+from tests.pack.segment_cases import difference, gallery
 from dse.pack.layer import PackLayer
-from dse.pack.linear import _Stacked
-from dse.pack.grouping import unlabeled
-from dse.recipes import RECIPES
 
-M, N, K = 16, 32, 48
-g = torch.Generator().manual_seed(2)
-for names in (("nvfp4", "bf16"), ("tetrajet2_base", "tetrajet"), ("fp32", "mxfp4_rht_sr", "tetrajet")):
-    recipes = [unlabeled(RECIPES[name]) for name in names]
-    clock = torch.tensor([[i, 3] for i in range(len(names))])
-    x, w, dy = (torch.randn(len(names), *s, generator=g) for s in ((M, K), (N, K), (M, N)))
-    results = []
-    for use_kernels in (False, True):
-        layer = PackLayer(recipes, w, clock, 0, use_kernels)
-        if use_kernels:
-            kinds = [type(s).__name__ for s in layer.segments]
-            assert "Kernel" in kinds, kinds
-        a, b = x.clone().requires_grad_(), w.clone().requires_grad_()
-        y = _Stacked.apply(a, b, None, layer)
-        results.append((y, *torch.autograd.grad(y, (a, b), dy)))
-    for what, one, two in zip(("Y", "dX", "dW"), *results):
-        off = float((one - two).abs().max() / one.abs().max())
-        assert off < 1e-5, (names, what, off)
+known = gallery()
+for names in (("nvfp4", "bf16"), ("tetrajet2_base", "tetrajet"), ("fp32", "mxfp4", "wang_fp4", "tetrajet")):
+    recipes = [known[name] for name in names]
+    assert difference(recipes, torch.float32) == 0, names
+w = torch.zeros(4, 32, 32)
+clock = torch.zeros(4, 2, dtype=torch.int64)
+layer = PackLayer([known[name] for name in ("nvfp4", "bf16", "mxfp4", "mxfp8")], w, clock, 0, True)
+assert len(layer.segments) == 1
 print("done")
 """
 
 
-def test_in_the_interpreter() -> None:
-    pytest.importorskip("triton")
+def interpreted(*command: str) -> str:
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False, encoding="utf-8"
+        [sys.executable, *command], env=environment, capture_output=True, text=True, check=False, encoding="utf-8"
     )
-    assert done.stdout.strip() == "done", done.stderr[-2000:]
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout.strip()
+
+
+def test_mixed_members() -> None:
+    pytest.importorskip("triton")
+    assert interpreted("-c", MIXED) == "done"
+
+
+NAMES = "bf16 wang_fp4 tetrajet2 tetrajet_q_ema fp4_all_the_way_qaf nvfp4_4over6"
+"""A weight rule, a derivative, a schedule that watches, rotated copies, and what has kernels at all points."""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [NAMES, "--generated 2 --seed 1", pytest.param("", marks=pytest.mark.slow),
+     pytest.param("--generated 30 --seed 2", marks=pytest.mark.slow)],
+)  # fmt: skip
+def test_every_result(arguments: str) -> None:
+    pytest.importorskip("triton")
+    said = interpreted(str(ROOT / "tests" / "pack" / "segment_cases.py"), *arguments.split())
+    print(said)
+    assert said.endswith(" 0 differ")

@@ -23,6 +23,11 @@ class WeightRule(ABC):
     ``after_step``. A step that is skipped (dynamic loss scaling) calls neither, or takes back what they did.
     """
 
+    @property
+    def quantizes(self) -> bool:
+        """Whether the rule has its say on how W is quantized; otherwise ``quantize`` is the quantizer itself."""
+        return True
+
     def check(self, quantizer: Quantizer, rotated: bool) -> None:
         """Raises OptionError where the rule has no meaning: ``quantizer`` and rotation of W in the forward GEMM.
 

@@ -43,6 +43,10 @@ class OsciReset(WeightRule):
         if self.start < 0:
             raise OptionError(f"osci_reset.start must be at least 0, not {self.start}")
 
+    @property
+    def quantizes(self) -> bool:
+        return False
+
     def state(self, w: Tensor) -> dict[str, Tensor]:
         zeros = {name: torch.zeros_like(w, dtype=wide(w)) for name in ("before", "latent", "quantized")}
         return {**zeros, "steps": torch.zeros((), dtype=torch.int64, device=w.device)}

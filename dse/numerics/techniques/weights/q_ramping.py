@@ -51,6 +51,10 @@ class QRamping(WeightRule):
         if not self.k1 > 0 or self.k2 < 1:
             raise OptionError(f"q_ramping needs k1 > 0 and k2 >= 1, not {self.k1} and {self.k2}")
 
+    @property
+    def quantizes(self) -> bool:
+        return False
+
     def state(self, w: Tensor) -> dict[str, Tensor]:
         zeros = {
             name: torch.zeros_like(w, dtype=wide(w)) for name in ("before", "total", "shown", "latent", "quantized")

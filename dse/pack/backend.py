@@ -1,0 +1,115 @@
+"""Which programs compute a recipe's linear layers: what members of one kernel segment have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dse import fused
+from dse.fused import Use
+from dse.numerics.points import POINTS, Point
+from dse.numerics.quantizer import Identity, Quantizer
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.accumulations import Accumulation
+from dse.numerics.techniques.rotations import Rotation
+from dse.numerics.techniques.weights import WeightRule
+
+
+@dataclass(frozen=True)
+class OwnDerivative:
+    """A gradient's way back through the forward quantizer of X or of W, where that is not the identity.
+
+    ``quantizer``: whose vector-Jacobian product is taken, None where it is the identity; ``rotation``: of the forward
+    GEMM, which is turned back.
+    """
+
+    quantizer: Quantizer | None
+    rotation: Rotation | None
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The programs of a recipe; members of equal ones are computed together, whatever their other options.
+
+    ``programs``: of the six points in their order, the name of a kernel, or the operand that plain torch quantizes;
+    ``dtypes``: of the operands of fprop, dgrad and wgrad, 'bf16' or 'float32';
+    ``source``: what the backward GEMMs quantize, 'original' or 'forward';
+    ``rule``: the weight rule that quantizes W in the forward GEMM; ``accumulations``: of the three GEMMs;
+    ``derivatives``: of X and of W; ``watched``: the program of dgrad.lhs without its rotation, whose noise a precision
+    schedule looks at.
+    """
+
+    programs: tuple[str | Use, ...]
+    dtypes: tuple[str, str, str]
+    source: str
+    rule: WeightRule | None = None
+    accumulations: tuple[Accumulation | None, ...] = (None, None, None)
+    derivatives: tuple[OwnDerivative | None, OwnDerivative | None] = (None, None)
+    watched: str | Use | None = None
+
+
+def backend(recipe: Recipe, use_kernels: bool) -> Backend | None:
+    """The programs of a recipe; None where plain torch computes all of it: without kernels, or without quantizers."""
+    gemms = (recipe.fprop, recipe.dgrad, recipe.wgrad)
+    if not use_kernels or (
+        all(isinstance(recipe.quantizer(p), Identity) for p in POINTS) and not any(g.accumulation for g in gemms)
+    ):
+        return None
+    operands = uses(recipe)
+    exact = [fused.exact_in_bf16(use) for use in operands]
+    first, second, third = ("bf16" if exact[i] and exact[i + 1] else "float32" for i in (0, 2, 4))
+    rule = recipe.weights if recipe.weights is not None and recipe.weights.quantizes else None
+    return Backend(
+        tuple(_program(use) for use in operands),
+        (first, second, third),
+        recipe.backward_source,
+        rule,
+        tuple(gemm.accumulation for gemm in gemms),
+        (_derivative(recipe, recipe.fprop.lhs), _derivative(recipe, recipe.fprop.rhs)),
+        _program(watched_use(recipe)) if recipe.schedule is not None and recipe.schedule.watches else None,
+    )
+
+
+def watched_use(recipe: Recipe) -> Use:
+    """The operand whose noise precision schedules look at: G as dgrad quantizes it, not rotated."""
+    return Use(recipe.dgrad.lhs, None)
+
+
+def _program(use: Use) -> str | Use:
+    return fused.structure(use) or use
+
+
+def uses(recipe: Recipe) -> list[Use]:
+    """The recipe's six quantizers with their GEMM's rotation."""
+    gemms = (recipe.fprop, recipe.fprop, recipe.dgrad, recipe.dgrad, recipe.wgrad, recipe.wgrad)
+    return [Use(recipe.quantizer(p), g.rotation) for p, g in zip(POINTS, gemms, strict=True)]
+
+
+def uncovered(recipe: Recipe) -> tuple[str, ...]:
+    """What plain torch computes of a recipe on a GPU, and why: 'fprop.lhs: statistic Quest'."""
+    return tuple(_uncovered(recipe))
+
+
+def _uncovered(recipe: Recipe) -> Iterator[str]:
+    for point, use in zip(Point, uses(recipe), strict=True):
+        if point == Point.FPROP_RHS and recipe.weights is not None and recipe.weights.quantizes:
+            yield f"{point.path}: weight rule {type(recipe.weights).__name__}"
+        elif reason := fused.uncovered(use):
+            yield f"{point.path}: {reason}"
+    for gemm in dict.fromkeys(point.gemm for point in Point):
+        if accumulation := getattr(recipe, gemm).accumulation:
+            yield f"{gemm}: accumulation {type(accumulation).__name__}"
+    for point, quantizer in ((Point.FPROP_LHS, recipe.fprop.lhs), (Point.FPROP_RHS, recipe.fprop.rhs)):
+        if not quantizer.straight_through:
+            yield f"{point.path}: a derivative of its own"
+    if recipe.backward_source == "forward" and recipe.fprop.rotation is not None:
+        yield "dgrad, wgrad: turned back from rotated forward copies"
+    if recipe.schedule is not None and recipe.schedule.watches:
+        yield "dgrad.lhs: a precision schedule that watches gradients"
+
+
+def _derivative(recipe: Recipe, quantizer: Quantizer) -> OwnDerivative | None:
+    turned = recipe.backward_source == "forward" and recipe.fprop.rotation is not None
+    if quantizer.straight_through:
+        return OwnDerivative(None, recipe.fprop.rotation) if turned else None
+    return OwnDerivative(quantizer, recipe.fprop.rotation)

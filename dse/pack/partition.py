@@ -1,0 +1,105 @@
+"""The division of a layer's members into segments: contiguous runs, each of one backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import groupby
+from typing import Any
+
+import torch
+
+from dse import fused
+from dse.fused import RecipeTable, Use
+from dse.numerics.points import Point
+from dse.numerics.recipe import Recipe
+from dse.pack.backend import Backend, backend, uses, watched_use
+from dse.pack.kernel_segment import Kernel
+from dse.pack.operand_programs import KernelPoint, PointProgram, ReferencePoint, TwoOperands, repeats
+from dse.pack.segments import Reference, Segment
+from dse.recipes import RECIPES
+
+PLAIN = RECIPES["fp32"]
+"""The recipe of a member at a layer that its own recipe, or the task, does not quantize."""
+
+_TABLES = 1024
+"""Tables of operands that are kept: equal layers share theirs."""
+
+
+def partition(
+    recipes: Sequence[Recipe], owners: Sequence[int | None], device: torch.device, use_kernels: bool
+) -> tuple[Segment, ...]:
+    """Segments of a layer whose members compute under ``recipes``; ``owners`` tell apart members that keep state."""
+
+    def kind(i: int) -> Any:
+        found = backend(recipes[i], use_kernels)
+        return found, owners[i], recipes[i] if found is None else None
+
+    segments: list[Segment] = []
+    for (found, _, recipe), run in groupby(range(len(recipes)), kind):
+        members = list(run)
+        start, stop = members[0], members[-1] + 1
+        if found is None:
+            segments.append(Reference(start, stop, recipe))
+        else:
+            segments.append(_kernel(found, [recipes[i] for i in members], start, device))
+    return tuple(segments)
+
+
+def _kernel(found: Backend, recipes: Sequence[Recipe], start: int, device: torch.device) -> Kernel:
+    """The segment of members ``start`` and following under ``recipes``, which have one backend."""
+    points = [list(point) for point in zip(*map(uses, recipes), strict=True)]
+    programs = [
+        _program(Point(i), found.programs[i], own, device, found.rule if i == Point.FPROP_RHS else None)
+        for i, own in enumerate(points)
+    ]
+    fprop, dgrad, wgrad = (torch.bfloat16 if name == "bf16" else torch.float32 for name in found.dtypes)
+    dtypes = dict(zip(Point, (fprop, fprop, dgrad, dgrad, wgrad, wgrad), strict=True))
+
+    def two(rows: Point, columns: Point) -> TwoOperands:
+        same = all(repeats(use) for use in (*points[rows], *points[columns]))
+        return TwoOperands(programs[rows], programs[columns], (dtypes[rows], dtypes[columns]), same)
+
+    g = two(Point.DGRAD_LHS, Point.WGRAD_LHS)
+    watched: PointProgram | None = None
+    if found.watched is not None:
+        operands = [watched_use(recipe) for recipe in recipes]
+        watched = _program(Point.DGRAD_LHS, found.watched, operands, device)
+        if watched.matches(g.rows) and not any(use.quantizer.remembers for use in operands):
+            watched = g.rows
+    return Kernel(
+        start,
+        start + len(recipes),
+        two(Point.FPROP_LHS, Point.WGRAD_RHS),
+        two(Point.FPROP_RHS, Point.DGRAD_RHS),
+        g,
+        found.source == "forward",
+        found.accumulations,
+        found.derivatives,
+        watched,
+    )
+
+
+def _program(
+    point: Point, name: str | Use, operands: Sequence[Use], device: torch.device, rule: Any = None
+) -> PointProgram:
+    if rule is not None or not isinstance(name, str):
+        return ReferencePoint(point, operands[0], rule)
+    return KernelPoint(point, _table(tuple(map(_Same, operands)), str(device)))
+
+
+class _Same(tuple[Any, ...]):
+    """A use that is the same only where its quantizer and rotation are the same objects: quick to compare."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash(tuple(map(id, self)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and all(a is b for a, b in zip(self, other, strict=True))
+
+
+@lru_cache(_TABLES)
+def _table(operands: tuple[_Same, ...], device: str) -> RecipeTable:
+    return fused.table([Use(*use) for use in operands], device)
