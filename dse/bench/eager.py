@@ -22,9 +22,9 @@ Alter = Callable[[nn.Module, BenchModel], nn.Module]
 """Changes a plain model's linears, in place."""
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def load(task: Task[Any], device: str) -> Any:
-    """The task's data on a device, kept for the next measurement."""
+    """The task's data on a device, kept for the next measurements."""
     return to_device(task.load(), device)
 
 

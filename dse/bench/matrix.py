@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import torch
 
-from dse.bench.contenders import VARIANTS, BenchSettings, missing
+from dse.bench.bench_jobs import BenchJob, BenchSettings, missing
+from dse.bench.bench_variants import ASKED, VARIANTS, models_of
 from dse.bench.measurements import Measurement
-from dse.bench.models import SUBJECTS
+from dse.bench.models import EVERY, SUBJECTS
 from dse.bench.precompile import compile_ahead
 from dse.bench.rate import limit, wait
-from dse.bench.ratios import STEP, ratios
+from dse.bench.ratios import ratios
 from dse.errors import UserError, nearest
 
 OnRow = Callable[[Measurement], None]
 
-_LIMITS = {"processes": 120.0}
-"""Seconds that a variant of one model may take, compilation included."""
+_LIMITS = {"processes": 120.0, "compiled_processes": 200.0, "compiled": 150.0, "plain": 150.0, "growth": 120.0}
+"""Seconds that a job of a variant may take, compilation included."""
 _LIMIT = 90.0
 
 
 class DeviceLost(RuntimeError):
-    """The device answers this process no more; ``left``: the jobs that were not tried."""
+    """The device answers this process no more; ``left``: the jobs that may have something left to measure."""
 
     def __init__(self, left: Sequence[str], why: str) -> None:
         super().__init__(f"the device is lost to this process: {why}")
@@ -36,16 +37,18 @@ def measure_packs(
     only: Sequence[str] = (),
     budget: float = 150.0,
     on_row: OnRow | None = None,
+    known: Sequence[Measurement] = (),
 ) -> list[Measurement]:
     """Rows of every variant of every model, then their ratios.
 
-    ``models``: names of ``SUBJECTS``, all by default; ``only``: variants, or ``variant:model``. The important variants
-    come first; none is begun once ``budget`` seconds are used up. A variant that fails, or does not end, is a row
-    without a value. ``on_row`` is called with each row at once. Raises UserError for an unknown name, DeviceLost after
-    a fault of the GPU.
+    ``models``: names of ``EVERY``, by default those of ``SUBJECTS``; ``only``: variants, or ``variant:model``. The
+    important variants come first; none is begun once ``budget`` seconds are used up. A job that fails, or does not end,
+    is a row without a value. ``on_row`` is called with each row at once; ``known``: rows of an earlier run, which count
+    as measured. Raises UserError for an unknown name, DeviceLost after a fault of the GPU.
     """
     base = settings.small() if settings.quick else settings
-    rows: list[Measurement] = []
+    rows = list(known)
+    done = {(row.figure, row.variant) for row in rows}
 
     def add(row: Measurement) -> None:
         rows.append(row)
@@ -56,14 +59,13 @@ def measure_packs(
     torch.set_num_threads(1)
     try:
         if base.ahead:
-            add(Measurement("all", "compiled ahead", compile_ahead(base, todo), "s", note=f"in {base.ahead} processes"))
-        for at, job in enumerate(todo):
-            left = budget - (time.perf_counter() - clock)
-            _measure(base, job, left, add)
+            left = [job for name in todo for job in _of(base, name) if not _known(job, done)]
+            add(Measurement("all", "compiled ahead", compile_ahead(base, left), "s", note=f"in {base.ahead} processes"))
+        for at, name in enumerate(todo):
             try:
-                wait(base.device)
+                _measure(base, name, clock + budget, done, add)
             except RuntimeError as error:
-                raise DeviceLost(todo[at + 1 :], str(error).splitlines()[0]) from None
+                raise DeviceLost(todo[at:], str(error).splitlines()[0]) from None
     finally:
         torch.set_num_threads(threads)
     found = ratios(rows, judged(base.device, base.quick))
@@ -79,34 +81,51 @@ def judged(device: str, quick: bool) -> bool:
 
 
 def jobs(models: Sequence[str], only: Sequence[str], settings: BenchSettings) -> list[str]:
-    """``variant:model`` of all that is wanted, the most important first. Raises UserError for an unknown name."""
+    """``variant:model`` of all that is wanted, the most important first; jobs that are named with a model come in the
+    order of their naming. Raises UserError for an unknown name."""
     for name in models:
-        if name not in SUBJECTS:
-            raise UserError(f"bench: unknown model {name!r}{nearest(name, SUBJECTS)}")
-    chosen = models or tuple(SUBJECTS)
-    every = [f"{variant}:{model}" for variant in VARIANTS for model in chosen]
+        if name not in EVERY:
+            raise UserError(f"bench: unknown model {name!r}{nearest(name, EVERY)}")
     for name in only:
-        if name.partition(":")[0] not in VARIANTS or name.partition(":")[2] not in ("", *SUBJECTS):
+        if name.partition(":")[0] not in VARIANTS or name.partition(":")[2] not in ("", *EVERY):
             raise UserError(f"bench: unknown variant {name!r}{nearest(name, VARIANTS)}")
-    few = {"processes": settings.crowded, "peers": settings.compared, "fp4": tuple(STEP), "fallback": ("gpt128",)}
-    if settings.quick:
-        few = {variant: ("mlp",) for variant in VARIANTS if variant not in ("pack", "eager")}
+    chosen = models or tuple(SUBJECTS)
 
-    def wanted(job: str) -> bool:
-        variant, _, model = job.partition(":")
-        return job in only or ((not only or variant in only) and model in few.get(variant, chosen))
+    def on(variant: str) -> Sequence[str]:
+        few = models_of(variant, settings)
+        if few is None:
+            return chosen
+        return [model for model in few if model in models] if models else few
 
-    return [job for job in every if wanted(job)]
+    wanted = [variant for variant in VARIANTS if (variant in only if only else variant not in ASKED)]
+    return [f"{variant}:{model}" for variant in wanted for model in on(variant)] + [job for job in only if ":" in job]
 
 
-def _measure(settings: BenchSettings, job: str, left: float, add: OnRow) -> None:
-    variant, _, model = job.partition(":")
-    if left <= 0:
-        add(missing(model, variant, "the time of this run is used up"))
-        return
-    try:
-        with limit(min(_LIMITS.get(variant, _LIMIT), max(left, 1.0))):
-            for row in VARIANTS[variant](settings, model):
-                add(row)
-    except Exception as error:  # noqa: BLE001 - one variant's failure is a row, the others go on
-        add(missing(model, variant, error))
+def _of(settings: BenchSettings, name: str) -> Iterator[BenchJob]:
+    variant, _, model = name.partition(":")
+    return VARIANTS[variant](settings, model)
+
+
+def _known(job: BenchJob, done: Collection[tuple[str, str]]) -> bool:
+    return all((job.figure, variant) in done for variant in job.variants)
+
+
+def _measure(settings: BenchSettings, name: str, end: float, done: Collection[tuple[str, str]], add: OnRow) -> None:
+    """Everything of one ``variant:model`` that is not ``done``, until the time ``end``. Raises RuntimeError where the
+    device is lost."""
+    variant = name.partition(":")[0]
+    for job in _of(settings, name):
+        if _known(job, done):
+            continue
+        left = end - time.perf_counter()
+        if left <= 0:
+            add(missing(job.figure, job.variants[0], "the time of this run is used up"))
+            return
+        try:
+            with limit(min(_LIMITS.get(variant, _LIMIT), max(left, 1.0))):
+                found = job.measure()
+        except Exception as error:  # noqa: BLE001 - one job's failure is a row, the others go on
+            found = [missing(job.figure, job.variants[0], error)]
+        for row in found:
+            add(row)
+        wait(settings.device)

@@ -6,7 +6,7 @@ import json
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,7 +26,7 @@ class Measurement:
 
     ``value`` in ``unit`` (None: not measured); ``floor``: what it is held against, in the same unit; ``ratio``: value
     over floor; ``target``: the bound on the ratio, where ``better`` says which side is good ('higher' or
-    'lower'); ``memory``: peak GiB of the device.
+    'lower'); ``memory``: peak GiB of the device; ``facts``: further numbers of the same measurement, by their names.
     """
 
     figure: str
@@ -39,6 +39,7 @@ class Measurement:
     target: float | None = None
     better: str = "higher"
     memory: float | None = None
+    facts: Mapping[str, float] = field(default_factory=dict)
 
     def line(self) -> str:
         """The row as one line of text."""
@@ -55,6 +56,7 @@ def line(row: Mapping[str, Any]) -> str:
         parts.append(target(row))
     if row.get("memory") is not None:
         parts.append(f"{row['memory']:.2f} GiB")
+    parts += [f"{name} {number(value)}" for name, value in (row.get("facts") or {}).items()]
     return "  ".join(parts + [row["note"]] * bool(row["note"]))
 
 

@@ -7,7 +7,7 @@ gives models for a smoke test.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from dse.tasks.data.tables import TabularData, gaussian
 from dse.tasks.data.text import PRINTABLE, Text, load_text
 from dse.tasks.diffusion import Diffusion
 from dse.tasks.image import Image
-from dse.tasks.lm import LanguageModel
+from dse.tasks.lm import SIZES, LanguageModel
 from dse.tasks.nets.dit import Dit
 from dse.tasks.nets.llama import Llama
 from dse.tasks.nets.mlp import Mlp
@@ -35,17 +35,33 @@ STEPS = 256
 
 @dataclass(frozen=True)
 class BenchModel:
-    """A model to time: ``task`` with ``batch`` items a step; ``text``: what it is, for people."""
+    """A model to time: ``task`` with ``batch`` items a step; ``text``: what it is, for people.
+
+    ``activations``: number format of the tensors between layers, where trainings have that option.
+    """
 
     name: str
     task: Task[Any]
     batch: int
     text: str
+    activations: str = "fp32"
 
     @property
     def training(self) -> Training:
         """A rate at which nothing diverges, without a schedule."""
-        return Training(steps=STEPS, batch=self.batch, lr=3e-4, schedule="constant", warmup=0.0)
+        training = Training(steps=STEPS, batch=self.batch, lr=3e-4, schedule="constant", warmup=0.0)
+        chosen: dict[str, Any] = {} if self.activations == "fp32" else {"activations": self.activations}
+        return replace(training, **chosen)
+
+    def tokens(self) -> int:
+        """Tokens of a step of a language model. Raises TypeError for another task."""
+        if not isinstance(self.task, LanguageModel):
+            raise TypeError(f"{self.name} is no language model")
+        return self.batch * SIZES[self.task.size].context
+
+
+ACTIVATIONS = ("fp32", "bf16") if "activations" in {field.name for field in fields(Training)} else ("fp32",)
+"""What ``BenchModel.activations`` can be."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +79,8 @@ class Rows(Regression):
 
 
 @dataclass(frozen=True)
-class Letters(LanguageModel):
-    """A Llama of any width; the context is that of ``size``: 128 characters for small, 64 for tiny."""
-
-    size: str = "small"
-    width: int = 128
-    depth: int = 4
-    heads: int = 4
+class OfflineLanguageModel(LanguageModel):
+    """The task's own sizes, on random characters where there is no text."""
 
     def load(self, data_dir: Path | None = None) -> Text:
         try:
@@ -77,6 +88,16 @@ class Letters(LanguageModel):
         except UserError:  # a Python without its library's sources
             x = torch.randint(len(PRINTABLE), (1_000_000,), generator=generator("letters"), dtype=torch.uint8)
             return Text(x[:900_000], x[900_000:], PRINTABLE)
+
+
+@dataclass(frozen=True)
+class Letters(OfflineLanguageModel):
+    """A Llama of any width; the context is that of ``size``: 128 characters for small, 64 for tiny."""
+
+    size: str = "small"
+    width: int = 128
+    depth: int = 4
+    heads: int = 4
 
     def model(self, data: Text) -> nn.Module:
         context = 128 if self.size == "small" else 64
@@ -147,6 +168,18 @@ def _gpt(name: str, width: int) -> Callable[[bool], BenchModel]:
     return make
 
 
+def _lm(size: str) -> Callable[[bool], BenchModel]:
+    def make(quick: bool) -> BenchModel:
+        if quick:
+            return replace(_gpt("", 128)(True), name=f"lm-{size}")
+        facts = SIZES[size]
+        batch = facts.training.batch
+        text = f"lm {size}: {facts.depth} layers, d={facts.width}, batch {batch} x {facts.context}"
+        return BenchModel(f"lm-{size}", OfflineLanguageModel(size=size), batch, text)
+
+    return make
+
+
 def _dit(quick: bool) -> BenchModel:
     if quick:
         return BenchModel("dit", RandomDit(side=8, width=32, depth=1, heads=2), 4, "DiT, 1 layer, d=32, batch 4 x 4")
@@ -177,3 +210,9 @@ SUBJECTS: dict[str, Callable[[bool], BenchModel]] = {
     "image_mlp": _image_mlp,
 }
 """Name -> its maker; True for the small one of a smoke test."""
+
+GROWTH = tuple(f"lm-{size}" for size in ("0.5M", "1M", "3M", "9M", "30M", "60M"))
+"""The language models of growing size."""
+
+EVERY: dict[str, Callable[[bool], BenchModel]] = SUBJECTS | {name: _lm(name.removeprefix("lm-")) for name in GROWTH}
+"""The models of the pack benchmark, and those of growing size."""

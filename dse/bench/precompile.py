@@ -1,34 +1,68 @@
-"""Compiles the kernels of all packs in parallel processes first, so that no measurement waits for a compiler."""
+"""Compiles what the jobs need in parallel processes first, so that no measurement waits for a compiler.
+
+Triton and torch.compile keep what they compile on disk.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing import get_context
 
-from dse.bench.timed_packs import FALLBACK, MIX, trials
-from dse.train.warmup import warm
+import torch
 
-if TYPE_CHECKING:
-    from dse.bench.contenders import BenchSettings
+from dse.bench.bench_jobs import AheadJob, BenchJob, BenchSettings
+from dse.bench.compiled import CompiledTrial, compiler
+from dse.bench.rate import tidy, wait
+from dse.bench.timed_packs import Running, trials
 
-AHEAD = 12
+AHEAD = 14
 """Processes on a GPU machine."""
+_TOKENS = 8192
+"""Of a batch, at most, where packs are compiled: many processes share the device's memory."""
+_STEPS = 5
+"""Of a compiled peer: torch.compile chooses launch settings in the first, and the graph is captured and replayed."""
 
 
-def compile_ahead(settings: BenchSettings, jobs: Sequence[str]) -> float:
-    """One step of a narrow pack for every pack among the ``jobs`` (``variant:model``); the seconds that it took.
-
-    Failures are left to the measurements.
+def compile_ahead(settings: BenchSettings, todo: Sequence[BenchJob]) -> float:
+    """A few steps of every compiled peer among the jobs, which take longest, and one of a narrow pack for every pack;
+    the seconds that it took. Failures are left to the measurements.
     """
-    packs = list(dict.fromkeys(pack for job in jobs for pack in _packs(job)))
-    lineups = [trials(settings.subject(name), width, recipes) for name, recipes, width in packs]
-    return warm(lineups, settings.device, None, settings.ahead, parts=1).seconds
+    start, wanted = time.perf_counter(), dict.fromkeys(job.ahead for job in todo if job.ahead)
+    ordered = sorted(wanted, key=lambda one: (bool(one.recipes), -len(one.recipes)))
+    with (
+        suppress(BrokenProcessPool),
+        ProcessPoolExecutor(max(1, min(settings.ahead, len(ordered))), get_context("spawn")) as pool,
+    ):
+        for future in [pool.submit(_compile, settings, one) for one in ordered]:
+            future.result()
+    return time.perf_counter() - start
 
 
-def _packs(job: str) -> list[tuple[str, tuple[str, ...], int]]:
-    """(model, recipes, width) of a job's packs; a width of one is a case of its own to the compiler."""
-    variant, _, model = job.partition(":")
-    several = {"pack": MIX, "bf16": ("bf16",), "fp4": ("nvfp4",), "fallback": FALLBACK}
-    if variant == "widths":
-        return [(model, MIX, 1)]
-    return [(model, several[variant], max(2, len(several[variant])))] if variant in several else []
+def _compile(settings: BenchSettings, job: AheadJob) -> None:
+    from torch._inductor import config
+
+    torch.set_num_threads(1)
+    config.compile_threads = 1
+    with suppress(Exception):  # the measurement reports it
+        if job.recipes:
+            _pack(settings, job).step()
+        else:
+            peer = CompiledTrial(
+                settings.subject(job.model), settings.device, job.fp4, backend=compiler(settings.quick)
+            )
+            peer.losses(_STEPS)
+        wait(settings.device)
+    tidy(settings.device)
+
+
+def _pack(settings: BenchSettings, job: AheadJob) -> Running:
+    """A member for each recipe, at least two but for a pack of one; a part of a large batch."""
+    subject = replace(settings.subject(job.model), activations=job.activations)
+    parts = -(-subject.tokens() // _TOKENS) if job.model.startswith("lm-") else 1
+    subject = replace(subject, batch=max(1, subject.batch // parts))
+    return Running(trials(subject, 1 if job.alone else max(2, len(job.recipes)), job.recipes), settings.device)

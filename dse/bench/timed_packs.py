@@ -24,6 +24,8 @@ MIX = ("nvfp4", "mxfp4", "nvfp4_plain", "ue5m3", "mxfp4_rht_sr", "fusion_mxfp4_h
 FALLBACK = tuple("quartet" if name == "fusion_mxfp4_h32" else name for name in MIX)
 """The same with a recipe that the kernels do not cover: one member in eight is computed by the reference."""
 
+SHOWN = 50
+"""Steps until the mean loss that a row states; that of the compiled peers is of the first member's seed alone."""
 _CAPTURED = 5
 """Steps until a graph is captured and replayed once: see ``dse.pack.cuda_graph``."""
 
@@ -70,7 +72,10 @@ class Running:
         why = facts.get("no_graph_because", "" if facts["graph"] else "no GPU")
         parts.append(_said("graph", facts["graph"], why))
         dead = int((~self.program.alive).sum())
-        return ", ".join(parts + [f"{dead} members diverged"] * bool(dead))
+        parts += [f"{dead} members diverged"] * bool(dead)
+        if self.program.log[SHOWN - 1 :][:1].isfinite().all():
+            parts.append(f"loss {float(self.program.log[SHOWN - 1, 0]):.3f} at step {SHOWN}")
+        return ", ".join(parts)
 
 
 class Autocast(Running):

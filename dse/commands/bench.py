@@ -46,7 +46,7 @@ def packs(device: str, out: Path | None, options: PacksOptions) -> None:
 
     The file is written after each row: what was measured before an interruption is kept.
     """
-    from dse.bench.contenders import BenchSettings
+    from dse.bench.bench_jobs import BenchSettings
     from dse.bench.packs import measure_packs
     from dse.bench.precompile import AHEAD
     from dse.run.executors.devices import processors

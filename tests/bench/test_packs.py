@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from dse.bench import matrix, precompile, processes
-from dse.bench.contenders import VARIANTS, BenchSettings, missing
+from dse.bench.bench_jobs import AheadJob, BenchJob, BenchSettings, missing
+from dse.bench.bench_variants import VARIANTS
 from dse.bench.measurements import Measurement, read
 from dse.bench.models import SUBJECTS
 from dse.bench.packs import jobs, main, measure_packs
@@ -44,8 +45,8 @@ def check(rows: list[Measurement]) -> None:
 def test_packs_of_a_model_and_its_ratios(tmp_path: Path) -> None:
     out = tmp_path / "rows.json"
     only = ("pack", "bf16", "autocast", "eager", "peers", "widths", "fp4", "fallback")
-    jobs_of_mlp = ["--device", "cpu", "--quick", "--models", "mlp", "--only", *only, "--out", str(out)]
-    assert main(jobs_of_mlp) == 0
+    jobs_of_mlp = ["--device", "cpu", "--quick", "--models", "mlp", "--only", *only, "--activations", "fp32"]
+    assert main([*jobs_of_mlp, "--out", str(out)]) == 0
     rows = read(out)
     check(rows)
     measured = {row.variant for row in rows if row.figure == "mlp" and row.value}
@@ -96,19 +97,20 @@ def test_a_training_that_is_over_starts_again() -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_at_once() -> None:
-    found = processes.rates("mlp", True, "cpu", (1, 2), 0.02)
+    found = processes.rates(processes.Crowd("mlp", True, "cpu", (1, 2), 0.02))
     assert set(found) == {1, 2}
     assert all(rate > 0 for rate in found.values())
 
 
 def test_a_process_that_fails_says_why() -> None:
     with pytest.raises(RuntimeError, match="no_such_model"):
-        processes.rates("no_such_model", True, "cpu", (1,), 0.02)
+        processes.rates(processes.Crowd("no_such_model", True, "cpu", (1,), 0.02))
 
 
 def test_a_failing_variant_is_a_row_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(VARIANTS, "bf16", lambda s, model: iter([1 / 0]))
-    rows = measure_packs(BenchSettings(quick=True), ["mlp"], ["pack", "bf16"], 60)
+    failing = BenchJob("mlp", ("pack of 4, bf16",), lambda: [1 / 0])  # type: ignore[list-item]
+    monkeypatch.setitem(VARIANTS, "bf16", lambda s, model: iter([failing]))
+    rows = measure_packs(BenchSettings(quick=True, activations=("fp32",)), ["mlp"], ["pack", "bf16"], 60)
     check(rows)
     assert [row.value is None for row in rows if row.figure == "mlp"] == [False, True]
     assert "ZeroDivisionError" in rows[1].note
@@ -162,21 +164,21 @@ def test_a_peer_is_imported_from_its_path_and_trains(tmp_path: Path) -> None:
 
 
 def test_what_is_compiled_ahead() -> None:
-    every = jobs(("mlp", "gpt128"), (), BenchSettings())
-    packs = [pack for job in every for pack in precompile._packs(job)]
-    assert packs[:2] == [("mlp", MIX, 8), ("gpt128", MIX, 8)]
-    assert {("mlp", ("bf16",), 2), ("gpt128", ("nvfp4",), 2), ("mlp", MIX, 1), ("gpt128", FALLBACK, 8)} <= set(packs)
+    settings = BenchSettings(activations=("fp32",))
+    every = jobs(("mlp", "gpt128"), (), settings)
+    ahead = {job.ahead for name in every for job in matrix._of(settings, name)}
+    assert {AheadJob("mlp", MIX), AheadJob("mlp", ("bf16",)), AheadJob("gpt128", ("nvfp4",))} <= ahead
+    assert {AheadJob("mlp", MIX, alone=True), AheadJob("gpt128", FALLBACK), AheadJob("gpt128", fp4=True)} <= ahead
 
 
 @pytest.mark.slow
 def test_kernels_are_compiled_in_processes() -> None:
     settings = BenchSettings(quick=True, ahead=2)
-    assert precompile.compile_ahead(settings, ["eager:mlp"]) >= 0
-    assert precompile.compile_ahead(settings, ["bf16:mlp"]) > 0
+    assert precompile.compile_ahead(settings, list(matrix._of(settings, "bf16:mlp"))) > 0
 
 
 def test_nothing_is_begun_when_the_time_is_used_up() -> None:
-    rows = measure_packs(BenchSettings(quick=True), ["mlp"], ["pack", "eager"], 0)
+    rows = measure_packs(BenchSettings(quick=True, activations=("fp32",)), ["mlp"], ["pack", "eager"], 0)
     assert [row.value for row in rows] == [None, None]
 
 
