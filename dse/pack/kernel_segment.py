@@ -18,6 +18,7 @@ from dse.numerics.techniques.accumulations import Accumulation
 from dse.pack.backend import OwnDerivative
 from dse.pack.operand_programs import PointProgram, TwoOperands
 from dse.pack.segments import Held, LayerOperands, Segment, wide
+from dse.pack.shared_operands import Both, SharedOperands
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,7 @@ class Kernel(Segment):
         x, w, bias = operands.x, operands.w, operands.bias
         check_widths(x, w)
         again = not self.copies
-        a, at = self.x.both(x, context) if needs[1] and again else (self.x.first(x, context), None)
+        a, at = self._shared(x, context, needs[1] and again, operands.shared)
         b, bt = self.w.both(w, context) if needs[0] and again else (self.w.first(w, context), None)
         if self.copies:
             at, bt = a if needs[1] else None, b if needs[0] else None
@@ -85,6 +86,14 @@ class Kernel(Segment):
                 tensor = kept.pop(0) if own.quantizer is not None else None
                 dw = self._through(own, Point.FPROP_RHS, tensor, dw, key, held.columns)
         return dx, dw
+
+    def _shared(self, x: Tensor, context: LinearContext, both: bool, shared: SharedOperands | None) -> Both:
+        """The operands of X, from the last layer that has quantized it where they are the same."""
+
+        def compute() -> Both:
+            return Both(*self.x.both(x, context)) if both else Both(self.x.first(x, context), None)
+
+        return compute() if shared is None else shared.take(self.members, x, self.x, both, compute)
 
     def _product(self, gemm: int, a: Quantized, b: Quantized, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
         """a b^T + bias of fprop (0), dgrad (1) or wgrad (2), rounded once to ``dtype``."""

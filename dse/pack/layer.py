@@ -19,6 +19,7 @@ from dse.numerics.recipe import POINTS, Recipe
 from dse.numerics.techniques.schedules.base import FULL, OFF, Watch
 from dse.pack.partition import PLAIN, partition
 from dse.pack.segments import Reference, Segment
+from dse.pack.shared_operands import SharedOperands
 
 Tap = Callable[[Tensor, Tensor, Tensor, tuple[bool, bool]], None]
 """Callback of a layer's backward pass: X [E, M, K], W [E, N, K], G [E, M, N], and which gradients are computed."""
@@ -75,6 +76,7 @@ class PackLayer:
         self.training = True
         self.calls: int | None = None
         self.tap: Tap | None = None
+        self.shared: SharedOperands | None = None
         self.segments: tuple[Segment, ...] = ()
         self.arrange()
 

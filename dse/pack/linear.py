@@ -24,7 +24,7 @@ class _Stacked(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, layer: PackLayer) -> Tensor:
         needs = (x.requires_grad, w.requires_grad)
-        outputs, held, call, operands = [], [], layer.next_call(), LayerOperands(x, w, b)
+        outputs, held, call, operands = [], [], layer.next_call(), LayerOperands(x, w, b, layer.shared)
         for segment in layer.segments:
             y, kept = segment.forward(operands.of(segment.members), layer.context(segment, call), needs)
             outputs.append(y)

@@ -23,6 +23,7 @@ from dse.pack.grouping import attention_recipes, layer_recipes
 from dse.pack.layer import PackLayer
 from dse.pack.linear import packed
 from dse.pack.partition import PLAIN
+from dse.pack.shared_operands import SharedOperands
 from dse.recipes.bf16 import BF16
 from dse.tasks.base import Batch
 from dse.trial import Trial
@@ -51,7 +52,7 @@ class Pack:
         self.buffers, self._buffer_dims = _stacked_buffers(models, self.device)
         seeds = torch.tensor([trial.seed for trial in trials], dtype=torch.int64, device=self.device)
         self.clock = torch.stack([seeds, torch.zeros_like(seeds)], -1)
-        self.attentions = self._attentions(models[0])
+        self.attentions, self._shared = self._attentions(models[0]), SharedOperands()
         self.template, self.layers = self._template(models[0], use_kernels)
 
     @property
@@ -131,7 +132,10 @@ class Pack:
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch) -> Any:
             return function(lambda *x: functional_call(self.template, (parameters, buffers), x), batch)
 
-        return vmap(one, in_dims=(0, self._buffer_dims, batch_dim))(parameters, self.buffers, batch)
+        try:
+            return vmap(one, in_dims=(0, self._buffer_dims, batch_dim))(parameters, self.buffers, batch)
+        finally:
+            self._shared.clear()
 
     def _train(self, training: bool) -> None:
         self.template.train(training)
@@ -155,7 +159,7 @@ class Pack:
             weight = names[id(linear.weight)]
             w, baseline = self.views[weight].flatten(2), BF16 if linear in rounded else PLAIN
             layer = PackLayer(recipes[linear], w, self.clock, order[linear], use_kernels, baseline)
-            layer.grad = self.gradient_views[weight].flatten(2)
+            layer.shared, layer.grad = self._shared, self.gradient_views[weight].flatten(2)
             made[linear] = packed(linear)
             made[linear].layer = layers[name] = layer
         swap(model, made)

@@ -18,18 +18,24 @@ from dse.numerics import linear_gemms
 from dse.numerics.linear_gemms import LinearContext, Saved
 from dse.numerics.matmul import finished
 from dse.numerics.recipe import Recipe
+from dse.pack.shared_operands import SharedOperands
 
 
 class LayerOperands(NamedTuple):
-    """What the layer's members compute with: X [E, M, K], W [E, N, K], and biases [E, N] or None."""
+    """What the layer's members compute with: X [E, M, K], W [E, N, K], and biases [E, N] or None.
+
+    ``shared``: operands that other layers of the pack have quantized, or None.
+    """
 
     x: Tensor
     w: Tensor
     bias: Tensor | None = None
+    shared: SharedOperands | None = None
 
     def of(self, members: slice) -> LayerOperands:
         """Those of some members."""
-        return LayerOperands(self.x[members], self.w[members], None if self.bias is None else self.bias[members])
+        bias = None if self.bias is None else self.bias[members]
+        return LayerOperands(self.x[members], self.w[members], bias, self.shared)
 
 
 class Held(NamedTuple):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.pack.interpreted import interpreted
 
 ROOT = Path(__file__).parents[2]
 MIXED = """
@@ -25,15 +24,6 @@ layer = PackLayer([known[name] for name in ("nvfp4", "bf16", "mxfp4", "mxfp8")],
 assert len(layer.segments) == 1
 print("done")
 """
-
-
-def interpreted(*command: str) -> str:
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, *command], env=environment, capture_output=True, text=True, check=False, encoding="utf-8"
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return done.stdout.strip()
 
 
 def test_mixed_members() -> None:
