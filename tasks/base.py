@@ -30,6 +30,7 @@ MOST_STEPS = 100_000_000
 _CHUNK = 1 << 16
 SCHEDULES = ("cosine", "linear", "constant")
 DECAYED = ("all", "matrices")
+ACTIVATIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Training:
     """Settings of one training: steps, batch, learning rate, optimizer, schedule.
 
     `warmup` and `final_lr` are shares (of the steps, of `lr`), so they scale with the run. `decayed`: which parameters
-    weight decay acts on: all, or those with two axes or more (not scales of norms, biases).
+    weight decay acts on: all, or those with two axes or more (not scales of norms, biases). `activations`: format of
+    what the layers hand each other, and of its gradients: fp32, or bf16 as real FP4 training has them.
 
     Raises `UserError` for a value out of range. The names of optimizers are checked by the trial.
     """
@@ -55,6 +57,7 @@ class Training:
     final_lr: float = 0.1
     clip: float = 1.0  # largest norm of the whole gradient; 0: no clipping
     eval_every: int = 0  # steps between held-out evaluations; 0: only before the first step and after the last
+    activations: str = "fp32"
 
     def __post_init__(self) -> None:
         options.pair("training", "betas", self.betas)
@@ -64,6 +67,7 @@ class Training:
         options.integer("training", "eval_every", self.eval_every, 0)
         options.choice("training", "schedule", self.schedule, SCHEDULES)
         options.choice("training", "decayed", self.decayed, DECAYED)
+        options.choice("training", "activations", self.activations, ACTIVATIONS)
         for name in ("lr", "weight_decay", "clip"):
             options.number("training", name, getattr(self, name))
         for name in ("warmup", "final_lr"):

@@ -18,7 +18,7 @@ from dse.pack.backend import backend
 from dse.pack.partition import PLAIN
 from dse.trial import Trial
 
-_LOCKSTEP = ("steps", "batch", "optimizer", "loss_scaling", "decayed", "eval_every")
+_LOCKSTEP = ("steps", "batch", "optimizer", "loss_scaling", "decayed", "eval_every", "activations")
 """Training settings that all members share; the others may differ: they are numbers per member."""
 
 

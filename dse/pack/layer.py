@@ -17,7 +17,8 @@ from dse.numerics.points import Point
 from dse.numerics.random import Key
 from dse.numerics.recipe import POINTS, Recipe
 from dse.numerics.techniques.schedules.base import FULL, OFF, Watch
-from dse.pack.partition import PLAIN, partition
+from dse.pack.mixed_precision import LayerPrecision
+from dse.pack.partition import partition
 from dse.pack.segments import Reference, Segment
 from dse.pack.shared_operands import SharedOperands
 
@@ -53,8 +54,8 @@ class PackLayer:
     """One linear layer of E members: their recipes, phases, memory, and the segments that compute it.
 
     ``recipes`` [E]: None where a member's recipe (or the task) leaves the layer in full precision; ``w`` [E, N, K];
-    ``clock`` int64 [E, 2], shared by all layers; ``index``: of the layer's random stream; ``baseline``: what the
-    baseline does here.
+    ``clock`` int64 [E, 2], shared by all layers; ``index``: of the layer's random stream; ``precision``: format of
+    activations, and what members compute where they have no recipe, or their baseline's.
     """
 
     def __init__(
@@ -64,10 +65,10 @@ class PackLayer:
         clock: Tensor,
         index: int,
         use_kernels: bool,
-        baseline: Recipe = PLAIN,
+        precision: LayerPrecision = LayerPrecision(),  # noqa: B008 - frozen
     ) -> None:
         self.w, self._clock, self._index, self._use_kernels = w, clock, index, use_kernels
-        self._baseline = baseline
+        self.precision = precision
         self.grad: Tensor | None = None
         self.runs = tuple(_runs(recipes, w))
         self.phases = [FULL] * len(recipes)
@@ -87,8 +88,8 @@ class PackLayer:
     @contextmanager
     def as_baseline(self) -> Iterator[None]:
         """Within this context every member computes as under the baseline recipe."""
-        own, members = self.segments, len(self.phases)
-        self.segments = partition([self._baseline] * members, [None] * members, self.w.device, self._use_kernels)
+        own, baseline = self.segments, [self.precision.baseline] * len(self.phases)
+        self.segments = partition(baseline, [None] * len(baseline), self.w.device, self._use_kernels)
         try:
             yield
         finally:
@@ -97,14 +98,15 @@ class PackLayer:
     def references(self) -> tuple[Reference, ...]:
         """The quantized members in runs of one recipe, each computed by the reference, at their present phases."""
         parts = self._partition(use_kernels=False)
-        return tuple(part for part in parts if isinstance(part, Reference) and part.recipe is not PLAIN)
+        return tuple(part for part in parts if isinstance(part, Reference) and part.recipe is not self.precision.plain)
 
     def _partition(self, use_kernels: bool) -> tuple[Segment, ...]:
-        effective = [PLAIN] * len(self.phases)
+        plain = self.precision.plain
+        effective = [plain] * len(self.phases)
         owners: list[int | None] = [None] * len(self.phases)
         for number, run in enumerate(self.runs):
             for i in range(run.start, run.stop):
-                effective[i] = PLAIN if run.recipe is None else in_phase(run.recipe, self.phases[i])
+                effective[i] = plain if run.recipe is None else in_phase(run.recipe, self.phases[i])
                 owners[i] = number if run.keeps else None
         return partition(effective, owners, self.w.device, use_kernels)
 
@@ -124,6 +126,10 @@ class PackLayer:
             return False
         self.arrange()
         return True
+
+    def entering(self, x: Tensor) -> Tensor:
+        """An input of the layer in the format of activations."""
+        return x.bfloat16() if self.precision.dtype == torch.bfloat16 else x
 
     def next_call(self) -> int:
         """The number of this forward call within the step, counted from 0; in evaluation every call is call 0."""

@@ -97,7 +97,7 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., K] -> [..., N]; leading axes are tokens."""
-        rows = x.reshape(-1, x.shape[-1])
+        rows = self.layer.entering(x).reshape(-1, x.shape[-1])
         y: Tensor = _StackedLinear.apply(rows, self.weight, self.bias, self.layer)  # type: ignore[no-untyped-call]
         return y.reshape(*x.shape[:-1], self.weight.shape[0])
 
@@ -111,7 +111,7 @@ class PackedConv2d(PackedLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, C, H, W] -> [B, O, H', W']."""
-        rows = patches(x, self._window)
+        rows = patches(self.layer.entering(x), self._window)
         w = self.weight.flatten(1)
         y: Tensor = _StackedLinear.apply(rows.flatten(0, 1), w, self.bias, self.layer)  # type: ignore[no-untyped-call]
         return images(y.unflatten(0, rows.shape[:2]), self._window.places(*x.shape[-2:]))

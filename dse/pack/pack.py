@@ -21,8 +21,8 @@ from dse.optim.layout import Layout
 from dse.pack.attention import PackAttention, PackedAttention
 from dse.pack.grouping import attention_recipes, layer_recipes
 from dse.pack.layer import PackLayer
-from dse.pack.linear import packed
-from dse.pack.partition import PLAIN
+from dse.pack.linear import PackedLinear, packed
+from dse.pack.mixed_precision import LayerPrecision, WorkingParameters, widened
 from dse.pack.shared_operands import SharedOperands
 from dse.recipes.bf16 import BF16
 from dse.tasks.base import Batch
@@ -54,6 +54,7 @@ class Pack:
         self.clock = torch.stack([seeds, torch.zeros_like(seeds)], -1)
         self.attentions, self._shared = self._attentions(models[0]), SharedOperands()
         self.template, self.layers = self._template(models[0], use_kernels)
+        self.working = WorkingParameters(self.template, PackedLinear, trials[0].training.activations)
 
     @property
     def seeds(self) -> Tensor:
@@ -130,10 +131,15 @@ class Pack:
 
     def _map(self, function: Callable[..., Any], parameters: dict[str, Tensor], batch: Batch, batch_dim: Any) -> Any:
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch) -> Any:
-            return function(lambda *x: functional_call(self.template, (parameters, buffers), x), batch)
+            def model(*x: Tensor) -> Tensor:
+                y: Tensor = widened(functional_call(self.template, (parameters, buffers), x, tie_weights=False))
+                return y
 
+            return function(model, batch)
+
+        working = self.working.of(parameters)
         try:
-            return vmap(one, in_dims=(0, self._buffer_dims, batch_dim))(parameters, self.buffers, batch)
+            return vmap(one, in_dims=(0, self._buffer_dims, batch_dim))(working, self.buffers, batch)
         finally:
             self._shared.clear()
 
@@ -157,8 +163,9 @@ class Pack:
         made, layers = {}, {}
         for name, linear in [(n, m) for n, m in model.named_modules() if m in order]:
             weight = names[id(linear.weight)]
-            w, baseline = self.views[weight].flatten(2), BF16 if linear in rounded else PLAIN
-            layer = PackLayer(recipes[linear], w, self.clock, order[linear], use_kernels, baseline)
+            w = self.views[weight].flatten(2)
+            precision = LayerPrecision.of(self.trials[0].training.activations, linear in rounded)
+            layer = PackLayer(recipes[linear], w, self.clock, order[linear], use_kernels, precision)
             layer.shared, layer.grad = self._shared, self.gradient_views[weight].flatten(2)
             made[linear] = packed(linear)
             made[linear].layer = layers[name] = layer

@@ -19,7 +19,7 @@ from dse.results.record import OK
 
 MEASURED, SIMILAR = "measured", "similar"
 """The same trial with any seed, learning rate and the like; the same task and training with other recipes."""
-_COSTLY = ("steps", "batch", "eval_every", "optimizer", "loss_scaling", "decayed")
+_COSTLY = ("steps", "batch", "eval_every", "optimizer", "loss_scaling", "decayed", "activations")
 """Training settings that cost time; a learning rate costs none."""
 _PLAIN = json.dumps(to_data(BF16), sort_keys=True)
 

@@ -19,7 +19,7 @@ from dse.numerics.registry import FAMILIES, words
 from dse.optim import OPTIMIZERS
 from dse.optim.loss_scaling import LOSS_SCALINGS
 from dse.tasks import TASKS
-from dse.tasks.base import DECAYED, SCHEDULES, Task, Training
+from dse.tasks.base import ACTIVATIONS, DECAYED, SCHEDULES, Task, Training
 from dse.trial import make_task
 
 Schema = dict[str, Any]
@@ -71,6 +71,7 @@ def training_settings() -> dict[str, Schema]:
         "loss_scaling": list(LOSS_SCALINGS),
         "schedule": list(SCHEDULES),
         "decayed": list(DECAYED),
+        "activations": list(ACTIVATIONS),
     }
     found = {f.name: _kind(get_type_hints(Training)[f.name], f.name) for f in fields(Training)}
     return {**found, **{name: {"enum": known} for name, known in choices.items()}}

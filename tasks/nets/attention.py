@@ -17,6 +17,7 @@ from torch.autograd import Function
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dse.kernels.alignment import product, products
+from dse.tasks.nets.masters import wide
 from dse.tasks.nets.members import lead
 
 _FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
@@ -30,10 +31,10 @@ def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, mask: Tenso
     """softmax(q kᵀ / √D) v over q, k, v [B, H, T, D]; with `causal`, token i sees the tokens up to itself.
 
     On a GPU operands are rounded to BF16, products are summed in FP32, and the result has the dtype of q; but with a
-    `mask` [B, H, T, T], which multiplies the weights (dropout), everything is in the dtype of q on any device.
+    `mask` [B, H, T, T], which multiplies the weights (dropout), and on a CPU everything is FP32 inside.
     """
     if q.device.type == "cpu" or mask is not None:
-        y: Tensor = _Products.apply(q, k, v, causal, mask)[0]  # type: ignore[no-untyped-call]
+        y: Tensor = _Products.apply(wide(q), wide(k), wide(v), causal, mask)[0].to(q.dtype)  # type: ignore[no-untyped-call]
     else:
         y = _Fused.apply(q, k, v, causal)  # type: ignore[no-untyped-call]
     return y

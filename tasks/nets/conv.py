@@ -13,12 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dse.tasks.nets.activations import silu
+from dse.tasks.nets.masters import Masters, wide
+from dse.tasks.nets.norm import LayerNorm
 
 
-class GroupNorm(nn.Module):
+class GroupNorm(Masters, nn.Module):
     """(x - mean) / deviation within each of `groups` groups of channels, scaled and shifted (arXiv 1803.08494).
 
-    Written out, over contiguous rows, so that a member of a pack has the bits of its solo run.
+    Written out, over contiguous rows, so that a member of a pack has the bits of its solo run; FP32 inside, and in the
+    dtype of x.
     """
 
     def __init__(self, channels: int) -> None:
@@ -28,11 +31,11 @@ class GroupNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(x.shape[0], self.groups, -1)
+        rows = wide(x).reshape(x.shape[0], self.groups, -1)
         rows = rows - rows.mean(-1, keepdim=True)
         rows = rows * (rows.square().mean(-1, keepdim=True) + 1e-5).rsqrt()
         y: Tensor = rows.view(x.shape) * self.weight[:, None, None] + self.bias[:, None, None]
-        return y
+        return y.to(x.dtype)
 
 
 class Cnn(nn.Module):
@@ -48,7 +51,7 @@ class Cnn(nn.Module):
         self.stem = nn.Conv2d(channels, width, 3, padding=1)
         self.conv = nn.Conv2d(width, 2 * width, 3, padding=1)
         features = [2 * width * (side // 4) ** 2, *hidden]
-        self.norm = nn.LayerNorm(features[0]) if norm else nn.Identity()
+        self.norm = LayerNorm(features[0]) if norm else nn.Identity()
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(features))
         self.head = nn.Linear(features[-1], classes)
         initialize(self)

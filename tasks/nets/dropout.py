@@ -22,7 +22,7 @@ def dropout(x: Tensor, p: float, clock: Tensor | None, place: int) -> Tensor:
     """
     if clock is None or not p:
         return x
-    return x * mask(clock, p, place, x.shape)
+    return (x * mask(clock, p, place, x.shape)).to(x.dtype)
 
 
 def mask(clock: Tensor, p: float, place: int, shape: tuple[int, ...]) -> Tensor:

@@ -6,14 +6,16 @@ from torch import Tensor, nn
 
 from dse.tasks.nets import fused
 from dse.tasks.nets.fused.embed import embed
+from dse.tasks.nets.masters import Masters
 
 
-class Embedding(nn.Embedding):
-    """Token numbers [..., T] -> rows of a learned table [..., T, width].
+class Embedding(Masters, nn.Embedding):
+    """Token numbers [..., T] -> rows of a learned table [..., T, width], in the format of activations.
 
-    Torch's own gradient on a GPU sums by another routine once there are more than 3,072 tokens, members of a pack
-    together.
+    The gradient is summed in FP32. Torch's own on a GPU sums by another routine once there are more than 3,072 tokens,
+    members of a pack together.
     """
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return embed(self.weight, tokens) if fused.usable(self.weight) else super().forward(tokens)
+        dtype = self.activations or self.weight.dtype
+        return embed(self.weight, tokens, dtype) if fused.usable(self.weight) else super().forward(tokens).to(dtype)

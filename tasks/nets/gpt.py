@@ -15,6 +15,7 @@ from dse.tasks.nets.activations import gelu
 from dse.tasks.nets.attention import Core
 from dse.tasks.nets.dropout import dropout, mask
 from dse.tasks.nets.embedding import Embedding
+from dse.tasks.nets.norm import LayerNorm
 
 
 class GptBlock(nn.Module):
@@ -23,13 +24,13 @@ class GptBlock(nn.Module):
     def __init__(self, width: int, heads: int, p: float, place: int) -> None:
         super().__init__()
         self.heads, self.p, self.place = heads, p, place
-        self.attention_norm = nn.LayerNorm(width, bias=False)
+        self.attention_norm = LayerNorm(width, bias=False)
         self.q = nn.Linear(width, width, bias=False)
         self.k = nn.Linear(width, width, bias=False)
         self.v = nn.Linear(width, width, bias=False)
         self.o = nn.Linear(width, width, bias=False)
         self.core = Core()
-        self.mlp_norm = nn.LayerNorm(width, bias=False)
+        self.mlp_norm = LayerNorm(width, bias=False)
         self.up = nn.Linear(width, 4 * width, bias=False)
         self.down = nn.Linear(4 * width, width, bias=False)
 
@@ -58,7 +59,7 @@ class Gpt(nn.Module):
         self.embed = Embedding(vocabulary, width)
         self.position = nn.Parameter(0.02 * torch.randn(context, width))
         self.blocks = nn.ModuleList(GptBlock(width, heads, p, 1 + 3 * i) for i in range(depth))
-        self.norm = nn.LayerNorm(width, bias=False)
+        self.norm = LayerNorm(width, bias=False)
         self.head = nn.Linear(width, vocabulary, bias=False)
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):

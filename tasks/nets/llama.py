@@ -28,8 +28,8 @@ class Llama(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         rotary = self.rotary[:, : tokens.shape[-1]]
-        x = self.embed(tokens)
+        x, branch = self.embed(tokens), None
         for block in self.blocks:
-            x = block(x, rotary)
-        scores: Tensor = self.head(self.norm(x))
+            x, branch = block(x, branch, rotary)
+        scores: Tensor = self.head(self.norm.add(x, branch)[1])
         return scores

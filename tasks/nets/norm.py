@@ -1,15 +1,17 @@
-"""RMSNorm as torch has it, by one kernel on a GPU."""
+"""RMSNorm and LayerNorm as torch has them, in FP32 inside; RMSNorm is one kernel on a GPU."""
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dse.tasks.nets import fused
 from dse.tasks.nets.fused.norm import WIDEST, add_norm, rms_norm
+from dse.tasks.nets.masters import Masters, wide, wide_or_none
 
 
-class RMSNorm(nn.RMSNorm):
-    """x / sqrt(mean x² + eps) times a learned weight, over the last axis of x [..., width]."""
+class RMSNorm(Masters, nn.RMSNorm):
+    """x / sqrt(mean x² + eps) times a learned weight, over the last axis of x [..., width], in the dtype of x."""
 
     def __init__(self, width: int, eps: float = 1e-6, elementwise_affine: bool = True) -> None:
         super().__init__(width, eps=eps, elementwise_affine=elementwise_affine)
@@ -18,14 +20,24 @@ class RMSNorm(nn.RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
         if self._fused(x):
             return rms_norm(x, self.weight, self._eps)
-        return super().forward(x)
+        return F.rms_norm(wide(x), self.normalized_shape, wide_or_none(self.weight), self._eps).to(x.dtype)
 
-    def add(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The residual stream x + y, and its norm."""
+    def add(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The residual stream x + y, and its norm; x itself where no y is to be added."""
+        if y is None:
+            return x, self(x)
         if self._fused(x, y):
             return add_norm(x, y, self.weight, self._eps)
         x = x + y
-        return x, super().forward(x)
+        return x, self(x)
 
     def _fused(self, *operands: Tensor) -> bool:
         return fused.usable(*operands) and self._width <= WIDEST
+
+
+class LayerNorm(Masters, nn.LayerNorm):
+    """(x - mean) / sqrt(variance + eps) times a learned weight, over the last axis of x, in the dtype of x."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = wide_or_none(self.weight), wide_or_none(self.bias)
+        return F.layer_norm(wide(x), self.normalized_shape, weight, bias, self.eps).to(x.dtype)

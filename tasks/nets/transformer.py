@@ -56,7 +56,11 @@ class SwiGLU(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attention(norm x), then x + mlp(norm x)."""
+    """x + attention(norm x), then x + mlp(norm x), for which a kernel adds and normalizes at once.
+
+    So a block leaves the last sum to whoever normalizes next: the stream x [B, T, C] and a branch [B, T, C] that is to
+    be added to it (None before the first block) -> such a pair.
+    """
 
     def __init__(self, width: int, heads: int, hidden: int, causal: bool = False, qk_norm: bool = False) -> None:
         super().__init__()
@@ -65,10 +69,10 @@ class Block(nn.Module):
         self.mlp_norm = RMSNorm(width)
         self.mlp = SwiGLU(width, hidden)
 
-    def forward(self, x: Tensor, rotary: Tensor | None = None) -> Tensor:
-        x, y = self.mlp_norm.add(x, self.attention(self.attention_norm(x), rotary))
-        x = x + self.mlp(y)
-        return x
+    def forward(self, x: Tensor, branch: Tensor | None, rotary: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x, y = self.attention_norm.add(x, branch)
+        x, y = self.mlp_norm.add(x, self.attention(y, rotary))
+        return x, self.mlp(y)
 
 
 def initialize(model: nn.Module, depth: int) -> None:

@@ -26,8 +26,8 @@ class Vit(nn.Module):
         initialize(self, depth)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.embed(patchify(x, self.patch)) + self.position
+        x, branch = self.embed(patchify(x, self.patch)) + self.position, None
         for block in self.blocks:
-            x = block(x)
-        scores: Tensor = self.head(self.norm(x).mean(-2))
+            x, branch = block(x, branch)
+        scores: Tensor = self.head(self.norm.add(x, branch)[1].mean(-2))
         return scores

@@ -135,6 +135,70 @@ def check_solo_gradients(device: str) -> float:
     return worst
 
 
+def check_bf16(device: str) -> float:
+    """Norms, gates and rows of BF16 activations: FP32 inside, one rounding outside, FP32 gradients of parameters.
+
+    The worst error in units of the rounding, 2⁻⁸ of the exact number; Triton's interpreter truncates.
+    """
+    worst = 0.0
+    for name, case in cases(SHAPES[0], device).items():
+        masters = [x.dim() == 1 or x.shape == (3, 48) for x in case.operands]
+        kinds = [torch.float32 if master else torch.bfloat16 for master in masters]
+        ours = [x.detach().to(kind).requires_grad_() for x, kind in zip(case.operands, kinds, strict=True)]
+        exact = [x.detach().double().requires_grad_() for x in ours]
+        found = _weighted(torch.vmap(case.ours, in_dims=case.dims)(*ours), ours)
+        outputs = len(found) - len(ours)
+        if outputs == 1:
+            y = torch.vmap(case.theirs, in_dims=case.dims)(*exact)
+        else:  # the norm is that of the rounded sum
+            y = torch.vmap(_added, in_dims=(case.dims, 0))(tuple(exact), found[0].double())
+        expected = _weighted(y, exact)
+        assert [y.dtype for y in found] == [*[torch.bfloat16] * outputs, *kinds], name
+        for a, b, dim in zip(found, expected, (*[0] * outputs, *case.dims), strict=True):
+            bound = b.abs() * (2**-8 if a.dtype == torch.bfloat16 else 0) + 2e-6 * b.abs().max()
+            if dim is not None:  # gradients of what members share are summed, and rounded, by autograd
+                worst = max(worst, float(((a.double() - b).abs() / bound).max()))
+    assert worst <= (1 if device == "cuda" else 2), worst
+    table = torch.randn(7, 5, generator=torch.Generator().manual_seed(2)).to(device).requires_grad_()
+    rows = embed(table, torch.tensor([3, 3, 1], device=device), torch.bfloat16)
+    assert torch.equal(rows, table.detach().bfloat16()[[3, 3, 1]])
+    (g,) = torch.autograd.grad(rows, table, torch.full_like(rows, 1 + 2**-7))
+    assert g.dtype == torch.float32
+    assert torch.equal(g[3], torch.full((5,), 2 + 2**-6, device=device))
+    return worst
+
+
+def _added(operands: tuple[Tensor, ...], rounded: Tensor) -> tuple[Tensor, Tensor]:
+    """x + y, which has been rounded, and the norm of that with the weight, if there is one."""
+    total = operands[0] + operands[1]
+    total = total + (rounded - total).detach()
+    return total, plain_norm(total, operands[2] if len(operands) > 2 else None)
+
+
+def _weighted(y: Any, operands: Sequence[Tensor]) -> list[Tensor]:
+    """Outputs, and gradients for upstream ones that are BF16 numbers."""
+    outputs = [y] if isinstance(y, Tensor) else list(y)
+    slopes = [torch.linspace(-1, 2, o.numel(), device=o.device).bfloat16().view(o.shape).to(o.dtype) for o in outputs]
+    return [*(o.detach() for o in outputs), *torch.autograd.grad(outputs, operands, slopes)]
+
+
+def check_unused_outputs(device: str) -> str:
+    """Of a sum and its norm only one is used: the other counts as a gradient of 0."""
+    x, y, w = tensors(torch.Generator().manual_seed(4), device, (2, 3, 40), (2, 3, 40), (40,))
+    for used in (0, 1):
+        a = [v.clone().requires_grad_() for v in (x, y, w)]
+        b = [v.clone().requires_grad_() for v in (x, y, w)]
+        outputs = add_norm(*a, EPS)
+        both = add_norm(*b, EPS)
+        slope = torch.linspace(-1, 2, x.numel(), device=device).view_as(x)
+        zero = torch.zeros_like(x)
+        found = torch.autograd.grad(outputs[used], a, slope, allow_unused=True)
+        expected = torch.autograd.grad(both, b, (zero, slope) if used else (slope, zero))
+        for p, q in zip(found, expected, strict=True):
+            assert torch.equal(q if p is None else p, q) if p is not None else not q.any()
+    return "as zeros"
+
+
 def check_turn(device: str) -> float:
     """Rotary positions on whole rows, one table for all members and one for each, and back."""
     worst = 0.0
@@ -235,6 +299,8 @@ def check_extremes(device: str) -> str:
 CHECKS: dict[str, Callable[[str], object]] = {
     "norm and gate": check_pointwise,
     "without vmap": check_solo_gradients,
+    "bf16": check_bf16,
+    "unused outputs": check_unused_outputs,
     "rotary": check_turn,
     "attention": check_heads,
     "embedding": check_embedding,

@@ -18,7 +18,7 @@ from dse.sweep.language.numerics import option_data
 from dse.sweep.language.source import Location
 from dse.sweep.language.words import match_choice, parse_boolean, parse_number
 from dse.tasks import TASKS
-from dse.tasks.base import DECAYED, SCHEDULES, Task, Training
+from dse.tasks.base import ACTIVATIONS, DECAYED, SCHEDULES, Task, Training
 from dse.trial import make_task
 
 _ANY = Training(steps=1, batch=1, lr=1e-3)
@@ -30,6 +30,7 @@ _WORDS: dict[str, Collection[str]] = {
     "loss_scaling": LOSS_SCALINGS,
     "schedule": SCHEDULES,
     "decayed": DECAYED,
+    "activations": ACTIVATIONS,
 }
 
 

@@ -14,9 +14,9 @@ _ROWS, _TOKENS, _COLUMNS = 32, 32, 64
 """Of a program: rows of the table, columns, and the tokens of one step."""
 
 
-def embed(table: Tensor, tokens: Tensor) -> Tensor:
-    """table [V, C], tokens [...] int64 -> [..., C]."""
-    y: Tensor = _Embed.apply(table, tokens)  # type: ignore[no-untyped-call]
+def embed(table: Tensor, tokens: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """table [V, C], tokens [...] int64 -> [..., C] in `dtype`, by default the table's."""
+    y: Tensor = _Embed.apply(table, tokens, dtype or table.dtype)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -24,19 +24,20 @@ class _Embed(Function):
     """One table, or a stack: table [E, V, C], tokens [E, ...]."""
 
     @staticmethod
-    def forward(table: Tensor, tokens: Tensor) -> Tensor:
+    def forward(table: Tensor, tokens: Tensor, dtype: torch.dtype) -> Tensor:
         rows, at = _stack(table, tokens)
         first = torch.arange(len(rows), device=at.device).unsqueeze(-1) * rows.shape[1]
-        return rows.flatten(0, 1).index_select(0, (at + first).flatten()).view(*tokens.shape, table.shape[-1])
+        found = rows.flatten(0, 1).index_select(0, (at + first).flatten())
+        return found.to(dtype).view(*tokens.shape, table.shape[-1])
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        table, tokens = inputs
-        ctx.shape = table.shape
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        table, tokens, _ = inputs
+        ctx.shape, ctx.dtype = table.shape, table.dtype
         ctx.save_for_backward(tokens)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         from dse.tasks.nets.fused.device import embed as device
 
         (tokens,) = ctx.saved_tensors
@@ -48,11 +49,11 @@ class _Embed(Function):
         device.embed_backward_kernel[grid](
             g, *g.stride(), at, at.stride(0), out, count, height, width, BV=_ROWS, BT=_TOKENS, BC=_COLUMNS, num_warps=4
         )
-        return out.to(grads[0].dtype), None
+        return out.to(ctx.dtype), None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], table: Tensor, tokens: Tensor) -> Any:
-        return _Embed.apply(*lead(info, in_dims, table, tokens)), 0  # type: ignore[no-untyped-call]
+    def vmap(info: Any, in_dims: tuple[int | None, ...], table: Tensor, tokens: Tensor, dtype: torch.dtype) -> Any:
+        return _Embed.apply(*lead(info, in_dims, table, tokens), dtype), 0  # type: ignore[no-untyped-call]
 
 
 def _stack(table: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:

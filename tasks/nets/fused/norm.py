@@ -63,12 +63,15 @@ class _AddNorm(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         _, _, weight, ctx.eps = inputs
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(output[0], weight)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        total, weight = ctx.saved_tensors
-        dx, dw = _backward(grads[1], grads[0], total, weight, ctx.eps)
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        (total, weight), (also, g) = ctx.saved_tensors, grads
+        if g is None:  # the norm is not used
+            return also, also, None, None
+        dx, dw = _backward(g, also, total, weight, ctx.eps)
         return dx, dx, dw, None
 
     @staticmethod

@@ -162,6 +162,7 @@ TRAININGS: list[dict[str, Any]] = [
     {"final_lr": -0.1},
     {"schedule": "cosin"},
     {"decayed": "some"},
+    {"activations": "fp16"},
     {"clip": -1.0},
     {"weight_decay": None},
     {"eval_every": -1},
