@@ -74,7 +74,7 @@ class Reference(Segment):
     recipe: Recipe
 
     def forward(self, operands: LayerOperands, context: LinearContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
-        x, w, bias = operands
+        x, w, bias = operands.x, operands.w, operands.bias
         y, saved = linear_gemms.forward(self.recipe, wide(x), w, context)
         return finished(y, bias, x.dtype), Held((x, w, *saved.copies), x.shape[-1])
 
