@@ -4,8 +4,9 @@ Triton kernels run where ``available()`` is true; each has a plain-torch twin el
 """
 
 from dse.kernels.availability import available
+from dse.kernels.grouped import Grouping, grouped
 from dse.kernels.matmul import contract
 from dse.kernels.norms import norms
 from dse.kernels.sums import column_sums
 
-__all__ = ["available", "column_sums", "contract", "norms"]
+__all__ = ["Grouping", "available", "column_sums", "contract", "grouped", "norms"]

@@ -32,3 +32,8 @@ class Epilogue(NamedTuple):
     def none(self) -> Epilogue:
         """Nothing: the sums are stored as they are."""
         return Epilogue(*self[:4], 0, False)
+
+    def of_members(self, some: slice) -> Epilogue:
+        """The same of ``some`` members."""
+        given = [t[some] if i < self.scales else t for i, t in enumerate((self.alpha, self.alpha2))]
+        return Epilogue(*given, self.bias[some] if self.biased else self.bias, *self[3:])

@@ -33,15 +33,14 @@ def contract(
     added in FP32 after the scales. ``dtype``: float32, or bfloat16 to round the result once, to nearest even.
     """
     (members, rows, _), columns = x.shape, y.shape[1]
-    if members > MOST:
-        some = (slice(start, start + MOST) for start in range(0, members, MOST))
-        of_members = [None if s is None else s.reshape(members, -1) for s in (alpha_x, alpha_y, bias)]
-        parts_of = ((x[at], y[at], *(None if s is None else s[at] for s in of_members)) for at in some)
-        return torch.cat([contract(*each, dtype=dtype) for each in parts_of])
     out = torch.empty(members, rows, columns, dtype=dtype, device=x.device)
-    if 0 not in (members, rows, columns):
-        by_descriptors = x.dtype == torch.bfloat16 and tilings.has_descriptors(x.device)
-        launch(x, y, Epilogue.of(alpha_x, alpha_y, bias, out), out, tiling(x, y, by_descriptors), by_descriptors)
+    if 0 in out.shape:
+        return out
+    by_descriptors = x.dtype == torch.bfloat16 and tilings.has_descriptors(x.device)
+    epilogue, cut = Epilogue.of(alpha_x, alpha_y, bias, out), tiling(x, y, by_descriptors)
+    for start in range(0, members, MOST):
+        some = slice(start, start + MOST)
+        launch(x[some], y[some], epilogue.of_members(some), out[some], cut, by_descriptors)
     return out
 
 

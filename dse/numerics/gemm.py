@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from dse.numerics.matmul import contract, scaled
+from dse.numerics.matmul import contract
 from dse.numerics.quantizer import Identity, Quantized, Quantizer
 from dse.numerics.random import Key
 from dse.numerics.techniques.accumulations import Accumulation
@@ -71,8 +72,11 @@ class Gemm:
         """a b^T: [..., M, N]."""
         return self.contract(*self.operands(a, b, key))
 
-    def contract(self, a: Quantized, b: Quantized) -> Tensor:
-        """[..., M, K] x [..., N, K] -> [..., M, N] with FP32 accumulation; tensor scales in the epilogue."""
-        if self.accumulation is None:
-            return contract(a, b)
-        return scaled(self.accumulation.product(a.values, b.values), a, b)
+    def contract(
+        self, a: Quantized, b: Quantized, bias: Tensor | None = None, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        """[..., M, K] x [..., N, K] -> [..., M, N] with FP32 accumulation; tensor scales in the epilogue.
+
+        ``bias`` and ``dtype``: those of ``dse.numerics.matmul.contract``.
+        """
+        return (contract if self.accumulation is None else self.accumulation.contract)(a, b, bias, dtype)

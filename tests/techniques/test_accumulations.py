@@ -20,7 +20,7 @@ from dse.numerics.gemm import Gemm
 from dse.numerics.recipe import Recipe, override
 from dse.numerics.registry import from_data, to_data
 from dse.numerics.techniques.accumulations import ACCUMULATIONS, Groups
-from dse.numerics.techniques.accumulations.groups import add_toward_zero
+from dse.numerics.techniques.accumulations.groups import add_toward_zero, exact_in_float64
 from dse.numerics.techniques.rounding import TowardZero
 from dse.numerics.techniques.tensor_scales import Current
 from dse.recipes import RECIPES
@@ -181,6 +181,41 @@ def test_odd_shapes(m: int, n: int, k: int) -> None:
     assert torch.equal(got, torch.full((m, n), float(k)))
 
 
+@pytest.mark.parametrize("size", [3, 16])
+def test_sums_that_are_inexact_in_float64_are_added_one_by_one(size: int) -> None:
+    spread = torch.exp2(20 * normal(6, 48, seed=SEED + 8))
+    a, b = normal(6, 48) * spread, normal(5, 48, seed=SEED + 9)
+    assert not exact_in_float64(a, b, size)
+    got = Groups(size=size, rounding="nearest_even").product(a, b)
+    for i, row in enumerate(a.tolist()):
+        for j, column in enumerate(b.tolist()):
+            c = np.float32(0)
+            for start in range(0, 48, size):
+                total = 0.0
+                for x, y in zip(row[start : start + size], column[start : start + size], strict=True):
+                    total += x * y
+                c += np.float32(total)
+            assert got[i, j].item() == float(c)
+
+
+def test_exactness_in_float64_is_decided_by_the_lowest_bit_and_the_largest_magnitude() -> None:
+    one = torch.ones(1, 2)
+    assert exact_in_float64(one, one, 1 << 53)
+    assert not exact_in_float64(one, one, 1 << 54)
+    assert exact_in_float64(torch.tensor([[2.0**-149, 0.0]]), torch.tensor([[1.0, -(2.0**53)]]), 1)
+    assert not exact_in_float64(torch.tensor([[2.0**-149, 2.0**-148]]), torch.tensor([[1.0, -(2.0**53)]]), 1)
+    assert exact_in_float64(torch.tensor([[0.75, -3.0]]).bfloat16(), torch.tensor([[5.0, 1.0]]), 1 << 47)
+    for bad in (torch.inf, torch.nan):
+        assert not exact_in_float64(torch.tensor([[bad]]), one[:, :1], 1)
+    assert exact_in_float64(*operands("nvfp4", 5, 4, 208), 64)
+
+
+def test_under_a_transform_the_bits_are_the_same() -> None:
+    a, b = operands("nvfp4", 6, 4, 96)
+    mapped = torch.func.vmap(Groups().product, in_dims=(0, None))(a.unflatten(0, (2, 3)), b)
+    assert torch.equal(mapped.flatten(0, 1), Groups().product(a, b))
+
+
 def test_special_values_reach_the_result() -> None:
     a = torch.tensor([[float("nan"), 1.0], [float("inf"), 1.0], [2.0, 1.0]])
     got = Groups(size=1).product(a, torch.ones(1, 2))
@@ -233,7 +268,7 @@ def test_written_as_data_and_back() -> None:
     for how in (Groups(), Groups(32, "nearest_even", 1024)):
         data = to_data(replace(RECIPES["mxfp4"].fprop, accumulation=how))["accumulation"]
         assert from_data(Gemm, "accumulation", data, "x") == how
-    assert to_data(Groups()) == "groups"
+    assert to_data(Groups()) == {"groups": {"arithmetic": 2}}
     assert list(ACCUMULATIONS) == ["groups"]
     assert Groups().ops().why
 
