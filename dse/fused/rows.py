@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dse.fused.support import Use, uncovered
+from dse.fused.support import Use, uncovered_by_core
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import E2M1, E8M0
 from dse.numerics.quantizer import BFloat16
@@ -94,7 +94,7 @@ class _Row(NamedTuple):
 def table(uses: Sequence[Use], device: torch.device | str) -> RecipeTable:
     """Raises ValueError where a use is not covered."""
     for use in uses:
-        if reason := uncovered(use):
+        if reason := uncovered_by_core(use):
             raise ValueError(f"no kernel for {reason}")
     rows = [_row(use) for use in uses]
     rotations = tuple(sorted({row.ints["rotation"] for row in rows}))

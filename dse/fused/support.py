@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from dse.fused.device_code import ERRORS, LEVELS, STATISTICS, candidates, statistic_code
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import Format
 from dse.numerics.quantizer import BFloat16, Identity, Quantizer
@@ -23,6 +24,8 @@ from dse.numerics.techniques.tensor_scales import Current, Delayed
 
 LARGEST_BLOCK = LARGEST_ROTATION = 256
 LARGEST_TILE = 32
+LARGEST_WHOLE = 8192
+"""Elements of a block that one program holds, under an outer scale of all its blocks."""
 _ROUNDINGS = (NearestEven, NearestAway, MantissaEven, TowardZero, AwayFromZero, Stochastic)
 
 
@@ -33,21 +36,72 @@ class Use(NamedTuple):
     rotation: Rotation | None
 
 
+CORE = "core"
+
+
+def structure(use: Use) -> str:
+    """The program that computes an operand: 'core', or what the general kernels of blocks are compiled for; '': none.
+
+    Members of one launch agree in it; what else they differ in are numbers in a table.
+    """
+    q = use.quantizer
+    if not uncovered_by_core(use):
+        return CORE
+    if uncovered(use) or not isinstance(q, BlockQuantizer):
+        return ""
+    parts = {
+        "rotation": use.rotation and getattr(use.rotation, "size", use.rotation),
+        "tile": q.tile,
+        "block": q.block,
+        "statistic": statistic_code(q).value.removesuffix("_value"),
+        "choice": q.choice and f"{q.choice.error} of {len(candidates(q))}",
+        "outer": getattr(q.tensor_scale, "blocks", None),
+    }
+    return ", ".join(f"{name} {value}" for name, value in parts.items() if value is not None)
+
+
 def uncovered(use: Use) -> str:
     """'' when a kernel computes this operand, else the reason in words."""
+    reason = uncovered_by_core(use)
+    if not reason or type(use.quantizer) is not BlockQuantizer:
+        return reason
+    return _rotation(use.rotation) or next(filter(None, _general_reasons(use.quantizer)), "")
+
+
+def _general_reasons(q: BlockQuantizer) -> tuple[str, ...]:
+    """What the general kernels of blocks leave to the reference."""
+    size = q.tile * q.block * getattr(q.tensor_scale, "blocks", 1)
+    return (
+        "" if 0 < size <= LARGEST_WHOLE else f"blocks of {q.tile or 'all'} x {q.block or 'all'}",
+        "" if type(q.statistic) in STATISTICS else f"statistic {type(q.statistic).__name__}",
+        "" if q.outliers is None else f"outliers {type(q.outliers).__name__}",
+        "" if q.choice is None or q.choice.error in ERRORS else f"error {q.choice.error}",
+        "" if type(q.convention) in (Decode, Encode) else f"convention {type(q.convention).__name__}",
+        "" if q.tensor_scale is None or type(q.tensor_scale) in LEVELS else
+        f"tensor scale {type(q.tensor_scale).__name__}",
+        _rounding(q.rounding, "rounding"),
+        _rounding(q.scale_rounding, "scale rounding"),
+        "" if q.element.signed and q.element.subnormals and q.element.emin >= -126 else
+        f"element format {q.element.name}",
+        "" if q.scale.emin >= -127 and q.scale.man <= 23 else f"scale format {q.scale.name}",
+    )  # fmt: skip
+
+
+def _rotation(rotation: Rotation | None) -> str:
+    fits = rotation is None or (type(rotation) is Hadamard and rotation.size <= LARGEST_ROTATION)
+    return "" if fits else f"rotation {rotation}"
+
+
+def uncovered_by_core(use: Use) -> str:
+    """'' when the table-driven kernel computes this operand, else the reason in words."""
     quantizer, rotation = use
-    if rotation is not None and (type(rotation) is not Hadamard or rotation.size > LARGEST_ROTATION):
-        return f"rotation {rotation}"
+    if reason := _rotation(rotation):
+        return reason
     if type(quantizer) in (Identity, BFloat16):
         return ""
     if type(quantizer) is not BlockQuantizer:
         return f"quantizer {type(quantizer).__name__}"
     return next(filter(None, _reasons(quantizer)), "")
-
-
-def structure(use: Use) -> str:
-    """The kernel that computes an operand, by name: 'core', the table-driven one; '' where none does."""
-    return "" if uncovered(use) else "core"
 
 
 def _reasons(q: BlockQuantizer) -> tuple[str, ...]:
@@ -92,10 +146,12 @@ def exact_in_bf16(use: Use) -> bool:
         return True
     if not isinstance(q, BlockQuantizer) or not isinstance(q.convention, Decode) or q.outliers is not None:
         return False
-    if q.choice is not None or (q.tensor_scale is not None and not q.tensor_scale.tensor_wide):
+    if q.tensor_scale is not None and not q.tensor_scale.tensor_wide:
         return False
-    element, scale = _significant(q.element), _significant(q.scale)
-    return (element + scale if min(element, scale) > 1 else max(element, scale)) <= 8
+    scale = _significant(q.scale)
+    elements = [_significant(how.element) for how in candidates(q)]
+    short = all((n + scale if min(n, scale) > 1 else max(n, scale)) <= 8 for n in elements)
+    return short and all(how.gain == 1 for how in candidates(q))
 
 
 def _significant(fmt: Format) -> int:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dse import fused
-from dse.fused import RecipeTable, Use
+from dse.fused import Table, Use
 from dse.numerics.gemm import Gemm
 from dse.numerics.linear_gemms import LinearContext
 from dse.numerics.points import Point
@@ -38,7 +38,7 @@ class KernelPoint(PointProgram):
     """One launch for any mix of options."""
 
     point: Point
-    table: RecipeTable
+    table: Table
 
     def __call__(self, x: Tensor, context: LinearContext, dtype: torch.dtype) -> Quantized:
         return fused.quantize(x, self.table, context.key.at(self.point), dtype)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dse import fused
-from dse.fused import RecipeTable, Use
+from dse.fused import Table, Use
 from dse.numerics.points import Point
 from dse.numerics.recipe import Recipe
 from dse.pack.backend import Backend, backend, uses, watched_use
@@ -101,5 +101,5 @@ class _Same(tuple[Any, ...]):
 
 
 @lru_cache(_TABLES)
-def _table(operands: tuple[_Same, ...], device: str) -> RecipeTable:
+def _table(operands: tuple[_Same, ...], device: str) -> Table:
     return fused.table([Use(*use) for use in operands], device)

@@ -24,7 +24,7 @@ from dse.fused import Use, exact_in_bf16, quantize, quantize_both, table
 from dse.fused.launch import LaunchShape
 from dse.kernels import available
 from dse.numerics.random import Key
-from tests.kernels.cases import clock, differences, operands, options, recipes, reference
+from tests.kernels.cases import clock, differences, general_options, operands, options, recipes, reference, structures
 
 try:
     import pytest
@@ -51,7 +51,8 @@ class Case(NamedTuple):
 def cases() -> dict[str, Case]:
     """Everything in one stack, aligned and ragged, and families by themselves (other compiled variants)."""
     every = tuple(options())
-    exact = tuple((n, u) for n, u in (*every, *recipes()) if exact_in_bf16(u))
+    published = structures(recipes())
+    exact = tuple((n, u) for n, u in (*every, *published["core"]) if exact_in_bf16(u))
 
     def some(*words: str) -> tuple[tuple[str, Use], ...]:
         return tuple((n, u) for n, u in exact if any(w in n for w in words))
@@ -63,11 +64,16 @@ def cases() -> dict[str, Case]:
         Case("nearest", nearest, 48, 80, torch.bfloat16),
         Case("nearest, repeated tiles", nearest, 150, 272, torch.bfloat16, LaunchShape(repeat=4)),
         Case("elements", some("element=", "stochastic "), 33, 272, torch.bfloat16),
-        Case("recipes", tuple(recipes()), 128, 64),
+        Case("recipes", published["core"], 128, 64),
         Case("rotations", some("hadamard 2", "hadamard 4", "hadamard 8", "hadamard 16"), 48, 64, torch.bfloat16),
         Case("one", some("element=e2m1")[:1], 1, 1, torch.bfloat16),
         Case("tiles", some("block="), 70, 70, torch.bfloat16),
     ]
+    for program, uses in structures((*general_options(), *recipes())).items():
+        if program != "core":
+            found.append(Case(program, uses, 37, 200))
+            exact = tuple((n, u) for n, u in uses if exact_in_bf16(u))
+            found += [Case(f"{program}, BF16", exact, 128, 160, torch.bfloat16)] if exact else []
     return {case.name: case for case in found}
 
 

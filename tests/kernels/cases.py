@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from dse.fused import Use, uncovered
+from dse.fused import Use, structure, uncovered
 from dse.numerics.block import BlockQuantizer
-from dse.numerics.formats import ELEMENTS, SCALES
+from dse.numerics.formats import ELEMENTS, SCALES, Format
 from dse.numerics.gemm import Gemm
 from dse.numerics.quantizer import BFloat16, Identity, Quantized
 from dse.numerics.random import Key
 from dse.numerics.recipe import POINTS
 from dse.numerics.registry import FAMILIES
+from dse.numerics.techniques.choices import IF4, FourOverSix, ScaleSweep
 from dse.numerics.techniques.conventions import Decode, Encode
 from dse.numerics.techniques.rotations import Hadamard
-from dse.numerics.techniques.rounding import MantissaEven, Rounding, Stochastic, TowardZero
-from dse.numerics.techniques.tensor_scales import Current, Delayed
+from dse.numerics.techniques.rounding import MantissaEven, NearestAway, NearestEven, Rounding, Stochastic, TowardZero
+from dse.numerics.techniques.statistics import ABSMAX, HardSoft, Quest, SoftSoft
+from dse.numerics.techniques.tensor_scales import Current, Delayed, Outer
 from dse.recipes import RECIPES
 
 BASE = BlockQuantizer(scale=SCALES["ue4m3"], block=16)
@@ -67,6 +69,58 @@ def options() -> Iterator[tuple[str, Use]]:
     yield "delayed", Use(replace(BASE, tensor_scale=Delayed(3)), None)
     yield "ocp", Use(BlockQuantizer(constant=4.0, scale_rounding=TowardZero()), None)
     yield "mantissa even", Use(BlockQuantizer(constant=4.0, scale_rounding=MantissaEven(1)), None)
+
+
+def general_options() -> Iterator[tuple[str, Use]]:
+    """Choices, statistics, outer scales, shapes and formats that the general kernels of blocks compute."""
+    scaled = replace(BASE, tensor_scale=Current())
+    roundings = (NearestEven(), NearestAway(), Stochastic(), Stochastic(12), Stochastic(20))
+    for choice in (FourOverSix, IF4, ScaleSweep):
+        for error in ("mse", "mae", "max"):
+            for rounding in roundings:
+                q = replace(scaled, choice=choice(error=error), rounding=rounding)
+                yield f"{choice.__name__} {error} {rounding}", Use(q, None)
+        for tile in (1, 16):
+            for level in (None, Current(256.0), Delayed(3)):
+                q = replace(scaled, choice=choice(), tile=tile, tensor_scale=level, gain=0.75)
+                yield f"{choice.__name__} tile={tile} {level}", Use(q, None)
+    for scale, fmt in SCALES.items():
+        if fmt.exp + fmt.man <= 15:
+            q = replace(BASE, choice=ScaleSweep(-2, 3), scale=fmt, scale_rounding=TowardZero())
+            yield f"sweep {scale}", Use(q, None)
+            yield f"sweep {scale} tensor", Use(replace(q, tensor_scale=Current()), None)
+    for statistic in (Quest(), Quest(centered=True), SoftSoft(), SoftSoft(1.0), HardSoft()):
+        for convention in (Decode(), Encode(), Decode(encode_with="unquantized")):
+            for level in (None, Current()):
+                q = replace(BASE, block=32, statistic=statistic, convention=convention, tensor_scale=level)
+                yield f"{statistic} {convention} {level}", Use(replace(q, scale_rounding=Stochastic(5)), None)
+    for blocks in (2, 3, 8):
+        for tile in (1, 4):
+            for convention in (Decode(), Decode("smallest"), Encode()):
+                q = replace(BASE, tile=tile, convention=convention, tensor_scale=Outer(blocks))
+                yield f"outer {blocks} tile={tile} {convention}", Use(q, None)
+                yield (
+                    f"outer {blocks} tile={tile} {convention} stochastic",
+                    Use(replace(q, rounding=Stochastic()), None),
+                )
+    for block, tile in ((1, 7), (3, 1), (8, 8), (12, 5), (24, 1), (16, 3), (128, 64)):
+        for rounding in roundings:
+            q = replace(scaled, block=block, tile=tile, rounding=rounding, statistic=Quest())
+            yield f"block={block} tile={tile} {rounding}", Use(q, None)
+            yield f"block={block} tile={tile} {rounding} absmax", Use(replace(q, statistic=ABSMAX), None)
+    for rounding in roundings:
+        long = Format("e5m10", 5, 10, 15, 65504.0)
+        yield f"e5m10 {rounding}", Use(replace(BASE, element=long, rounding=rounding), None)
+    for size in (16, 64, 128):
+        yield f"rotated {size}", Use(replace(scaled, choice=FourOverSix()), Hadamard(size))
+
+
+def structures(uses: Iterable[tuple[str, Use]]) -> dict[str, tuple[tuple[str, Use], ...]]:
+    """The same by the program that computes them."""
+    found: dict[str, list[tuple[str, Use]]] = {}
+    for name, use in uses:
+        found.setdefault(structure(use), []).append((name, use))
+    return {program: tuple(own) for program, own in found.items()}
 
 
 def recipes() -> Iterator[tuple[str, Use]]:

@@ -1,0 +1,118 @@
+"""Launching the general kernels of blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dse.fused.block_table import BlockTable
+from dse.fused.device_code import ERRORS, candidates, statistic_code
+from dse.fused.launch import quantize as core_quantize
+from dse.numerics.quantizer import Quantized
+from dse.numerics.random import Key
+from dse.numerics.techniques.tensor_scales import Outer
+
+_ELEMENTS = 2048
+"""Of a program where blocks are small; larger ones have a program each."""
+_WIDTH = 128
+"""Elements of a program side by side in memory, where there are as many."""
+
+
+@dataclass(frozen=True)
+class BlockTile:
+    """A program's blocks: ``rows`` x ``columns`` blocks of ``height`` x ``width`` elements, powers of two."""
+
+    rows: int
+    height: int
+    columns: int
+    width: int
+    group: int
+
+    @property
+    def elements(self) -> int:
+        return self.rows * self.height * self.columns * self.width
+
+
+def quantize_blocks(x: Tensor, table: BlockTable, key: Key, dtype: torch.dtype) -> Quantized:
+    """Every member's operand under its own quantizer, after its rotation; as ``dse.fused.quantize`` says."""
+    if table.rotation is not None:
+        x = core_quantize(x, table.rotation, key, torch.float32).values
+    across = x.stride(-1) != 1 and x.stride(-2) == 1
+    operands, rows, columns = x.shape
+    out = torch.empty((operands, columns, rows) if across else x.shape, dtype=dtype, device=x.device)
+    out = out.mT if across else out
+    if x.numel() == 0:
+        return Quantized(out)
+    from dse.kernels.device import statistics
+    from dse.kernels.device.quantize_blocks import blocks_kernel
+
+    code = statistic_code(table.quantizer)
+    q, matrices, clock = table.quantizer, max(key.matrices, 1), key.clock
+    height, width = q.block_shape(rows, columns)
+    outer = q.tensor_scale.blocks if isinstance(q.tensor_scale, Outer) else 1
+    tiles, blocks = -(-rows // height), -(-columns // width)
+    levels, alpha = _levels(x, table, key) if table.measured else (table.floats, table.alpha)
+    tile = block_tile(height, width, min(outer, blocks), (tiles, blocks), across)
+    grid_r = -(-tiles // tile.rows)
+    groups = -(-blocks // min(outer, blocks))
+    grid_k = -(-groups // (tile.columns // tile.group))
+    blocks_kernel[(operands * grid_r * grid_k,)](
+        x, *x.stride(), rows, columns, out, *out.stride(), clock, *clock.stride(), key.layer, int(key.point), matrices,
+        table.ints, table.floats, table.candidate_ints, table.candidate_floats, levels,
+        height, width, min(outer, blocks), tiles, blocks, grid_k, grid_r * grid_k,
+        NR=tile.rows, T=tile.height, NB=tile.columns, B=tile.width, GROUP=tile.group,
+        OUTER=isinstance(q.tensor_scale, Outer), TERMS=getattr(statistics, code.terms),
+        VALUE=getattr(statistics, code.value), SUMS=code.sums, CANDIDATES=len(candidates(q)),
+        ERROR=0 if q.choice is None else ERRORS[q.choice.error], CODES=table.codes,
+        RANDOM=table.random, LANE=table.lane if width % 16 == 0 else 0, SCALE_RANDOM=table.scale_random,
+        WIDE=table.wide, num_warps=8 if tile.elements > 2 * _ELEMENTS else 4, enable_fp_fusion=False,
+    )  # fmt: skip
+    if alpha is not None and alpha.shape[0] != operands:
+        alpha = alpha.repeat_interleave(matrices, 0)
+    return Quantized(out, alpha)
+
+
+def block_tile(height: int, width: int, group: int, count: tuple[int, int], across: bool) -> BlockTile:
+    """The tile for blocks of height x width, ``group`` of them under one outer scale, ``count`` down and along."""
+    t, b, g = _power(height), _power(width), _power(group)
+    if across:
+        rows = max(1, min(_WIDTH // 2 // t, _ELEMENTS // (t * b * g), _power(count[0])))
+        columns = max(1, min(_ELEMENTS // (rows * t * b * g), _power(-(-count[1] // group))))
+    else:
+        columns = max(1, min(_WIDTH // (b * g), _ELEMENTS // (t * b * g), _power(-(-count[1] // group))))
+        rows = max(1, min(_ELEMENTS // (columns * t * b * g), _power(count[0])))
+    return BlockTile(rows, t, columns * g, b, g)
+
+
+def _levels(x: Tensor, table: BlockTable, key: Key) -> tuple[Tensor, Tensor]:
+    """g of every operand, and its factor for the epilogue: [E], [E, 1, 1]."""
+    from dse.kernels.device.quantize_blocks import levels_kernel, peaks_kernel
+
+    operands = len(x)
+    clock, held = key.clock, key.memory is not None
+    memory = table.floats if key.memory is None else key.memory.select(-1, key.point)
+    numbers = (clock, *clock.stride(), max(key.matrices, 1), table.ints)
+    peaks = torch.zeros(operands, dtype=torch.int32, device=x.device)
+    across = x.stride(-1) != 1 and x.stride(-2) == 1
+    y = x.mT if across else x
+    high, wide = min(16, _power(y.shape[1])), min(512, _power(y.shape[2]))
+    grid_k = -(-y.shape[2] // wide)
+    programs = -(-y.shape[1] // high) * grid_k
+    peaks_kernel[(operands * programs,)](
+        y, *y.stride(), *y.shape[1:], *numbers, memory, memory.stride(0), peaks, grid_k, programs,
+        BR=high, BK=wide, SAMPLING=key.sampling, HELD=held, num_warps=4,
+    )  # fmt: skip
+    levels, alphas = torch.empty(operands, device=x.device), torch.empty(operands, 1, 1, device=x.device)
+    levels_kernel[(operands,)](
+        peaks, *numbers, table.floats, table.candidate_floats, memory, memory.stride(0), levels, alphas,
+        CANDIDATES=len(candidates(table.quantizer)), SAMPLING=key.sampling, HELD=held, num_warps=1,
+        enable_fp_fusion=False,
+    )  # fmt: skip
+    return levels, alphas
+
+
+def _power(n: int) -> int:
+    """The next power of two."""
+    return 1 << max(n - 1, 0).bit_length()

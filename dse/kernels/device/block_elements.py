@@ -1,0 +1,101 @@
+"""Elements of a tile [NR, T, NB, B] from the factors of its blocks: scaling, rounding, decoding, errors."""
+# mypy: ignore-errors
+# ruff: noqa: SIM102
+
+import triton
+import triton.language as tl
+
+from dse.kernels.device.lattice import by_threshold, float_of, nearest_even, round_scale, scale_lattice, smaller
+from dse.kernels.device.philox import draw, one_draw
+from dse.kernels.device.trees import join_larger, tree_total
+
+
+@triton.jit
+def each(factor):
+    """[NR, NB] beside the elements of the blocks: [NR, 1, NB, 1]."""
+    return tl.expand_dims(tl.expand_dims(factor, 1), 3)
+
+
+@triton.jit
+def shared_bits(row, first, groups, n, purpose, layer, seed, step, B: tl.constexpr, LANE: tl.constexpr):
+    """n bits of every element; 16 elements of a row share LANE / 8 calls; blocks start and end at groups of 16.
+
+    ``row`` [NR, T, 1, 1], ``first`` [1, 1, NB, 1]: the blocks' first group.
+    """
+    CALLS: tl.constexpr = LANE // 8
+    SUB: tl.constexpr = B // 16 * CALLS
+    PER: tl.constexpr = 32 // LANE
+    NR: tl.constexpr = row.shape[0]
+    T: tl.constexpr = row.shape[1]
+    NB: tl.constexpr = first.shape[2]
+    call = tl.reshape(tl.arange(0, SUB), (1, 1, 1, SUB))
+    index = tl.reshape((row * groups + first) * CALLS + call, (NR * T * NB * SUB,))
+    w = draw(index, purpose | (LANE << 16), layer, seed, step)
+    words = tl.reshape(tl.join(tl.join(w[0], w[2]), tl.join(w[1], w[3])), (NR, T, NB, SUB * 4))
+    if PER > 1:
+        words = tl.broadcast_to(tl.expand_dims(words, 4), (NR, T, NB, SUB * 4, PER))
+        words = tl.reshape(words, (NR, T, NB, B))
+        place = (tl.arange(0, B) % PER * LANE).to(tl.uint32)
+        words = words << (32 - LANE - tl.reshape(place, (1, 1, 1, B)))
+    return (words >> (32 - n).to(tl.uint32)).to(tl.int32)
+
+
+@triton.jit
+def element_threshold(
+    row, first, column, columns, ints, purpose, layer, seed, step, B: tl.constexpr, LANE: tl.constexpr
+):  # fmt: skip
+    """Where fractions of stochastic elements round up: [NR, T, NB, B]; LANE 0: blocks of any size, a call for each."""
+    n = tl.load(ints + 1)
+    groups = (columns + 15) // 16
+    if LANE > 0:
+        r = shared_bits(row, first, groups, n, purpose, layer, seed, step, B, LANE)
+    else:
+        r = one_draw(row * groups + column // 16, column % 16 + row * 0, n, purpose, layer, seed, step)
+    unit = float_of((127 - n) << 23)
+    return (1.0 - 0.5 * unit) - r.to(tl.float32) * unit
+
+
+@triton.jit
+def decoded(
+    x, factor, decode, threshold, ints, floats, candidate_ints, candidate_floats,
+    RANDOM: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """Magnitudes of the decoded values. RANDOM: some members are stochastic; WIDE: some formats have long mantissas."""
+    mode = tl.load(ints)
+    fixed, offset = tl.load(floats), tl.load(floats + 1)
+    emin, man = tl.load(candidate_ints), tl.load(candidate_ints + 1)
+    largest = tl.load(candidate_floats)
+    m = smaller((tl.abs(x) * each(factor)) * tl.load(candidate_floats + 6), largest)
+    if WIDE:
+        v, lattice = scale_lattice(m, 0.0, largest, emin, man)
+        q = round_scale(v, lattice, mode, offset, fixed)
+        if RANDOM:
+            if mode == 1:
+                q = round_scale(v, lattice, 1, 0.0, threshold)
+    else:
+        q = m
+        if mode == 0:
+            q = nearest_even(m, emin, man)
+        if mode == 2:
+            q = by_threshold(m, emin, man, offset, fixed)
+        if RANDOM:
+            if mode == 1:
+                q = by_threshold(m, emin, man, 0.0, threshold)
+    return q * each(decode) * tl.load(candidate_floats + 7)
+
+
+@triton.jit
+def closer(y, best, x, factor, ERROR: tl.constexpr):
+    """Whether ``y`` has the smaller error: dse.numerics.techniques.choices.base.closer on magnitudes, [NR, NB]."""
+    y, best, x, f = y.to(tl.float64), best.to(tl.float64), tl.abs(x).to(tl.float64), factor.to(tl.float64)
+    if ERROR == 1:
+        better = f * tree_total(y * y - best * best) < 2.0 * tree_total((y - best) * x)
+    else:
+        new = tl.abs(each(f) * y - x)
+        old = tl.abs(each(f) * best - x)
+        if ERROR == 2:
+            better = tree_total(new - old) < 0.0
+        else:
+            new = tl.reduce(tl.reduce(new, 3, join_larger), 1, join_larger)
+            better = new < tl.reduce(tl.reduce(old, 3, join_larger), 1, join_larger)
+    return better

@@ -1,0 +1,179 @@
+"""Quantizers of any block shape, statistic and choice: one read, all that a block needs in one program."""
+# mypy: ignore-errors
+# ruff: noqa: RUF059, SIM102
+
+import triton
+import triton.language as tl
+
+from dse.kernels.device.block_elements import closer, decoded, each, element_threshold
+from dse.kernels.device.block_factors import (
+    BLOCK_FLOATS,
+    BLOCK_INTS,
+    CANDIDATE_FLOATS,
+    CANDIDATE_INTS,
+    block_factors,
+    scale_threshold,
+    tensor_level,
+)
+from dse.kernels.device.lattice import MAGNITUDE, bits_of, float_of
+from dse.kernels.device.trees import block_peak, tree_total
+
+SIGN = tl.constexpr(-2147483648)
+
+
+@triton.jit
+def group_peak(peak, GROUP: tl.constexpr):
+    """The largest of GROUP blocks side by side, at each: [NR, NB]."""
+    NR: tl.constexpr = peak.shape[0]
+    NB: tl.constexpr = peak.shape[1]
+    grouped = tl.reshape(bits_of(peak) & MAGNITUDE, (NR, NB // GROUP, GROUP))
+    whole = tl.broadcast_to(tl.max(grouped, 2, keep_dims=True), (NR, NB // GROUP, GROUP))
+    return float_of(tl.reshape(whole, (NR, NB)))
+
+
+@triton.jit
+def block_statistic(
+    x, peak, count, inside, floats, TERMS: tl.constexpr, VALUE: tl.constexpr, SUMS: tl.constexpr
+):  # fmt: skip
+    """Z [NR, NB] of a tile of whole blocks."""
+    first, one, two = tl.load(floats + 9), peak, peak
+    if SUMS > 0:
+        terms = TERMS(x, each(peak), first)
+        one = tree_total(tl.where(inside, terms[0], 0.0))
+        if SUMS > 1:
+            two = tree_total(tl.where(inside, terms[1], 0.0))
+    return VALUE(peak, one, two, count, first, tl.load(floats + 10))
+
+
+@triton.jit(do_not_specialize=["layer", "point", "clock_e", "clock_i", "grid_k", "programs", "tiles", "blocks"])
+def blocks_kernel(
+    source, source_e, source_r, source_k, R, K, target, target_e, target_r, target_k,
+    clock, clock_e, clock_i, layer, point, matrices,
+    int_table, float_table, candidate_int_table, candidate_float_table, levels,
+    t, b, group, tiles, blocks, grid_k, programs,
+    NR: tl.constexpr, T: tl.constexpr, NB: tl.constexpr, B: tl.constexpr, GROUP: tl.constexpr, OUTER: tl.constexpr,
+    TERMS: tl.constexpr, VALUE: tl.constexpr, SUMS: tl.constexpr,
+    CANDIDATES: tl.constexpr, ERROR: tl.constexpr, CODES: tl.constexpr,
+    RANDOM: tl.constexpr, LANE: tl.constexpr, SCALE_RANDOM: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """Decoded values of NR x NB blocks of t x b elements of source [E, R, K], padded to T x B; see BlockTable.
+
+    ``group``: blocks under one outer scale, padded to GROUP (OUTER; else 1); ``tiles``, ``blocks``: of an operand, down
+    and across; ``matrices``: operands [E] of one member, which draw as one of all their rows; ``levels`` float32 [E]: g
+    where it is the operand's; TERMS, VALUE: functions of dse.kernels.device.statistics, SUMS: how many they add up.
+    """
+    pid = tl.program_id(0)
+    e = (pid // programs).to(tl.int64)
+    at = pid % programs
+    member, matrix = e // matrices, (e % matrices).to(tl.int32)
+    ints, floats = int_table + member * BLOCK_INTS, float_table + member * BLOCK_FLOATS
+    candidate_ints = candidate_int_table + member * (CANDIDATES * CANDIDATE_INTS)
+    candidate_floats = candidate_float_table + member * (CANDIDATES * CANDIDATE_FLOATS)
+    seed = tl.load(clock + member * clock_e)
+    step = tl.load(clock + member * clock_e + clock_i)
+    tile = at // grid_k * NR + tl.arange(0, NR)
+    j = tl.arange(0, NB)
+    block = at % grid_k * NB + j
+    if GROUP > 1:
+        block = (at % grid_k * (NB // GROUP) + j // GROUP) * group + j % GROUP
+    i, k = tl.reshape(tl.arange(0, T), (1, T, 1, 1)), tl.reshape(tl.arange(0, B), (1, 1, 1, B))
+    row = tl.reshape(tile, (NR, 1, 1, 1)) * t + i
+    column = tl.reshape(block, (1, 1, NB, 1)) * b + k
+    inside = (row < R) & (i < t) & (column < K) & (k < b)
+    if GROUP > 1:
+        inside = inside & (tl.reshape(j % GROUP, (1, 1, NB, 1)) < group)
+    x = tl.load(source + e * source_e + row * source_r + column * source_k, inside, 0.0).to(tl.float32)
+
+    down, along = tl.expand_dims(tile, 1), tl.expand_dims(block, 0)
+    count = tl.minimum(R - down * t, t) * tl.minimum(K - along * b, b)
+    count = tl.maximum(count, 1).to(tl.float32)
+    peak = block_peak(x)
+    z = block_statistic(x, peak, count, inside, floats, TERMS, VALUE, SUMS)
+    if OUTER:
+        g = group_peak(peak, GROUP)
+    else:
+        g = tl.full((NR, NB), 0.0, tl.float32) + tl.load(levels + e)
+    edge = tl.load(floats + 4)
+    if SCALE_RANDOM:
+        edge = scale_threshold(down + matrix * tiles, along, blocks, ints, floats, point, layer, seed, step)
+    threshold = 0.0
+    if RANDOM:
+        first = tl.reshape(block, (1, 1, NB, 1)) * b // 16
+        threshold = element_threshold(
+            row + matrix * tiles * t, first, column, blocks * b, ints, point, layer, seed, step, B, LANE
+        )  # fmt: skip
+    factor, decode, alpha = block_factors(z, g, edge, ints, floats, candidate_ints, candidate_floats, CODES)
+    best = decoded(x, factor, decode, threshold, ints, floats, candidate_ints, candidate_floats, RANDOM, WIDE)
+    for n in range(1, CANDIDATES):
+        how_ints, how_floats = candidate_ints + n * CANDIDATE_INTS, candidate_floats + n * CANDIDATE_FLOATS
+        factor, decode, own = block_factors(z, g, edge, ints, floats, how_ints, how_floats, CODES)
+        y = decoded(x, factor, decode, threshold, ints, floats, how_ints, how_floats, RANDOM, WIDE)
+        best = tl.where(each(closer(y, best, x, alpha * tl.load(floats + 8), ERROR)), y, best)
+    if OUTER:
+        best = best * each(alpha)
+    out = float_of(bits_of(best) | (bits_of(x) & SIGN))
+    where = target + e * target_e + row * target_r + column * target_k
+    tl.store(where, out.to(target.dtype.element_ty), inside)
+
+
+@triton.jit(do_not_specialize=["clock_e", "clock_i", "memory_e", "grid_k", "programs"])
+def peaks_kernel(
+    source, source_e, source_r, source_k, R, K, clock, clock_e, clock_i, matrices, int_table, memory, memory_e, peaks,
+    grid_k, programs, BR: tl.constexpr, BK: tl.constexpr, SAMPLING: tl.constexpr, HELD: tl.constexpr,
+):  # fmt: skip
+    """peaks int32 [E], zeros before: the bits of the largest magnitude of each operand whose tensor scale is due."""
+    pid = tl.program_id(0)
+    e = (pid // programs).to(tl.int64)
+    at = pid % programs
+    member = e // matrices
+    due, held = level_is_due(
+        int_table + member * BLOCK_INTS, memory + e * memory_e, clock + member * clock_e + clock_i, SAMPLING, HELD
+    )  # fmt: skip
+    if due:
+        row = (at // grid_k * BR + tl.arange(0, BR))[:, None]
+        column = (at % grid_k * BK + tl.arange(0, BK))[None, :]
+        x = tl.load(source + e * source_e + row * source_r + column * source_k, (row < R) & (column < K), 0.0)
+        bits = bits_of(x.to(tl.float32)) & MAGNITUDE
+        tl.atomic_max(peaks + e, tl.max(tl.max(bits, 1), 0))
+
+
+@triton.jit
+def level_is_due(ints, held_at, step_at, SAMPLING: tl.constexpr, HELD: tl.constexpr):
+    """Whether the tensor scale is measured now, and the value that is held, 0: none."""
+    mode = tl.load(ints + 8)
+    held = 0.0
+    due = (mode == 1) | (mode == 2)
+    if HELD:
+        if mode == 2:
+            held = tl.load(held_at)
+            held = tl.where(held < float("inf"), held, 0.0)
+            due = held == 0
+            if SAMPLING:
+                due = due | (tl.load(step_at) % tl.load(ints + 10) == 0)
+    return due, held
+
+
+@triton.jit(do_not_specialize=["clock_e", "clock_i", "memory_e"])
+def levels_kernel(
+    peaks, clock, clock_e, clock_i, matrices, int_table, float_table, candidate_float_table, memory, memory_e,
+    levels, alphas, CANDIDATES: tl.constexpr, SAMPLING: tl.constexpr, HELD: tl.constexpr,
+):  # fmt: skip
+    """g of each operand, ``levels`` [E], and the factor for the product's epilogue, ``alphas`` [E]."""
+    e = tl.program_id(0).to(tl.int64)
+    member = e // matrices
+    ints = int_table + member * BLOCK_INTS
+    due, held = level_is_due(ints, memory + e * memory_e, clock + member * clock_e + clock_i, SAMPLING, HELD)
+    mode = tl.load(ints + 8)
+    g = held
+    if due:
+        g = float_of(tl.load(peaks + e))
+        if HELD:  # a sample that is not finite: what is held stays
+            g = tl.where((held == 0) | (g < float("inf")), g, held)
+    if HELD and SAMPLING:
+        if mode == 2:
+            tl.store(memory + e * memory_e, tl.where(g < float("inf"), g, 0.0))
+    wide = tl.full((1,), 0.0, tl.float32) + g
+    target = tl.load(candidate_float_table + member * (CANDIDATES * CANDIDATE_FLOATS) + 3)
+    level, alpha = tensor_level(wide, mode % 3, tl.load(ints + 6), tl.load(ints + 9), target)
+    tl.store(levels + e, g)
+    tl.store(alphas + e + tl.arange(0, 1), alpha * tl.load(float_table + member * BLOCK_FLOATS + 8))
