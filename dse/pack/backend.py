@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dse import fused
 from dse.fused import Use
 from dse.numerics.points import POINTS, Point
-from dse.numerics.quantizer import Identity, Quantizer
+from dse.numerics.quantizer import Identity
 from dse.numerics.recipe import Recipe
 from dse.numerics.techniques.accumulations import Accumulation
 from dse.numerics.techniques.rotations import Rotation
 from dse.numerics.techniques.weights import WeightRule
 
 
-@dataclass(frozen=True)
-class OwnDerivative:
-    """A gradient's way back through the forward quantizer of X or of W, where that is not the identity.
+class OwnDerivative(NamedTuple):
+    """What the gradient of X or of W goes back through.
 
-    ``quantizer``: whose vector-Jacobian product is taken, None where it is the identity; ``rotation``: of the forward
-    GEMM, which is turned back.
+    ``program``: 'turn back', the kernel of inverse rotations, or the forward operand whose vector-Jacobian product
+    plain torch takes; ``rotation``: of the forward GEMM, where its result is turned back.
     """
 
-    quantizer: Quantizer | None
+    program: str | Use
     rotation: Rotation | None
+
+
+TURN_BACK = "turn back"
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def backend(recipe: Recipe, use_kernels: bool) -> Backend | None:
         recipe.backward_source,
         rule,
         tuple(gemm.accumulation for gemm in gemms),
-        (_derivative(recipe, recipe.fprop.lhs), _derivative(recipe, recipe.fprop.rhs)),
+        (_derivative(recipe, operands[Point.FPROP_LHS]), _derivative(recipe, operands[Point.FPROP_RHS])),
         _program(watched_use(recipe)) if recipe.schedule is not None and recipe.schedule.watches else None,
     )
 
@@ -99,17 +102,20 @@ def _uncovered(recipe: Recipe) -> Iterator[str]:
     for gemm in dict.fromkeys(point.gemm for point in Point):
         if accumulation := getattr(recipe, gemm).accumulation:
             yield f"{gemm}: accumulation {type(accumulation).__name__}"
-    for point, quantizer in ((Point.FPROP_LHS, recipe.fprop.lhs), (Point.FPROP_RHS, recipe.fprop.rhs)):
-        if not quantizer.straight_through:
-            yield f"{point.path}: a derivative of its own"
-    if recipe.backward_source == "forward" and recipe.fprop.rotation is not None:
-        yield "dgrad, wgrad: turned back from rotated forward copies"
+    for point in (Point.FPROP_LHS, Point.FPROP_RHS):
+        found = _derivative(recipe, uses(recipe)[point])
+        if found is not None and not isinstance(found.program, str):
+            straight = found.program.quantizer.straight_through
+            yield f"{point.path}: {'the inverse rotation' if straight else 'a derivative of its own'}"
     if recipe.schedule is not None and recipe.schedule.watches:
         yield "dgrad.lhs: a precision schedule that watches gradients"
 
 
-def _derivative(recipe: Recipe, quantizer: Quantizer) -> OwnDerivative | None:
-    turned = recipe.backward_source == "forward" and recipe.fprop.rotation is not None
-    if quantizer.straight_through:
-        return OwnDerivative(None, recipe.fprop.rotation) if turned else None
-    return OwnDerivative(quantizer, recipe.fprop.rotation)
+def _derivative(recipe: Recipe, use: Use) -> OwnDerivative | None:
+    """The derivative of the forward operand of X or of W; None where it is the identity."""
+    turned = recipe.backward_source == "forward" and use.rotation is not None
+    if use.quantizer.straight_through and not turned:
+        return None
+    if use.quantizer.straight_through and fused.structure(Use(Identity(), use.rotation)) == "core":
+        return OwnDerivative(TURN_BACK, use.rotation)
+    return OwnDerivative(use, use.rotation)

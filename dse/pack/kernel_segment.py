@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from dse.numerics import linear_gemms
-from dse.numerics.gemm import Gemm, check_widths
+from dse.numerics.gemm import check_widths
 from dse.numerics.linear_gemms import LinearContext
 from dse.numerics.matmul import contract, finished, scaled
 from dse.numerics.points import Point
-from dse.numerics.quantizer import Identity, Quantized
-from dse.numerics.random import Key
+from dse.numerics.quantizer import Quantized
 from dse.numerics.techniques.accumulations import Accumulation
-from dse.pack.backend import OwnDerivative
+from dse.pack.derivatives import Derivative
 from dse.pack.operand_programs import PointProgram, TwoOperands
 from dse.pack.segments import Held, LayerOperands, Segment, wide
 from dse.pack.shared_operands import Both, SharedOperands
@@ -36,7 +35,7 @@ class Kernel(Segment):
     g: TwoOperands
     copies: bool = False
     accumulations: tuple[Accumulation | None, ...] = (None, None, None)
-    derivatives: tuple[OwnDerivative | None, OwnDerivative | None] = (None, None)
+    derivatives: tuple[Derivative | None, Derivative | None] = (None, None)
     watched: PointProgram | None = None
 
     def forward(self, operands: LayerOperands, context: LinearContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
@@ -49,14 +48,14 @@ class Kernel(Segment):
             at, bt = a if needs[1] else None, b if needs[0] else None
         kept = [t for q in (at, bt) if q is not None for t in _pair(q)]
         for tensor, derivative, need in zip((x, w), self.derivatives, needs, strict=True):
-            if need and derivative is not None and derivative.quantizer is not None:
+            if need and derivative is not None and derivative.saves:
                 kept.append(tensor)
         return self._product(0, a, b, bias, x.dtype), Held(tuple(kept), x.shape[-1])
 
     def backward(
         self, held: Held, g: Tensor, context: LinearContext, needs: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        kept, key = list(held.tensors), context.key
+        kept = list(held.tensors)
         at = _quantized(kept) if needs[1] else None
         bt = _quantized(kept) if needs[0] else None
         if self.copies:
@@ -74,17 +73,9 @@ class Kernel(Segment):
         if self.watched is self.g.rows:
             self._watch(g, rows, context)
         if rows is not None and bt is not None:
-            own = self.derivatives[0]
-            dx = self._product(1, rows, bt, None, g.dtype if own is None else torch.float32)
-            if own is not None:
-                tensor = kept.pop(0) if own.quantizer is not None else None
-                dx = self._through(own, Point.FPROP_LHS, tensor, dx, key, held.columns).to(g.dtype)
+            dx = self._gradient(Point.FPROP_LHS, (rows, bt), kept, context, (held.columns, g.dtype))
         if columns is not None and at is not None:
-            own = self.derivatives[1]
-            dw = self._product(2, columns, at, None, torch.float32)
-            if own is not None:
-                tensor = kept.pop(0) if own.quantizer is not None else None
-                dw = self._through(own, Point.FPROP_RHS, tensor, dw, key, held.columns)
+            dw = self._gradient(Point.FPROP_RHS, (columns, at), kept, context, (held.columns, torch.float32))
         return dx, dw
 
     def _shared(self, x: Tensor, context: LinearContext, both: bool, shared: SharedOperands | None) -> Both:
@@ -102,12 +93,24 @@ class Kernel(Segment):
             return contract(a, b, bias, dtype)
         return finished(scaled(accumulation.product(wide(a.values), wide(b.values)), a, b), bias, dtype)
 
-    def _through(self, own: OwnDerivative, point: Point, x: Tensor | None, g: Tensor, key: Key, columns: int) -> Tensor:
-        """The gradient ``g`` on its way back through the forward quantizer of X or of W."""
-        quantizer = own.quantizer or Identity()
-        gemm = Gemm(quantizer, quantizer, own.rotation)
-        like = g[..., :columns] if x is None else wide(x)
-        return linear_gemms.through(gemm, point, like, g, self.copies, key)
+    def _gradient(
+        self,
+        of: Point,
+        operands: tuple[Quantized, Quantized],
+        kept: list[Tensor],
+        context: LinearContext,
+        shape: tuple[int, torch.dtype],
+    ) -> Tensor:
+        """The gradient of X or of W (at its point), from its product and through its forward quantizer.
+
+        ``kept``: begins with X or W where the derivative needs it, which is taken; ``shape``: columns and dtype.
+        """
+        gemm, (columns, dtype) = 1 + of, shape
+        derivative = self.derivatives[of]
+        if derivative is None:
+            return self._product(gemm, *operands, None, dtype)
+        product = self._product(gemm, *operands, None, torch.float32)
+        return derivative(kept.pop(0) if derivative.saves else None, product, context.key, columns, dtype)
 
     def _watch(self, g: Tensor, quantized: Quantized | None, context: LinearContext) -> None:
         """Fills what the precision schedule looks at; ``quantized``: G of its program, where it is known already."""

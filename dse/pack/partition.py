@@ -12,8 +12,10 @@ import torch
 from dse import fused
 from dse.fused import Table, Use
 from dse.numerics.points import Point
+from dse.numerics.quantizer import Identity
 from dse.numerics.recipe import Recipe
 from dse.pack.backend import Backend, backend, uses, watched_use
+from dse.pack.derivatives import Derivative, ReferenceDerivative, TurnedBack
 from dse.pack.kernel_segment import Kernel
 from dse.pack.operand_programs import KernelPoint, PointProgram, ReferencePoint, TwoOperands, repeats
 from dse.pack.segments import Reference, Segment
@@ -22,6 +24,7 @@ from dse.recipes import RECIPES
 PLAIN = RECIPES["fp32"]
 """The recipe of a member at a layer that its own recipe, or the task, does not quantize."""
 
+_IDENTITY = Identity()
 _TABLES = 1024
 """Tables of operands that are kept: equal layers share theirs."""
 
@@ -75,9 +78,20 @@ def _kernel(found: Backend, recipes: Sequence[Recipe], start: int, device: torch
         g,
         found.source == "forward",
         found.accumulations,
-        found.derivatives,
+        (_derivative(Point.FPROP_LHS, found, points, device), _derivative(Point.FPROP_RHS, found, points, device)),
         watched,
     )
+
+
+def _derivative(
+    point: Point, found: Backend, points: Sequence[Sequence[Use]], device: torch.device
+) -> Derivative | None:
+    own = found.derivatives[point]
+    if own is None:
+        return None
+    if isinstance(own.program, str):
+        return TurnedBack(_table(tuple(_Same((_IDENTITY, use.rotation)) for use in points[point]), str(device)))
+    return ReferenceDerivative(point, own.program.quantizer, own.rotation, found.source == "forward")
 
 
 def _program(
