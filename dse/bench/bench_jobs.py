@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from dse.bench.measurements import Measurement
-from dse.bench.models import ACTIVATIONS, EVERY, BenchModel
+from dse.bench.models import EVERY, BenchModel
 from dse.bench.timed_packs import Running, Timed, timed, trials
+from dse.tasks.base import ACTIVATIONS
 
 UNIT = "model-steps/s"
 

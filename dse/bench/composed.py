@@ -41,8 +41,8 @@ class TorchNorm(RMSNorm):
         y = wide * (wide.square().mean(-1, keepdim=True) + self._eps).rsqrt()
         return (y * self.weight if self.elementwise_affine else y).to(x.dtype)
 
-    def add(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        x = x + y
+    def add(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+        x = x if y is None else x + y
         return x, self(x)
 
 

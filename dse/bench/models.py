@@ -7,7 +7,7 @@ gives models for a smoke test.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ STEPS = 256
 class BenchModel:
     """A model to time: ``task`` with ``batch`` items a step; ``text``: what it is, for people.
 
-    ``activations``: number format of the tensors between layers, where trainings have that option.
+    ``activations``: their format between layers, as in ``Training``.
     """
 
     name: str
@@ -49,19 +49,14 @@ class BenchModel:
     @property
     def training(self) -> Training:
         """A rate at which nothing diverges, without a schedule."""
-        training = Training(steps=STEPS, batch=self.batch, lr=3e-4, schedule="constant", warmup=0.0)
-        chosen: dict[str, Any] = {} if self.activations == "fp32" else {"activations": self.activations}
-        return replace(training, **chosen)
+        own: dict[str, Any] = {"batch": self.batch, "activations": self.activations}
+        return Training(steps=STEPS, lr=3e-4, schedule="constant", warmup=0.0, **own)
 
     def tokens(self) -> int:
         """Tokens of a step of a language model. Raises TypeError for another task."""
         if not isinstance(self.task, LanguageModel):
             raise TypeError(f"{self.name} is no language model")
         return self.batch * SIZES[self.task.size].context
-
-
-ACTIVATIONS = ("fp32", "bf16") if "activations" in {field.name for field in fields(Training)} else ("fp32",)
-"""What ``BenchModel.activations`` can be."""
 
 
 @dataclass(frozen=True)

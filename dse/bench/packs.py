@@ -21,10 +21,11 @@ from dse.bench.bench_jobs import BenchSettings
 from dse.bench.bench_variants import TABLES, VARIANTS
 from dse.bench.matrix import DeviceLost, jobs, judged, measure_packs
 from dse.bench.measurements import Measurement, document, read, write
-from dse.bench.models import ACTIVATIONS, EVERY
+from dse.bench.models import EVERY
 from dse.bench.precompile import AHEAD
 from dse.bench.ratios import RATIO, ratios
 from dse.errors import UserError
+from dse.tasks.base import ACTIVATIONS
 from dse.version import IMPORT_ROOT
 
 
