@@ -104,7 +104,8 @@ def _of(model: str, rates: Rates) -> list[Measurement]:
         first = next(iter(mixed))  # the width that everything else is measured at
         for name in dict.fromkeys([first, max(mixed, key=lambda name: mixed[name])]):
             made += _speed(model, name, mixed[name], rates)
-    for name in (*list(mixed)[:1], *fp4):
+    compared = [name for name in mixed if name.partition(",")[0] == next(iter(mixed)).partition(",")[0]]
+    for name in (*compared, *fp4):
         width = name.partition(",")[0]
         if f"{width}, autocast" in rates:
             target = AUTOCAST.get(model) if name in fp4 else None

@@ -34,7 +34,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, mask: Tenso
     `mask` [B, H, T, T], which multiplies the weights (dropout), and on a CPU everything is FP32 inside.
     """
     if q.device.type == "cpu" or mask is not None:
-        y: Tensor = _Products.apply(wide(q), wide(k), wide(v), causal, mask)[0].to(q.dtype)  # type: ignore[no-untyped-call]
+        with torch.autocast(q.device.type, enabled=False):
+            y: Tensor = _Products.apply(wide(q), wide(k), wide(v), causal, mask)[0].to(q.dtype)  # type: ignore[no-untyped-call]
     else:
         y = _Fused.apply(q, k, v, causal)  # type: ignore[no-untyped-call]
     return y

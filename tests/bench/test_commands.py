@@ -22,7 +22,9 @@ def test_packs_are_shown_and_written(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "pack of 4 / bf16" in shown
     assert "Packs on cpu" in shown
     rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
-    assert [row["variant"] for row in rows] == ["pack of 4", "pack of 4, bf16", "pack of 4 / bf16"]
+    narrow = [" / bf16", ", bf16 activations / bf16, bf16 activations"]
+    packs = ["", ", bf16 activations", ", bf16", ", bf16, bf16 activations", *narrow]
+    assert [row["variant"] for row in rows] == [f"pack of 4{name}" for name in packs]
 
 
 def test_kernels_are_held_against_a_copy(tmp_path: Path) -> None:
