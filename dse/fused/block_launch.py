@@ -61,9 +61,10 @@ def quantize_blocks(x: Tensor, table: BlockTable, key: Key, dtype: torch.dtype) 
     blocks_kernel[(operands * grid_r * grid_k,)](
         x, *x.stride(), rows, columns, out, *out.stride(), clock, *clock.stride(), key.layer, int(key.point), matrices,
         table.ints, table.floats, table.candidate_ints, table.candidate_floats, levels,
-        height, width, min(outer, blocks), tiles, blocks, grid_k, grid_r * grid_k,
+        tiles, blocks, grid_k, grid_r * grid_k, t=height, b=width, group=min(outer, blocks),
         NR=tile.rows, T=tile.height, NB=tile.columns, B=tile.width, GROUP=tile.group,
-        OUTER=isinstance(q.tensor_scale, Outer), TERMS=getattr(statistics, code.terms),
+        OUTER=isinstance(q.tensor_scale, Outer), LEVELS=table.measured,
+        TERMS=getattr(statistics, code.terms),
         VALUE=getattr(statistics, code.value), SUMS=code.sums, CANDIDATES=len(candidates(q)),
         ERROR=0 if q.choice is None else ERRORS[q.choice.error], CODES=table.codes,
         RANDOM=table.random, LANE=table.lane if width % 16 == 0 else 0, SCALE_RANDOM=table.scale_random,

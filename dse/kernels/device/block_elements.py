@@ -7,13 +7,13 @@ import triton.language as tl
 
 from dse.kernels.device.lattice import by_threshold, float_of, nearest_even, round_scale, scale_lattice, smaller
 from dse.kernels.device.philox import draw, one_draw
-from dse.kernels.device.trees import join_larger, tree_total
+from dse.kernels.device.trees import block_max, tree_total
 
 
 @triton.jit
 def each(factor):
     """[NR, NB] beside the elements of the blocks: [NR, 1, NB, 1]."""
-    return tl.expand_dims(tl.expand_dims(factor, 1), 3)
+    return factor[:, None, :, None]
 
 
 @triton.jit
@@ -28,7 +28,7 @@ def shared_bits(row, first, groups, n, purpose, layer, seed, step, B: tl.constex
     NR: tl.constexpr = row.shape[0]
     T: tl.constexpr = row.shape[1]
     NB: tl.constexpr = first.shape[2]
-    call = tl.reshape(tl.arange(0, SUB), (1, 1, 1, SUB))
+    call = tl.arange(0, SUB)[None, None, None, :]
     index = tl.reshape((row * groups + first) * CALLS + call, (NR * T * NB * SUB,))
     w = draw(index, purpose | (LANE << 16), layer, seed, step)
     words = tl.reshape(tl.join(tl.join(w[0], w[2]), tl.join(w[1], w[3])), (NR, T, NB, SUB * 4))
@@ -36,7 +36,7 @@ def shared_bits(row, first, groups, n, purpose, layer, seed, step, B: tl.constex
         words = tl.broadcast_to(tl.expand_dims(words, 4), (NR, T, NB, SUB * 4, PER))
         words = tl.reshape(words, (NR, T, NB, B))
         place = (tl.arange(0, B) % PER * LANE).to(tl.uint32)
-        words = words << (32 - LANE - tl.reshape(place, (1, 1, 1, B)))
+        words = words << (32 - LANE - place[None, None, None, :])
     return (words >> (32 - n).to(tl.uint32)).to(tl.int32)
 
 
@@ -96,6 +96,6 @@ def closer(y, best, x, factor, ERROR: tl.constexpr):
         if ERROR == 2:
             better = tree_total(new - old) < 0.0
         else:
-            new = tl.reduce(tl.reduce(new, 3, join_larger), 1, join_larger)
-            better = new < tl.reduce(tl.reduce(old, 3, join_larger), 1, join_larger)
+            new = block_max(new.to(tl.int64, bitcast=True)).to(tl.float64, bitcast=True)  # NaN is above all
+            better = new < block_max(old.to(tl.int64, bitcast=True)).to(tl.float64, bitcast=True)
     return better

@@ -31,28 +31,14 @@ def group_peak(peak, GROUP: tl.constexpr):
     return float_of(tl.reshape(whole, (NR, NB)))
 
 
-@triton.jit
-def block_statistic(
-    x, peak, count, inside, floats, TERMS: tl.constexpr, VALUE: tl.constexpr, SUMS: tl.constexpr
-):  # fmt: skip
-    """Z [NR, NB] of a tile of whole blocks."""
-    first, one, two = tl.load(floats + 9), peak, peak
-    if SUMS > 0:
-        terms = TERMS(x, each(peak), first)
-        one = tree_total(tl.where(inside, terms[0], 0.0))
-        if SUMS > 1:
-            two = tree_total(tl.where(inside, terms[1], 0.0))
-    return VALUE(peak, one, two, count, first, tl.load(floats + 10))
-
-
 @triton.jit(do_not_specialize=["layer", "point", "clock_e", "clock_i", "grid_k", "programs", "tiles", "blocks"])
 def blocks_kernel(
     source, source_e, source_r, source_k, R, K, target, target_e, target_r, target_k,
     clock, clock_e, clock_i, layer, point, matrices,
     int_table, float_table, candidate_int_table, candidate_float_table, levels,
-    t, b, group, tiles, blocks, grid_k, programs,
+    tiles, blocks, grid_k, programs, t: tl.constexpr, b: tl.constexpr, group: tl.constexpr,
     NR: tl.constexpr, T: tl.constexpr, NB: tl.constexpr, B: tl.constexpr, GROUP: tl.constexpr, OUTER: tl.constexpr,
-    TERMS: tl.constexpr, VALUE: tl.constexpr, SUMS: tl.constexpr,
+    LEVELS: tl.constexpr, TERMS: tl.constexpr, VALUE: tl.constexpr, SUMS: tl.constexpr,
     CANDIDATES: tl.constexpr, ERROR: tl.constexpr, CODES: tl.constexpr,
     RANDOM: tl.constexpr, LANE: tl.constexpr, SCALE_RANDOM: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
@@ -60,7 +46,7 @@ def blocks_kernel(
 
     ``group``: blocks under one outer scale, padded to GROUP (OUTER; else 1); ``tiles``, ``blocks``: of an operand, down
     and across; ``matrices``: operands [E] of one member, which draw as one of all their rows; ``levels`` float32 [E]: g
-    where it is the operand's; TERMS, VALUE: functions of dse.kernels.device.statistics, SUMS: how many they add up.
+    where it is the operand's (LEVELS); TERMS, VALUE: functions of statistics.py, SUMS: how many sums they take.
     """
     pid = tl.program_id(0)
     e = (pid // programs).to(tl.int64)
@@ -76,29 +62,40 @@ def blocks_kernel(
     block = at % grid_k * NB + j
     if GROUP > 1:
         block = (at % grid_k * (NB // GROUP) + j // GROUP) * group + j % GROUP
-    i, k = tl.reshape(tl.arange(0, T), (1, T, 1, 1)), tl.reshape(tl.arange(0, B), (1, 1, 1, B))
-    row = tl.reshape(tile, (NR, 1, 1, 1)) * t + i
-    column = tl.reshape(block, (1, 1, NB, 1)) * b + k
-    inside = (row < R) & (i < t) & (column < K) & (k < b)
-    if GROUP > 1:
-        inside = inside & (tl.reshape(j % GROUP, (1, 1, NB, 1)) < group)
+    i, k = tl.arange(0, T)[None, :, None, None], tl.arange(0, B)[None, None, None, :]
+    row = tile[:, None, None, None] * t + i
+    column = block[None, None, :, None] * b + k
+    inside = (row < R) & (column < K)
+    if t != T:
+        inside = inside & (i < t)
+    if b != B:
+        inside = inside & (k < b)
+    if group != GROUP:
+        inside = inside & ((j % GROUP)[None, None, :, None] < group)
     x = tl.load(source + e * source_e + row * source_r + column * source_k, inside, 0.0).to(tl.float32)
 
-    down, along = tl.expand_dims(tile, 1), tl.expand_dims(block, 0)
+    down, along = tile[:, None], block[None, :]
     count = tl.minimum(R - down * t, t) * tl.minimum(K - along * b, b)
     count = tl.maximum(count, 1).to(tl.float32)
     peak = block_peak(x)
-    z = block_statistic(x, peak, count, inside, floats, TERMS, VALUE, SUMS)
+    beta, one, two = tl.load(floats + 9), peak, peak
+    if SUMS > 0:
+        terms = TERMS(x, each(peak), beta)
+        one = tree_total(tl.where(inside, terms[0], 0.0))
+        if SUMS > 1:
+            two = tree_total(tl.where(inside, terms[1], 0.0))
+    z = VALUE(peak, one, two, count, beta, tl.load(floats + 10))
+    g = tl.full((NR, NB), 0.0, tl.float32)
     if OUTER:
         g = group_peak(peak, GROUP)
-    else:
-        g = tl.full((NR, NB), 0.0, tl.float32) + tl.load(levels + e)
+    if LEVELS:
+        g += tl.load(levels + e)
     edge = tl.load(floats + 4)
     if SCALE_RANDOM:
         edge = scale_threshold(down + matrix * tiles, along, blocks, ints, floats, point, layer, seed, step)
     threshold = 0.0
     if RANDOM:
-        first = tl.reshape(block, (1, 1, NB, 1)) * b // 16
+        first = block[None, None, :, None] * b // 16
         threshold = element_threshold(
             row + matrix * tiles * t, first, column, blocks * b, ints, point, layer, seed, step, B, LANE
         )  # fmt: skip
@@ -134,7 +131,7 @@ def peaks_kernel(
         column = (at % grid_k * BK + tl.arange(0, BK))[None, :]
         x = tl.load(source + e * source_e + row * source_r + column * source_k, (row < R) & (column < K), 0.0)
         bits = bits_of(x.to(tl.float32)) & MAGNITUDE
-        tl.atomic_max(peaks + e, tl.max(tl.max(bits, 1), 0))
+        tl.atomic_max(peaks + e, tl.max(tl.max(bits, 1), 0), sem="relaxed")
 
 
 @triton.jit

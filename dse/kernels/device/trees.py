@@ -33,8 +33,3 @@ def block_max(bits):
 def block_peak(x):
     """The largest magnitude of each block, NaN above all."""
     return float_of(block_max(bits_of(x) & MAGNITUDE))
-
-
-@triton.jit
-def join_larger(a, b):
-    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
