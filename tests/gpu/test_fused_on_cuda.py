@@ -123,10 +123,10 @@ def passes(function: Callable[..., Any], operands: list[Tensor], grads: list[Ten
     return replayed(infer), replayed(train)
 
 
-def measure(name: str, of: Timing) -> str:
-    """One line: errors against torch's form, and times."""
+def measure(name: str, of: Timing, dtype: torch.dtype = torch.float32) -> str:
+    """One line: errors against torch's form in `dtype`, and times."""
     g = torch.Generator("cuda").manual_seed(0)
-    operands = [torch.randn(s, device="cuda", generator=g).requires_grad_() for s in of.shapes]
+    operands = [torch.randn(s, device="cuda", generator=g).to(dtype).requires_grad_() for s in of.shapes]
     y, z = (f(*operands) for f in (of.ours, of.theirs))
     y, z = ([v] if isinstance(v, Tensor) else list(v) for v in (y, z))
     grads = [torch.randn(v.shape, device="cuda", generator=g).to(v.dtype) for v in y]
@@ -164,6 +164,8 @@ if __name__ == "__main__":
     print(torch.cuda.get_device_name(), torch.__version__)
     jobs: dict[str, Callable[[], object]] = {name: lambda name=name: CHECKS[name]("cuda") for name in CHECKS}
     jobs |= {f"time of {name}": lambda name=name, t=t: measure(name, t) for name, t in timings().items()}
+    bf16 = torch.bfloat16
+    jobs |= {f"time of {name} in BF16": lambda name=name, t=t: measure(name, t, bf16) for name, t in timings().items()}
     failed = 0
     for title, job in jobs.items():
         try:

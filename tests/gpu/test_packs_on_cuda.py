@@ -43,7 +43,13 @@ CASES: dict[str, Any] = {
     "image": TASKS["image"](),
     "vit": TASKS["image"](net="vit"),
     "attention": TASKS["lm"](),
+    "lm, BF16 activations": TASKS["lm"](),
+    "gpt, BF16 activations": TASKS["lm"](size="nanogpt-cpu"),
+    "diffusion, BF16 activations": TASKS["diffusion"](),
+    "vit, BF16 activations": TASKS["image"](net="vit"),
+    "attention, BF16 activations": TASKS["lm"](),
 }
+BF16 = ", BF16 activations"
 ATTENDING = ("mxfp4", "mxfp4_rht_sr", "nvfp4", "nvfp4_plain", "mxfp8")
 """In the case of this name, recipes that quantize attention's products too, beside others that do not."""
 SHARE = 0.1
@@ -52,9 +58,10 @@ SHARE = 0.1
 
 def lineup(case: str, steps: int, seeds: int, names: tuple[str, ...] = MIX) -> list[Trial]:
     task, recipes = CASES[case], {name: RECIPES[name] for name in names}
-    if case == "attention":
+    if case.removesuffix(BF16) == "attention":
         recipes |= {name: override(recipes[name], "attention", "same") for name in names if name in ATTENDING}
-    training = replace(task.training(), steps=steps)
+    activations = "bf16" if case.endswith(BF16) else "fp32"
+    training = replace(task.training(), steps=steps, eval_every=0, activations=activations)
     trials = [Trial(task, training, recipes[name], seed) for seed in range(seeds) for name in names]
     return [trials[i] for i in member_order(trials, use_kernels("cuda"))]
 
@@ -92,7 +99,8 @@ def skipped_steps_leave_no_trace(name: str) -> bool:
     """Under dynamic loss scaling in a CUDA graph: members whose gradients overflow where scales are sampled again."""
     held = override(RECIPES["ue5m3"], "*.tensor_scale", {"delayed": {"every": 2}})
     recipes = [held, RECIPES["tetrajet_q_ema"], RECIPES["fp4_all_the_way"], held, RECIPES["nvfp4"], held]
-    training = replace(CASES[name].training(), steps=12, loss_scaling="dynamic")
+    activations = "bf16" if name.endswith(BF16) else "fp32"
+    training = replace(CASES[name].training(), steps=12, loss_scaling="dynamic", activations=activations)
     trials = [Trial(CASES[name], training, recipe, seed) for seed, recipe in enumerate(recipes)]
     trials = [trials[i] for i in member_order(trials, use_kernels("cuda"))]
     program = TrainStep(trials, load(CASES[name], None, "cuda")[0], "cuda", use_kernels("cuda"))
@@ -127,10 +135,49 @@ def against_solo(name: str, steps: int, seeds: int) -> tuple[float, float, int, 
     return max(abs((a or 0) - (b or 0)) for a, b in pairs), spread, same, len(some)
 
 
+def many_heads_are_measured() -> float:
+    """64 members times 1,024 held-out items, more heads than a CUDA grid takes: the largest difference to 8 members."""
+    task = CASES["lm"]
+    data, _ = load(task, None, "cuda")
+    training = replace(task.training(), steps=1, activations="bf16")
+    trials = [Trial(task, training, RECIPES["nvfp4"], seed) for seed in range(64)]
+    batch = tuple(torch.cat(parts)[:1024] for parts in zip(*task.held_out(data), strict=True))
+    batch = tuple(part.repeat(-(-1024 // len(part)), *[1] * (part.dim() - 1))[:1024] for part in batch)
+    whole, few = (TrainStep(some, data, "cuda", use_kernels("cuda")).pack for some in (trials, trials[:8]))
+    return float((whole.measure(batch)["loss"][:8] - few.measure(batch)["loss"]).abs().max())
+
+
+def memory(name: str) -> list[int]:
+    """Bytes that a step of 8 members takes at most, with FP32 and with BF16 activations."""
+    found = []
+    for activations in ("fp32", "bf16"):
+        task = CASES[name]
+        training = replace(task.training(), steps=3, activations=activations)
+        trials = [Trial(task, training, RECIPES["nvfp4"], seed) for seed in range(8)]
+        program = TrainStep(trials, load(task, None, "cuda")[0], "cuda", use_kernels("cuda"))
+        program.step()
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        program.step()
+        torch.cuda.synchronize()
+        found.append(torch.cuda.max_memory_allocated())
+    return found
+
+
 def test_the_graph_is_the_plain_step() -> None:
     assert graph_equals_plain_calls("regression")
     assert graph_equals_plain_calls("lm")
     assert graph_equals_plain_calls("attention")
+    assert graph_equals_plain_calls("lm, BF16 activations")
+
+
+def test_more_heads_than_a_grid_takes() -> None:
+    assert many_heads_are_measured() < 1e-5
+
+
+def test_bf16_activations_take_less_memory() -> None:
+    fp32, bf16 = memory("lm")
+    assert bf16 < fp32
 
 
 def test_nan_stays_with_its_member() -> None:
@@ -142,7 +189,7 @@ def test_skipped_steps_leave_no_trace() -> None:
 
 
 def test_a_member_is_its_solo_run() -> None:
-    for name in ("lm", "attention"):
+    for name in ("lm", "attention", "lm, BF16 activations"):
         difference, spread, _, _ = against_solo(name, 40, 4)
         assert difference <= SHARE * spread
 
@@ -166,8 +213,11 @@ def report(name: str) -> tuple[bool, str]:
 
 
 def main() -> None:
-    good = True
-    with ProcessPoolExecutor(len(CASES), get_context("spawn")) as pool:
+    heads, (fp32, bf16) = many_heads_are_measured(), memory("lm")
+    good = heads < 1e-5 and bf16 < fp32
+    print(f"more heads than a grid takes: measures differ by {heads:.1e}")
+    print(f"memory of a step, lm, 8 members: {fp32 / 2**20:.0f} MiB, BF16 activations {bf16 / 2**20:.0f}", flush=True)
+    with ProcessPoolExecutor(min(len(CASES), 8), get_context("spawn")) as pool:
         for fine, text in pool.map(report, sys.argv[1:] or CASES):
             print(text, flush=True)
             good &= fine
