@@ -48,20 +48,25 @@ class LayerPrecision:
         return cls(baseline=BF16 if rounded else PLAIN)
 
 
+_IN_FP32 = (nn.Embedding, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
+"""Torch's modules that compute in FP32 with their FP32 parameters, as under torch.autocast, and return BF16."""
+
+
 class WorkingParameters:
     """What a model computes with: its FP32 parameters, and BF16 copies of some where activations are BF16.
 
-    ``masters``: modules whose parameters are used as they are, besides those of type ``Masters``.
+    ``linears``: the type of its linears, whose parameters are used as they are, besides those of embeddings and norms:
+    modules of type ``Masters``, and torch's own, which get hooks that convert their inputs and outputs.
     """
 
-    def __init__(self, model: nn.Module, masters: type[nn.Module], activations: str) -> None:
+    def __init__(self, model: nn.Module, linears: type[nn.Module], activations: str) -> None:
         self.dtype = torch.bfloat16 if activations == "bf16" else torch.float32
         known: dict[int, str] = {}
         self._uses: list[tuple[str, str, bool]] = []
         for module_name, module in model.named_modules():
-            own = isinstance(module, masters | Masters)
-            if isinstance(module, Masters) and activations != "fp32":
-                module.activations = self.dtype
+            own = isinstance(module, (linears, Masters, *_IN_FP32))
+            if activations == "bf16" and not isinstance(module, linears):
+                _convert(module)
             for name, parameter in module.named_parameters(prefix=module_name, recurse=False):
                 first = known.setdefault(id(parameter), name)
                 self._uses.append((name, first, own or not parameter.is_floating_point()))
@@ -75,9 +80,25 @@ class WorkingParameters:
         return {name: parameters[first] if own else copies[first] for name, first, own in self._uses}
 
 
+def _convert(module: nn.Module) -> None:
+    """Lets an embedding or a norm compute in FP32 and return BF16, and another of torch's modules compute in BF16."""
+    if isinstance(module, Masters):
+        module.activations = torch.bfloat16
+    elif isinstance(module, _IN_FP32):
+        module.register_forward_pre_hook(lambda _, inputs: tuple(map(widened, inputs)))
+        module.register_forward_hook(lambda *call: call[-1].bfloat16())
+    elif type(module).__module__.startswith("torch.nn.") and module._parameters:
+        module.register_forward_pre_hook(lambda _, inputs: tuple(map(_narrow, inputs)))
+
+
 def widened(y: Any) -> Any:
     """A model's BF16 output in FP32, for the loss; anything else as it is."""
     return y.float() if isinstance(y, Tensor) and y.dtype == torch.bfloat16 else y
+
+
+def _narrow(x: Any) -> Any:
+    """A module's FP32 input in BF16; anything else as it is."""
+    return x.bfloat16() if isinstance(x, Tensor) and x.dtype == torch.float32 else x
 
 
 __all__ = ["LayerPrecision", "WorkingParameters", "widened"]

@@ -1,11 +1,13 @@
 """Evaluation of a pack: held-out metrics, samples, and both in BF16 arithmetic, for all members at once.
 
-Where this fails, the pack is evaluated in halves, which need less memory, down to single members. Members are
-independent, so a half gives the same bits for its members as the whole pack (on the CPU, and by our kernels).
+Where this fails, the pack is evaluated in halves, which need less memory, down to single members; the reason is printed
+and kept for the records. Members are independent, so a half gives the same bits for its members as the whole pack (on
+the CPU, and by our kernels).
 """
 
 from __future__ import annotations
 
+import sys
 import traceback as tracebacks
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +28,8 @@ from dse.train.context import last_line
 from dse.train.history import History
 
 T = TypeVar("T")
+HALVED = "evaluated_in_halves_because"
+"""In a record's ``pack``: why some evaluation was made in narrower packs than the training."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +40,15 @@ class MemberFailure:
     traceback: str
 
 
-def held_out(train_step: TrainStep) -> list[dict[str, float] | MemberFailure]:
+def held_out(train_step: TrainStep, histories: Sequence[History]) -> list[dict[str, float] | MemberFailure]:
     """Every held-out metric of each member."""
-    return _by_halves(train_step, _metrics)
+    return _by_halves(train_step, histories, _metrics)
 
 
 def add_samples(train_step: TrainStep, histories: Sequence[History]) -> None:
     """Generates and grades samples for the members that have not diverged, and keeps a few pictures of them."""
     data, task = train_step.data, train_step.task
-    samples = _by_halves(train_step, _samples)
+    samples = _by_halves(train_step, histories, _samples)
     for history, trial, made in zip(histories, train_step.pack.trials, samples, strict=True):
         if history.diverged is not None or history.error or made is None:
             continue
@@ -61,7 +65,7 @@ def add_bf16_metrics(train_step: TrainStep, histories: Sequence[History]) -> Non
     trained = [history.diverged is None and not history.error for history in histories]
     in_bf16 = [to_data(trial.recipe) == to_data(BF16) for trial in train_step.pack.trials]
     wanted = any(own and not known for own, known in zip(trained, in_bf16, strict=True))
-    inferred = _by_halves(train_step, _in_bf16) if wanted else [({}, None) for _ in histories]
+    inferred = _by_halves(train_step, histories, _in_bf16) if wanted else [({}, None) for _ in histories]
     for member, history in enumerate(histories):
         if trained[member] and in_bf16[member]:
             history.metrics_bf16 = dict(history.metrics)
@@ -89,8 +93,13 @@ def _in_bf16(train_step: TrainStep) -> list[tuple[dict[str, float], Tensor | Non
         return list(zip(_metrics(train_step), _samples(train_step), strict=True))
 
 
-def _by_halves(train_step: TrainStep, evaluate: Callable[[TrainStep], Sequence[T]]) -> list[T | MemberFailure]:
-    """The results of ``evaluate`` for every member, from halves of the pack where it fails. Raises its UserError."""
+def _by_halves(
+    train_step: TrainStep, histories: Sequence[History], evaluate: Callable[[TrainStep], Sequence[T]]
+) -> list[T | MemberFailure]:
+    """The results of ``evaluate`` for every member, from halves of the pack where it fails. Raises its UserError.
+
+    Why it failed for several members is printed, and noted in their histories.
+    """
     try:
         return list(evaluate(train_step))
     except UserError:
@@ -100,6 +109,11 @@ def _by_halves(train_step: TrainStep, evaluate: Callable[[TrainStep], Sequence[T
     members = len(train_step.pack.trials)
     if members == 1:
         return [failure]
+    reason = f"a pack of {members} trials was evaluated in halves: {last_line(failure.traceback)}"
+    if any(HALVED not in history.missing for history in histories):
+        print(reason, file=sys.stderr, flush=True)  # the next evaluation may fail in the same way
+    for history in histories:
+        history.missing.setdefault(HALVED, reason)
     failure.error.__traceback__ = None  # its frames hold tensors
     if train_step.pack.device.type == "cuda":
         torch.cuda.empty_cache()
@@ -110,7 +124,7 @@ def _by_halves(train_step: TrainStep, evaluate: Callable[[TrainStep], Sequence[T
         except Exception:  # noqa: BLE001 - no memory for a copy either
             found += [failure] * len(part)
         else:
-            found += _by_halves(half, evaluate)
+            found += _by_halves(half, [histories[member] for member in part], evaluate)
     return found
 
 
@@ -132,4 +146,4 @@ def _value(found: T | MemberFailure) -> T:
     return found
 
 
-__all__ = ["MemberFailure", "add_bf16_metrics", "add_samples", "held_out"]
+__all__ = ["HALVED", "MemberFailure", "add_bf16_metrics", "add_samples", "held_out"]

@@ -35,7 +35,8 @@ class History:
     - ``metrics_bf16``: the last metrics with the weights in BF16 arithmetic; ``samples``: pictures from the model;
     - ``diverged``: the step of divergence and its cause; ``stopped``: the rung at which training stopped;
     - ``error``: why the evaluation that decides the result is missing, a traceback;
-    - ``missing``: why other parts of the result are missing, by their names in the record's provenance.
+    - ``missing``: why other parts of the result are missing or were computed otherwise, by their names in the record's
+      provenance.
     """
 
     evals: list[list[float | None]] = field(default_factory=list)

@@ -69,7 +69,7 @@ class PackRun:
     def evaluate(self, on_error: OnError = "raise") -> None:
         """Held-out metrics of the members that have none at this step; one that is not finite ends its member."""
         self.record_divergence()
-        metrics, primary = held_out(self.train_step), self.train_step.task.metric
+        metrics, primary = held_out(self.train_step, self._histories), self.train_step.task.metric
         for member, (history, found) in enumerate(zip(self._histories, metrics, strict=True)):
             if history.diverged is not None or history.metric_at(self.steps_done) is not None:
                 continue

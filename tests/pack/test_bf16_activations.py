@@ -10,11 +10,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from dse.errors import UserError
 from dse.nn.linear import QuantizedLinear
 from dse.nn.quantize import set_clock
 from dse.pack.linear import PackedLinear
+from dse.pack.mixed_precision import WorkingParameters
 from dse.pack.pack import Pack
 from dse.pack.segments import Reference
 from dse.pack.step import TrainStep
@@ -212,6 +214,25 @@ def test_parameters_without_a_linear_are_copied_and_tied_ones_are_not() -> None:
     pack.backward(losses.sum())
     for name, gradient in pack.gradient_views.items():
         assert gradient.any(), name
+
+
+def test_torchs_own_modules_in_a_users_model() -> None:
+    """Embeddings and norms compute in FP32 and return BF16, with FP32 gradients; a module without a rule is BF16."""
+    model = nn.Sequential(nn.Conv1d(4, 4, 3), nn.GroupNorm(2, 4), nn.PReLU(), nn.LayerNorm(6))
+    working = WorkingParameters(model, nn.Linear, "bf16")
+    used = working.of(dict(model.named_parameters()))
+    assert {name for name, x in used.items() if x.dtype == torch.bfloat16} == {"0.weight", "0.bias", "2.weight"}
+    y = functional_call(model, used, (torch.randn(2, 4, 8),), tie_weights=False)
+    assert y.dtype == torch.bfloat16
+    y.float().square().sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in model.parameters())
+    table = nn.Sequential(nn.Embedding(3, 2))
+    working = WorkingParameters(table, nn.Linear, "bf16")
+    rows = functional_call(table, working.of(dict(table.named_parameters())), (torch.ones(300, dtype=torch.int64),))
+    assert torch.equal(rows[0], table[0].weight[1].bfloat16())
+    rows.backward(torch.full_like(rows, 1 + 2**-7))
+    assert table[0].weight.grad is not None
+    assert torch.equal(table[0].weight.grad[1], torch.full((2,), 300 * (1 + 2**-7)))  # BF16 sums stop at 256
 
 
 def test_identity() -> None:

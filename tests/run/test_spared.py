@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from dse.commands.why import why
 from dse.pack.pack import Pack
 from dse.pack.step import TrainStep
 from dse.probes import Probes
 from dse.probes.prober import Prober
 from dse.results.record import FAILED, OK, STOPPED, Record
+from dse.results.store import Store
 from dse.run.executors.attempts import Attempt
 from dse.run.executors.worker import TimedOut, Worker
 from dse.run.queue.pack_queue import PackQueue
@@ -21,6 +23,7 @@ from dse.sweep import Sweep
 from dse.tasks import TASKS
 from dse.train import loop
 from dse.train.context import SPLIT
+from dse.train.evaluation import HALVED
 from dse.train.halving import HalvingRule, RungTarget
 from dse.train.hooks import EvaluationHook, Hook, ProbeHook, ProgressHook, RungHook
 from dse.train.loop import TrainContext, run_pack
@@ -40,7 +43,7 @@ def _told(records: Sequence[Record]) -> list[tuple[Any, ...]]:
 
 
 def test_a_pack_too_wide_to_be_evaluated_is_evaluated_in_halves(
-    trials: list[Trial], monkeypatch: pytest.MonkeyPatch
+    trials: list[Trial], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     calm, real = run_pack(trials), TrainStep.evaluate
 
@@ -53,6 +56,13 @@ def test_a_pack_too_wide_to_be_evaluated_is_evaluated_in_halves(
     found = run_pack(trials)
     assert _told(found) == _told(calm)
     assert not any(SPLIT in record.pack for record in found), "the training was not split"
+    line = f"a pack of {len(trials)} trials was evaluated in halves: RuntimeError: CUDA error: invalid argument"
+    assert {record.pack[HALVED] for record in found} == {line}
+    assert capfd.readouterr().err.splitlines().count(line) == 1
+    store = Store(tmp_path)
+    store.append(*found)
+    why(found[0].uid, tmp_path)
+    assert f"{HALVED}={line}" in capfd.readouterr().out
 
 
 def test_a_trial_that_cannot_be_evaluated_keeps_its_training(

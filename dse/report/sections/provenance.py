@@ -64,6 +64,8 @@ def _packs(packs: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
         found += [(name, value, n) for value, n in counts.most_common()]
     reasons = Counter(str(why) for pack in recorded for why in pack.get("reference_because", ()))
     found += [("reference because", why, n) for why, n in reasons.most_common()]
+    halved = Counter(str(why) for pack in recorded if (why := pack.get("evaluated_in_halves_because")))
+    found += [("evaluated in halves because", why, n) for why, n in halved.most_common()]
     refused = Counter(str(pack["no_graph_because"]) for pack in recorded if pack.get("no_graph_because"))
     found += [("no graph because", why, n) for why, n in refused.most_common()]
     chips = Counter(described(facts) for pack in recorded if (facts := pack.get("processor")))
