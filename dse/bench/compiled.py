@@ -34,16 +34,13 @@ def compiler(quick: bool) -> str:
 class CompiledTrial:
     """One trial of ``subject`` on ``device``; ``step()`` is one real step, from a CUDA graph where there is a GPU.
 
-    ``residual``: 'bf16', or 'fp32' for a residual stream in FP32. ``backend``: torch.compile's; a graph break is an
-    error. ``loss`` []: of the last step.
+    ``backend``: torch.compile's; a graph break is an error. ``loss`` []: of the last step.
     """
 
     SHOWN = 50
     """Steps until the loss that a row states."""
 
-    def __init__(
-        self, subject: BenchModel, device: str, fp4: bool, residual: str = "bf16", backend: str = "inductor"
-    ) -> None:
+    def __init__(self, subject: BenchModel, device: str, fp4: bool, backend: str = "inductor") -> None:
         data, training, task = load(subject.task, device), subject.training, subject.task
         torch.manual_seed(0)
         model = task.model(data)
@@ -52,8 +49,7 @@ class CompiledTrial:
         model = composed(model)
         if fp4:
             _quantize(model, left)
-        if residual == "bf16":
-            _narrow(model)
+        _narrow(model)
         self.model, self._kind = model.to(device), torch.device(device).type
         self._batches = _drawn(task, data, training.batch)
         self._count = torch.zeros((), dtype=torch.int64, device=device)

@@ -57,8 +57,10 @@ def _detailed(s: BenchSettings, model: str, job: BenchJob, width: int) -> BenchJ
 
 def _facts(s: BenchSettings, subject: BenchModel, row: Measurement, width: int) -> dict[str, float]:
     tokens, gemm = (row.value or 0.0) * subject.tokens(), gemm_rate(s.device, s.quick)
-    flops = 6e-12 * linear_parameters(subject) * tokens
-    facts = {"tokens/s": tokens, "TFLOP/s": flops, "GEMM TFLOP/s": gemm, "of GEMM": flops / gemm, "width": width}
+    parameters = linear_parameters(subject)
+    flops = 6e-12 * parameters * tokens
+    facts = {"tokens/s": tokens, "TFLOP/s": flops, "GEMM TFLOP/s": gemm, "of GEMM": flops / gemm}
+    facts |= {"width": width, "parameters": parameters}
     return facts if row.memory is None else facts | {"GiB a member": row.memory / width}
 
 
