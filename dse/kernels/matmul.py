@@ -1,5 +1,7 @@
 """a b^T on a GPU: exact BF16 operands or FP32 ones, FP32 sums, tensor scales in the epilogue.
 
+GPUs with tensor descriptors multiply FP32 operands as sums of three BF16 numbers, others in FP32.
+
 Tiles and the split of the contraction axis depend on a member's own shape and never on how many members there are, so a
 member gets the same bits in any pack (library products choose their algorithm by the batch).
 """
@@ -12,6 +14,7 @@ from torch import Tensor
 from dse.kernels import descriptors, tilings
 from dse.kernels.availability import interpreted
 from dse.kernels.epilogue import Epilogue
+from dse.kernels.split import split
 from dse.kernels.tilings import Tiling
 
 MOST = (1 << 16) - 1
@@ -36,7 +39,7 @@ def contract(
     out = torch.empty(members, rows, columns, dtype=dtype, device=x.device)
     if 0 in out.shape:
         return out
-    by_descriptors = x.dtype == torch.bfloat16 and tilings.has_descriptors(x.device)
+    by_descriptors = tilings.has_descriptors(x.device)
     epilogue, cut = Epilogue.of(alpha_x, alpha_y, bias, out), tiling(x, y, by_descriptors)
     for start in range(0, members, MOST):
         some = slice(start, start + MOST)
@@ -47,35 +50,55 @@ def contract(
 def tiling(x: Tensor, y: Tensor, by_descriptors: bool) -> Tiling:
     """How x [E, M, K] times y [E, N, K] is cut."""
     shape = (x.shape[1], y.shape[1], x.shape[2])
-    if x.dtype == torch.float32:
-        return tilings.wide(*shape)
     if by_descriptors:
         return tilings.described(*shape, tilings.multiprocessors(x.device))
-    return tilings.narrow(*shape)
+    return (tilings.wide if x.dtype == torch.float32 else tilings.narrow)(*shape)
 
 
 def launch(x: Tensor, y: Tensor, epilogue: Epilogue, out: Tensor, tiling: Tiling, by_descriptors: bool = False) -> None:
-    """The product into ``out`` as ``tiling`` says, ``by_descriptors`` where the operands' strides allow it."""
-    from dse.kernels.device import matmul as device
+    """The product into ``out`` as ``tiling`` says, ``by_descriptors`` where the operands' strides allow it.
+
+    Then FP32 operands are multiplied as sums of BF16 numbers, else in FP32.
+    """
+    wide = x.dtype == torch.float32
+    depth, (_, parts) = x.shape[2], tiling.share(x.shape[2])
+    by_descriptors = by_descriptors and depth > 0 and descriptors.fits(out)
+    by_descriptors = by_descriptors and (wide or (descriptors.fits(x) and descriptors.fits(y)))
+    apart = parts > 1 or (wide and epilogue.biased and not by_descriptors)
+    target = torch.empty(parts, *out.shape, dtype=torch.float32, device=x.device) if apart else out.unsqueeze(0)
+    here = epilogue.none() if apart else epilogue
+    if by_descriptors:
+        operands = (split(x), split(y)) if wide else (x, y)
+        descriptors.launch(*operands, target.flatten(0, 1), here, tiling)
+    else:
+        by_pointers(x, y, target, here, tiling)
+    if apart:
+        add_parts(target, out, epilogue)
+
+
+def by_pointers(x: Tensor, y: Tensor, target: Tensor, epilogue: Epilogue, tiling: Tiling) -> None:
+    """The product into ``target`` [parts, E, M, N], on any GPU.
+
+    FP32 sums are fused multiply-adds, which an epilogue with a bias must not have: then it comes apart.
+    """
+    from dse.kernels.device.matmul import product_kernel
 
     (members, rows, depth), columns, wide = x.shape, y.shape[1], x.dtype == torch.float32
     (share, parts), tile = tiling.share(depth), tiling.tile
-    apart = parts > 1 or (wide and epilogue.biased)  # FP32 sums need fused multiply-adds, the epilogue must have none
-    target = torch.empty(parts, *out.shape, dtype=torch.float32, device=x.device) if apart else out.unsqueeze(0)
-    here = epilogue.none() if apart else epilogue
-    if by_descriptors and depth and all(map(descriptors.fits, (x, y, target[0]))):
-        descriptors.launch(x, y, target.flatten(0, 1), here, tiling)
-    else:
-        tiles = -(-rows // tile.m) * -(-columns // tile.n)
-        device.product_kernel[(tiles, parts, members)](
-            x, *x.stride(), y, *y.stride(), target, *target.stride(), *here[:4], rows, columns, depth, share,
-            BM=tile.m, BN=tile.n, BK=tile.k, SCALES=here.scales, BIAS=here.biased, EVEN=share * parts == depth,
-            IEEE=wide, INTERPRET=interpreted(), num_warps=tile.warps, num_stages=tile.stages, enable_fp_fusion=wide,
-        )  # fmt: skip
-    if apart:
-        size, block = out.numel(), 1024
-        device.sum_kernel[(-(-size // block),)](
-            target, out, *epilogue[:4], size, rows * columns, columns,
-            PARTS=parts, SCALES=epilogue.scales, BIAS=epilogue.biased, B=block, INTERPRET=interpreted(),
-            enable_fp_fusion=False,
-        )  # fmt: skip
+    tiles = -(-rows // tile.m) * -(-columns // tile.n)
+    product_kernel[(tiles, parts, members)](
+        x, *x.stride(), y, *y.stride(), target, *target.stride(), *epilogue[:4], rows, columns, depth, share,
+        BM=tile.m, BN=tile.n, BK=tile.k, SCALES=epilogue.scales, BIAS=epilogue.biased, EVEN=share * parts == depth,
+        IEEE=wide, INTERPRET=interpreted(), num_warps=tile.warps, num_stages=tile.stages, enable_fp_fusion=wide,
+    )  # fmt: skip
+
+
+def add_parts(parts: Tensor, out: Tensor, epilogue: Epilogue) -> None:
+    """The sums of ``parts`` [parts, E, M, N] in their order, finished, into ``out``."""
+    from dse.kernels.device.matmul import sum_kernel
+
+    size, (_, rows, columns), block = out.numel(), out.shape, 1024
+    sum_kernel[(-(-size // block),)](
+        parts, out, *epilogue[:4], size, rows * columns, columns, PARTS=len(parts), SCALES=epilogue.scales,
+        BIAS=epilogue.biased, B=block, INTERPRET=interpreted(), enable_fp_fusion=False,
+    )  # fmt: skip

@@ -71,4 +71,4 @@ def described(rows: int, columns: int, depth: int, slots: int) -> Tiling:
     m, n = 128 if rows > 64 else 64, 128 if columns > 64 else 64
     tile = MatmulTile(m, n, 64, 4, 3)
     tiles = -(-rows // m) * -(-columns // n)
-    return Tiling(tile, max(1, min(slots // tiles, depth // _LONG)))
+    return Tiling(tile, max(1, min(2 * slots // tiles, depth // _LONG)))  # two programs on a multiprocessor

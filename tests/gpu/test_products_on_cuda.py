@@ -25,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from dse.kernels import available, contract, descriptors, matmul, tilings
 from dse.kernels.epilogue import Epilogue
 from dse.kernels.tilings import MatmulTile, Tiling
+from dse.numerics.quantizer import Quantized
+from dse.numerics.techniques.accumulations import Groups
 
 try:
     import pytest
@@ -42,7 +44,10 @@ JOBS = 15
 
 
 class Shape(NamedTuple):
-    """One GEMM of a layer: fprop or dgrad of ``tokens``, which write BF16, or wgrad, which writes FP32."""
+    """One GEMM of a layer: fprop or dgrad of ``tokens``, which write BF16, or wgrad, which writes FP32.
+
+    ``wide``: its operands are FP32.
+    """
 
     name: str
     members: int
@@ -50,13 +55,15 @@ class Shape(NamedTuple):
     tokens: int
     inputs: int
     outputs: int
+    wide: bool = False
 
     def operands(self, members: int, device: str = "cuda") -> tuple[Tensor, Tensor]:
         """x [E, M, K] and y [E, N, K] as a packed layer has them: Wᵀ, Gᵀ and Xᵀ are transposed views."""
         generator = torch.Generator(device).manual_seed(SEED)
 
         def some(rows: int, columns: int) -> Tensor:
-            return torch.randn(members, rows, columns, generator=generator, device=device).bfloat16()
+            x = torch.randn(members, rows, columns, generator=generator, device=device)
+            return x if self.wide else x.bfloat16()
 
         if self.gemm == "fprop":
             return some(self.tokens, self.inputs), some(self.outputs, self.inputs)
@@ -94,6 +101,8 @@ def shapes() -> list[Shape]:
     for name, (members, tokens, layers) in MODELS.items():
         for gemm in ("fprop", "dgrad", "wgrad"):
             found += [Shape(name, members, gemm, tokens, inputs, outputs) for inputs, outputs in layers]
+            if name in ("gpt128", "60M alone"):
+                found += [Shape(f"{name} FP32", members, gemm, tokens, *layers[1], wide=True)]
     return found
 
 
@@ -118,6 +127,8 @@ def candidates(shape: Shape) -> list[Candidate]:
     depth = {"fprop": shape.inputs, "dgrad": shape.outputs, "wgrad": shape.tokens}[shape.gemm]
     slots = tilings.multiprocessors(torch.device("cuda", 0))
     found = [Candidate(tilings.described(rows, columns, depth, slots))]
+    if shape.wide:
+        return [*found, Candidate(tilings.wide(rows, columns, depth), False)]
     found.append(Candidate(tilings.narrow(rows, columns, depth), False))
     large = rows * columns >= 512 * 512
     if shape.gemm == "wgrad":
@@ -164,7 +175,7 @@ def wrong(shape: Shape, members: int = 2) -> Iterator[str]:
     if not torch.equal(torch.cat(alone), plain):
         yield f"{shape}: alone"
     for candidate in candidates(shape):
-        if not candidate.by_descriptors:
+        if shape.wide or not candidate.by_descriptors:
             continue
         out = torch.full_like(plain, torch.nan, dtype=shape.dtype)
         other = torch.full_like(out, torch.nan)
@@ -188,7 +199,8 @@ def odd_shapes() -> list[Shape]:
     """Ragged, and too narrow for descriptors' steps."""
     found = []
     for gemm in ("fprop", "dgrad", "wgrad"):
-        found += [Shape("ragged", 3, gemm, 1000, 72, 136), Shape("ragged", 3, gemm, 40, 1032, 8)]
+        found += [Shape("ragged", 3, gemm, 1000, 72, 136), Shape("odd", 2, gemm, 333, 71, 45, wide=True)]
+        found += [Shape("ragged", 3, gemm, 40, 1032, 8)]
     return found
 
 
@@ -202,6 +214,21 @@ def small_wrong() -> Iterator[str]:
             yield f"{(e, m, n, k)}"
 
 
+def grouped_wrong() -> Iterator[str]:
+    """Accumulation in groups against the reference on the CPU, exact sums and others."""
+    generator = torch.Generator().manual_seed(SEED)
+    for how in (Groups(), Groups(16, "nearest_even", 1024)):
+        for wide in (False, True):
+            x, y = (torch.randn(2, r, 200, generator=generator) for r in (130, 70))
+            x = x * torch.exp2(12 * torch.randn(2, 130, 200, generator=generator)) if wide else x.bfloat16()
+            y = y if wide else y.bfloat16()
+            bias, alpha = torch.randn(2, 70, generator=generator), torch.rand(2, 1, 1, generator=generator)
+            want = how.contract(Quantized(x, alpha), Quantized(y), bias)
+            got = how.contract(Quantized(x.cuda(), alpha.cuda()), Quantized(y.cuda()), bias.cuda()).cpu()
+            if not torch.equal(got, want):
+                yield f"{how}, {'FP32' if wide else 'BF16'}: {(got != want).sum().item()} differ"
+
+
 try:
 
     @pytest.mark.parametrize("shape", [*odd_shapes(), *(s for s in shapes() if s.name in ("gpt128", "60M"))], ids=str)
@@ -212,6 +239,10 @@ try:
     def test_shapes_without_descriptors() -> None:
         print("seed", SEED)
         assert not list(small_wrong())
+
+    def test_accumulation_in_groups() -> None:
+        print("seed", SEED)
+        assert not list(grouped_wrong())
 
 except NameError:
     pass
@@ -267,8 +298,8 @@ def timed(shape: Shape) -> Iterator[tuple[str, float | str]]:
     makers: dict[str, Callable[[Tensor, Tensor], Callable[[], object]]] = {}
     for candidate in candidates(shape):
         makers[str(candidate)] = lambda a, b, candidate=candidate: ours(candidate, a, b)
-    makers["library, stacked, BF16"] = stacked
-    if shape.members <= 4:
+    makers["library, stacked"] = stacked
+    if shape.members <= 4 and not shape.wide:
         makers |= {"library, one by one, BF16": singly, "library, one by one, FP32 and scales": in_fp32}
     for name, make in makers.items():
         try:
@@ -287,7 +318,7 @@ def compile_ahead(part: int, names: Sequence[str]) -> None:
             cut = (
                 tiling.share(shape.tokens if shape.gemm == "wgrad" else shape.inputs) if not route else tiling.parts > 1
             )
-            kernels[shape.gemm, tiling.tile, tiling.programs, cut] = shape, candidate
+            kernels[shape.gemm, shape.wide, tiling.tile, tiling.programs, cut] = shape, candidate
     for shape, candidate in list(kernels.values())[part::JOBS]:
         x, y = shape.operands(2)
         out = torch.empty(2, *shape.sides, dtype=shape.dtype, device="cuda")
@@ -308,13 +339,14 @@ def checked(shape: Shape) -> list[str]:
 def main() -> None:
     """Checks, then times; every line is printed and written as it is found."""
     begin, path = time.time(), Path(sys.argv[1] if len(sys.argv) > 1 else "products.jsonl")
-    names = sys.argv[2:] or list(MODELS)
+    names = sys.argv[2:] or list(dict.fromkeys(s.name for s in shapes()))
     path.parent.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(JOBS, get_context("spawn")) as pool:
         list(pool.map(compile_ahead, range(JOBS), [names] * JOBS))
         print(torch.cuda.get_device_name(), torch.__version__, f"compiled in {time.time() - begin:.0f} s", flush=True)
-        some = [s for s in shapes() if s.name in ("gpt128", "60M")]
-        found = [line for lines in pool.map(checked, [*odd_shapes(), *some]) for line in lines] + list(small_wrong())
+        some = [s for s in shapes() if s.name.startswith("gpt128") or s.name == "60M"]
+        found = [line for lines in pool.map(checked, [*odd_shapes(), *some]) for line in lines]
+        found += [*small_wrong(), *grouped_wrong()]
     print(*found[:40], f"{len(found)} wrong, {time.time() - begin:.0f} s", sep="\n", flush=True)
     with path.open("w", encoding="utf-8") as file:
         file.write(json.dumps({"wrong": found, "device": torch.cuda.get_device_name()}) + "\n")

@@ -15,6 +15,7 @@ import torch
 from dse.kernels import descriptors, matmul
 from dse.kernels.epilogue import Epilogue
 from dse.kernels.tilings import MatmulTile, Tiling
+from dse.kernels.split import split
 
 print("seed 5")
 g = torch.Generator().manual_seed(5)
@@ -41,6 +42,26 @@ for e, m, n, k, parts, turned, dtype in cases:
     assert torch.equal(outs[0], outs[2])
     exact = x.double() @ y.double().mT * (first * second)[:, None, None] + bias[:, None]
     torch.testing.assert_close(outs[0].double(), exact, rtol=2**-8, atol=1e-2)
+
+for e, m, n, k, parts, turned in ((2, 40, 44, 71, 1, False), (1, 34, 40, 80, 2, True)):
+    x, y = (torch.randn(e, r, k, generator=g) for r in (m, n))
+    if turned:
+        x, y = x.mT.contiguous().mT, y.mT.contiguous().mT
+    for t in (x, y):
+        parted = split(t).unflatten(0, (3, e))
+        assert torch.equal(parted.double().sum(0), t.double())
+        assert parted.stride()[-2:].index(1) == t.stride()[-2:].index(1)
+    bias, exact = torch.randn(e, n, generator=g), x.double() @ y.double().mT
+    bound = x.double().abs() @ y.double().abs().mT + bias[:, None].abs()
+    outs = []
+    for programs in (0, 1):
+        out = torch.full((e, m, n), torch.nan)
+        matmul.launch(x, y, Epilogue.of(None, None, bias, out), out, Tiling(TILE, parts, programs), True)
+        outs.append(out)
+    assert torch.equal(*outs)
+    assert ((outs[0] - exact - bias[:, None]).abs() <= 2**-22 * bound).all()
+special = torch.tensor([[[3.4e38, -3.4028234e38, torch.inf, torch.nan, 2.0**-110, -0.0]]])
+assert torch.equal(split(special).double().sum(0)[0].nan_to_num(7.0), special[0, 0].double().nan_to_num(7.0))
 
 def zeros(*shape):
     return torch.zeros(*shape, dtype=torch.bfloat16)

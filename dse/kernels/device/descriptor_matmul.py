@@ -1,7 +1,8 @@
 """a b^T of every member through tensor descriptors (TMA copies): the same sums in the same order as ``product_kernel``.
 
 Descriptors have the axes [E, rows, K], or [E, K, rows] where an operand lies transposed; what is beyond an operand's
-edges is read as zero, and not written.
+edges is read as zero, and not written. Operands in three parts (``dse.kernels.split``), [3 * E, rows, K], are
+multiplied in PAIRS = 6 pairs of parts, the smallest first.
 """
 # mypy: ignore-errors
 
@@ -18,6 +19,15 @@ def place(tile, tiles_m, tiles_n, GROUP: tl.constexpr):
     first = tile // width * GROUP
     size = min(tiles_m - first, GROUP)
     return first + tile % width % size, tile % width // size
+
+
+@triton.jit
+def pair(i, steps, PAIRS: tl.constexpr):
+    """The parts of both operands in step ``i``, and the step along the contraction axis."""
+    if PAIRS == 1:
+        return 0, 0, i
+    which = i // steps * 2
+    return (0x052 >> which) & 3, (0x118 >> which) & 3, i % steps
 
 
 @triton.jit
@@ -68,22 +78,23 @@ def finish(
 def tile_kernel(
     a, b, out, alpha, alpha2, bias, bias_e, N, share, tiles_m, tiles_n, members, parts,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, A_TURNED: tl.constexpr, B_TURNED: tl.constexpr,
-    GROUP: tl.constexpr, SCALES: tl.constexpr, BIAS: tl.constexpr, HALVES: tl.constexpr, INTERPRET: tl.constexpr,
-    STEPS: tl.constexpr,
+    GROUP: tl.constexpr, PAIRS: tl.constexpr, SCALES: tl.constexpr, BIAS: tl.constexpr, HALVES: tl.constexpr,
+    INTERPRET: tl.constexpr, STEPS: tl.constexpr,
 ):  # fmt: skip
     """One tile [BM, BN] of one member over ``share`` elements of the contraction axis, summed in order.
 
-    STEPS: in the interpreter, share / BK.
+    STEPS: in the interpreter, PAIRS * share / BK.
     """
     part, e = tl.program_id(1), tl.program_id(2)
     row, column = place(tl.program_id(0), tiles_m, tiles_n, GROUP)
     m, n = row * BM, column * BN
     start = part * share
     total = tl.zeros([BM, BN], tl.float32)
-    for i in range(STEPS if INTERPRET else tl.cdiv(share, BK)):  # in the interpreter, loops have constant bounds
-        k = start + i * BK
-        x = operand(a, e, m, k, BM, BK, A_TURNED, False, INTERPRET)
-        y = operand(b, e, n, k, BN, BK, B_TURNED, True, INTERPRET)
+    steps = tl.cdiv(share, BK)
+    for i in range(STEPS if INTERPRET else PAIRS * steps):  # in the interpreter, loops have constant bounds
+        p, q, k = pair(i, steps, PAIRS)
+        x = operand(a, p * members + e, m, start + k * BK, BM, BK, A_TURNED, False, INTERPRET)
+        y = operand(b, q * members + e, n, start + k * BK, BN, BK, B_TURNED, True, INTERPRET)
         total = tl.dot(x, y, total)
     slot = part * members + e
     finish(total, out, slot, e, m, n, N, alpha, alpha2, bias, bias_e, BM, BN, SCALES, BIAS, HALVES, INTERPRET)
@@ -93,14 +104,15 @@ def tile_kernel(
 def tiles_kernel(
     a, b, out, alpha, alpha2, bias, bias_e, N, share, tiles_m, tiles_n, members, parts,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, A_TURNED: tl.constexpr, B_TURNED: tl.constexpr,
-    GROUP: tl.constexpr, SCALES: tl.constexpr, BIAS: tl.constexpr, HALVES: tl.constexpr, INTERPRET: tl.constexpr,
-    STEPS: tl.constexpr, JOBS: tl.constexpr,
+    GROUP: tl.constexpr, PAIRS: tl.constexpr, SCALES: tl.constexpr, BIAS: tl.constexpr, HALVES: tl.constexpr,
+    INTERPRET: tl.constexpr, STEPS: tl.constexpr, JOBS: tl.constexpr,
 ):  # fmt: skip
     """The same by a fixed number of programs: each takes tile after tile, and reads the next one's operands ahead.
 
-    STEPS, JOBS: in the interpreter, where one program takes all tiles, share / BK and the number of tiles.
+    STEPS, JOBS: in the interpreter, where one program takes all tiles: PAIRS * share / BK, the number of tiles.
     """
     first, jobs, step = tl.program_id(0), tiles_m * tiles_n * members * parts, tl.num_programs(0)
+    steps = tl.cdiv(share, BK)
     if INTERPRET:  # in the interpreter, loops have constant bounds
         first, jobs, step = 0, JOBS, 1
     else:
@@ -111,9 +123,9 @@ def tiles_kernel(
         row, column = place(job % (tiles_m * tiles_n), tiles_m, tiles_n, GROUP)
         m, n = row * BM, column * BN
         total = tl.zeros([BM, BN], tl.float32)
-        for i in range(STEPS if INTERPRET else tl.cdiv(share, BK)):
-            k = part * share + i * BK
-            x = operand(a, e, m, k, BM, BK, A_TURNED, False, INTERPRET)
-            y = operand(b, e, n, k, BN, BK, B_TURNED, True, INTERPRET)
+        for i in range(STEPS if INTERPRET else PAIRS * steps):
+            p, q, k = pair(i, steps, PAIRS)
+            x = operand(a, p * members + e, m, part * share + k * BK, BM, BK, A_TURNED, False, INTERPRET)
+            y = operand(b, q * members + e, n, part * share + k * BK, BN, BK, B_TURNED, True, INTERPRET)
             total = tl.dot(x, y, total)
         finish(total, out, slot, e, m, n, N, alpha, alpha2, bias, bias_e, BM, BN, SCALES, BIAS, HALVES, INTERPRET)
