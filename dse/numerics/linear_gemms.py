@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from dse.kernels.sqrt import sqrt
 from dse.numerics.gemm import Gemm, check_widths
@@ -20,6 +21,7 @@ from dse.numerics.points import Point
 from dse.numerics.quantizer import Quantized
 from dse.numerics.random import Key
 from dse.numerics.recipe import Recipe
+from dse.numerics.tree import total
 
 
 class LinearContext(NamedTuple):
@@ -73,14 +75,21 @@ def weight_gradient(recipe: Recipe, saved: Saved, g: Tensor, key: Key) -> Tensor
 def watched(recipe: Recipe, g: Tensor, key: Key) -> Tensor:
     """What a precision schedule looks at [..., 2]: the deviation of G, and of its noise at dgrad.lhs."""
     g = g.contiguous()
-    return deviations(g, recipe.dgrad.lhs(g, replace(key.at(Point.DGRAD_LHS), sampling=False)).dequantize() - g)
+    noise = recipe.dgrad.lhs(g, replace(key.at(Point.DGRAD_LHS), sampling=False)).dequantize() - g
+    wide, off = (pad(x.flatten(-2).double(), (0, int(not g.numel()))) for x in (g, noise))  # one element at least
+    sums = [total(x, (-1,)).squeeze(-1) for x in (wide, wide.square(), off.square())]
+    return deviations(torch.stack(sums), g.shape[-2:].numel())
 
 
-def deviations(g: Tensor, noise: Tensor) -> Tensor:
-    """[..., 2]: the standard deviation of G [..., M, N] and the root mean square of its quantization ``noise``."""
-    spread = g - g.mean((-2, -1), keepdim=True)  # torch.std takes another algorithm for one member than for several
-    variance = spread.square().sum((-2, -1)) / max(1, g.shape[-2:].numel() - 1)
-    return torch.stack([sqrt(variance), sqrt(noise.square().mean((-2, -1)))], -1)
+def deviations(sums: Tensor, count: int) -> Tensor:
+    """[..., 2] float32: the standard deviation of G, and the root mean square of its quantization noise.
+
+    ``sums`` float64 [3, ...]: of G, of its squares and of the noise's, over ``count`` elements in the order of
+    ``dse.numerics.tree``.
+    """
+    first, second, noise = sums
+    variance = (second - first * first * (1 / max(1, count))).clamp_min(0) * (1 / max(1, count - 1))
+    return torch.stack([sqrt(variance.float()), sqrt((noise * (1 / max(1, count))).float())], -1)
 
 
 def _operands(

@@ -100,15 +100,16 @@ def _uncovered(recipe: Recipe) -> Iterator[str]:
         elif reason := fused.uncovered(use):
             yield f"{point.path}: {reason}"
     for gemm in dict.fromkeys(point.gemm for point in Point):
-        if accumulation := getattr(recipe, gemm).accumulation:
+        accumulation = getattr(recipe, gemm).accumulation
+        if accumulation is not None and type(accumulation).contract is Accumulation.contract:
             yield f"{gemm}: accumulation {type(accumulation).__name__}"
     for point in (Point.FPROP_LHS, Point.FPROP_RHS):
         found = _derivative(recipe, uses(recipe)[point])
         if found is not None and not isinstance(found.program, str):
             straight = found.program.quantizer.straight_through
             yield f"{point.path}: {'the inverse rotation' if straight else 'a derivative of its own'}"
-    if recipe.schedule is not None and recipe.schedule.watches:
-        yield "dgrad.lhs: a precision schedule that watches gradients"
+    if recipe.schedule is not None and recipe.schedule.watches and (reason := fused.uncovered(watched_use(recipe))):
+        yield f"the gradient that its precision schedule watches: {reason}"
 
 
 def _derivative(recipe: Recipe, use: Use) -> OwnDerivative | None:

@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from dse.kernels import moments
 from dse.numerics import linear_gemms
 from dse.numerics.gemm import check_widths
 from dse.numerics.linear_gemms import LinearContext
-from dse.numerics.matmul import contract, finished, scaled
+from dse.numerics.matmul import contract
 from dse.numerics.points import Point
 from dse.numerics.quantizer import Quantized
 from dse.numerics.techniques.accumulations import Accumulation
 from dse.pack.derivatives import Derivative
 from dse.pack.operand_programs import PointProgram, TwoOperands
-from dse.pack.segments import Held, LayerOperands, Segment, wide
+from dse.pack.segments import Held, LayerOperands, Segment
 from dse.pack.shared_operands import Both, SharedOperands
 
 
@@ -89,9 +90,7 @@ class Kernel(Segment):
     def _product(self, gemm: int, a: Quantized, b: Quantized, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
         """a b^T + bias of fprop (0), dgrad (1) or wgrad (2), rounded once to ``dtype``."""
         accumulation = self.accumulations[gemm]
-        if accumulation is None:
-            return contract(a, b, bias, dtype)
-        return finished(scaled(accumulation.product(wide(a.values), wide(b.values)), a, b), bias, dtype)
+        return (accumulation.contract if accumulation else contract)(a, b, bias, dtype)
 
     def _gradient(
         self,
@@ -119,8 +118,8 @@ class Kernel(Segment):
         if quantized is None:
             reading = context._replace(key=replace(context.key, sampling=False))
             quantized = self.watched(g, reading, torch.float32)
-        g = wide(g).contiguous()
-        context.watch.copy_(linear_gemms.deviations(g, _decoded(quantized) - g))
+        sums = moments(g, quantized.values, quantized.alpha)
+        context.watch.copy_(linear_gemms.deviations(sums, g.shape[-2:].numel()))
 
 
 def _decoded(q: Quantized) -> Tensor:

@@ -189,7 +189,8 @@ def test_the_watch_is_part_of_a_checkpoint() -> None:
 def test_written_as_data_and_back(name: str, schedule: Schedule) -> None:
     data = to_data(replace(RECIPES["mxfp4"], schedule=schedule))["schedule"]
     assert from_data(Recipe, "schedule", data, "schedule") == schedule
-    assert to_data(SCHEDULES[name]()) == name
+    plain = SCHEDULES[name]()
+    assert to_data(plain) == (name if plain.arithmetic == 1 else {name: {"arithmetic": plain.arithmetic}})
     assert schedule.ops().why
     assert schedule.watches == (name == "noise_switch")
 

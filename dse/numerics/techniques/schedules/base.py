@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
@@ -23,7 +23,9 @@ class Watch(NamedTuple):
 
 
 class Schedule(ABC):
-    """Decides the phase of every layer before each step."""
+    """Decides the phase of every layer before each step. ``arithmetic``: see ``dse.numerics.registry``."""
+
+    arithmetic: ClassVar[int] = 1
 
     @property
     def watches(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from dse.errors import OptionError
 from dse.numerics.ops import Ops
@@ -23,6 +24,8 @@ class NoiseSwitch(Schedule):
     Cost: 6 per element of G for two deviations, and a scalar per layer that the host waits for.
     Source: arXiv 2505.19115 (FP4 All the Way), Sec. 4. Raises OptionError unless factor > 0.
     """
+
+    arithmetic: ClassVar[int] = 2
 
     factor: float = math.sqrt(3)
 
