@@ -23,6 +23,10 @@ _LIMITS = {"processes": 120.0, "compiled_processes": 200.0, "compiled": 150.0, "
 _LIMIT = 90.0
 
 
+_AHEAD = 0.4
+"""Of the budget, at most, for compiling ahead."""
+
+
 class DeviceLost(RuntimeError):
     """The device answers this process no more; ``left``: the jobs that may have something left to measure."""
 
@@ -60,7 +64,8 @@ def measure_packs(
     try:
         if base.ahead:
             left = [job for name in todo for job in _of(base, name) if not _known(job, done)]
-            add(Measurement("all", "compiled ahead", compile_ahead(base, left), "s", note=f"in {base.ahead} processes"))
+            seconds = compile_ahead(base, left, _AHEAD * budget)
+            add(Measurement("all", "compiled ahead", seconds, "s", note=f"in {base.ahead} processes"))
         for at, name in enumerate(todo):
             try:
                 _measure(base, name, clock + budget, done, add)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import get_context
@@ -17,7 +16,8 @@ import torch
 
 from dse.bench.bench_jobs import AheadJob, BenchJob, BenchSettings
 from dse.bench.compiled import CompiledTrial, compiler
-from dse.bench.rate import tidy, wait
+from dse.bench.rate import tidy
+from dse.bench.rate import wait as wait_for_device
 from dse.bench.timed_packs import Running, trials
 
 AHEAD = 14
@@ -28,18 +28,18 @@ _STEPS = 5
 """Of a compiled peer: torch.compile chooses launch settings in the first, and the graph is captured and replayed."""
 
 
-def compile_ahead(settings: BenchSettings, todo: Sequence[BenchJob]) -> float:
+def compile_ahead(settings: BenchSettings, todo: Sequence[BenchJob], most: float = 600.0) -> float:
     """A few steps of every compiled peer among the jobs, which take longest, and one of a narrow pack for every pack;
-    the seconds that it took. Failures are left to the measurements.
+    the seconds that it took. After ``most`` seconds the rest is left, and failures are, to the measurements.
     """
-    start, wanted = time.perf_counter(), dict.fromkeys(job.ahead for job in todo if job.ahead)
-    ordered = sorted(wanted, key=lambda one: (bool(one.recipes), -len(one.recipes)))
-    with (
-        suppress(BrokenProcessPool),
-        ProcessPoolExecutor(max(1, min(settings.ahead, len(ordered))), get_context("spawn")) as pool,
-    ):
-        for future in [pool.submit(_compile, settings, one) for one in ordered]:
-            future.result()
+    start, jobs = time.perf_counter(), dict.fromkeys(job.ahead for job in todo if job.ahead)
+    ordered = sorted(jobs, key=lambda one: (bool(one.recipes), -len(one.recipes)))
+    pool = ProcessPoolExecutor(max(1, min(settings.ahead, len(ordered))), get_context("spawn"))
+    late = wait([pool.submit(_compile, settings, one) for one in ordered], most).not_done
+    processes = list((pool._processes or {}).values()) if late else []
+    pool.shutdown(wait=not late, cancel_futures=True)
+    for process in processes:
+        process.terminate()
     return time.perf_counter() - start
 
 
@@ -56,7 +56,7 @@ def _compile(settings: BenchSettings, job: AheadJob) -> None:
                 settings.subject(job.model), settings.device, job.fp4, backend=compiler(settings.quick)
             )
             peer.losses(_STEPS)
-        wait(settings.device)
+        wait_for_device(settings.device)
     tidy(settings.device)
 
 
