@@ -52,7 +52,6 @@ def models_of(variant: str, settings: BenchSettings) -> tuple[str, ...] | None:
         "compiled": ("gpt128", "gpt256"),
         "plain": ("gpt128", "gpt256"),
         "fp4": tuple(STEP),
-        "fallback": ("gpt128",),
         "growth": GROWTH,
         "gallery": ("gpt128",),
         "trial": ("mlp",),

@@ -11,19 +11,18 @@ from dse.bench.eager import RECIPE, Alter, Solo, emulated
 from dse.bench.measurements import Measurement
 from dse.bench.peers import PEERS, alter, importable
 from dse.bench.rate import pace, peak, tidy
-from dse.bench.timed_packs import FALLBACK, MIX, Autocast
+from dse.bench.timed_packs import MIX, Autocast
 
 FP4, PLAIN = "compiled nvfp4", "compiled bf16"
 """Rows of the compiled peers: fake quantization in plain torch, and plain BF16."""
 
 
-def _packs(recipes: tuple[str, ...], text: str = "", least: int = 1) -> MakeJobs:
+def _packs(recipes: tuple[str, ...], text: str = "") -> MakeJobs:
     """Packs of these recipes; ``text`` is what their rows say of it."""
 
     def variant(s: BenchSettings, model: str) -> Iterator[BenchJob]:
-        width = max(s.width, least)
         for activations in s.activations:
-            yield pack_job(s, model, named(width, text, activations), (width, recipes, activations))
+            yield pack_job(s, model, named(s.width, text, activations), (s.width, recipes, activations))
 
     return variant
 
@@ -116,6 +115,5 @@ COMPARED: dict[str, MakeJobs] = {
     "fp4": _packs(("nvfp4",), "nvfp4"),
     "peers": _peers,
     "widths": _widths,
-    "fallback": _packs(FALLBACK, "1/8 reference", len(FALLBACK)),
 }
 """In the order of their importance: time may run out."""

@@ -21,8 +21,6 @@ from dse.trial import Trial
 
 MIX = ("nvfp4", "mxfp4", "nvfp4_plain", "ue5m3", "mxfp4_rht_sr", "fusion_mxfp4_h32", "mxfp8", "bf16")
 """The recipes of a mixed pack, all covered by the kernels."""
-FALLBACK = tuple("quartet" if name == "fusion_mxfp4_h32" else name for name in MIX)
-"""The same with a recipe that the kernels do not cover: one member in eight is computed by the reference."""
 
 SHOWN = 50
 """Steps until the mean loss that a row states; that of the compiled peers is of the first member's seed alone."""

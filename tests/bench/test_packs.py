@@ -19,7 +19,7 @@ from dse.bench.models import SUBJECTS
 from dse.bench.packs import jobs, main, measure_packs
 from dse.bench.ratios import ratios
 from dse.bench.sweep import measure_sweep
-from dse.bench.timed_packs import FALLBACK, MIX, Autocast, Running, trials
+from dse.bench.timed_packs import MIX, Autocast, Running, trials
 from dse.errors import UserError
 from dse.pack.backend import uncovered
 from dse.recipes import RECIPES
@@ -44,7 +44,7 @@ def check(rows: list[Measurement]) -> None:
 
 def test_packs_of_a_model_and_its_ratios(tmp_path: Path) -> None:
     out = tmp_path / "rows.json"
-    only = ("pack", "bf16", "autocast", "eager", "peers", "widths", "fp4", "fallback")
+    only = ("pack", "bf16", "autocast", "eager", "peers", "widths", "fp4")
     jobs_of_mlp = ["--device", "cpu", "--quick", "--models", "mlp", "--only", *only, "--activations", "fp32"]
     assert main([*jobs_of_mlp, "--out", str(out)]) == 0
     rows = read(out)
@@ -56,7 +56,6 @@ def test_packs_of_a_model_and_its_ratios(tmp_path: Path) -> None:
         "pack of 4, autocast",
         "pack of 4, nvfp4",
         "pack of 2",
-        "pack of 8, 1/8 reference",
         "eager",
     }
     compared = {row.variant for row in rows if row.figure == "mlp ratio"}
@@ -169,7 +168,7 @@ def test_what_is_compiled_ahead() -> None:
     every = jobs(("mlp", "gpt128"), (), settings)
     ahead = {job.ahead for name in every for job in matrix._of(settings, name)}
     assert {AheadJob("mlp", MIX), AheadJob("mlp", ("bf16",)), AheadJob("gpt128", ("nvfp4",))} <= ahead
-    assert {AheadJob("mlp", MIX, alone=True), AheadJob("gpt128", FALLBACK), AheadJob("gpt128", fp4=True)} <= ahead
+    assert {AheadJob("mlp", MIX, alone=True), AheadJob("gpt128", fp4=True)} <= ahead
 
 
 @pytest.mark.slow
@@ -210,9 +209,8 @@ def test_ratios_and_their_targets() -> None:
     assert "reached" in found["pack of 64 / bf16"].line()
 
 
-def test_the_mix_is_covered_by_the_kernels_but_for_one() -> None:
+def test_the_mix_is_covered_by_the_kernels() -> None:
     assert [name for name in MIX if uncovered(RECIPES[name])] == []
-    assert [name for name in FALLBACK if uncovered(RECIPES[name])] == ["quartet"]
 
 
 def test_a_sweep_against_its_packs() -> None:
