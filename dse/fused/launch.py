@@ -24,7 +24,8 @@ class LaunchShape:
 
     ``along``: groups side by side in a tile along the contraction axis; ``across``: rows side by side in one across it;
     ``store``: elements of one write along the axis, 16: exchanged between threads first; ``repeat``: tiles of a
-    program; ``registers``: of a thread at most, None: as many as the compiler likes.
+    program; ``registers``: of a thread at most, None: as many as the compiler likes; ``apart``: both axes by two
+    programs; ``known``: compiled for the options that all members have, None: where the operand is large.
     """
 
     positions: int = 128
@@ -35,8 +36,12 @@ class LaunchShape:
     store: int = 8
     repeat: int = 1
     registers: int | None = None
+    apart: bool = True
+    known: bool | None = None
 
 
+_LARGE = 1 << 20
+"""Elements of an operand for which a kernel of its own is worth the compilation."""
 _PLENTY = 1024
 """Programs that keep a GPU busy: with fewer, none takes several tiles."""
 
@@ -116,7 +121,8 @@ def _run(
     region = _region(tile if along else None, tile2 if across else None, shape)
     operands = [Operand(*first, tile, across=False)] * (along is not None)
     operands += [Operand(*second, tile2, across=True)] * (across is not None)
-    prepared = prepare(x, operands, Region(*region, warps))
+    known = x.numel() >= _LARGE if shape.known is None else shape.known
+    prepared = prepare(x, operands, Region(*region, warps), known)
     p, p2 = prepared[0], prepared[-1]
     o = out if out is not None else out2
     o2 = out2 if out2 is not None else out
@@ -126,8 +132,8 @@ def _run(
     width2 = two.padded(rows) if across else 0
     grid_r, grid_k = -(-max(rows, width2) // region[0]), -(-max(columns, width) // region[1])
     clock = first[1].clock
-    both, chunks = 2 if along and across else 1, -(-grid_r // _AXIS)
-    quantize_kernel[(both * chunks * grid_k, min(grid_r, _AXIS), members)](
+    apart, chunks = along is not None and across is not None and shape.apart, -(-grid_r // _AXIS)
+    quantize_kernel[((1 + apart) * chunks * grid_k, min(grid_r, _AXIS), members)](
         x, *x.stride(), rows, columns, clock, *clock.stride(), first[1].layer,
         o, *o.stride(), width, one.ints, one.floats, p.signs, p.levels, int(first[1].point),
         o2, *_transposed(o2), width2, two.ints, two.floats, p2.signs, p2.levels, int(second[1].point),
@@ -136,6 +142,8 @@ def _run(
         STORE=shape.store if dtype == torch.bfloat16 else 4,
         P=tile.positions, INNER=tile.inner, **_flags(one, ""),
         P2=tile2.positions, INNER2=tile2.inner, **_flags(two, "2"),
+        ONE=one.common if known else None, TWO=two.common if known else None, APART=apart,
+        EVEN=columns % 16 == 0, EVEN2=rows % 16 == 0,
         INTERPRET=interpreted(), num_warps=warps, enable_fp_fusion=False, maxnreg=shape.registers,
     )  # fmt: skip
     return (

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dse.fused.rows import RecipeTable
+from dse.kernels.availability import interpreted
 from dse.numerics.gemm import rotation_key
 from dse.numerics.random import Key
 
@@ -36,6 +37,10 @@ class Region(NamedTuple):
     columns: int
     warps: int
 
+    def count(self, x: Tensor) -> int:
+        """Regions of one member's matrix."""
+        return -(-x.shape[1] // self.rows) * -(-x.shape[2] // self.columns)
+
 
 class Prepared(NamedTuple):
     """Signs int32 [E, 64], levels float32 [E, 2] (see ``peaks.level_kernel``), and the epilogue's alpha [E, 1, 1]."""
@@ -45,8 +50,11 @@ class Prepared(NamedTuple):
     alpha: Tensor | None
 
 
-def prepare(x: Tensor, operands: Sequence[Operand], region: Region) -> list[Prepared]:
-    """For one operand, or two of the same tensor; x [E, R, K] is read once where one of them at most is rotated."""
+def prepare(x: Tensor, operands: Sequence[Operand], region: Region, known: bool) -> list[Prepared]:
+    """For one operand, or two of the same tensor; x [E, R, K] is read once where one of them at most is rotated.
+
+    ``known``: kernels are compiled for the rotation that all members have.
+    """
     signs = [member_signs(o.table, o.key) for o in operands]
     found = [Prepared(s, o.table.levels, o.table.alpha) for s, o in zip(signs, operands, strict=True)]
     at = [i for i, o in enumerate(operands) if o.table.scaled]
@@ -54,18 +62,18 @@ def prepare(x: Tensor, operands: Sequence[Operand], region: Region) -> list[Prep
     if not at:
         return found
     scaled = [operands[i] for i in at]
-    count = -(-x.shape[1] // region.rows) * -(-x.shape[2] // region.columns)
+    count = region.count(x)
     if len(at) == 1 or not scaled[1].table.statics.rotates:
-        partials = _peaks(x, scaled, signs[at[0]], region, count)
+        partials = _peaks(x, scaled, signs[at[0]], region, known)
     else:
-        partials = [_peaks(x, [operands[i]], signs[i], region, count)[0] for i in at]
+        partials = [_peaks(x, [operands[i]], signs[i], region, known)[0] for i in at]
     for i, level in zip(at, _levels(scaled, partials, count), strict=True):
         found[i] = Prepared(signs[i], *level)
     return found
 
 
 def member_signs(table: RecipeTable, key: Key) -> Tensor:
-    """Sign bits of each member's rotation, int32 [E, 64]: drawn for the GEMM of ``key``'s point, or the fixed ones."""
+    """Signs of each member's rotation (``RecipeTable.signs``): drawn for the GEMM of ``key``'s point, or the fixed."""
     from dse.kernels.device.quantize import signs_kernel
 
     if not table.draws_signs:
@@ -84,16 +92,17 @@ def _memory(operand: Operand) -> Tensor:
     return operand.table.levels.select(-1, 0) if key.memory is None else key.memory.select(-1, key.point)
 
 
-def _peaks(x: Tensor, operands: Sequence[Operand], signs: Tensor, region: Region, count: int) -> list[Tensor]:
-    """Largest magnitudes int32 [E * count] of every region, for each operand; only the first may be rotated."""
+def _peaks(x: Tensor, operands: Sequence[Operand], signs: Tensor, region: Region, known: bool) -> list[Tensor]:
+    """Largest magnitudes int32 [E * regions] of every region, for each operand; only the first may be rotated."""
     from dse.kernels.device.peaks import peak_kernel
 
     first, last = operands[0], operands[-1]
     rotates = first.table.statics.rotates
-    partials = [torch.empty(len(x) * count, dtype=torch.int32, device=x.device)]
+    partials = [torch.empty(len(x) * region.count(x), dtype=torch.int32, device=x.device)]
     if len(operands) == 2:
         partials.append(torch.empty_like(partials[0]) if rotates else partials[0])
     clock, memory, memory2 = first.key.clock, _memory(first), _memory(last)
+    row = first.table.common if known else None
     peak_kernel[(partials[0].numel(),)](
         x, *x.stride(), x.shape[1], x.shape[2], clock, *clock.stride(),
         partials[0], first.table.ints, first.table.floats, signs, first.table.level_ints, memory, memory.stride(0),
@@ -101,7 +110,10 @@ def _peaks(x: Tensor, operands: Sequence[Operand], signs: Tensor, region: Region
         -(-x.shape[1] // region.rows), -(-x.shape[2] // region.columns), RR=region.rows, RK=region.columns,
         ACROSS=first.across, RUN=8 if x.dtype == torch.bfloat16 else 4, P=first.tile.positions, INNER=first.tile.inner,
         ROTATES=rotates, STAGES=first.table.statics.stages, TWO=len(operands) == 2,
-        PLAIN=len(partials) == 2 and rotates, SAMPLING=first.key.sampling, HELD=first.key.memory is not None,
+        PLAIN=len(partials) == 2 and rotates,
+        ROW=None if row is None else (row[1], row[22], row[25]), EVEN=x.shape[1 if first.across else 2] % 16 == 0,
+        INTERPRET=interpreted(),
+        SAMPLING=first.key.sampling, HELD=first.key.memory is not None,
         num_warps=region.warps, enable_fp_fusion=False,
     )  # fmt: skip
     return partials

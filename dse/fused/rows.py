@@ -32,6 +32,8 @@ FLOAT_FIELDS = (
     "rotation_factor", "c",
 )  # fmt: skip
 _WIDTH, _WORDS = 16, 64
+_ONES, _MINUS = 0x3F800000, -0x40800000
+"""The bits of 1 and -1."""
 _NEVER, _ALWAYS = 2.0, 2.0**-149
 """Thresholds for the fraction: none reaches the first, every one but 0 the second."""
 
@@ -54,18 +56,22 @@ class Statics(NamedTuple):
 class RecipeTable:
     """One operand's options for E members.
 
-    ``ints`` int32 [E, 16], ``floats`` float32 [E, 16]: INT_FIELDS, FLOAT_FIELDS; ``signs`` int32 [E, 64]: 16 sign bits
-    for each group of a rotation; ``drawn`` int32 [E]: 1 where signs are random; ``level_ints``, ``level_floats``
-    [E, 4]: see device.kernels.level_kernel; ``levels`` float32 [E, 2]: the multiplier of Z, and alpha, without a tensor
-    scale; ``alpha`` [E, 1, 1]: of the gain alone, or None. ``rotations``: the sizes there are. ``elementwise``:
+    ``ints`` int32 [E, 16], ``floats`` float32 [E, 16]: INT_FIELDS, FLOAT_FIELDS; ``signs`` int32 [E, 80]: 16 sign bits
+    for each group of a rotation, and the first 16 as bits of 1 or -1; ``drawn`` int32 [E]: 1 where signs are random;
+    ``level_ints``, ``level_floats`` [E, 4]: see device.peaks.level_kernel; ``levels`` float32 [E, 2]: the multiplier of
+    Z, and alpha, without a tensor scale; ``alpha`` [E, 1, 1]: of the gain alone, or None. ``rotations``: the sizes
+    there are. ``elementwise``:
     'identity' or 'bf16' where this is all that any member does, else None. ``transposable``: a row per member where
     every one of them quantizes X^T to f(X)^T, else None: tables of equal rows then give transposes of each other.
+    ``common``: what the kernels are compiled for where all members have it: the ints, the bits of the floats, whether
+    NaN elements have NaN scales, and the sign bits (-1: drawn); None where members differ.
     """
 
     statics: Statics
     rotations: tuple[int, ...]
     elementwise: str | None
     transposable: tuple[object, ...] | None
+    common: tuple[int, ...] | None
     draws_signs: bool
     scaled: bool
     ints: Tensor
@@ -87,6 +93,7 @@ class _Row(NamedTuple):
     floats: dict[str, float]
     signs: list[int]
     drawn: int
+    nan_scales: bool
     level_ints: tuple[int, int, int]
     level_floats: tuple[float, float, float]
 
@@ -112,6 +119,7 @@ def table(uses: Sequence[Use], device: torch.device | str) -> RecipeTable:
         rotations,
         _elementwise(rows),
         tuple(map(_content, rows)) if all(map(_transposable, rows)) else None,
+        _common(rows),
         any(row.drawn for row in rows),
         scaled,
         ints([_pad([row.ints[name] for name in INT_FIELDS], _WIDTH) for row in rows]),
@@ -130,6 +138,20 @@ def _elementwise(rows: Sequence[_Row]) -> str | None:
     if len(kinds) != 1 or any(row.ints["rotation"] > 1 for row in rows):
         return None
     return {0: "identity", 1: "bf16"}.get(kinds.pop())
+
+
+def _common(rows: Sequence[_Row]) -> tuple[int, ...] | None:
+    """See ``RecipeTable.common``."""
+    found = {
+        (
+            *(int(row.ints[name]) for name in INT_FIELDS),
+            *(_float_bits(row.floats[name]) for name in FLOAT_FIELDS),
+            int(row.nan_scales and row.ints["man"] >> 23 <= 6),
+            -1 if row.drawn else row.signs[0],
+        )
+        for row in rows
+    }
+    return found.pop() if len(found) == 1 else None
 
 
 def _transposable(row: _Row) -> bool:
@@ -200,8 +222,10 @@ def _row(use: Use) -> _Row:
         "rotation_factor": 1.0 if rotation is None else 1 / math.sqrt(rotation.size),
         "c": c,
     }
-    signs, drawn = _signs(rotation) if isinstance(rotation, Hadamard) else ([0] * _WORDS, 0)
-    return _Row(ints, floats, signs, drawn, *_level(quantizer, c))
+    signs, drawn = _signs(rotation) if isinstance(rotation, Hadamard) else (_spread(0), 0)
+    finite = q.element.max / q.gain * convention.largest(q.scale) <= torch.finfo(torch.float32).max
+    nan_scales = finite or (q.tensor_scale is None and type(convention) is Decode and not ints["convention"])
+    return _Row(ints, floats, signs, drawn, nan_scales, *_level(quantizer, c))
 
 
 def _rounding(rounding: Rounding) -> tuple[int, int, float, float]:
@@ -218,11 +242,16 @@ def _rounding(rounding: Rounding) -> tuple[int, int, float, float]:
 
 def _signs(rotation: Hadamard) -> tuple[list[int], int]:
     if rotation.signs == "random":
-        return [0] * _WORDS, 1
+        return _spread(0), 1
     if rotation.signs == "none":
-        return [0] * _WORDS, 0
+        return _spread(0), 0
     mask = sum((TE_MINUS >> i % min(rotation.size, 16) & 1) << i for i in range(16))
-    return [mask] * _WORDS, 0
+    return _spread(mask), 0
+
+
+def _spread(mask: int) -> list[int]:
+    """The same 16 signs for every group, and as numbers: see ``RecipeTable.signs``."""
+    return [mask] * _WORDS + [_MINUS if mask >> i & 1 else _ONES for i in range(16)]
 
 
 def _level(quantizer: object, c: float) -> tuple[tuple[int, int, int], tuple[float, float, float]]:

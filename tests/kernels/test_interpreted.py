@@ -81,6 +81,48 @@ def test_two_operands_of_one_tensor(names: list[str], others: list[str], held: l
     interpreted(PROGRAM.format(**words, store=8, others=others, held=held))
 
 
+KNOWN = """
+import torch
+from dse.fused import quantize_both, table
+from dse.fused.launch import LaunchShape
+from dse.numerics.random import Key
+from tests.kernels.cases import clock, differences, operands, options, reference
+known = dict(options())
+key = Key(clock(2), 3, 2, 0, torch.tensor([[3.0], [0.0]]).expand(-1, 6).clone())
+for one, two, kind, apart in {pairs!r}:
+    x = dict(operands(2, 20, 34))[kind]
+    uses, uses2 = [known[one]] * 2, [known[two]] * 2
+    t, t2 = table(uses, "cpu"), table(uses2, "cpu")
+    assert t.common is not None and t2.common is not None
+    shape = LaunchShape(64, 4, 64, 32, 1, known=True, apart=apart)
+    first, second = quantize_both(x, t, key, t2, key.at(5), torch.float32, shape)
+    bad = differences(first, reference(x, uses, key)) + differences(second, reference(x.mT, uses2, key.at(5)))
+    assert not bad, (one, two, kind, bad)
+"""
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [
+            ("element=e2m1 stochastic", "hadamard 16 fixed", "special", True),
+            ("stochastic 3", "hadamard 8 random", "bf16", False),
+            ("element=int4 stochastic", "bf16 rotated", "special", False),
+            ("scale=e8m0", "element=e4m3 stochastic", "infinite", True),
+        ],
+        [
+            ("hadamard 4 fixed", "hadamard 32 random", "bf16", True),
+            ("stochastic 16", "rounding=nearest_away", "special", False),
+            ("encode one quantized True None", "gain, tensor scale", "infinite", True),
+            ("delayed", "ocp", "special", True),
+        ],
+    ],
+)
+def test_options_that_all_members_have_are_compiled(pairs: list[tuple[str, str, str, bool]]) -> None:
+    """Where the table of a launch has equal rows, its kernel knows them."""
+    interpreted(KNOWN.format(pairs=pairs))
+
+
 CONVERTED = """
 import torch
 from dse.fused import quantize, quantize_both, table

@@ -15,52 +15,39 @@ from dse.kernels.device.lattice import (
     scale_lattice,
     smaller,
     stochastic_16,
+    stochastic_known_16,
     stochastic_wide_16,
     threshold_16,
+    with_sign,
 )
 from dse.kernels.device.philox import one_draw
 
-SIGN = tl.constexpr(-2147483648)
 INTS = tl.constexpr(16)
 FLOATS = tl.constexpr(16)
 
 
 @triton.jit
-def load_ints(at):
-    """dse.fused.rows.INT_FIELDS."""
-    return (
-        tl.load(at),
-        tl.load(at + 1),
-        tl.load(at + 2),
-        tl.load(at + 3),
-        tl.load(at + 4),
-        tl.load(at + 5),
-        tl.load(at + 6),
-        tl.load(at + 7),
-        tl.load(at + 8),
-        tl.load(at + 9),
-        tl.load(at + 10),
-        tl.load(at + 11),
-        tl.load(at + 12),
-    )
+def load_ints(at, ROW: tl.constexpr):
+    """dse.fused.rows.INT_FIELDS of one member; ROW: of all of them where they are known, else None."""
+    fields = ()
+    for i in tl.static_range(13):
+        if ROW is None:
+            fields = fields + (tl.load(at + i),)
+        else:
+            fields = fields + (tl.full((), ROW[i], tl.int32),)
+    return fields
 
 
 @triton.jit
-def load_floats(at):
-    """dse.fused.rows.FLOAT_FIELDS."""
-    return (
-        tl.load(at),
-        tl.load(at + 1),
-        tl.load(at + 2),
-        tl.load(at + 3),
-        tl.load(at + 4),
-        tl.load(at + 5),
-        tl.load(at + 6),
-        tl.load(at + 7),
-        tl.load(at + 8),
-        tl.load(at + 9),
-        tl.load(at + 10),
-    )
+def load_floats(at, ROW: tl.constexpr):
+    """dse.fused.rows.FLOAT_FIELDS; ROW: their bits, behind the ints."""
+    fields = ()
+    for i in tl.static_range(11):
+        if ROW is None:
+            fields = fields + (tl.load(at + i),)
+        else:
+            fields = fields + (float_of(tl.full((), ROW[13 + i], tl.int32)),)
+    return fields
 
 
 @triton.jit
@@ -117,9 +104,9 @@ def block_values(
     x, row, group, width, ints, floats, level, key,
     GROUP: tl.constexpr, ROW: tl.constexpr, BLOCKS: tl.constexpr, TILES: tl.constexpr,
     ENCODE: tl.constexpr, RANDOM: tl.constexpr, WIDE: tl.constexpr, THRESHOLD: tl.constexpr,
-    SCALE_RANDOM: tl.constexpr, INTERPRET: tl.constexpr,
+    SCALE_RANDOM: tl.constexpr, ROW_KNOWN: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
-    """Decoded values without alpha."""
+    """Decoded values without alpha; ROW_KNOWN: see ``load_ints``."""
     kind, rotation, block, tile, emode, emin, eman, ebits, smode, smin, sman, sbits, convention = ints
     emax, ethreshold, eoffset, smax, slow, sthreshold, soffset, zero, gain, factor, c = floats
     purpose, layer, seed, step = key
@@ -132,7 +119,12 @@ def block_values(
         extent = tl.where(block <= width, (width + block - 1) & -block, width)  # of a row, whole blocks
         index = row * ((extent + 15) // 16) + group
     q = m
-    if RANDOM:
+    KNOWN: tl.constexpr = False if ROW_KNOWN is None else ROW_KNOWN[24] != 0
+    if RANDOM and KNOWN:
+        q = stochastic_known_16(
+            m, ROW_KNOWN[5], ROW_KNOWN[6] >> 23, ROW_KNOWN[7], index, purpose, layer, seed, step, INTERPRET
+        )
+    elif RANDOM:
         if emode == 1:
             q = stochastic_16(m, emin, eman, ebits, index, purpose, layer, seed, step, INTERPRET)
     if WIDE:
@@ -145,7 +137,7 @@ def block_values(
         q = nearest_even_16(m, emin, eman)
     y = ()
     for i in tl.static_range(16):
-        y = y + (float_of(bits_of(q[i] * decode) | (bits_of(x[i]) & SIGN)),)
+        y = y + (with_sign(q[i] * decode, x[i], INTERPRET),)
     return y
 
 

@@ -79,12 +79,30 @@ def butterfly_across(x, D: tl.constexpr):
 
 
 @triton.jit
-def rotate(x, size, factor, signs, GROUP: tl.constexpr, STAGES: tl.constexpr):
-    """X diag(S) H / sqrt(size); ``signs``: 16 bits per group, 1 where S is negative; STAGES: log2 of groups joined."""
+def flip(x, signs, group, size, STAGES: tl.constexpr, MASK: tl.constexpr):
+    """X diag(S); ``signs``: 64 words of 16 bits, 1 where S is negative, for each group of a rotation, then word 0 as
+    16 floats, 1 or -1, which are multiplied where no groups are joined. MASK: every word's bits, -1: not known."""
     y = ()
-    for i in tl.static_range(16):
-        y = y + (float_of(bits_of(x[i]) ^ ((signs << (31 - i)) & -2147483648)),)
-    y = butterfly(y, 1)
+    if MASK >= 0:
+        for i in tl.static_range(16):
+            if (MASK >> i) & 1:
+                y = y + (float_of(bits_of(x[i]) ^ -2147483648),)
+            else:
+                y = y + (x[i],)
+    elif STAGES == 0:
+        for i in tl.static_range(16):
+            y = y + (x[i] * float_of(tl.load(signs + (64 + i))),)
+    else:
+        word = tl.load(signs + (group & ((size - 1) >> 4)))  # sizes are powers of two
+        for i in tl.static_range(16):
+            y = y + (float_of(bits_of(x[i]) ^ ((word << (31 - i)) & -2147483648)),)
+    return y
+
+
+@triton.jit
+def transform(x, size, factor, GROUP: tl.constexpr, STAGES: tl.constexpr):
+    """X H / sqrt(size); STAGES: log2 of groups joined."""
+    y = butterfly(x, 1)
     if size > 2:
         y = butterfly(y, 2)
     if size > 4:
@@ -98,6 +116,12 @@ def rotate(x, size, factor, signs, GROUP: tl.constexpr, STAGES: tl.constexpr):
     for i in tl.static_range(16):
         z = z + (y[i] * factor,)
     return z
+
+
+@triton.jit
+def rotate(x, signs, group, size, factor, GROUP: tl.constexpr, STAGES: tl.constexpr, MASK: tl.constexpr):
+    """X diag(S) H / sqrt(size): see ``flip`` and ``transform``."""
+    return transform(flip(x, signs, group, size, STAGES, MASK), size, factor, GROUP, STAGES)
 
 
 @triton.jit

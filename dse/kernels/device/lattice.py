@@ -52,6 +52,29 @@ def fma_toward_zero(a, b, c, INTERPRET: tl.constexpr):
 
 
 @triton.jit
+def add_toward_zero(a, b, INTERPRET: tl.constexpr):
+    """a + b rounded toward zero; b = 0, or a power of two with 0 <= a < b."""
+    if INTERPRET:
+        w = a + b
+        return float_of(bits_of(w) - ((w - b) > a).to(tl.int32))
+    else:
+        return tl.inline_asm_elementwise("add.rz.f32 $0, $1, $2;", "=f,f,f", [a, b], tl.float32, True, 1)
+
+
+@triton.jit
+def with_sign(magnitude, x, INTERPRET: tl.constexpr):
+    """A float >= 0 with the sign of x, in one instruction."""
+    if INTERPRET:
+        return float_of(bits_of(magnitude) | (bits_of(x) & -2147483648))
+    else:
+        return float_of(
+            tl.inline_asm_elementwise(
+                "lop3.b32 $0, $1, $2, 0x80000000, 0xF8;", "=r,r,r", [bits_of(magnitude), bits_of(x)], tl.int32, True, 1
+            )
+        )
+
+
+@triton.jit
 def nearest_even(m, emin, man):
     """``m`` within the format's range; ``emin``: bits of 2^emin; ``man``: mantissa bits << 23."""
     e = tl.maximum(bits_of(m) & EXPONENT, emin)
@@ -114,6 +137,50 @@ def byte(word, at: tl.constexpr, INTERPRET: tl.constexpr):
         return tl.inline_asm_elementwise("prmt.b32 $0, $1, 0, 0x4442;", "=r,r", [word], tl.int32, True, 1)
     else:
         return tl.inline_asm_elementwise("prmt.b32 $0, $1, 0, 0x4443;", "=r,r", [word], tl.int32, True, 1)
+
+
+@triton.jit
+def byte_and_half(word, at: tl.constexpr, INTERPRET: tl.constexpr):
+    """(2 r + 1) << 7 of one byte r of a word, as int32."""
+    if INTERPRET:
+        return (((word >> (8 * at)) & 255).to(tl.int32) << 8) | 128
+    elif at == 0:
+        return tl.inline_asm_elementwise("prmt.b32 $0, $1, 0x80, 0x5504;", "=r,r", [word], tl.int32, True, 1)
+    elif at == 1:
+        return tl.inline_asm_elementwise("prmt.b32 $0, $1, 0x80, 0x5514;", "=r,r", [word], tl.int32, True, 1)
+    elif at == 2:
+        return tl.inline_asm_elementwise("prmt.b32 $0, $1, 0x80, 0x5524;", "=r,r", [word], tl.int32, True, 1)
+    else:
+        return tl.inline_asm_elementwise("prmt.b32 $0, $1, 0x80, 0x5534;", "=r,r", [word], tl.int32, True, 1)
+
+
+@triton.jit
+def stochastic_known_16(
+    m, EMIN: tl.constexpr, MAN: tl.constexpr, N: tl.constexpr, index, purpose, layer, seed, step,
+    INTERPRET: tl.constexpr,
+):  # fmt: skip
+    """``stochastic_16`` for one format (EMIN: bits of 2^emin; MAN <= 6) and N <= 8; a NaN comes out as anything.
+
+    Random bits are added to the bits of the float, below its MAN kept ones; what lies below 2^emin is lifted by 2^emin.
+    """
+    words = draw(index, purpose | (8 << 16), layer, seed, step)
+    if N < 8:  # the bytes (2 r + 1) << (7 - n)
+        KEEP: tl.constexpr = ((255 >> (8 - N)) << (8 - N)) * 0x01010101
+        HALF: tl.constexpr = (1 << (7 - N)) * 0x01010101
+        words = (
+            (words[0] & KEEP) | HALF, (words[1] & KEEP) | HALF, (words[2] & KEEP) | HALF, (words[3] & KEEP) | HALF
+        )  # fmt: skip
+    least = float_of(tl.full((), EMIN, tl.int32))
+    q = ()
+    for i in tl.static_range(16):
+        below = tl.where(m[i] < least, least, 0.0)
+        t = bits_of(add_toward_zero(m[i], below, INTERPRET))
+        if N < 8:
+            w = t + (byte(words[i // 4], i % 4, INTERPRET) << (15 - MAN))
+        else:
+            w = t + (byte_and_half(words[i // 4], i % 4, INTERPRET) << (7 - MAN))
+        q = q + (float_of(w & -(1 << (23 - MAN))) - below,)
+    return q
 
 
 @triton.jit

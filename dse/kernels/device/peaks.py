@@ -32,17 +32,17 @@ def is_due(table, memory, memory_e, clock, clock_e, clock_i, e, SAMPLING: tl.con
 def tile_peaks(
     at, signs, first_row, first_group, R, K, stride_r, stride_k, size, factor, ACROSS: tl.constexpr, RUN: tl.constexpr,
     P: tl.constexpr, INNER: tl.constexpr, ROTATES: tl.constexpr, STAGES: tl.constexpr, PLAIN: tl.constexpr,
+    MASK: tl.constexpr, EVEN: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """The largest magnitude of each position of a tile behind the rotation and, where PLAIN, before it."""
     row, group = positions(first_row, first_group, ACROSS, P, INNER)
-    x = load_groups(at, row, group, R, K, stride_r, stride_k, ACROSS, RUN)
+    x = load_groups(at, row, group, R, K, stride_r, stride_k, ACROSS, RUN, EVEN, INTERPRET)
     plain = tl.full((P,), 0, tl.int32)
     if PLAIN:
         plain = peak(x)
     if ROTATES:
         if size > 1:
-            mask = tl.load(signs + (group & ((size - 1) >> 4)))
-            x = rotate(x, size, factor, mask, INNER if ACROSS else 1, STAGES)
+            x = rotate(x, signs, group, size, factor, INNER if ACROSS else 1, STAGES, MASK)
     return peak(x), plain
 
 
@@ -54,12 +54,13 @@ def peak_kernel(
     regions_r, regions_k, RR: tl.constexpr, RK: tl.constexpr,
     ACROSS: tl.constexpr, RUN: tl.constexpr, P: tl.constexpr, INNER: tl.constexpr,
     ROTATES: tl.constexpr, STAGES: tl.constexpr, TWO: tl.constexpr, PLAIN: tl.constexpr,
-    SAMPLING: tl.constexpr, HELD: tl.constexpr,
+    ROW: tl.constexpr, EVEN: tl.constexpr, SAMPLING: tl.constexpr, HELD: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """The largest magnitude of each region of source [E, R, K] (ACROSS: of its transpose, an operand [K, R]).
 
     TWO: the tensor is two operands, the second of them without a rotation (any order of its elements will do): their
     maxima come from one read, the second's in ``partial2`` where they are other ones (PLAIN: before the rotation).
+    ROW: size, bits of the factor and sign bits of every member's rotation, or None: they are read.
     Regions come in descending order: those that the quantizer reads first are read last, and still in the cache.
     """
     pid = tl.num_programs(0) - 1 - tl.program_id(0)
@@ -72,8 +73,13 @@ def peak_kernel(
         due2, _ = is_due(level_table2 + e * 4, memory2, memory2_e, clock, clock_e, clock_i, e, SAMPLING, HELD)
         due = due | due2
     if due:
-        size = tl.load(int_table + e * INTS + 1)
-        factor = tl.load(float_table + e * FLOATS + 9)
+        MASK: tl.constexpr = -1 if ROW is None else ROW[2]
+        if ROW is None:
+            size = tl.load(int_table + e * INTS + 1)
+            factor = tl.load(float_table + e * FLOATS + 9)
+        else:
+            size = tl.full((), ROW[0], tl.int32)
+            factor = float_of(tl.full((), ROW[1], tl.int32))
         largest = tl.full((P,), 0, tl.int32)
         largest2 = tl.full((P,), 0, tl.int32)
         if ACROSS:
@@ -82,6 +88,7 @@ def peak_kernel(
                     source + e * source_e, signs + e * SIGN_WORDS,
                     first_k + (i % (RK // INNER)) * INNER, first_r // 16 + (i // (RK // INNER)) * (P // INNER),
                     K, R, source_k, source_r, size, factor, True, RUN, P, INNER, ROTATES, STAGES, PLAIN,
+                    MASK, EVEN, INTERPRET,
                 )  # fmt: skip
                 largest = tl.maximum(largest, z)
                 largest2 = tl.maximum(largest2, plain)
@@ -92,6 +99,7 @@ def peak_kernel(
                     first_r + (i // (RK // (16 * INNER))) * (P // INNER),
                     first_k // 16 + (i % (RK // (16 * INNER))) * INNER,
                     R, K, source_r, source_k, size, factor, False, RUN, P, INNER, ROTATES, STAGES, PLAIN,
+                    MASK, EVEN, INTERPRET,
                 )  # fmt: skip
                 largest = tl.maximum(largest, z)
                 largest2 = tl.maximum(largest2, plain)

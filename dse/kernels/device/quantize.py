@@ -10,18 +10,20 @@ from dse.kernels.device.element_groups import rotate
 from dse.kernels.device.philox import draw
 from dse.kernels.device.tiles import load_groups, positions, store_groups
 
-SIGN_WORDS = tl.constexpr(64)
+SIGN_WORDS = tl.constexpr(80)
 
 
 @triton.jit
-def turned(at, row, group, R, K, stride_r, stride_k, size, factor, signs, ACROSS: tl.constexpr, RUN: tl.constexpr,
-           GROUP: tl.constexpr, ROTATES: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
+def turned(
+    at, row, group, R, K, stride_r, stride_k, size, factor, signs, ACROSS: tl.constexpr, RUN: tl.constexpr,
+    GROUP: tl.constexpr, ROTATES: tl.constexpr, STAGES: tl.constexpr, MASK: tl.constexpr,
+    EVEN: tl.constexpr, INTERPRET: tl.constexpr,
+):  # fmt: skip
     """The operand's elements after the rotation."""
-    x = load_groups(at, row, group, R, K, stride_r, stride_k, ACROSS, RUN)
+    x = load_groups(at, row, group, R, K, stride_r, stride_k, ACROSS, RUN, EVEN, INTERPRET)
     if ROTATES:
         if size > 1:
-            mask = tl.load(signs + (group & ((size - 1) >> 4)))  # sizes are powers of two
-            x = rotate(x, size, factor, mask, GROUP, STAGES)
+            x = rotate(x, signs, group, size, factor, GROUP, STAGES, MASK)
     return x
 
 
@@ -32,7 +34,7 @@ def quantize_tile(
     ACROSS: tl.constexpr, RUN: tl.constexpr, STORE: tl.constexpr, P: tl.constexpr, INNER: tl.constexpr,
     ROTATES: tl.constexpr, STAGES: tl.constexpr, BLOCKS: tl.constexpr, TILES: tl.constexpr, ENCODE: tl.constexpr,
     RANDOM: tl.constexpr, WIDE: tl.constexpr, THRESHOLD: tl.constexpr, SCALE_RANDOM: tl.constexpr,
-    INTERPRET: tl.constexpr,
+    KNOWN_ROW: tl.constexpr, EVEN: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """One tile of one member: read, rotate, quantize, write."""
     GROUP: tl.constexpr = INNER if ACROSS else 1
@@ -40,15 +42,17 @@ def quantize_tile(
     kind = ints[0]
     size = ints[1]
     row, group = positions(first_row, first_group, ACROSS, P, INNER)
+    MASK: tl.constexpr = -1 if KNOWN_ROW is None else KNOWN_ROW[25]
     x = turned(
-        source, row, group, R, K, source_r, source_k, size, floats[9], signs, ACROSS, RUN, GROUP, ROTATES, STAGES
-    )
+        source, row, group, R, K, source_r, source_k, size, floats[9], signs,
+        ACROSS, RUN, GROUP, ROTATES, STAGES, MASK, EVEN, INTERPRET,
+    )  # fmt: skip
     width = (K + size - 1) & -size
     y = x
     if kind == 2:
         y = block_values(
             x, row, group, width, ints, floats, level, key,
-            GROUP, ROW, BLOCKS, TILES, ENCODE, RANDOM, WIDE, THRESHOLD, SCALE_RANDOM, INTERPRET,
+            GROUP, ROW, BLOCKS, TILES, ENCODE, RANDOM, WIDE, THRESHOLD, SCALE_RANDOM, KNOWN_ROW, INTERPRET,
         )  # fmt: skip
     if kind == 1:
         y = bfloat16_values(x)
@@ -58,7 +62,7 @@ def quantize_tile(
             for i in tl.static_range(16):
                 z = z + (tl.where(group * 16 + i < width, y[i], 0.0),)
             y = z
-    store_groups(target, y, row, group, R, padded, target_r, target_k, ACROSS, STORE)
+    store_groups(target, y, row, group, R, padded, target_r, target_k, ACROSS, STORE, EVEN)
 
 
 @triton.jit(do_not_specialize=["layer", "point", "point2", "clock_e", "clock_i", "regions_k"])
@@ -74,17 +78,19 @@ def quantize_kernel(
     P2: tl.constexpr, INNER2: tl.constexpr,
     ROTATES2: tl.constexpr, STAGES2: tl.constexpr, BLOCKS2: tl.constexpr, TILES2: tl.constexpr, ENCODE2: tl.constexpr,
     RANDOM2: tl.constexpr, WIDE2: tl.constexpr, THRESHOLD2: tl.constexpr, SCALE_RANDOM2: tl.constexpr,
+    ONE: tl.constexpr, TWO: tl.constexpr, APART: tl.constexpr, EVEN: tl.constexpr, EVEN2: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """Quantizes regions of RR x RK elements of source [E, R, K]: ALONG K to target, ACROSS (along R) to target2.
 
-    ACROSS, the operand is source transposed, [K, R]. For both, neighboring programs read the same region at the same
-    time, one of them from the cache; one program for both would need the registers of both.
+    ACROSS, the operand is source transposed, [K, R]. For both, a program reads its region twice, or (APART) two
+    neighboring programs read it at the same time, one of them from the cache. ONE, TWO: the row that all members have
+    in the tables of the first and the second operand (``RecipeTable.common``), or None: it is read.
     """
     at_k, at_r = tl.program_id(0), tl.program_id(1)
     e = tl.program_id(2).to(tl.int64)
     which = 2
-    if ALONG and ACROSS:
+    if APART:
         which = at_k % 2
         at_k = at_k // 2
     if MANY:  # rows beyond what the second axis of a grid holds
@@ -96,8 +102,8 @@ def quantize_kernel(
     step = tl.load(clock + e * clock_e + clock_i)
     source += e * source_e
     if ALONG and which != 1:
-        ints = load_ints(int_table + e * INTS)
-        floats = load_floats(float_table + e * FLOATS)
+        ints = load_ints(int_table + e * INTS, ONE)
+        floats = load_floats(float_table + e * FLOATS, ONE)
         level = (tl.load(levels + e * 2), tl.load(levels + e * 2 + 1))
         key = (point, layer, seed, step)
         ROWS: tl.constexpr = P // INNER
@@ -109,11 +115,11 @@ def quantize_kernel(
                     source, target + e * target_e, row, group, R, K, source_r, source_k, target_r, target_k, padded,
                     ints, floats, signs + e * SIGN_WORDS, level, key,
                     False, RUN, STORE, P, INNER, ROTATES, STAGES, BLOCKS, TILES, ENCODE,
-                    RANDOM, WIDE, THRESHOLD, SCALE_RANDOM, INTERPRET,
+                    RANDOM, WIDE, THRESHOLD, SCALE_RANDOM, ONE, EVEN, INTERPRET,
                 )  # fmt: skip
     if ACROSS and which != 0:
-        ints2 = load_ints(int_table2 + e * INTS)
-        floats2 = load_floats(float_table2 + e * FLOATS)
+        ints2 = load_ints(int_table2 + e * INTS, TWO)
+        floats2 = load_floats(float_table2 + e * FLOATS, TWO)
         level2 = (tl.load(levels2 + e * 2), tl.load(levels2 + e * 2 + 1))
         key2 = (point2, layer, seed, step)
         GROUPS: tl.constexpr = P2 // INNER2
@@ -125,16 +131,16 @@ def quantize_kernel(
                     source, target2 + e * target2_e, row, group, K, R, source_k, source_r, target2_r, target2_k,
                     padded2, ints2, floats2, signs2 + e * SIGN_WORDS, level2, key2,
                     True, RUN, STORE, P2, INNER2, ROTATES2, STAGES2, BLOCKS2, TILES2, ENCODE2,
-                    RANDOM2, WIDE2, THRESHOLD2, SCALE_RANDOM2, INTERPRET,
+                    RANDOM2, WIDE2, THRESHOLD2, SCALE_RANDOM2, TWO, EVEN2, INTERPRET,
                 )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["layer", "point", "clock_e", "clock_i"])
 def signs_kernel(fixed, signs, size_table, random_table, clock, clock_e, clock_i, layer, point, WORDS: tl.constexpr):
-    """Sign bits of each member's rotation [E, 64]: drawn, or a copy of the fixed ones."""
+    """Signs of each member's rotation [E, 80] (see ``flip``): drawn, or a copy of the fixed ones."""
     e = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, WORDS)
-    mask = tl.load(fixed + e * WORDS + at)
+    mask = tl.load(fixed + e * SIGN_WORDS + at)
     if tl.load(random_table + e) != 0:
         size = tl.load(size_table + e * INTS + 1)
         seed = tl.load(clock + e * clock_e)
@@ -152,4 +158,7 @@ def signs_kernel(fixed, signs, size_table, random_table, clock, clock_e, clock_i
             mask |= mask << 4
         if size <= 8:
             mask |= mask << 8
-    tl.store(signs + e * WORDS + at, mask)
+    tl.store(signs + e * SIGN_WORDS + at, mask)
+    lane = tl.arange(0, 16)
+    first = tl.sum(tl.where(at == 0, mask, 0), 0)
+    tl.store(signs + e * SIGN_WORDS + WORDS + lane, 0x3F800000 | ((first >> lane) << 31))

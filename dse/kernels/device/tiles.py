@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 from dse.kernels.device.element_groups import join4, join8, split4, split8
+from dse.kernels.device.lattice import float_of
 
 
 @triton.jit
@@ -23,19 +24,39 @@ def positions(first_row, first_group, ACROSS: tl.constexpr, P: tl.constexpr, INN
 
 
 @triton.jit
-def load_groups(at, row, group, R, K, stride_r, stride_k, ACROSS: tl.constexpr, RUN: tl.constexpr):
-    """FP32 elements, 0 beyond the operand; RUN: elements of one read along the contraction axis (4 or 8)."""
+def widened(x, INTERPRET: tl.constexpr):
+    """FP32 of FP32 or BF16 elements, of which a thread has an even number, by an instruction each."""
+    if INTERPRET or x.dtype != tl.bfloat16:
+        return x.to(tl.float32)
+    else:
+        pair = tl.inline_asm_elementwise(
+            "shl.b32 $0, $2, 16; and.b32 $1, $2, 0xffff0000;", "=r,=r,r", [x], tl.int32, True, 2
+        )
+        return float_of(pair)
+
+
+@triton.jit
+def load_groups(
+    at, row, group, R, K, stride_r, stride_k, ACROSS: tl.constexpr, RUN: tl.constexpr, EVEN: tl.constexpr,
+    INTERPRET: tl.constexpr,
+):  # fmt: skip
+    """FP32 elements, 0 beyond the operand; RUN: elements of one read along the contraction axis (4 or 8).
+
+    EVEN: groups lie inside of the operand or outside, as a whole.
+    """
     x = ()
+    inside = (row < R) & (group * 16 < K)
     if ACROSS:
+        base = at + (row * stride_r + group * 16 * stride_k)
         for i in tl.static_range(16):
-            k = group * 16 + i
-            x = x + (tl.load(at + row * stride_r + k * stride_k, (row < R) & (k < K), 0.0).to(tl.float32),)
+            ok = inside if EVEN else inside & (group * 16 + i < K)
+            x = x + (tl.load(base + i * stride_k, ok, 0.0).to(tl.float32),)
     else:
         lane = tl.arange(0, RUN)[None, :]
-        inside = (row < R)[:, None]
+        base = (at + (row * stride_r + group * 16 * stride_k))[:, None] + lane * stride_k
         for part in tl.static_range(16 // RUN):
-            k = group[:, None] * 16 + (part * RUN + lane)
-            run = tl.load(at + row[:, None] * stride_r + k * stride_k, inside & (k < K), 0.0).to(tl.float32)
+            ok = inside[:, None] if EVEN else inside[:, None] & (group[:, None] * 16 + (part * RUN + lane) < K)
+            run = widened(tl.load(base + part * RUN * stride_k, ok, 0.0), INTERPRET)
             if RUN == 8:
                 x = x + split8(run)
             else:
@@ -44,23 +65,29 @@ def load_groups(at, row, group, R, K, stride_r, stride_k, ACROSS: tl.constexpr, 
 
 
 @triton.jit
-def store_groups(at, y, row, group, R, K, stride_r, stride_k, ACROSS: tl.constexpr, RUN: tl.constexpr):
+def store_groups(
+    at, y, row, group, R, K, stride_r, stride_k, ACROSS: tl.constexpr, RUN: tl.constexpr, EVEN: tl.constexpr
+):  # fmt: skip
     """To an output [R, K] of the pointer's type."""
     kind = at.dtype.element_ty
+    inside = (row < R) & (group * 16 < K)
+    base = at + (row * stride_r + group * 16 * stride_k)
     if ACROSS:
         for i in tl.static_range(16):
-            k = group * 16 + i
-            tl.store(at + row * stride_r + k * stride_k, y[i].to(kind), (row < R) & (k < K))
+            ok = inside if EVEN else inside & (group * 16 + i < K)
+            tl.store(base + i * stride_k, y[i].to(kind), ok)
     elif RUN == 16:
-        k = group[:, None] * 16 + tl.arange(0, 16)[None, :]
+        lane = tl.arange(0, 16)[None, :]
+        ok = inside[:, None] if EVEN else inside[:, None] & (group[:, None] * 16 + lane < K)
         halves = tl.join(join8(y[:8]), join8(y[8:])).to(kind)
         run = tl.reshape(tl.permute(halves, (0, 2, 1)), (row.shape[0], 16))
-        tl.store(at + row[:, None] * stride_r + k * stride_k, run, (row < R)[:, None] & (k < K))
+        tl.store(base[:, None] + lane * stride_k, run, ok)
     else:
+        lane = tl.arange(0, RUN)[None, :]
         for part in tl.static_range(16 // RUN):
-            k = group[:, None] * 16 + (part * RUN + tl.arange(0, RUN)[None, :])
+            ok = inside[:, None] if EVEN else inside[:, None] & (group[:, None] * 16 + (part * RUN + lane) < K)
             if RUN == 8:
                 run = join8(y[8 * part : 8 * part + 8])
             else:
                 run = join4(y[4 * part], y[4 * part + 1], y[4 * part + 2], y[4 * part + 3])
-            tl.store(at + row[:, None] * stride_r + k * stride_k, run.to(kind), (row < R)[:, None] & (k < K))
+            tl.store(base[:, None] + (part * RUN + lane) * stride_k, run.to(kind), ok)

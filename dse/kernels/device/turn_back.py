@@ -7,8 +7,7 @@ import triton.language as tl
 
 from dse.kernels.device.bf16 import stored
 from dse.kernels.device.block_quantizer import FLOATS, INTS
-from dse.kernels.device.element_groups import rotate
-from dse.kernels.device.lattice import bits_of, float_of
+from dse.kernels.device.element_groups import flip, transform
 from dse.kernels.device.quantize import SIGN_WORDS
 from dse.kernels.device.tiles import load_groups, positions, store_groups
 
@@ -25,16 +24,12 @@ def turn_back_kernel(
     e = (pid // tiles).to(tl.int64)
     tile = pid % tiles
     row, group = positions((tile // tiles_k) * (P // INNER), (tile % tiles_k) * INNER, False, P, INNER)
-    x = load_groups(source + e * source_e, row, group, R, K, source_r, source_k, False, RUN)
+    x = load_groups(source + e * source_e, row, group, R, K, source_r, source_k, False, RUN, False, INTERPRET)
     size = tl.load(int_table + e * INTS + 1)
     if size > 1:
-        x = rotate(x, size, tl.load(float_table + e * FLOATS + 9), group * 0, 1, STAGES)
-        mask = tl.load(signs + e * SIGN_WORDS + (group & ((size - 1) >> 4)))
-        y = ()
-        for i in tl.static_range(16):
-            y = y + (float_of(bits_of(x[i]) ^ ((mask << (31 - i)) & -2147483648)),)
-        x = y
+        x = transform(x, size, tl.load(float_table + e * FLOATS + 9), 1, STAGES)
+        x = flip(x, signs + e * SIGN_WORDS, group, size, STAGES, -1)
     y = ()
     for i in tl.static_range(16):
         y = y + (stored(x[i], target, INTERPRET),)
-    store_groups(target + e * target_e, y, row, group, R, columns, target_r, target_k, False, STORE)
+    store_groups(target + e * target_e, y, row, group, R, columns, target_r, target_k, False, STORE, False)
