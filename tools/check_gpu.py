@@ -34,13 +34,7 @@ JOBS = (
     Job("packs", "tests/gpu/test_packs_on_cuda.py", 240, 12),
     Job("bench-kernels", "-m dse.bench.kernels quick", 90, 60),
     Job("bench-sweep", "-m dse.bench.sweep --device cuda --out {out}/sweep.json", 90, 4),
-    Job(
-        "bench-packs",
-        "-m dse.bench.packs --device cuda --budget 300 --seconds 1 --crowded mlp gpt128 gpt256 --crowds 4 16"
-        " --out {out}/packs.json",
-        330,
-        80,
-    ),
+    Job("bench-packs", "-m dse.bench.packs --tables --seconds 0.6 --budget 450 --out {out}/packs.json", 500, 120),
     Job("kernels", "tests/gpu/test_kernels_equal.py 14", 240, 12),
     Job("reference", "tests/gpu/test_reference_on_cuda.py", 90, 3),
 )

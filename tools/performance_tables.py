@@ -24,6 +24,7 @@ from dse.bench.ratios import RATIO
 ROOT = Path(__file__).resolve().parents[1]
 Row = Mapping[str, Any]
 _PACK = re.compile(r"pack of (?P<width>\d+), (?P<recipe>\w+)(?P<activations>, bf16 activations)?")
+_LOSS = re.compile(r"loss (\S+) at step 50")
 _PLAIN = "compiled bf16"
 
 
@@ -55,11 +56,11 @@ def speeds(rows: Sequence[Row]) -> list[str]:
     models = [row["figure"] for row in rows if row["unit"] == "model-steps/s" and row["figure"] not in GROWTH]
     models = [model for model in dict.fromkeys(models) if not model.endswith((RATIO, GALLERY))]
     lines = [
-        [model, row["variant"], number(row["value"]), number(row.get("memory"))]
+        [model, row["variant"], number(row["value"]), number(row.get("memory")), *(_LOSS.findall(row["note"]) or ["-"])]
         for model in models
         for row in sorted((row for row in rows if row["figure"] == model), key=lambda row: -row["value"])
     ]
-    return table(("model", "variant", "model-steps/s", "GiB"), lines) if lines else []
+    return table(("model", "variant", "model-steps/s", "GiB", "loss at step 50"), lines) if lines else []
 
 
 def growth(rows: Sequence[Row]) -> list[str]:
@@ -163,7 +164,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     speed.axhline(rate, color="gray", linestyle="--", label="one large BF16 product")
     for axes, title in ((speed, "TFLOP/s of the linears, best width"), (memory, "GiB of one model alone")):
         axes.set(xscale="log", yscale="log", title=title, xlabel="parameters of the linears")
-    speed.legend()
+    speed.legend(loc="lower right")
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
