@@ -10,10 +10,13 @@ from torch import Tensor
 from dse.fused.block_table import BlockTable
 from dse.fused.device_code import ERRORS, candidates, statistic_code
 from dse.fused.launch import quantize as core_quantize
+from dse.fused.long_launch import LongBlocks, quantize_long
 from dse.numerics.quantizer import Quantized
 from dse.numerics.random import Key
 from dse.numerics.techniques.tensor_scales import Outer
 
+LARGEST_WHOLE = 8192
+"""Elements of a block that one program holds, with all the blocks under its outer scale."""
 _ELEMENTS = 2048
 """Of a program where blocks are small; larger ones have a program each."""
 _WIDTH = 128
@@ -54,6 +57,11 @@ def quantize_blocks(x: Tensor, table: BlockTable, key: Key, dtype: torch.dtype) 
     outer = q.tensor_scale.blocks if isinstance(q.tensor_scale, Outer) else 1
     tiles, blocks = -(-rows // height), -(-columns // width)
     levels, alpha = _levels(x, table, key) if table.measured else (table.floats, table.alpha)
+    if alpha is not None and alpha.shape[0] != operands:
+        alpha = alpha.repeat_interleave(matrices, 0)
+    if _power(height) * _power(width) * _power(min(outer, blocks)) > LARGEST_WHOLE:
+        quantize_long(LongBlocks(x, table, key, height, width), levels, out)
+        return Quantized(out, alpha)
     tile = block_tile(height, width, min(outer, blocks), (tiles, blocks), across)
     grid_r = -(-tiles // tile.rows)
     groups = -(-blocks // min(outer, blocks))
@@ -70,8 +78,6 @@ def quantize_blocks(x: Tensor, table: BlockTable, key: Key, dtype: torch.dtype) 
         RANDOM=table.random, LANE=table.lane if width % 16 == 0 else 0, SCALE_RANDOM=table.scale_random,
         WIDE=table.wide, num_warps=8 if tile.elements > 2 * _ELEMENTS else 4, enable_fp_fusion=False,
     )  # fmt: skip
-    if alpha is not None and alpha.shape[0] != operands:
-        alpha = alpha.repeat_interleave(matrices, 0)
     return Quantized(out, alpha)
 
 

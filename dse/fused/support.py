@@ -24,8 +24,6 @@ from dse.numerics.techniques.tensor_scales import Current, Delayed
 
 LARGEST_BLOCK = LARGEST_ROTATION = 256
 LARGEST_TILE = 32
-LARGEST_WHOLE = 8192
-"""Elements of a block that one program holds, under an outer scale of all its blocks."""
 _ROUNDINGS = (NearestEven, NearestAway, MantissaEven, TowardZero, AwayFromZero, Stochastic)
 
 
@@ -70,9 +68,7 @@ def uncovered(use: Use) -> str:
 
 def _general_reasons(q: BlockQuantizer) -> tuple[str, ...]:
     """What the general kernels of blocks leave to the reference."""
-    size = q.tile * q.block * getattr(q.tensor_scale, "blocks", 1)
     return (
-        "" if 0 < size <= LARGEST_WHOLE else f"blocks of {q.tile or 'all'} x {q.block or 'all'}",
         "" if type(q.statistic) in STATISTICS else f"statistic {type(q.statistic).__name__}",
         "" if q.outliers is None else f"outliers {type(q.outliers).__name__}",
         "" if q.choice is None or q.choice.error in ERRORS else f"error {q.choice.error}",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dse.fused import Use, structure, uncovered
 from dse.numerics.block import BlockQuantizer
-from dse.numerics.formats import ELEMENTS, SCALES, Format
+from dse.numerics.formats import ELEMENTS, FP32, SCALES, Format
 from dse.numerics.gemm import Gemm
 from dse.numerics.quantizer import BFloat16, Identity, Quantized
 from dse.numerics.random import Key
@@ -108,6 +108,16 @@ def general_options() -> Iterator[tuple[str, Use]]:
             q = replace(scaled, block=block, tile=tile, rounding=rounding, statistic=Quest())
             yield f"block={block} tile={tile} {rounding}", Use(q, None)
             yield f"block={block} tile={tile} {rounding} absmax", Use(replace(q, statistic=ABSMAX), None)
+    for block, tile in ((0, 1), (0, 0), (1, 0)):  # whole rows, operands, columns
+        for statistic in (ABSMAX, Quest(), Quest(centered=True), SoftSoft()):
+            q = replace(scaled, block=block, tile=tile, statistic=statistic)
+            yield f"block={block} tile={tile} {statistic}", Use(q, None)
+            q = replace(q, rounding=Stochastic(), scale_rounding=Stochastic(12), tensor_scale=None, scale=FP32)
+            yield f"block={block} tile={tile} {statistic} FP32", Use(q, None)
+        for choice in (FourOverSix(), FourOverSix("mae"), IF4("max"), ScaleSweep(-1, 2)):
+            q = replace(scaled, block=block, tile=tile, choice=choice)
+            yield f"block={block} tile={tile} {choice}", Use(q, None)
+            yield f"block={block} tile={tile} {choice} stochastic", Use(replace(q, rounding=Stochastic()), None)
     for rounding in roundings:
         long = Format("e5m10", 5, 10, 15, 65504.0)
         yield f"e5m10 {rounding}", Use(replace(BASE, element=long, rounding=rounding), None)

@@ -60,12 +60,15 @@ def decoded(
     x, factor, decode, threshold, ints, floats, candidate_ints, candidate_floats,
     RANDOM: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Magnitudes of the decoded values. RANDOM: some members are stochastic; WIDE: some formats have long mantissas."""
+    """Magnitudes of the decoded values; ``factor``, ``decode`` and what is loaded are scalars or beside the elements.
+
+    RANDOM: some members are stochastic; WIDE: some formats have long mantissas.
+    """
     mode = tl.load(ints)
     fixed, offset = tl.load(floats), tl.load(floats + 1)
     emin, man = tl.load(candidate_ints), tl.load(candidate_ints + 1)
     largest = tl.load(candidate_floats)
-    m = smaller((tl.abs(x) * each(factor)) * tl.load(candidate_floats + 6), largest)
+    m = smaller((tl.abs(x) * factor) * tl.load(candidate_floats + 6), largest)
     if WIDE:
         v, lattice = scale_lattice(m, 0.0, largest, emin, man)
         q = round_scale(v, lattice, mode, offset, fixed)
@@ -81,21 +84,39 @@ def decoded(
         if RANDOM:
             if mode == 1:
                 q = by_threshold(m, emin, man, 0.0, threshold)
-    return q * each(decode) * tl.load(candidate_floats + 7)
+    return q * decode * tl.load(candidate_floats + 7)
+
+
+@triton.jit
+def error_parts(y, best, x, factor, ERROR: tl.constexpr):
+    """What the errors of a block are made of, float64 [NR, NB], from magnitudes; ``factor``: beside the elements.
+
+    ERROR 1: sums of y^2 - best^2 and of (y - best) x; 2: the sum of the differences, twice; 3: both largest errors.
+    """
+    y, best, x, f = y.to(tl.float64), best.to(tl.float64), tl.abs(x).to(tl.float64), factor.to(tl.float64)
+    if ERROR == 1:
+        one = tree_total(y * y - best * best)
+        two = tree_total((y - best) * x)
+    else:
+        new = tl.abs(f * y - x)
+        old = tl.abs(f * best - x)
+        if ERROR == 2:
+            one = tree_total(new - old)
+            two = one
+        else:
+            one = block_max(new.to(tl.int64, bitcast=True)).to(tl.float64, bitcast=True)  # NaN is above all
+            two = block_max(old.to(tl.int64, bitcast=True)).to(tl.float64, bitcast=True)
+    return one, two
 
 
 @triton.jit
 def closer(y, best, x, factor, ERROR: tl.constexpr):
-    """Whether ``y`` has the smaller error: dse.numerics.techniques.choices.base.closer on magnitudes, [NR, NB]."""
-    y, best, x, f = y.to(tl.float64), best.to(tl.float64), tl.abs(x).to(tl.float64), factor.to(tl.float64)
+    """Whether ``y`` has the smaller error: dse.numerics.techniques.choices.base.closer, [NR, NB]."""
+    one, two = error_parts(y, best, x, each(factor), ERROR)
     if ERROR == 1:
-        better = f * tree_total(y * y - best * best) < 2.0 * tree_total((y - best) * x)
+        better = factor.to(tl.float64) * one < 2.0 * two
+    elif ERROR == 2:
+        better = one < 0.0
     else:
-        new = tl.abs(each(f) * y - x)
-        old = tl.abs(each(f) * best - x)
-        if ERROR == 2:
-            better = tree_total(new - old) < 0.0
-        else:
-            new = block_max(new.to(tl.int64, bitcast=True)).to(tl.float64, bitcast=True)  # NaN is above all
-            better = new < block_max(old.to(tl.int64, bitcast=True)).to(tl.float64, bitcast=True)
+        better = one < two
     return better

@@ -13,7 +13,10 @@ CANDIDATE_INTS, CANDIDATE_FLOATS = tl.constexpr(4), tl.constexpr(8)
 
 @triton.jit
 def scale_threshold(tile, block, blocks, ints, floats, purpose, layer, seed, step):
-    """Where fractions of scales round up, [NR, NB]: drawn where the member's scales are stochastic."""
+    """Where fractions of scales round up, [NR, NB]: drawn where the member's scales are stochastic.
+
+    ``tile`` [NR, 1] or [NR, NB], ``block`` [1, NB] or [NR, NB]: the blocks' places.
+    """
     fixed = tl.load(floats + 4)
     bits = tl.load(ints + 5)
     threshold = tl.full((tile.shape[0], block.shape[1]), 0.0, tl.float32) + fixed

@@ -100,11 +100,13 @@ def blocks_kernel(
             row + matrix * tiles * t, first, column, blocks * b, ints, point, layer, seed, step, B, LANE
         )  # fmt: skip
     factor, decode, alpha = block_factors(z, g, edge, ints, floats, candidate_ints, candidate_floats, CODES)
-    best = decoded(x, factor, decode, threshold, ints, floats, candidate_ints, candidate_floats, RANDOM, WIDE)
+    best = decoded(
+        x, each(factor), each(decode), threshold, ints, floats, candidate_ints, candidate_floats, RANDOM, WIDE
+    )
     for n in range(1, CANDIDATES):
         how_ints, how_floats = candidate_ints + n * CANDIDATE_INTS, candidate_floats + n * CANDIDATE_FLOATS
         factor, decode, own = block_factors(z, g, edge, ints, floats, how_ints, how_floats, CODES)
-        y = decoded(x, factor, decode, threshold, ints, floats, how_ints, how_floats, RANDOM, WIDE)
+        y = decoded(x, each(factor), each(decode), threshold, ints, floats, how_ints, how_floats, RANDOM, WIDE)
         best = tl.where(each(closer(y, best, x, alpha * tl.load(floats + 8), ERROR)), y, best)
     if OUTER:
         best = best * each(alpha)
