@@ -15,7 +15,7 @@ _SHARED = 227 << 10
 """Bytes of shared memory that a program can have on Hopper and on Blackwell for servers."""
 _GROUP = 8
 """Rows of tiles that are walked together."""
-_PAIRS = 6
+PAIRS = 6
 """Products of parts of two numbers in three parts that are not below FP32's precision."""
 
 
@@ -25,30 +25,32 @@ def fits(x: Tensor) -> bool:
 
 
 def launch(x: Tensor, y: Tensor, out: Tensor, epilogue: Epilogue, tiling: Tiling) -> None:
-    """The sums of x [E, M, K] and y [E, N, K], finished, into ``out`` [parts * E, M, N], all of which ``fits``.
+    """The sums of x [E, M, K] and y [E, N, K], finished, into ``out`` [parts * E, M, N], contiguous.
 
-    Operands may also be [3 * E, ., K], from ``split``.
+    The operands have to be such that they ``fits``. They may also be [3 * E, ., K], from ``split``.
     """
     from dse.kernels.device import descriptor_matmul as device
 
     (_, rows, depth), columns, tile = x.shape, y.shape[1], tiling.tile
     share, parts = tiling.share(depth)
     members = len(out) // parts
-    pairs = 1 if len(x) == members else _PAIRS
+    pairs = 1 if len(x) == members else PAIRS
     tiles = -(-rows // tile.m), -(-columns // tile.n)
-    halves = tiling.programs > 0 and _bytes(tiling, out.dtype) > _SHARED // tiling.programs - 1024
+    way = 1 if fits(out) else 0
+    if way and tiling.programs and _bytes(tiling, out.dtype) > _SHARED // tiling.programs - 1024:
+        way = 2
     jobs, constant = tiles[0] * tiles[1] * parts * members, interpreted()
     more = {"STEPS": pairs * (share // tile.k) if constant else 0}
-    if tiling.programs:
+    if tiling.programs and way:
         kernel, more["JOBS"] = device.tiles_kernel, jobs if constant else 0
         grid: tuple[int, ...] = (min(jobs, tiling.programs * multiprocessors(x.device)),)
     else:
         kernel, grid = device.tile_kernel, (tiles[0] * tiles[1], parts, members)
     kernel[grid](
         _descriptor(x, tile.m, tile.k), _descriptor(y, tile.n, tile.k),
-        _descriptor(out, tile.m, tile.n // 2 if halves else tile.n), *epilogue[:4], columns, share, *tiles,
+        _descriptor(out, tile.m, tile.n // way) if way else out, *epilogue[:4], rows, columns, share, *tiles,
         members, parts, BM=tile.m, BN=tile.n, BK=tile.k, A_TURNED=_turned(x), B_TURNED=_turned(y),
-        GROUP=_GROUP, PAIRS=pairs, SCALES=epilogue.scales, BIAS=epilogue.biased, HALVES=halves,
+        GROUP=_GROUP, PAIRS=pairs, SCALES=epilogue.scales, BIAS=epilogue.biased, OUT=way,
         INTERPRET=constant, **more, num_warps=tile.warps, num_stages=tile.stages, enable_fp_fusion=False,
     )  # fmt: skip
 

@@ -40,18 +40,19 @@ def contract(
     if 0 in out.shape:
         return out
     by_descriptors = tilings.has_descriptors(x.device)
-    epilogue, cut = Epilogue.of(alpha_x, alpha_y, bias, out), tiling(x, y, by_descriptors)
+    epilogue, cut = Epilogue.of(alpha_x, alpha_y, bias, out), tiling(x, y, dtype, by_descriptors)
     for start in range(0, members, MOST):
         some = slice(start, start + MOST)
         launch(x[some], y[some], epilogue.of_members(some), out[some], cut, by_descriptors)
     return out
 
 
-def tiling(x: Tensor, y: Tensor, by_descriptors: bool) -> Tiling:
+def tiling(x: Tensor, y: Tensor, dtype: torch.dtype, by_descriptors: bool) -> Tiling:
     """How x [E, M, K] times y [E, N, K] is cut."""
     shape = (x.shape[1], y.shape[1], x.shape[2])
     if by_descriptors:
-        return tilings.described(*shape, tilings.multiprocessors(x.device))
+        deep = (*shape[:2], descriptors.PAIRS * shape[2]) if x.dtype == torch.float32 else shape
+        return tilings.described(*deep, tilings.multiprocessors(x.device), dtype)
     return (tilings.wide if x.dtype == torch.float32 else tilings.narrow)(*shape)
 
 
@@ -62,8 +63,7 @@ def launch(x: Tensor, y: Tensor, epilogue: Epilogue, out: Tensor, tiling: Tiling
     """
     wide = x.dtype == torch.float32
     depth, (_, parts) = x.shape[2], tiling.share(x.shape[2])
-    by_descriptors = by_descriptors and depth > 0 and descriptors.fits(out)
-    by_descriptors = by_descriptors and (wide or (descriptors.fits(x) and descriptors.fits(y)))
+    by_descriptors = by_descriptors and depth > 0 and (wide or (descriptors.fits(x) and descriptors.fits(y)))
     apart = parts > 1 or (wide and epilogue.biased and not by_descriptors)
     target = torch.empty(parts, *out.shape, dtype=torch.float32, device=x.device) if apart else out.unsqueeze(0)
     here = epilogue.none() if apart else epilogue

@@ -66,9 +66,31 @@ def wide(rows: int, columns: int, depth: int) -> Tiling:
     return Tiling(MatmulTile(m, n, 16, 4, 3), depth // _LONG if few and depth >= 2 * _LONG else 1)
 
 
-def described(rows: int, columns: int, depth: int, slots: int) -> Tiling:
-    """BF16 operands by tensor descriptors on a GPU of ``slots`` multiprocessors."""
-    m, n = 128 if rows > 64 else 64, 128 if columns > 64 else 64
-    tile = MatmulTile(m, n, 64, 4, 3)
-    tiles = -(-rows // m) * -(-columns // n)
-    return Tiling(tile, max(1, min(2 * slots // tiles, depth // _LONG)))  # two programs on a multiprocessor
+_MANY = 2048
+"""Rows of a result from which programs take tile after tile; and elements of the contraction axis of which a part is
+worth a pass over its sums."""
+
+
+def described(rows: int, columns: int, depth: int, slots: int, dtype: torch.dtype) -> Tiling:
+    """BF16 operands by tensor descriptors on a GPU of ``slots`` multiprocessors, a result in ``dtype``.
+
+    Measured on an H200 by tests/gpu/test_products_on_cuda.py.
+    """
+    square = MatmulTile(64 if rows <= 64 else 128, 64 if columns <= 64 else 128, 64, 4, 3)
+    tiles = -(-rows // square.m) * -(-columns // square.n)
+    if (parts := _parts(rows, columns, depth, tiles, slots)) > 1:
+        return Tiling(square, parts)
+    if rows < _MANY or columns <= 64 or columns * dtype.itemsize % 16:  # the last are stored by pointers
+        return Tiling(MatmulTile(64, 128, 64, 4, 4) if tiles == 1 and square.m + square.n == 256 else square)
+    room = dtype == torch.bfloat16
+    if columns > 128 and -(-columns // 256) * 2 == -(-columns // 128):
+        return Tiling(MatmulTile(128, 256, 64, 8, 4 if room else 3), 1, 1)
+    if depth >= 1024:
+        return Tiling(square)
+    return Tiling(MatmulTile(256, 128, 64, 8, 4 if room and columns > 512 else 3), 1, 1)
+
+
+def _parts(rows: int, columns: int, depth: int, tiles: int, slots: int) -> int:
+    """The number of parts that occupies most of the GPU; their sums are at most a quarter of the operands' bytes."""
+    most = min(depth * (rows + columns) // (16 * rows * columns), depth // _MANY, slots)
+    return max(range(1, most + 1), key=lambda p: tiles * p / (-(-tiles * p // slots) * slots), default=1)

@@ -44,7 +44,7 @@ JOBS = 15
 
 
 class Shape(NamedTuple):
-    """One GEMM of a layer: fprop or dgrad of ``tokens``, which write BF16, or wgrad, which writes FP32.
+    """One GEMM of a layer: fprop or dgrad of ``tokens``, which write ``result``, or wgrad, which writes FP32.
 
     ``wide``: its operands are FP32.
     """
@@ -56,6 +56,7 @@ class Shape(NamedTuple):
     inputs: int
     outputs: int
     wide: bool = False
+    result: str = "bfloat16"
 
     def operands(self, members: int, device: str = "cuda") -> tuple[Tensor, Tensor]:
         """x [E, M, K] and y [E, N, K] as a packed layer has them: Wᵀ, Gᵀ and Xᵀ are transposed views."""
@@ -73,7 +74,7 @@ class Shape(NamedTuple):
 
     @property
     def dtype(self) -> torch.dtype:
-        return torch.float32 if self.gemm == "wgrad" else torch.bfloat16
+        return torch.float32 if self.gemm == "wgrad" or self.result == "float32" else torch.bfloat16
 
     @property
     def flops(self) -> float:
@@ -89,6 +90,7 @@ class Shape(NamedTuple):
 
 MODELS = {
     "gpt128": (64, 2048, ((128, 128), (128, 352), (352, 128))),
+    "3M": (16, 8192, ((192, 192), (192, 512), (512, 192))),
     "gpt256": (64, 2048, ((256, 256), (256, 704), (704, 256))),
     "30M": (4, 64 * 512, ((512, 512), (512, 1280), (1280, 512))),
     "60M": (2, 64 * 512, ((640, 640), (640, 1728), (1728, 640))),
@@ -102,7 +104,9 @@ def shapes() -> list[Shape]:
         for gemm in ("fprop", "dgrad", "wgrad"):
             found += [Shape(name, members, gemm, tokens, inputs, outputs) for inputs, outputs in layers]
             if name in ("gpt128", "60M alone"):
-                found += [Shape(f"{name} FP32", members, gemm, tokens, *layers[1], wide=True)]
+                found += [Shape(f"{name} FP32", members, gemm, tokens, *layers[1], True, "float32")]
+            if name in ("gpt128", "30M", "60M") and gemm != "wgrad":
+                found += [Shape(f"{name} to FP32", members, gemm, tokens, *layers[1], False, "float32")]
     return found
 
 
@@ -126,31 +130,22 @@ def candidates(shape: Shape) -> list[Candidate]:
     rows, columns = shape.sides
     depth = {"fprop": shape.inputs, "dgrad": shape.outputs, "wgrad": shape.tokens}[shape.gemm]
     slots = tilings.multiprocessors(torch.device("cuda", 0))
-    found = [Candidate(tilings.described(rows, columns, depth, slots))]
+    pairs = descriptors.PAIRS if shape.wide else 1
+    found = [Candidate(tilings.described(rows, columns, pairs * depth, slots, shape.dtype))]
     if shape.wide:
         return [*found, Candidate(tilings.wide(rows, columns, depth), False)]
     found.append(Candidate(tilings.narrow(rows, columns, depth), False))
-    large = rows * columns >= 512 * 512
-    if shape.gemm == "wgrad":
-        tiles = [SMALL, SMALL._replace(stages=4), *([TALL, BROAD, TALL._replace(stages=4)] if large else [])]
-        tiles += [] if large else [MatmulTile(64, 128, 64, 4, 4), MatmulTile(128, 64, 64, 4, 4)]
-        for tile in tiles:
-            count = -(-rows // tile.m) * -(-columns // tile.n)
-            per = 2 if tile == SMALL else 1
-            parts = {max(1, waves * per * slots // count) for waves in (1, 2, 3)} if large else {1, 2, 4}
-            found += [Candidate(Tiling(tile, p)) for p in sorted(parts) if p * 512 <= depth]
-        if large:
-            parts = -(-2 * slots // (-(-rows // 256) * -(-columns // 128)))
-            found += [Candidate(Tiling(TALL, parts, 1)), Candidate(Tiling(SMALL, parts, 2))]
-    else:
-        found += [Candidate(Tiling(SMALL, 1, 2)), Candidate(Tiling(TALL, 1, 1)), Candidate(Tiling(BROAD, 1, 1))]
-        if large and columns > 400:
-            deeper = TALL._replace(stages=4)
-            found += [Candidate(Tiling(TALL)), Candidate(Tiling(BROAD)), Candidate(Tiling(deeper))]
-            found += [Candidate(Tiling(deeper, 1, 1)), Candidate(Tiling(BROAD._replace(stages=4), 1, 1))]
-        else:
-            found += [Candidate(Tiling(SMALL._replace(stages=2))), Candidate(Tiling(SMALL._replace(k=128, stages=1)))]
-            found += [Candidate(Tiling(MatmulTile(128, 64, 64, 4, 3), 1, 3)), Candidate(Tiling(TALL))]
+    stages = 4 if shape.dtype == torch.bfloat16 else 3
+    if found[0].tiling.parts > 1:
+        parts = {found[0].tiling.parts, found[0].tiling.parts * 2}
+        return [*found, *(Candidate(Tiling(t, p)) for p in sorted(parts) for t in (SMALL, TALL, BROAD))]
+    found += [
+        Candidate(Tiling(SMALL)),
+        Candidate(Tiling(SMALL, 1, 2)),
+        Candidate(Tiling(MatmulTile(64, 128, 64, 4, 4))),
+    ]
+    for tile in (TALL, BROAD):
+        found += [Candidate(Tiling(tile._replace(stages=s), 1, 1)) for s in sorted({3, stages})]
     return list(dict.fromkeys(found))
 
 
@@ -181,8 +176,8 @@ def wrong(shape: Shape, members: int = 2) -> Iterator[str]:
         other = torch.full_like(out, torch.nan)
         epilogue = Epilogue.of(first, second, None, out)
         tiling = candidate.tiling
-        if not all(map(descriptors.fits, (x, y, out))):
-            yield f"{shape}: no descriptors"
+        if not all(map(descriptors.fits, (x, y))):
+            continue
         try:
             matmul.launch(x, y, epilogue, out, tiling, True)
             pointers = MatmulTile(128, 128, tiling.tile.k, 8, 3)
@@ -200,6 +195,7 @@ def odd_shapes() -> list[Shape]:
     found = []
     for gemm in ("fprop", "dgrad", "wgrad"):
         found += [Shape("ragged", 3, gemm, 1000, 72, 136), Shape("odd", 2, gemm, 333, 71, 45, wide=True)]
+        found += [Shape("head", 2, gemm, 2048, 640, 99, wide=True), Shape("odd", 2, gemm, 2200, 640, 131)]
         found += [Shape("ragged", 3, gemm, 40, 1032, 8)]
     return found
 

@@ -9,7 +9,7 @@ multiplied in PAIRS = 6 pairs of parts, the smallest first.
 import triton
 import triton.language as tl
 
-from dse.kernels.device.bf16 import to_bf16
+from dse.kernels.device.bf16 import stored, to_bf16
 
 
 @triton.jit
@@ -50,35 +50,43 @@ def operand(
 
 @triton.jit
 def finish(
-    total, out, slot, e, m, n, N, alpha, alpha2, bias, bias_e, BM: tl.constexpr, BN: tl.constexpr, SCALES: tl.constexpr,
-    BIAS: tl.constexpr, HALVES: tl.constexpr, INTERPRET: tl.constexpr,
+    total, out, slot, e, m, n, M, N, alpha, alpha2, bias, bias_e, BM: tl.constexpr, BN: tl.constexpr,
+    SCALES: tl.constexpr, BIAS: tl.constexpr, OUT: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
-    """Scales, bias, rounding, and the copy into ``out`` [slots, M, N]; with HALVES in two steps, for less memory."""
+    """Scales, bias, rounding, and the copy into ``out`` [slots, M, N].
+
+    OUT: 0, by pointers, 1, by a descriptor, 2, by one in two steps, for less memory.
+    """
     if SCALES > 0:
         scale = tl.load(alpha + e)
         if SCALES == 2:
             scale = scale * tl.load(alpha2 + e)
         total = total * scale
+    columns = n + tl.arange(0, BN)
     if BIAS:
-        columns = n + tl.arange(0, BN)
         total += tl.load(bias + e.to(tl.int64) * bias_e + columns, mask=columns < N, other=0.0)[None, :]
-    if out.dtype == tl.bfloat16:
-        rounded = to_bf16(total, INTERPRET)
+    if OUT == 0:
+        r, c = tl.arange(0, BM)[:, None], tl.arange(0, BN)[None, :]
+        at = out + (slot.to(tl.int64) * M + m) * N + n + (r * N + c)
+        tl.store(at, stored(total, out, INTERPRET), mask=(r < M - m) & (c < N - n))
     else:
-        rounded = total
-    if HALVES:
-        left, right = tl.split(tl.permute(tl.reshape(rounded, [BM, 2, BN // 2]), [0, 2, 1]))
-        out.store([slot, m, n], tl.reshape(left, [1, BM, BN // 2]))
-        out.store([slot, m, n + BN // 2], tl.reshape(right, [1, BM, BN // 2]))
-    else:
-        out.store([slot, m, n], tl.reshape(rounded, [1, BM, BN]))
+        if out.dtype == tl.bfloat16:
+            rounded = to_bf16(total, INTERPRET)
+        else:
+            rounded = total
+        if OUT == 2:
+            left, right = tl.split(tl.permute(tl.reshape(rounded, [BM, 2, BN // 2]), [0, 2, 1]))
+            out.store([slot, m, n], tl.reshape(left, [1, BM, BN // 2]))
+            out.store([slot, m, n + BN // 2], tl.reshape(right, [1, BM, BN // 2]))
+        else:
+            out.store([slot, m, n], tl.reshape(rounded, [1, BM, BN]))
 
 
-@triton.jit(do_not_specialize=["bias_e", "N", "share", "tiles_m", "tiles_n", "members", "parts"])
+@triton.jit(do_not_specialize=["bias_e", "M", "N", "share", "tiles_m", "tiles_n", "members", "parts"])
 def tile_kernel(
-    a, b, out, alpha, alpha2, bias, bias_e, N, share, tiles_m, tiles_n, members, parts,
+    a, b, out, alpha, alpha2, bias, bias_e, M, N, share, tiles_m, tiles_n, members, parts,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, A_TURNED: tl.constexpr, B_TURNED: tl.constexpr,
-    GROUP: tl.constexpr, PAIRS: tl.constexpr, SCALES: tl.constexpr, BIAS: tl.constexpr, HALVES: tl.constexpr,
+    GROUP: tl.constexpr, PAIRS: tl.constexpr, SCALES: tl.constexpr, BIAS: tl.constexpr, OUT: tl.constexpr,
     INTERPRET: tl.constexpr, STEPS: tl.constexpr,
 ):  # fmt: skip
     """One tile [BM, BN] of one member over ``share`` elements of the contraction axis, summed in order.
@@ -97,14 +105,14 @@ def tile_kernel(
         y = operand(b, q * members + e, n, start + k * BK, BN, BK, B_TURNED, True, INTERPRET)
         total = tl.dot(x, y, total)
     slot = part * members + e
-    finish(total, out, slot, e, m, n, N, alpha, alpha2, bias, bias_e, BM, BN, SCALES, BIAS, HALVES, INTERPRET)
+    finish(total, out, slot, e, m, n, M, N, alpha, alpha2, bias, bias_e, BM, BN, SCALES, BIAS, OUT, INTERPRET)
 
 
-@triton.jit(do_not_specialize=["bias_e", "N", "share", "tiles_m", "tiles_n", "members", "parts"])
+@triton.jit(do_not_specialize=["bias_e", "M", "N", "share", "tiles_m", "tiles_n", "members", "parts"])
 def tiles_kernel(
-    a, b, out, alpha, alpha2, bias, bias_e, N, share, tiles_m, tiles_n, members, parts,
+    a, b, out, alpha, alpha2, bias, bias_e, M, N, share, tiles_m, tiles_n, members, parts,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, A_TURNED: tl.constexpr, B_TURNED: tl.constexpr,
-    GROUP: tl.constexpr, PAIRS: tl.constexpr, SCALES: tl.constexpr, BIAS: tl.constexpr, HALVES: tl.constexpr,
+    GROUP: tl.constexpr, PAIRS: tl.constexpr, SCALES: tl.constexpr, BIAS: tl.constexpr, OUT: tl.constexpr,
     INTERPRET: tl.constexpr, STEPS: tl.constexpr, JOBS: tl.constexpr,
 ):  # fmt: skip
     """The same by a fixed number of programs: each takes tile after tile, and reads the next one's operands ahead.
@@ -128,4 +136,4 @@ def tiles_kernel(
             x = operand(a, p * members + e, m, part * share + k * BK, BM, BK, A_TURNED, False, INTERPRET)
             y = operand(b, q * members + e, n, part * share + k * BK, BN, BK, B_TURNED, True, INTERPRET)
             total = tl.dot(x, y, total)
-        finish(total, out, slot, e, m, n, N, alpha, alpha2, bias, bias_e, BM, BN, SCALES, BIAS, HALVES, INTERPRET)
+        finish(total, out, slot, e, m, n, M, N, alpha, alpha2, bias, bias_e, BM, BN, SCALES, BIAS, OUT, INTERPRET)
