@@ -270,6 +270,17 @@ def test_a_bf16_model_computes_in_fp32_and_returns_bf16(name: str) -> None:
     assert torch.equal(y, expected[0])
 
 
+def test_bf16_operands_are_kept_as_they_came() -> None:
+    """For the backward pass: no FP32 copies of a BF16 input or weight."""
+    _, ours = pair(50, 24, True, RECIPES["nvfp4"])
+    half, kept = copy.deepcopy(ours).bfloat16(), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append((t.dtype, t.numel())) or t, lambda t: t):
+        half(normal(3, 7, 50).bfloat16().requires_grad_())
+    assert (torch.bfloat16, 3 * 7 * 50) in kept
+    assert (torch.bfloat16, 24 * 50) in kept
+    assert not [size for dtype, size in kept if dtype == torch.float32 and size > 1]
+
+
 def test_autocast_feeds_bf16_activations_to_fp32_weights() -> None:
     """The usual mixed precision: master weights stay FP32 to the bit of their gradient, activations are BF16."""
     _, ours = pair(48, 40, True, RECIPES["nvfp4"])

@@ -21,8 +21,7 @@ def quantized_linear(x: Tensor, w: Tensor, bias: Tensor | None, recipe: Recipe, 
     X's dtype, or autocast's. Source: arXiv 2509.17791, Sec. 2.
     """
     rows = x.reshape(-1, x.shape[-1])
-    wide = torch.promote_types(torch.promote_types(x.dtype, w.dtype), torch.float32)
-    product = linear(rows.to(wide), w.to(wide), recipe, context)
+    product = linear(rows, w, recipe, context)
     y: Tensor = torch.ops.aten._unsafe_view(product, (*x.shape[:-1], w.shape[0]))
     return (y if bias is None else y + bias).to(output_dtype(x))  # no view of something, as F.linear's is none
 
