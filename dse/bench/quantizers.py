@@ -21,16 +21,22 @@ from dse.numerics.techniques.rotations import Hadamard
 from dse.numerics.techniques.rounding import Stochastic, TowardZero
 from dse.numerics.techniques.tensor_scales import Current
 
+_ONE = {"across_positions": 128, "across": 128}
 SHAPES: dict[str, LaunchShape | None] = {
     "default": None,
-    "plain": LaunchShape(),
+    "table": LaunchShape(known=False),
+    "one a thread": LaunchShape(**_ONE),
+    "one program": LaunchShape(apart=False),
+    "one program, one a thread": LaunchShape(**_ONE, apart=False),
+    "one program, repeat": LaunchShape(**_ONE, apart=False, repeat=4),
+    "two a thread": LaunchShape(positions=256),
+    "two warps": LaunchShape(positions=64, across_positions=64, across=64, warps=2),
+    "two warps, one program": LaunchShape(positions=64, across_positions=64, across=64, warps=2, apart=False),
+    "eight warps": LaunchShape(positions=256, across_positions=256, across=256, warps=8),
     "exchange": LaunchShape(store=16),
-    "two groups": LaunchShape(positions=256, across_positions=512, across=256),
-    "80 registers": LaunchShape(registers=80),
-    "narrow": LaunchShape(along=8, across_positions=256, across=64),
+    "40 registers": LaunchShape(**_ONE, registers=40),
+    "64 registers": LaunchShape(registers=64),
     "repeat": LaunchShape(repeat=4),
-    "repeat 8": LaunchShape(repeat=8),
-    "eight warps": LaunchShape(positions=256, across_positions=512, across=256, warps=8),
 }
 """Tile shapes to choose from; by default the launcher does."""
 
@@ -41,29 +47,40 @@ _CURRENT = replace(_NEAREST, tensor_scale=Current())
 
 
 class Figure(NamedTuple):
-    """An operand; ``axes``: 1, 2 (both from one read) or -1 (along the rows of memory); ``target``: times a copy."""
+    """An operand; ``axes``: 1, 2 (both from one read) or -1 (along the rows of memory); ``target``: times a copy.
+
+    ``second``: of both axes, how the operand across the rows is quantized, where that differs.
+    """
 
     use: Use
     target: float | None = None
     axes: int = 1
     dtype: torch.dtype = torch.bfloat16
+    second: Use | None = None
 
 
 FIVE = {
     "nearest": Figure(Use(_NEAREST, None), 1.10),
     "Hadamard 16": Figure(Use(_NEAREST, _TURN), 1.15),
-    "stochastic 8": Figure(Use(_RANDOM, None), 1.12),
-    "stochastic 8, Hadamard 16": Figure(Use(_RANDOM, _TURN), 1.20),
+    "stochastic 8": Figure(Use(_RANDOM, None), 1.15),
+    "stochastic 8, Hadamard 16": Figure(Use(_RANDOM, _TURN), 1.25),
     "both axes": Figure(Use(_NEAREST, None), 1.75, 2),
 }
 """The issue's figures."""
+_FIXED = Hadamard(16, "fixed")
+_GRADIENT = replace(_CURRENT, rounding=Stochastic(8))
+PACKED = {
+    "nvfp4 X": Figure(Use(_CURRENT, None), None, 2, second=Use(_CURRENT, _FIXED)),
+    "nvfp4 G": Figure(Use(_GRADIENT, None), None, 2, second=Use(_GRADIENT, _FIXED)),
+    "nvfp4 G, FP32 in": Figure(Use(_GRADIENT, None), None, 2, torch.float32, Use(_GRADIENT, _FIXED)),
+}
+"""Operands of the recipe nvfp4, both axes, with their tensor scales."""
 MORE = {
     "transposed": Figure(Use(_NEAREST, None), None, -1),
     "mxfp4": Figure(Use(BlockQuantizer(E2M1, E8M0, 32, constant=4.0, scale_rounding=TowardZero()), None)),
-    "nvfp4 X": Figure(Use(_CURRENT, None)),
-    "nvfp4 X, both axes": Figure(Use(_CURRENT, None), None, 2),
-    "nvfp4 W, tile 16": Figure(Use(replace(_CURRENT, tile=16), None)),
-    "nvfp4 wgrad G": Figure(Use(replace(_CURRENT, rounding=Stochastic(8)), Hadamard(16, "fixed")), None, -1),
+    "nvfp4 fprop X": Figure(Use(_CURRENT, None)),
+    "nvfp4 W, both axes": Figure(Use(replace(_CURRENT, tile=16), None), None, 2),
+    "nvfp4 wgrad G": Figure(Use(_GRADIENT, _FIXED), None, -1),
     "FP32 in": Figure(Use(_NEAREST, None), dtype=torch.float32),
     "FP32 in, both axes": Figure(Use(_NEAREST, None), None, 2, torch.float32),
     "both axes, stochastic 8, Hadamard 16": Figure(Use(_RANDOM, _TURN), None, 2),
@@ -88,9 +105,9 @@ def key(device: str) -> Key:
 
 
 def kernel_jobs(device: str, quick: bool) -> Iterator[TimedCall]:
-    """The five figures with the default tile first, then with the others, then more operands."""
+    """The five figures and nvfp4's with the default tile first, then with the others, then more operands."""
     for label, shape in SHAPES.items():
-        for name, figure in FIVE.items():
+        for name, figure in (FIVE | PACKED).items():
             yield _kernel(name, label, figure, shape, device)
     for name in list(MORE)[: 6 if quick else None]:
         yield _kernel(name, "default", MORE[name], None, device)
@@ -111,10 +128,11 @@ def reference_jobs(device: str, quick: bool) -> Iterator[TimedCall]:
 
 def _kernel(name: str, label: str, figure: Figure, shape: LaunchShape | None, device: str) -> TimedCall:
     t, k = table([figure.use], device), key(device)
+    second = table([figure.second or figure.use], device)
 
     def call(x: Tensor) -> object:
         if figure.axes == 2:
-            return quantize_both(x, t, k, t, k.at(3), torch.bfloat16, shape)
+            return quantize_both(x, t, k, second, k.at(5), torch.bfloat16, shape)
         return quantize(x if figure.axes == 1 else x.mT, t, k, torch.bfloat16, shape)
 
     return TimedCall(name, label, call, figure.dtype, figure.target)

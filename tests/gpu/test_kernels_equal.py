@@ -74,7 +74,20 @@ def cases() -> dict[str, Case]:
             found.append(Case(program, uses, 37, 200))
             exact = tuple((n, u) for n, u in uses if exact_in_bf16(u))
             found += [Case(f"{program}, BF16", exact, 128, 160, torch.bfloat16)] if exact else []
+    shapes = (LaunchShape(known=True), LaunchShape(known=True, apart=False, across_positions=128, across=128))
+    for i, name in enumerate(KNOWN):
+        use = dict(every)[name]
+        dtype = torch.bfloat16 if exact_in_bf16(use) else torch.float32
+        found.append(Case(f"known: {name}", ((name, use),) * 2, 48 + i % 2, 96 + 4 * i, dtype, shapes[i // 2 % 2]))
     return {case.name: case for case in found}
+
+
+KNOWN = (
+    "element=e2m1", "element=e2m1 stochastic", "stochastic 3", "hadamard 16 fixed", "hadamard 16 random",
+    "hadamard 128 random", "block=32 tile=2", "encode one quantized True None", "ocp", "element=int4 stochastic",
+    "delayed", "square",
+)  # fmt: skip
+"""Options that kernels are compiled for."""
 
 
 def check(case: Case, device: str, limit: int = 10) -> Iterator[tuple[int, list[str]]]:
