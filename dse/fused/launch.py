@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dse.fused.levels import LaunchTile, Operand, Region, prepare
+from dse.fused.levels import LaunchTile, Operand, Region, known_width, prepare
 from dse.fused.rows import RecipeTable
 from dse.kernels.availability import interpreted
 from dse.numerics.quantizer import Quantized
@@ -142,8 +142,8 @@ def _run(
         STORE=shape.store if dtype == torch.bfloat16 else 4,
         P=tile.positions, INNER=tile.inner, **_flags(one, ""),
         P2=tile2.positions, INNER2=tile2.inner, **_flags(two, "2"),
-        ONE=one.common if known else None, TWO=two.common if known else None, APART=apart,
-        EVEN=columns % 16 == 0, EVEN2=rows % 16 == 0,
+        ONE=one.common if known else None, TWO=two.common if known else None,
+        WIDTH=known_width(x) if known else 0, APART=apart, EVEN=columns % 16 == 0, EVEN2=rows % 16 == 0,
         INTERPRET=interpreted(), num_warps=warps, enable_fp_fusion=False, maxnreg=shape.registers,
     )  # fmt: skip
     return (
@@ -160,7 +160,13 @@ def _converted(x: Tensor, table: RecipeTable, dtype: torch.dtype) -> Tensor | No
 
 
 def _shape(x: Tensor, one: RecipeTable, two: RecipeTable, both: bool) -> LaunchShape:
-    """Several tiles a program where both axes are quantized and little is computed: measured, see Shape's figures."""
+    """Several tiles a program where both axes are quantized and little is computed: measured, see Shape's figures.
+
+    A thread of a kernel that knows its options has one group, for both axes in turn.
+    """
+    narrow = max(two.statics.stages, two.statics.blocks) <= 1  # rows of 128 bytes at least in a tile across
+    if x.numel() >= _LARGE and one.common is not None and two.common is not None and narrow:
+        return LaunchShape(across_positions=128, across=128, apart=False)
     plain = not any(s.rotates or s.random or s.wide for s in (one.statics, two.statics))
     repeated = LaunchShape(repeat=4)
     per_program = repeated.repeat * 16 * repeated.across_positions

@@ -72,6 +72,11 @@ def prepare(x: Tensor, operands: Sequence[Operand], region: Region, known: bool)
     return found
 
 
+def known_width(x: Tensor) -> int:
+    """Columns of x [E, R, C] where they are the stride of its rows, else 0."""
+    return x.shape[2] if x.stride(2) == 1 and x.stride(1) == x.shape[2] else 0
+
+
 def member_signs(table: RecipeTable, key: Key) -> Tensor:
     """Signs of each member's rotation (``RecipeTable.signs``): drawn for the GEMM of ``key``'s point, or the fixed."""
     from dse.kernels.device.quantize import signs_kernel
@@ -111,7 +116,8 @@ def _peaks(x: Tensor, operands: Sequence[Operand], signs: Tensor, region: Region
         ACROSS=first.across, RUN=8 if x.dtype == torch.bfloat16 else 4, P=first.tile.positions, INNER=first.tile.inner,
         ROTATES=rotates, STAGES=first.table.statics.stages, TWO=len(operands) == 2,
         PLAIN=len(partials) == 2 and rotates,
-        ROW=None if row is None else (row[1], row[22], row[25]), EVEN=x.shape[1 if first.across else 2] % 16 == 0,
+        ROW=None if row is None else (row[1], row[22], row[25]),
+        WIDTH=known_width(x) if known else 0, EVEN=x.shape[1 if first.across else 2] % 16 == 0,
         INTERPRET=interpreted(),
         SAMPLING=first.key.sampling, HELD=first.key.memory is not None,
         num_warps=region.warps, enable_fp_fusion=False,

@@ -54,15 +54,19 @@ def peak_kernel(
     regions_r, regions_k, RR: tl.constexpr, RK: tl.constexpr,
     ACROSS: tl.constexpr, RUN: tl.constexpr, P: tl.constexpr, INNER: tl.constexpr,
     ROTATES: tl.constexpr, STAGES: tl.constexpr, TWO: tl.constexpr, PLAIN: tl.constexpr,
-    ROW: tl.constexpr, EVEN: tl.constexpr, SAMPLING: tl.constexpr, HELD: tl.constexpr, INTERPRET: tl.constexpr,
+    ROW: tl.constexpr, WIDTH: tl.constexpr, EVEN: tl.constexpr, SAMPLING: tl.constexpr, HELD: tl.constexpr,
+    INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """The largest magnitude of each region of source [E, R, K] (ACROSS: of its transpose, an operand [K, R]).
 
     TWO: the tensor is two operands, the second of them without a rotation (any order of its elements will do): their
     maxima come from one read, the second's in ``partial2`` where they are other ones (PLAIN: before the rotation).
-    ROW: size, bits of the factor and sign bits of every member's rotation, or None: they are read.
+    ROW: size, bits of the factor and sign bits of every member's rotation, or None: they are read. WIDTH: the
+    stride source_r, or 0: not known.
     Regions come in descending order: those that the quantizer reads first are read last, and still in the cache.
     """
+    if WIDTH > 0:
+        source_r = WIDTH
     pid = tl.num_programs(0) - 1 - tl.program_id(0)
     e = (pid // (regions_r * regions_k)).to(tl.int64)
     region = pid % (regions_r * regions_k)

@@ -78,15 +78,19 @@ def quantize_kernel(
     P2: tl.constexpr, INNER2: tl.constexpr,
     ROTATES2: tl.constexpr, STAGES2: tl.constexpr, BLOCKS2: tl.constexpr, TILES2: tl.constexpr, ENCODE2: tl.constexpr,
     RANDOM2: tl.constexpr, WIDE2: tl.constexpr, THRESHOLD2: tl.constexpr, SCALE_RANDOM2: tl.constexpr,
-    ONE: tl.constexpr, TWO: tl.constexpr, APART: tl.constexpr, EVEN: tl.constexpr, EVEN2: tl.constexpr,
-    INTERPRET: tl.constexpr,
+    ONE: tl.constexpr, TWO: tl.constexpr, WIDTH: tl.constexpr, APART: tl.constexpr,
+    EVEN: tl.constexpr, EVEN2: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """Quantizes regions of RR x RK elements of source [E, R, K]: ALONG K to target, ACROSS (along R) to target2.
 
     ACROSS, the operand is source transposed, [K, R]. For both, a program reads its region twice, or (APART) two
     neighboring programs read it at the same time, one of them from the cache. ONE, TWO: the row that all members have
-    in the tables of the first and the second operand (``RecipeTable.common``), or None: it is read.
+    in the tables of the first and the second operand (``RecipeTable.common``), or None: it is read. WIDTH: the strides
+    source_r and target2_k, or 0: not known.
     """
+    if WIDTH > 0:  # addresses are then the first one's, and constants
+        source_r = WIDTH
+        target2_k = WIDTH
     at_k, at_r = tl.program_id(0), tl.program_id(1)
     e = tl.program_id(2).to(tl.int64)
     which = 2
