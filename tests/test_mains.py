@@ -37,7 +37,14 @@ MODULES = [module(path) for folder in ("dse", "tasks") for path in programs(fold
 def test_programs_are_found() -> None:
     assert {*COMMANDS, "dse.bench.kernels", "dse.run.offline", "dse.run.away", "dse.report.task_table"} <= {*MODULES}
     assert len(MODULES) >= 12
-    assert {path.stem for path in programs("tools")} == {"check_gpu", "performance_tables", "time_planning", "time_quantizers", "walk"}
+    assert {path.stem for path in programs("tools")} == {
+        "check_gpu",
+        "performance_tables",
+        "time_plain_operands",
+        "time_planning",
+        "time_quantizers",
+        "walk",
+    }
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name not in COMMANDS])

@@ -2,7 +2,7 @@
 
 from dse.pack.linear import PackedConv2d, PackedLinear
 from dse.pack.pack import Pack
-from dse.pack.partition import partition
+from dse.pack.segmentation import partition
 from dse.pack.segments import Segment
 
 __all__ = ["Pack", "PackedConv2d", "PackedLinear", "Segment", "partition"]

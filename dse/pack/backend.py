@@ -88,28 +88,42 @@ def uses(recipe: Recipe) -> list[Use]:
     return [Use(recipe.quantizer(p), g.rotation) for p, g in zip(POINTS, gemms, strict=True)]
 
 
-def uncovered(recipe: Recipe) -> tuple[str, ...]:
-    """What plain torch computes of a recipe on a GPU, and why: 'fprop.lhs: statistic Quest'."""
+class Uncovered(NamedTuple):
+    """A part of a recipe that plain torch computes on a GPU, and why.
+
+    ``part``: a point such as 'fprop.lhs', 'fprop.lhs derivative', 'fprop accumulation', or 'watched gradient'.
+    """
+
+    part: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.part}: {self.why}"
+
+
+def uncovered(recipe: Recipe) -> tuple[Uncovered, ...]:
+    """What kernels leave to plain torch; empty where they compute all of a recipe's linears."""
     return tuple(_uncovered(recipe))
 
 
-def _uncovered(recipe: Recipe) -> Iterator[str]:
-    for point, use in zip(Point, uses(recipe), strict=True):
+def _uncovered(recipe: Recipe) -> Iterator[Uncovered]:
+    operands = uses(recipe)
+    for point, use in zip(Point, operands, strict=True):
         if point == Point.FPROP_RHS and recipe.weights is not None and recipe.weights.quantizes:
-            yield f"{point.path}: weight rule {type(recipe.weights).__name__}"
+            yield Uncovered(point.path, f"weight rule {type(recipe.weights).__name__}")
         elif reason := fused.uncovered(use):
-            yield f"{point.path}: {reason}"
+            yield Uncovered(point.path, reason)
     for gemm in dict.fromkeys(point.gemm for point in Point):
-        accumulation = getattr(recipe, gemm).accumulation
-        if accumulation is not None and type(accumulation).contract is Accumulation.contract:
-            yield f"{gemm}: accumulation {type(accumulation).__name__}"
+        model = getattr(recipe, gemm).accumulation
+        if model is not None and type(model).contract is Accumulation.contract:
+            yield Uncovered(f"{gemm} accumulation", type(model).__name__)
     for point in (Point.FPROP_LHS, Point.FPROP_RHS):
-        found = _derivative(recipe, uses(recipe)[point])
+        found = _derivative(recipe, operands[point])
         if found is not None and not isinstance(found.program, str):
             straight = found.program.quantizer.straight_through
-            yield f"{point.path}: {'the inverse rotation' if straight else 'a derivative of its own'}"
+            yield Uncovered(f"{point.path} derivative", "the inverse rotation" if straight else "not the identity")
     if recipe.schedule is not None and recipe.schedule.watches and (reason := fused.uncovered(watched_use(recipe))):
-        yield f"the gradient that its precision schedule watches: {reason}"
+        yield Uncovered("watched gradient", reason)
 
 
 def _derivative(recipe: Recipe, use: Use) -> OwnDerivative | None:

@@ -15,7 +15,7 @@ from dse.nn.select import Plain, attending, attentions, choice, chosen, holders,
 from dse.numerics.recipe import Recipe
 from dse.numerics.registry import to_data
 from dse.pack.backend import backend
-from dse.pack.partition import PLAIN
+from dse.pack.segmentation import PLAIN
 from dse.trial import Trial
 
 _LOCKSTEP = ("steps", "batch", "optimizer", "loss_scaling", "decayed", "eval_every", "activations")

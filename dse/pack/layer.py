@@ -18,7 +18,7 @@ from dse.numerics.random import Key
 from dse.numerics.recipe import POINTS, Recipe
 from dse.numerics.techniques.schedules.base import FULL, OFF, Watch
 from dse.pack.mixed_precision import LayerPrecision
-from dse.pack.partition import partition
+from dse.pack.segmentation import partition
 from dse.pack.segments import Reference, Segment
 from dse.pack.shared_operands import SharedOperands
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from dse.numerics.recipe import Recipe
-from dse.pack.partition import PLAIN
+from dse.pack.segmentation import PLAIN
 from dse.recipes.bf16 import BF16
 from dse.tasks.nets.masters import Masters
 

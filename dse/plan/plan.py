@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dse.pack.slowdown import slowdown
 from dse.plan.estimate import PROBED, Timing
 from dse.plan.timing import MEASURED, SIMILAR
 from dse.sweep.cells.cell import Cell
@@ -35,7 +36,8 @@ class Plan:
     - ``done``: status -> trials (ok, diverged, failed); ``todo``: the cells still to run, in order;
     - ``excluded``: reason -> cells, most first; ``merged``: cells that are the same trial as another one;
     - ``seconds``: of what is to run, on one worker; ``sources``: where the figure is from -> trials; ``unknown``:
-      trials to run that it leaves out.
+      trials to run that it leaves out;
+    - ``slow``: trials to run of which plain torch computes a part on a GPU: what, why and how much slower -> number.
     """
 
     sweep: Sweep
@@ -49,6 +51,7 @@ class Plan:
     seconds: float = 0.0
     sources: Mapping[str, int] = field(default_factory=dict)
     unknown: int = 0
+    slow: Mapping[str, int] = field(default_factory=dict)
 
     def duration(self, workers: int = 1) -> str:
         """The estimate as a sentence, for so many workers at a time."""
@@ -95,4 +98,16 @@ def make_plan(sweep: Sweep, done: Mapping[str, str], seconds: Mapping[str, Timin
         seconds=sum(timing.seconds for timing in known),
         sources=Counter(timing.source for timing in known),
         unknown=len(todo) - len(known),
+        slow=_slow(todo),
     )
+
+
+def _slow(cells: Sequence[Cell]) -> dict[str, int]:
+    """Trials that are slower on a GPU than those which kernels compute, by what it is, most first."""
+    configs = Counter(cell.config for cell in cells)
+    recipes = {cell.config: cell.trial.recipe for cell in cells}
+    found: Counter[str] = Counter()
+    for config, recipe in recipes.items():
+        if cost := slowdown(recipe):
+            found[f"{recipe.name or config}: {cost}"] += configs[config]
+    return dict(found.most_common())

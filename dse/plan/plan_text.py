@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from dse.plan.plan import Count, Plan
 from dse.sweep.language.labels import shorten, text_of
+from dse.text import plural
 
 
 def plan_text(plan: Plan, workers: int = 1, most: int = 12) -> str:
@@ -41,6 +42,12 @@ def _lines(plan: Plan, workers: int, most: int) -> Iterator[str]:
             yield f"  {number:7}  {reason}"
         if len(plan.excluded) > most:
             yield f"           ... and {len(plan.excluded) - most} more reasons"
+    if plan.slow:
+        yield f"\n  on a GPU plain torch computes a part of {plural(sum(plan.slow.values()), 'trial')}:"
+        for what, number in list(plan.slow.items())[:most]:
+            yield f"  {number:7}  {what}"
+        if len(plan.slow) > most:
+            yield f"           ... and {len(plan.slow) - most} more"
 
 
 def _search(plan: Plan) -> str:

@@ -20,7 +20,7 @@ def provenance(train_step: TrainStep, graphed_step: GraphedStep) -> dict[str, An
     """How a pack was computed: width, kernels and CUDA graph (or why there are none), and the processor."""
     use_kernels = train_step.use_kernels
     recipes = dict.fromkeys(unlabeled(trial.recipe) for trial in train_step.pack.trials)
-    reasons = sorted({reason for recipe in recipes if use_kernels for reason in uncovered(recipe)})
+    reasons = sorted({reason for recipe in recipes if use_kernels for reason in map(str, uncovered(recipe))})
     facts: dict[str, Any] = {
         "width": len(train_step.pack.trials),
         "kernels": use_kernels,

@@ -12,7 +12,7 @@ from dse.numerics.random import Key
 from dse.numerics.recipe import override
 from dse.pack.backend import uses
 from dse.pack.operand_programs import ReferencePoint, TwoOperands
-from dse.pack.partition import partition
+from dse.pack.segmentation import partition
 from dse.pack.shared_operands import Both, SharedOperands
 from dse.recipes import RECIPES
 from tests.pack.interpreted import interpreted

@@ -9,6 +9,7 @@ import pytest
 
 from dse.errors import UserError
 from dse.plan import Timing, estimate, make_plan, plan_text, probe_missing, probe_seconds
+from dse.recipes import RECIPES
 from dse.sweep import Sweep
 from dse.text import rough_duration
 
@@ -149,3 +150,28 @@ def test_ten_thousand_cells_are_quick(sweep: Load) -> None:
     plan = make_plan(found, {})
     assert plan.count.total + plan.merged > 8000
     assert time.process_time() - begin < 5
+
+
+def test_recipes_without_kernels_for_all(sweep: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dse import fused
+    from dse.pack import backend, slowdown
+
+    def left(use: fused.Use) -> str:
+        return "" if use.quantizer.random_bits == 0 else "random bits"
+
+    monkeypatch.setattr(fused, "uncovered", left)
+    text = "tasks: regression\nrecipes: [nvfp4, nvfp4_plain]\nseeds: 2\n"
+    assert [str(part) for part in backend.uncovered(RECIPES["nvfp4"])] == [
+        "dgrad.lhs: random bits",
+        "wgrad.lhs: random bits",
+    ]
+    plan = make_plan(sweep(text), {})
+    assert list(plan.slow.values()) == [2]
+    assert "of 2 trials" in plan_text(plan)
+    assert "not measured" in plan_text(plan)
+    monkeypatch.setattr(slowdown, "FACTORS", {"dgrad.lhs": 1.5, "wgrad.lhs": 2.0})
+    assert "nvfp4: dgrad.lhs: random bits; wgrad.lhs: random bits (about 2.5 times as long)" in plan_text(
+        make_plan(sweep(text), {})
+    )
+    monkeypatch.undo()
+    assert make_plan(sweep(text.replace("nvfp4, ", "bf16, ")), {}).slow == {}

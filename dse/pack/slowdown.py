@@ -1,0 +1,34 @@
+"""How much longer a step takes on a GPU where plain torch computes a part of a recipe: measured factors."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dse.numerics.recipe import Recipe
+from dse.pack.backend import Uncovered, uncovered
+
+FACTORS: dict[str, float] = {}
+"""``Uncovered.part`` -> time of a step / time with kernels alone, of a pack of nvfp4."""
+MEASURED = ""
+"""Where and when: printed by ``tools/time_plain_operands.py``."""
+
+
+class Slowdown(NamedTuple):
+    """``because``: what plain torch computes of a recipe, and why; ``factor``: of a step's time, None where unknown."""
+
+    because: tuple[Uncovered, ...]
+    factor: float | None
+
+    def __str__(self) -> str:
+        much = "how much longer is not measured" if self.factor is None else f"about {self.factor:.1f} times as long"
+        return f"{'; '.join(map(str, self.because))} ({much})"
+
+
+def slowdown(recipe: Recipe) -> Slowdown | None:
+    """What it costs that kernels leave a part of a recipe to plain torch; None where they do not."""
+    because = uncovered(recipe)
+    if not because:
+        return None
+    if any(each.part not in FACTORS for each in because):
+        return Slowdown(because, None)
+    return Slowdown(because, 1 + sum(FACTORS[each.part] - 1 for each in because))
