@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from dse.bench.measurements import Measurement
-from dse.bench.models import EVERY, BenchModel
+from dse.bench.models import SUBJECTS, BenchModel
+from dse.bench.processes import Crowd
 from dse.bench.timed_packs import Running, Timed, timed, trials
 from dse.tasks.base import ACTIVATIONS
 
@@ -44,12 +45,12 @@ class BenchSettings:
 
     def subject(self, name: str) -> BenchModel:
         """The model of a name."""
-        return EVERY[name](self.quick)
+        return SUBJECTS[name](self.quick)
 
 
 @dataclass(frozen=True)
 class AheadJob:
-    """What a job compiles, so that other processes can compile it first: a pack, or without recipes a compiled peer.
+    """What a job compiles, so that other processes can do so first: a pack of these recipes, or a ``crowd``.
 
     ``alone``: a pack of one member, which is a case of its own to the compiler.
     """
@@ -58,7 +59,7 @@ class AheadJob:
     recipes: tuple[str, ...] = ()
     activations: str = "fp32"
     alone: bool = False
-    fp4: bool = False
+    crowd: Crowd | None = None
 
 
 @dataclass(frozen=True)

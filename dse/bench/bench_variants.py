@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from dse.bench.bench_jobs import BenchSettings, MakeJobs
-from dse.bench.contenders import COMPARED
+from dse.bench.contenders import CONTENDERS
 from dse.bench.gallery_packs import gallery
 from dse.bench.growth import growth
 from dse.bench.models import GROWTH
 from dse.bench.ratios import STEP
 from dse.bench.solo_trials import trial
 
-VARIANTS: dict[str, MakeJobs] = COMPARED | {"growth": growth, "gallery": gallery, "trial": trial}
+VARIANTS: dict[str, MakeJobs] = CONTENDERS | {"growth": growth, "gallery": gallery, "trial": trial}
 """In the order of their importance."""
 
 ASKED = ("growth", "gallery", "trial")
 """Measured only where they are named: they take minutes."""
 
 TABLES = (
-    "compiled:gpt128",
     "fp4:gpt128",
     "autocast:gpt128",
     "compiled_processes:gpt128",
+    "compiled:gpt128",
     "growth:lm-60M",
     "growth:lm-30M",
     "compiled:gpt256",
     "fp4:gpt256",
     "autocast:gpt256",
     "plain:gpt128",
-    "plain:gpt256",
     "gallery:gpt128",
     "growth:lm-9M",
     "growth:lm-3M",

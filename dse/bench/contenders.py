@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from dse.bench import processes
 from dse.bench.bench_jobs import UNIT, AheadJob, BenchJob, BenchSettings, MakeJobs, named, pack_job
-from dse.bench.compiled import CompiledTrial, compiler
 from dse.bench.eager import RECIPE, Alter, Solo, emulated
 from dse.bench.measurements import Measurement
 from dse.bench.peers import PEERS, alter, importable
@@ -38,18 +37,16 @@ def _widths(s: BenchSettings, model: str) -> Iterator[BenchJob]:
 
 
 def compiled_job(s: BenchSettings, model: str, fp4: bool) -> BenchJob:
-    """The job that times a compiled peer in one process."""
+    """The job that times a compiled peer, in a process of its own."""
     variant = FP4 if fp4 else PLAIN
+    crowd = processes.Crowd(model, s.quick, s.device, (1,), s.seconds, "compiled" if fp4 else "plain")
 
     def measure() -> list[Measurement]:
-        tidy(s.device)
-        trial = CompiledTrial(s.subject(model), s.device, fp4, backend=compiler(s.quick))
-        first = trial.losses(1 if s.quick else CompiledTrial.SHOWN)
-        rate = pace(trial.step, s.device, s.seconds)
-        note = f"whole step compiled, one CUDA graph, BF16 activations; {first}"
-        return [Measurement(model, variant, rate, UNIT, note=note, memory=peak(s.device))]
+        found = processes.rates(crowd)
+        note = f"whole step compiled, one CUDA graph, BF16 activations; {found.note}"
+        return [Measurement(model, variant, found.rates[1], UNIT, note=note, memory=found.memory)]
 
-    return BenchJob(model, (variant,), measure, AheadJob(model, fp4=fp4))
+    return BenchJob(model, (variant,), measure, AheadJob(model, crowd=crowd))
 
 
 def _compiled(fp4: bool) -> MakeJobs:
@@ -81,14 +78,14 @@ def _compiled_crowd(s: BenchSettings, model: str) -> Iterator[BenchJob]:
 
 def _together(s: BenchSettings, model: str, counts: tuple[int, ...], kind: str, note: str) -> BenchJob:
     """The job that times several processes at once."""
+    crowd = processes.Crowd(model, s.quick, s.device, counts, max(s.seconds, 0.1), kind)
+    names = {count: f"{count} {kind} processes" for count in counts}
 
     def measure() -> list[Measurement]:
-        crowd = processes.Crowd(model, s.quick, s.device, counts, max(s.seconds, 0.1), kind)
-        rates = processes.rates(crowd)
+        rates = processes.rates(crowd).rates
         return [Measurement(model, names[count], rate, UNIT, note=note) for count, rate in rates.items()]
 
-    names = {count: f"{count} {kind} processes" for count in counts}
-    ahead = AheadJob(model, fp4=True) if kind == "compiled" else None
+    ahead = None if kind == "eager" else AheadJob(model, crowd=crowd)
     return BenchJob(model, tuple(names.values()), measure, ahead)
 
 
@@ -103,7 +100,7 @@ def _peers(s: BenchSettings, model: str) -> Iterator[BenchJob]:
         yield BenchJob(model, (name,), measure)
 
 
-COMPARED: dict[str, MakeJobs] = {
+CONTENDERS: dict[str, MakeJobs] = {
     "pack": _packs(MIX),
     "compiled": _compiled(fp4=True),
     "plain": _compiled(fp4=False),

@@ -10,7 +10,7 @@ import torch
 from dse.bench.bench_jobs import BenchJob, BenchSettings, missing
 from dse.bench.bench_variants import ASKED, VARIANTS, models_of
 from dse.bench.measurements import Measurement
-from dse.bench.models import EVERY, SUBJECTS
+from dse.bench.models import COMPARED, SUBJECTS
 from dse.bench.precompile import compile_ahead
 from dse.bench.rate import limit, wait
 from dse.bench.ratios import ratios
@@ -45,7 +45,7 @@ def measure_packs(
 ) -> list[Measurement]:
     """Rows of every variant of every model, then their ratios.
 
-    ``models``: names of ``EVERY``, by default those of ``SUBJECTS``; ``only``: variants, or ``variant:model``. The
+    ``models``: names of ``SUBJECTS``, by default those of ``COMPARED``; ``only``: variants, or ``variant:model``. The
     important variants come first; none is begun once ``budget`` seconds are used up. A job that fails, or does not end,
     is a row without a value. ``on_row`` is called with each row at once; ``known``: rows of an earlier run, which count
     as measured. Raises UserError for an unknown name, DeviceLost after a fault of the GPU.
@@ -89,12 +89,12 @@ def jobs(models: Sequence[str], only: Sequence[str], settings: BenchSettings) ->
     """``variant:model`` of all that is wanted, the most important first; jobs that are named with a model come in the
     order of their naming. Raises UserError for an unknown name."""
     for name in models:
-        if name not in EVERY:
-            raise UserError(f"bench: unknown model {name!r}{nearest(name, EVERY)}")
+        if name not in SUBJECTS:
+            raise UserError(f"bench: unknown model {name!r}{nearest(name, SUBJECTS)}")
     for name in only:
-        if name.partition(":")[0] not in VARIANTS or name.partition(":")[2] not in ("", *EVERY):
+        if name.partition(":")[0] not in VARIANTS or name.partition(":")[2] not in ("", *SUBJECTS):
             raise UserError(f"bench: unknown variant {name!r}{nearest(name, VARIANTS)}")
-    chosen = models or tuple(SUBJECTS)
+    chosen = models or tuple(COMPARED)
 
     def on(variant: str) -> Sequence[str]:
         few = models_of(variant, settings)

@@ -196,7 +196,7 @@ def _image_mlp(quick: bool) -> BenchModel:
     return BenchModel("image_mlp", RandomPictures(), 128, "image classifier: MLP 784-256-256-10, batch 128")
 
 
-SUBJECTS: dict[str, Callable[[bool], BenchModel]] = {
+COMPARED: dict[str, Callable[[bool], BenchModel]] = {
     "mlp": _mlp,
     "gpt128": _gpt("gpt128", 128),
     "gpt256": _gpt("gpt256", 256),
@@ -209,5 +209,5 @@ SUBJECTS: dict[str, Callable[[bool], BenchModel]] = {
 GROWTH = tuple(f"lm-{size}" for size in ("0.5M", "1M", "3M", "9M", "30M", "60M"))
 """The language models of growing size."""
 
-EVERY: dict[str, Callable[[bool], BenchModel]] = SUBJECTS | {name: _lm(name.removeprefix("lm-")) for name in GROWTH}
-"""The models of the pack benchmark, and those of growing size."""
+SUBJECTS = COMPARED | {name: _lm(name.removeprefix("lm-")) for name in GROWTH}
+"""Every model: those that packs are compared on, and those of growing size."""

@@ -21,7 +21,7 @@ from dse.bench.bench_jobs import BenchSettings
 from dse.bench.bench_variants import TABLES, VARIANTS
 from dse.bench.matrix import DeviceLost, jobs, judged, measure_packs
 from dse.bench.measurements import Measurement, document, read, write
-from dse.bench.models import EVERY
+from dse.bench.models import SUBJECTS
 from dse.bench.precompile import AHEAD
 from dse.bench.ratios import RATIO, ratios
 from dse.errors import UserError
@@ -32,6 +32,9 @@ from dse.version import IMPORT_ROOT
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints each row as it is measured and writes all of them after each. A lost GPU costs one more process."""
     options = _parser().parse_args(arguments)
+    if options.cache:
+        for name in ("TORCHINDUCTOR", "TRITON"):
+            os.environ[f"{name}_CACHE_DIR"] = str(options.cache.resolve() / name.lower())
     known = _known(options.out, options.continued) if options.out and options.resume else []
     rows = list(known)
     clock = time.perf_counter()
@@ -103,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--quick", action="store_true", help="small models and hardly any time: does it run?")
-    add("--models", nargs="*", default=[], help=", ".join(EVERY))
+    add("--models", nargs="*", default=[], help=", ".join(SUBJECTS))
     add("--only", nargs="*", default=[], help=f"variants, or variant:model; {', '.join(VARIANTS)}")
     add("--budget", type=float, default=150.0, help="seconds after which nothing more is begun")
     add("--seconds", type=float, default=1.5, help="of measuring each variant")
@@ -119,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--ahead", type=int, help=f"processes that compile kernels first; 0: none ({AHEAD} on a GPU)")
     add("--peer", action="append", default=[], metavar="PACKAGE=PATH", help="microxcaling or torchao, and its folder")
     add("--out", type=Path, help="JSON file")
+    add("--cache", type=Path, help="folder of compiled kernels, of Triton and of torch.compile; kept between runs")
     add("--continued", action="store_true", help=argparse.SUPPRESS)
     return parser
 

@@ -5,6 +5,7 @@ Triton and torch.compile keep what they compile on disk.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
@@ -14,8 +15,8 @@ from multiprocessing import get_context
 
 import torch
 
+from dse.bench import processes
 from dse.bench.bench_jobs import AheadJob, BenchJob, BenchSettings
-from dse.bench.compiled import CompiledTrial, compiler
 from dse.bench.rate import tidy
 from dse.bench.rate import wait as wait_for_device
 from dse.bench.timed_packs import Running, trials
@@ -24,38 +25,32 @@ AHEAD = 14
 """Processes on a GPU machine."""
 _TOKENS = 8192
 """Of a batch, at most, where packs are compiled: many processes share the device's memory."""
-_STEPS = 5
-"""Of a compiled peer: torch.compile chooses launch settings in the first, and the graph is captured and replayed."""
+_LESS = 5
+"""Packs give way to the compiled peers, each of which takes longer."""
 
 
 def compile_ahead(settings: BenchSettings, todo: Sequence[BenchJob], most: float = 600.0) -> float:
-    """A few steps of every compiled peer among the jobs, which take longest, and one of a narrow pack for every pack;
-    the seconds that it took. After ``most`` seconds the rest is left, and failures are, to the measurements.
+    """Starts all compiled peers among the jobs, and computes one step of a narrow pack for every pack, the largest
+    first; the seconds that it took. After ``most`` seconds the rest is left, and failures are, to the measurements.
     """
     start, jobs = time.perf_counter(), dict.fromkeys(job.ahead for job in todo if job.ahead)
-    ordered = sorted(jobs, key=lambda one: (bool(one.recipes), -len(one.recipes)))
-    pool = ProcessPoolExecutor(max(1, min(settings.ahead, len(ordered))), get_context("spawn"))
-    late = wait([pool.submit(_compile, settings, one) for one in ordered], most).not_done
-    processes = list((pool._processes or {}).values()) if late else []
+    crowds = processes.start([job.crowd for job in jobs if job.crowd])
+    packs = sorted((job for job in jobs if not job.crowd), key=lambda job: -len(job.recipes))
+    pool = ProcessPoolExecutor(max(1, min(settings.ahead, len(packs))), get_context("spawn"), os.nice, (_LESS,))
+    late = wait([pool.submit(_compile, settings, job) for job in packs], most).not_done
+    workers = list((pool._processes or {}).values()) if late else []
     pool.shutdown(wait=not late, cancel_futures=True)
-    for process in processes:
-        process.terminate()
+    for worker in workers:
+        worker.terminate()
+    for crowd in crowds:
+        crowd.wait(time.monotonic() + most - (time.perf_counter() - start))
     return time.perf_counter() - start
 
 
 def _compile(settings: BenchSettings, job: AheadJob) -> None:
-    from torch._inductor import config
-
     torch.set_num_threads(1)
-    config.compile_threads = 1
     with suppress(Exception):  # the measurement reports it
-        if job.recipes:
-            _pack(settings, job).step()
-        else:
-            peer = CompiledTrial(
-                settings.subject(job.model), settings.device, job.fp4, backend=compiler(settings.quick)
-            )
-            peer.losses(_STEPS)
+        _pack(settings, job).step()
         wait_for_device(settings.device)
     tidy(settings.device)
 

@@ -1,4 +1,8 @@
-"""Trials in several processes that share one device, and their total rate for several numbers of processes."""
+"""Trials in processes of their own that share one device: their rates, one after another or several at the same time.
+
+The processes are started before their turn and wait, compiled, until they are measured: compiling many programs takes
+minutes, and does so for all of them at once.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +14,28 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import BrokenBarrierError
-from typing import Any
+from typing import Any, NamedTuple
 
-_START = {"eager": 90.0, "compiled": 150.0}
-"""Seconds to wait for the processes to import torch, to compile, and to train their first steps."""
+_START = {"eager": 90.0}
+"""Seconds to wait for the processes to import torch, to compile, and to train their first steps; others:"""
+_COMPILED = 240.0
+_TURN = 1200.0
+"""Seconds that processes wait for their turn."""
 _END = 5.0
 """Seconds in which they may end by themselves."""
 _WARM = 6
 _AHEAD = 8
 """Steps that a process hands the device before it waits for the first of them."""
+_THREADS = 4
+"""That compile kernels, in the process that compiles first."""
 
 
 @dataclass(frozen=True)
 class Crowd:
     """Settings of all processes: the model, the device, the numbers of processes, and ``seconds`` for each number.
 
-    ``kind``: 'eager', or 'compiled' for the whole step through torch.compile in a CUDA graph.
+    ``kind``: 'eager'; or, the whole step through torch.compile in a CUDA graph, 'compiled' with NVFP4 fake quantization
+    and 'plain' in BF16.
     """
 
     name: str
@@ -36,76 +46,131 @@ class Crowd:
     kind: str = "eager"
 
 
-def rates(crowd: Crowd) -> dict[int, float]:
-    """Model-steps per second of all together, for each number of ``crowd.counts``, while that many train.
+class CrowdRates(NamedTuple):
+    """Model-steps per second of all together by their number; what the first process says; its peak memory in GiB."""
 
-    The largest number is started once; in each phase so many of them train for ``seconds`` at the same time and the
-    others wait. Raises RuntimeError with the first process's traceback when one fails or does not come up in time.
-    """
-    context = multiprocessing.get_context("spawn")
-    counts, seconds = crowd.counts, crowd.seconds
-    count, results, barrier = max(counts), context.Queue(), context.Barrier(max(counts))
-    arguments = (crowd, barrier, results)
-    processes = [context.Process(target=_work, args=(rank, *arguments), daemon=True) for rank in range(count)]
-    for process in processes:
-        process.start()
-    answers = 0
-    shares: dict[int, float] = dict.fromkeys(counts, 0.0)
-    try:
-        patience = _START[crowd.kind] + 2 * seconds * len(counts)
-        for _ in range(sum(counts)):
-            phase, rate = _answer(results, processes, patience)
-            answers += 1
-            shares[phase] += rate
-    finally:
-        end = time.monotonic() + (_END if answers == sum(counts) else 0)
-        for process in processes:
+    rates: dict[int, float]
+    note: str
+    memory: float | None
+
+
+class StartedCrowd:
+    """The largest number of processes of a crowd, started; the first compiles before the others do."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.crowd, count = crowd, max(crowd.counts)
+        self._results: Any = context.Queue()
+        self._go, self._ready = context.Barrier(count + 1), context.Semaphore(0)
+        self._signals = (context.Event(), self._ready, self._go, context.Barrier(count))
+        self._processes = [
+            context.Process(target=_work, args=(rank, crowd, self._signals, self._results), daemon=True)
+            for rank in range(count)
+        ]
+        self._waited = 0
+        for process in self._processes:
+            process.start()
+
+    def wait(self, end: float) -> bool:
+        """Whether all processes are ready to be measured at the time ``end`` (``time.monotonic()``), or one failed."""
+        while self._waited < len(self._processes):
+            if self._ready.acquire(timeout=0.2):
+                self._waited += 1
+            elif any(process.exitcode is not None for process in self._processes):
+                return True
+            elif time.monotonic() > end:
+                return False
+        return True
+
+    def measure(self) -> CrowdRates:
+        """The rates, while so many of the processes train for ``seconds`` at the same time and the others wait.
+
+        Raises RuntimeError with the first process's traceback when one fails or does not come up in time.
+        """
+        crowd, answers = self.crowd, 0
+        rates, note, memory = dict.fromkeys(crowd.counts, 0.0), "", None
+        patience = _START.get(crowd.kind, _COMPILED)
+        try:
+            if not self.wait(time.monotonic() + patience):
+                raise RuntimeError(f"the processes are not ready after {patience:.0f} s")
+            self._go.wait(_END)
+            for _ in range(sum(crowd.counts)):
+                phase, rate, said = self._answer(2 * crowd.seconds * len(crowd.counts) + _END)
+                answers += 1
+                rates[phase] += rate
+                note, memory = said or (note, memory)
+        except BrokenBarrierError:
+            self._answer(_END)  # raises what the process has told
+        finally:
+            self._end(answers == sum(crowd.counts))
+        return CrowdRates(rates, note, memory)
+
+    def _answer(self, patience: float) -> tuple[int, float, tuple[str, float | None] | None]:
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            try:
+                phase, rate, said, error = self._results.get(timeout=0.5)
+            except queue.Empty:
+                if any(process.exitcode for process in self._processes):
+                    raise RuntimeError("a process was killed; is the device's memory full?") from None
+                continue
+            if error:
+                raise RuntimeError(error)
+            return phase, rate, said
+        raise RuntimeError(f"no answer from the processes in {patience:.0f} s")
+
+    def _end(self, well: bool) -> None:
+        end = time.monotonic() + (_END if well else 0)
+        for process in self._processes:
             process.join(max(0.0, end - time.monotonic()))
             if process.is_alive():
                 process.terminate()
-    return shares
 
 
-def _answer(results: Any, processes: Sequence[Any], patience: float) -> tuple[int, float]:
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        try:
-            phase, rate, error = results.get(timeout=0.5)
-        except queue.Empty:
-            if any(process.exitcode for process in processes):
-                raise RuntimeError("a process was killed; is the device's memory full?") from None
-            continue
-        if error:
-            raise RuntimeError(error)
-        return phase, rate
-    raise RuntimeError(f"no answer from the processes in {patience:.0f} s")
+_STARTED: dict[Crowd, StartedCrowd] = {}
 
 
-def _step(crowd: Crowd) -> Callable[[], None]:
-    """One process's trial, ready to train."""
-    from dse.bench.models import EVERY
-
-    if crowd.kind == "compiled":
-        from torch._inductor import config
-
-        from dse.bench.compiled import CompiledTrial, compiler
-
-        config.compile_threads = 1  # what another process has compiled is on disk
-        return CompiledTrial(EVERY[crowd.name](crowd.quick), crowd.device, True, backend=compiler(crowd.quick)).step
-    from dse.bench.eager import Solo
-
-    return Solo(EVERY[crowd.name](crowd.quick), crowd.device).step
+def start(crowds: Sequence[Crowd]) -> list[StartedCrowd]:
+    """Starts the processes of crowds whose turn comes later."""
+    for crowd in crowds:
+        if crowd not in _STARTED:
+            _STARTED[crowd] = StartedCrowd(crowd)
+    return [_STARTED[crowd] for crowd in crowds]
 
 
-def _rate(step: Callable[[], None], crowd: Crowd) -> float:
+def rates(crowd: Crowd) -> CrowdRates:
+    """The rates of a crowd, started before or now; see ``StartedCrowd.measure``."""
+    return (_STARTED.pop(crowd, None) or StartedCrowd(crowd)).measure()
+
+
+def _step(crowd: Crowd, leads: bool) -> tuple[Callable[[], None], Callable[[], str]]:
+    """One process's trial, ready to train, and what it says of itself."""
+    from dse.bench.models import SUBJECTS
+
+    subject = SUBJECTS[crowd.name](crowd.quick)
+    if crowd.kind == "eager":
+        from dse.bench.eager import Solo
+
+        return Solo(subject, crowd.device).step, str
+    from torch._inductor import config
+
+    from dse.bench.compiled import CompiledTrial, compiler
+
+    config.compile_threads = _THREADS if leads else 1  # what the first has compiled is on disk
+    trial = CompiledTrial(subject, crowd.device, crowd.kind == "compiled", backend=compiler(crowd.quick))
+    said = trial.losses(1 if crowd.quick else CompiledTrial.SHOWN) if leads else ""
+    return trial.step, lambda: said
+
+
+def _rate(step: Callable[[], None], device: str, seconds: float) -> float:
     """Steps per second; no process hands the device many more than it has done, so that all end together."""
     import torch
 
     from dse.bench.rate import wait
 
-    cuda, pending = crowd.device.startswith("cuda"), deque[Any]()
+    cuda, pending = device.startswith("cuda"), deque[Any]()
     start, done = time.perf_counter(), 0
-    while time.perf_counter() - start < crowd.seconds:
+    while time.perf_counter() - start < seconds:
         step()
         done += 1
         if cuda:
@@ -113,29 +178,38 @@ def _rate(step: Callable[[], None], crowd: Crowd) -> float:
             pending[-1].record()
             if len(pending) > _AHEAD:
                 pending.popleft().synchronize()
-    wait(crowd.device)
+    wait(device)
     return done / (time.perf_counter() - start)
 
 
-def _work(rank: int, crowd: Crowd, barrier: Any, results: Any) -> None:
+def _work(rank: int, crowd: Crowd, signals: tuple[Any, Any, Any, Any], results: Any) -> None:
     """The body of one process."""
+    led, ready, go, phase = signals
     try:
         import torch
 
-        from dse.bench.rate import wait
+        from dse.bench.rate import peak, wait
 
         torch.set_num_threads(1)
-        step = _step(crowd)
+        if rank and crowd.kind != "eager":
+            led.wait(_COMPILED)
+        step, note = _step(crowd, rank == 0)
         for _ in range(_WARM):
             step()
         wait(crowd.device)
+        led.set()
+        said = (note(), peak(crowd.device)) if rank == 0 else None
+        ready.release()
+        go.wait(_TURN)
         for count in crowd.counts:
-            barrier.wait(_START[crowd.kind])
+            phase.wait(_TURN)
             if rank < count:
-                results.put((count, _rate(step, crowd), ""))
-        barrier.wait(_START[crowd.kind])
+                _rate(step, crowd.device, crowd.seconds / 5)
+                results.put((count, _rate(step, crowd.device, crowd.seconds), said, ""))
+        phase.wait(_TURN)
     except BrokenBarrierError:  # another process has told why
         return
     except Exception:  # noqa: BLE001 - the parent process raises it
-        results.put((0, 0.0, traceback.format_exc()))
-        barrier.abort()
+        results.put((0, 0.0, None, traceback.format_exc()))
+        for barrier in (go, phase):
+            barrier.abort()

@@ -10,7 +10,7 @@ import torch
 from dse.bench import fake_quantized as fake
 from dse.bench.compiled import CompiledTrial
 from dse.bench.composed import composed
-from dse.bench.models import SUBJECTS
+from dse.bench.models import COMPARED
 from dse.bench.timed_packs import Running, trials
 from dse.recipes import RECIPES
 from dse.tasks.nets.llama import Llama
@@ -61,7 +61,7 @@ def test_a_composed_model_is_the_same_function() -> None:
 @pytest.mark.parametrize("fp4", [True, False])
 def test_a_compiled_trial_trains_as_the_pack_does(fp4: bool) -> None:
     """The same initialization and batches; a graph break would raise."""
-    subject = SUBJECTS["gpt128"](True)
+    subject = COMPARED["gpt128"](True)
     peer = CompiledTrial(subject, "cpu", fp4, backend="aot_eager")
     quantized = [module for module in peer.model.modules() if isinstance(module, fake.Nvfp4Linear)]
     assert len(quantized) == 4 * fp4

@@ -12,7 +12,7 @@ from dse.bench.bench_variants import TABLES
 from dse.bench.gallery_packs import recipes
 from dse.bench.growth import WIDTHS, gemm_rate, growth, linear_parameters
 from dse.bench.measurements import Measurement, read
-from dse.bench.models import EVERY, GROWTH
+from dse.bench.models import GROWTH, SUBJECTS
 from dse.bench.packs import jobs, main
 from dse.bench.ratios import ratios
 from dse.recipes import RECIPES
@@ -34,8 +34,8 @@ def test_what_a_rate_means_for_the_hardware() -> None:
 
 def test_sizes_are_those_of_the_task() -> None:
     assert set(WIDTHS) == set(GROWTH)
-    assert EVERY["lm-60M"](False).tokens() == 64 * 512
-    assert linear_parameters(EVERY["lm-60M"](False)) == 12 * (4 * 640**2 + 3 * 640 * 1728) + 640 * 96
+    assert SUBJECTS["lm-60M"](False).tokens() == 64 * 512
+    assert linear_parameters(SUBJECTS["lm-60M"](False)) == 12 * (4 * 640**2 + 3 * 640 * 1728) + 640 * 96
 
 
 def test_the_gallery_is_whole() -> None:

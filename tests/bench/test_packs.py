@@ -15,7 +15,7 @@ from dse.bench import matrix, precompile, processes
 from dse.bench.bench_jobs import AheadJob, BenchJob, BenchSettings, missing
 from dse.bench.bench_variants import VARIANTS
 from dse.bench.measurements import Measurement, read
-from dse.bench.models import SUBJECTS
+from dse.bench.models import COMPARED
 from dse.bench.packs import jobs, main, measure_packs
 from dse.bench.ratios import ratios
 from dse.bench.sweep import measure_sweep
@@ -67,17 +67,17 @@ def test_packs_of_a_model_and_its_ratios(tmp_path: Path) -> None:
     assert "graph no" in rows[0].note
 
 
-@pytest.mark.parametrize("model", [name for name in SUBJECTS if name != "mlp"])
+@pytest.mark.parametrize("model", [name for name in COMPARED if name != "mlp"])
 def test_every_model_trains_in_a_pack_plain_and_under_autocast(model: str) -> None:
     for kind in (Running, Autocast):
-        running = kind(trials(SUBJECTS[model](True), 2, ("nvfp4", "bf16")), "cpu")
+        running = kind(trials(COMPARED[model](True), 2, ("nvfp4", "bf16")), "cpu")
         running.step()
         assert running.program.log[0].isfinite().all()
         assert "diverged" not in running.note()
 
 
 def test_the_autocast_model_trains_as_the_pack_does() -> None:
-    members = trials(SUBJECTS["mlp"](True), 2, ("bf16",))
+    members = trials(COMPARED["mlp"](True), 2, ("bf16",))
     packed, plain = Running(members, "cpu"), Autocast(members, "cpu")
     for _ in range(4):
         packed.step()
@@ -87,7 +87,7 @@ def test_the_autocast_model_trains_as_the_pack_does() -> None:
 
 
 def test_a_training_that_is_over_starts_again() -> None:
-    running = Running(trials(SUBJECTS["mlp"](True), 1), "cpu")
+    running = Running(trials(COMPARED["mlp"](True), 1), "cpu")
     running.program.steps = 3
     for _ in range(4):
         running.step()
@@ -97,8 +97,19 @@ def test_a_training_that_is_over_starts_again() -> None:
 @pytest.mark.slow
 def test_two_processes_train_at_once() -> None:
     found = processes.rates(processes.Crowd("mlp", True, "cpu", (1, 2), 0.02))
-    assert set(found) == {1, 2}
-    assert all(rate > 0 for rate in found.values())
+    assert set(found.rates) == {1, 2}
+    assert all(rate > 0 for rate in found.rates.values())
+
+
+@pytest.mark.slow
+def test_compiled_processes_wait_for_their_turn() -> None:
+    settings = BenchSettings(quick=True, ahead=1, compiled_crowds=(2,))
+    todo = [job for name in ("compiled_processes:mlp", "plain:mlp") for job in matrix._of(settings, name)]
+    assert precompile.compile_ahead(settings, todo) > 0
+    rows = [row for job in todo for row in job.measure()]
+    assert [row.variant for row in rows] == ["2 compiled processes", "compiled bf16"]
+    assert all(row.value for row in rows)
+    assert "at step 1" in rows[1].note
 
 
 def test_a_process_that_fails_says_why() -> None:
@@ -168,7 +179,8 @@ def test_what_is_compiled_ahead() -> None:
     every = jobs(("mlp", "gpt128"), (), settings)
     ahead = {job.ahead for name in every for job in matrix._of(settings, name)}
     assert {AheadJob("mlp", MIX), AheadJob("mlp", ("bf16",)), AheadJob("gpt128", ("nvfp4",))} <= ahead
-    assert {AheadJob("mlp", MIX, alone=True), AheadJob("gpt128", fp4=True)} <= ahead
+    crowd = processes.Crowd("gpt128", False, "cpu", (1,), settings.seconds, "compiled")
+    assert {AheadJob("mlp", MIX, alone=True), AheadJob("gpt128", crowd=crowd)} <= ahead
 
 
 @pytest.mark.slow
@@ -186,7 +198,7 @@ def test_nothing_is_begun_when_the_time_is_used_up() -> None:
 
 def test_jobs_come_in_the_order_of_importance() -> None:
     every = jobs((), (), BenchSettings())
-    assert every[: len(SUBJECTS)] == [f"pack:{model}" for model in SUBJECTS]
+    assert every[: len(COMPARED)] == [f"pack:{model}" for model in COMPARED]
     assert [job for job in every if job.startswith("processes")] == ["processes:gpt128"]
     assert jobs((), ("eager", "processes:mlp"), BenchSettings())[-1] == "processes:mlp"
     with pytest.raises(UserError, match="gpt128"):
