@@ -31,9 +31,10 @@ class Epilogue(NamedTuple):
 
     def none(self) -> Epilogue:
         """Nothing: the sums are stored as they are."""
-        return Epilogue(*self[:4], 0, False)
+        return self._replace(scales=0, biased=False)
 
     def of_members(self, some: slice) -> Epilogue:
         """The same of ``some`` members."""
-        given = [t[some] if i < self.scales else t for i, t in enumerate((self.alpha, self.alpha2))]
-        return Epilogue(*given, self.bias[some] if self.biased else self.bias, *self[3:])
+        first = self.alpha[some] if self.scales > 0 else self.alpha
+        second = self.alpha2[some] if self.scales > 1 else self.alpha2
+        return self._replace(alpha=first, alpha2=second, bias=self.bias[some] if self.biased else self.bias)
