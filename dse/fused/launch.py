@@ -55,7 +55,8 @@ def quantize(
     memory [E, 6] or None. ``dtype``: bfloat16 or float32, of the values [E, R, K'], K' = K padded to the widest
     rotation among the members. Values are contiguous; where x's rows are (a transposed view), their transpose is.
     Where no member changes x, they are x itself. ``alpha``: float32 [E, 1, 1], or None where no member has one. Empty
-    operands come back empty.
+    operands come back empty. Where ``key.matrices`` is set, each member has as many operands: ``x`` and the results are
+    [E * matrices, ...], the table and the clock have E rows.
     """
     if (values := _converted(x, table, dtype)) is not None:
         return Quantized(values)
@@ -132,12 +133,18 @@ def _run(
     width2 = two.padded(rows) if across else 0
     grid_r, grid_k = -(-max(rows, width2) // region[0]), -(-max(columns, width) // region[1])
     clock = first[1].clock
-    apart, chunks = along is not None and across is not None and shape.apart, -(-grid_r // _AXIS)
-    quantize_kernel[((1 + apart) * chunks * grid_k, min(grid_r, _AXIS), members)](
+    apart = along is not None and across is not None and shape.apart
+    chunks = -(-grid_r // _AXIS), -(-members // _AXIS)
+    grid = (1 + apart) * chunks[0] * chunks[1] * grid_k, min(grid_r, _AXIS), min(members, _AXIS)
+    quantize_kernel[grid](
         x, *x.stride(), rows, columns, clock, *clock.stride(), first[1].layer,
-        o, *o.stride(), width, one.ints, one.floats, p.signs, p.levels, int(first[1].point),
-        o2, *_transposed(o2), width2, two.ints, two.floats, p2.signs, p2.levels, int(second[1].point),
-        grid_k, RR=region[0], RK=region[1], MANY=chunks > 1, ALONG=along is not None, ACROSS=across is not None,
+        max(first[1].matrices, 1),
+        o, *o.stride(), width, one.ints, one.floats, p.signs, p.signs_share, p.levels, p.levels_share,
+        int(first[1].point),
+        o2, *_transposed(o2), width2, two.ints, two.floats, p2.signs, p2.signs_share, p2.levels, p2.levels_share,
+        int(second[1].point),
+        grid_k, chunks[0], members, RR=region[0], RK=region[1], MANY=chunks != (1, 1),
+        ALONG=along is not None, ACROSS=across is not None,
         RUN=8 if x.dtype == torch.bfloat16 else 4,
         STORE=shape.store if dtype == torch.bfloat16 else 4,
         P=tile.positions, INNER=tile.inner, **_flags(one, ""),

@@ -43,11 +43,17 @@ class Region(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """Signs int32 [E, 64], levels float32 [E, 2] (see ``peaks.level_kernel``), and the epilogue's alpha [E, 1, 1]."""
+    """Signs int32 [E, 80], levels float32 [E, 2] (see ``peaks.level_kernel``), and the epilogue's alpha [E, 1, 1].
+
+    Where members have several operands (``Key.matrices``), alpha has a row for each, the others for each or one for all
+    of a member's: ``signs_share`` and ``levels_share`` operands have the same row.
+    """
 
     signs: Tensor
     levels: Tensor
     alpha: Tensor | None
+    signs_share: int
+    levels_share: int
 
 
 def prepare(x: Tensor, operands: Sequence[Operand], region: Region, known: bool) -> list[Prepared]:
@@ -56,7 +62,11 @@ def prepare(x: Tensor, operands: Sequence[Operand], region: Region, known: bool)
     ``known``: kernels are compiled for the rotation that all members have.
     """
     signs = [member_signs(o.table, o.key) for o in operands]
-    found = [Prepared(s, o.table.levels, o.table.alpha) for s, o in zip(signs, operands, strict=True)]
+    matrices = max(operands[0].key.matrices, 1)
+    found = [
+        Prepared(s, o.table.levels, _each(o.table.alpha, matrices), len(x) // len(s), matrices)
+        for s, o in zip(signs, operands, strict=True)
+    ]
     at = [i for i, o in enumerate(operands) if o.table.scaled]
     at.sort(key=lambda i: not operands[i].table.statics.rotates)
     if not at:
@@ -68,7 +78,7 @@ def prepare(x: Tensor, operands: Sequence[Operand], region: Region, known: bool)
     else:
         partials = [_peaks(x, [operands[i]], signs[i], region, known)[0] for i in at]
     for i, level in zip(at, _levels(scaled, partials, count), strict=True):
-        found[i] = Prepared(signs[i], *level)
+        found[i] = Prepared(signs[i], *level, found[i].signs_share, 1)
     return found
 
 
@@ -77,16 +87,25 @@ def known_width(x: Tensor) -> int:
     return x.shape[2] if x.stride(2) == 1 and x.stride(1) == x.shape[2] else 0
 
 
+def _each(alpha: Tensor | None, matrices: int) -> Tensor | None:
+    """Of every operand, from that of its member."""
+    return alpha if alpha is None or matrices == 1 else alpha.repeat_interleave(matrices, 0)
+
+
 def member_signs(table: RecipeTable, key: Key) -> Tensor:
-    """Signs of each member's rotation (``RecipeTable.signs``): drawn for the GEMM of ``key``'s point, or the fixed."""
+    """Signs of each member's rotation (``RecipeTable.signs``): drawn for the GEMM of ``key``'s point, or the fixed.
+
+    Drawn ones are those of each operand, where a member has several.
+    """
     from dse.kernels.device.quantize import signs_kernel
 
     if not table.draws_signs:
         return table.signs
-    signs, clock = torch.empty_like(table.signs), key.clock
+    matrices, clock = max(key.matrices, 1), key.clock
+    signs = table.signs.new_empty(len(table.signs) * matrices, table.signs.shape[1])
     point = rotation_key(key.at(key.point & ~1)).point  # by the GEMM's left operand
     signs_kernel[(len(signs),)](
-        table.signs, signs, table.ints, table.drawn, clock, *clock.stride(), key.layer, point, WORDS=64
+        table.signs, signs, table.ints, table.drawn, clock, *clock.stride(), key.layer, point, matrices, WORDS=64
     )
     return signs
 
@@ -109,8 +128,9 @@ def _peaks(x: Tensor, operands: Sequence[Operand], signs: Tensor, region: Region
     clock, memory, memory2 = first.key.clock, _memory(first), _memory(last)
     row = first.table.common if known else None
     peak_kernel[(partials[0].numel(),)](
-        x, *x.stride(), x.shape[1], x.shape[2], clock, *clock.stride(),
-        partials[0], first.table.ints, first.table.floats, signs, first.table.level_ints, memory, memory.stride(0),
+        x, *x.stride(), x.shape[1], x.shape[2], clock, *clock.stride(), max(first.key.matrices, 1),
+        partials[0], first.table.ints, first.table.floats, signs, len(x) // len(signs),
+        first.table.level_ints, memory, memory.stride(0),
         partials[-1], last.table.level_ints, memory2, memory2.stride(0),
         -(-x.shape[1] // region.rows), -(-x.shape[2] // region.columns), RR=region.rows, RK=region.columns,
         ACROSS=first.across, RUN=8 if x.dtype == torch.bfloat16 else 4, P=first.tile.positions, INNER=first.tile.inner,
@@ -129,18 +149,21 @@ def _levels(operands: Sequence[Operand], partials: Sequence[Tensor], count: int)
     """``Prepared.levels`` and ``alpha`` of each operand from its regions' maxima; held ones are updated."""
     from dse.kernels.device.peaks import level_kernel
 
-    key, members = operands[0].key, len(operands[0].table.levels)
+    key, matrices = operands[0].key, max(operands[0].key.matrices, 1)
+    members = len(operands[0].table.levels) * matrices
     found, arguments = [], []
     for operand, partial in zip(operands, partials, strict=True):
         table, memory = operand.table, _memory(operand)
-        found.append((torch.empty_like(table.levels), torch.empty(members, 1, 1, device=partial.device)))
+        found.append(
+            (torch.empty(members, 2, device=partial.device), torch.empty(members, 1, 1, device=partial.device))
+        )
         arguments.append(
             (partial, table.level_ints, table.level_floats, memory, memory.stride(0), found[-1][0], found[-1][1])
         )
     wide = 128 if count <= 128 else 4096
     loops = -(-count // wide)
     level_kernel[(members, len(operands))](
-        key.clock, *key.clock.stride(), count, *arguments[0], *arguments[-1],
+        key.clock, *key.clock.stride(), matrices, count, *arguments[0], *arguments[-1],
         N=wide, LOOPS=1 << max(loops - 1, 0).bit_length(), SAMPLING=key.sampling, HELD=key.memory is not None,
         num_warps=4 if wide == 128 else 16, enable_fp_fusion=False,
     )  # fmt: skip

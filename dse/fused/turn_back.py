@@ -32,9 +32,10 @@ def turn_back(x: Tensor, table: RecipeTable, key: Key, columns: int, dtype: torc
     positions = max(_POSITIONS, inner)
     tiles_k = -(-groups // inner)
     tiles = -(-rows // (positions // inner)) * tiles_k
+    signs = member_signs(table, key)
     turn_back_kernel[(members * tiles,)](
         x, *x.stride(), rows, width, out, *out.stride(), columns, table.ints, table.floats,
-        member_signs(table, key), tiles_k, tiles,
+        signs, members // len(signs), max(key.matrices, 1), tiles_k, tiles,
         RUN=8 if x.dtype == torch.bfloat16 else 4, STORE=8 if dtype == torch.bfloat16 else 4,
         P=positions, INNER=inner, STAGES=stages, INTERPRET=interpreted(), num_warps=4, enable_fp_fusion=False,
     )  # fmt: skip

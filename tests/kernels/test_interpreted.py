@@ -123,6 +123,51 @@ def test_options_that_all_members_have_are_compiled(pairs: list[tuple[str, str, 
     interpreted(KNOWN.format(pairs=pairs))
 
 
+MATRICES = """
+from dataclasses import replace
+import torch
+from dse.fused import quantize_both, table
+from dse.fused import launch
+from dse.numerics.gemm import Gemm
+from dse.numerics.random import Key
+from tests.kernels.cases import clock, differences, operands, options
+known = dict(options())
+names, others = {names!r}, {others!r}
+count, matrices = len(names), 3
+launch._AXIS = {axis}  # programs on the second and third axis of a grid
+x = dict(operands(count * matrices, 20, 34))["infinite"]
+key = Key(clock(count), 3, 2, matrices=matrices)
+def alone(x, uses, key):
+    found = []
+    for i, (quantizer, rotation) in enumerate(uses):
+        own, gemm = replace(key, clock=key.clock[i]), Gemm(quantizer, quantizer, rotation)
+        xi = x[matrices * i : matrices * (i + 1)]
+        all_of_them = quantizer(gemm.turn(xi, gemm.basis(xi, own.at(key.point & ~1))), own)
+        alphas = [None] * matrices if all_of_them.alpha is None else all_of_them.alpha
+        found += [type(all_of_them)(v, a) for v, a in zip(all_of_them.values, alphas)]
+    return found
+uses, uses2 = [known[n] for n in names], [known[n] for n in others]
+shape = launch.LaunchShape(64, 4, 64, 32, 1, known={known}, apart={known})
+first, second = quantize_both(x, table(uses, "cpu"), key, table(uses2, "cpu"), key.at(5), torch.float32, shape)
+bad = differences(first, alone(x, uses, key)) + differences(second, alone(x.mT, uses2, key.at(5)))
+assert not bad, bad
+"""
+
+
+@pytest.mark.parametrize(
+    ("names", "others", "known", "axis"),
+    [
+        (["block=16 tile=2", "block=32 tile=32", "stochastic 16"], ["hadamard 16 random", "gain", "hadamard 4 random"],
+         False, 65535),
+        (["hadamard 32 random"] * 2, ["hadamard 8 fixed"] * 2, True, 3),
+    ],
+    ids=["mixed", "alike, and more than a grid's axis holds"],
+)  # fmt: skip
+def test_members_of_several_matrices(names: list[str], others: list[str], known: bool, axis: int) -> None:
+    """Samples and heads of attention: one launch, scales of each matrix, random bits of one operand of all rows."""
+    interpreted(MATRICES.format(names=names, others=others, known=known, axis=axis))
+
+
 CONVERTED = """
 import torch
 from dse.fused import quantize, quantize_both, table

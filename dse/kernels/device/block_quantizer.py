@@ -57,7 +57,7 @@ def spread(value, like):
 
 
 @triton.jit
-def scales(z, row, group, width, ints, floats, level, key, ENCODE: tl.constexpr, SCALE_RANDOM: tl.constexpr):
+def scales(z, row, group, width, tall, ints, floats, level, key, ENCODE: tl.constexpr, SCALE_RANDOM: tl.constexpr):
     """Encode and decode factors of each position from the maxima of its block."""
     kind, rotation, block, tile, emode, emin, eman, ebits, smode, smin, sman, sbits, convention = ints
     emax, ethreshold, eoffset, smax, slow, sthreshold, soffset, zero, gain, factor, c = floats
@@ -76,7 +76,7 @@ def scales(z, row, group, width, ints, floats, level, key, ENCODE: tl.constexpr,
             extent = tl.minimum(block, width)
             number = group * 16 // extent
             groups = ((width + extent - 1) // extent + 15) // 16
-            at = (row // tile) * groups + number // 16
+            at = (row // tall) * groups + number // 16
             r = one_draw(at, number % 16, sbits, purpose | (1 << 8), layer, seed, step)
             unit = float_of((127 - sbits) << 23)
             threshold = (1.0 - 0.5 * unit) - r.to(tl.float32) * unit
@@ -101,17 +101,20 @@ def scales(z, row, group, width, ints, floats, level, key, ENCODE: tl.constexpr,
 
 @triton.jit
 def block_values(
-    x, row, group, width, ints, floats, level, key,
+    x, row, group, width, tall, ints, floats, level, key,
     GROUP: tl.constexpr, ROW: tl.constexpr, BLOCKS: tl.constexpr, TILES: tl.constexpr,
     ENCODE: tl.constexpr, RANDOM: tl.constexpr, WIDE: tl.constexpr, THRESHOLD: tl.constexpr,
     SCALE_RANDOM: tl.constexpr, ROW_KNOWN: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
-    """Decoded values without alpha; ROW_KNOWN: see ``load_ints``."""
+    """Decoded values without alpha; ROW_KNOWN: see ``load_ints``.
+
+    ``row``: counted over all operands of the member, for its random bits; ``tall``: rows of a tile of this operand.
+    """
     kind, rotation, block, tile, emode, emin, eman, ebits, smode, smin, sman, sbits, convention = ints
     emax, ethreshold, eoffset, smax, slow, sthreshold, soffset, zero, gain, factor, c = floats
     purpose, layer, seed, step = key
     z = float_of(merge_blocks(peak(x), block, tile, GROUP, ROW, BLOCKS, TILES))
-    encode, decode = scales(z, row, group, width, ints, floats, level, key, ENCODE, SCALE_RANDOM)
+    encode, decode = scales(z, row, group, width, tall, ints, floats, level, key, ENCODE, SCALE_RANDOM)
     m = ()
     for i in tl.static_range(16):
         m = m + (smaller(tl.abs(x[i]) * encode, emax),)

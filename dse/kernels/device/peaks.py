@@ -48,8 +48,8 @@ def tile_peaks(
 
 @triton.jit(do_not_specialize=["clock_e", "clock_i", "memory_e", "memory2_e", "regions_r", "regions_k"])
 def peak_kernel(
-    source, source_e, source_r, source_k, R, K, clock, clock_e, clock_i,
-    partial, int_table, float_table, signs, level_table, memory, memory_e,
+    source, source_e, source_r, source_k, R, K, clock, clock_e, clock_i, matrices,
+    partial, int_table, float_table, signs, signs_n, level_table, memory, memory_e,
     partial2, level_table2, memory2, memory2_e,
     regions_r, regions_k, RR: tl.constexpr, RK: tl.constexpr,
     ACROSS: tl.constexpr, RUN: tl.constexpr, P: tl.constexpr, INNER: tl.constexpr,
@@ -69,18 +69,19 @@ def peak_kernel(
         source_r = WIDTH
     pid = tl.num_programs(0) - 1 - tl.program_id(0)
     e = (pid // (regions_r * regions_k)).to(tl.int64)
+    member = e // matrices
     region = pid % (regions_r * regions_k)
     first_r = (region // regions_k) * RR
     first_k = (region % regions_k) * RK
-    due, _ = is_due(level_table + e * 4, memory, memory_e, clock, clock_e, clock_i, e, SAMPLING, HELD)
+    due, _ = is_due(level_table + member * 4, memory, memory_e, clock, clock_e, clock_i, member, SAMPLING, HELD)
     if TWO:
-        due2, _ = is_due(level_table2 + e * 4, memory2, memory2_e, clock, clock_e, clock_i, e, SAMPLING, HELD)
+        due2, _ = is_due(level_table2 + member * 4, memory2, memory2_e, clock, clock_e, clock_i, member, SAMPLING, HELD)
         due = due | due2
     if due:
         MASK: tl.constexpr = -1 if ROW is None else ROW[2]
         if ROW is None:
-            size = tl.load(int_table + e * INTS + 1)
-            factor = tl.load(float_table + e * FLOATS + 9)
+            size = tl.load(int_table + member * INTS + 1)
+            factor = tl.load(float_table + member * FLOATS + 9)
         else:
             size = tl.full((), ROW[0], tl.int32)
             factor = float_of(tl.full((), ROW[1], tl.int32))
@@ -89,7 +90,7 @@ def peak_kernel(
         if ACROSS:
             for i in range((RR // (16 * (P // INNER))) * (RK // INNER)):
                 z, plain = tile_peaks(
-                    source + e * source_e, signs + e * SIGN_WORDS,
+                    source + e * source_e, signs + e // signs_n * SIGN_WORDS,
                     first_k + (i % (RK // INNER)) * INNER, first_r // 16 + (i // (RK // INNER)) * (P // INNER),
                     K, R, source_k, source_r, size, factor, True, RUN, P, INNER, ROTATES, STAGES, PLAIN,
                     MASK, EVEN, INTERPRET,
@@ -99,7 +100,7 @@ def peak_kernel(
         else:
             for i in range((RR // (P // INNER)) * (RK // (16 * INNER))):
                 z, plain = tile_peaks(
-                    source + e * source_e, signs + e * SIGN_WORDS,
+                    source + e * source_e, signs + e // signs_n * SIGN_WORDS,
                     first_r + (i // (RK // (16 * INNER))) * (P // INNER),
                     first_k // 16 + (i % (RK // (16 * INNER))) * INNER,
                     R, K, source_r, source_k, size, factor, False, RUN, P, INNER, ROTATES, STAGES, PLAIN,
@@ -115,14 +116,14 @@ def peak_kernel(
 @triton.jit
 def write_level(
     partial, level_table, constants, memory, memory_e, levels, alphas, count, clock, clock_e, clock_i, e,
-    N: tl.constexpr, LOOPS: tl.constexpr, SAMPLING: tl.constexpr, HELD: tl.constexpr,
+    member, N: tl.constexpr, LOOPS: tl.constexpr, SAMPLING: tl.constexpr, HELD: tl.constexpr,
 ):  # fmt: skip
-    """One operand of member e: see ``level_kernel``."""
-    mode = tl.load(level_table + e * 4)
-    convention = tl.load(level_table + e * 4 + 2)
-    target = tl.load(constants + e * 4)
-    inverse = tl.load(constants + e * 4 + 1)
-    due, held = is_due(level_table + e * 4, memory, memory_e, clock, clock_e, clock_i, e, SAMPLING, HELD)
+    """Operand e, of a member: see ``level_kernel``."""
+    mode = tl.load(level_table + member * 4)
+    convention = tl.load(level_table + member * 4 + 2)
+    target = tl.load(constants + member * 4)
+    inverse = tl.load(constants + member * 4 + 1)
+    due, held = is_due(level_table + member * 4, memory, memory_e, clock, clock_e, clock_i, member, SAMPLING, HELD)
     alpha = 1.0
     multiplier = inverse
     if mode > 0:
@@ -137,7 +138,7 @@ def write_level(
                 g = tl.where((held == 0) | (g < float("inf")), g, held)
         if HELD and SAMPLING:
             if mode == 2:
-                tl.store(memory + e * memory_e, tl.where(g < float("inf"), g, 0.0))
+                tl.store(memory + member * memory_e, tl.where(g < float("inf"), g, 0.0))
         if convention == 0:
             s = smaller(tl.div_rn(target, g), LARGEST)
             s = tl.where((g == 0) | (s == 0), 1.0, s)
@@ -151,29 +152,30 @@ def write_level(
             alpha = tl.where(g == 0, 1.0, g)
     tl.store(levels + e * 2, multiplier)
     tl.store(levels + e * 2 + 1, alpha)
-    tl.store(alphas + e, alpha * tl.load(constants + e * 4 + 2))
+    tl.store(alphas + e, alpha * tl.load(constants + member * 4 + 2))
 
 
 @triton.jit(do_not_specialize=["count", "clock_e", "clock_i", "memory_e", "memory2_e"])
 def level_kernel(
-    clock, clock_e, clock_i, count,
+    clock, clock_e, clock_i, matrices, count,
     partial, level_table, constants, memory, memory_e, levels, alphas,
     partial2, level_table2, constants2, memory2, memory2_e, levels2, alphas2,
     N: tl.constexpr, LOOPS: tl.constexpr, SAMPLING: tl.constexpr, HELD: tl.constexpr,
 ):  # fmt: skip
-    """Member e's tensor scale: ``levels`` [E, 2] (what Z is multiplied by, alpha), ``alphas`` [E] with 1 / gain.
+    """Operand e's tensor scale: ``levels`` [E, 2] (what Z is multiplied by, alpha), ``alphas`` [E] with 1 / gain.
 
-    ``level_table``: int32 [E, 4] (0 none, 1 current, 2 held; every; 1 encode, 2 with the divisor; -);
-    ``constants``: float32 [E, 4] (T c, fp32(1 / c), fp32(1 / gain), -). A grid [E, 2] does so for two operands.
+    A member has ``matrices`` operands. ``level_table``: int32, a row of 4 for each member (0 none, 1 current, 2 held;
+    every; 1 encode, 2 with the divisor; -);
+    ``constants``: float32, as many (T c, fp32(1 / c), fp32(1 / gain), -). A grid [E, 2] does so for two operands.
     """
     e = tl.program_id(0).to(tl.int64)
     if tl.program_id(1) == 0:
         write_level(
             partial, level_table, constants, memory, memory_e, levels, alphas, count, clock, clock_e, clock_i, e,
-            N, LOOPS, SAMPLING, HELD,
+            e // matrices, N, LOOPS, SAMPLING, HELD,
         )  # fmt: skip
     else:
         write_level(
             partial2, level_table2, constants2, memory2, memory2_e, levels2, alphas2, count, clock, clock_e, clock_i, e,
-            N, LOOPS, SAMPLING, HELD,
+            e // matrices, N, LOOPS, SAMPLING, HELD,
         )  # fmt: skip

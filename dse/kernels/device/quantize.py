@@ -30,13 +30,13 @@ def turned(
 @triton.jit
 def quantize_tile(
     source, target, first_row, first_group, R, K, source_r, source_k, target_r, target_k, padded,
-    ints, floats, signs, level, key,
+    ints, floats, signs, level, key, matrix,
     ACROSS: tl.constexpr, RUN: tl.constexpr, STORE: tl.constexpr, P: tl.constexpr, INNER: tl.constexpr,
     ROTATES: tl.constexpr, STAGES: tl.constexpr, BLOCKS: tl.constexpr, TILES: tl.constexpr, ENCODE: tl.constexpr,
     RANDOM: tl.constexpr, WIDE: tl.constexpr, THRESHOLD: tl.constexpr, SCALE_RANDOM: tl.constexpr,
     KNOWN_ROW: tl.constexpr, EVEN: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
-    """One tile of one member: read, rotate, quantize, write."""
+    """One tile of one operand, the ``matrix``-th of its member: read, rotate, quantize, write."""
     GROUP: tl.constexpr = INNER if ACROSS else 1
     ROW: tl.constexpr = 1 if ACROSS else INNER
     kind = ints[0]
@@ -50,8 +50,9 @@ def quantize_tile(
     width = (K + size - 1) & -size
     y = x
     if kind == 2:
+        tall = tl.minimum(ints[3], R)
         y = block_values(
-            x, row, group, width, ints, floats, level, key,
+            x, row + matrix * ((R + tall - 1) // tall * tall), group, width, tall, ints, floats, level, key,
             GROUP, ROW, BLOCKS, TILES, ENCODE, RANDOM, WIDE, THRESHOLD, SCALE_RANDOM, KNOWN_ROW, INTERPRET,
         )  # fmt: skip
     if kind == 1:
@@ -65,12 +66,13 @@ def quantize_tile(
     store_groups(target, y, row, group, R, padded, target_r, target_k, ACROSS, STORE, EVEN)
 
 
-@triton.jit(do_not_specialize=["layer", "point", "point2", "clock_e", "clock_i", "regions_k"])
+@triton.jit(do_not_specialize=["layer", "point", "point2", "clock_e", "clock_i", "regions_k", "chunks_r", "operands"])
 def quantize_kernel(
-    source, source_e, source_r, source_k, R, K, clock, clock_e, clock_i, layer,
-    target, target_e, target_r, target_k, padded, int_table, float_table, signs, levels, point,
-    target2, target2_e, target2_r, target2_k, padded2, int_table2, float_table2, signs2, levels2, point2,
-    regions_k, RR: tl.constexpr, RK: tl.constexpr, MANY: tl.constexpr,
+    source, source_e, source_r, source_k, R, K, clock, clock_e, clock_i, layer, matrices,
+    target, target_e, target_r, target_k, padded, int_table, float_table, signs, signs_n, levels, levels_n, point,
+    target2, target2_e, target2_r, target2_k, padded2, int_table2, float_table2, signs2, signs2_n, levels2, levels2_n,
+    point2,
+    regions_k, chunks_r, operands, RR: tl.constexpr, RK: tl.constexpr, MANY: tl.constexpr,
     ALONG: tl.constexpr, ACROSS: tl.constexpr, RUN: tl.constexpr, STORE: tl.constexpr,
     P: tl.constexpr, INNER: tl.constexpr,
     ROTATES: tl.constexpr, STAGES: tl.constexpr, BLOCKS: tl.constexpr, TILES: tl.constexpr, ENCODE: tl.constexpr,
@@ -86,7 +88,8 @@ def quantize_kernel(
     ACROSS, the operand is source transposed, [K, R]. For both, a program reads its region twice, or (APART) two
     neighboring programs read it at the same time, one of them from the cache. ONE, TWO: the row that all members have
     in the tables of the first and the second operand (``RecipeTable.common``), or None: it is read. WIDTH: the strides
-    source_r and target2_k, or 0: not known.
+    source_r and target2_k, or 0: not known. A member has ``matrices`` operands, which are quantized one by one and draw
+    as one operand of all their rows; signs and levels are those of one operand, or (``signs_n`` > 1) of as many.
     """
     if WIDTH > 0:  # addresses are then the first one's, and constants
         source_r = WIDTH
@@ -97,18 +100,23 @@ def quantize_kernel(
     if APART:
         which = at_k % 2
         at_k = at_k // 2
-    if MANY:  # rows beyond what the second axis of a grid holds
-        at_r += at_k // regions_k * tl.num_programs(1)
+    if MANY:  # rows and operands beyond what the second and third axis of a grid hold; the last operand perhaps twice
+        chunk = at_k // regions_k
         at_k = at_k % regions_k
+        at_r += chunk % chunks_r * tl.num_programs(1)
+        e = tl.minimum(e + chunk // chunks_r * tl.num_programs(2), operands - 1)
     first_r = at_r * RR
     first_k = at_k * RK
-    seed = tl.load(clock + e * clock_e)
-    step = tl.load(clock + e * clock_e + clock_i)
+    member = e // matrices
+    matrix = (e % matrices).to(tl.int32)
+    seed = tl.load(clock + member * clock_e)
+    step = tl.load(clock + member * clock_e + clock_i)
     source += e * source_e
     if ALONG and which != 1:
-        ints = load_ints(int_table + e * INTS, ONE)
-        floats = load_floats(float_table + e * FLOATS, ONE)
-        level = (tl.load(levels + e * 2), tl.load(levels + e * 2 + 1))
+        ints = load_ints(int_table + member * INTS, ONE)
+        floats = load_floats(float_table + member * FLOATS, ONE)
+        at = levels + e // levels_n * 2
+        level = (tl.load(at), tl.load(at + 1))
         key = (point, layer, seed, step)
         ROWS: tl.constexpr = P // INNER
         for i in range((RR // ROWS) * (RK // (16 * INNER))):
@@ -117,14 +125,15 @@ def quantize_kernel(
             if (row < R) & (group * 16 < padded):
                 quantize_tile(
                     source, target + e * target_e, row, group, R, K, source_r, source_k, target_r, target_k, padded,
-                    ints, floats, signs + e * SIGN_WORDS, level, key,
+                    ints, floats, signs + e // signs_n * SIGN_WORDS, level, key, matrix,
                     False, RUN, STORE, P, INNER, ROTATES, STAGES, BLOCKS, TILES, ENCODE,
                     RANDOM, WIDE, THRESHOLD, SCALE_RANDOM, ONE, EVEN, INTERPRET,
                 )  # fmt: skip
     if ACROSS and which != 0:
-        ints2 = load_ints(int_table2 + e * INTS, TWO)
-        floats2 = load_floats(float_table2 + e * FLOATS, TWO)
-        level2 = (tl.load(levels2 + e * 2), tl.load(levels2 + e * 2 + 1))
+        ints2 = load_ints(int_table2 + member * INTS, TWO)
+        floats2 = load_floats(float_table2 + member * FLOATS, TWO)
+        at2 = levels2 + e // levels2_n * 2
+        level2 = (tl.load(at2), tl.load(at2 + 1))
         key2 = (point2, layer, seed, step)
         GROUPS: tl.constexpr = P2 // INNER2
         for i in range((RR // (16 * GROUPS)) * (RK // INNER2)):
@@ -133,23 +142,27 @@ def quantize_kernel(
             if (row < K) & (group * 16 < padded2):
                 quantize_tile(
                     source, target2 + e * target2_e, row, group, K, R, source_k, source_r, target2_r, target2_k,
-                    padded2, ints2, floats2, signs2 + e * SIGN_WORDS, level2, key2,
+                    padded2, ints2, floats2, signs2 + e // signs2_n * SIGN_WORDS, level2, key2, matrix,
                     True, RUN, STORE, P2, INNER2, ROTATES2, STAGES2, BLOCKS2, TILES2, ENCODE2,
                     RANDOM2, WIDE2, THRESHOLD2, SCALE_RANDOM2, TWO, EVEN2, INTERPRET,
                 )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["layer", "point", "clock_e", "clock_i"])
-def signs_kernel(fixed, signs, size_table, random_table, clock, clock_e, clock_i, layer, point, WORDS: tl.constexpr):
-    """Signs of each member's rotation [E, 80] (see ``flip``): drawn, or a copy of the fixed ones."""
+def signs_kernel(
+    fixed, signs, size_table, random_table, clock, clock_e, clock_i, layer, point, matrices, WORDS: tl.constexpr
+):  # fmt: skip
+    """Signs of each operand's rotation [E, 80] (see ``flip``): drawn, or a copy of the fixed ones."""
     e = tl.program_id(0).to(tl.int64)
+    member = e // matrices
     at = tl.arange(0, WORDS)
-    mask = tl.load(fixed + e * SIGN_WORDS + at)
-    if tl.load(random_table + e) != 0:
-        size = tl.load(size_table + e * INTS + 1)
-        seed = tl.load(clock + e * clock_e)
-        step = tl.load(clock + e * clock_e + clock_i)
-        words = draw(at, point | (8 << 16), layer, seed, step)
+    mask = tl.load(fixed + member * SIGN_WORDS + at)
+    if tl.load(random_table + member) != 0:
+        size = tl.load(size_table + member * INTS + 1)
+        seed = tl.load(clock + member * clock_e)
+        step = tl.load(clock + member * clock_e + clock_i)
+        first = (e % matrices).to(tl.int32) * ((size + 15) // 16)  # a row of signs for each matrix
+        words = draw(first + at, point | (8 << 16), layer, seed, step)
         mask = tl.zeros((WORDS,), tl.int32)
         for i in tl.static_range(16):
             top = (words[i // 4] >> (8 * (i % 4) + 7)) & 1

@@ -15,7 +15,7 @@ from dse.kernels.device.tiles import load_groups, positions, store_groups
 @triton.jit(do_not_specialize=["tiles_k", "tiles"])
 def turn_back_kernel(
     source, source_e, source_r, source_k, R, K, target, target_e, target_r, target_k, columns,
-    int_table, float_table, signs, tiles_k, tiles,
+    int_table, float_table, signs, signs_n, matrices, tiles_k, tiles,
     RUN: tl.constexpr, STORE: tl.constexpr, P: tl.constexpr, INNER: tl.constexpr, STAGES: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):  # fmt: skip
@@ -25,10 +25,11 @@ def turn_back_kernel(
     tile = pid % tiles
     row, group = positions((tile // tiles_k) * (P // INNER), (tile % tiles_k) * INNER, False, P, INNER)
     x = load_groups(source + e * source_e, row, group, R, K, source_r, source_k, False, RUN, False, INTERPRET)
-    size = tl.load(int_table + e * INTS + 1)
+    member = e // matrices
+    size = tl.load(int_table + member * INTS + 1)
     if size > 1:
-        x = transform(x, size, tl.load(float_table + e * FLOATS + 9), 1, STAGES)
-        x = flip(x, signs + e * SIGN_WORDS, group, size, STAGES, -1)
+        x = transform(x, size, tl.load(float_table + member * FLOATS + 9), 1, STAGES)
+        x = flip(x, signs + e // signs_n * SIGN_WORDS, group, size, STAGES, -1)
     y = ()
     for i in tl.static_range(16):
         y = y + (stored(x[i], target, INTERPRET),)
