@@ -11,13 +11,15 @@ from dse.fused import launch
 from dse.fused.block_launch import quantize_blocks
 from dse.fused.block_table import BlockTable, block_table
 from dse.fused.launch import LaunchShape
+from dse.fused.outlier_launch import OutlierTable, quantize_parts
 from dse.fused.rows import RecipeTable
 from dse.fused.rows import table as core_table
-from dse.fused.support import CORE, Use, structure, uncovered
-from dse.numerics.quantizer import Quantized
+from dse.fused.support import CORE, Use, inner, structure, uncovered
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.quantizer import Identity, Quantized
 from dse.numerics.random import Key
 
-Table = RecipeTable | BlockTable
+Table = RecipeTable | BlockTable | OutlierTable
 """One operand's options for E members."""
 
 
@@ -29,7 +31,21 @@ def table(uses: Sequence[Use], device: torch.device | str) -> Table:
     programs = {structure(use) for use in uses}
     if len(programs) > 1:
         raise ValueError(f"no launch for operands of {len(programs)} structures: {'; '.join(sorted(programs))}")
-    return core_table(uses, device) if programs <= {CORE} else block_table(uses, device)
+    if programs <= {CORE}:
+        return core_table(uses, device)
+    first = uses[0].quantizer
+    if not isinstance(first, BlockQuantizer) or first.outliers is None:
+        return block_table(uses, device)
+    rotation = None
+    if uses[0].rotation is not None:
+        rotation = core_table([Use(Identity(), use.rotation) for use in uses], device)
+    parts = _quantizers(table([inner(use) for use in uses], device))
+    return OutlierTable(first.outliers, rotation, parts)
+
+
+def _quantizers(own: Table) -> RecipeTable | BlockTable:
+    assert not isinstance(own, OutlierTable)
+    return own
 
 
 def quantize(x: Tensor, table: Table, key: Key, dtype: torch.dtype, shape: LaunchShape | None = None) -> Quantized:
@@ -37,6 +53,8 @@ def quantize(x: Tensor, table: Table, key: Key, dtype: torch.dtype, shape: Launc
 
     ``shape``: of tiles of the table-driven kernel.
     """
+    if isinstance(table, OutlierTable):
+        return quantize_parts(x, table, key, dtype, quantize)
     if isinstance(table, BlockTable):
         return quantize_blocks(x, table, key, dtype)
     return launch.quantize(x, table, key, dtype, shape)
@@ -52,6 +70,6 @@ def quantize_both(
     shape: LaunchShape | None = None,
 ) -> tuple[Quantized, Quantized]:
     """``x`` [E, R, C] as an operand [R, C], and its transpose as an operand [C, R]: one read in the core kernel."""
-    if isinstance(rows, BlockTable) or isinstance(columns, BlockTable):
+    if not isinstance(rows, RecipeTable) or not isinstance(columns, RecipeTable):
         return quantize(x, rows, row_key, dtype, shape), quantize(x.mT, columns, column_key, dtype, shape)
     return launch.quantize_both(x, rows, row_key, columns, column_key, dtype, shape)

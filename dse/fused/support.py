@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from dse.fused.device_code import ERRORS, LEVELS, STATISTICS, candidates, statistic_code
@@ -9,6 +10,7 @@ from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import Format
 from dse.numerics.quantizer import BFloat16, Identity, Quantizer
 from dse.numerics.techniques.conventions import Decode, Encode
+from dse.numerics.techniques.outliers import Asymmetric, Clamp
 from dse.numerics.techniques.rotations import Hadamard, Rotation
 from dse.numerics.techniques.rounding import (
     AwayFromZero,
@@ -47,6 +49,9 @@ def structure(use: Use) -> str:
         return CORE
     if uncovered(use) or not isinstance(q, BlockQuantizer):
         return ""
+    if q.outliers is not None:
+        turn = f"rotation {use.rotation.size}, " if use.rotation else ""
+        return f"{turn}outliers {q.outliers}, {structure(inner(use))}"
     parts = {
         "rotation": use.rotation and getattr(use.rotation, "size", use.rotation),
         "tile": q.tile,
@@ -58,11 +63,21 @@ def structure(use: Use) -> str:
     return ", ".join(f"{name} {value}" for name, value in parts.items() if value is not None)
 
 
+def inner(use: Use) -> Use:
+    """What quantizes the parts of an operand that outlier handling has split."""
+    assert isinstance(use.quantizer, BlockQuantizer)
+    return Use(replace(use.quantizer, outliers=None), None)
+
+
 def uncovered(use: Use) -> str:
     """'' when a kernel computes this operand, else the reason in words."""
     reason = uncovered_by_core(use)
     if not reason or type(use.quantizer) is not BlockQuantizer:
         return reason
+    if use.quantizer.outliers is not None:
+        fits = type(use.quantizer.outliers) in (Clamp, Asymmetric)
+        own = "" if fits else f"outliers {type(use.quantizer.outliers).__name__}"
+        return own or _rotation(use.rotation) or uncovered(inner(use))
     return _rotation(use.rotation) or next(filter(None, _general_reasons(use.quantizer)), "")
 
 
@@ -70,7 +85,6 @@ def _general_reasons(q: BlockQuantizer) -> tuple[str, ...]:
     """What the general kernels of blocks leave to the reference."""
     return (
         "" if type(q.statistic) in STATISTICS else f"statistic {type(q.statistic).__name__}",
-        "" if q.outliers is None else f"outliers {type(q.outliers).__name__}",
         "" if q.choice is None or q.choice.error in ERRORS else f"error {q.choice.error}",
         "" if type(q.convention) in (Decode, Encode) else f"convention {type(q.convention).__name__}",
         "" if q.tensor_scale is None or type(q.tensor_scale) in LEVELS else

@@ -18,6 +18,7 @@ from dse.numerics.recipe import POINTS
 from dse.numerics.registry import FAMILIES
 from dse.numerics.techniques.choices import IF4, FourOverSix, ScaleSweep
 from dse.numerics.techniques.conventions import Decode, Encode
+from dse.numerics.techniques.outliers import Asymmetric, Clamp
 from dse.numerics.techniques.rotations import Hadamard
 from dse.numerics.techniques.rounding import MantissaEven, NearestAway, NearestEven, Rounding, Stochastic, TowardZero
 from dse.numerics.techniques.statistics import ABSMAX, HardSoft, Quest, SoftSoft
@@ -121,6 +122,13 @@ def general_options() -> Iterator[tuple[str, Use]]:
     for rounding in roundings:
         long = Format("e5m10", 5, 10, 15, 65504.0)
         yield f"e5m10 {rounding}", Use(replace(BASE, element=long, rounding=rounding), None)
+    for outliers in (Clamp(), Clamp(0.75, compensate=False), Asymmetric()):
+        for level in (None, Current()):
+            for rotation in (None, Hadamard(32)):
+                q = replace(BASE, outliers=outliers, tensor_scale=level)
+                yield f"{outliers} {level} {rotation}", Use(q, rotation)
+            yield f"{outliers} {level} stochastic", Use(replace(q, rounding=Stochastic()), None)
+        yield f"{outliers}, choice", Use(replace(scaled, outliers=outliers, choice=FourOverSix()), None)
     for size in (16, 64, 128):
         yield f"rotated {size}", Use(replace(scaled, choice=FourOverSix()), Hadamard(size))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,13 +19,15 @@ from dse.numerics.techniques.outliers.base import Outliers, Parts
 class Clamp(Outliers):
     """X_c = clamp(X, quantile(1 - a), quantile(a)) is quantized; the rest X - X_c is added in BF16, or dropped.
 
-    ``quantile`` is a, over the whole operand (linear interpolation, as in torch.quantile; the bounds are constants in
-    the backward pass). ``compensate`` keeps the sparse remainder, which costs a sparse GEMM at that density. Infinities
-    are not clamped, so that they stay visible.
+    ``quantile`` is a, over the whole operand (interpolated linearly in FP64, then rounded; NaN counts as the largest;
+    the bounds are constants in the backward pass). ``compensate`` keeps the sparse remainder, which costs a sparse GEMM
+    at that density. Infinities are not clamped, so that they stay visible.
 
     Cost: two quantiles by sampling, about 2 per element, and a share 2 (1 - a) of the GEMM in BF16 when compensated.
     Source: arXiv 2501.17116 (Wang et al.), OCC, a = 0.99. Raises OptionError unless 0.5 < a < 1.
     """
+
+    arithmetic: ClassVar[int] = 2
 
     quantile: float = 0.99
     compensate: bool = True
@@ -40,7 +43,8 @@ class Clamp(Outliers):
     def split(self, x: Tensor) -> Parts:
         flat = x.detach().flatten(-2).sort(-1).values
         low, high = (_at(flat, a)[..., None, None] for a in (1 - self.quantile, self.quantile))
-        clamped = torch.where(x.isinf(), x, x.clamp(low, high))
+        clamped = torch.where(x < low, low, torch.where(x > high, high, x))
+        clamped = torch.where(x.isinf(), x, clamped)
         if not self.compensate:
             return Parts((clamped,))
         return Parts((clamped,), cast(x - clamped, BF16))
@@ -49,9 +53,17 @@ class Clamp(Outliers):
         return Ops(element=4, why="quantiles and clamp, 4/element; the sparse GEMM is not counted")
 
 
+def place(count: int, a: float) -> tuple[int, int, float]:
+    """Between which of ``count`` elements in order the a-quantile lies, and the second one's share."""
+    position = a * (count - 1)
+    below = int(position)
+    return below, min(below + 1, count - 1), position - below
+
+
 def _at(ordered: Tensor, a: float) -> Tensor:
     """The a-quantile of the last axis of a sorted tensor."""
-    position = a * (ordered.shape[-1] - 1)
-    below = int(position)
-    above = min(below + 1, ordered.shape[-1] - 1)
-    return ordered[..., below].lerp(ordered[..., above], position - below)
+    below, above, share = place(ordered.shape[-1], a)
+    if share == 0:
+        return ordered[..., below] + 0.0
+    mixed = ordered[..., below].double() * (1 - share) + ordered[..., above].double() * share
+    return mixed.to(ordered.dtype) + 0.0
