@@ -68,7 +68,8 @@ def launch(x: Tensor, y: Tensor, epilogue: Epilogue, out: Tensor, tiling: Tiling
     target = torch.empty(parts, *out.shape, dtype=torch.float32, device=x.device) if apart else out.unsqueeze(0)
     here = epilogue.none() if apart else epilogue
     if by_descriptors:
-        operands = (split(x), split(y)) if wide else (x, y)
+        inside = tiling.inside and descriptors.fits(x) and descriptors.fits(y)
+        operands = (split(x), split(y)) if wide and not inside else (x, y)
         descriptors.launch(*operands, target.flatten(0, 1), here, tiling)
     else:
         by_pointers(x, y, target, here, tiling)
