@@ -52,7 +52,8 @@ def launch(x: Tensor, y: Tensor, out: Tensor, epilogue: Epilogue, tiling: Tiling
         _descriptor(out, tile.m, tile.n // way) if way else out, *epilogue[:4], rows, columns, share, *tiles,
         members, parts, BM=tile.m, BN=tile.n, BK=tile.k, A_TURNED=_turned(x), B_TURNED=_turned(y),
         GROUP=_GROUP, PAIRS=pairs, PRECISION="bf16x6" if x.dtype == torch.float32 else "tf32",
-        SCALES=epilogue.scales, BIAS=epilogue.biased, OUT=way, INTERPRET=constant, **more, num_warps=tile.warps, num_stages=tile.stages, enable_fp_fusion=False,
+        SCALES=epilogue.scales, BIAS=epilogue.biased, OUT=way, INTERPRET=constant, **more,
+        num_warps=tile.warps, num_stages=tile.stages, enable_fp_fusion=False,
     )  # fmt: skip
 
 
