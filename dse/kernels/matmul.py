@@ -98,8 +98,8 @@ def add_parts(parts: Tensor, out: Tensor, epilogue: Epilogue) -> None:
     """The sums of ``parts`` [parts, E, M, N] in their order, finished, into ``out``."""
     from dse.kernels.device.matmul import sum_kernel
 
-    size, (_, rows, columns), block = out.numel(), out.shape, 1024
-    sum_kernel[(-(-size // block),)](
-        parts, out, *epilogue[:4], size, rows * columns, columns, PARTS=len(parts), SCALES=epilogue.scales,
+    (members, rows, columns), block = out.shape, 1024
+    sum_kernel[(-(-rows * columns // block), members)](
+        parts, out, *epilogue[:4], rows * columns, columns, PARTS=len(parts), SCALES=epilogue.scales,
         BIAS=epilogue.biased, B=block, INTERPRET=interpreted(), enable_fp_fusion=False,
     )  # fmt: skip
