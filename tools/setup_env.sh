@@ -60,7 +60,6 @@ compile_all() {
 kind=$(torch_kind)
 extras=("$@")
 constraints=constraints/cpu.txt
-[ "$kind" = cuda ] || extras+=(cpu)
 if [ "$kind" = cuda ]; then
   constraints=constraints/tested.txt
   extras+=(gpu)

@@ -6,20 +6,26 @@ to the reference, ``structure`` which members one launch takes.
 
 from dse.fused.block_table import BlockTable
 from dse.fused.dispatch import Table, quantize, quantize_both, table
+from dse.fused.gradients import GradientTable, gradient_structure, gradient_table, uncovered_gradient, vjp
 from dse.fused.rows import RecipeTable
 from dse.fused.support import Use, exact_in_bf16, structure, uncovered
 from dse.fused.turn_back import turn_back
 
 __all__ = [
     "BlockTable",
+    "GradientTable",
     "RecipeTable",
     "Table",
     "Use",
     "exact_in_bf16",
+    "gradient_structure",
+    "gradient_table",
     "quantize",
     "quantize_both",
     "structure",
     "table",
     "turn_back",
     "uncovered",
+    "uncovered_gradient",
+    "vjp",
 ]

@@ -56,7 +56,7 @@ def quantize_blocks(x: Tensor, table: BlockTable, key: Key, dtype: torch.dtype) 
     height, width = q.block_shape(rows, columns)
     outer = q.tensor_scale.blocks if isinstance(q.tensor_scale, Outer) else 1
     tiles, blocks = -(-rows // height), -(-columns // width)
-    levels, alpha = _levels(x, table, key) if table.measured else (table.floats, table.alpha)
+    levels, alpha = operand_levels(x, table, key) if table.measured else (table.floats, table.alpha)
     if alpha is not None and alpha.shape[0] != operands:
         alpha = alpha.repeat_interleave(matrices, 0)
     if _power(height) * _power(width) * _power(min(outer, blocks)) > LARGEST_WHOLE:
@@ -93,7 +93,7 @@ def block_tile(height: int, width: int, group: int, count: tuple[int, int], acro
     return BlockTile(rows, t, columns * g, b, g)
 
 
-def _levels(x: Tensor, table: BlockTable, key: Key) -> tuple[Tensor, Tensor]:
+def operand_levels(x: Tensor, table: BlockTable, key: Key) -> tuple[Tensor, Tensor]:
     """g of every operand, and its factor for the epilogue: [E], [E, 1, 1]."""
     from dse.kernels.device.quantize_blocks import levels_kernel, peaks_kernel
 

@@ -93,7 +93,7 @@ def block_table(uses: Sequence[Use], device: torch.device | str) -> BlockTable:
         bool(lanes),
         lanes.pop() if len(lanes) == 1 else 0,
         any(q.scale_rounding.random_bits for q in quantizers),
-        any(not _short(how.element) for q in quantizers for how in candidates(q)),
+        any(not short(how.element) for q in quantizers for how in candidates(q)),
         levels,
         None if measured or all(gain == 1 for gain in gains) else floats(gains)[:, None, None],
     )
@@ -157,7 +157,7 @@ def _lane(rounding: Rounding) -> int:
     return 8 if n <= 8 else 16 if n <= 16 else 32
 
 
-def _short(fmt: Format) -> bool:
+def short(fmt: Format) -> bool:
     """Whether nine fractional bits fit above the lattice, and the smallest step is a normal float."""
     return fmt.man <= 8 and fmt.emin - fmt.man >= -100 and fmt.emax <= 100
 

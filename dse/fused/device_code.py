@@ -7,11 +7,29 @@ from typing import Any, NamedTuple
 
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.techniques.choices import Candidate
+from dse.numerics.techniques.slopes import DGE, Sigmoid, Slope, Spline, StraightThrough
 from dse.numerics.techniques.statistics import AbsMax, HardSoft, Quest, SoftSoft, Statistic
 from dse.numerics.techniques.tensor_scales import Current, Delayed, Outer, TensorScale
 
 ERRORS = {"mse": 1, "mae": 2, "max": 3}
 LEVELS: dict[type[TensorScale], int] = {Current: 1, Delayed: 2, Outer: 3}
+
+
+class SlopeCode(NamedTuple):
+    """A slope's number in dse.kernels.device.slopes, and the technique's two."""
+
+    kind: int
+    first: float = 0.0
+    second: float = 0.0
+
+
+SLOPES: dict[type[Slope], Callable[[Any], SlopeCode]] = {
+    StraightThrough: lambda s: SlopeCode(int(not s.is_identity)),
+    DGE: lambda s: SlopeCode(2 if s.normalized else 3, 1 / s.k - 1, 1 / s.k),
+    Sigmoid: lambda s: SlopeCode(4, 12 / s.temperature),
+    Spline: lambda s: SlopeCode(5),
+}
+"""A technique's device code in the backward pass."""
 
 
 class StatisticCode(NamedTuple):

@@ -65,16 +65,7 @@ def quantize_long(operand: LongBlocks, levels: Tensor, out: Tensor) -> None:
 
     x, table, q = operand.x, operand.table, operand.table.quantizer
     hows = len(candidates(q))
-    statistics = _statistics(operand)
-    best = _factors(operand, statistics, levels, 0)
-    chosen = torch.zeros(best[0].shape, dtype=torch.int32, device=x.device) if hows > 1 else table.ints
-    alphas = best[2].clone() if hows > 1 else best[2]
-    for number in range(1, hows):
-        other = _factors(operand, statistics, levels, number)
-        better = _closer(operand, best, chosen, other, number, alphas)
-        chosen = torch.where(better, number, chosen)
-        best = torch.where(better, other, best)
-    best[2] = alphas
+    best, chosen = chosen_factors(operand, levels)
     across = x.stride(-1) != 1
     high, wide = (64, 32) if across else (16, 128)
     grid_k = -(-x.shape[2] // wide)
@@ -84,6 +75,34 @@ def quantize_long(operand: LongBlocks, levels: Tensor, out: Tensor) -> None:
         grid_k, programs, PT=high, PB=wide, CANDIDATES=hows, RANDOM=table.random, LANE=table.lane, WIDE=table.wide,
         OUTER=isinstance(q.tensor_scale, Outer), num_warps=4, enable_fp_fusion=False,
     )  # fmt: skip
+
+
+def chosen_factors(operand: LongBlocks, levels: Tensor) -> tuple[Tensor, Tensor]:
+    """Encode, decode and alpha of each block, float32 [3, E, tiles, blocks], and the candidate it has chosen: int32
+    [E, tiles, blocks], not filled where there is one.
+    """
+    hows, statistics = len(candidates(operand.table.quantizer)), _statistics(operand)
+    best = _factors(operand, statistics, levels, 0)
+    if hows == 1:
+        return best, operand.table.ints
+    chosen = torch.zeros(best[0].shape, dtype=torch.int32, device=best.device)
+    alphas = best[2].clone()
+    for number in range(1, hows):
+        other = _factors(operand, statistics, levels, number)
+        better = _closer(operand, best, chosen, other, number, alphas)
+        chosen = torch.where(better, number, chosen)
+        best = torch.where(better, other, best)
+    best[2] = alphas
+    return best, chosen
+
+
+def factors_as_chosen(operand: LongBlocks, levels: Tensor, chosen: Tensor) -> Tensor:
+    """Encode, decode and alpha of each block, float32 [3, E, tiles, blocks], under the candidates it has chosen."""
+    statistics = _statistics(operand)
+    found = _factors(operand, statistics, levels, 0)
+    for number in range(1, len(candidates(operand.table.quantizer))):
+        found = torch.where(chosen == number, _factors(operand, statistics, levels, number), found)
+    return found
 
 
 def _statistics(operand: LongBlocks) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,8 +19,9 @@ from dse.numerics.techniques.weights import WeightRule
 class OwnDerivative(NamedTuple):
     """What the gradient of X or of W goes back through.
 
-    ``program``: 'turn back', the kernel of inverse rotations, or the forward operand whose vector-Jacobian product
-    plain torch takes; ``rotation``: of the forward GEMM, where its result is turned back.
+    ``program``: 'turn back', the kernel of inverse rotations; a ``fused.gradient_structure``; or the forward operand
+    whose vector-Jacobian product plain torch takes. ``rotation``: of the forward GEMM, where members have to agree in
+    it.
     """
 
     program: str | Use
@@ -121,7 +122,8 @@ def _uncovered(recipe: Recipe) -> Iterator[Uncovered]:
         found = _derivative(recipe, operands[point])
         if found is not None and not isinstance(found.program, str):
             straight = found.program.quantizer.straight_through
-            yield Uncovered(f"{point.path} derivative", "the inverse rotation" if straight else "not the identity")
+            why = "the inverse rotation" if straight else fused.uncovered_gradient(found.program)
+            yield Uncovered(f"{point.path} derivative", why)
     if recipe.schedule is not None and recipe.schedule.watches and (reason := fused.uncovered(watched_use(recipe))):
         yield Uncovered("watched gradient", reason)
 
@@ -133,4 +135,6 @@ def _derivative(recipe: Recipe, use: Use) -> OwnDerivative | None:
         return None
     if use.quantizer.straight_through and fused.structure(Use(Identity(), use.rotation)) == "core":
         return OwnDerivative(TURN_BACK, use.rotation)
+    if not use.quantizer.straight_through and (structure := fused.gradient_structure(use)):
+        return OwnDerivative(structure, None)
     return OwnDerivative(use, use.rotation)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dse import fused
-from dse.fused import RecipeTable
+from dse.fused import GradientTable, RecipeTable
 from dse.numerics import linear_gemms
 from dse.numerics.gemm import Gemm
 from dse.numerics.points import Point
@@ -47,6 +47,23 @@ class TurnedBack(Derivative):
 
     def __call__(self, x: Tensor | None, g: Tensor, key: Key, columns: int, dtype: torch.dtype) -> Tensor:
         return fused.turn_back(g, self.table, key.at(Point.FPROP_LHS), columns, dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class KernelDerivative(Derivative):
+    """Quantizers with constant scales, and their rotations: a launch for each step of the way."""
+
+    point: Point
+    table: GradientTable
+    turned: bool
+
+    @property
+    def saves(self) -> bool:
+        return True
+
+    def __call__(self, x: Tensor | None, g: Tensor, key: Key, columns: int, dtype: torch.dtype) -> Tensor:
+        assert x is not None
+        return fused.vjp(x, g, self.table, key.at(self.point), self.turned, dtype)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from dse import fused
-from dse.fused import Table, Use
+from dse.fused import GradientTable, Table, Use
 from dse.numerics.points import Point
 from dse.numerics.quantizer import Identity
 from dse.numerics.recipe import Recipe
-from dse.pack.backend import Backend, backend, uses, watched_use
-from dse.pack.derivatives import Derivative, ReferenceDerivative, TurnedBack
+from dse.pack.backend import TURN_BACK, Backend, backend, uses, watched_use
+from dse.pack.derivatives import Derivative, KernelDerivative, ReferenceDerivative, TurnedBack
 from dse.pack.kernel_segment import Kernel
 from dse.pack.operand_programs import KernelPoint, PointProgram, ReferencePoint, TwoOperands, repeats
 from dse.pack.segments import Reference, Segment
@@ -89,9 +89,12 @@ def _derivative(
     own = found.derivatives[point]
     if own is None:
         return None
-    if isinstance(own.program, str):
+    turned = found.source == "forward"
+    if own.program == TURN_BACK:
         return TurnedBack(_table(tuple(_Same((_IDENTITY, use.rotation)) for use in points[point]), str(device)))
-    return ReferenceDerivative(point, own.program.quantizer, own.rotation, found.source == "forward")
+    if isinstance(own.program, str):
+        return KernelDerivative(point, _gradient_table(tuple(map(_Same, points[point])), str(device)), turned)
+    return ReferenceDerivative(point, own.program.quantizer, own.rotation, turned)
 
 
 def _program(
@@ -117,3 +120,8 @@ class _Same(tuple[Any, ...]):
 @lru_cache(_TABLES)
 def _table(operands: tuple[_Same, ...], device: str) -> Table:
     return fused.table([Use(*use) for use in operands], device)
+
+
+@lru_cache(_TABLES)
+def _gradient_table(operands: tuple[_Same, ...], device: str) -> GradientTable:
+    return fused.gradient_table([Use(*use) for use in operands], device)
