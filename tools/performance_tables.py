@@ -179,11 +179,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = rows_of(documents)
     page = given.page.read_text(encoding="utf-8")
     made = {name: make(rows) for name, make in TABLES.items()} | {"measured": provenance(documents)}
+    if made["growth"]:
+        plot(rows, given.plot)
+        made["growth"] += ["", f"![TFLOP/s of the linears and memory, by size and program]({given.plot.name})"]
     for name, lines in made.items():
         page = filled(page, name, lines) if lines else page
     given.page.write_text(page, encoding="utf-8")
-    if made["growth"]:
-        plot(rows, given.plot)
     print(f"{given.page}: {', '.join(name for name, lines in made.items() if lines)}")
     return 0
 

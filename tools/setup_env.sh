@@ -60,6 +60,7 @@ compile_all() {
 kind=$(torch_kind)
 extras=("$@")
 constraints=constraints/cpu.txt
+[ "$kind" = cuda ] || extras+=(cpu)
 if [ "$kind" = cuda ]; then
   constraints=constraints/tested.txt
   extras+=(gpu)

@@ -18,7 +18,14 @@ from dse.errors import UserError, nearest
 
 OnRow = Callable[[Measurement], None]
 
-_LIMITS = {"processes": 120.0, "compiled_processes": 200.0, "compiled": 150.0, "plain": 150.0, "growth": 120.0}
+_LIMITS = {
+    "processes": 120.0,
+    "compiled_processes": 200.0,
+    "compiled": 150.0,
+    "plain": 150.0,
+    "growth": 120.0,
+    "trial": 600.0,
+}
 """Seconds that a job of a variant may take, compilation included."""
 _LIMIT = 90.0
 

@@ -89,6 +89,30 @@ def _arithmetic(results: Path) -> Iterator[str]:
             if found != [*grid, *(_tie(low, high, fmt) for low, high in pairs)]:
                 raise RuntimeError(f"{fmt.name} casts are not exact on {device}")
         yield f"{', '.join(ELEMENTS)} casts are exact on {device}"
+    yield _loops()
+
+
+def _loops() -> str:
+    """Compiled loops give the bits of plain torch."""
+    import torch
+
+    from dse.kernels import cpu_loops
+    from dse.numerics.points import POINTS
+    from dse.numerics.random import key
+    from dse.recipes import RECIPES
+
+    if not cpu_loops.load():
+        return f"no compiled loops, plain torch: {cpu_loops.why_not()}"
+    x = torch.randn(48, 96, generator=torch.Generator().manual_seed(0))
+    for recipe in RECIPES.values():
+        for number, point in enumerate(POINTS):
+            quantizer, own = recipe.quantizer(point), key(1, 2, 3, number)
+            with cpu_loops.switched_off():
+                plain = quantizer(x, own).dequantize()
+            if not torch.equal(plain, quantizer(x, own).dequantize()):
+                raise RuntimeError(f"{recipe.name} at {point}: compiled loops and plain torch differ")
+    kept = cpu_loops.cache_folder() or "no folder"
+    return f"compiled loops, kept in {kept}, give the bits of plain torch for {len(RECIPES)} recipes"
 
 
 def _tie(low: float, high: float, fmt: Format) -> float:

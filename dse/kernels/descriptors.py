@@ -27,7 +27,8 @@ def fits(x: Tensor) -> bool:
 def launch(x: Tensor, y: Tensor, out: Tensor, epilogue: Epilogue, tiling: Tiling) -> None:
     """The sums of x [E, M, K] and y [E, N, K], finished, into ``out`` [parts * E, M, N], contiguous.
 
-    The operands have to be such that they ``fits``. They may also be [3 * E, ., K], from ``split``.
+    The operands have to be such that they ``fits``. They may also be [3 * E, ., K], from ``split``, or
+    float32: then each program splits what it reads, in the same way.
     """
     from dse.kernels.device import descriptor_matmul as device
 
@@ -50,8 +51,9 @@ def launch(x: Tensor, y: Tensor, out: Tensor, epilogue: Epilogue, tiling: Tiling
         _descriptor(x, tile.m, tile.k), _descriptor(y, tile.n, tile.k),
         _descriptor(out, tile.m, tile.n // way) if way else out, *epilogue[:4], rows, columns, share, *tiles,
         members, parts, BM=tile.m, BN=tile.n, BK=tile.k, A_TURNED=_turned(x), B_TURNED=_turned(y),
-        GROUP=_GROUP, PAIRS=pairs, SCALES=epilogue.scales, BIAS=epilogue.biased, OUT=way,
-        INTERPRET=constant, **more, num_warps=tile.warps, num_stages=tile.stages, enable_fp_fusion=False,
+        GROUP=_GROUP, PAIRS=pairs, PRECISION="bf16x6" if x.dtype == torch.float32 else "tf32",
+        SCALES=epilogue.scales, BIAS=epilogue.biased, OUT=way, INTERPRET=constant, **more,
+        num_warps=tile.warps, num_stages=tile.stages, enable_fp_fusion=False,
     )  # fmt: skip
 
 

@@ -68,7 +68,8 @@ def launch(x: Tensor, y: Tensor, epilogue: Epilogue, out: Tensor, tiling: Tiling
     target = torch.empty(parts, *out.shape, dtype=torch.float32, device=x.device) if apart else out.unsqueeze(0)
     here = epilogue.none() if apart else epilogue
     if by_descriptors:
-        operands = (split(x), split(y)) if wide else (x, y)
+        inside = tiling.inside and descriptors.fits(x) and descriptors.fits(y)
+        operands = (split(x), split(y)) if wide and not inside else (x, y)
         descriptors.launch(*operands, target.flatten(0, 1), here, tiling)
     else:
         by_pointers(x, y, target, here, tiling)
@@ -97,8 +98,8 @@ def add_parts(parts: Tensor, out: Tensor, epilogue: Epilogue) -> None:
     """The sums of ``parts`` [parts, E, M, N] in their order, finished, into ``out``."""
     from dse.kernels.device.matmul import sum_kernel
 
-    size, (_, rows, columns), block = out.numel(), out.shape, 1024
-    sum_kernel[(-(-size // block),)](
-        parts, out, *epilogue[:4], size, rows * columns, columns, PARTS=len(parts), SCALES=epilogue.scales,
+    (members, rows, columns), block = out.shape, 1024
+    sum_kernel[(-(-rows * columns // block), members)](
+        parts, out, *epilogue[:4], rows * columns, columns, PARTS=len(parts), SCALES=epilogue.scales,
         BIAS=epilogue.biased, B=block, INTERPRET=interpreted(), enable_fp_fusion=False,
     )  # fmt: skip

@@ -24,12 +24,14 @@ class MatmulTile(NamedTuple):
 class Tiling(NamedTuple):
     """A tile; ``parts`` of the contraction axis, summed by themselves; and who computes the tiles.
 
-    ``programs``: 0, one for each tile, or so many on each multiprocessor, which take tile after tile.
+    ``programs``: 0, one for each tile, or so many on each multiprocessor, which take tile after tile. ``inside``: FP32
+    operands are split into BF16 parts by the programs that multiply them, not before.
     """
 
     tile: MatmulTile
     parts: int = 1
     programs: int = 0
+    inside: bool = False
 
     def share(self, depth: int) -> tuple[int, int]:
         """Elements of the contraction axis in a part, a multiple of the tile's depth; and the number of parts."""

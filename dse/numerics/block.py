@@ -7,7 +7,7 @@ to the GEMM's epilogue. Source: arXiv 2509.17791, Def. 1 and Sec. 3; the decode 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 from typing import NamedTuple
 
 import torch
@@ -15,9 +15,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from dse.errors import OptionError, nearest
+from dse.kernels import cpu_loops
 from dse.numerics.block_trace import BlockTrace, unblocked
 from dse.numerics.block_vjp import pulled_back, with_gain
 from dse.numerics.cast import cast
+from dse.numerics.compiled_blocks import BlockedOperand, LoopOptions, ScaleOptions, addressed, loop_options
 from dse.numerics.formats import E2M1, E8M0, Format
 from dse.numerics.grid import shift_codes
 from dse.numerics.ops import FREE, Ops
@@ -33,6 +35,7 @@ from dse.numerics.techniques.statistics import ABSMAX, GRADIENTS, TENSOR, AbsMax
 from dse.numerics.techniques.tensor_scales import TensorScale
 
 _ELEMENT_DRAW, _SCALE_DRAW = 0, 1
+_NOTHING = torch.empty(0)
 
 
 class _BlockedOperand(NamedTuple):
@@ -220,8 +223,49 @@ class BlockQuantizer(Quantizer):
         return unblocked(total, *x.shape[-2:])
 
     def _quantize(self, x: Tensor, key: Key | None) -> Quantized:
+        if self._loop_options and cpu_loops.takes(x) and addressed(x, self.rounding.random_bits, key):
+            return self._compiled(x.contiguous(), key)
         best = self._best(self._operand(x, key), self._candidates(), key, traced=False)
         return self._finished(best, *x.shape[-2:])
+
+    @cached_property
+    def _loop_options(self) -> tuple[LoopOptions, ...]:
+        """The candidates' options for compiled loops; none where these do not cover one."""
+        found = []
+        for how in self._candidates():
+            level = self._for_candidate(Level(_NOTHING, self._target), how)
+            base = None if self.tensor_scale is None else level.base
+            scale = ScaleOptions(self.scale, self.scale_rounding, self.convention, level.target, base)
+            found.append(loop_options(how, self.rounding, self.gain, scale))
+        return () if None in found else tuple(filter(None, found))
+
+    def _compiled(self, x: Tensor, key: Key | None) -> Quantized:
+        """f(X) by compiled loops, from a contiguous x."""
+        operand = BlockedOperand(x, *self.block_shape(*x.shape[-2:]))
+        by_peak, scale = isinstance(self.statistic, AbsMax), self.tensor_scale
+        peak = operand.absmax() if by_peak or scale else None
+        z = peak if peak is not None and by_peak else self._measured(x, self._blocked(x))
+        level = None if peak is None else self._level(peak, peak, key)
+        g = None if level is None else level.g
+        drawn = key and key.fork(_ELEMENT_DRAW)
+        whole = g is None or g.shape == (*z.shape[:-4], 1, 1, 1, 1)
+        folds = self.choice is None and not whole and g is not None and g.shape == z.shape
+        best, alpha = None, None
+        for options in self._loop_options:
+            if options.scales and (whole or (g is not None and g.shape == z.shape)):
+                values, own = operand.quantized(options, z, g, drawn, folds)
+            else:
+                factors = self._factors(z, level, options.how, key)
+                values, own = operand.from_factors(options, factors, drawn, folds), factors.alpha
+            if best is None:
+                best, alpha = values, own
+            elif self.choice:
+                operand.keep_closer(best, values, self._error_factor(alpha, z), self.choice)
+        assert best is not None
+        alpha = None if folds else alpha
+        if self.gain != 1 or (alpha is not None and alpha.shape[-4:] != (1, 1, 1, 1)):
+            return self._finished(_Decoded(self._blocked(best), alpha, None), *x.shape[-2:])
+        return Quantized(best, None if alpha is None else alpha.flatten(-4, -3).flatten(-2))
 
     def _operand(self, x: Tensor, key: Key | None) -> _BlockedOperand:
         blocks = self._blocked(x)
@@ -278,8 +322,12 @@ class BlockQuantizer(Quantizer):
     def _closer(self, y: Tensor, best: Tensor, blocks: Tensor, alpha: Tensor | None) -> Tensor:
         """Whether the decoded values ``y`` have a smaller error than ``best``; ``alpha`` without the gain's part."""
         assert self.choice is not None
-        factor = torch.ones_like(y[..., :1, :1, :1, :1]) if alpha is None else alpha
-        return closer(y, best, blocks, factor if self.gain == 1 else factor * (1 / self.gain), self.choice.error)
+        return closer(y, best, blocks, self._error_factor(alpha, y), self.choice.error)
+
+    def _error_factor(self, alpha: Tensor | None, like: Tensor) -> Tensor:
+        """What decoded values are multiplied by in the end; ``like``: of the operand's leading axes."""
+        factor = torch.ones_like(like[..., :1, :1, :1, :1]) if alpha is None else alpha
+        return factor if self.gain == 1 else factor * (1 / self.gain)
 
     def _scaled(self, blocks: Tensor, factors: Factors, how: Candidate) -> Tensor:
         """What elements are cast from."""
@@ -287,14 +335,9 @@ class BlockQuantizer(Quantizer):
         return u if how.gain == 1 else u * how.gain
 
     def _factors(self, z: Tensor, level: Level | None, how: Candidate, key: Key | None) -> Factors:
-        """Encode and decode factors of each block (shape of ``z``), and alpha.
-
-        With a choice among constants, S_enc is that of the quantizer's own c, so that every candidate shares it.
-        """
+        """Encode and decode factors of each block (shape of ``z``), and alpha."""
         bits = _draw(self.scale_rounding, z, key, _SCALE_DRAW)
-        if level is not None and self.choice is not None:
-            own = self._candidates()[0].constant
-            level = Level(level.g, level.target * own / how.constant, own if self.choice.divides else None)
+        level = None if level is None else self._for_candidate(level, how)
 
         def quantize(s: Tensor) -> Tensor:
             s_q = cast(s, self.scale, self.scale_rounding, self.scale_slope, bits)
@@ -328,14 +371,24 @@ class BlockQuantizer(Quantizer):
         if self.tensor_scale is None:
             return None
         if self.tensor_scale.gradient == "exact":
-            g = measure(blocks, ABSMAX, "full", TENSOR)
-        else:
-            peak = z.detach() if isinstance(self.statistic, AbsMax) else measure(blocks.detach(), ABSMAX)
-            if peak.shape[-1] != 1:  # 'diagonal' keeps a copy per element
-                peak = measure(blocks.detach(), ABSMAX)
-            g = self.tensor_scale.reference(peak, key)
-        target = self.scale.max if self.scale.exp < 8 else 1.0  # c times a largest value of 2^127 is beyond FP32
-        return Level(g, self.tensor_scale.target or target)
+            return Level(measure(blocks, ABSMAX, "full", TENSOR), self._target)
+        peak = z.detach() if isinstance(self.statistic, AbsMax) else measure(blocks.detach(), ABSMAX)
+        if peak.shape[-1] != 1:  # 'diagonal' keeps a copy per element
+            peak = measure(blocks.detach(), ABSMAX)
+        return Level(self.tensor_scale.reference(peak, key), self._target)
+
+    @property
+    def _target(self) -> float:
+        """T of the tensor scale; c times a largest value of 2^127 is beyond FP32."""
+        own = self.tensor_scale and self.tensor_scale.target
+        return own or (self.scale.max if self.scale.exp < 8 else 1.0)
+
+    def _for_candidate(self, level: Level, how: Candidate) -> Level:
+        """With a choice among constants, S_enc is that of the quantizer's own c, so that every candidate shares it."""
+        if self.choice is None:
+            return level
+        own = self._candidates()[0].constant
+        return Level(level.g, level.target * own / how.constant, own if self.choice.divides else None)
 
     def _blocked(self, x: Tensor) -> Tensor:
         """[..., R, K] -> [..., R/t, t, K/b, b], padded with zeros, which no statistic counts (see ``_measured``)."""

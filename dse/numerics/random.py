@@ -12,8 +12,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from dse.kernels import cpu_loops
 
 _M0, _M1 = 0xD2511F53, 0xCD9E8D57
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
@@ -94,6 +97,10 @@ class Key:
         """The same key, unaffected by later changes of the clock."""
         return replace(self, clock=self.clock.clone())
 
+    def purpose(self, n: int) -> int:
+        """The counters' second word where ``n`` bits are drawn: of the point, the draw and the width of a lane."""
+        return self.point | self.draw << 8 | _lane(n) << 16
+
     def bits(self, rows: int, columns: int, n: int) -> Tensor:
         """Uniform integers in ``[0, 2^n)``, 1 <= n <= 32: int64 (uint8 for n = 8) of shape ``[..., rows, columns]``.
 
@@ -103,17 +110,16 @@ class Key:
             drawn = replace(self, matrices=0).bits(self.matrices * rows, columns, n)
             stacked: Tensor = drawn.unflatten(-2, (self.matrices, rows)).flatten(0, -3)
             return stacked
-        lane = 8 if n <= 8 else 16 if n <= 16 else 32
+        lane = _lane(n)
         calls = GROUP * lane // 128
         groups = -(-columns // GROUP)
         clock = self.clock
-        if clock.is_cuda and (words := _kernel(self, rows * groups * calls, lane)) is not None:
+        if (words := _words(self, rows * groups * calls, n)) is not None:
             return self._unpacked(words, rows, columns, n, lane)
         index = torch.arange(rows * groups * calls, device=clock.device).expand(*clock.shape[:-1], -1)
         seed, step = clock[..., 0, None], clock[..., 1, None]
         c02 = torch.stack([index, torch.full_like(index, self.layer)])
-        purpose = self.point | self.draw << 8 | lane << 16
-        c13 = torch.stack([torch.full_like(index, purpose), (step & _MASK).expand_as(index)])
+        c13 = torch.stack([torch.full_like(index, self.purpose(n)), (step & _MASK).expand_as(index)])
         even, odd = philox(c02, c13, seed & _MASK, seed >> 32 & _MASK)
         words = torch.stack([even[0], odd[0], even[1], odd[1]], -1).to(torch.int32)
         return self._unpacked(words, rows, columns, n, lane)
@@ -128,15 +134,27 @@ class Key:
         return (lanes.to(torch.int64) & (1 << lane) - 1) >> (lane - n)
 
 
-def _kernel(key: Key, count: int, lane: int) -> Tensor | None:
-    """Philox words int32 [..., count, 4] by one kernel, or None without Triton."""
-    from dse.kernels.availability import available
+def _lane(n: int) -> int:
+    """Bits of a word that n random bits are taken from the top of."""
+    return 8 if n <= 8 else 16 if n <= 16 else 32
 
-    if not available():
+
+def _words(key: Key, count: int, n: int) -> Tensor | None:
+    """Philox words int32 [..., count, 4] by one kernel or compiled loop, or None where there is none."""
+    if key.clock.is_cuda:
+        from dse.kernels.availability import available
+
+        if not available():
+            return None
+        from dse.kernels.philox import words
+
+        return words(key.clock, count, key.layer, key.purpose(n))
+    if key.clock.device.type != "cpu" or not cpu_loops.ready(4 * count) or not cpu_loops.readable(key.clock):
         return None
-    from dse.kernels.philox import words
-
-    return words(key.clock, count, key.layer, key.point | key.draw << 8 | lane << 16)
+    out = torch.empty(*key.clock.shape[:-1], count, 4, dtype=torch.int32)
+    flat = out.view(-1, 4 * count).numpy().view(np.uint32)
+    cpu_loops.loops("philox_loops").draw(flat, key.purpose(n), key.layer, key.clock.reshape(-1, 2).contiguous().numpy())
+    return out
 
 
 def key(seed: int = 0, step: int = 0, layer: int = 0, point: int = 0) -> Key:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from dse.kernels import cpu_loops
 from dse.pack.backend import uncovered
 from dse.pack.cuda_graph import GraphedStep
 from dse.pack.grouping import unlabeled
@@ -17,7 +18,10 @@ from dse.train.processor import processor
 
 
 def provenance(train_step: TrainStep, graphed_step: GraphedStep) -> dict[str, Any]:
-    """How a pack was computed: width, kernels and CUDA graph (or why there are none), and the processor."""
+    """How a pack was computed: width, kernels and CUDA graph (or why there are none), and the processor.
+
+    ``compiled``: whether the CPU's loops, which give the same bits, were in use at the end.
+    """
     use_kernels = train_step.use_kernels
     recipes = dict.fromkeys(unlabeled(trial.recipe) for trial in train_step.pack.trials)
     reasons = sorted({reason for recipe in recipes if use_kernels for reason in map(str, uncovered(recipe))})
@@ -26,6 +30,8 @@ def provenance(train_step: TrainStep, graphed_step: GraphedStep) -> dict[str, An
         "kernels": use_kernels,
         "graph": graphed_step.captured,
     }
+    if train_step.pack.device.type == "cpu":
+        facts["compiled"] = cpu_loops.in_use()
     if reasons:
         facts["reference_because"] = reasons
     if graphed_step.refused:

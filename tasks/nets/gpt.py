@@ -19,7 +19,10 @@ from dse.tasks.nets.norm import LayerNorm
 
 
 class GptBlock(nn.Module):
-    """x + attention(norm x), then x + down(gelu(up(norm x))); `place`: number of the first of its three dropouts."""
+    """x + attention(norm x), then x + down(gelu(up(norm x))); `place`: number of the first of its three dropouts.
+
+    The stream x and a branch that is to be added to it -> such a pair, as in `dse.tasks.nets.transformer.Block`.
+    """
 
     def __init__(self, width: int, heads: int, p: float, place: int) -> None:
         super().__init__()
@@ -34,16 +37,16 @@ class GptBlock(nn.Module):
         self.up = nn.Linear(width, 4 * width, bias=False)
         self.down = nn.Linear(4 * width, width, bias=False)
 
-    def forward(self, x: Tensor, clock: Tensor | None = None) -> Tensor:
-        y = self.attention_norm(x)
+    def forward(self, x: Tensor, branch: Tensor | None, clock: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x, y = self.attention_norm.add(x, branch)
         q, k, v = (z(y).unflatten(-1, (self.heads, -1)).transpose(-3, -2) for z in (self.q, self.k, self.v))
         kept = None
         if clock is not None and self.p:
             kept = mask(clock, self.p, self.place, (*q.shape[:-1], k.shape[-2]))
         y = self.core(q, k, v, True, kept).transpose(-3, -2).flatten(-2)
-        x = x + dropout(self.o(y), self.p, clock, self.place + 1)
-        y = self.down(gelu(self.up(self.mlp_norm(x))))
-        return x + dropout(y, self.p, clock, self.place + 2)
+        x, y = self.mlp_norm.add(x, dropout(self.o(y), self.p, clock, self.place + 1))
+        y = self.down(gelu(self.up(y)))
+        return x, dropout(y, self.p, clock, self.place + 2)
 
 
 class Gpt(nn.Module):
@@ -70,7 +73,8 @@ class Gpt(nn.Module):
     def forward(self, tokens: Tensor, clock: Tensor | None = None) -> Tensor:
         x = self.embed(tokens) + self.position[: tokens.shape[-1]]
         x = dropout(x, self.p, clock, 0)
+        branch = None
         for block in self.blocks:
-            x = block(x, clock)
-        scores: Tensor = self.head(self.norm(x))
+            x, branch = block(x, branch, clock)
+        scores: Tensor = self.head(self.norm.add(x, branch)[1])
         return scores

@@ -1,7 +1,8 @@
-"""RMSNorm and LayerNorm as torch has them, in FP32 inside; RMSNorm is one kernel on a GPU."""
+"""RMSNorm and LayerNorm as torch has them, in FP32 inside; one kernel on a GPU."""
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -36,8 +37,27 @@ class RMSNorm(Masters, nn.RMSNorm):
 
 
 class LayerNorm(Masters, nn.LayerNorm):
-    """(x - mean) / sqrt(variance + eps) times a learned weight, over the last axis of x, in the dtype of x."""
+    """(x - mean) / sqrt(variance + eps) times a learned weight, over the last axis of x, in the dtype of x.
+
+    On a GPU BF16 is normalized by the kernel, and FP32 by torch's.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
+        if self._fused(x):
+            return rms_norm(x, self.weight, self.eps, center=True)
         weight, bias = wide_or_none(self.weight), wide_or_none(self.bias)
         return F.layer_norm(wide(x), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
+
+    def add(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The residual stream x + y, and its norm; x itself where no y is to be added."""
+        if y is None:
+            return x, self(x)
+        if self._fused(x, y):
+            return add_norm(x, y, self.weight, self.eps, center=True)
+        x = x + y
+        return x, self(x)
+
+    def _fused(self, *operands: Tensor) -> bool:
+        one_axis = len(self.normalized_shape) == 1 and self.normalized_shape[0] <= WIDEST
+        narrow = all(x.dtype != torch.float32 for x in operands)
+        return narrow and one_axis and self.bias is None and fused.usable(*operands)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from dse.kernels import available, contract, descriptors, matmul, tilings
+from dse.kernels import Grouping, available, contract, descriptors, grouped, matmul, tilings
 from dse.kernels.epilogue import Epilogue
 from dse.kernels.tilings import MatmulTile, Tiling
 from dse.numerics.quantizer import Quantized
@@ -118,7 +118,7 @@ class Candidate(NamedTuple):
 
     def __str__(self) -> str:
         t, route = self.tiling, "descriptors" if self.by_descriptors else "pointers"
-        kept = f", {t.programs} programs each" if t.programs else ""
+        kept = f", {t.programs} programs each" if t.programs else ", split inside" if t.inside else ""
         return f"{route} {t.tile.m}x{t.tile.n}x{t.tile.k} w{t.tile.warps} s{t.tile.stages} parts {t.parts}{kept}"
 
 
@@ -133,7 +133,11 @@ def candidates(shape: Shape) -> list[Candidate]:
     pairs = descriptors.PAIRS if shape.wide else 1
     found = [Candidate(tilings.described(rows, columns, pairs * depth, slots, shape.dtype))]
     if shape.wide:
-        return [*found, Candidate(tilings.wide(rows, columns, depth), False)]
+        inside = [
+            Tiling(MatmulTile(128, 128, k, 8, s), found[0].tiling.parts, 0, True)
+            for k, s in ((32, 2), (32, 3), (64, 2))
+        ]
+        return [*found, *map(Candidate, inside), Candidate(tilings.wide(rows, columns, depth), False)]
     found.append(Candidate(tilings.narrow(rows, columns, depth), False))
     stages = 4 if shape.dtype == torch.bfloat16 else 3
     if found[0].tiling.parts > 1:
@@ -170,7 +174,13 @@ def wrong(shape: Shape, members: int = 2) -> Iterator[str]:
     if not torch.equal(torch.cat(alone), plain):
         yield f"{shape}: alone"
     for candidate in candidates(shape):
-        if shape.wide or not candidate.by_descriptors:
+        if not candidate.by_descriptors:
+            continue
+        if shape.wide:
+            out = torch.full_like(plain, torch.nan)
+            matmul.launch(x, y, Epilogue.of(first, second, None, out), out, candidate.tiling, True)
+            if not ((out - exact).abs() <= 2**-18 * bound).all():
+                yield f"{shape}: {candidate}: off by {((out - exact).abs() / bound).max().item():.3g}"
             continue
         out = torch.full_like(plain, torch.nan, dtype=shape.dtype)
         other = torch.full_like(out, torch.nan)
@@ -295,6 +305,8 @@ def timed(shape: Shape) -> Iterator[tuple[str, float | str]]:
     for candidate in candidates(shape):
         makers[str(candidate)] = lambda a, b, candidate=candidate: ours(candidate, a, b)
     makers["library, stacked"] = stacked
+    if shape.name == "gpt128":
+        makers["groups of 64"] = lambda a, b: lambda: grouped(a, b, Grouping(64, True), (one, one), None, shape.dtype)
     if shape.members <= 4 and not shape.wide:
         makers |= {"library, one by one, BF16": singly, "library, one by one, FP32 and scales": in_fp32}
     for name, make in makers.items():

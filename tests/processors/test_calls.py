@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dse.kernels import cpu_loops
 from dse.numerics.recipe import Recipe
 from dse.pack.step import TrainStep
 from dse.recipes import RECIPES
@@ -56,7 +57,7 @@ def step(task: Task[Any], recipe: Recipe, members: int, batch: int) -> list[tupl
     training = replace(task.training(), steps=1, batch=batch, clip=1.0)
     trials = [Trial(task, training, recipe, seed) for seed in range(members)]
     program = TrainStep(trials, task.load(), "cpu", False)
-    with Calls(members) as calls:
+    with Calls(members) as calls, cpu_loops.switched_off():
         program.step()
     return calls.made
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from dse.kernels import cpu_loops
 from tests.processors.operations import BY_FORM, DEPENDENT, FORMS, PROBED, REVIEWED, SHARED
 from tests.processors.recorder import Recorder
 from tests.processors.workloads import MIX, shrink, workloads
@@ -26,7 +27,7 @@ MEMBERS = len(MIX)
 @pytest.fixture(scope="module", params=["most", pytest.param("all", marks=pytest.mark.slow)])
 def recorded(request: pytest.FixtureRequest) -> Iterator[Recorder]:
     torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as monkeypatch:
+    with pytest.MonkeyPatch.context() as monkeypatch, cpu_loops.switched_off():
         shrink(monkeypatch)
         recorder = Recorder()
         recorder.complete = request.param == "all"

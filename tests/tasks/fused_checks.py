@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -45,6 +46,10 @@ def plain_norm(x: Tensor, weight: Tensor | None) -> Tensor:
     return y if weight is None else y * weight
 
 
+def layer_norm(x: Tensor, weight: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], weight, None, EPS)
+
+
 def cases(shape: tuple[int, int, int, int], device: str) -> dict[str, Case]:
     """Operands of every stride that the nets make: contiguous, members elsewhere, shared between members."""
     e, b, t, c = shape
@@ -65,7 +70,17 @@ def cases(shape: tuple[int, int, int, int], device: str) -> dict[str, Case]:
     def silu(x: Tensor, y: Tensor) -> Tensor:
         return F.silu(x) * y
 
+    layer = {
+        "layer norm": Case(lambda x, w: rms_norm(x, w, EPS, True), layer_norm, (1 + x, w), (0, 0)),
+        "sum and layer norm": Case(
+            lambda x, y, w: add_norm(x, y, w, EPS, True),
+            lambda x, y, w: (x + y, layer_norm(x + y, w)),
+            (x, slices, w),
+            (0, 0, 0),
+        ),
+    }
     return {
+        **(layer if c > 2 else {}),  # of two numbers the gradient is all cancellation
         "norm": Case(norm, plain_norm, (x, w), (0, 0)),
         "norm, members last": Case(norm, plain_norm, (inner, w), (3, 0)),
         "norm of slices, one weight": Case(norm, plain_norm, (slices, w[0].clone()), (0, None)),
@@ -151,7 +166,8 @@ def check_bf16(device: str) -> float:
         if outputs == 1:
             y = torch.vmap(case.theirs, in_dims=case.dims)(*exact)
         else:  # the norm is that of the rounded sum
-            y = torch.vmap(_added, in_dims=(case.dims, 0))(tuple(exact), found[0].double())
+            norm = layer_norm if "layer" in name else plain_norm
+            y = torch.vmap(partial(_added, norm), in_dims=(case.dims, 0))(tuple(exact), found[0].double())
         expected = _weighted(y, exact)
         assert [y.dtype for y in found] == [*[torch.bfloat16] * outputs, *kinds], name
         for a, b, dim in zip(found, expected, (*[0] * outputs, *case.dims), strict=True):
@@ -168,11 +184,11 @@ def check_bf16(device: str) -> float:
     return worst
 
 
-def _added(operands: tuple[Tensor, ...], rounded: Tensor) -> tuple[Tensor, Tensor]:
+def _added(norm: Callable[..., Tensor], operands: tuple[Tensor, ...], rounded: Tensor) -> tuple[Tensor, Tensor]:
     """x + y, which has been rounded, and the norm of that with the weight, if there is one."""
     total = operands[0] + operands[1]
     total = total + (rounded - total).detach()
-    return total, plain_norm(total, operands[2] if len(operands) > 2 else None)
+    return total, norm(total, operands[2] if len(operands) > 2 else None)
 
 
 def _weighted(y: Any, operands: Sequence[Tensor]) -> list[Tensor]:

@@ -86,8 +86,8 @@ def finish(
 def tile_kernel(
     a, b, out, alpha, alpha2, bias, bias_e, M, N, share, tiles_m, tiles_n, members, parts,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, A_TURNED: tl.constexpr, B_TURNED: tl.constexpr,
-    GROUP: tl.constexpr, PAIRS: tl.constexpr, SCALES: tl.constexpr, BIAS: tl.constexpr, OUT: tl.constexpr,
-    INTERPRET: tl.constexpr, STEPS: tl.constexpr,
+    GROUP: tl.constexpr, PAIRS: tl.constexpr, PRECISION: tl.constexpr, SCALES: tl.constexpr, BIAS: tl.constexpr,
+    OUT: tl.constexpr, INTERPRET: tl.constexpr, STEPS: tl.constexpr,
 ):  # fmt: skip
     """One tile [BM, BN] of one member over ``share`` elements of the contraction axis, summed in order.
 
@@ -103,7 +103,7 @@ def tile_kernel(
         p, q, k = pair(i, steps, PAIRS)
         x = operand(a, p * members + e, m, start + k * BK, BM, BK, A_TURNED, False, INTERPRET)
         y = operand(b, q * members + e, n, start + k * BK, BN, BK, B_TURNED, True, INTERPRET)
-        total = tl.dot(x, y, total)
+        total = tl.dot(x, y, total, input_precision=PRECISION)
     slot = part * members + e
     finish(total, out, slot, e, m, n, M, N, alpha, alpha2, bias, bias_e, BM, BN, SCALES, BIAS, OUT, INTERPRET)
 
@@ -112,8 +112,8 @@ def tile_kernel(
 def tiles_kernel(
     a, b, out, alpha, alpha2, bias, bias_e, M, N, share, tiles_m, tiles_n, members, parts,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, A_TURNED: tl.constexpr, B_TURNED: tl.constexpr,
-    GROUP: tl.constexpr, PAIRS: tl.constexpr, SCALES: tl.constexpr, BIAS: tl.constexpr, OUT: tl.constexpr,
-    INTERPRET: tl.constexpr, STEPS: tl.constexpr, JOBS: tl.constexpr,
+    GROUP: tl.constexpr, PAIRS: tl.constexpr, PRECISION: tl.constexpr, SCALES: tl.constexpr, BIAS: tl.constexpr,
+    OUT: tl.constexpr, INTERPRET: tl.constexpr, STEPS: tl.constexpr, JOBS: tl.constexpr,
 ):  # fmt: skip
     """The same by a fixed number of programs: each takes tile after tile, and reads the next one's operands ahead.
 
@@ -135,5 +135,5 @@ def tiles_kernel(
             p, q, k = pair(i, steps, PAIRS)
             x = operand(a, p * members + e, m, part * share + k * BK, BM, BK, A_TURNED, False, INTERPRET)
             y = operand(b, q * members + e, n, part * share + k * BK, BN, BK, B_TURNED, True, INTERPRET)
-            total = tl.dot(x, y, total)
+            total = tl.dot(x, y, total, input_precision=PRECISION)
         finish(total, out, slot, e, m, n, M, N, alpha, alpha2, bias, bias_e, BM, BN, SCALES, BIAS, OUT, INTERPRET)

@@ -53,21 +53,25 @@ def product_kernel(
 
 @triton.jit
 def sum_kernel(
-    parts, out, alpha, alpha2, bias, bias_e, size, per_member, columns, PARTS: tl.constexpr, SCALES: tl.constexpr,
+    parts, out, alpha, alpha2, bias, bias_e, size, columns, PARTS: tl.constexpr, SCALES: tl.constexpr,
     BIAS: tl.constexpr, B: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
-    """Adds the partial sums of a split contraction axis, in their order, then applies the scales and the bias."""
-    i = tl.program_id(0).to(tl.int64) * B + tl.arange(0, B)
-    ok = i < size
-    total = tl.load(parts + i, mask=ok, other=0.0)
-    for part in tl.static_range(1, PARTS):
-        total += tl.load(parts + part * size + i, mask=ok, other=0.0)
-    e = i // per_member
+    """Adds the partial sums of a split contraction axis, in their order, then applies the scales and the bias.
+
+    ``parts`` [PARTS, E, size], ``out`` [E, size]: M * N = ``size`` elements of each of E members.
+    """
+    i = tl.program_id(0) * B + tl.arange(0, B)
+    ok, e = i < size, tl.program_id(1).to(tl.int64)
+    at = parts + e * size + i
+    total = tl.load(at, mask=ok, other=0.0)
+    for _ in tl.static_range(1, PARTS):
+        at += tl.num_programs(1).to(tl.int64) * size
+        total += tl.load(at, mask=ok, other=0.0)
     if SCALES > 0:
-        scale = tl.load(alpha + e, mask=ok, other=0.0)
+        scale = tl.load(alpha + e)
         if SCALES == 2:
-            scale = scale * tl.load(alpha2 + e, mask=ok, other=0.0)
+            scale = scale * tl.load(alpha2 + e)
         total = total * scale
     if BIAS:
         total += tl.load(bias + e * bias_e + i % columns, mask=ok, other=0.0)
-    tl.store(out + i, stored(total, out, INTERPRET), mask=ok)
+    tl.store(out + e * size + i, stored(total, out, INTERPRET), mask=ok)

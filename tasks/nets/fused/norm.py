@@ -1,4 +1,4 @@
-"""RMSNorm (arXiv 1910.07467) in one pass forward and one backward, also of a sum of two tensors."""
+"""RMSNorm (arXiv 1910.07467) and LayerNorm (1607.06450) in one pass forward and one backward, also of a sum of two."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _TILE, _LOOP = 2048, 4
 """Elements of a tile; tiles of a program of the backward pass, which leaves one partial dw for all of them."""
 
 
-def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
-    """x / sqrt(mean x² + eps) times weight [C], over x [..., C]."""
-    y: Tensor = _Norm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
+def rms_norm(x: Tensor, weight: Tensor | None, eps: float, center: bool = False) -> Tensor:
+    """x / sqrt(mean x² + eps) times weight [C], over x [..., C]; `center`: of x less its mean (LayerNorm)."""
+    y: Tensor = _Norm.apply(x, weight, eps, center)  # type: ignore[no-untyped-call]
     return y
 
 
-def add_norm(x: Tensor, y: Tensor, weight: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
+def add_norm(x: Tensor, y: Tensor, weight: Tensor | None, eps: float, center: bool = False) -> tuple[Tensor, Tensor]:
     """x + y and its `rms_norm`; x, y [..., C] of one shape. Their gradients are summed on the way back."""
-    total, z = _AddNorm.apply(x, y, weight, eps)  # type: ignore[no-untyped-call]
+    total, z = _AddNorm.apply(x, y, weight, eps, center)  # type: ignore[no-untyped-call]
     return total, z
 
 
@@ -32,37 +32,37 @@ class _Norm(Function):
     """x [..., C] with weight [C] or None; or a stack, x [E, ..., C] with weight [E, C]."""
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
-        return _forward(x, None, weight, eps)[1]
+    def forward(x: Tensor, weight: Tensor | None, eps: float, center: bool) -> Tensor:
+        return _forward(x, None, weight, eps, center)[1]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, weight, ctx.eps = inputs
+        x, weight, ctx.eps, ctx.center = inputs
         ctx.save_for_backward(x, weight)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        return *_backward(grads[0], None, x, weight, ctx.eps), None
+        return *_backward(ctx, grads[0], None, x, weight), None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, weight: Tensor | None, eps: float) -> Any:
+    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, weight: Tensor | None, *how: Any) -> Any:
         (x,) = lead(info, in_dims[:1], x)
         if weight is not None:
             (weight,) = lead(info, in_dims[1:2], weight)
-        return _Norm.apply(x, weight, eps), 0  # type: ignore[no-untyped-call]
+        return _Norm.apply(x, weight, *how), 0  # type: ignore[no-untyped-call]
 
 
 class _AddNorm(Function):
     """The same of x + y: (x + y, its norm)."""
 
     @staticmethod
-    def forward(x: Tensor, y: Tensor, weight: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
-        return _forward(x, y, weight, eps)
+    def forward(x: Tensor, y: Tensor, weight: Tensor | None, eps: float, center: bool) -> tuple[Tensor, Tensor]:
+        return _forward(x, y, weight, eps, center)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        _, _, weight, ctx.eps = inputs
+        _, _, weight, ctx.eps, ctx.center = inputs
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(output[0], weight)
 
@@ -70,21 +70,19 @@ class _AddNorm(Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         (total, weight), (also, g) = ctx.saved_tensors, grads
         if g is None:  # the norm is not used
-            return also, also, None, None
-        dx, dw = _backward(g, also, total, weight, ctx.eps)
-        return dx, dx, dw, None
+            return also, also, None, None, None
+        dx, dw = _backward(ctx, g, also, total, weight)
+        return dx, dx, dw, None, None
 
     @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], x: Tensor, y: Tensor, weight: Tensor | None, eps: float
-    ) -> Any:
+    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, y: Tensor, weight: Tensor | None, *how: Any) -> Any:
         x, y = lead(info, in_dims[:2], x, y)
         if weight is not None:
             (weight,) = lead(info, in_dims[2:3], weight)
-        return _AddNorm.apply(x, y, weight, eps), (0, 0)  # type: ignore[no-untyped-call]
+        return _AddNorm.apply(x, y, weight, *how), (0, 0)  # type: ignore[no-untyped-call]
 
 
-def _forward(x: Tensor, y: Tensor | None, weight: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
+def _forward(x: Tensor, y: Tensor | None, weight: Tensor | None, eps: float, center: bool) -> tuple[Tensor, Tensor]:
     from dse.tasks.nets.fused.device import norm as device
 
     rows, w = _stack(x, weight)
@@ -98,13 +96,14 @@ def _forward(x: Tensor, y: Tensor | None, weight: Tensor | None, eps: float) -> 
     if out.numel():
         device.norm_kernel[(e * tiles,)](
             rows, *rows.stride(), other, *other.stride(), total, w, *w.stride(), out, r, c, eps, tiles,
-            BR=height, BC=width, ADD=y is not None, WEIGHT=weight is not None, num_warps=max(height * width // 512, 4),
+            BR=height, BC=width, ADD=y is not None, WEIGHT=weight is not None, CENTER=center,
+            num_warps=max(height * width // 512, 4),
         )  # fmt: skip
     return total.view(x.shape), out.view(x.shape)
 
 
 def _backward(
-    g: Tensor, also: Tensor | None, x: Tensor, weight: Tensor | None, eps: float
+    ctx: Any, g: Tensor, also: Tensor | None, x: Tensor, weight: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     from dse.tasks.nets.fused.device import norm as device
 
@@ -119,8 +118,9 @@ def _backward(
     if dx.numel():
         device.norm_backward_kernel[(e * chunks,)](
             gradient, *gradient.stride(), other, *other.stride(), rows, *rows.stride(), w, *w.stride(),
-            dx, partial, r, c, eps, chunks, LOOP=_LOOP, BR=height, BC=width,
-            ADD=also is not None, WEIGHT=weight is not None, num_warps=max(height * width // 512, 4),
+            dx, partial, r, c, ctx.eps, chunks, LOOP=_LOOP, BR=height, BC=width,
+            ADD=also is not None, WEIGHT=weight is not None, CENTER=ctx.center,
+            num_warps=max(height * width // 512, 4),
         )  # fmt: skip
     dw = None if weight is None else partial.sum(1).to(weight.dtype).view(weight.shape)
     return dx.view(x.shape), dw

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dse.errors import OptionError, nearest
+from dse.kernels import cpu_loops
 from dse.numerics.ops import Ops
 from dse.numerics.random import Key
 from dse.numerics.techniques.rotations.base import Rotation
@@ -40,6 +41,8 @@ def transform(x: Tensor, size: int, signs: Tensor | None = None) -> Tensor:
         return turned
     if x.numel() == 0:
         return x.clone()
+    if cpu_loops.takes(x) and (signs is None or signs.dim() == 1 or signs.shape[:-1] == x.shape[:-2]):
+        return _compiled(x, size, signs)
     if signs is not None and signs.dim() > 1:
         x, signs = _signed(x, signs), None
     rows = x.reshape(-1, size)
@@ -49,6 +52,15 @@ def transform(x: Tensor, size: int, signs: Tensor | None = None) -> Tensor:
     for part, target in zip(rows.split(chunk), out.split(chunk), strict=True):
         _transform(part, signs, target, *(buffer[: part.numel()].view(size, len(part)) for buffer in buffers))
     return out.view(x.shape)
+
+
+def _compiled(x: Tensor, size: int, signs: Tensor | None) -> Tensor:
+    """The same by a compiled loop; ``signs`` [size], or [..., size] with the leading axes of x [..., R, K]."""
+    out = torch.empty(x.shape, dtype=x.dtype)
+    each = torch.ones(1, size) if signs is None else signs.detach().reshape(-1, size).contiguous()
+    rows, turned = (t.detach().contiguous().view(len(each), -1, size).numpy() for t in (x, out))
+    cpu_loops.loops("hadamard_loops").transform(rows, each.numpy(), turned, 1 / math.sqrt(size))
+    return out
 
 
 def _transform(x: Tensor, signs: Tensor | None, out: Tensor, y: Tensor, other: Tensor) -> None:
