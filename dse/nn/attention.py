@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,20 +31,39 @@ def stream(index: int) -> int:
     return _STREAM + 2 * index
 
 
+class Products(NamedTuple):
+    """Attention's two products a b^T of stacks [S, ..., ...] of FP32 matrices, and what becomes of the keys before."""
+
+    scores: Callable[[Tensor, Tensor], Tensor]
+    outputs: Callable[[Tensor, Tensor], Tensor]
+    keys: Callable[[Tensor], Tensor]
+
+
 def attend(numerics: Attention, q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None, key: Key) -> Tensor:
     """softmax(q k^T / sqrt(D)) v, over q, k, v [..., T, D]; with ``causal``, token i sees the tokens up to itself.
 
     Leading axes are samples and heads, after the members' where the key's clock has one. ``mask`` [..., T, T]
     multiplies the weights (dropout). FP32 inside, and in the dtype of q outside.
     """
-    lead, dtype, wide = q.shape[:-2], q.dtype, torch.promote_types(q.dtype, torch.float32)
     members = key.clock.shape[:-1].numel()
-    key = replace(key, matrices=lead.numel() // members)
+    key = replace(key, matrices=q.shape[:-2].numel() // members)
+
+    def product(own: Product, layer: int) -> Callable[[Tensor, Tensor], Tensor]:
+        context = LinearContext(replace(key, layer=layer))
+        return lambda a, b: linear(a, b, as_linear(own), context)
+
+    keys = centered if numerics.smooth_keys else _unchanged
+    products = Products(product(numerics.scores, key.layer), product(numerics.outputs, key.layer + 1), keys)
+    return attend_by(products, q, k, v, causal, mask)
+
+
+def attend_by(products: Products, q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None) -> Tensor:
+    """``attend`` with its products and what becomes of the keys given."""
+    lead, dtype, wide = q.shape[:-2], q.dtype, torch.promote_types(q.dtype, torch.float32)
     q, k, v = (x.to(wide).flatten(0, -3).contiguous() for x in (q, k, v))  # alone, one matrix would be a view
-    if numerics.smooth_keys:
-        k = k - k.mean(-2, keepdim=True)
+    k = products.keys(k)
     with without_autocast(q):
-        scores = linear(q, k, as_linear(numerics.scores), LinearContext(key)) * (1 / math.sqrt(q.shape[-1]))
+        scores = products.scores(q, k) * (1 / math.sqrt(q.shape[-1]))
         if causal:
             tokens = scores.shape[-1]
             hidden = torch.ones(tokens, tokens, dtype=torch.bool, device=q.device).triu(1)
@@ -50,9 +71,18 @@ def attend(numerics: Attention, q: Tensor, k: Tensor, v: Tensor, causal: bool, m
         p = scores.softmax(-1)
         if mask is not None:
             p = p * mask.flatten(0, -3)
-        y = linear(p, v.mT, as_linear(numerics.outputs), LinearContext(replace(key, layer=key.layer + 1)))
+        y = products.outputs(p, v.mT)
     whole: Tensor = y.unflatten(0, lead).to(dtype)
     return whole
+
+
+def centered(k: Tensor) -> Tensor:
+    """Keys [S, T, D] without their mean over the tokens."""
+    return k - k.mean(-2, keepdim=True)
+
+
+def _unchanged(k: Tensor) -> Tensor:
+    return k
 
 
 def at_work(recipe: Recipe | None, phase: str) -> Attention | None:
@@ -122,4 +152,4 @@ def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
         raise RuntimeError(f"QuantizedAttention got q, k, v of {list(q.shape)}, {list(k.shape)}, {list(v.shape)}")
 
 
-__all__ = ["QuantizedAttention", "as_linear", "at_work", "attend", "stream"]
+__all__ = ["Products", "QuantizedAttention", "as_linear", "at_work", "attend", "attend_by", "centered", "stream"]

@@ -1,4 +1,4 @@
-"""Attention of a packed model: contiguous runs of members under one recipe, each computed in plain torch."""
+"""Attention of a packed model: runs of members with quantized products, by kernels or in plain torch, or without."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dse.nn.attention import at_work, attend, stream
+from dse.nn.attention import at_work, attend, attend_by, stream
 from dse.nn.clock import numbered
 from dse.numerics.attention import Attention
 from dse.numerics.random import Key
 from dse.numerics.recipe import Recipe
 from dse.numerics.techniques.schedules.base import FULL
+from dse.pack.attention_products import AttentionProducts
 from dse.pack.layer import MemberRun
 
 
@@ -32,25 +33,36 @@ class PackAttention:
     """One attention of E members: their recipes and phases, and the runs that compute alike.
 
     ``recipes`` [E]: None where a member's recipe (or the task) leaves it in high precision; ``plain``: the model's own
-    module, which then computes; ``clock`` int64 [E, 2]; ``index``: of the attention, for its random streams.
+    module, which then computes; ``clock`` int64 [E, 2]; ``index``: of the attention, for its random streams;
+    ``use_kernels``: for the quantized products.
     """
 
-    def __init__(self, plain: nn.Module, recipes: Sequence[Recipe | None], clock: Tensor, index: int) -> None:
+    def __init__(
+        self, plain: nn.Module, recipes: Sequence[Recipe | None], clock: Tensor, index: int, use_kernels: bool
+    ) -> None:
         self.plain, self._recipes, self._clock, self._index = plain, tuple(recipes), clock, index
+        self._use_kernels = use_kernels
         self.phases = [FULL] * len(recipes)
         self.runs = (MemberRun(0, len(recipes), None, {}, None),)  # nothing is kept but the phases
         self.training = True
         self.calls: int | None = None
-        self.parts: list[tuple[slice, Attention | None]] = []
+        self.parts: list[tuple[slice, Attention | AttentionProducts | None]] = []
         self.arrange()
 
     def arrange(self) -> None:
-        """Divides the members into runs of equal numerics, at their present phases."""
+        """Divides the members, at their present phases, into runs of equal numerics; for kernels, of quantized ones."""
         numerics = [at_work(recipe, phase) for recipe, phase in zip(self._recipes, self.phases, strict=True)]
         self.parts = []
-        for own, group in groupby(range(len(numerics)), lambda i: numerics[i]):
+
+        def kind(i: int) -> Any:
+            return numerics[i] is not None if self._use_kernels else numerics[i]
+
+        for _, group in groupby(range(len(numerics)), kind):
             members = list(group)
-            self.parts.append((slice(members[0], members[-1] + 1), own))
+            at = slice(members[0], members[-1] + 1)
+            quantized = [n for n in numerics[at] if n is not None]
+            by_kernels = AttentionProducts(quantized, self._clock.device) if self._use_kernels and quantized else None
+            self.parts.append((at, by_kernels or numerics[members[0]]))
 
     @contextmanager
     def as_baseline(self) -> Iterator[None]:
@@ -86,11 +98,16 @@ class PackAttention:
         ]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
-    def _run(self, own: Attention | None, operands: Operands, causal: bool, clock: Tensor) -> Tensor:
+    def _run(
+        self, own: Attention | AttentionProducts | None, operands: Operands, causal: bool, clock: Tensor
+    ) -> Tensor:
         """One run of members, with the numerics ``own`` or, where that is None, by the model's own module."""
         q, k, v, mask = operands
+        key = Key(clock, stream(self._index), sampling=self.training, matrices=q.shape[1:-2].numel())
+        if isinstance(own, AttentionProducts):
+            return attend_by(own.products(key), q, k, v, causal, mask)
         if own is not None:
-            return attend(own, q, k, v, causal, mask, Key(clock, stream(self._index), sampling=self.training))
+            return attend(own, q, k, v, causal, mask, key)
         if mask is None:
             y: Tensor = torch.vmap(lambda q, k, v: self.plain(q, k, v, causal))(q, k, v)
         else:

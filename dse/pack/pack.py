@@ -52,7 +52,7 @@ class Pack:
         self.buffers, self._buffer_dims = _stacked_buffers(models, self.device)
         seeds = torch.tensor([trial.seed for trial in trials], dtype=torch.int64, device=self.device)
         self.clock = torch.stack([seeds, torch.zeros_like(seeds)], -1)
-        self.attentions, self._shared = self._attentions(models[0]), SharedOperands()
+        self.attentions, self._shared = self._attentions(models[0], use_kernels), SharedOperands()
         self.template, self.layers = self._template(models[0], use_kernels)
         self.working = WorkingParameters(self.template, PackedLinear, trials[0].training.activations)
 
@@ -148,10 +148,10 @@ class Pack:
         for module in self.stateful.values():
             module.training, module.calls = training, None
 
-    def _attentions(self, model: nn.Module) -> dict[str, PackAttention]:
+    def _attentions(self, model: nn.Module, use_kernels: bool) -> dict[str, PackAttention]:
         recipes, order, packed_attentions = attention_recipes(self.trials, model), attentions(model), {}
         for name, module in [(n, m) for n, m in model.named_modules() if m in recipes]:
-            packed_attentions[name] = PackAttention(module, recipes[module], self.clock, order[module])
+            packed_attentions[name] = PackAttention(module, recipes[module], self.clock, order[module], use_kernels)
         swap(model, {own.plain: PackedAttention(own) for own in packed_attentions.values()})
         return packed_attentions
 
