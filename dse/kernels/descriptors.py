@@ -24,6 +24,11 @@ def fits(x: Tensor) -> bool:
     return 0 not in x.shape and _strides(x if not _turned(x) else x.mT) is not None and x.data_ptr() % 16 == 0
 
 
+def multiplies(x: Tensor, y: Tensor) -> bool:
+    """Whether ``launch`` can multiply x [E, M, K] and y [E, N, K], FP32 operands after ``split``."""
+    return 0 not in (*x.shape, *y.shape) and (x.dtype == torch.float32 or (fits(x) and fits(y)))
+
+
 def launch(x: Tensor, y: Tensor, out: Tensor, epilogue: Epilogue, tiling: Tiling) -> None:
     """The sums of x [E, M, K] and y [E, N, K], finished, into ``out`` [parts * E, M, N], contiguous.
 
@@ -68,16 +73,25 @@ def _turned(x: Tensor) -> bool:
 
 
 def _strides(x: Tensor) -> list[int] | None:
-    """Of x [E, R, K] as a descriptor takes them; None where it does not. An axis of one element has any stride."""
-    strides, least = [1], -(-x.shape[-1] * x.element_size() // 16) * 16 // x.element_size()
+    """Of x [E, R, K] as a descriptor takes them; None where it does not.
+
+    An axis of one element may have any stride, and counts as if others of its kind lay behind it, so that an operand
+    of one row, or of one member, goes the way of several.
+    """
     if x.stride(-1) != 1 and x.shape[-1] > 1:
         return None
+    strides, extent = [1], x.shape[-1]
     for size, stride in zip(x.shape[-2::-1], x.stride()[-2::-1], strict=True):
-        step = stride if size > 1 else max(strides[0], least)
-        if step <= 0 or step * x.element_size() % 16:
+        step = extent if size == 1 and not _aligned(x, stride) else stride
+        if not _aligned(x, step):
             return None
         strides.insert(0, step)
+        extent = step * size
     return strides
+
+
+def _aligned(x: Tensor, stride: int) -> bool:
+    return stride > 0 and stride * x.element_size() % 16 == 0
 
 
 def _descriptor(x: Tensor, rows: int, columns: int) -> Any:

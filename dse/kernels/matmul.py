@@ -39,7 +39,7 @@ def contract(
     out = torch.empty(members, rows, columns, dtype=dtype, device=x.device)
     if 0 in out.shape:
         return out
-    by_descriptors = tilings.has_descriptors(x.device)
+    by_descriptors = tilings.has_descriptors(x.device) and descriptors.multiplies(x, y)
     epilogue, cut = Epilogue.of(alpha_x, alpha_y, bias, out), tiling(x, y, dtype, by_descriptors)
     for start in range(0, members, MOST):
         some = slice(start, start + MOST)
@@ -57,13 +57,12 @@ def tiling(x: Tensor, y: Tensor, dtype: torch.dtype, by_descriptors: bool) -> Ti
 
 
 def launch(x: Tensor, y: Tensor, epilogue: Epilogue, out: Tensor, tiling: Tiling, by_descriptors: bool = False) -> None:
-    """The product into ``out`` as ``tiling`` says, ``by_descriptors`` where the operands' strides allow it.
+    """The product into ``out`` as ``tiling`` says.
 
-    Then FP32 operands are multiplied as sums of BF16 numbers, else in FP32.
+    ``by_descriptors``, of operands that they can multiply, FP32 numbers are sums of BF16 ones; else FP32 stays FP32.
     """
     wide = x.dtype == torch.float32
-    depth, (_, parts) = x.shape[2], tiling.share(x.shape[2])
-    by_descriptors = by_descriptors and depth > 0 and (wide or (descriptors.fits(x) and descriptors.fits(y)))
+    _, parts = tiling.share(x.shape[2])
     apart = parts > 1 or (wide and epilogue.biased and not by_descriptors)
     target = torch.empty(parts, *out.shape, dtype=torch.float32, device=x.device) if apart else out.unsqueeze(0)
     here = epilogue.none() if apart else epilogue
