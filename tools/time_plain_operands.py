@@ -58,8 +58,12 @@ def changed(change: Change) -> Iterator[None]:
         found = backend(recipe, use_kernels)
         return None if found is None else change(recipe, found)
 
-    with mock.patch.object(segmentation, "backend", other):
-        yield
+    segmentation.known_backend.cache_clear()
+    try:
+        with mock.patch.object(segmentation, "backend", other):
+            yield
+    finally:
+        segmentation.known_backend.cache_clear()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

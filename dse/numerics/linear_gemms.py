@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from dse import kernels
 from dse.kernels.sqrt import sqrt
 from dse.numerics.gemm import Gemm, check_widths
 from dse.numerics.points import Point
@@ -74,20 +75,24 @@ def weight_gradient(recipe: Recipe, saved: Saved, g: Tensor, key: Key) -> Tensor
 
 def watched(recipe: Recipe, g: Tensor, key: Key) -> Tensor:
     """What a precision schedule looks at [..., 2]: the deviation of G, and of its noise at dgrad.lhs."""
-    g = g.contiguous()
-    noise = recipe.dgrad.lhs(g, replace(key.at(Point.DGRAD_LHS), sampling=False)).dequantize() - g
-    wide, off = (pad(x.flatten(-2).double(), (0, int(not g.numel()))) for x in (g, noise))  # one element at least
-    sums = [total(x, (-1,)).squeeze(-1) for x in (wide, wide.square(), off.square())]
-    return deviations(torch.stack(sums), g.shape[-2:].numel())
+    q = recipe.dgrad.lhs(g.contiguous(), replace(key.at(Point.DGRAD_LHS), sampling=False))
+    return deviations(g, q)
 
 
-def deviations(sums: Tensor, count: int) -> Tensor:
-    """[..., 2] float32: the standard deviation of G, and the root mean square of its quantization noise.
+def deviations(g: Tensor, q: Quantized) -> Tensor:
+    """[..., 2] float32: the standard deviation of G [..., M, N], and the root mean square of q - G.
 
-    ``sums`` float64 [3, ...]: of G, of its squares and of the noise's, over ``count`` elements in the order of
-    ``dse.numerics.tree``.
+    From sums in FP64 of G, G^2 and (q - G)^2, q - G in FP32, over all elements in the order of ``dse.numerics.tree``.
     """
-    first, second, noise = sums
+    count = g.shape[-2:].numel()
+    if g.is_cuda and g.dim() == 3 and kernels.available():
+        first, second, noise = kernels.moments(g, q.values, q.alpha)
+    else:
+        wide = g.to(torch.promote_types(g.dtype, torch.float32)).contiguous()
+        decoded = q.values if q.alpha is None else q.values.to(wide.dtype) * q.alpha
+        at_least = (0, int(not count))  # one element
+        x, off = (pad(t.flatten(-2).double(), at_least) for t in (wide, decoded - wide))
+        first, second, noise = (total(t, (-1,)).squeeze(-1) for t in (x, x.square(), off.square()))
     variance = (second - first * first * (1 / max(1, count))).clamp_min(0) * (1 / max(1, count - 1))
     return torch.stack([sqrt(variance.float()), sqrt((noise * (1 / max(1, count))).float())], -1)
 

@@ -53,24 +53,23 @@ class Backend:
 
 
 def backend(recipe: Recipe, use_kernels: bool) -> Backend | None:
-    """The programs of a recipe; None where plain torch computes all of it: without kernels, or without quantizers."""
+    """The programs of a recipe, all of them in plain torch without kernels; None where nothing is quantized."""
     gemms = (recipe.fprop, recipe.dgrad, recipe.wgrad)
-    if not use_kernels or (
-        all(isinstance(recipe.quantizer(p), Identity) for p in POINTS) and not any(g.accumulation for g in gemms)
-    ):
+    if all(isinstance(recipe.quantizer(p), Identity) for p in POINTS) and not any(g.accumulation for g in gemms):
         return None
     operands = uses(recipe)
-    exact = [fused.exact_in_bf16(use) for use in operands]
+    exact = [use_kernels and fused.exact_in_bf16(use) for use in operands]
     first, second, third = ("bf16" if exact[i] and exact[i + 1] else "float32" for i in (0, 2, 4))
     rule = recipe.weights if recipe.weights is not None and recipe.weights.quantizes else None
+    watches = recipe.schedule is not None and recipe.schedule.watches
     return Backend(
-        tuple(_program(use) for use in operands),
+        tuple(_program(use, use_kernels) for use in operands),
         (first, second, third),
         recipe.backward_source,
         rule,
         tuple(gemm.accumulation for gemm in gemms),
-        (_derivative(recipe, operands[Point.FPROP_LHS]), _derivative(recipe, operands[Point.FPROP_RHS])),
-        _program(watched_use(recipe)) if recipe.schedule is not None and recipe.schedule.watches else None,
+        (_derivative(recipe, operands[0], use_kernels), _derivative(recipe, operands[1], use_kernels)),
+        _program(watched_use(recipe), use_kernels) if watches else None,
     )
 
 
@@ -79,8 +78,8 @@ def watched_use(recipe: Recipe) -> Use:
     return Use(recipe.dgrad.lhs, None)
 
 
-def _program(use: Use) -> str | Use:
-    return fused.structure(use) or use
+def _program(use: Use, use_kernels: bool) -> str | Use:
+    return (use_kernels and fused.structure(use)) or use
 
 
 def uses(recipe: Recipe) -> list[Use]:
@@ -119,7 +118,7 @@ def _uncovered(recipe: Recipe) -> Iterator[Uncovered]:
         if model is not None and type(model).contract is Accumulation.contract:
             yield Uncovered(f"{gemm} accumulation", type(model).__name__)
     for point in (Point.FPROP_LHS, Point.FPROP_RHS):
-        found = _derivative(recipe, operands[point])
+        found = _derivative(recipe, operands[point], True)
         if found is not None and not isinstance(found.program, str):
             straight = found.program.quantizer.straight_through
             why = "the inverse rotation" if straight else fused.uncovered_gradient(found.program)
@@ -128,13 +127,13 @@ def _uncovered(recipe: Recipe) -> Iterator[Uncovered]:
         yield Uncovered("watched gradient", reason)
 
 
-def _derivative(recipe: Recipe, use: Use) -> OwnDerivative | None:
+def _derivative(recipe: Recipe, use: Use, use_kernels: bool) -> OwnDerivative | None:
     """The derivative of the forward operand of X or of W; None where it is the identity."""
     turned = recipe.backward_source == "forward" and use.rotation is not None
     if use.quantizer.straight_through and not turned:
         return None
-    if use.quantizer.straight_through and fused.structure(Use(Identity(), use.rotation)) == "core":
+    if use_kernels and use.quantizer.straight_through and fused.structure(Use(Identity(), use.rotation)) == "core":
         return OwnDerivative(TURN_BACK, use.rotation)
-    if not use.quantizer.straight_through and (structure := fused.gradient_structure(use)):
+    if use_kernels and not use.quantizer.straight_through and (structure := fused.gradient_structure(use)):
         return OwnDerivative(structure, None)
     return OwnDerivative(use, use.rotation)

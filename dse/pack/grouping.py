@@ -34,12 +34,19 @@ def unlabeled(recipe: Recipe) -> Recipe:
     return replace(recipe, name="", summary="", source="")
 
 
+def _unlabeled(trials: Sequence[Trial]) -> list[Recipe]:
+    """The members' recipes without texts; equal ones are one object, which is known sooner."""
+    known: dict[Recipe, Recipe] = {}
+    return [known.setdefault(recipe, recipe) for recipe in (unlabeled(trial.recipe) for trial in trials)]
+
+
 def member_order(trials: Sequence[Trial], use_kernels: bool) -> list[int]:
     """The order of a pack's members: members that one kernel launch or one recipe computes are adjacent."""
 
     def place(i: int) -> Any:
         recipe = trials[i].recipe
-        return repr(backend(recipe, use_kernels)), json.dumps(to_data(recipe), sort_keys=True), trials[i].seed, i
+        together = repr(backend(recipe, True)) if use_kernels else ""
+        return together, json.dumps(to_data(recipe), sort_keys=True), trials[i].seed, i
 
     return sorted(range(len(trials)), key=place)
 
@@ -54,7 +61,7 @@ def layer_recipes(trials: Sequence[Trial], model: nn.Module) -> dict[Plain, list
     others |= choice(model, PLAIN).refused
     left = {name: why for name, why in others.items() if not match(name, trials[0].task.exempt())}
     refuse(model, left, "name them in the task's exempt(): {patterns}")
-    bare = [unlabeled(trial.recipe) for trial in trials]
+    bare = _unlabeled(trials)
     columns = [chosen(model, recipe, exempt=trials[0].task.exempt()) for recipe in bare]
     return {
         linear: [recipe if linear in column else None for recipe, column in zip(bare, columns, strict=True)]
@@ -64,7 +71,7 @@ def layer_recipes(trials: Sequence[Trial], model: nn.Module) -> dict[Plain, list
 
 def attention_recipes(trials: Sequence[Trial], model: nn.Module) -> dict[nn.Module, list[Recipe | None]]:
     """For each attention that some member's recipe quantizes, every member's recipe there, or None."""
-    bare = [unlabeled(trial.recipe) for trial in trials]
+    bare = _unlabeled(trials)
     columns = [attending(model, recipe, exempt=trials[0].task.exempt()) for recipe in bare]
     found = {
         module: [recipe if module in column else None for recipe, column in zip(bare, columns, strict=True)]

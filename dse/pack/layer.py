@@ -83,7 +83,7 @@ class PackLayer:
 
     def arrange(self) -> None:
         """Divides the members into segments, at their present phases."""
-        self.segments = self._partition(self._use_kernels)
+        self.segments = partition(*self._effective(), self.w.device, self._use_kernels)
 
     @contextmanager
     def as_baseline(self) -> Iterator[None]:
@@ -97,10 +97,16 @@ class PackLayer:
 
     def references(self) -> tuple[Reference, ...]:
         """The quantized members in runs of one recipe, each computed by the reference, at their present phases."""
-        parts = self._partition(use_kernels=False)
-        return tuple(part for part in parts if isinstance(part, Reference) and part.recipe is not self.precision.plain)
+        effective, owners = self._effective()
+        parts = []
+        for _, run in groupby(range(len(effective)), lambda i: (effective[i], owners[i])):
+            members = list(run)
+            if (recipe := effective[members[0]]) is not self.precision.plain:
+                parts.append(Reference(members[0], members[-1] + 1, recipe))
+        return tuple(parts)
 
-    def _partition(self, use_kernels: bool) -> tuple[Segment, ...]:
+    def _effective(self) -> tuple[list[Recipe], list[int | None]]:
+        """Every member's recipe at its present phase, and the number of the run whose tensors it uses, or None."""
         plain = self.precision.plain
         effective = [plain] * len(self.phases)
         owners: list[int | None] = [None] * len(self.phases)
@@ -108,7 +114,7 @@ class PackLayer:
             for i in range(run.start, run.stop):
                 effective[i] = plain if run.recipe is None else in_phase(run.recipe, self.phases[i])
                 owners[i] = number if run.keeps else None
-        return partition(effective, owners, self.w.device, use_kernels)
+        return effective, owners
 
     def reschedule(self, step: int, steps: int) -> bool:
         """Lets precision schedules set the phases of ``step``; whether any has changed."""

@@ -13,11 +13,14 @@ from torch import Tensor
 
 from dse import fused
 from dse.fused import Table, Use
+from dse.numerics.block import BlockQuantizer
 from dse.numerics.gemm import Gemm
 from dse.numerics.linear_gemms import LinearContext
 from dse.numerics.points import Point
-from dse.numerics.quantizer import Quantized
+from dse.numerics.quantizer import BFloat16, Identity, Quantized
 from dse.numerics.techniques.rotations import Hadamard
+from dse.numerics.techniques.statistics import AbsMax
+from dse.numerics.techniques.tensor_scales import Current
 from dse.numerics.techniques.weights import WeightRule
 
 
@@ -68,6 +71,25 @@ class ReferencePoint(PointProgram):
     def matches(self, other: PointProgram) -> bool:
         return self == other
 
+    def turns_into(self, other: ReferencePoint) -> bool:
+        """Whether ``other`` makes of a transpose the transpose of what this one makes: square tiles, nothing drawn."""
+        q = self.use.quantizer
+        if self.use != other.use or self.use.rotation is not None or self.rule is not None:
+            return False
+        return type(q) in (Identity, BFloat16) or (
+            type(q) is BlockQuantizer
+            and q.tile == q.block
+            and repeats(self.use)
+            and type(q.statistic) is AbsMax
+            and type(q.tensor_scale) in (type(None), Current)
+            and q.outliers is None
+            and q.choice is None
+        )
+
+    def laid_out(self, x: Tensor) -> Tensor:
+        """The transposed values ``x`` as this program would lay them out, which a library's product depends on."""
+        return x.contiguous() if isinstance(self.use.quantizer, BlockQuantizer) else x
+
 
 @dataclass(frozen=True, eq=False)
 class TwoOperands:
@@ -88,6 +110,9 @@ class TwoOperands:
         if isinstance(rows, KernelPoint) and isinstance(columns, KernelPoint) and dtype == self.dtypes[1]:
             keys = context.key.at(rows.point), context.key.at(columns.point)
             return fused.quantize_both(x, rows.table, keys[0], columns.table, keys[1], dtype)
+        if isinstance(rows, ReferencePoint) and isinstance(columns, ReferencePoint) and rows.turns_into(columns):
+            first = self.first(x, context)
+            return first, Quantized(columns.laid_out(first.values.mT), first.alpha)
         return self.first(x, context), self.second(x.mT, context)
 
     def first(self, x: Tensor, context: LinearContext) -> Quantized:

@@ -16,8 +16,8 @@ from dse.numerics.quantizer import Identity
 from dse.numerics.recipe import Recipe
 from dse.pack.backend import TURN_BACK, Backend, backend, uses, watched_use
 from dse.pack.derivatives import Derivative, KernelDerivative, ReferenceDerivative, TurnedBack
-from dse.pack.kernel_segment import Kernel
 from dse.pack.operand_programs import KernelPoint, PointProgram, ReferencePoint, TwoOperands, repeats
+from dse.pack.point_segment import PointSegment
 from dse.pack.segments import Reference, Segment
 from dse.recipes import RECIPES
 
@@ -26,7 +26,7 @@ PLAIN = RECIPES["fp32"]
 
 _IDENTITY = Identity()
 _TABLES = 1024
-"""Tables of operands that are kept: equal layers share theirs."""
+"""Tables of operands and backends of recipes that are kept: equal layers share theirs."""
 
 
 def partition(
@@ -35,7 +35,7 @@ def partition(
     """Segments of a layer whose members compute under ``recipes``; ``owners`` tell apart members that keep state."""
 
     def kind(i: int) -> Any:
-        found = backend(recipes[i], use_kernels)
+        found = known_backend(_Same((recipes[i],)), use_kernels)
         return found, owners[i], recipes[i] if found is None else None
 
     segments: list[Segment] = []
@@ -49,7 +49,7 @@ def partition(
     return tuple(segments)
 
 
-def _kernel(found: Backend, recipes: Sequence[Recipe], start: int, device: torch.device) -> Kernel:
+def _kernel(found: Backend, recipes: Sequence[Recipe], start: int, device: torch.device) -> PointSegment:
     """The segment of members ``start`` and following under ``recipes``, which have one backend."""
     points = [list(point) for point in zip(*map(uses, recipes), strict=True)]
     programs = [
@@ -70,7 +70,7 @@ def _kernel(found: Backend, recipes: Sequence[Recipe], start: int, device: torch
         watched = _program(Point.DGRAD_LHS, found.watched, operands, device)
         if watched.matches(g.rows) and not any(use.quantizer.remembers for use in operands):
             watched = g.rows
-    return Kernel(
+    return PointSegment(
         start,
         start + len(recipes),
         two(Point.FPROP_LHS, Point.WGRAD_RHS),
@@ -106,7 +106,7 @@ def _program(
 
 
 class _Same(tuple[Any, ...]):
-    """A use that is the same only where its quantizer and rotation are the same objects: quick to compare."""
+    """Objects, such as a use's quantizer and rotation, of which no equal ones are the same: quick to compare."""
 
     __slots__ = ()
 
@@ -115,6 +115,12 @@ class _Same(tuple[Any, ...]):
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Same) and all(a is b for a, b in zip(self, other, strict=True))
+
+
+@lru_cache(_TABLES)
+def known_backend(recipe: _Same, use_kernels: bool) -> Backend | None:
+    """The backend of a recipe, found once for all layers."""
+    return backend(*recipe, use_kernels)
 
 
 @lru_cache(_TABLES)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dse.kernels import moments
 from dse.numerics import linear_gemms
 from dse.numerics.gemm import check_widths
 from dse.numerics.linear_gemms import LinearContext
@@ -22,8 +21,10 @@ from dse.pack.shared_operands import Both, SharedOperands
 
 
 @dataclass(frozen=True, eq=False)
-class Kernel(Segment):
+class PointSegment(Segment):
     """Members with equal ``dse.pack.backend.Backend``: one launch or one call quantizes an operand of all of them.
+
+    It computes what ``dse.numerics.linear_gemms`` does, bit for bit, from operands that each is quantized once.
 
     ``x``, ``w``, ``g``: the programs of the three tensors; ``copies``: the backward GEMMs quantize the forward copies
     of X and W, not X and W; ``accumulations``: of fprop, dgrad and wgrad; ``derivatives``: of the forward quantizers of
@@ -118,8 +119,7 @@ class Kernel(Segment):
         if quantized is None:
             reading = context._replace(key=replace(context.key, sampling=False))
             quantized = self.watched(g, reading, torch.float32)
-        sums = moments(g, quantized.values, quantized.alpha)
-        context.watch.copy_(linear_gemms.deviations(sums, g.shape[-2:].numel()))
+        context.watch.copy_(linear_gemms.deviations(g, quantized))
 
 
 def _decoded(q: Quantized) -> Tensor:
