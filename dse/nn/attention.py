@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dse.kernels.softmax import attention_weights
 from dse.nn.clock import Calls, Clocked
 from dse.nn.uncompiled import uncompiled
 from dse.numerics.attention import Attention, Product
@@ -63,12 +64,7 @@ def attend_by(products: Products, q: Tensor, k: Tensor, v: Tensor, causal: bool,
     q, k, v = (x.to(wide).flatten(0, -3).contiguous() for x in (q, k, v))  # alone, one matrix would be a view
     k = products.keys(k)
     with without_autocast(q):
-        scores = products.scores(q, k) * (1 / math.sqrt(q.shape[-1]))
-        if causal:
-            tokens = scores.shape[-1]
-            hidden = torch.ones(tokens, tokens, dtype=torch.bool, device=q.device).triu(1)
-            scores = scores.masked_fill(hidden, -math.inf)
-        p = scores.softmax(-1)
+        p = attention_weights(products.scores(q, k), 1 / math.sqrt(q.shape[-1]), causal)
         if mask is not None:
             p = p * mask.flatten(0, -3)
         y = products.outputs(p, v.mT)
