@@ -14,11 +14,13 @@ from dse.fused.block_table import BlockTable, block_table, short
 from dse.fused.device_code import ERRORS, SLOPES, candidates, statistic_code
 from dse.fused.launch import quantize as core_quantize
 from dse.fused.long_launch import LongBlocks, chosen_factors, factors_as_chosen
+from dse.fused.outlier_launch import split_operand
 from dse.fused.support import Use, uncovered
 from dse.fused.turn_back import turn_back
 from dse.kernels.availability import interpreted
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.random import Key
+from dse.numerics.techniques.outliers import Asymmetric, Clamp, Outliers
 from dse.numerics.techniques.slopes import Slope, Spline
 from dse.numerics.techniques.slopes.spline import spline_slopes
 from dse.numerics.techniques.tensor_scales import Outer
@@ -35,7 +37,7 @@ class GradientTable:
 
     ``blocks``: the table of their blocks and rotation, ``raw``: the same for encode factors without the gain; ``kinds``
     int32 [E], ``numbers`` float32 [E, C, 8], ``spline`` float32 [E, C, S]: see dse.kernels.device.slopes; ``smooth``,
-    ``splines``: whether there are slopes of exp and log, or of a table.
+    ``splines``: whether there are slopes of exp and log, or of a table; ``outliers``: how all handle them.
     """
 
     blocks: BlockTable
@@ -45,6 +47,7 @@ class GradientTable:
     spline: Tensor
     smooth: bool
     splines: bool
+    outliers: Outliers | None
 
 
 def gradient_structure(use: Use) -> str:
@@ -59,6 +62,7 @@ def gradient_structure(use: Use) -> str:
         "statistic": statistic_code(q).value.removesuffix("_value"),
         "choice": q.choice and f"{q.choice.error} of {len(candidates(q))}",
         "outer": getattr(q.tensor_scale, "blocks", None),
+        "outliers": q.outliers,
     }
     return "gradient, " + ", ".join(f"{name} {value}" for name, value in parts.items() if value is not None)
 
@@ -70,8 +74,6 @@ def uncovered_gradient(use: Use) -> str:
         return f"quantizer {type(q).__name__}"
     if not q.constant_scales:
         return "a gradient through the scale"
-    if q.outliers is not None:
-        return f"a gradient through outliers {type(q.outliers).__name__}"
     if type(q.slope) not in SLOPES:
         return f"slope {type(q.slope).__name__}"
     if not all(short(how.element) for how in candidates(q)):
@@ -82,7 +84,10 @@ def uncovered_gradient(use: Use) -> str:
 def gradient_table(uses: Sequence[Use], device: torch.device | str) -> GradientTable:
     """The table of uses that agree in the shape of their blocks, statistic and choice, and are all covered."""
     quantizers = [use.quantizer for use in uses if isinstance(use.quantizer, BlockQuantizer)]
-    blocks = block_table(uses, device)
+    outliers = quantizers[0].outliers
+    blocks = block_table(
+        [Use(replace(q, outliers=None), use.rotation) for q, use in zip(quantizers, uses, strict=True)], device
+    )
     own = blocks.floats.clone()
     own[:, _OWN_GAIN], own[:, _GAIN] = own[:, _GAIN], 1.0
     kinds = [SLOPES[type(q.slope)](q.slope).kind for q in quantizers]
@@ -102,6 +107,7 @@ def gradient_table(uses: Sequence[Use], device: torch.device | str) -> GradientT
         spline.to(device),
         any(kind in (2, 3, 4) for kind in kinds),
         any(kind == 5 for kind in kinds),
+        outliers,
     )
 
 
@@ -125,10 +131,28 @@ def vjp(
     """
     rotation, columns = table.blocks.rotation, x.shape[-1]
     if rotation is None:
-        return _gradients(x, g, table, key, dtype)
+        return _through_parts(x, g, table, key, dtype)
     x = core_quantize(x, rotation, key, torch.float32).values
     g = g if turned else core_quantize(g, rotation, key, torch.float32).values
-    return turn_back(_gradients(x, g, table, key, torch.float32), rotation, key, columns, dtype)
+    return turn_back(_through_parts(x, g, table, key, torch.float32), rotation, key, columns, dtype)
+
+
+def _through_parts(x: Tensor, g: Tensor, table: GradientTable, key: Key, dtype: torch.dtype) -> Tensor:
+    """Without rotation: of the parts that outlier handling splits x into, in the order of ``Outliers.joined``."""
+    outliers = table.outliers
+    if outliers is None or x.numel() == 0:
+        return _gradients(x, g, table, key, dtype)
+    bounds, parts = split_operand(x, outliers)
+    if isinstance(outliers, Asymmetric):
+        one, two = (_gradients(part, g, table, key, torch.float32) for part in parts)
+        negative = x < 0
+        return (torch.where(negative, 0.0, one) + torch.where(negative, two, 0.0)).to(dtype)
+    low, high = bounds[:, None, None].unbind(-1)
+    kept = ~((x < low) | (x > high)) | x.isinf()
+    one = _gradients(parts[0], g, table, key, torch.float32)
+    if isinstance(outliers, Clamp) and not outliers.compensate:
+        return torch.where(kept, one, 0.0).add_(0.0).to(dtype)
+    return (g + torch.where(kept, one - g, 0.0).add_(0.0)).to(dtype)
 
 
 def _gradients(x: Tensor, g: Tensor, table: GradientTable, key: Key, dtype: torch.dtype) -> Tensor:

@@ -47,10 +47,7 @@ def quantize_parts(x: Tensor, table: OutlierTable, key: Key, dtype: torch.dtype,
     if x.numel() == 0:
         return Quantized(torch.empty_like(x, dtype=dtype))
     asymmetric, clamp = isinstance(table.outliers, Asymmetric), table.outliers
-    bounds = torch.zeros(len(x), 2, device=x.device)
-    if isinstance(clamp, Clamp):
-        bounds = _bounds(y, clamp)
-    one, two = _split(y, bounds, asymmetric)
+    bounds, (one, two) = split_operand(y, clamp)
     if not asymmetric and isinstance(clamp, Clamp) and not clamp.compensate:
         return launch(one.mT if across else one, table.parts, key, dtype)
     found = [
@@ -58,6 +55,16 @@ def quantize_parts(x: Tensor, table: OutlierTable, key: Key, dtype: torch.dtype,
     ]
     out = _summed(y, bounds, found, asymmetric, across, dtype)
     return Quantized(out.mT if across else out)
+
+
+def split_operand(x: Tensor, outliers: Outliers) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Both quantiles float32 [E, 2] where elements are clamped to them, and the parts of x [E, R, K], contiguous; where
+    there is one part it comes twice.
+    """
+    bounds = torch.zeros(len(x), 2, device=x.device)
+    if isinstance(outliers, Clamp):
+        bounds = _bounds(x, outliers)
+    return bounds, _split(x, bounds, isinstance(outliers, Asymmetric))
 
 
 def _bounds(x: Tensor, clamp: Clamp) -> Tensor:

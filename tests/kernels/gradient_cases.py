@@ -23,6 +23,7 @@ from dse.numerics.points import Point
 from dse.numerics.random import Key
 from dse.numerics.techniques.choices import IF4, FourOverSix
 from dse.numerics.techniques.conventions import Decode, Encode
+from dse.numerics.techniques.outliers import Asymmetric, Clamp
 from dse.numerics.techniques.rotations import Hadamard, Rotation
 from dse.numerics.techniques.rounding import Stochastic, TowardZero
 from dse.numerics.techniques.slopes import DGE, Sigmoid, Spline, StraightThrough
@@ -69,6 +70,9 @@ def groups() -> Iterator[tuple[str, list[BlockQuantizer], Rotation | None]]:
         yield members[0][0], [q for _, q in members], None
     known = dict(quantizers())
     yield "quest, rotated", [known["quest"]] * 2, Hadamard(32)
+    yield "asymmetric", [replace(BASE, outliers=Asymmetric()), replace(BASE, outliers=Asymmetric(), slope=MASK)], None
+    yield "clamp", [replace(BASE, outliers=Clamp(0.9))] * 2, Hadamard(16)
+    yield "clamp, dropped", [replace(BASE, outliers=Clamp(0.9, compensate=False), slope=StraightThrough())] * 2, None
     yield "mixed, rotated", [known["e8m0"], known["gain, tensor scale"]], Hadamard(16, "fixed")
 
 
