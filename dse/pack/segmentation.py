@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dse import fused
-from dse.fused import GradientTable, Table, Use
+from dse.fused import GradientTable, RecipeTable, Table, Use
 from dse.numerics.points import Point
 from dse.numerics.quantizer import Identity
 from dse.numerics.recipe import Recipe
@@ -91,7 +91,9 @@ def _derivative(
         return None
     turned = found.source == "forward"
     if own.program == TURN_BACK:
-        return TurnedBack(_table(tuple(_Same((_IDENTITY, use.rotation)) for use in points[point]), str(device)))
+        rows = _table(tuple(_Same((_IDENTITY, use.rotation)) for use in points[point]), str(device))
+        assert isinstance(rows, RecipeTable)
+        return TurnedBack(rows)
     if isinstance(own.program, str):
         return KernelDerivative(point, _gradient_table(tuple(map(_Same, points[point])), str(device)), turned)
     return ReferenceDerivative(point, own.program.quantizer, own.rotation, turned)
