@@ -104,7 +104,7 @@ def depends_on_place(train_step: TrainStep) -> list[str]:
     Runs one loss and one measure without changing any state. Empty for this project's tasks, which are tested for it.
     """
     task = train_step.task
-    if train_step.pack.device.type != "cpu" or type(task).__module__.partition(".")[0] == "tasks":
+    if train_step.pack.device.type != "cpu" or type(task).__module__.startswith("dse.tasks."):
         return []
     key = (type(task), repr(task))
     if key not in _known():

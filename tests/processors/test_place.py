@@ -17,11 +17,12 @@ from dse.results.store import Store
 from dse.run.engine import run_sweep
 from dse.run.notices import cautions
 from dse.sweep import load_sweep
-from dse.tasks import Task
+from dse.tasks import TASKS, Task
 from dse.tasks.own import find
+from dse.train import placement
 from dse.train.loop import run_pack
 from dse.train.options import RunOptions
-from dse.train.placement import FUNCTIONS, _watched
+from dse.train.placement import FUNCTIONS, _watched, depends_on_place
 from dse.trial import Trial
 from tests.processors.operations import DEPENDENT
 from tests.processors.workloads import REPEATED, TASKS_OF_ALL_NETS, shrink
@@ -41,6 +42,12 @@ def program(task: Task[Any]) -> TrainStep:
 def test_the_tasks_here_use_none_of_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shrink(monkeypatch)
     assert _watched(program(TASKS_OF_ALL_NETS[name])) == []
+
+
+def test_the_tasks_here_are_not_watched_in_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would cost a loss and a measure, for what the test above says."""
+    monkeypatch.setattr(placement, "_watched", lambda _: pytest.fail("watched"))
+    assert depends_on_place(program(TASKS["regression"]())) == []
 
 
 class Odd(nn.Module):
