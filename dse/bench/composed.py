@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dse.tasks.nets.embedding import Embedding
+from dse.tasks.nets.members import each
 from dse.tasks.nets.norm import RMSNorm
 from dse.tasks.nets.rotary import rotate
 from dse.tasks.nets.transformer import SelfAttention, SwiGLU
@@ -41,9 +42,8 @@ class TorchNorm(RMSNorm):
         y = wide * (wide.square().mean(-1, keepdim=True) + self._eps).rsqrt()
         return (y * self.weight if self.elementwise_affine else y).to(x.dtype)
 
-    def add(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
-        x = x if y is None else x + y
-        return x, self(x)
+    def _fused(self, *operands: Tensor | None) -> bool:
+        return False
 
 
 class MergedAttention(nn.Module):
@@ -55,8 +55,9 @@ class MergedAttention(nn.Module):
         self.qkv, self.o = _merged(plain.q, plain.k, plain.v), plain.o
         self.q_norm, self.k_norm = plain.q_norm, plain.k_norm
 
-    def forward(self, x: Tensor, rotary: Tensor | None = None) -> Tensor:
-        q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(-3, -2) for y in self.qkv(x).chunk(3, -1))
+    def forward(self, x: Tensor | tuple[Tensor, ...], rotary: Tensor | None = None) -> Tensor:
+        projected = self.qkv(each(x, 1)[0]).chunk(3, -1)
+        q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(-3, -2) for y in projected)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if rotary is not None:
@@ -73,8 +74,8 @@ class MergedSwiGLU(nn.Module):
         super().__init__()
         self.gate_up, self.down = _merged(plain.gate, plain.up), plain.down
 
-    def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, -1)
+    def forward(self, x: Tensor | tuple[Tensor, ...]) -> Tensor:
+        gate, up = self.gate_up(each(x, 1)[0]).chunk(2, -1)
         y: Tensor = self.down(F.silu(gate) * up)
         return y
 

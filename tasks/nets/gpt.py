@@ -38,8 +38,9 @@ class GptBlock(nn.Module):
         self.down = nn.Linear(4 * width, width, bias=False)
 
     def forward(self, x: Tensor, branch: Tensor | None, clock: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        x, y = self.attention_norm.add(x, branch)
-        q, k, v = (z(y).unflatten(-1, (self.heads, -1)).transpose(-3, -2) for z in (self.q, self.k, self.v))
+        x, several = self.attention_norm.fan(x, branch, 3)
+        projected = (z(y) for z, y in zip((self.q, self.k, self.v), several, strict=True))
+        q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(-3, -2) for y in projected)
         kept = None
         if clock is not None and self.p:
             kept = mask(clock, self.p, self.place, (*q.shape[:-1], k.shape[-2]))

@@ -7,11 +7,34 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dse.tasks.nets import fused
-from dse.tasks.nets.fused.norm import WIDEST, add_norm, rms_norm
+from dse.tasks.nets.fused.norm import WIDEST, Norming, add_norms, norms, rms_norm
 from dse.tasks.nets.masters import Masters, wide, wide_or_none
 
 
-class RMSNorm(Masters, nn.RMSNorm):
+class _ResidualNorm(Masters):
+    """Mixin of a norm over the last axis, which on a GPU one kernel computes with the residual sum before it."""
+
+    def add(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The residual stream x + y, and its norm; x itself where no y is to be added."""
+        if self._fused(x, y):
+            total, (z,) = self._kernel(x, y, 1)
+            return total, z
+        x = x if y is None else x + y
+        return x, self(x)
+
+    def fan(self, x: Tensor, y: Tensor | None, uses: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The same with the norm once for each of its readers, so that the kernel can sum their gradients."""
+        if self._fused(x, y):
+            return self._kernel(x, y, uses)
+        x, z = self.add(x, y)
+        return x, (z,) * uses
+
+    def _kernel(self, x: Tensor, y: Tensor | None, uses: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+        how = Norming(self.eps, isinstance(self, nn.LayerNorm), uses)
+        return (x, norms(x, self.weight, how)) if y is None else add_norms(x, y, self.weight, how)
+
+
+class RMSNorm(_ResidualNorm, nn.RMSNorm):
     """x / sqrt(mean x² + eps) times a learned weight, over the last axis of x [..., width], in the dtype of x."""
 
     def __init__(self, width: int, eps: float = 1e-6, elementwise_affine: bool = True) -> None:
@@ -23,20 +46,11 @@ class RMSNorm(Masters, nn.RMSNorm):
             return rms_norm(x, self.weight, self._eps)
         return F.rms_norm(wide(x), self.normalized_shape, wide_or_none(self.weight), self._eps).to(x.dtype)
 
-    def add(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The residual stream x + y, and its norm; x itself where no y is to be added."""
-        if y is None:
-            return x, self(x)
-        if self._fused(x, y):
-            return add_norm(x, y, self.weight, self._eps)
-        x = x + y
-        return x, self(x)
-
-    def _fused(self, *operands: Tensor) -> bool:
-        return fused.usable(*operands) and self._width <= WIDEST
+    def _fused(self, *operands: Tensor | None) -> bool:
+        return fused.usable(*(x for x in operands if x is not None)) and self._width <= WIDEST
 
 
-class LayerNorm(Masters, nn.LayerNorm):
+class LayerNorm(_ResidualNorm, nn.LayerNorm):
     """(x - mean) / sqrt(variance + eps) times a learned weight, over the last axis of x, in the dtype of x.
 
     On a GPU BF16 is normalized by the kernel, and FP32 by torch's.
@@ -48,16 +62,8 @@ class LayerNorm(Masters, nn.LayerNorm):
         weight, bias = wide_or_none(self.weight), wide_or_none(self.bias)
         return F.layer_norm(wide(x), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
-    def add(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The residual stream x + y, and its norm; x itself where no y is to be added."""
-        if y is None:
-            return x, self(x)
-        if self._fused(x, y):
-            return add_norm(x, y, self.weight, self.eps, center=True)
-        x = x + y
-        return x, self(x)
-
-    def _fused(self, *operands: Tensor) -> bool:
+    def _fused(self, *operands: Tensor | None) -> bool:
+        present = [x for x in operands if x is not None]
         one_axis = len(self.normalized_shape) == 1 and self.normalized_shape[0] <= WIDEST
-        narrow = all(x.dtype != torch.float32 for x in operands)
-        return narrow and one_axis and self.bias is None and fused.usable(*operands)
+        narrow = all(x.dtype != torch.float32 for x in present)
+        return narrow and one_axis and self.bias is None and fused.usable(*present)

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from dse.tasks.nets.activations import gated
 from dse.tasks.nets.attention import Core
 from dse.tasks.nets.heads import multihead
+from dse.tasks.nets.members import each
 from dse.tasks.nets.norm import RMSNorm
 
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention [B, T, C] -> [B, T, C], with rotary positions where a table is given.
 
+    The input may be three equal tensors, one for each of queries, keys and values (`RMSNorm.fan`).
     `qk_norm`: queries and keys pass an RMSNorm of their own, before they are rotated (arXiv 2302.05442).
     """
 
@@ -33,16 +35,17 @@ class SelfAttention(nn.Module):
         self.q_norm = RMSNorm(width // heads) if qk_norm else None
         self.k_norm = RMSNorm(width // heads) if qk_norm else None
 
-    def forward(self, x: Tensor, rotary: Tensor | None = None) -> Tensor:
-        q, k = self.q(x), self.k(x)
+    def forward(self, x: Tensor | tuple[Tensor, ...], rotary: Tensor | None = None) -> Tensor:
+        x, to_k, to_v = each(x, 3)
+        q, k = self.q(x), self.k(to_k)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = (n(y.unflatten(-1, (self.heads, -1))).flatten(-2) for n, y in ((self.q_norm, q), (self.k_norm, k)))
-        y: Tensor = self.o(multihead(self.core, q, k, self.v(x), self.heads, rotary, self.causal))
+        y: Tensor = self.o(multihead(self.core, q, k, self.v(to_v), self.heads, rotary, self.causal))
         return y
 
 
 class SwiGLU(nn.Module):
-    """down(silu(gate x) * up x), [..., C] -> [..., C] (arXiv 2002.05202)."""
+    """down(silu(gate x) * up x), [..., C] -> [..., C] (arXiv 2002.05202); x may be two equal tensors, one for each."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -50,8 +53,9 @@ class SwiGLU(nn.Module):
         self.up = nn.Linear(width, hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.down(gated(self.gate(x), self.up(x)))
+    def forward(self, x: Tensor | tuple[Tensor, ...]) -> Tensor:
+        x, to_up = each(x, 2)
+        y: Tensor = self.down(gated(self.gate(x), self.up(to_up)))
         return y
 
 
@@ -70,9 +74,9 @@ class Block(nn.Module):
         self.mlp = SwiGLU(width, hidden)
 
     def forward(self, x: Tensor, branch: Tensor | None, rotary: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        x, y = self.attention_norm.add(x, branch)
-        x, y = self.mlp_norm.add(x, self.attention(y, rotary))
-        return x, self.mlp(y)
+        x, several = self.attention_norm.fan(x, branch, 3)
+        x, several = self.mlp_norm.fan(x, self.attention(several, rotary), 2)
+        return x, self.mlp(several)
 
 
 def initialize(model: nn.Module, depth: int) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from dse.tasks.nets.attention import attention
 from dse.tasks.nets.fused.embed import embed
 from dse.tasks.nets.fused.gate import gate
-from dse.tasks.nets.fused.norm import add_norm, rms_norm
+from dse.tasks.nets.fused.norm import Norming, add_norm, add_norms, norms, rms_norm
 from dse.tasks.nets.fused.turn import turn
 from dse.tasks.nets.heads import _Heads
 from dse.tasks.nets.rotary import rotary_table, rotate
@@ -215,6 +215,35 @@ def check_unused_outputs(device: str) -> str:
     return "as zeros"
 
 
+def check_uses(device: str) -> str:
+    """A norm for several readers, packed and alone: the gradients are those of their sum, the last reader's first."""
+    for e, shape in ((3, (2, 5, 48)), (2, (3, 40))):
+        g = torch.Generator().manual_seed(e)
+        x, y, w = tensors(g, device, (e, *shape), (e, *shape), (e, shape[-1]))
+        slopes = tensors(g, device, *[(e, *shape)] * 4)
+        slopes[2] = slopes[2].mT.contiguous().mT  # of other strides
+        for uses, center in ((3, False), (2, True)):
+            how = Norming(EPS, center, uses)
+            several, one = ([v.clone().requires_grad_() for v in (x, y, w)] for _ in range(2))
+            total, z = torch.vmap(lambda x, y, w: add_norms(x, y, w, how))(*several)  # noqa: B023
+            assert len({part.data_ptr() for part in z}) == 1
+            again = torch.vmap(lambda x, y, w: add_norm(x, y, w, EPS, center))(*one)  # noqa: B023
+            given = slopes[1 : uses + 1]
+            whole = given[-1]
+            for slope in given[-2::-1]:
+                whole = whole + slope
+            found = torch.autograd.grad([total, *z], several, [slopes[0], *given])
+            expected = torch.autograd.grad(again, one, [slopes[0], whole])
+            assert all(torch.equal(p, q) for p, q in zip((total, z[0], *found), (*again, *expected), strict=True))
+            alone = [v[1].clone().requires_grad_() for v in (x, w)]
+            z = norms(*alone, how)
+            sole = rms_norm(*alone, EPS, center)
+            found = torch.autograd.grad(z, alone, [slope[1] for slope in given])
+            expected = torch.autograd.grad(sole, alone, whole[1])
+            assert all(torch.equal(p, q) for p, q in zip((z[-1], *found), (sole, *expected), strict=True))
+    return "as their sum"
+
+
 def check_turn(device: str) -> float:
     """Rotary positions on whole rows, one table for all members and one for each, and back."""
     worst = 0.0
@@ -317,6 +346,7 @@ CHECKS: dict[str, Callable[[str], object]] = {
     "without vmap": check_solo_gradients,
     "bf16": check_bf16,
     "unused outputs": check_unused_outputs,
+    "several readers": check_uses,
     "rotary": check_turn,
     "attention": check_heads,
     "embedding": check_embedding,

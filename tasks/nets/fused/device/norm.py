@@ -48,14 +48,15 @@ def norm_kernel(
 
 @triton.jit
 def norm_backward_kernel(
-    g, g_e, g_r, g_c, s, s_e, s_r, s_c, x, x_e, x_r, x_c, w, w_e, w_c, dx, partial, R, C, eps, chunks,
+    g, g1, g2, g_e, g_r, g_c, s, s_e, s_r, s_c, x, x_e, x_r, x_c, w, w_e, w_c, dx, partial, R, C, eps, chunks,
     LOOP: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr, ADD: tl.constexpr, WEIGHT: tl.constexpr,
-    CENTER: tl.constexpr,
+    CENTER: tl.constexpr, USES: tl.constexpr,
 ):  # fmt: skip
     """dx [E, R, C] of LOOP tiles of BR rows, and their part of dw, partial [E, chunks, C].
 
     With n = x / rms(x) and h = w g: dx = (h - n mean(n h)) / rms(x), dw = sum of g n over rows. With CENTER, x is less
-    its mean, and so is h - n mean(n h). With ADD, s is the gradient that x gets besides.
+    its mean, and so is h - n mean(n h). With ADD, s is the gradient that x gets besides. USES of g, g1 and g2, strided
+    alike, are summed.
     """
     pid = tl.program_id(0)
     member = (pid // chunks).to(tl.int64)
@@ -68,7 +69,12 @@ def norm_backward_kernel(
         row = (first + i * BR + tl.arange(0, BR)).to(tl.int64)[:, None]
         inside = (row < R) & (col < C)
         n = tl.load(x + member * x_e + row * x_r + col * x_c, inside, 0.0).to(tl.float32)
-        h = tl.load(g + member * g_e + row * g_r + col * g_c, inside, 0.0).to(tl.float32)
+        at = member * g_e + row * g_r + col * g_c
+        h = tl.load(g + at, inside, 0.0).to(tl.float32)
+        if USES > 1:
+            h += tl.load(g1 + at, inside, 0.0).to(tl.float32)
+        if USES > 2:
+            h += tl.load(g2 + at, inside, 0.0).to(tl.float32)
         if CENTER:
             n = _centered(n, col, C)
         r = _rms(n, C, eps)
