@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,8 +13,10 @@ from dse.tasks.nets.fused.norm import WIDEST, Norming, add_norms, norms, rms_nor
 from dse.tasks.nets.masters import Masters, wide, wide_or_none
 
 
-class _ResidualNorm(Masters):
-    """Mixin of a norm over the last axis, which on a GPU one kernel computes with the residual sum before it."""
+class _ResidualNorm(Masters, nn.Module):
+    """Base of a norm over the last axis, which on a GPU one kernel computes with the residual sum before it."""
+
+    weight: nn.Parameter
 
     def add(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
         """The residual stream x + y, and its norm; x itself where no y is to be added."""
@@ -30,8 +34,16 @@ class _ResidualNorm(Masters):
         return x, (z,) * uses
 
     def _kernel(self, x: Tensor, y: Tensor | None, uses: int) -> tuple[Tensor, tuple[Tensor, ...]]:
-        how = Norming(self.eps, isinstance(self, nn.LayerNorm), uses)
+        how = self._norming(uses)
         return (x, norms(x, self.weight, how)) if y is None else add_norms(x, y, self.weight, how)
+
+    @abstractmethod
+    def _fused(self, *operands: Tensor | None) -> bool:
+        """Whether the kernel computes the norm of these operands."""
+
+    @abstractmethod
+    def _norming(self, uses: int) -> Norming:
+        """How the kernel is to compute it."""
 
 
 class RMSNorm(_ResidualNorm, nn.RMSNorm):
@@ -48,6 +60,9 @@ class RMSNorm(_ResidualNorm, nn.RMSNorm):
 
     def _fused(self, *operands: Tensor | None) -> bool:
         return fused.usable(*(x for x in operands if x is not None)) and self._width <= WIDEST
+
+    def _norming(self, uses: int) -> Norming:
+        return Norming(self._eps, uses=uses)
 
 
 class LayerNorm(_ResidualNorm, nn.LayerNorm):
@@ -67,3 +82,6 @@ class LayerNorm(_ResidualNorm, nn.LayerNorm):
         one_axis = len(self.normalized_shape) == 1 and self.normalized_shape[0] <= WIDEST
         narrow = all(x.dtype != torch.float32 for x in present)
         return narrow and one_axis and self.bias is None and fused.usable(*present)
+
+    def _norming(self, uses: int) -> Norming:
+        return Norming(self.eps, center=True, uses=uses)

@@ -18,7 +18,7 @@ from dse.nn.quantize import set_clock
 from dse.pack.linear import PackedLinear
 from dse.pack.mixed_precision import WorkingParameters
 from dse.pack.pack import Pack
-from dse.pack.segments import Reference
+from dse.pack.segments import Segment
 from dse.pack.step import TrainStep
 from dse.recipes import RECIPES
 from dse.results.record import OK
@@ -103,17 +103,19 @@ def test_what_layers_hand_each_other_is_bf16(name: str, monkeypatch: pytest.Monk
         elif kind.endswith(("Norm", "Block", "Basic", "Noisy", "SwiGLU")):
             note(f"{kind} in", *inputs[:2])  # the third is a table of rotary angles
 
-    whole = Reference.backward
+    def noting(whole: Any) -> Any:
+        def backward(self: Segment, held: Any, g: Tensor, *rest: Any) -> Any:
+            dx, dw = whole(self, held, g, *rest)
+            note("G", g)
+            note("dX", dx)
+            assert dw is not None
+            assert dw.dtype == torch.float32
+            return dx, dw
 
-    def backward(self: Reference, held: Any, g: Tensor, *rest: Any) -> Any:
-        dx, dw = whole(self, held, g, *rest)
-        note("G", g)
-        note("dX", dx)
-        assert dw is not None
-        assert dw.dtype == torch.float32
-        return dx, dw
+        return backward
 
-    monkeypatch.setattr(Reference, "backward", backward)
+    for kind in {type(segment) for layer in pack.layers.values() for segment in layer.segments}:
+        monkeypatch.setattr(kind, "backward", noting(kind.backward))
     handles = [module.register_forward_hook(hook) for module in pack.template.modules()]
     try:
         losses = pack.losses(task.batch(data, pack.seeds, pack.step, 2))
