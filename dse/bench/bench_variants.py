@@ -16,6 +16,9 @@ VARIANTS: dict[str, MakeJobs] = CONTENDERS | {"growth": growth, "gallery": galle
 ASKED = ("growth", "gallery", "trial")
 """Measured only where they are named: they take minutes."""
 
+ANYWHERE = ("compiled", "plain")
+"""Measured on any model that is named."""
+
 TABLES = (
     "fp4:gpt128",
     "autocast:gpt128",

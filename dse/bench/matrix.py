@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import torch
 
 from dse.bench.bench_jobs import BenchJob, BenchSettings, missing
-from dse.bench.bench_variants import ASKED, VARIANTS, models_of
+from dse.bench.bench_variants import ANYWHERE, ASKED, VARIANTS, models_of
 from dse.bench.measurements import Measurement
 from dse.bench.models import COMPARED, SUBJECTS
 from dse.bench.precompile import compile_ahead
@@ -105,7 +105,7 @@ def jobs(models: Sequence[str], only: Sequence[str], settings: BenchSettings) ->
 
     def on(variant: str) -> Sequence[str]:
         few = models_of(variant, settings)
-        if few is None:
+        if few is None or (models and variant in ANYWHERE):
             return chosen
         return [model for model in few if model in models] if models else few
 

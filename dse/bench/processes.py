@@ -7,6 +7,7 @@ minutes, and does so for all of them at once.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 import time
 import traceback
@@ -22,12 +23,12 @@ _COMPILED = 240.0
 _TURN = 1200.0
 """Seconds that processes wait for their turn."""
 _END = 5.0
-"""Seconds in which they may end by themselves."""
+"""Seconds for an answer that is on its way."""
 _WARM = 6
 _AHEAD = 8
 """Steps that a process hands the device before it waits for the first of them."""
-_THREADS = 4
-"""That compile kernels, in the process that compiles first."""
+_THREADS = (2, 8)
+"""That compile kernels, in the process that compiles first, at least and at most."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,16 @@ class CrowdRates(NamedTuple):
 
 
 class StartedCrowd:
-    """The largest number of processes of a crowd, started; the first compiles before the others do."""
+    """The largest number of processes of a crowd, started; the first compiles before the others do, by ``threads``."""
 
-    def __init__(self, crowd: Crowd) -> None:
+    def __init__(self, crowd: Crowd, threads: int = _THREADS[1]) -> None:
         context = multiprocessing.get_context("spawn")
         self.crowd, count = crowd, max(crowd.counts)
         self._results: Any = context.Queue()
         self._go, self._ready = context.Barrier(count + 1), context.Semaphore(0)
         self._signals = (context.Event(), self._ready, self._go, context.Barrier(count))
         self._processes = [
-            context.Process(target=_work, args=(rank, crowd, self._signals, self._results), daemon=True)
+            context.Process(target=_work, args=(rank, crowd, threads, self._signals, self._results), daemon=True)
             for rank in range(count)
         ]
         self._waited = 0
@@ -87,7 +88,7 @@ class StartedCrowd:
 
         Raises RuntimeError with the first process's traceback when one fails or does not come up in time.
         """
-        crowd, answers = self.crowd, 0
+        crowd = self.crowd
         rates, note, memory = dict.fromkeys(crowd.counts, 0.0), "", None
         patience = _START.get(crowd.kind, _COMPILED)
         try:
@@ -96,13 +97,12 @@ class StartedCrowd:
             self._go.wait(_END)
             for _ in range(sum(crowd.counts)):
                 phase, rate, said = self._answer(2 * crowd.seconds * len(crowd.counts) + _END)
-                answers += 1
                 rates[phase] += rate
                 note, memory = said or (note, memory)
         except BrokenBarrierError:
             self._answer(_END)  # raises what the process has told
         finally:
-            self._end(answers == sum(crowd.counts))
+            self._end()
         return CrowdRates(rates, note, memory)
 
     def _answer(self, patience: float) -> tuple[int, float, tuple[str, float | None] | None]:
@@ -119,12 +119,10 @@ class StartedCrowd:
             return phase, rate, said
         raise RuntimeError(f"no answer from the processes in {patience:.0f} s")
 
-    def _end(self, well: bool) -> None:
-        end = time.monotonic() + (_END if well else 0)
+    def _end(self) -> None:
+        """Nothing that they hold is worth waiting for."""
         for process in self._processes:
-            process.join(max(0.0, end - time.monotonic()))
-            if process.is_alive():
-                process.terminate()
+            process.terminate()
 
 
 _STARTED: dict[Crowd, StartedCrowd] = {}
@@ -132,9 +130,11 @@ _STARTED: dict[Crowd, StartedCrowd] = {}
 
 def start(crowds: Sequence[Crowd]) -> list[StartedCrowd]:
     """Starts the processes of crowds whose turn comes later."""
+    least, most = _THREADS
+    threads = max(least, min(most, (os.cpu_count() or 1) // max(1, len(crowds))))
     for crowd in crowds:
         if crowd not in _STARTED:
-            _STARTED[crowd] = StartedCrowd(crowd)
+            _STARTED[crowd] = StartedCrowd(crowd, threads)
     return [_STARTED[crowd] for crowd in crowds]
 
 
@@ -143,8 +143,9 @@ def rates(crowd: Crowd) -> CrowdRates:
     return (_STARTED.pop(crowd, None) or StartedCrowd(crowd)).measure()
 
 
-def _step(crowd: Crowd, leads: bool) -> tuple[Callable[[], None], Callable[[], str]]:
-    """One process's trial, ready to train, and what it says of itself."""
+def _step(crowd: Crowd, threads: int) -> tuple[Callable[[], None], Callable[[], str]]:
+    """One process's trial, ready to train, and what it says of itself; it compiles with so many threads, or 0 where the
+    kernels are on disk."""
     from dse.bench.models import SUBJECTS
 
     subject = SUBJECTS[crowd.name](crowd.quick)
@@ -156,9 +157,9 @@ def _step(crowd: Crowd, leads: bool) -> tuple[Callable[[], None], Callable[[], s
 
     from dse.bench.compiled import CompiledTrial, compiler
 
-    config.compile_threads = _THREADS if leads else 1  # what the first has compiled is on disk
+    config.compile_threads = max(1, threads)
     trial = CompiledTrial(subject, crowd.device, crowd.kind == "compiled", backend=compiler(crowd.quick))
-    said = trial.losses(1 if crowd.quick else CompiledTrial.SHOWN) if leads else ""
+    said = trial.losses(1 if crowd.quick else CompiledTrial.SHOWN) if threads else ""
     return trial.step, lambda: said
 
 
@@ -182,7 +183,7 @@ def _rate(step: Callable[[], None], device: str, seconds: float) -> float:
     return done / (time.perf_counter() - start)
 
 
-def _work(rank: int, crowd: Crowd, signals: tuple[Any, Any, Any, Any], results: Any) -> None:
+def _work(rank: int, crowd: Crowd, threads: int, signals: tuple[Any, Any, Any, Any], results: Any) -> None:
     """The body of one process."""
     led, ready, go, phase = signals
     try:
@@ -193,7 +194,7 @@ def _work(rank: int, crowd: Crowd, signals: tuple[Any, Any, Any, Any], results: 
         torch.set_num_threads(1)
         if rank and crowd.kind != "eager":
             led.wait(_COMPILED)
-        step, note = _step(crowd, rank == 0)
+        step, note = _step(crowd, 0 if rank else threads)
         for _ in range(_WARM):
             step()
         wait(crowd.device)
