@@ -1,8 +1,8 @@
-"""Writes the tables of docs/performance.md that are made from measured rows, and the plot of growth.
+"""Writes the tables of docs/performance.md that are made from measured rows, the plot of growth, and README's speed.
 
-python tools/performance_tables.py FILE.json ... [--page FILE.md] [--plot FILE.svg]; the files are those of `python -m
-dse.bench.packs --out`, and a row of a later one replaces that of an earlier one. A table stands between the lines
-`<!-- begin NAME -->` and `<!-- end NAME -->`; without rows for it, it stays as it is.
+python tools/performance_tables.py FILE.json ... [--page FILE.md] [--plot FILE.svg] [--readme FILE.md]; the files are
+those of `python -m dse.bench.packs --out`, and a row of a later one replaces that of an earlier one. A table stands
+between the lines `<!-- begin NAME -->` and `<!-- end NAME -->`; without rows for it, it stays as it is.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
+from dse.bench.bench_jobs import UNIT
+from dse.bench.contenders import FP4, PLAIN
 from dse.bench.gallery_packs import GALLERY, WHOLE
 from dse.bench.measurements import number, target
 from dse.bench.models import GROWTH
@@ -25,7 +27,6 @@ ROOT = Path(__file__).resolve().parents[1]
 Row = Mapping[str, Any]
 _PACK = re.compile(r"pack of (?P<width>\d+), (?P<recipe>\w+)(?P<activations>, bf16 activations)?")
 _LOSS = re.compile(r"loss (\S+) at step 50")
-_PLAIN = "compiled bf16"
 
 
 def rows_of(documents: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -78,7 +79,7 @@ def programs(rows: Sequence[Row], model: str) -> Iterator[tuple[str, str, Row]]:
     """(program, width, row) of the rows of one size that the table shows."""
     own = [row for row in rows if row["figure"] == model and row.get("facts")]
     for row in own:
-        if row["variant"] == _PLAIN:
+        if row["variant"] == PLAIN:
             yield "plain, compiled BF16", "1", row
     packs: dict[str, list[tuple[int, Row]]] = {}
     for row in own:
@@ -114,6 +115,32 @@ def gallery(rows: Sequence[Row]) -> list[str]:
 
 
 TABLES = {"targets": targets, "speeds": speeds, "growth": growth, "gallery": gallery}
+
+
+def speed(rows: Sequence[Row], device: str) -> list[str]:
+    """README's paragraph: the best pack of nvfp4 against the best compiled program, then the others."""
+    rates = {row["variant"]: row["value"] for row in rows if row["figure"] == "gpt128" and row["unit"] == UNIT}
+    packs = {name: rate for name, rate in rates.items() if (found := _PACK.fullmatch(name)) and found[2] == "nvfp4"}
+    peers = {name: rate for name, rate in rates.items() if name == FP4 or name.endswith("compiled processes")}
+    if not packs or not peers:
+        return []
+    pack, peer = max(packs, key=lambda name: packs[name]), max(peers, key=lambda name: peers[name])
+    who = "one process makes" if peer == FP4 else f"{peer.partition(' ')[0]} processes together make"
+    width = pack.removeprefix("pack of ").partition(",")[0]
+    text = (
+        f"On one {device} a pack of {width} small GPTs under `nvfp4` makes {number(packs[pack])} model-steps a second: "
+        f"{packs[pack] / peers[peer]:.1f} times what {who} that train the same GPT with NVFP4 fake quantization in "
+        "plain torch through `torch.compile`, each step one CUDA graph"
+    )
+    if "eager" in rates:
+        text += f"; one eager trial makes {number(rates['eager'])}"
+    grown = {row["variant"]: row["value"] for row in rows if row["figure"] == "lm-60M"}
+    best = max((rate for name, rate in grown.items() if ", nvfp4" in name), default=None)
+    if best and PLAIN in grown:
+        text += (
+            f". A step of a 60M model takes {grown[PLAIN] / best:.2f} times as long as in a plain compiled BF16 program"
+        )
+    return wrap(f"{text} ([docs/performance.md](docs/performance.md)).", 118, break_on_hyphens=False)
 
 
 def filled(page: str, name: str, lines: Sequence[str]) -> str:
@@ -174,6 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", type=Path, help="JSON files of the pack benchmark")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "performance.md")
     parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "growth.svg")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     given = parser.parse_args(arguments)
     documents = [json.loads(path.read_text(encoding="utf-8")) for path in given.files]
     rows = rows_of(documents)
@@ -185,6 +213,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, lines in made.items():
         page = filled(page, name, lines) if lines else page
     given.page.write_text(page, encoding="utf-8")
+    if lines := speed(rows, documents[-1]["device"].partition(",")[0]):
+        readme = given.readme.read_text(encoding="utf-8")
+        given.readme.write_text(filled(readme, "speed", lines), encoding="utf-8")
     print(f"{given.page}: {', '.join(name for name, lines in made.items() if lines)}")
     return 0
 

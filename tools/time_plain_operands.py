@@ -15,7 +15,7 @@ from unittest import mock
 
 import torch
 
-from dse.bench.models import EVERY
+from dse.bench.models import SUBJECTS
 from dse.bench.timed_packs import Running, timed, trials
 from dse.numerics.points import Point
 from dse.numerics.recipe import Recipe
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="the model's size for a smoke test")
     parser.add_argument("--only", nargs="*", default=list(CHANGES), choices=list(CHANGES))
     args = parser.parse_args(arguments)
-    members = trials(EVERY[args.model](args.quick), args.width, ("nvfp4",))
+    members = trials(SUBJECTS[args.model](args.quick), args.width, ("nvfp4",))
     plain = timed(Running, members, args.device, args.seconds)
     name = torch.cuda.get_device_name() if args.device == "cuda" else args.device
     print(f"{name}, {datetime.now(UTC):%Y-%m-%d}, {args.model} x {args.width}: {plain.rate:.1f} model-steps/s")

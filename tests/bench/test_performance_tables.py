@@ -44,7 +44,9 @@ def files(folder: Path) -> list[Path]:
 def test_tables_and_plot(tmp_path: Path) -> None:
     page, svg = tmp_path / "page.md", tmp_path / "growth.svg"
     page.write_text((ROOT / "docs" / "performance.md").read_text(encoding="utf-8"), encoding="utf-8")
-    words = [*map(str, files(tmp_path)), "--page", str(page), "--plot", str(svg)]
+    readme = tmp_path / "readme.md"
+    readme.write_text("<!-- begin speed -->\n<!-- end speed -->\n", encoding="utf-8")
+    words = [*map(str, files(tmp_path)), "--page", str(page), "--plot", str(svg), "--readme", str(readme)]
     assert TOOL["main"](words) == 0
     lines = page.read_text(encoding="utf-8").splitlines()
     assert all(len(line) <= 120 for line in lines)
@@ -55,6 +57,9 @@ def test_tables_and_plot(tmp_path: Path) -> None:
     assert "| if4 | 1,500 | 0.5 |" in lines
     assert "| whole gallery, 84 members | 900 | 0.25 |" in lines
     assert any("python -m dse.bench.packs --out first.json" in line for line in lines)
+    said = " ".join(readme.read_text(encoding="utf-8").split())
+    assert "under `nvfp4` makes 3,000 model-steps a second: 5.0 times what one process makes that" in said
+    assert "A step of a 60M model takes 1.30 times as long" in said
     before = page.read_bytes(), svg.read_bytes()
     assert TOOL["main"](words) == 0
     assert (page.read_bytes(), svg.read_bytes()) == before
