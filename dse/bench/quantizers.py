@@ -14,12 +14,15 @@ from torch import Tensor
 from dse.fused import Use, quantize, quantize_both, table
 from dse.fused.launch import LaunchShape
 from dse.numerics.block import BlockQuantizer
-from dse.numerics.formats import E2M1, E8M0, UE4M3
+from dse.numerics.formats import E2M1, E5M2, E8M0, FP32, UE4M3
 from dse.numerics.gemm import Gemm
 from dse.numerics.random import Key
+from dse.numerics.techniques.choices import IF4, FourOverSix, ScaleSweep
+from dse.numerics.techniques.outliers import Clamp
 from dse.numerics.techniques.rotations import Hadamard
 from dse.numerics.techniques.rounding import Stochastic, TowardZero
-from dse.numerics.techniques.tensor_scales import Current
+from dse.numerics.techniques.statistics import Quest, SoftSoft
+from dse.numerics.techniques.tensor_scales import Current, Outer
 
 _ONE = LaunchShape(across_positions=128, across=128)
 SHAPES: dict[str, LaunchShape | None] = {
@@ -86,6 +89,27 @@ MORE = {
     "both axes, stochastic 8, Hadamard 16": Figure(Use(_RANDOM, _TURN), None, 2),
     "Hadamard 128": Figure(Use(_NEAREST, Hadamard(128))),
 }
+_CHOICE = replace(_NEAREST, tensor_scale=Current(256.0), choice=FourOverSix())
+_OUTER = replace(_NEAREST, tensor_scale=Outer(8))
+_ROW = BlockQuantizer(E2M1, FP32, 0)
+_QUEST = BlockQuantizer(E2M1, E8M0, 32, statistic=Quest(centered=True), scale_rounding=TowardZero())
+GENERAL = {
+    "four over six, X": Figure(Use(_CHOICE, None)),
+    "four over six, X, both axes": Figure(Use(_CHOICE, None), None, 2),
+    "four over six, W": Figure(Use(replace(_CHOICE, tile=16), None), None, 2),
+    "four over six, absolute error": Figure(Use(replace(_CHOICE, choice=FourOverSix("mae")), None), None, -1),
+    "if4 G": Figure(Use(replace(_GRADIENT, choice=IF4()), None)),
+    "scale sweep": Figure(Use(replace(_CURRENT, choice=ScaleSweep()), None)),
+    "quest, Hadamard 32": Figure(Use(_QUEST, Hadamard(32, "none")), None, 2),
+    "soft maximum": Figure(Use(replace(_NEAREST, statistic=SoftSoft()), None)),
+    "outer scales": Figure(Use(_OUTER, None), None, 2),
+    "outer scales, stochastic 8, Hadamard 16": Figure(Use(replace(_OUTER, rounding=Stochastic(8)), _TURN), None, 2),
+    "rows": Figure(Use(_ROW, None)),
+    "columns": Figure(Use(replace(_ROW, block=1, tile=0), None), None, -1),
+    "operand": Figure(Use(BlockQuantizer(E5M2, FP32, 0, 0), None), None, 2),
+    "rows, clamped": Figure(Use(replace(_ROW, outliers=Clamp()), None)),
+}
+"""Operands that the general kernels of blocks compute."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +133,9 @@ def kernel_jobs(device: str, quick: bool) -> Iterator[TimedCall]:
     for label, shape in SHAPES.items():
         for name, figure in (FIVE | PACKED).items():
             yield _kernel(name, label, figure, shape, device)
-    for name in list(MORE)[: 6 if quick else None]:
-        yield _kernel(name, "default", MORE[name], None, device)
+    more = [*list(MORE.items())[: 6 if quick else None], *list(GENERAL.items())[: 4 if quick else None]]
+    for name, figure in more:
+        yield _kernel(name, "default", figure, None, device)
 
 
 def reference_jobs(device: str, quick: bool) -> Iterator[TimedCall]:
