@@ -24,7 +24,7 @@ from dse.numerics.techniques.rounding import (
 from dse.numerics.techniques.statistics import AbsMax
 from dse.numerics.techniques.tensor_scales import Current, Delayed
 
-LARGEST_BLOCK = LARGEST_ROTATION = 256
+LARGEST_BLOCK = 256
 LARGEST_TILE = 32
 _ROUNDINGS = (NearestEven, NearestAway, MantissaEven, TowardZero, AwayFromZero, Stochastic)
 
@@ -98,8 +98,7 @@ def _general_reasons(q: BlockQuantizer) -> tuple[str, ...]:
 
 
 def _rotation(rotation: Rotation | None) -> str:
-    fits = rotation is None or (type(rotation) is Hadamard and rotation.size <= LARGEST_ROTATION)
-    return "" if fits else f"rotation {rotation}"
+    return "" if rotation is None or type(rotation) is Hadamard else f"rotation {rotation}"
 
 
 def uncovered_by_core(use: Use) -> str:

@@ -24,7 +24,17 @@ from dse.fused import Use, exact_in_bf16, quantize, quantize_both, table
 from dse.fused.launch import LaunchShape
 from dse.kernels import available
 from dse.numerics.random import Key
-from tests.kernels.cases import clock, differences, general_options, operands, options, recipes, reference, structures
+from tests.kernels.cases import (
+    clock,
+    differences,
+    general_options,
+    large_rotations,
+    operands,
+    options,
+    recipes,
+    reference,
+    structures,
+)
 
 try:
     import pytest
@@ -66,6 +76,7 @@ def cases() -> dict[str, Case]:
         Case("elements", some("element=", "stochastic "), 33, 272, torch.bfloat16),
         Case("recipes", published["core"], 128, 64),
         Case("rotations", some("hadamard 2", "hadamard 4", "hadamard 8", "hadamard 16"), 48, 64, torch.bfloat16),
+        Case("large rotations", tuple(large_rotations()), 9, 1500),
         Case("one", some("element=e2m1")[:1], 1, 1, torch.bfloat16),
         Case("tiles", some("block="), 70, 70, torch.bfloat16),
     ]

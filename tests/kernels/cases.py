@@ -133,6 +133,15 @@ def general_options() -> Iterator[tuple[str, Use]]:
         yield f"rotated {size}", Use(replace(scaled, choice=FourOverSix()), Hadamard(size))
 
 
+def large_rotations() -> Iterator[tuple[str, Use]]:
+    """Rotations of more elements than a block has."""
+    for size in (256, 512, 1024):
+        for signs in ("none", "fixed", "random"):
+            q = replace(BASE, rounding=Stochastic(), tensor_scale=Current())
+            yield f"hadamard {size} {signs}", Use(q, Hadamard(size, signs))
+    yield "identity, hadamard 1024", Use(Identity(), Hadamard(1024))
+
+
 def structures(uses: Iterable[tuple[str, Use]]) -> dict[str, tuple[tuple[str, Use], ...]]:
     """The same by the program that computes them."""
     found: dict[str, list[tuple[str, Use]]] = {}

@@ -17,8 +17,8 @@ torch.set_num_threads(1)
 from dse.fused import exact_in_bf16, quantize, quantize_both, table
 from dse.fused.launch import LaunchShape
 from dse.numerics.random import Key
-from tests.kernels.cases import clock, differences, operands, options, reference
-known = dict(options())
+from tests.kernels.cases import clock, differences, large_rotations, operands, options, reference
+known = dict(options()) | dict(large_rotations())
 names = {names!r}
 uses = [known[n] for n in names]
 uses2 = [known[n] for n in {others!r} or names]
@@ -47,6 +47,8 @@ for kind in {kinds!r}:
         (["element=int8", "block=32 tile=2", "bf16"], 18, 48, ["bf16"], "torch.float32", 8, []),
         (["hadamard 32 random", "identity", "decode one quantized Current(target=448.0, through='ignore')"], 20, 40,
          ["special"], "torch.float32", 8, []),
+        pytest.param(["hadamard 512 fixed", "hadamard 1024 random"], 3, 20, ["normal"], "torch.float32", 8, [],
+                     marks=pytest.mark.slow),
         (["decode flush unquantized None", "encode one unquantized True None", "encode smallest quantized False None"],
          18, 34, ["special"], "torch.float32", 8, []),
         (["scale=e8m0", "stochastic 3"], 20, 34, ["normal"], "torch.bfloat16", 16, []),
@@ -55,7 +57,7 @@ for kind in {kinds!r}:
          "torch.float32", 8, []),
         (["delayed"] * 6, 5, 18, ["infinite"], "torch.float32", 8, [0.0, 3.0, float("nan"), float("inf")]),
     ],
-    ids=["roundings", "blocks", "rotations", "infinite blocks", "bf16", "infinities", "held scales"],
+    ids=["roundings", "blocks", "rotations", "large rotations", "infinite blocks", "bf16", "infinities", "held scales"],
 )  # fmt: skip
 def test_kernels_give_the_references_bits(
     names: list[str], rows: int, columns: int, kinds: list[str], dtype: str, store: int, held: list[float]
@@ -86,8 +88,8 @@ import torch
 from dse.fused import quantize_both, table
 from dse.fused.launch import LaunchShape
 from dse.numerics.random import Key
-from tests.kernels.cases import clock, differences, operands, options, reference
-known = dict(options())
+from tests.kernels.cases import clock, differences, large_rotations, operands, options, reference
+known = dict(options()) | dict(large_rotations())
 key = Key(clock(2), 3, 2, 0, torch.tensor([[3.0], [0.0]]).expand(-1, 6).clone())
 for one, two, kind, apart in {pairs!r}:
     x = dict(operands(2, 20, 34))[kind]
@@ -131,7 +133,7 @@ from dse.fused import launch
 from dse.numerics.gemm import Gemm
 from dse.numerics.random import Key
 from tests.kernels.cases import clock, differences, operands, options
-known = dict(options())
+known = dict(options()) | dict(large_rotations())
 names, others = {names!r}, {others!r}
 count, matrices = len(names), 3
 launch._AXIS = {axis}  # programs on the second and third axis of a grid
@@ -172,8 +174,8 @@ CONVERTED = """
 import torch
 from dse.fused import quantize, quantize_both, table
 from dse.numerics.random import Key
-from tests.kernels.cases import clock, differences, operands, options, reference
-known = dict(options())
+from tests.kernels.cases import clock, differences, large_rotations, operands, options, reference
+known = dict(options()) | dict(large_rotations())
 one = Key(clock(2), 3, 2)
 def check(names, x, dtype):
     uses = [known[n] for n in names]
