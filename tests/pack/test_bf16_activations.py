@@ -28,6 +28,7 @@ from dse.tasks.base import Training, single
 from dse.tasks.nets.activations import gelu
 from dse.train.loop import run_pack, run_trial
 from dse.trial import Trial
+from tests.pack.interpreted import interpreted
 from tests.records import content
 
 TASKS_OF_ALL_NETS: dict[str, Task[Any]] = {
@@ -235,6 +236,34 @@ def test_torchs_own_modules_in_a_users_model() -> None:
     rows.backward(torch.full_like(rows, 1 + 2**-7))
     assert table[0].weight.grad is not None
     assert torch.equal(table[0].weight.grad[1], torch.full((2,), 300 * (1 + 2**-7)))  # BF16 sums stop at 256
+
+
+WHOLE = """
+import torch
+from dataclasses import replace
+from dse.pack.step import TrainStep
+from dse.recipes import RECIPES
+from dse.tasks import TASKS
+from dse.trial import Trial
+
+task = TASKS["regression"]()
+training = replace(task.training(), steps=1, batch=16, activations="bf16")
+trials = [Trial(task, training, RECIPES[name], seed) for seed, name in enumerate(("bf16", "nvfp4", "mxfp4_rht_sr"))]
+data = task.load()
+reference, kernels = (TrainStep(trials, data, "cpu", use_kernels) for use_kernels in (False, True))
+for step in (reference, kernels):
+    step.step()
+assert torch.equal(reference.log, kernels.log)
+assert torch.equal(reference.pack.grad, kernels.pack.grad)
+assert torch.equal(reference.pack.flat, kernels.pack.flat)
+print("equal")
+"""
+
+
+@pytest.mark.slow
+def test_a_step_by_kernels_is_that_of_the_reference() -> None:
+    pytest.importorskip("triton")
+    assert interpreted("-c", WHOLE) == "equal"
 
 
 def test_identity() -> None:
