@@ -178,12 +178,12 @@ def _closer(
     )  # fmt: skip
     if q.choice.error == "max":
         one, two = errors.unflatten(2, (-1, operand.height)).amax((3, 5))
-        return one < two
+        return one.lt(two)
     one, two = _by_block(operand, errors)
     if q.choice.error == "mae":
-        return one < 0
+        return one.lt(0)
     gains = table.floats[:, 8].repeat_interleave(max(operand.key.matrices, 1))[:, None, None]
-    return (alphas * gains).double() * one < 2 * two
+    return ((alphas * gains).double() * one).lt(2 * two)
 
 
 def _by_block(operand: LongBlocks, parts: Tensor) -> Tensor:
