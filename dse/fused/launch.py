@@ -119,11 +119,11 @@ def _run(
         shape = replace(shape, positions=tile2.positions, along=max(tile2.inner // 16, 1))
     tile = _along(one, columns, shape)
     warps = max(shape.warps, max(tile.positions if along else 0, tile2.positions // 2 if across else 0) // 128)
-    region = _region(tile if along else None, tile2 if across else None, shape)
+    region = Region(*_region(tile if along else None, tile2 if across else None, shape), warps)
     operands = [Operand(*first, tile, across=False)] * (along is not None)
     operands += [Operand(*second, tile2, across=True)] * (across is not None)
     known = x.numel() >= _LARGE if shape.known is None else shape.known
-    prepared = prepare(x, operands, Region(*region, warps), known)
+    prepared = prepare(x, operands, region, known)
     p, p2 = prepared[0], prepared[-1]
     o = out if out is not None else out2
     o2 = out2 if out2 is not None else out
@@ -131,7 +131,7 @@ def _run(
     assert o2 is not None
     width = one.padded(columns) if along else 0
     width2 = two.padded(rows) if across else 0
-    grid_r, grid_k = -(-max(rows, width2) // region[0]), -(-max(columns, width) // region[1])
+    grid_r, grid_k = -(-max(rows, width2) // region.rows), -(-max(columns, width) // region.columns)
     clock = first[1].clock
     apart = along is not None and across is not None and shape.apart
     chunks = -(-grid_r // _AXIS), -(-members // _AXIS)
@@ -143,14 +143,14 @@ def _run(
         int(first[1].point),
         o2, *_transposed(o2), width2, two.ints, two.floats, p2.signs, p2.signs_share, p2.levels, p2.levels_share,
         int(second[1].point),
-        grid_k, chunks[0], members, RR=region[0], RK=region[1], MANY=chunks != (1, 1),
+        grid_k, chunks[0], members, RR=region.rows, RK=region.columns, MANY=chunks != (1, 1),
         ALONG=along is not None, ACROSS=across is not None,
         RUN=8 if x.dtype == torch.bfloat16 else 4,
         STORE=shape.store if dtype == torch.bfloat16 else 4,
         P=tile.positions, INNER=tile.inner, **_flags(one, ""),
         P2=tile2.positions, INNER2=tile2.inner, **_flags(two, "2"),
         ONE=one.common if known else None, TWO=two.common if known else None,
-        WIDTH=known_width(x) if known else 0, APART=apart, EVEN=columns % 16 == 0, EVEN2=rows % 16 == 0,
+        WIDTH=known_width(x) if known else 0, APART=apart, FIT=region.fit(x, columns), FIT2=region.fit(x, rows),
         INTERPRET=interpreted(), num_warps=warps, enable_fp_fusion=False, maxnreg=shape.registers,
     )  # fmt: skip
     return (

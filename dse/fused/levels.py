@@ -37,6 +37,12 @@ class Region(NamedTuple):
     columns: int
     warps: int
 
+    def fit(self, x: Tensor, columns: int) -> int:
+        """2 where regions cover x without a rest, 1 where groups of 16 cover an operand's columns, else 0."""
+        if x.shape[1] % self.rows == x.shape[2] % self.columns == 0:
+            return 2
+        return int(columns % 16 == 0)
+
     def count(self, x: Tensor) -> int:
         """Regions of one member's matrix."""
         return -(-x.shape[1] // self.rows) * -(-x.shape[2] // self.columns)
@@ -137,7 +143,7 @@ def _peaks(x: Tensor, operands: Sequence[Operand], signs: Tensor, region: Region
         ROTATES=rotates, STAGES=first.table.statics.stages, TWO=len(operands) == 2,
         PLAIN=len(partials) == 2 and rotates,
         ROW=None if row is None else (row[1], row[22], row[25]),
-        WIDTH=known_width(x) if known else 0, EVEN=x.shape[1 if first.across else 2] % 16 == 0,
+        WIDTH=known_width(x) if known else 0, FIT=region.fit(x, x.shape[1 if first.across else 2]),
         INTERPRET=interpreted(),
         SAMPLING=first.key.sampling, HELD=first.key.memory is not None,
         num_warps=region.warps, enable_fp_fusion=False,

@@ -100,8 +100,8 @@ def flip(x, signs, group, size, STAGES: tl.constexpr, MASK: tl.constexpr):
 
 
 @triton.jit
-def transform(x, size, factor, GROUP: tl.constexpr, STAGES: tl.constexpr):
-    """X H / sqrt(size); STAGES: log2 of groups joined."""
+def butterflies(x, size, GROUP: tl.constexpr, STAGES: tl.constexpr):
+    """X H; STAGES: log2 of groups joined."""
     y = butterfly(x, 1)
     if size > 2:
         y = butterfly(y, 2)
@@ -112,9 +112,16 @@ def transform(x, size, factor, GROUP: tl.constexpr, STAGES: tl.constexpr):
     for s in tl.static_range(STAGES):
         if size > (16 << s):
             y = butterfly_across(y, GROUP << s)
+    return y
+
+
+@triton.jit
+def transform(x, size, factor, GROUP: tl.constexpr, STAGES: tl.constexpr):
+    """X H / sqrt(size)."""
+    x = butterflies(x, size, GROUP, STAGES)
     z = ()
     for i in tl.static_range(16):
-        z = z + (y[i] * factor,)
+        z = z + (x[i] * factor,)
     return z
 
 

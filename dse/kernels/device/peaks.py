@@ -6,8 +6,8 @@ import triton
 import triton.language as tl
 
 from dse.kernels.device.block_quantizer import FLOATS, INTS
-from dse.kernels.device.element_groups import peak, rotate
-from dse.kernels.device.lattice import LARGEST, float_of, smaller
+from dse.kernels.device.element_groups import butterflies, flip, peak
+from dse.kernels.device.lattice import LARGEST, bits_of, float_of, smaller
 from dse.kernels.device.quantize import SIGN_WORDS
 from dse.kernels.device.tiles import load_groups, positions
 
@@ -32,18 +32,22 @@ def is_due(table, memory, memory_e, clock, clock_e, clock_i, e, SAMPLING: tl.con
 def tile_peaks(
     at, signs, first_row, first_group, R, K, stride_r, stride_k, size, factor, ACROSS: tl.constexpr, RUN: tl.constexpr,
     P: tl.constexpr, INNER: tl.constexpr, ROTATES: tl.constexpr, STAGES: tl.constexpr, PLAIN: tl.constexpr,
-    MASK: tl.constexpr, EVEN: tl.constexpr, INTERPRET: tl.constexpr,
+    MASK: tl.constexpr, FIT: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """The largest magnitude of each position of a tile behind the rotation and, where PLAIN, before it."""
     row, group = positions(first_row, first_group, ACROSS, P, INNER)
-    x = load_groups(at, row, group, R, K, stride_r, stride_k, ACROSS, RUN, EVEN, INTERPRET)
+    x = load_groups(at, row, group, R, K, stride_r, stride_k, ACROSS, RUN, FIT, INTERPRET)
     plain = tl.full((P,), 0, tl.int32)
     if PLAIN:
         plain = peak(x)
     if ROTATES:
         if size > 1:
-            x = rotate(x, signs, group, size, factor, INNER if ACROSS else 1, STAGES, MASK)
-    return peak(x), plain
+            x = butterflies(flip(x, signs, group, size, STAGES, MASK), size, INNER if ACROSS else 1, STAGES)
+    z = peak(x)
+    if ROTATES:
+        if size > 1:  # rounding keeps order: the largest product is the largest's
+            z = bits_of(float_of(z) * factor)
+    return z, plain
 
 
 @triton.jit(do_not_specialize=["clock_e", "clock_i", "memory_e", "memory2_e", "regions_r", "regions_k"])
@@ -54,7 +58,7 @@ def peak_kernel(
     regions_r, regions_k, RR: tl.constexpr, RK: tl.constexpr,
     ACROSS: tl.constexpr, RUN: tl.constexpr, P: tl.constexpr, INNER: tl.constexpr,
     ROTATES: tl.constexpr, STAGES: tl.constexpr, TWO: tl.constexpr, PLAIN: tl.constexpr,
-    ROW: tl.constexpr, WIDTH: tl.constexpr, EVEN: tl.constexpr, SAMPLING: tl.constexpr, HELD: tl.constexpr,
+    ROW: tl.constexpr, WIDTH: tl.constexpr, FIT: tl.constexpr, SAMPLING: tl.constexpr, HELD: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """The largest magnitude of each region of source [E, R, K] (ACROSS: of its transpose, an operand [K, R]).
@@ -93,7 +97,7 @@ def peak_kernel(
                     source + e * source_e, signs + e // signs_n * SIGN_WORDS,
                     first_k + (i % (RK // INNER)) * INNER, first_r // 16 + (i // (RK // INNER)) * (P // INNER),
                     K, R, source_k, source_r, size, factor, True, RUN, P, INNER, ROTATES, STAGES, PLAIN,
-                    MASK, EVEN, INTERPRET,
+                    MASK, FIT, INTERPRET,
                 )  # fmt: skip
                 largest = tl.maximum(largest, z)
                 largest2 = tl.maximum(largest2, plain)
@@ -104,7 +108,7 @@ def peak_kernel(
                     first_r + (i // (RK // (16 * INNER))) * (P // INNER),
                     first_k // 16 + (i % (RK // (16 * INNER))) * INNER,
                     R, K, source_r, source_k, size, factor, False, RUN, P, INNER, ROTATES, STAGES, PLAIN,
-                    MASK, EVEN, INTERPRET,
+                    MASK, FIT, INTERPRET,
                 )  # fmt: skip
                 largest = tl.maximum(largest, z)
                 largest2 = tl.maximum(largest2, plain)

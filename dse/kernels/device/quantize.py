@@ -17,10 +17,10 @@ SIGN_WORDS = tl.constexpr(80)
 def turned(
     at, row, group, R, K, stride_r, stride_k, size, factor, signs, ACROSS: tl.constexpr, RUN: tl.constexpr,
     GROUP: tl.constexpr, ROTATES: tl.constexpr, STAGES: tl.constexpr, MASK: tl.constexpr,
-    EVEN: tl.constexpr, INTERPRET: tl.constexpr,
+    FIT: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """The operand's elements after the rotation."""
-    x = load_groups(at, row, group, R, K, stride_r, stride_k, ACROSS, RUN, EVEN, INTERPRET)
+    x = load_groups(at, row, group, R, K, stride_r, stride_k, ACROSS, RUN, FIT, INTERPRET)
     if ROTATES:
         if size > 1:
             x = rotate(x, signs, group, size, factor, GROUP, STAGES, MASK)
@@ -34,7 +34,7 @@ def quantize_tile(
     ACROSS: tl.constexpr, RUN: tl.constexpr, STORE: tl.constexpr, P: tl.constexpr, INNER: tl.constexpr,
     ROTATES: tl.constexpr, STAGES: tl.constexpr, BLOCKS: tl.constexpr, TILES: tl.constexpr, ENCODE: tl.constexpr,
     RANDOM: tl.constexpr, WIDE: tl.constexpr, THRESHOLD: tl.constexpr, SCALE_RANDOM: tl.constexpr,
-    KNOWN_ROW: tl.constexpr, EVEN: tl.constexpr, INTERPRET: tl.constexpr,
+    KNOWN_ROW: tl.constexpr, FIT: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """One tile of one operand, the ``matrix``-th of its member: read, rotate, quantize, write."""
     GROUP: tl.constexpr = INNER if ACROSS else 1
@@ -45,7 +45,7 @@ def quantize_tile(
     MASK: tl.constexpr = -1 if KNOWN_ROW is None else KNOWN_ROW[25]
     x = turned(
         source, row, group, R, K, source_r, source_k, size, floats[9], signs,
-        ACROSS, RUN, GROUP, ROTATES, STAGES, MASK, EVEN, INTERPRET,
+        ACROSS, RUN, GROUP, ROTATES, STAGES, MASK, FIT, INTERPRET,
     )  # fmt: skip
     width = (K + size - 1) & -size
     y = x
@@ -57,13 +57,13 @@ def quantize_tile(
         )  # fmt: skip
     if kind == 1:
         y = bfloat16_values(x)
-    if ROTATES:
+    if ROTATES and KNOWN_ROW is None:
         if width < padded:  # another member's rotation is wider: zeros, even beside a NaN
             z = ()
             for i in tl.static_range(16):
                 z = z + (tl.where(group * 16 + i < width, y[i], 0.0),)
             y = z
-    store_groups(target, y, row, group, R, padded, target_r, target_k, ACROSS, STORE, EVEN)
+    store_groups(target, y, row, group, R, padded, target_r, target_k, ACROSS, STORE, FIT)
 
 
 @triton.jit(do_not_specialize=["layer", "point", "point2", "clock_e", "clock_i", "regions_k", "chunks_r", "operands"])
@@ -81,7 +81,7 @@ def quantize_kernel(
     ROTATES2: tl.constexpr, STAGES2: tl.constexpr, BLOCKS2: tl.constexpr, TILES2: tl.constexpr, ENCODE2: tl.constexpr,
     RANDOM2: tl.constexpr, WIDE2: tl.constexpr, THRESHOLD2: tl.constexpr, SCALE_RANDOM2: tl.constexpr,
     ONE: tl.constexpr, TWO: tl.constexpr, WIDTH: tl.constexpr, APART: tl.constexpr,
-    EVEN: tl.constexpr, EVEN2: tl.constexpr, INTERPRET: tl.constexpr,
+    FIT: tl.constexpr, FIT2: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """Quantizes regions of RR x RK elements of source [E, R, K]: ALONG K to target, ACROSS (along R) to target2.
 
@@ -127,7 +127,7 @@ def quantize_kernel(
                     source, target + e * target_e, row, group, R, K, source_r, source_k, target_r, target_k, padded,
                     ints, floats, signs + e // signs_n * SIGN_WORDS, level, key, matrix,
                     False, RUN, STORE, P, INNER, ROTATES, STAGES, BLOCKS, TILES, ENCODE,
-                    RANDOM, WIDE, THRESHOLD, SCALE_RANDOM, ONE, EVEN, INTERPRET,
+                    RANDOM, WIDE, THRESHOLD, SCALE_RANDOM, ONE, FIT, INTERPRET,
                 )  # fmt: skip
     if ACROSS and which != 0:
         ints2 = load_ints(int_table2 + member * INTS, TWO)
@@ -144,7 +144,7 @@ def quantize_kernel(
                     source, target2 + e * target2_e, row, group, K, R, source_k, source_r, target2_r, target2_k,
                     padded2, ints2, floats2, signs2 + e // signs2_n * SIGN_WORDS, level2, key2, matrix,
                     True, RUN, STORE, P2, INNER2, ROTATES2, STAGES2, BLOCKS2, TILES2, ENCODE2,
-                    RANDOM2, WIDE2, THRESHOLD2, SCALE_RANDOM2, TWO, EVEN2, INTERPRET,
+                    RANDOM2, WIDE2, THRESHOLD2, SCALE_RANDOM2, TWO, FIT2, INTERPRET,
                 )  # fmt: skip
 
 

@@ -37,26 +37,32 @@ def widened(x, INTERPRET: tl.constexpr):
 
 @triton.jit
 def load_groups(
-    at, row, group, R, K, stride_r, stride_k, ACROSS: tl.constexpr, RUN: tl.constexpr, EVEN: tl.constexpr,
+    at, row, group, R, K, stride_r, stride_k, ACROSS: tl.constexpr, RUN: tl.constexpr, FIT: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """FP32 elements, 0 beyond the operand; RUN: elements of one read along the contraction axis (4 or 8).
 
-    EVEN: groups lie inside of the operand or outside, as a whole.
+    FIT: 2 where all of a tile lies inside of the operand, 1 where a group does or does not as a whole, else 0.
     """
     x = ()
     inside = (row < R) & (group * 16 < K)
     if ACROSS:
         base = at + (row * stride_r + group * 16 * stride_k)
         for i in tl.static_range(16):
-            ok = inside if EVEN else inside & (group * 16 + i < K)
-            x = x + (tl.load(base + i * stride_k, ok, 0.0).to(tl.float32),)
+            if FIT == 2:
+                x = x + (tl.load(base + i * stride_k).to(tl.float32),)
+            else:
+                ok = inside if FIT else inside & (group * 16 + i < K)
+                x = x + (tl.load(base + i * stride_k, ok, 0.0).to(tl.float32),)
     else:
         lane = tl.arange(0, RUN)[None, :]
         base = (at + (row * stride_r + group * 16 * stride_k))[:, None] + lane * stride_k
         for part in tl.static_range(16 // RUN):
-            ok = inside[:, None] if EVEN else inside[:, None] & (group[:, None] * 16 + (part * RUN + lane) < K)
-            run = widened(tl.load(base + part * RUN * stride_k, ok, 0.0), INTERPRET)
+            if FIT == 2:
+                run = widened(tl.load(base + part * RUN * stride_k), INTERPRET)
+            else:
+                ok = inside[:, None] if FIT else inside[:, None] & (group[:, None] * 16 + (part * RUN + lane) < K)
+                run = widened(tl.load(base + part * RUN * stride_k, ok, 0.0), INTERPRET)
             if RUN == 8:
                 x = x + split8(run)
             else:
@@ -65,8 +71,17 @@ def load_groups(
 
 
 @triton.jit
+def store_run(at, run, row, k, R, K, FIT: tl.constexpr):
+    """A run [P, n] of elements k [P, n] of rows [P]."""
+    if FIT == 2:
+        tl.store(at, run)
+    else:
+        tl.store(at, run, (row < R)[:, None] & (k < K))
+
+
+@triton.jit
 def store_groups(
-    at, y, row, group, R, K, stride_r, stride_k, ACROSS: tl.constexpr, RUN: tl.constexpr, EVEN: tl.constexpr
+    at, y, row, group, R, K, stride_r, stride_k, ACROSS: tl.constexpr, RUN: tl.constexpr, FIT: tl.constexpr
 ):  # fmt: skip
     """To an output [R, K] of the pointer's type."""
     kind = at.dtype.element_ty
@@ -74,20 +89,23 @@ def store_groups(
     base = at + (row * stride_r + group * 16 * stride_k)
     if ACROSS:
         for i in tl.static_range(16):
-            ok = inside if EVEN else inside & (group * 16 + i < K)
-            tl.store(base + i * stride_k, y[i].to(kind), ok)
+            if FIT == 2:
+                tl.store(base + i * stride_k, y[i].to(kind))
+            else:
+                ok = inside if FIT else inside & (group * 16 + i < K)
+                tl.store(base + i * stride_k, y[i].to(kind), ok)
     elif RUN == 16:
         lane = tl.arange(0, 16)[None, :]
-        ok = inside[:, None] if EVEN else inside[:, None] & (group[:, None] * 16 + lane < K)
         halves = tl.join(join8(y[:8]), join8(y[8:])).to(kind)
         run = tl.reshape(tl.permute(halves, (0, 2, 1)), (row.shape[0], 16))
-        tl.store(base[:, None] + lane * stride_k, run, ok)
+        k = group[:, None] * 16 + (lane if FIT == 0 else lane * 0)
+        store_run(base[:, None] + lane * stride_k, run, row, k, R, K, FIT)
     else:
         lane = tl.arange(0, RUN)[None, :]
         for part in tl.static_range(16 // RUN):
-            ok = inside[:, None] if EVEN else inside[:, None] & (group[:, None] * 16 + (part * RUN + lane) < K)
             if RUN == 8:
                 run = join8(y[8 * part : 8 * part + 8])
             else:
                 run = join4(y[4 * part], y[4 * part + 1], y[4 * part + 2], y[4 * part + 3])
-            tl.store(base[:, None] + (part * RUN + lane) * stride_k, run.to(kind), ok)
+            k = group[:, None] * 16 + ((part * RUN + lane) if FIT == 0 else lane * 0)
+            store_run(base[:, None] + (part * RUN + lane) * stride_k, run.to(kind), row, k, R, K, FIT)
