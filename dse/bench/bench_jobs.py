@@ -36,7 +36,7 @@ class BenchSettings:
     peers: Mapping[str, str] = field(default_factory=dict)
     ahead: int = 0
     activations: tuple[str, ...] = ACTIVATIONS
-    slowest: str = "quartet2_sr"
+    slowest: str = "quartet"
 
     def small(self) -> BenchSettings:
         """The same for a smoke test."""

@@ -18,6 +18,8 @@ AUTOCAST = {"gpt128": 1.15, "gpt256": 1.15}
 """Time of a step of nvfp4 against the same pack under torch.autocast, at most."""
 GROWN = {"lm-30M": 1.3, "lm-60M": 1.3}
 """Time of a model-step of nvfp4 in its best pack against one plain compiled BF16 program, at most."""
+MEMORY = {"lm-60M": 1.5}
+"""Memory of a pack of one under nvfp4 against one plain compiled BF16 program, at most."""
 SLOWEST, ALL = 0.6, 0.75
 """The gallery's slowest recipe and a pack of all recipes, each against nvfp4, at least."""
 TRIAL = 1.5
@@ -46,7 +48,8 @@ def ratios(rows: Sequence[Measurement], judged: bool = True) -> list[Measurement
         elif figure == FIGURE:
             made += _trial(rates)
         else:
-            made += [*_compiled(figure, rates), *_grown(figure, rates), *_of(figure, rates)]
+            memory = {row.variant: row.memory for row in rows if row.figure == figure and row.value and row.memory}
+            made += [*_compiled(figure, rates), *_grown(figure, rates), *_memory(figure, memory), *_of(figure, rates)]
     return made if judged else [replace(row, target=None) for row in made]
 
 
@@ -78,6 +81,15 @@ def _grown(model: str, rates: Rates) -> Iterator[Measurement]:
         own = _packs(rates, recipe)
         top = max(own, key=lambda name: own[name])
         yield _ratio(model, f"{top} / nvfp4", own[top], packs[best], SLOWEST if model in GROWN else None)
+
+
+def _memory(model: str, memory: Rates) -> Iterator[Measurement]:
+    """Peak memory of one model under nvfp4, alone, against a plain program's."""
+    for name in _packs(memory, "nvfp4"):
+        if PLAIN in memory and name.startswith("pack of 1,"):
+            own, floor, target = memory[name], memory[PLAIN], MEMORY.get(model)
+            variant, note = f"memory of {name} / {PLAIN}", "peak of allocated memory"
+            yield Measurement(model + RATIO, variant, own, "GiB", floor, own / floor, note, target, "lower")
 
 
 def _gallery(figure: str, rates: Rates) -> Iterator[Measurement]:

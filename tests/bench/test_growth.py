@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,11 +84,15 @@ def test_ratios_of_growth_the_gallery_and_a_trial() -> None:
     rows = [Measurement("lm-60M", name, rate, "model-steps/s") for name, rate in rates.items()]
     own = {"nvfp4": 3000.0, "if4": 2000.0, "quartet": 2500.0, "whole gallery, 84 members": 2400.0}
     own |= {"nvfp4, 84 members": 3200.0}
+    rows += [Measurement("lm-60M", f"pack of 1, nvfp4{end}", 15.0, "model-steps/s", memory=12.0)]
+    rows[0] = replace(rows[0], memory=10.0)
     rows += [Measurement("gpt128 gallery", name, rate, "model-steps/s") for name, rate in own.items()]
     rows += [Measurement("lm tiny trial", name, t, "s") for name, t in (("nvfp4", 3.0), ("bf16", 2.0))]
     found = {row.variant: row for row in ratios(rows)}
     grown = found[f"pack of 4, nvfp4{end} / compiled bf16"]
     assert (grown.ratio, grown.target) == (pytest.approx(1.3), 1.3)
+    memory = found[f"memory of pack of 1, nvfp4{end} / compiled bf16"]
+    assert (memory.ratio, memory.target, memory.better) == (1.2, 1.5, "lower")
     assert found[f"pack of 4, quartet2_sr{end} / nvfp4"].ratio == 0.75
     assert found["slowest of 3: if4 / nvfp4"].ratio == pytest.approx(2 / 3)
     assert found["whole gallery, 84 members / nvfp4"].ratio == 0.75
