@@ -40,6 +40,12 @@ def _by_threshold(v, offset, threshold):
 
 
 @inner
+def _set(out, value):
+    for k in range(out.shape[0]):
+        out[k] = value
+
+
+@inner
 def _larger(x, top):
     for k in range(x.shape[0]):
         top[k] = max(top[k], bits_of(x[k]) & _MAGNITUDE)
@@ -53,7 +59,7 @@ def peaks(x_at, z_at, members, rows, columns, tile, block):
     top = np.empty(columns, np.int32)
     for b in range(members):
         for i in range(down):
-            top[:] = 0
+            _set(top, np.int32(0))
             for r in range(i * tile, min(i * tile + tile, rows)):
                 _larger(x[b, r], top)
             for j in range(along):
@@ -210,7 +216,7 @@ def quantize(
     e, d, t, o = _empty(width), _empty(width), _empty(width), np.ones(width, np.float32)
     s, s_q, encode, decode = _empty(blocks), _empty(blocks), _empty(blocks), _empty(blocks)
     s_enc, level = np.ones(blocks, np.float32), np.ones(blocks, np.float32)
-    t[:] = f[at.THRESHOLD]
+    _set(t, f[at.THRESHOLD])
     calls = (width + 15) // 16 * (1 if n <= 8 else 2 if n <= 16 else 4)
     words = np.empty(4 * calls if n > 0 else 0, np.uint32)
     unit, top = np.float32(2.0**-n), np.float32(1 - 2.0 ** -(n + 1))
@@ -222,9 +228,11 @@ def quantize(
                         s_enc[i * along + j], alpha[b, i, j] = _level(g[b, i, j], w[at.ENCODES], f)
                     level[i * along + j] = alpha[b, i, j]
             if g_rows * g_columns == 1:
-                s_enc[:], level[:] = s_enc[0], level[0]
+                _set(s_enc, s_enc[0])
+                _set(level, level[0])
         if encode_at:
-            encode[:], decode[:] = given_e[b], given_d[b]
+            for j in range(blocks):
+                encode[j], decode[j] = given_e[b, j], given_d[b, j]
         else:
             _scales(z[b], s_enc, s, w[at.ENCODES], f)
             _rounded_scales(s, s_q, f, w[at.SCALE_NEAREST])

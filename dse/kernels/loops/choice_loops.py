@@ -75,4 +75,6 @@ def keep_closer(best_at, other_at, x_at, factor_at, members, rows, columns, tile
                 else:
                     closer = _maximum(row_one, r1 - r0) < _maximum(row_two, r1 - r0)
                 if closer:
-                    best[b, r0:r1, part] = other[b, r0:r1, part]
+                    for r in range(r0, r1):
+                        for k in range(part.start, part.stop):
+                            best[b, r, k] = other[b, r, k]

@@ -8,13 +8,13 @@ from numba.extending import intrinsic
 HOW = {"nogil": True, "error_model": "numpy"}
 """Without Python's lock; a division by zero gives infinity, as in torch."""
 
-inner = njit(**HOW)
+inner = njit(**HOW, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """For functions that loops call: part of their machine code."""
 
 
 def loop(signature):
     """For loops that are called from Python: compiled when their module is imported, or read from the cache."""
-    return njit(signature, cache=bool(config.CACHE_DIR), **HOW)
+    return njit(signature, cache=bool(config.CACHE_DIR), no_cfunc_wrapper=True, **HOW)
 
 
 @intrinsic
