@@ -14,6 +14,8 @@ from torch import Tensor
 
 ALIGNMENT = 64
 """Bytes: a cache line, a vector of AVX-512, and what torch's own allocator gives."""
+_TILED = 60 * 60
+"""Elements from which torch copies a transposed matrix in tiles."""
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -50,6 +52,23 @@ def aligned(x: Tensor) -> Tensor:
     return y.mT if turned else y
 
 
+def contiguous(x: Tensor) -> Tensor:
+    """x [..., R, C] laid out row by row: x itself, or a copy.
+
+    Torch copies a transposed matrix in tiles, which is four times as fast, only where it is alone.
+    """
+    rows, columns = x.shape[-2:]
+    turned = x.dim() > 2 and x.stride()[-2:] == (1, rows) and rows * columns >= _TILED
+    if x.device.type != "cpu" or not turned or (x.requires_grad and torch.is_grad_enabled()):
+        return x.contiguous()
+    if torch.compiler.is_compiling() or _address(x) is None:
+        return x.contiguous()
+    out = torch.empty(x.shape, dtype=x.dtype)
+    for own, one in zip(out.flatten(0, -3), x.flatten(0, -3), strict=True):
+        own.copy_(one)
+    return out
+
+
 def apart(x: Tensor) -> Iterator[Tensor]:
     """The members of x [E, ...] one by one, each contiguous in memory of its own, as it is where there is one."""
     return (one.clone(memory_format=torch.contiguous_format) for one in x)
@@ -72,4 +91,4 @@ def _strides(shape: torch.Size) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-__all__ = ["ALIGNMENT", "aligned", "apart", "product", "products"]
+__all__ = ["ALIGNMENT", "aligned", "apart", "contiguous", "product", "products"]

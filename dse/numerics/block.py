@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 
 from dse.errors import OptionError, nearest
 from dse.kernels import cpu_loops
+from dse.kernels.alignment import contiguous
 from dse.numerics.block_trace import BlockTrace, unblocked
 from dse.numerics.block_vjp import pulled_back, with_gain
 from dse.numerics.cast import cast
@@ -224,7 +225,7 @@ class BlockQuantizer(Quantizer):
 
     def _quantize(self, x: Tensor, key: Key | None) -> Quantized:
         if self._loop_options and cpu_loops.takes(x) and addressed(x, self.rounding.random_bits, key):
-            return self._compiled(x.contiguous(), key)
+            return self._compiled(contiguous(x), key)
         best = self._best(self._operand(x, key), self._candidates(), key, traced=False)
         return self._finished(best, *x.shape[-2:])
 
@@ -397,7 +398,7 @@ class BlockQuantizer(Quantizer):
         extra = (-columns % block, -rows % tile)
         if any(extra):
             x = pad(x, (0, extra[0], 0, extra[1]))
-        blocks: Tensor = x.contiguous().unflatten(-1, (-1, block)).unflatten(-3, (-1, tile))
+        blocks: Tensor = contiguous(x).unflatten(-1, (-1, block)).unflatten(-3, (-1, tile))
         return blocks
 
     def block_shape(self, rows: int, columns: int) -> tuple[int, int]:

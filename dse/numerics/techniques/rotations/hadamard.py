@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dse.errors import OptionError, nearest
 from dse.kernels import cpu_loops
+from dse.kernels.alignment import contiguous
 from dse.numerics.ops import Ops
 from dse.numerics.random import Key
 from dse.numerics.techniques.rotations.base import Rotation
@@ -58,7 +59,7 @@ def _compiled(x: Tensor, size: int, signs: Tensor | None) -> Tensor:
     """The same by a compiled loop; ``signs`` [size], or [..., size] with the leading axes of x [..., R, K]."""
     out = torch.empty(x.shape, dtype=x.dtype)
     each = torch.ones(1, size) if signs is None else signs.detach().reshape(-1, size).contiguous()
-    rows, turned = (t.detach().contiguous().view(len(each), -1, size).numpy() for t in (x, out))
+    rows, turned = (contiguous(t.detach()).view(len(each), -1, size).numpy() for t in (x, out))
     cpu_loops.loops("hadamard_loops").transform(rows, each.numpy(), turned, 1 / math.sqrt(size))
     return out
 
