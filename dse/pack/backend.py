@@ -109,9 +109,7 @@ def uncovered(recipe: Recipe) -> tuple[Uncovered, ...]:
 def _uncovered(recipe: Recipe) -> Iterator[Uncovered]:
     operands = uses(recipe)
     for point, use in zip(Point, operands, strict=True):
-        if point == Point.FPROP_RHS and recipe.weights is not None and recipe.weights.quantizes:
-            yield Uncovered(point.path, f"weight rule {type(recipe.weights).__name__}")
-        elif reason := fused.uncovered(use):
+        if reason := fused.uncovered(use):
             yield Uncovered(point.path, reason)
     for gemm in dict.fromkeys(point.gemm for point in Point):
         model = getattr(recipe, gemm).accumulation

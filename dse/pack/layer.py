@@ -17,6 +17,7 @@ from dse.numerics.points import Point
 from dse.numerics.random import Key
 from dse.numerics.recipe import POINTS, Recipe
 from dse.numerics.techniques.schedules.base import FULL, OFF, Watch
+from dse.pack.fused_quantizer import by_kernels
 from dse.pack.mixed_precision import LayerPrecision
 from dse.pack.segmentation import partition
 from dse.pack.segments import Reference, Segment
@@ -171,27 +172,23 @@ class PackLayer:
         held = [] if self._memory is None else [(slice(None), self._memory)]
         return held + [(run.members, run.watch) for run in self.runs if run.watch is not None]
 
-    def before_step(self, active: Tensor) -> None:
-        """Weight rules act on gradients: after clipping, before the optimizer. ``active`` bool [E]."""
-        self._apply_rules("before_step", active)
+    def apply_rules(self, method: str, active: Tensor) -> None:
+        """Weight rules act: ``before_step`` on gradients, ``after_step`` on weights. ``active`` bool [E].
 
-    def after_step(self, active: Tensor) -> None:
-        """Weight rules act on weights: after the optimizer."""
-        self._apply_rules("after_step", active)
-
-    def _apply_rules(self, method: str, active: Tensor) -> None:
+        W and its gradient are left alone in members that skip the step; the rules' own tensors are not (``RuleState``).
+        """
         for run in self.runs:
             if run.recipe is None or run.recipe.weights is None or self.phases[run.start] == OFF:
                 continue
             w = self.w[run.members]
             w.grad = None if self.grad is None else self.grad[run.members]
-            touched = [w, *run.state.values()] + ([] if w.grad is None else [w.grad])
+            touched = [w] + ([] if w.grad is None else [w.grad])
             old = [t.clone() for t in touched]
-            key = replace(self._key(run.members), point=Point.FPROP_RHS)
-            getattr(run.recipe.weights, method)(run.recipe.fprop.rhs, w, run.state, key)
-            for now, then in zip(touched, old, strict=True):  # a member that skips the step stays as it was
-                on = active[run.members].view(-1, *[1] * (now.dim() - 1))
-                now.copy_(torch.where(on, now, then))
+            quantizer, key = run.recipe.fprop.rhs, replace(self._key(run.members), point=Point.FPROP_RHS)
+            quantizer = by_kernels(quantizer) if self._use_kernels else quantizer
+            getattr(run.recipe.weights, method)(quantizer, w, run.state, key)
+            for now, then in zip(touched, old, strict=True):
+                torch.where(active[run.members].view(-1, *[1] * (now.dim() - 1)), now, then, out=now)
 
     def _key(self, members: slice) -> Key:
         memory = None if self._memory is None else self._memory[members]

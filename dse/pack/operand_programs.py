@@ -52,7 +52,10 @@ class KernelPoint(PointProgram):
 
 @dataclass(frozen=True)
 class ReferencePoint(PointProgram):
-    """Plain torch, for members with equal options; ``rule``: the weight rule that quantizes W, or None."""
+    """Plain torch, for members with equal options.
+
+    ``rule``: the weight rule that quantizes W, or None; it calls its quantizer, which kernels may compute.
+    """
 
     point: Point
     use: Use

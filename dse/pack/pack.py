@@ -23,6 +23,7 @@ from dse.pack.grouping import attention_recipes, layer_recipes
 from dse.pack.layer import PackLayer
 from dse.pack.linear import PackedLinear, packed
 from dse.pack.mixed_precision import LayerPrecision, WorkingParameters, widened
+from dse.pack.rule_state import RuleState
 from dse.pack.shared_operands import SharedOperands
 from dse.recipes.bf16 import BF16
 from dse.tasks.base import Batch
@@ -54,6 +55,8 @@ class Pack:
         self.clock = torch.stack([seeds, torch.zeros_like(seeds)], -1)
         self.attentions, self._shared = self._attentions(models[0], use_kernels), SharedOperands()
         self.template, self.layers = self._template(models[0], use_kernels)
+        self._ruled = any(run.recipe and run.recipe.weights for layer in self.layers.values() for run in layer.runs)
+        self._rules = RuleState(self.layers.values())
         self.working = WorkingParameters(self.template, PackedLinear, trials[0].training.activations)
 
     @property
@@ -105,6 +108,17 @@ class Pack:
         with torch.no_grad():
             samples: Tensor = self._map(self.task.samples, self.views, prompts, None)
         return samples
+
+    def apply_rules(self, method: str, active: Tensor) -> None:
+        """Weight rules act: ``before_step`` on gradients, after clipping, before the optimizer; ``after_step`` on
+        weights, after it. Members that skip the step stay as they are: ``active`` bool [E]."""
+
+        def change() -> None:
+            for layer in self.layers.values():
+                layer.apply_rules(method, active)
+
+        if self._ruled:
+            self._rules.keep(active, change)
 
     @contextmanager
     def as_baseline(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ from dse.numerics.quantizer import Identity
 from dse.numerics.recipe import Recipe
 from dse.pack.backend import TURN_BACK, Backend, backend, uses, watched_use
 from dse.pack.derivatives import Derivative, KernelDerivative, ReferenceDerivative, TurnedBack
+from dse.pack.fused_quantizer import by_kernels
 from dse.pack.operand_programs import KernelPoint, PointProgram, ReferencePoint, TwoOperands, repeats
 from dse.pack.point_segment import PointSegment
 from dse.pack.segments import Reference, Segment
@@ -102,8 +103,15 @@ def _derivative(
 def _program(
     point: Point, name: str | Use, operands: Sequence[Use], device: torch.device, rule: Any = None
 ) -> PointProgram:
-    if rule is not None or not isinstance(name, str):
-        return ReferencePoint(point, operands[0], rule)
+    if rule is not None:
+        own = (
+            operands[0]
+            if not isinstance(name, str)
+            else operands[0]._replace(quantizer=by_kernels(operands[0].quantizer))
+        )
+        return ReferencePoint(point, own, rule)
+    if not isinstance(name, str):
+        return ReferencePoint(point, operands[0])
     return KernelPoint(point, _table(tuple(map(_Same, operands)), str(device)))
 
 
@@ -122,7 +130,7 @@ class _Same(tuple[Any, ...]):
 @lru_cache(_TABLES)
 def known_backend(recipe: _Same, use_kernels: bool) -> Backend | None:
     """The backend of a recipe, found once for all layers."""
-    return backend(*recipe, use_kernels)
+    return backend(recipe[0], use_kernels)
 
 
 @lru_cache(_TABLES)

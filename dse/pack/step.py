@@ -90,14 +90,12 @@ class TrainStep:
             for layer, before in zip(pack.layers.values(), snapshots, strict=False):
                 layer.restore(before, active)
             clip(g, self._limit, norms)
-            for layer in pack.layers.values():
-                layer.before_step(active)
+            pack.apply_rules("before_step", active)
             hyper, members = self._hyper(now), active.unsqueeze(-1)
             if self._decayed is not None:
                 hyper = self._optimizer.decay(pack.flat, g, hyper, members, self._decayed)
             self._optimizer.update(pack.flat, g, self._optimizer_state, hyper, pack.layout, members)
-            for layer in pack.layers.values():
-                layer.after_step(active)
+            pack.apply_rules("after_step", active)
             if self._scaling:
                 self._scaling.update(self._scaling_state, ok)
             self.log.index_copy_(0, now.unsqueeze(0), losses.unsqueeze(0))

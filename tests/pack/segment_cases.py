@@ -78,7 +78,7 @@ def generated(count: int, seed: int) -> Iterator[tuple[str, Recipe]]:
 
 
 def computed(recipes: Sequence[Recipe], operands: Sequence[Tensor], use_kernels: bool) -> list[Tensor]:
-    """Y, dX, dW, db of one layer, and what it keeps between steps."""
+    """Y, dX, dW, db of one layer, W after a step with weight rules, and what the layer keeps between steps."""
     x, w, b, dy = operands
     clock = torch.tensor([[i, 3] for i in range(len(recipes))], device=w.device)
     layer = PackLayer(recipes, w, clock, 0, use_kernels)
@@ -87,7 +87,13 @@ def computed(recipes: Sequence[Recipe], operands: Sequence[Tensor], use_kernels:
         assert all(is_plain(part.recipe) for part in parts), parts
     x, w, b = (t.clone().requires_grad_() for t in (x, w, b))
     y = _Stacked.apply(x, w, b, layer)  # type: ignore[no-untyped-call]
-    return [y.detach(), *torch.autograd.grad(y, (x, w, b), dy), *layer.tensors().values()]
+    gradients = torch.autograd.grad(y, (x, w, b), dy)
+    with torch.no_grad():
+        layer.grad, everybody = gradients[1].clone(), torch.ones(len(recipes), dtype=torch.bool, device=w.device)
+        layer.apply_rules("before_step", everybody)
+        layer.w = layer.w - 0.1 * layer.grad
+        layer.apply_rules("after_step", everybody)
+    return [y.detach(), *gradients, layer.w, *layer.tensors().values()]
 
 
 def difference(recipes: Sequence[Recipe], dtype: torch.dtype, shape: tuple[int, int, int] = SMALL) -> float:
