@@ -52,13 +52,13 @@ class BenchSettings:
 class AheadJob:
     """What a job compiles, so that other processes can do so first: a pack of these recipes, or a ``crowd``.
 
-    ``alone``: a pack of one member, which is a case of its own to the compiler.
+    Which kernels a pack needs depends on its ``width`` too.
     """
 
     model: str
     recipes: tuple[str, ...] = ()
     activations: str = "fp32"
-    alone: bool = False
+    width: int = 0
     crowd: Crowd | None = None
 
 
@@ -92,7 +92,7 @@ def pack_job(
         found = timed(kind, trials(subject, width, recipes), s.device, s.seconds)
         return [row(model, variant, found, subject.text)]
 
-    return BenchJob(model, (variant,), measure, AheadJob(model, recipes, activations, alone=width == 1))
+    return BenchJob(model, (variant,), measure, AheadJob(model, recipes, activations, width))
 
 
 def missing(model: str, variant: str, error: BaseException | str) -> Measurement:

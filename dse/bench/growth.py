@@ -11,13 +11,11 @@ from dataclasses import replace
 from functools import lru_cache
 
 import torch
-from torch import nn
 
 from dse.bench.bench_jobs import BenchJob, BenchSettings, named, pack_job
 from dse.bench.contenders import compiled_job
-from dse.bench.eager import load
 from dse.bench.measurements import Measurement
-from dse.bench.models import BenchModel
+from dse.bench.models import BenchModel, linear_parameters
 from dse.bench.rate import pace, tidy
 
 WIDTHS = {
@@ -62,14 +60,6 @@ def _facts(s: BenchSettings, subject: BenchModel, row: Measurement, width: int) 
     facts = {"tokens/s": tokens, "TFLOP/s": flops, "GEMM TFLOP/s": gemm, "of GEMM": flops / gemm}
     facts |= {"width": width, "parameters": parameters}
     return facts if row.memory is None else facts | {"GiB a member": row.memory / width}
-
-
-def linear_parameters(subject: BenchModel) -> int:
-    """Weights of the model's linears."""
-    data = load(subject.task, "cpu")
-    with torch.device("meta"):
-        model = subject.task.model(data)
-    return sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
 
 
 @lru_cache(maxsize=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +212,21 @@ GROWTH = tuple(f"lm-{size}" for size in ("0.5M", "1M", "3M", "9M", "30M", "60M")
 
 SUBJECTS = COMPARED | {name: _lm(name.removeprefix("lm-")) for name in GROWTH}
 """Every model: those that packs are compared on, and those of growing size."""
+
+
+def linear_parameters(subject: BenchModel) -> int:
+    """Weights of the model's linears."""
+    return sum(linear.weight.numel() for linear in _linears(subject))
+
+
+def linear_features(subject: BenchModel) -> int:
+    """Inputs and outputs of the model's linears, for one token."""
+    return sum(sum(linear.weight.shape) for linear in _linears(subject))
+
+
+@lru_cache(maxsize=16)
+def _linears(subject: BenchModel) -> tuple[nn.Linear, ...]:
+    data = subject.task.load()
+    with torch.device("meta"):
+        model = subject.task.model(data)
+    return tuple(module for module in model.modules() if isinstance(module, nn.Linear))

@@ -17,21 +17,22 @@ import torch
 
 from dse.bench import processes
 from dse.bench.bench_jobs import AheadJob, BenchJob, BenchSettings
+from dse.bench.models import linear_features
 from dse.bench.rate import tidy
 from dse.bench.rate import wait as wait_for_device
 from dse.bench.timed_packs import Running, trials
 
 AHEAD = 14
 """Processes on a GPU machine."""
-_TOKENS = 8192
-"""Of a batch, at most, where packs are compiled: many processes share the device's memory."""
+_MOST = 1_700_000_000
+"""Inputs and outputs of linears of all members, at most, where a pack is compiled: about 6 GiB; many share a device."""
 _LESS = 5
 """Packs give way to the compiled peers, each of which takes longer."""
 
 
 def compile_ahead(settings: BenchSettings, todo: Sequence[BenchJob], most: float = 600.0) -> float:
-    """Starts all compiled peers among the jobs, and computes one step of a narrow pack for every pack, the largest
-    first; the seconds that it took. After ``most`` seconds the rest is left, and failures are, to the measurements.
+    """Starts all compiled peers among the jobs, and computes one step of every pack, those of many recipes first; the
+    seconds that it took. After ``most`` seconds the rest is left, and failures are, to the measurements.
     """
     start, jobs = time.perf_counter(), dict.fromkeys(job.ahead for job in todo if job.ahead)
     crowds = processes.start([job.crowd for job in jobs if job.crowd])
@@ -56,8 +57,9 @@ def _compile(settings: BenchSettings, job: AheadJob) -> None:
 
 
 def _pack(settings: BenchSettings, job: AheadJob) -> Running:
-    """A member for each recipe, at least two but for a pack of one; a part of a large batch."""
+    """The pack, on a part of the batch where it would take much memory."""
     subject = replace(settings.subject(job.model), activations=job.activations)
-    parts = -(-subject.tokens() // _TOKENS) if job.model.startswith("lm-") else 1
-    subject = replace(subject, batch=max(1, subject.batch // parts))
-    return Running(trials(subject, 1 if job.alone else max(2, len(job.recipes)), job.recipes), settings.device)
+    if job.model.startswith("lm-"):
+        parts = -(-job.width * subject.tokens() * linear_features(subject) // _MOST)
+        subject = replace(subject, batch=max(1, subject.batch // parts))
+    return Running(trials(subject, job.width, job.recipes), settings.device)

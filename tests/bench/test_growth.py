@@ -11,9 +11,9 @@ import torch
 from dse.bench.bench_jobs import BenchSettings
 from dse.bench.bench_variants import TABLES
 from dse.bench.gallery_packs import recipes
-from dse.bench.growth import WIDTHS, gemm_rate, growth, linear_parameters
+from dse.bench.growth import WIDTHS, gemm_rate, growth
 from dse.bench.measurements import Measurement, read
-from dse.bench.models import GROWTH, SUBJECTS
+from dse.bench.models import GROWTH, SUBJECTS, linear_features, linear_parameters
 from dse.bench.packs import jobs, main
 from dse.bench.ratios import ratios
 from dse.recipes import RECIPES
@@ -36,6 +36,7 @@ def test_what_a_rate_means_for_the_hardware() -> None:
 def test_sizes_are_those_of_the_task() -> None:
     assert set(WIDTHS) == set(GROWTH)
     assert SUBJECTS["lm-60M"](False).tokens() == 64 * 512
+    assert linear_features(SUBJECTS["lm-60M"](False)) == 12 * (8 * 640 + 3 * (640 + 1728)) + 640 + 96
     assert linear_parameters(SUBJECTS["lm-60M"](False)) == 12 * (4 * 640**2 + 3 * 640 * 1728) + 640 * 96
 
 

@@ -178,9 +178,9 @@ def test_what_is_compiled_ahead() -> None:
     settings = BenchSettings(activations=("fp32",))
     every = jobs(("mlp", "gpt128"), (), settings)
     ahead = {job.ahead for name in every for job in matrix._of(settings, name)}
-    assert {AheadJob("mlp", MIX), AheadJob("mlp", ("bf16",)), AheadJob("gpt128", ("nvfp4",))} <= ahead
+    assert {AheadJob("mlp", MIX, width=64), AheadJob("mlp", ("bf16",), width=64)} <= ahead
     crowd = processes.Crowd("gpt128", False, "cpu", (1,), settings.seconds, "compiled")
-    assert {AheadJob("mlp", MIX, alone=True), AheadJob("gpt128", crowd=crowd)} <= ahead
+    assert {AheadJob("mlp", MIX, width=1), AheadJob("gpt128", crowd=crowd)} <= ahead
 
 
 @pytest.mark.slow
