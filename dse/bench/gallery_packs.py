@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 
 from dse.bench.bench_jobs import BenchJob, BenchSettings, pack_job
 from dse.bench.measurements import Measurement
@@ -27,8 +28,11 @@ _SLOW = (
     "tetrajet_q_ramping",
     "tetrajet_q_ema",
     "zhou_modulewise",
+    "ufp4",
+    "graphcore_ue5m3",
+    "fp32",
 )
-"""The yardstick and the slowest, first: time may run out."""
+"""The yardstick, then the recipes that were slowest without kernels of their own, and products in FP32."""
 
 
 def gallery(s: BenchSettings, model: str) -> Iterator[BenchJob]:
@@ -39,6 +43,11 @@ def gallery(s: BenchSettings, model: str) -> Iterator[BenchJob]:
     yield _job(s, model, f"nvfp4, {width} members", (width, ("nvfp4",), activations))
     for name in names:
         yield _job(s, model, name, (s.width, (name,), activations))
+
+
+def gallery_slow(s: BenchSettings, model: str) -> Iterator[BenchJob]:
+    """The first of ``gallery``: the pack of all recipes, and the slowest recipes."""
+    return islice(gallery(s, model), 2 + len(_SLOW))
 
 
 def recipes(quick: bool = False) -> tuple[str, ...]:

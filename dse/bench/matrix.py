@@ -63,6 +63,7 @@ def measure_packs(
 
     def add(row: Measurement) -> None:
         rows.append(row)
+        done.add((row.figure, row.variant))
         if on_row:
             on_row(row)
 
