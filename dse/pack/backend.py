@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from dse import fused
 from dse.fused import Use
+from dse.nn.attention import as_linear
+from dse.numerics.attention import PRODUCTS
 from dse.numerics.points import POINTS, Point
 from dse.numerics.quantizer import Identity
 from dse.numerics.recipe import Recipe
@@ -102,8 +104,13 @@ class Uncovered(NamedTuple):
 
 
 def uncovered(recipe: Recipe) -> tuple[Uncovered, ...]:
-    """What kernels leave to plain torch; empty where they compute all of a recipe's linears."""
-    return tuple(_uncovered(recipe))
+    """What kernels leave to plain torch; empty where they compute all of a recipe's linears and attention."""
+    found = list(_uncovered(recipe))
+    if recipe.attention is not None:
+        for name in PRODUCTS:
+            product = as_linear(getattr(recipe.attention, name))
+            found += [Uncovered(f"attention.{name} {part}", why) for part, why in _uncovered(product)]
+    return tuple(found)
 
 
 def _uncovered(recipe: Recipe) -> Iterator[Uncovered]:

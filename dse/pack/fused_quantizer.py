@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,12 +32,12 @@ def by_kernels(quantizer: Quantizer) -> Quantizer:
     return FusedQuantizer(**_options(quantizer)) if type(quantizer) is BlockQuantizer else quantizer
 
 
-def _options(quantizer: BlockQuantizer) -> dict[str, object]:
+def _options(quantizer: BlockQuantizer) -> dict[str, Any]:
     return {f.name: getattr(quantizer, f.name) for f in fields(BlockQuantizer)}
 
 
 @lru_cache(256)
 def _table(quantizer: FusedQuantizer, members: int, device: str) -> Table | None:
     """The table of members that are quantized alike; None where kernels do not cover it."""
-    use = Use(BlockQuantizer(**_options(quantizer)), None)  # type: ignore[arg-type]
+    use = Use(BlockQuantizer(**_options(quantizer)), None)
     return None if fused.uncovered(use) else fused.table([use] * members, device)
