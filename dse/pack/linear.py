@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from dse.errors import UserError
 from dse.nn.select import Plain
 from dse.nn.unfold import Window, images, patches
 from dse.pack.layer import PackLayer
-from dse.pack.segments import Held, LayerOperands, wide
+from dse.pack.segments import Held, LayerOperands, Segment, wide
+from dse.pack.side_by_side import side_by_side
 
 
 class _Stacked(torch.autograd.Function):
@@ -24,11 +26,13 @@ class _Stacked(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, layer: PackLayer) -> Tensor:
         needs = (x.requires_grad, w.requires_grad)
-        outputs, held, call, operands = [], [], layer.next_call(), LayerOperands(x, w, b, layer.shared)
-        for segment in layer.segments:
-            y, kept = segment.forward(operands.of(segment.members), layer.context(segment, call), needs)
-            outputs.append(y)
-            held.append(kept)
+        call, operands = layer.next_call(), LayerOperands(x, w, b, layer.shared)
+
+        def computed(segment: Segment) -> tuple[Tensor, Held]:
+            return segment.forward(operands.of(segment.members), layer.context(segment, call), needs)
+
+        found = side_by_side([partial(computed, segment) for segment in layer.segments], x.device)
+        outputs, held = [y for y, _ in found], [kept for _, kept in found]
         ctx.layer, ctx.segments, ctx.call, ctx.columns = layer, layer.segments, call, [h.columns for h in held]
         ctx.counts = [len(h.tensors) for h in held]
         ctx.seen = (layer.tap, x.detach(), w.detach()) if layer.tap else None
@@ -41,12 +45,13 @@ class _Stacked(torch.autograd.Function):
         if ctx.seen is not None:
             tap, x, w = ctx.seen
             tap(wide(x), w, wide(g.detach()), needs)
-        dx, dw = [], []
+        tasks = []
         for segment, count, columns in zip(ctx.segments, ctx.counts, ctx.columns, strict=True):
             held, saved = Held(tuple(saved[:count]), columns), saved[count:]
-            gx, gw = segment.backward(held, g[segment.members], ctx.layer.context(segment, ctx.call), needs)
-            dx.append(gx)
-            dw.append(gw)
+            context = ctx.layer.context(segment, ctx.call)
+            tasks.append(partial(segment.backward, held, g[segment.members], context, needs))
+        found = side_by_side(tasks, g.device)
+        dx, dw = [gx for gx, _ in found], [gw for _, gw in found]
         return _joined(dx), _joined(dw), _column_sums(g) if ctx.needs_input_grad[2] else None, None
 
 

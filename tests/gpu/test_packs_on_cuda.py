@@ -13,6 +13,7 @@ from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -52,6 +53,8 @@ CASES: dict[str, Any] = {
 BF16 = ", BF16 activations"
 ATTENDING = ("mxfp4", "mxfp4_rht_sr", "nvfp4", "nvfp4_plain", "mxfp8")
 """In the case of this name, recipes that quantize attention's products too, beside others that do not."""
+STRUCTURES = ("nvfp4", "quartet", "tetrajet2", "if4", "wang_fp4", "bf16", "four_over_six", "ufp4")
+"""Recipes that no common launch computes: a segment each."""
 SHARE = 0.1
 """Of the deviation between seeds, that a member may differ by from its solo run."""
 
@@ -80,6 +83,16 @@ def graph_equals_plain_calls(name: str) -> bool:
     data, _ = load(CASES[name], None, "cuda")
     plain, replayed = (trained(trials, data, graph) for graph in (False, True))
     return torch.equal(plain.pack.flat, replayed.pack.flat) and torch.equal(plain.log, replayed.log)
+
+
+def streams_change_nothing(name: str) -> bool:
+    """Segments on several streams, in a graph and outside of it, against one after the other."""
+    trials = lineup(name, 12, 2, STRUCTURES)
+    data, _ = load(CASES[name], None, "cuda")
+    with mock.patch("dse.pack.linear.side_by_side", lambda tasks, device: [task() for task in tasks]):
+        alone = trained(trials, data, graph=False)
+    together = [trained(trials, data, graph) for graph in (False, True)]
+    return all(torch.equal(alone.pack.flat, one.pack.flat) and torch.equal(alone.log, one.log) for one in together)
 
 
 def nan_stays(name: str) -> bool:
@@ -178,6 +191,10 @@ def test_more_heads_than_a_grid_takes() -> None:
 def test_bf16_activations_take_less_memory() -> None:
     fp32, bf16 = memory("lm")
     assert bf16 < fp32
+
+
+def test_streams_change_nothing() -> None:
+    assert streams_change_nothing("lm")
 
 
 def test_nan_stays_with_its_member() -> None:
