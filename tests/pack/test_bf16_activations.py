@@ -15,6 +15,8 @@ from torch.func import functional_call
 from dse.errors import UserError
 from dse.nn.linear import QuantizedLinear
 from dse.nn.quantize import set_clock
+from dse.numerics.recipe import override
+from dse.pack.grouping import member_order
 from dse.pack.linear import PackedLinear
 from dse.pack.mixed_precision import WorkingParameters
 from dse.pack.pack import Pack
@@ -66,19 +68,34 @@ def test_a_member_has_the_bits_of_its_solo_run(name: str) -> None:
         assert content(together) == content(run_trial(trial)), trial.recipe.name
 
 
-@pytest.mark.parametrize("name", ["resnet", "dit", "unet", "gpt"])
-def test_a_member_of_the_larger_nets_has_them_too(name: str) -> None:
-    """Without evaluations, which would take most of the time."""
-    task = TASKS_OF_ALL_NETS[name]
-    data, trials = task.load(), lineup(task)
+def assert_alone_alike(trials: list[Trial]) -> None:
+    """Two steps, without evaluations, which would take most of the time."""
+    data = trials[0].task.load()
     whole, *alone = (TrainStep(some, data, "cpu", use_kernels=False) for some in (trials, *([t] for t in trials)))
     for step in (whole, *alone):
         step.step()
         step.step()
     assert whole.log.isfinite().all()
     for i, one in enumerate(alone):
-        assert torch.equal(whole.log[:, i], one.log[:, 0]), NAMES[i]
-        assert torch.equal(whole.pack.flat[i], one.pack.flat[0]), NAMES[i]
+        assert torch.equal(whole.log[:, i], one.log[:, 0]), trials[i].recipe.name
+        assert torch.equal(whole.pack.flat[i], one.pack.flat[0]), trials[i].recipe.name
+
+
+@pytest.mark.parametrize("name", ["resnet", "dit", "unet", "gpt"])
+def test_a_member_of_the_larger_nets_has_them_too(name: str) -> None:
+    assert_alone_alike(lineup(TASKS_OF_ALL_NETS[name]))
+
+
+def test_every_recipe_in_one_pack() -> None:
+    task = TASKS["regression"]()
+    trials = [Trial(task, training(task, batch=8), recipe, i % 3) for i, recipe in enumerate(RECIPES.values())]
+    assert_alone_alike([trials[i] for i in member_order(trials, use_kernels=False)])
+
+
+def test_quantized_attention() -> None:
+    task = TASKS["lm"]()
+    recipes = [RECIPES["bf16"], *(override(RECIPES[name], "attention", "same") for name in ("mxfp4", "nvfp4"))]
+    assert_alone_alike([Trial(task, training(task, batch=1), recipe, 1) for recipe in recipes])
 
 
 @pytest.mark.parametrize("name", TASKS_OF_ALL_NETS)
