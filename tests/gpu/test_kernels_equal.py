@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -172,7 +172,7 @@ if __name__ == "__main__":
     jobs = int(sys.argv[1]) if len(sys.argv) > 1 else 8
     begin, total, wrong = time.time(), 0, 0
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        for future in [pool.submit(summary, name, device) for name in sys.argv[2:] or cases()]:
+        for future in as_completed([pool.submit(summary, name, device) for name in sys.argv[2:] or cases()]):
             name, count, lines, seconds = future.result()
             total, wrong = total + count, wrong + len(lines)
             print(
