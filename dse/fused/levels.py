@@ -13,6 +13,9 @@ from dse.kernels.availability import interpreted
 from dse.numerics.gemm import rotation_key
 from dse.numerics.random import Key
 
+_POSITIONS = 128
+"""Of a tile whose elements are read in pairs."""
+
 
 class LaunchTile(NamedTuple):
     """Positions of a tile, and how many of them lie side by side in memory."""
@@ -78,12 +81,11 @@ def prepare(x: Tensor, operands: Sequence[Operand], region: Region, known: bool)
     if not at:
         return found
     scaled = [operands[i] for i in at]
-    count = region.count(x)
     if len(at) == 1 or not scaled[1].table.statics.rotates:
         partials = _peaks(x, scaled, signs[at[0]], region, known)
     else:
         partials = [_peaks(x, [operands[i]], signs[i], region, known)[0] for i in at]
-    for i, level in zip(at, _levels(scaled, partials, count), strict=True):
+    for i, level in zip(at, _levels(scaled, partials), strict=True):
         found[i] = Prepared(signs[i], *level, found[i].signs_share, 1)
     return found
 
@@ -128,6 +130,12 @@ def _peaks(x: Tensor, operands: Sequence[Operand], signs: Tensor, region: Region
 
     first, last = operands[0], operands[-1]
     rotates = first.table.statics.rotates
+    tile, pairs = first.tile, first.across and _pairs(x)
+    if pairs:
+        x = x.view(torch.int32)
+        groups = max(_POSITIONS // max(tile.inner // 2, 1), 1 << first.table.statics.stages)
+        tile = LaunchTile(_POSITIONS, _POSITIONS // groups)
+        region = Region(max(region.rows, 16 * groups), max(region.columns // 2, tile.inner), 4)
     partials = [torch.empty(len(x) * region.count(x), dtype=torch.int32, device=x.device)]
     if len(operands) == 2:
         partials.append(torch.empty_like(partials[0]) if rotates else partials[0])
@@ -139,11 +147,11 @@ def _peaks(x: Tensor, operands: Sequence[Operand], signs: Tensor, region: Region
         first.table.level_ints, memory, memory.stride(0),
         partials[-1], last.table.level_ints, memory2, memory2.stride(0),
         -(-x.shape[1] // region.rows), -(-x.shape[2] // region.columns), RR=region.rows, RK=region.columns,
-        ACROSS=first.across, RUN=8 if x.dtype == torch.bfloat16 else 4, P=first.tile.positions, INNER=first.tile.inner,
+        ACROSS=first.across, RUN=8 if x.dtype == torch.bfloat16 else 4, P=tile.positions, INNER=tile.inner,
         ROTATES=rotates, STAGES=first.table.statics.stages, TWO=len(operands) == 2,
         PLAIN=len(partials) == 2 and rotates,
         ROW=None if row is None else (row[1], row[22], row[25]),
-        WIDTH=known_width(x) if known else 0, FIT=region.fit(x, x.shape[1 if first.across else 2]),
+        WIDTH=known_width(x) if known else 0, PAIRS=pairs, FIT=region.fit(x, x.shape[1 if first.across else 2]),
         INTERPRET=interpreted(),
         SAMPLING=first.key.sampling, HELD=first.key.memory is not None,
         num_warps=region.warps, enable_fp_fusion=False,
@@ -151,7 +159,13 @@ def _peaks(x: Tensor, operands: Sequence[Operand], signs: Tensor, region: Region
     return partials
 
 
-def _levels(operands: Sequence[Operand], partials: Sequence[Tensor], count: int) -> list[tuple[Tensor, Tensor]]:
+def _pairs(x: Tensor) -> bool:
+    """Whether BF16 numbers of x [E, R, C] can be read in pairs, as int32."""
+    even = not any(n % 2 for n in (x.shape[2], x.stride(0), x.stride(1), x.storage_offset()))
+    return x.dtype == torch.bfloat16 and x.stride(2) == 1 and even and x.data_ptr() % 4 == 0
+
+
+def _levels(operands: Sequence[Operand], partials: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
     """``Prepared.levels`` and ``alpha`` of each operand from its regions' maxima; held ones are updated."""
     from dse.kernels.device.peaks import level_kernel
 
@@ -164,12 +178,22 @@ def _levels(operands: Sequence[Operand], partials: Sequence[Tensor], count: int)
             (torch.empty(members, 2, device=partial.device), torch.empty(members, 1, 1, device=partial.device))
         )
         arguments.append(
-            (partial, table.level_ints, table.level_floats, memory, memory.stride(0), found[-1][0], found[-1][1])
+            (
+                partial,
+                partial.numel() // members,
+                table.level_ints,
+                table.level_floats,
+                memory,
+                memory.stride(0),
+                found[-1][0],
+                found[-1][1],
+            )
         )
+    count = max(partial.numel() // members for partial in partials)
     wide = 128 if count <= 128 else 4096
     loops = -(-count // wide)
     level_kernel[(members, len(operands))](
-        key.clock, *key.clock.stride(), matrices, count, *arguments[0], *arguments[-1],
+        key.clock, *key.clock.stride(), matrices, *arguments[0], *arguments[-1],
         N=wide, LOOPS=1 << max(loops - 1, 0).bit_length(), SAMPLING=key.sampling, HELD=key.memory is not None,
         num_warps=4 if wide == 128 else 16, enable_fp_fusion=False,
     )  # fmt: skip

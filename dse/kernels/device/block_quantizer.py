@@ -10,6 +10,7 @@ from dse.kernels.device.lattice import (
     LARGEST,
     bits_of,
     float_of,
+    magnitude,
     nearest_even_16,
     round_scale,
     scale_lattice,
@@ -113,11 +114,11 @@ def block_values(
     kind, rotation, block, tile, emode, emin, eman, ebits, smode, smin, sman, sbits, convention = ints
     emax, ethreshold, eoffset, smax, slow, sthreshold, soffset, zero, gain, factor, c = floats
     purpose, layer, seed, step = key
-    z = float_of(merge_blocks(peak(x), block, tile, GROUP, ROW, BLOCKS, TILES))
+    z = float_of(merge_blocks(peak(x, INTERPRET), block, tile, GROUP, ROW, BLOCKS, TILES))
     encode, decode = scales(z, row, group, width, tall, ints, floats, level, key, ENCODE, SCALE_RANDOM)
     m = ()
     for i in tl.static_range(16):
-        m = m + (smaller(tl.abs(x[i]) * encode, emax),)
+        m = m + (smaller(magnitude(x[i], INTERPRET) * encode, emax),)
     if RANDOM or WIDE:
         extent = tl.where(block <= width, (width + block - 1) & -block, width)  # of a row, whole blocks
         index = row * ((extent + 15) // 16) + group

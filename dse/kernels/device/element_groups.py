@@ -9,7 +9,7 @@ P is flat over a tile of positions: groups ``GROUP`` apart are neighbors along t
 import triton
 import triton.language as tl
 
-from dse.kernels.device.lattice import MAGNITUDE, bits_of, float_of, larger
+from dse.kernels.device.lattice import MAGNITUDE, bits_of, float_of, larger, magnitude
 
 
 @triton.jit
@@ -132,11 +132,11 @@ def rotate(x, signs, group, size, factor, GROUP: tl.constexpr, STAGES: tl.conste
 
 
 @triton.jit
-def peak(x):
+def peak(x, INTERPRET: tl.constexpr):
     """The largest magnitude of each group: bits of a float >= 0, NaN above all."""
-    z = tl.abs(x[0])
+    z = magnitude(x[0], INTERPRET)
     for i in tl.static_range(1, 16):
-        z = larger(z, tl.abs(x[i]))
+        z = larger(z, magnitude(x[i], INTERPRET))
     return bits_of(z) & MAGNITUDE
 
 

@@ -62,6 +62,15 @@ def add_toward_zero(a, b, INTERPRET: tl.constexpr):
 
 
 @triton.jit
+def magnitude(x, INTERPRET: tl.constexpr):
+    """|x|, which costs nothing where an instruction takes it as an operand."""
+    if INTERPRET:
+        return tl.abs(x)
+    else:
+        return tl.inline_asm_elementwise("abs.f32 $0, $1;", "=f,f", [x], tl.float32, True, 1)
+
+
+@triton.jit
 def with_sign(magnitude, x, INTERPRET: tl.constexpr):
     """A float >= 0 with the sign of x, in one instruction."""
     if INTERPRET:

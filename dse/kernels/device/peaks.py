@@ -1,6 +1,6 @@
 """Tensor scales: the largest magnitudes of an operand, and the scale that they make."""
 # mypy: ignore-errors
-# ruff: noqa: SIM102
+# ruff: noqa: RET505, SIM102
 
 import triton
 import triton.language as tl
@@ -9,7 +9,7 @@ from dse.kernels.device.block_quantizer import FLOATS, INTS
 from dse.kernels.device.element_groups import butterflies, flip, peak
 from dse.kernels.device.lattice import LARGEST, bits_of, float_of, smaller
 from dse.kernels.device.quantize import SIGN_WORDS
-from dse.kernels.device.tiles import load_groups, positions
+from dse.kernels.device.tiles import load_groups, load_pairs, positions
 
 
 @triton.jit
@@ -29,25 +29,41 @@ def is_due(table, memory, memory_e, clock, clock_e, clock_i, e, SAMPLING: tl.con
 
 
 @triton.jit
-def tile_peaks(
-    at, signs, first_row, first_group, R, K, stride_r, stride_k, size, factor, ACROSS: tl.constexpr, RUN: tl.constexpr,
-    P: tl.constexpr, INNER: tl.constexpr, ROTATES: tl.constexpr, STAGES: tl.constexpr, PLAIN: tl.constexpr,
-    MASK: tl.constexpr, FIT: tl.constexpr, INTERPRET: tl.constexpr,
+def group_peaks(
+    x, signs, group, size, factor, GROUP: tl.constexpr, ROTATES: tl.constexpr, STAGES: tl.constexpr,
+    PLAIN: tl.constexpr, MASK: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
-    """The largest magnitude of each position of a tile behind the rotation and, where PLAIN, before it."""
-    row, group = positions(first_row, first_group, ACROSS, P, INNER)
-    x = load_groups(at, row, group, R, K, stride_r, stride_k, ACROSS, RUN, FIT, INTERPRET)
-    plain = tl.full((P,), 0, tl.int32)
+    """The largest magnitude of each group behind the rotation and, where PLAIN, before it (else 0)."""
+    plain = tl.full(x[0].shape, 0, tl.int32)
     if PLAIN:
-        plain = peak(x)
+        plain = peak(x, INTERPRET)
     if ROTATES:
         if size > 1:
-            x = butterflies(flip(x, signs, group, size, STAGES, MASK), size, INNER if ACROSS else 1, STAGES)
-    z = peak(x)
+            x = butterflies(flip(x, signs, group, size, STAGES, MASK), size, GROUP, STAGES)
+    z = peak(x, INTERPRET)
     if ROTATES:
         if size > 1:  # rounding keeps order: the largest product is the largest's
             z = bits_of(float_of(z) * factor)
     return z, plain
+
+
+@triton.jit
+def tile_peaks(
+    at, signs, first_row, first_group, R, K, stride_r, stride_k, size, factor, ACROSS: tl.constexpr, RUN: tl.constexpr,
+    P: tl.constexpr, INNER: tl.constexpr, ROTATES: tl.constexpr, STAGES: tl.constexpr, PLAIN: tl.constexpr,
+    MASK: tl.constexpr, PAIRS: tl.constexpr, FIT: tl.constexpr, INTERPRET: tl.constexpr,
+):  # fmt: skip
+    """``group_peaks`` of a tile, the larger of two rows where it is read in PAIRS."""
+    row, group = positions(first_row, first_group, ACROSS, P, INNER)
+    GROUP: tl.constexpr = INNER if ACROSS else 1
+    if PAIRS:
+        x, y = load_pairs(at, row, group, R, K, stride_r, stride_k, FIT, INTERPRET)
+        z, plain = group_peaks(x, signs, group, size, factor, GROUP, ROTATES, STAGES, PLAIN, MASK, INTERPRET)
+        z2, plain2 = group_peaks(y, signs, group, size, factor, GROUP, ROTATES, STAGES, PLAIN, MASK, INTERPRET)
+        return tl.maximum(z, z2), tl.maximum(plain, plain2)
+    else:
+        x = load_groups(at, row, group, R, K, stride_r, stride_k, ACROSS, RUN, FIT, INTERPRET)
+        return group_peaks(x, signs, group, size, factor, GROUP, ROTATES, STAGES, PLAIN, MASK, INTERPRET)
 
 
 @triton.jit(do_not_specialize=["clock_e", "clock_i", "memory_e", "memory2_e", "regions_r", "regions_k"])
@@ -58,15 +74,16 @@ def peak_kernel(
     regions_r, regions_k, RR: tl.constexpr, RK: tl.constexpr,
     ACROSS: tl.constexpr, RUN: tl.constexpr, P: tl.constexpr, INNER: tl.constexpr,
     ROTATES: tl.constexpr, STAGES: tl.constexpr, TWO: tl.constexpr, PLAIN: tl.constexpr,
-    ROW: tl.constexpr, WIDTH: tl.constexpr, FIT: tl.constexpr, SAMPLING: tl.constexpr, HELD: tl.constexpr,
-    INTERPRET: tl.constexpr,
+    ROW: tl.constexpr, WIDTH: tl.constexpr, PAIRS: tl.constexpr, FIT: tl.constexpr,
+    SAMPLING: tl.constexpr, HELD: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """The largest magnitude of each region of source [E, R, K] (ACROSS: of its transpose, an operand [K, R]).
 
     TWO: the tensor is two operands, the second of them without a rotation (any order of its elements will do): their
     maxima come from one read, the second's in ``partial2`` where they are other ones (PLAIN: before the rotation).
     ROW: size, bits of the factor and sign bits of every member's rotation, or None: they are read. WIDTH: the
-    stride source_r, or 0: not known.
+    stride source_r, or 0: not known. PAIRS: of BF16 numbers side by side in a row, as one int32 each; K, RK and the
+    strides count pairs.
     Regions come in descending order: those that the quantizer reads first are read last, and still in the cache.
     """
     if WIDTH > 0:
@@ -97,7 +114,7 @@ def peak_kernel(
                     source + e * source_e, signs + e // signs_n * SIGN_WORDS,
                     first_k + (i % (RK // INNER)) * INNER, first_r // 16 + (i // (RK // INNER)) * (P // INNER),
                     K, R, source_k, source_r, size, factor, True, RUN, P, INNER, ROTATES, STAGES, PLAIN,
-                    MASK, FIT, INTERPRET,
+                    MASK, PAIRS, FIT, INTERPRET,
                 )  # fmt: skip
                 largest = tl.maximum(largest, z)
                 largest2 = tl.maximum(largest2, plain)
@@ -108,7 +125,7 @@ def peak_kernel(
                     first_r + (i // (RK // (16 * INNER))) * (P // INNER),
                     first_k // 16 + (i % (RK // (16 * INNER))) * INNER,
                     R, K, source_r, source_k, size, factor, False, RUN, P, INNER, ROTATES, STAGES, PLAIN,
-                    MASK, FIT, INTERPRET,
+                    MASK, PAIRS, FIT, INTERPRET,
                 )  # fmt: skip
                 largest = tl.maximum(largest, z)
                 largest2 = tl.maximum(largest2, plain)
@@ -119,7 +136,7 @@ def peak_kernel(
 
 @triton.jit
 def write_level(
-    partial, level_table, constants, memory, memory_e, levels, alphas, count, clock, clock_e, clock_i, e,
+    partial, count, level_table, constants, memory, memory_e, levels, alphas, clock, clock_e, clock_i, e,
     member, N: tl.constexpr, LOOPS: tl.constexpr, SAMPLING: tl.constexpr, HELD: tl.constexpr,
 ):  # fmt: skip
     """Operand e, of a member: see ``level_kernel``."""
@@ -159,11 +176,11 @@ def write_level(
     tl.store(alphas + e, alpha * tl.load(constants + member * 4 + 2))
 
 
-@triton.jit(do_not_specialize=["count", "clock_e", "clock_i", "memory_e", "memory2_e"])
+@triton.jit(do_not_specialize=["count", "count2", "clock_e", "clock_i", "memory_e", "memory2_e"])
 def level_kernel(
-    clock, clock_e, clock_i, matrices, count,
-    partial, level_table, constants, memory, memory_e, levels, alphas,
-    partial2, level_table2, constants2, memory2, memory2_e, levels2, alphas2,
+    clock, clock_e, clock_i, matrices,
+    partial, count, level_table, constants, memory, memory_e, levels, alphas,
+    partial2, count2, level_table2, constants2, memory2, memory2_e, levels2, alphas2,
     N: tl.constexpr, LOOPS: tl.constexpr, SAMPLING: tl.constexpr, HELD: tl.constexpr,
 ):  # fmt: skip
     """Operand e's tensor scale: ``levels`` [E, 2] (what Z is multiplied by, alpha), ``alphas`` [E] with 1 / gain.
@@ -175,11 +192,11 @@ def level_kernel(
     e = tl.program_id(0).to(tl.int64)
     if tl.program_id(1) == 0:
         write_level(
-            partial, level_table, constants, memory, memory_e, levels, alphas, count, clock, clock_e, clock_i, e,
+            partial, count, level_table, constants, memory, memory_e, levels, alphas, clock, clock_e, clock_i, e,
             e // matrices, N, LOOPS, SAMPLING, HELD,
         )  # fmt: skip
     else:
         write_level(
-            partial2, level_table2, constants2, memory2, memory2_e, levels2, alphas2, count, clock, clock_e, clock_i, e,
-            e // matrices, N, LOOPS, SAMPLING, HELD,
+            partial2, count2, level_table2, constants2, memory2, memory2_e, levels2, alphas2, clock, clock_e, clock_i,
+            e, e // matrices, N, LOOPS, SAMPLING, HELD,
         )  # fmt: skip

@@ -12,6 +12,9 @@ import triton.language as tl
 from dse.kernels.device.element_groups import join4, join8, split4, split8
 from dse.kernels.device.lattice import float_of
 
+UNPACK = tl.constexpr("{.reg .b32 t; shl.b32 t, $2, 16; mov.b32 $0, t; and.b32 t, $2, 0xffff0000; mov.b32 $1, t;}")
+"""Two BF16 numbers as FP32: of integers the compiler would make magnitudes by instructions of their own."""
+
 
 @triton.jit
 def positions(first_row, first_group, ACROSS: tl.constexpr, P: tl.constexpr, INNER: tl.constexpr):
@@ -29,10 +32,7 @@ def widened(x, INTERPRET: tl.constexpr):
     if INTERPRET or x.dtype != tl.bfloat16:
         return x.to(tl.float32)
     else:
-        pair = tl.inline_asm_elementwise(
-            "shl.b32 $0, $2, 16; and.b32 $1, $2, 0xffff0000;", "=r,=r,r", [x], tl.int32, True, 2
-        )
-        return float_of(pair)
+        return tl.inline_asm_elementwise(UNPACK, "=f,=f,r", [x], tl.float32, True, 2)
 
 
 @triton.jit
@@ -68,6 +68,26 @@ def load_groups(
             else:
                 x = x + split4(run)
     return x
+
+
+@triton.jit
+def load_pairs(at, row, group, R, K, stride_r, stride_k, FIT: tl.constexpr, INTERPRET: tl.constexpr):
+    """FP32 elements of two rows beside each other, whose BF16 numbers are one int32, in a tile across."""
+    low = ()
+    high = ()
+    base = at + (row * stride_r + group * 16 * stride_k)
+    for i in tl.static_range(16):
+        if FIT == 2:
+            pair = tl.load(base + i * stride_k)
+        else:
+            pair = tl.load(base + i * stride_k, (row < R) & (group * 16 + i < K), 0)
+        if INTERPRET:
+            a, b = float_of(pair << 16), float_of(pair & -65536)
+        else:
+            a, b = tl.inline_asm_elementwise(UNPACK, "=f,=f,r", [pair], (tl.float32, tl.float32), True, 1)
+        low = low + (a,)
+        high = high + (b,)
+    return low, high
 
 
 @triton.jit
