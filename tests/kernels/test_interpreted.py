@@ -132,7 +132,7 @@ from dse.fused import quantize_both, table
 from dse.fused import launch
 from dse.numerics.gemm import Gemm
 from dse.numerics.random import Key
-from tests.kernels.cases import clock, differences, operands, options
+from tests.kernels.cases import clock, differences, large_rotations, operands, options
 known = dict(options()) | dict(large_rotations())
 names, others = {names!r}, {others!r}
 count, matrices = len(names), 3
