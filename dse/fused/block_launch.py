@@ -68,7 +68,8 @@ def quantize_blocks(x: Tensor, table: BlockTable, key: Key, dtype: torch.dtype) 
     grid_k = -(-groups // (tile.columns // tile.group))
     blocks_kernel[(operands * grid_r * grid_k,)](
         x, *x.stride(), rows, columns, out, *out.stride(), clock, *clock.stride(), key.layer, int(key.point), matrices,
-        table.ints, table.floats, table.candidate_ints, table.candidate_floats, levels,
+        table.ints, table.floats, table.candidate_ints, table.candidate_floats,
+        table.floats if table.values is None else table.values, levels,
         tiles, blocks, grid_k, grid_r * grid_k, t=height, b=width, group=min(outer, blocks),
         NR=tile.rows, T=tile.height, NB=tile.columns, B=tile.width, GROUP=tile.group,
         OUTER=isinstance(q.tensor_scale, Outer), LEVELS=table.measured,
@@ -76,7 +77,8 @@ def quantize_blocks(x: Tensor, table: BlockTable, key: Key, dtype: torch.dtype) 
         VALUE=getattr(statistics, code.value), SUMS=code.sums, CANDIDATES=len(candidates(q)),
         ERROR=0 if q.choice is None else ERRORS[q.choice.error], CODES=table.codes,
         RANDOM=table.random, LANE=table.lane if width % 16 == 0 else 0, SCALE_RANDOM=table.scale_random,
-        WIDE=table.wide, num_warps=8 if tile.elements > 2 * _ELEMENTS else 4, enable_fp_fusion=False,
+        WIDE=table.wide, VALUES=0 if table.values is None else table.values.shape[-1],
+        num_warps=8 if tile.elements > 2 * _ELEMENTS else 4, enable_fp_fusion=False,
     )  # fmt: skip
     return Quantized(out, alpha)
 

@@ -21,6 +21,7 @@ from dse.numerics.techniques.choices import Candidate
 from dse.numerics.techniques.conventions import Encode
 from dse.numerics.techniques.rounding import AwayFromZero, MantissaEven, NearestAway, NearestEven, Rounding, Stochastic
 from dse.numerics.techniques.tensor_scales import Delayed
+from dse.numerics.value_formats import ValueFormat
 
 _NEVER, _ALWAYS = 2.0, 2.0**-149
 """Thresholds for the fraction: none reaches the first, every one but 0 the second."""
@@ -41,7 +42,8 @@ class BlockTable:
     [E, 16], ``candidate_ints`` int32 [E, C, 4], ``candidate_floats`` float32 [E, C, 8]: see block_factors.py;
     ``codes``: whether candidates differ in scale codes; ``lane``: bits of a random lane where all stochastic members
     have the same, else 0; ``levels``: the kinds of tensor scales, member by member; ``alpha`` [E, 1, 1]: of the gain
-    alone, or None.
+    alone, or None; ``values`` float32 [E, 2, V]: of formats that are lists, magnitudes upward and downward, then
+    infinities, or None.
     """
 
     quantizer: BlockQuantizer
@@ -57,6 +59,7 @@ class BlockTable:
     wide: bool
     levels: tuple[int, ...]
     alpha: Tensor | None
+    values: Tensor | None
 
     @property
     def measured(self) -> bool:
@@ -96,7 +99,19 @@ def block_table(uses: Sequence[Use], device: torch.device | str) -> BlockTable:
         any(not short(how.element) for q in quantizers for how in candidates(q)),
         levels,
         None if measured or all(gain == 1 for gain in gains) else floats(gains)[:, None, None],
+        None if _lists(quantizers) == 0 else floats([_values(q.element, _lists(quantizers)) for q in quantizers]),
     )
+
+
+def _lists(quantizers: Sequence[BlockQuantizer]) -> int:
+    """Places in a half of the longest list of values, a power of two; 0: no element format is one."""
+    counts = [len(half) for q in quantizers if isinstance(q.element, ValueFormat) for half in q.element.halves]
+    return 1 << (max(counts) - 1).bit_length() if counts else 0
+
+
+def _values(fmt: Format, places: int) -> list[list[float]]:
+    assert isinstance(fmt, ValueFormat)
+    return [[*half, *[float("inf")] * (places - len(half))] for half in fmt.halves]
 
 
 @dataclass(frozen=True)
@@ -114,10 +129,11 @@ def _row(q: BlockQuantizer) -> _Row:
     level = 0 if q.tensor_scale is None else LEVELS[type(q.tensor_scale)]
     every = q.tensor_scale.every if isinstance(q.tensor_scale, Delayed) else 1
     zero = {"flush": 0.0, "smallest": q.scale.smallest, "one": 1.0}[q.convention.zero]
+    upward, downward = map(len, q.element.halves) if isinstance(q.element, ValueFormat) else (0, 0)
     ints = [
         mode, bits, (0, 2, 1)[scale_mode], _float_bits(2.0**q.scale.emin), q.scale.man << 23, scale_bits, encode,
-        q.convention.encode_with == "unquantized", level, bool(getattr(q.convention, "divisor", False)), every, 0,
-        *_codes(q.scale), 0,
+        q.convention.encode_with == "unquantized", level, bool(getattr(q.convention, "divisor", False)), every,
+        upward, *_codes(q.scale), downward,
     ]  # fmt: skip
     floats = [
         threshold, offset, q.scale.max, 0.0 if q.scale.subnormals else q.scale.smallest, scale_threshold, scale_offset,
@@ -159,7 +175,7 @@ def _lane(rounding: Rounding) -> int:
 
 def short(fmt: Format) -> bool:
     """Whether nine fractional bits fit above the lattice, and the smallest step is a normal float."""
-    return fmt.man <= 8 and fmt.emin - fmt.man >= -100 and fmt.emax <= 100
+    return not isinstance(fmt, ValueFormat) and fmt.man <= 8 and fmt.emin - fmt.man >= -100 and fmt.emax <= 100
 
 
 def _codes(scale: Format) -> tuple[int, int, int]:

@@ -53,6 +53,16 @@ class LongBlocks:
         where = (clock, *clock.stride(), key.layer, int(key.point), max(key.matrices, 1))
         return *where, table.ints, table.floats, table.candidate_ints, table.candidate_floats
 
+    @property
+    def values(self) -> Tensor:
+        """Lists of values, or a tensor that is not read."""
+        return self.table.floats if self.table.values is None else self.table.values
+
+    @property
+    def places(self) -> int:
+        """Of a half of a list of values; 0: there are none."""
+        return 0 if self.table.values is None else self.table.values.shape[-1]
+
     def part(self) -> tuple[int, int]:
         """Rows and columns of a block's part: a power of two, 16 or more along where the width has them."""
         wide = min(_power(self.width), 16 if self.x.stride(-1) != 1 else _ELEMENTS // 2)
@@ -71,8 +81,9 @@ def quantize_long(operand: LongBlocks, levels: Tensor, out: Tensor) -> None:
     grid_k = -(-x.shape[2] // wide)
     programs = -(-x.shape[1] // high) * grid_k
     device.long_elements_kernel[(len(x) * programs,)](
-        *operand.source, out, *out.stride(), *operand.numbers, best, best.stride(0), chosen, *operand.sizes,
-        grid_k, programs, PT=high, PB=wide, CANDIDATES=hows, RANDOM=table.random, LANE=table.lane, WIDE=table.wide,
+        *operand.source, out, *out.stride(), *operand.numbers, operand.values, best, best.stride(0), chosen,
+        *operand.sizes, grid_k, programs, PT=high, PB=wide, CANDIDATES=hows, RANDOM=table.random, LANE=table.lane,
+        WIDE=table.wide, VALUES=operand.places,
         OUTER=isinstance(q.tensor_scale, Outer), num_warps=4, enable_fp_fusion=False,
     )  # fmt: skip
 
@@ -171,19 +182,20 @@ def _closer(
     errors = torch.zeros(2, len(x), rows, operand.blocks, parts, dtype=torch.float64, device=x.device)
     lane = table.lane if operand.width % 16 == 0 and wide % 16 == 0 else 0
     device.long_errors_kernel[(len(x) * programs,)](
-        *operand.source, *operand.numbers, best, best.stride(0), chosen, other, other.stride(0), number, alphas,
-        errors, errors.stride(0), rows, *operand.sizes, parts, programs, PT=high, PB=wide,
-        CANDIDATES=len(candidates(q)), RANDOM=table.random, LANE=lane, WIDE=table.wide, ERROR=ERRORS[q.choice.error],
+        *operand.source, *operand.numbers, operand.values, best, best.stride(0), chosen, other, other.stride(0),
+        number, alphas, errors, errors.stride(0), rows, *operand.sizes, parts, programs, PT=high, PB=wide,
+        CANDIDATES=len(candidates(q)), RANDOM=table.random, LANE=lane, WIDE=table.wide,
+        VALUES=operand.places, ERROR=ERRORS[q.choice.error],
         num_warps=4, enable_fp_fusion=False,
     )  # fmt: skip
     if q.choice.error == "max":
-        one, two = errors.unflatten(2, (-1, operand.height)).amax((3, 5))
-        return one.lt(two)
-    one, two = _by_block(operand, errors)
+        largest: Tensor = errors.unflatten(2, (-1, operand.height)).amax((3, 5))
+        return largest[0].lt(largest[1])
+    sums = _by_block(operand, errors)
     if q.choice.error == "mae":
-        return one.lt(0)
+        return sums[0].lt(0)
     gains = table.floats[:, 8].repeat_interleave(max(operand.key.matrices, 1))[:, None, None]
-    return ((alphas * gains).double() * one).lt(2 * two)
+    return ((alphas * gains).double() * sums[0]).lt(2 * sums[1])
 
 
 def _by_block(operand: LongBlocks, parts: Tensor) -> Tensor:

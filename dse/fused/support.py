@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import frexp
 from typing import NamedTuple
 
 from dse.fused.device_code import ERRORS, LEVELS, STATISTICS, candidates, statistic_code
@@ -23,6 +24,7 @@ from dse.numerics.techniques.rounding import (
 )
 from dse.numerics.techniques.statistics import AbsMax
 from dse.numerics.techniques.tensor_scales import Current, Delayed
+from dse.numerics.value_formats import ValueFormat
 
 LARGEST_BLOCK = 256
 LARGEST_TILE = 32
@@ -58,6 +60,7 @@ def structure(use: Use) -> str:
         "block": q.block,
         "statistic": statistic_code(q).value.removesuffix("_value"),
         "choice": q.choice and f"{q.choice.error} of {len(candidates(q))}",
+        "elements": "of a list" if isinstance(q.element, ValueFormat) else None,
         "outer": getattr(q.tensor_scale, "blocks", None),
     }
     return ", ".join(f"{name} {value}" for name, value in parts.items() if value is not None)
@@ -91,8 +94,7 @@ def _general_reasons(q: BlockQuantizer) -> tuple[str, ...]:
         f"tensor scale {type(q.tensor_scale).__name__}",
         _rounding(q.rounding, "rounding"),
         _rounding(q.scale_rounding, "scale rounding"),
-        "" if q.element.signed and q.element.subnormals and q.element.emin >= -126 else
-        f"element format {q.element.name}",
+        "" if isinstance(q.element, ValueFormat) or _signed(q.element) else f"element format {q.element.name}",
         "" if q.scale.emin >= -127 and q.scale.man <= 23 else f"scale format {q.scale.name}",
     )  # fmt: skip
 
@@ -138,6 +140,10 @@ def _rounding(rounding: Rounding, what: str) -> str:
     return "" if type(rounding) in _ROUNDINGS else f"{what} {type(rounding).__name__}"
 
 
+def _signed(fmt: Format) -> bool:
+    return fmt.signed and fmt.subnormals and fmt.emin >= -126
+
+
 def _element(fmt: Format) -> str:
     """Nine fractional bits fit above the lattice, and the smallest step is a normal float."""
     fits = fmt.signed and fmt.subnormals and fmt.man <= 8 and fmt.emin - fmt.man >= -100 and fmt.emax <= 100
@@ -165,4 +171,7 @@ def exact_in_bf16(use: Use) -> bool:
 
 def _significant(fmt: Format) -> int:
     """Bits of the longest significand; an integer grid has no implicit one."""
+    if isinstance(fmt, ValueFormat):
+        whole = [abs(int(frexp(v)[0] * 2**24)) for v in fmt.values if v]
+        return max(24 - ((n & -n).bit_length() - 1) for n in whole)
     return fmt.man + 1 if fmt.exp else fmt.man

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dse.numerics.formats import Format
 from dse.numerics.techniques.rounding import NEAREST_EVEN, Rounding
+from dse.numerics.value_formats import ValueFormat, round_to_values
 
 _EXPONENT = {torch.float32: (torch.int32, 0x7F800000), torch.float64: (torch.int64, 0x7FF0000000000000)}
 
@@ -28,6 +29,8 @@ def round_to_grid(u: Tensor, fmt: Format, rounding: Rounding = NEAREST_EVEN, bit
     ``rounding`` asks for. Rounding works on the lattice coordinate ``v = u / step``, exact because the step is a
     power of two; a value below ``max`` never rounds past it, because ``max`` is on the grid.
     """
+    if isinstance(fmt, ValueFormat):
+        return round_to_values(u, fmt, rounding, bits)
     low = -fmt.max if fmt.signed else 0.0 if fmt.subnormals else fmt.smallest
     u = u.clamp(low, fmt.max)
     step = floor_power(u, fmt.emin).mul_(2.0**-fmt.man)

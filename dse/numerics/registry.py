@@ -31,6 +31,7 @@ from dse.numerics.techniques.slopes import SLOPES, Slope
 from dse.numerics.techniques.statistics import STATISTICS, Statistic
 from dse.numerics.techniques.tensor_scales import TENSOR_SCALES, TensorScale
 from dse.numerics.techniques.weights import WEIGHT_RULES, WeightRule
+from dse.numerics.value_formats import ValueFormat, value_data, value_format
 
 QUANTIZERS: dict[str, type[Quantizer]] = {"identity": Identity, "bf16": BFloat16, "block": BlockQuantizer}
 
@@ -55,6 +56,8 @@ FORMATS: dict[str, Format] = {**ELEMENTS, **SCALES}
 
 def to_data(obj: Any) -> Any:
     """Canonical plain data. Fields marked ``metadata={"label": True}`` are for people and left out."""
+    if isinstance(obj, ValueFormat):
+        return value_data(obj)
     if isinstance(obj, Format):
         return obj.name
     if is_dataclass(obj) and not isinstance(obj, type):
@@ -105,6 +108,8 @@ def _build(kind: Any, owner: type, name: str, data: Any, where: str) -> Any:
             return None
         return _build(options[0], owner, name, data, where)
     if kind is Format:
+        if name == "element" and isinstance(data, Mapping):
+            return _values(data, where)
         pool = SCALES if name == "scale" else ELEMENTS
         return _lookup(pool, data, f"{name} format", where)
     if kind in FAMILIES:
@@ -118,6 +123,16 @@ def _build(kind: Any, owner: type, name: str, data: Any, where: str) -> Any:
             raise OptionError(f"{where}: expected a mapping, found {data!r}")
         return build(kind, data, where)  # type: ignore[arg-type]
     return _scalar(kind, data, where)
+
+
+def _values(data: Mapping[str, Any], where: str) -> Format:
+    values = data.get("values")
+    if len(data) != 1 or not isinstance(values, list | tuple):
+        raise OptionError(f"{where}: write a list of values as {{values: [0, .5, 1 ...]}}, found {dict(data)!r}")
+    try:
+        return value_format([_plain(float, v) for v in values])
+    except OptionError as error:
+        raise OptionError(f"{where}: {error}") from None
 
 
 def _member(family: Mapping[str, type], kind: str, data: Any, where: str) -> Any:

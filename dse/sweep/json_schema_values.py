@@ -60,7 +60,17 @@ def ref(name: str) -> Schema:
 
 def value_definitions() -> dict[str, Schema]:
     """A definition for each family of techniques and both pools of formats."""
-    pools = {"element": {"enum": list(ELEMENTS)}, "scale": {"enum": list(SCALES)}}
+    numbers = {"type": "array", "items": {"type": "number"}, "minItems": 2}
+    listed = {
+        "type": "object",
+        "properties": {"values": numbers},
+        "required": ["values"],
+        "additionalProperties": False,
+    }
+    pools: dict[str, Schema] = {
+        "element": {"anyOf": [{"enum": list(ELEMENTS)}, listed]},
+        "scale": {"enum": list(SCALES)},
+    }
     return {**pools, **{_name(family): _family(family) for family in FAMILIES}}
 
 

@@ -20,11 +20,25 @@ from dse.numerics.techniques.choices import IF4, FourOverSix, ScaleSweep
 from dse.numerics.techniques.conventions import Decode, Encode
 from dse.numerics.techniques.outliers import Asymmetric, Clamp
 from dse.numerics.techniques.rotations import Hadamard
-from dse.numerics.techniques.rounding import MantissaEven, NearestAway, NearestEven, Rounding, Stochastic, TowardZero
+from dse.numerics.techniques.rounding import (
+    AwayFromZero,
+    MantissaEven,
+    NearestAway,
+    NearestEven,
+    Rounding,
+    Stochastic,
+    TowardZero,
+)
 from dse.numerics.techniques.statistics import ABSMAX, HardSoft, Quest, SoftSoft
 from dse.numerics.techniques.tensor_scales import Current, Delayed, Outer
+from dse.numerics.value_formats import value_format
 from dse.recipes import RECIPES
 
+NF4 = [
+    -1.0, -0.6961928, -0.52507305, -0.3949175, -0.28444138, -0.18477343, -0.091050036, 0.0,
+    0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1.0,
+]  # fmt: skip
+"""The values of NF4, arXiv 2305.14314."""
 BASE = BlockQuantizer(scale=SCALES["ue4m3"], block=16)
 
 
@@ -122,6 +136,15 @@ def general_options() -> Iterator[tuple[str, Use]]:
     for rounding in roundings:
         long = Format("e5m10", 5, 10, 15, 65504.0)
         yield f"e5m10 {rounding}", Use(replace(BASE, element=long, rounding=rounding), None)
+    lists = ([0, 0.5, 1, 1.5, 2, 3, 4, 6], NF4, [0, 1], [-1, 0, 0.3, 2, 7, 20])
+    for values in lists:
+        for rounding in (*roundings, AwayFromZero(), TowardZero(), MantissaEven(1)):
+            q = replace(scaled, element=value_format(values), rounding=rounding)
+            yield f"{len(values)} values to {values[-1]} {rounding}", Use(q, None)
+        q = replace(scaled, element=value_format(values), choice=ScaleSweep(-1, 1))
+        yield f"{len(values)} values to {values[-1]}, sweep", Use(q, None)
+        q = replace(scaled, element=value_format(values), block=0, tile=0, rounding=Stochastic())
+        yield f"{len(values)} values to {values[-1]}, whole", Use(q, None)
     for outliers in (Clamp(), Clamp(0.75, compensate=False), Asymmetric()):
         for level in (None, Current()):
             for rotation in (None, Hadamard(32)):

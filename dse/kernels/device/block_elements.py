@@ -56,20 +56,55 @@ def element_threshold(
 
 
 @triton.jit
+def listed(m, negative, mode, offset, fixed, threshold, counts, values, RANDOM: tl.constexpr, VALUES: tl.constexpr):
+    """Magnitudes ``m`` rounded to a list of values: dse.numerics.value_formats, in float64.
+
+    ``values`` [2, VALUES]: magnitudes of the values from 0 upward and downward, then infinities; ``counts``: how many.
+    """
+    base = tl.where(negative, VALUES, 0)
+    last = tl.where(negative, counts[1], counts[0]) - 1
+    m = smaller(m, tl.load(values + base + last))
+    at = base * 0
+    for j in range(1, VALUES):
+        at += (m >= tl.where(negative, tl.load(values + VALUES + j), tl.load(values + j))).to(tl.int32)
+    at = tl.maximum(tl.minimum(at, last - 1), 0)
+    low = tl.load(values + base + at).to(tl.float64)
+    gap = tl.where(last == 0, 1.0, tl.load(values + base + tl.minimum(at + 1, last)).to(tl.float64) - low)
+    v = at.to(tl.float64) + (m.to(tl.float64) - low) / gap
+    edge = fixed.to(tl.float64)
+    edge = tl.where(edge < 1e-40, 1e-300, edge)  # away from zero: every share but 0
+    u = v + offset.to(tl.float64)
+    if RANDOM:
+        u = tl.where(mode == 1, v, u)
+        edge = tl.where(mode == 1, threshold.to(tl.float64), edge)
+    q = tl.floor(u)
+    q += tl.where(u - q >= edge, 1.0, 0.0)
+    if mode == 0:
+        q = (v + 6755399441055744.0) - 6755399441055744.0
+    place = tl.where(q >= 0, q, 0.0).to(tl.int32)  # 0 for a NaN
+    found = tl.load(values + base + tl.minimum(place, last))
+    return tl.where(m == m, found, m)
+
+
+@triton.jit
 def decoded(
     x, factor, decode, threshold, ints, floats, candidate_ints, candidate_floats,
-    RANDOM: tl.constexpr, WIDE: tl.constexpr,
+    RANDOM: tl.constexpr, WIDE: tl.constexpr, VALUES: tl.constexpr = 0, values=0,
 ):  # fmt: skip
     """Magnitudes of the decoded values; ``factor``, ``decode`` and what is loaded are scalars or beside the elements.
 
-    RANDOM: some members are stochastic; WIDE: some formats have long mantissas.
+    RANDOM: some members are stochastic; WIDE: some formats have long mantissas; VALUES: formats are lists of up to as
+    many ``values`` a half.
     """
     mode = tl.load(ints)
     fixed, offset = tl.load(floats), tl.load(floats + 1)
     emin, man = tl.load(candidate_ints), tl.load(candidate_ints + 1)
     largest = tl.load(candidate_floats)
     m = smaller((tl.abs(x) * factor) * tl.load(candidate_floats + 6), largest)
-    if WIDE:
+    if VALUES > 0:
+        counts = tl.load(ints + 11), tl.load(ints + 15)
+        q = listed(m, x < 0, mode, offset, fixed, threshold, counts, values, RANDOM, VALUES)
+    elif WIDE:
         v, lattice = scale_lattice(m, 0.0, largest, emin, man)
         q = round_scale(v, lattice, mode, offset, fixed)
         if RANDOM:

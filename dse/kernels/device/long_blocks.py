@@ -125,9 +125,10 @@ def long_factors_kernel(
 def long_elements_kernel(
     source, source_e, source_r, source_k, R, K, target, target_e, target_r, target_k,
     clock, clock_e, clock_i, layer, point, matrices,
-    int_table, float_table, candidate_int_table, candidate_float_table, factors, factors_n, chosen,
+    int_table, float_table, candidate_int_table, candidate_float_table, value_table, factors, factors_n, chosen,
     t, b, tiles, blocks, grid_k, programs, PT: tl.constexpr, PB: tl.constexpr,
-    CANDIDATES: tl.constexpr, RANDOM: tl.constexpr, LANE: tl.constexpr, WIDE: tl.constexpr, OUTER: tl.constexpr,
+    CANDIDATES: tl.constexpr, RANDOM: tl.constexpr, LANE: tl.constexpr, WIDE: tl.constexpr, VALUES: tl.constexpr,
+    OUTER: tl.constexpr,
 ):  # fmt: skip
     """Decoded values from the ``factors`` of the ``chosen`` candidates (int32 [E, tiles * blocks])."""
     pid = tl.program_id(0)
@@ -149,7 +150,7 @@ def long_elements_kernel(
     y = chosen_values(
         x, own, inside, threshold, ints, floats, candidate_int_table + member * (CANDIDATES * CANDIDATE_INTS),
         candidate_float_table + member * (CANDIDATES * CANDIDATE_FLOATS), factors, factors_n, chosen,
-        CANDIDATES, RANDOM, WIDE,
+        value_table + member * (2 * VALUES), CANDIDATES, RANDOM, WIDE, VALUES,
     )  # fmt: skip
     if OUTER:
         y = y * tl.load(factors + 2 * factors_n + own, inside, 0.0)
@@ -172,8 +173,8 @@ def long_threshold(
 
 @triton.jit
 def chosen_values(
-    x, own, inside, threshold, ints, floats, candidate_ints, candidate_floats, factors, factors_n, chosen,
-    CANDIDATES: tl.constexpr, RANDOM: tl.constexpr, WIDE: tl.constexpr,
+    x, own, inside, threshold, ints, floats, candidate_ints, candidate_floats, factors, factors_n, chosen, values,
+    CANDIDATES: tl.constexpr, RANDOM: tl.constexpr, WIDE: tl.constexpr, VALUES: tl.constexpr,
 ):  # fmt: skip
     """Magnitudes of the values under each block's chosen candidate; ``own``: the numbers of the elements' blocks."""
     if CANDIDATES > 1:
@@ -181,15 +182,19 @@ def chosen_values(
         candidate_ints += number * CANDIDATE_INTS
         candidate_floats += number * CANDIDATE_FLOATS
     encode, decode = tl.load(factors + own, inside, 0.0), tl.load(factors + factors_n + own, inside, 0.0)
-    return decoded(x, encode, decode, threshold, ints, floats, candidate_ints, candidate_floats, RANDOM, WIDE)
+    return decoded(
+        x, encode, decode, threshold, ints, floats, candidate_ints, candidate_floats, RANDOM, WIDE, VALUES, values
+    )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["layer", "point", "clock_e", "clock_i", "programs", "parts", "number"])
 def long_errors_kernel(
     source, source_e, source_r, source_k, R, K, clock, clock_e, clock_i, layer, point, matrices,
-    int_table, float_table, candidate_int_table, candidate_float_table, best, best_n, chosen, other, other_n, number,
-    alphas, errors, errors_n, rows, t, b, tiles, blocks, parts, programs, PT: tl.constexpr, PB: tl.constexpr,
-    CANDIDATES: tl.constexpr, RANDOM: tl.constexpr, LANE: tl.constexpr, WIDE: tl.constexpr, ERROR: tl.constexpr,
+    int_table, float_table, candidate_int_table, candidate_float_table, value_table,
+    best, best_n, chosen, other, other_n, number, alphas, errors, errors_n, rows, t, b, tiles, blocks, parts, programs,
+    PT: tl.constexpr, PB: tl.constexpr,
+    CANDIDATES: tl.constexpr, RANDOM: tl.constexpr, LANE: tl.constexpr, WIDE: tl.constexpr, VALUES: tl.constexpr,
+    ERROR: tl.constexpr,
 ):  # fmt: skip
     """errors float64 [2, E, rows, blocks, parts]: ``error_parts`` of candidate ``number`` beside the chosen ones.
 
@@ -218,11 +223,12 @@ def long_errors_kernel(
     candidate_floats = candidate_float_table + member * (CANDIDATES * CANDIDATE_FLOATS)
     old = chosen_values(
         x, own, inside, threshold, ints, floats, candidate_ints, candidate_floats, best, best_n, chosen,
-        CANDIDATES, RANDOM, WIDE,
+        value_table + member * (2 * VALUES), CANDIDATES, RANDOM, WIDE, VALUES,
     )  # fmt: skip
     new = decoded(
         x, tl.load(other + own, inside, 0.0), tl.load(other + other_n + own, inside, 0.0), threshold, ints, floats,
-        candidate_ints + number * CANDIDATE_INTS, candidate_floats + number * CANDIDATE_FLOATS, RANDOM, WIDE,
+        candidate_ints + number * CANDIDATE_INTS, candidate_floats + number * CANDIDATE_FLOATS,
+        RANDOM, WIDE, VALUES, value_table + member * (2 * VALUES),
     )  # fmt: skip
     alpha = tl.load(alphas + own, inside, 0.0) * tl.load(floats + 8)
     one, two = error_parts(new, old, x, alpha, ERROR)

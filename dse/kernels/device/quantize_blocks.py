@@ -35,12 +35,13 @@ def group_peak(peak, GROUP: tl.constexpr):
 def blocks_kernel(
     source, source_e, source_r, source_k, R, K, target, target_e, target_r, target_k,
     clock, clock_e, clock_i, layer, point, matrices,
-    int_table, float_table, candidate_int_table, candidate_float_table, levels,
+    int_table, float_table, candidate_int_table, candidate_float_table, value_table, levels,
     tiles, blocks, grid_k, programs, t: tl.constexpr, b: tl.constexpr, group: tl.constexpr,
     NR: tl.constexpr, T: tl.constexpr, NB: tl.constexpr, B: tl.constexpr, GROUP: tl.constexpr, OUTER: tl.constexpr,
     LEVELS: tl.constexpr, TERMS: tl.constexpr, VALUE: tl.constexpr, SUMS: tl.constexpr,
     CANDIDATES: tl.constexpr, ERROR: tl.constexpr, CODES: tl.constexpr,
     RANDOM: tl.constexpr, LANE: tl.constexpr, SCALE_RANDOM: tl.constexpr, WIDE: tl.constexpr,
+    VALUES: tl.constexpr,
 ):  # fmt: skip
     """Decoded values of NR x NB blocks of t x b elements of source [E, R, K], padded to T x B; see BlockTable.
 
@@ -55,6 +56,7 @@ def blocks_kernel(
     ints, floats = int_table + member * BLOCK_INTS, float_table + member * BLOCK_FLOATS
     candidate_ints = candidate_int_table + member * (CANDIDATES * CANDIDATE_INTS)
     candidate_floats = candidate_float_table + member * (CANDIDATES * CANDIDATE_FLOATS)
+    values = value_table + member * (2 * VALUES)
     seed = tl.load(clock + member * clock_e)
     step = tl.load(clock + member * clock_e + clock_i)
     tile = at // grid_k * NR + tl.arange(0, NR)
@@ -101,12 +103,15 @@ def blocks_kernel(
         )  # fmt: skip
     factor, decode, alpha = block_factors(z, g, edge, ints, floats, candidate_ints, candidate_floats, CODES)
     best = decoded(
-        x, each(factor), each(decode), threshold, ints, floats, candidate_ints, candidate_floats, RANDOM, WIDE
-    )
+        x, each(factor), each(decode), threshold, ints, floats, candidate_ints, candidate_floats,
+        RANDOM, WIDE, VALUES, values,
+    )  # fmt: skip
     for n in range(1, CANDIDATES):
         how_ints, how_floats = candidate_ints + n * CANDIDATE_INTS, candidate_floats + n * CANDIDATE_FLOATS
         factor, decode, own = block_factors(z, g, edge, ints, floats, how_ints, how_floats, CODES)
-        y = decoded(x, each(factor), each(decode), threshold, ints, floats, how_ints, how_floats, RANDOM, WIDE)
+        y = decoded(
+            x, each(factor), each(decode), threshold, ints, floats, how_ints, how_floats, RANDOM, WIDE, VALUES, values
+        )  # fmt: skip
         best = tl.where(each(closer(y, best, x, alpha * tl.load(floats + 8), ERROR)), y, best)
     if OUTER:
         best = best * each(alpha)

@@ -11,6 +11,7 @@ from dse.errors import OptionError
 from dse.numerics.formats import Format
 from dse.numerics.grid import floor_power
 from dse.numerics.ops import Ops
+from dse.numerics.value_formats import ValueFormat, neighbors
 
 OUTSIDE = ("pass", "zero")
 
@@ -43,6 +44,8 @@ class Place(NamedTuple):
 
 def place(u: Tensor, fmt: Format) -> Place:
     """Where each value lies between its neighbors on the grid of ``fmt``."""
+    if isinstance(fmt, ValueFormat):
+        return Place(*neighbors(u, fmt))
     step = floor_power(u.clamp(-fmt.max, fmt.max), fmt.emin) * 2.0**-fmt.man
     v = u.abs() / step
     return Place(v - v.floor(), step)
