@@ -174,7 +174,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     import seaborn as sns
 
     sns.set_theme(style="whitegrid", rc={"svg.hashsalt": "dse", "svg.fonttype": "none"})
-    figure, (speed, memory) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure, (speed_axes, memory_axes) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     series: dict[str, list[tuple[float, Row, Row]]] = {}
     for model in GROWTH:
         shown: dict[str, list[Row]] = {}
@@ -184,14 +184,19 @@ def plot(rows: Sequence[Row], path: Path) -> None:
             size = float(found[0]["facts"]["parameters"])
             series.setdefault(program, []).append((size, found[0], max(found, key=lambda row: float(row["value"]))))
     for program, points in series.items():
-        sizes = [size for size, _, _ in points]
-        speed.plot(sizes, [best["facts"]["TFLOP/s"] for _, _, best in points], marker="o", label=program)
-        memory.plot(sizes, [alone["facts"].get("GiB a member") for _, alone, _ in points], marker="o", label=program)
+        speeds = [(size, best["facts"]["TFLOP/s"]) for size, _, best in points]
+        sizes = [
+            (size, alone["facts"]["GiB a member"]) for size, alone, _ in points if "GiB a member" in alone["facts"]
+        ]
+        for axes, line in ((speed_axes, speeds), (memory_axes, sizes)):
+            if line:  # a CPU tells no memory
+                axes.plot(*zip(*line, strict=True), marker="o", label=program)
+                axes.set(xscale="log", yscale="log")
     rate = max(row["facts"]["GEMM TFLOP/s"] for points in series.values() for _, row, _ in points)
-    speed.axhline(rate, color="gray", linestyle="--", label="one large BF16 product")
-    for axes, title in ((speed, "TFLOP/s of the linears, best width"), (memory, "GiB of one model alone")):
-        axes.set(xscale="log", yscale="log", title=title, xlabel="parameters of the linears")
-    speed.legend(loc="lower right")
+    speed_axes.axhline(rate, color="gray", linestyle="--", label="one large BF16 product")
+    for axes, title in ((speed_axes, "TFLOP/s of the linears, best width"), (memory_axes, "GiB of one model alone")):
+        axes.set(title=title, xlabel="parameters of the linears")
+    speed_axes.legend(loc="lower right")
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 

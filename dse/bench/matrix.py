@@ -81,16 +81,11 @@ def measure_packs(
                 raise DeviceLost(todo[at:], str(error).splitlines()[0]) from None
     finally:
         torch.set_num_threads(threads)
-    found = ratios(rows, judged(base.device, base.quick))
+    found = ratios(rows, base.device, base.quick)
     for row in found:
         if on_row:
             on_row(row)
     return rows + found
-
-
-def judged(device: str, quick: bool) -> bool:
-    """Whether the targets, which are a GPU's, are of any meaning."""
-    return device.startswith("cuda") and not quick
 
 
 def jobs(models: Sequence[str], only: Sequence[str], settings: BenchSettings) -> list[str]:

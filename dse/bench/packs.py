@@ -19,7 +19,7 @@ import torch
 
 from dse.bench.bench_jobs import BenchSettings
 from dse.bench.bench_variants import TABLES, VARIANTS
-from dse.bench.matrix import DeviceLost, jobs, judged, measure_packs
+from dse.bench.matrix import DeviceLost, jobs, measure_packs
 from dse.bench.measurements import Measurement, document, read, write
 from dse.bench.models import SUBJECTS
 from dse.bench.precompile import AHEAD
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         left = options.budget - (time.perf_counter() - clock)
         for row in _elsewhere(lost.left, left, list(arguments or sys.argv[1:]), rows) if lost.left else []:
             note(row, shown=False)
-        for row in ratios(rows, judged(options.device, options.quick)):
+        for row in ratios(rows, options.device, options.quick):
             note(row)
     return 0
 

@@ -38,8 +38,11 @@ _PACK = re.compile(r"pack of (?P<width>\d+)(, (?P<recipe>\w+))??(?P<activations>
 Rates = Mapping[str, float]
 
 
-def ratios(rows: Sequence[Measurement], judged: bool = True) -> list[Measurement]:
-    """Every ratio that the rows of model-steps per second allow, by model; ``judged``: next to its target."""
+def ratios(rows: Sequence[Measurement], device: str = "cuda", quick: bool = False) -> list[Measurement]:
+    """Every ratio that the rows allow, by model, next to its target where that is meant for such a device.
+
+    Targets are a GPU's, that of a trial alone a CPU's; those of a ``quick`` run mean nothing.
+    """
     made: list[Measurement] = []
     for figure in dict.fromkeys(row.figure for row in rows if not row.figure.endswith(RATIO)):
         rates = {row.variant: row.value for row in rows if row.figure == figure and row.value}
@@ -50,7 +53,9 @@ def ratios(rows: Sequence[Measurement], judged: bool = True) -> list[Measurement
         else:
             memory = {row.variant: row.memory for row in rows if row.figure == figure and row.value and row.memory}
             made += [*_compiled(figure, rates), *_grown(figure, rates), *_memory(figure, memory), *_of(figure, rates)]
-    return made if judged else [replace(row, target=None) for row in made]
+    kind = "cuda" if device.startswith("cuda") else "cpu"
+    meant = {row.figure: "cpu" if row.figure == FIGURE + RATIO else "cuda" for row in made}
+    return [row if meant[row.figure] == kind and not quick else replace(row, target=None) for row in made]
 
 
 def _packs(rates: Rates, recipe: str | None) -> dict[str, float]:
