@@ -159,7 +159,10 @@ def exact_in_bf16(use: Use) -> bool:
     q = use.quantizer
     if isinstance(q, BFloat16):
         return True
-    if not isinstance(q, BlockQuantizer) or not isinstance(q.convention, Decode) or q.outliers is not None:
+    if not isinstance(q, BlockQuantizer) or q.outliers is not None:
+        return False
+    powers = q.scale.exp > 0 and q.scale.man == 0  # of two: their inverses are, too
+    if not (isinstance(q.convention, Decode) or (isinstance(q.convention, Encode) and powers)):
         return False
     if q.tensor_scale is not None and not q.tensor_scale.tensor_wide:
         return False

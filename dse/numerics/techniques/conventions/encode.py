@@ -20,7 +20,7 @@ class Encode(Convention):
     With one, g' = g, or with ``divisor`` g' = g / (c T): without the divisor only scale codes above c are ever used,
     so narrow scale formats saturate. Blocks of zeros use Z = 1, operands of zeros g = 1, and an infinite g is NaN.
     ``zero``: 'smallest' or 'one' for a scale that underflows; flushing has no meaning here, the scale is divided by.
-    Decoded values are quotients, exact in no short format, so they need FP32 operands.
+    Decoded values are quotients, exact in no short format unless scales are powers of two: they need FP32 operands.
 
     Cost: one more division per block, 1 / s_q for decoding; that the GEMM itself would run slower is not counted.
     Source: arXiv 2509.17791, Def. 1 and Sec. 3, and its simulator. Raises OptionError for an unknown word.
