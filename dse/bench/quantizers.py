@@ -27,19 +27,16 @@ from dse.numerics.techniques.tensor_scales import Current, Outer
 _ONE = LaunchShape(across_positions=128, across=128)
 SHAPES: dict[str, LaunchShape | None] = {
     "default": None,
-    "table": LaunchShape(known=False),
-    "one a thread": _ONE,
-    "one program": LaunchShape(apart=False),
-    "one program, one a thread": replace(_ONE, apart=False),
-    "one program, repeat": replace(_ONE, apart=False, repeat=4),
-    "two a thread": LaunchShape(positions=256),
-    "two warps": LaunchShape(positions=64, across_positions=64, across=64, warps=2),
-    "two warps, one program": LaunchShape(positions=64, across_positions=64, across=64, warps=2, apart=False),
-    "eight warps": LaunchShape(positions=256, across_positions=256, across=256, warps=8),
-    "exchange": LaunchShape(store=16),
-    "40 registers": replace(_ONE, registers=40),
-    "64 registers": LaunchShape(registers=64),
-    "repeat": LaunchShape(repeat=4),
+    "apart": _ONE,
+    "repeat 2": replace(_ONE, apart=False, repeat=2),
+    "repeat 4": replace(_ONE, apart=False, repeat=4),
+    "two a thread": LaunchShape(positions=256, apart=False),
+    "two warps": LaunchShape(positions=64, across_positions=64, across=64, warps=2, apart=False),
+    "eight warps": LaunchShape(positions=256, across_positions=256, across=256, warps=8, apart=False),
+    "table": replace(_ONE, known=False, apart=False),
+    "table, repeat 2": replace(_ONE, known=False, apart=False, repeat=2),
+    "table, repeat 4": replace(_ONE, known=False, apart=False, repeat=4),
+    "table, apart, two a thread": LaunchShape(known=False),
 }
 """Tile shapes to choose from; by default the launcher does."""
 

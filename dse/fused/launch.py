@@ -150,7 +150,8 @@ def _run(
         P=tile.positions, INNER=tile.inner, **_flags(one, ""),
         P2=tile2.positions, INNER2=tile2.inner, **_flags(two, "2"),
         ONE=one.common if known else None, TWO=two.common if known else None,
-        WIDTH=known_width(x) if known else 0, APART=apart, FIT=region.fit(x, columns), FIT2=region.fit(x, rows),
+        WIDTH=known_width(x) if x.numel() >= _LARGE or known else 0, APART=apart,
+        FIT=region.fit(x, columns), FIT2=region.fit(x, rows),
         INTERPRET=interpreted(), num_warps=warps, enable_fp_fusion=False, maxnreg=shape.registers,
     )  # fmt: skip
     return (
@@ -167,13 +168,11 @@ def _converted(x: Tensor, table: RecipeTable, dtype: torch.dtype) -> Tensor | No
 
 
 def _shape(x: Tensor, one: RecipeTable, two: RecipeTable, both: bool) -> LaunchShape:
-    """Several tiles a program where both axes are quantized and little is computed: measured, see Shape's figures.
-
-    A thread of a kernel that knows its options has one group, for both axes in turn.
-    """
+    """A group of 16 for each thread, for both axes in turn; programs that read tables have two tiles."""
     narrow = max(two.statics.stages, two.statics.blocks) <= 1  # rows of 128 bytes at least in a tile across
-    if x.numel() >= _LARGE and one.common is not None and two.common is not None and narrow:
-        return LaunchShape(across_positions=128, across=128, apart=False)
+    if x.numel() >= _LARGE and narrow:
+        known = one.common is not None and two.common is not None
+        return LaunchShape(across_positions=128, across=128, apart=False, repeat=1 if known or not both else 2)
     plain = not any(s.rotates or s.random or s.wide for s in (one.statics, two.statics))
     repeated = LaunchShape(repeat=4)
     per_program = repeated.repeat * 16 * repeated.across_positions
@@ -201,9 +200,11 @@ def _power(n: int) -> int:
 
 
 def _fitting(extent: int, widest: int, least: int) -> int:
-    """The widest power of two that covers ``extent`` with at most an eighth more, else the one with least more."""
+    """The widest power of two that covers ``extent``, else with at most an eighth more, else with least more."""
     widths = [w for w in (widest, widest // 2, widest // 4, widest // 8) if w >= least] or [widest]
     covered = {w: -(-extent // w) * w for w in widths}
+    if extent in covered.values():
+        return next(w for w in widths if covered[w] == extent)
     return next((w for w in widths if covered[w] * 8 <= extent * 9), min(widths, key=lambda w: (covered[w], -w)))
 
 
