@@ -10,11 +10,13 @@ from dse.fused.gradients import GradientTable, gradient_structure, gradient_tabl
 from dse.fused.rows import RecipeTable
 from dse.fused.support import Use, exact_in_bf16, structure, uncovered
 from dse.fused.turn_back import turn_back
+from dse.fused.weight_rules import RuleStep, rule_step, uncovered_rule
 
 __all__ = [
     "BlockTable",
     "GradientTable",
     "RecipeTable",
+    "RuleStep",
     "Table",
     "Use",
     "exact_in_bf16",
@@ -22,10 +24,12 @@ __all__ = [
     "gradient_table",
     "quantize",
     "quantize_both",
+    "rule_step",
     "structure",
     "table",
     "turn_back",
     "uncovered",
     "uncovered_gradient",
+    "uncovered_rule",
     "vjp",
 ]

@@ -10,6 +10,8 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from dse import fused
+from dse.fused import RuleStep
 from dse.nn.clock import numbered
 from dse.nn.quantized_layer import in_phase
 from dse.numerics.linear_gemms import LinearContext
@@ -19,7 +21,7 @@ from dse.numerics.recipe import POINTS, Recipe
 from dse.numerics.techniques.schedules.base import FULL, OFF, Watch
 from dse.pack.fused_quantizer import by_kernels
 from dse.pack.mixed_precision import LayerPrecision
-from dse.pack.segmentation import partition
+from dse.pack.segmentation import known_rule_step, partition
 from dse.pack.segments import Reference, Segment
 from dse.pack.shared_operands import SharedOperands
 
@@ -181,14 +183,35 @@ class PackLayer:
             if run.recipe is None or run.recipe.weights is None or self.phases[run.start] == OFF:
                 continue
             w = self.w[run.members]
-            w.grad = None if self.grad is None else self.grad[run.members]
-            touched = [w] + ([] if w.grad is None else [w.grad])
+            grad = None if self.grad is None else self.grad[run.members]
+            key = replace(self._key(run.members), point=Point.FPROP_RHS)
+            if (step := self._rule_step(run)) is not None:
+                if method == "before_step":
+                    step.before_step(w, grad, run.state, active[run.members])
+                else:
+                    step.after_step(w, run.state, active[run.members], key)
+                continue
+            w.grad = grad
+            touched = [w] + ([] if grad is None else [grad])
             old = [t.clone() for t in touched]
-            quantizer, key = run.recipe.fprop.rhs, replace(self._key(run.members), point=Point.FPROP_RHS)
-            quantizer = by_kernels(quantizer) if self._use_kernels else quantizer
+            quantizer = by_kernels(run.recipe.fprop.rhs) if self._use_kernels else run.recipe.fprop.rhs
             getattr(run.recipe.weights, method)(quantizer, w, run.state, key)
             for now, then in zip(touched, old, strict=True):
                 torch.where(active[run.members].view(-1, *[1] * (now.dim() - 1)), now, then, out=now)
+
+    @property
+    def keeps_skipped(self) -> bool:
+        """Whether kernels compute all weight rules, which leave the rules' tensors alone where a step is skipped."""
+        return all(self._rule_step(r) is not None for r in self.runs if r.recipe is not None and r.recipe.weights)
+
+    def _rule_step(self, run: MemberRun) -> RuleStep | None:
+        """The kernels of a run's weight rule; None: plain torch's affair."""
+        assert run.recipe is not None
+        assert run.recipe.weights is not None
+        rule, quantizer = run.recipe.weights, run.recipe.fprop.rhs
+        if not self._use_kernels or fused.uncovered_rule(rule, quantizer):
+            return None
+        return known_rule_step(rule, quantizer, run.stop - run.start, str(self.w.device))
 
     def _key(self, members: slice) -> Key:
         memory = None if self._memory is None else self._memory[members]

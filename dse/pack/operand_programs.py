@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dse import fused
-from dse.fused import Table, Use
+from dse.fused import RuleStep, Table, Use
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.gemm import Gemm
 from dse.numerics.linear_gemms import LinearContext
@@ -48,6 +48,20 @@ class KernelPoint(PointProgram):
 
     def matches(self, other: PointProgram) -> bool:
         return isinstance(other, KernelPoint) and (self.point, self.table) == (other.point, other.table)
+
+
+@dataclass(frozen=True, eq=False)
+class RulePoint(PointProgram):
+    """W as its members' weight rule quantizes it, by kernels."""
+
+    point: Point
+    step: RuleStep
+
+    def __call__(self, x: Tensor, context: LinearContext, dtype: torch.dtype) -> Quantized:
+        return self.step.quantize(x, context.state, context.key.at(self.point), dtype)
+
+    def matches(self, other: PointProgram) -> bool:
+        return self is other
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,9 @@ class Pack:
             for layer in self.layers.values():
                 layer.apply_rules(method, active)
 
-        if self._ruled:
+        if self._ruled and all(layer.keeps_skipped for layer in self.layers.values()):
+            change()
+        elif self._ruled:
             self._rules.keep(active, change)
 
     @contextmanager

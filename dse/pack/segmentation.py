@@ -10,14 +10,15 @@ from typing import Any
 import torch
 
 from dse import fused
-from dse.fused import GradientTable, RecipeTable, Table, Use
+from dse.fused import GradientTable, RecipeTable, RuleStep, Table, Use
 from dse.numerics.points import Point
-from dse.numerics.quantizer import Identity
+from dse.numerics.quantizer import Identity, Quantizer
 from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.weights import WeightRule
 from dse.pack.backend import TURN_BACK, Backend, backend, uses, watched_use
 from dse.pack.derivatives import Derivative, KernelDerivative, ReferenceDerivative, TurnedBack
 from dse.pack.fused_quantizer import by_kernels
-from dse.pack.operand_programs import KernelPoint, PointProgram, ReferencePoint, TwoOperands, repeats
+from dse.pack.operand_programs import KernelPoint, PointProgram, ReferencePoint, RulePoint, TwoOperands, repeats
 from dse.pack.point_segment import PointSegment
 from dse.pack.segments import Reference, Segment
 from dse.recipes import RECIPES
@@ -103,6 +104,8 @@ def _derivative(
 def _program(
     point: Point, name: str | Use, operands: Sequence[Use], device: torch.device, rule: Any = None
 ) -> PointProgram:
+    if rule is not None and isinstance(name, str) and not fused.uncovered_rule(rule, operands[0].quantizer):
+        return RulePoint(point, known_rule_step(rule, operands[0].quantizer, len(operands), str(device)))
     if rule is not None:
         own = (
             operands[0]
@@ -136,6 +139,12 @@ def known_backend(recipe: _Same, use_kernels: bool) -> Backend | None:
 @lru_cache(_TABLES)
 def _table(operands: tuple[_Same, ...], device: str) -> Table:
     return fused.table([Use(*use) for use in operands], device)
+
+
+@lru_cache(_TABLES)
+def known_rule_step(rule: WeightRule, quantizer: Quantizer, members: int, device: str) -> RuleStep:
+    """The kernels of a weight rule, whose tables equal layers share."""
+    return fused.rule_step(rule, quantizer, members, device)
 
 
 @lru_cache(_TABLES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,7 +22,10 @@ class WeightRule(ABC):
 
     One training step is: backward, unscale and clip the gradient, ``before_step``, the optimizer's step,
     ``after_step``. A step that is skipped (dynamic loss scaling) calls neither, or takes back what they did.
+    ``arithmetic``: see ``dse.numerics.registry``.
     """
+
+    arithmetic: ClassVar[int] = 1
 
     @property
     def quantizes(self) -> bool:

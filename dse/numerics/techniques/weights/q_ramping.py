@@ -97,7 +97,8 @@ class QRamping(WeightRule):
         move = movement(quantizer, state["before"], w, key)
         move.add_to(state, per_element(position == 0), per_element(tracking))
         r = torch.where(state["latent"] > 0, state["quantized"] / state["latent"], 0)
-        period = ((r / self.k1).floor() * self.k2 + 1).clamp_max(self.every).to(torch.int32)
+        k1 = torch.full((), self.k1, dtype=r.dtype, device=r.device)  # CUDA multiplies by 1 / k1 for a number
+        period = ((r / k1).floor() * self.k2 + 1).clamp_max(self.every).to(torch.int32)
         known = per_element(position == self.track - 1)
         state["period"].copy_(torch.where(known, period, state["period"]))
 
