@@ -23,7 +23,7 @@ MIX = ("nvfp4", "mxfp4", "nvfp4_plain", "ue5m3", "mxfp4_rht_sr", "fusion_mxfp4_h
 """The recipes of a mixed pack, all covered by the kernels."""
 
 SHOWN = 50
-"""Steps until the mean loss that a row states; that of the compiled peers is of the first member's seed alone."""
+"""Steps until the first member's loss that a row states; compiled peers state theirs, of the same seed."""
 _CAPTURED = 5
 """Steps until a graph is captured and replayed once: see ``dse.pack.cuda_graph``."""
 
@@ -50,13 +50,13 @@ class Running:
         lineup = [members[i] for i in member_order(members, kernels)]
         self.program = TrainStep(lineup, load(members[0].task, device), device, kernels)
         self.stepper = GraphedStep(self.program.step, self.program.pack.device)
-        self._steps = 0
+        self._steps, self._first = 0, True
 
     def step(self) -> None:
         """A training's end is its new start: the learning rates and the log have a row per step."""
         if self._steps == self.program.steps:
             self.program.pack.clock[:, 1].zero_()
-            self._steps = 0
+            self._steps, self._first = 0, False
         self.stepper()
         self._steps += 1
 
@@ -71,7 +71,7 @@ class Running:
         parts.append(_said("graph", facts["graph"], why))
         dead = int((~self.program.alive).sum())
         parts += [f"{dead} members diverged"] * bool(dead)
-        if self.program.log[SHOWN - 1 :][:1].isfinite().all():
+        if self._first and self._steps >= SHOWN:
             parts.append(f"loss {float(self.program.log[SHOWN - 1, 0]):.3f} at step {SHOWN}")
         return ", ".join(parts)
 

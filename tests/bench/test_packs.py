@@ -241,3 +241,15 @@ def test_the_measuring_modules_need_torch_and_numpy_only() -> None:
     ).stdout.split()
     heavy = {"rich", "polars", "pandas", "ray", "mlflow", "typer", "pydantic", "scipy", "sklearn", "ruamel", "optuna"}
     assert not heavy & set(found)
+
+
+def test_a_pack_states_the_loss_that_a_compiled_peer_states() -> None:
+    """Of the same seed and step, in the training's first round alone."""
+    running = Running(trials(COMPARED["mlp"](True), 2, ("bf16",)), "cpu")
+    for _ in range(50):
+        running.step()
+    assert f"loss {float(running.program.log[49, 0]):.3f} at step 50" in running.note()
+    assert running.program.pack.trials[0].seed == 0
+    running.program.steps = 50
+    running.step()
+    assert "at step 50" not in running.note()
