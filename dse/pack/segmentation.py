@@ -27,8 +27,8 @@ PLAIN = RECIPES["fp32"]
 """The recipe of a member at a layer that its own recipe, or the task, does not quantize."""
 
 _IDENTITY = Identity()
-_TABLES = 1024
-"""Tables of operands and backends of recipes that are kept: equal layers share theirs."""
+_TABLES, _BACKENDS = 256, 4096
+"""Tables of operands (on the device) and backends of recipes that are kept: equal layers share theirs."""
 
 
 def partition(
@@ -130,7 +130,7 @@ class _Same(tuple[Any, ...]):
         return isinstance(other, _Same) and all(a is b for a, b in zip(self, other, strict=True))
 
 
-@lru_cache(_TABLES)
+@lru_cache(_BACKENDS)
 def known_backend(recipe: _Same, use_kernels: bool) -> Backend | None:
     """The backend of a recipe, found once for all layers."""
     return backend(recipe[0], use_kernels)
