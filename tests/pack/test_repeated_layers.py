@@ -46,7 +46,7 @@ def test_uses_are_numbered_as_alone() -> None:
     clock = torch.tensor([[seed, 4] for seed in SEEDS])
     for sampling in (True, False):  # a probe's losses draw the bits of the step
         layer = PackLayer([recipe] * 3, w, clock, 0, use_kernels=False)
-        heads = PackAttention(Core(), [recipe] * 3, clock, 0)
+        heads = PackAttention(Core(), [recipe] * 3, clock, 0, use_kernels=False)
         place = PackedLinear(nn.Linear(16, 16, bias=False))
         place.layer = layer
         model = Twice(place, PackedAttention(heads))
