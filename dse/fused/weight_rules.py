@@ -116,12 +116,9 @@ class QEmaStep(RuleStep):
         """Nothing to do."""
 
     def after_step(self, w: Tensor, state: Mapping[str, Tensor], active: Tensor, key: Key) -> None:
-        from dse.kernels.device.weight_rules import average_kernel
-
-        average_kernel[_grid(w)](
-            w, w.stride(0), *_of(state, "ema"), *_elements(w, active), self.rule.decay, 1 - self.rule.decay,
-            BLOCK=_BLOCK, enable_fp_fusion=False,
-        )  # fmt: skip
+        ema, decay = state["ema"], self.rule.decay
+        moved = (ema * decay).add_(w, alpha=1 - decay)  # torch's own sum, which may round a product and it once
+        torch.where(active[:, None, None], moved, ema, out=ema)
         state["steps"].add_(active)
 
     def quantize(self, w: Tensor, state: Mapping[str, Tensor], key: Key, dtype: torch.dtype) -> Quantized:

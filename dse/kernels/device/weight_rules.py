@@ -135,16 +135,6 @@ def ramping_adapt_kernel(
             tl.store(period + counted + at, n.to(tl.int32), inside)
 
 
-@triton.jit(do_not_specialize=["w_e", "kept_e", "size", "programs"])
-def average_kernel(w, w_e, ema, kept_e, active, size, programs, decay, rest, BLOCK: tl.constexpr):
-    """ema = decay ema + rest W, each product rounded."""
-    e, at, inside, on = place(programs, size, active, BLOCK)
-    if on:
-        where = ema + e * kept_e + at
-        x = tl.load(w + e * w_e + at, inside, 0.0)
-        tl.store(where, tl.load(where, inside, 0.0) * decay + x * rest, inside)
-
-
 @triton.jit(do_not_specialize=["kept_e", "steps_e", "size", "programs", "warmup"])
 def choose_neighbor_kernel(
     plain,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,8 +32,6 @@ class QEma(WeightRule):
     the midpoint and the choice. Source: arXiv 2502.20853 (TetraJet), b = 0.998.
     Raises OptionError unless 0 <= decay < 1 and warmup >= 0, and with stochastic rounding or a block choice of W.
     """
-
-    arithmetic: ClassVar[int] = 2
 
     decay: float = 0.998
     warmup: int = 10
@@ -76,7 +73,7 @@ class QEma(WeightRule):
 
     @torch.no_grad()
     def after_step(self, quantizer: Quantizer, w: Tensor, state: dict[str, Tensor], key: Key) -> None:
-        state["ema"].mul_(self.decay).add_(w.to(state["ema"].dtype) * (1 - self.decay))
+        state["ema"].mul_(self.decay).add_(w, alpha=1 - self.decay)
         state["steps"].add_(1)
 
     def ops(self) -> Ops:
