@@ -38,8 +38,13 @@ class BlockTile:
         return self.rows * self.height * self.columns * self.width
 
 
-def quantize_blocks(x: Tensor, table: BlockTable, key: Key, dtype: torch.dtype) -> Quantized:
-    """Every member's operand under its own quantizer, after its rotation; as ``dse.fused.quantize`` says."""
+def quantize_blocks(
+    x: Tensor, table: BlockTable, key: Key, dtype: torch.dtype, peaks: Tensor | None = None
+) -> Quantized:  # fmt: skip
+    """Every member's operand under its own quantizer, after its rotation; as ``dse.fused.quantize`` says.
+
+    ``peaks``: what ``operand_peaks`` has found already, or None.
+    """
     if table.rotation is not None:
         x = core_quantize(x, table.rotation, key, torch.float32).values
     across = x.stride(-1) != 1 and x.stride(-2) == 1
@@ -56,7 +61,7 @@ def quantize_blocks(x: Tensor, table: BlockTable, key: Key, dtype: torch.dtype) 
     height, width = q.block_shape(rows, columns)
     outer = q.tensor_scale.blocks if isinstance(q.tensor_scale, Outer) else 1
     tiles, blocks = -(-rows // height), -(-columns // width)
-    levels, alpha = operand_levels(x, table, key) if table.measured else (table.floats, table.alpha)
+    levels, alpha = operand_levels(x, table, key, peaks) if table.measured else (table.floats, table.alpha)
     if alpha is not None and alpha.shape[0] != operands:
         alpha = alpha.repeat_interleave(matrices, 0)
     if _power(height) * _power(width) * _power(min(outer, blocks)) > LARGEST_WHOLE:
@@ -95,31 +100,48 @@ def block_tile(height: int, width: int, group: int, count: tuple[int, int], acro
     return BlockTile(rows, t, columns * g, b, g)
 
 
-def operand_levels(x: Tensor, table: BlockTable, key: Key) -> tuple[Tensor, Tensor]:
-    """g of every operand, and its factor for the epilogue: [E], [E, 1, 1]."""
-    from dse.kernels.device.quantize_blocks import levels_kernel, peaks_kernel
+def both_blocks(
+    x: Tensor, tables: tuple[BlockTable, BlockTable], keys: tuple[Key, Key], dtype: torch.dtype
+) -> tuple[Quantized, Quantized]:
+    """``x`` [E, R, C] as an operand and transposed as another; tensor scales that both measure are measured once."""
+    one, two = tables
+    same = one.measured and one.levels == two.levels and 2 not in one.levels and x.numel() > 0
+    peaks = operand_peaks(x, one, keys[0]) if same and one.rotation is None and two.rotation is None else None
+    return quantize_blocks(x, one, keys[0], dtype, peaks), quantize_blocks(x.mT, two, keys[1], dtype, peaks)
 
-    operands = len(x)
-    clock, held = key.clock, key.memory is not None
+
+def operand_levels(x: Tensor, table: BlockTable, key: Key, peaks: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """g of every operand, and its factor for the epilogue: [E], [E, 1, 1]; ``peaks`` of ``operand_peaks``."""
+    from dse.kernels.device.quantize_blocks import levels_kernel
+
+    operands, clock = len(x), key.clock
     memory = table.floats if key.memory is None else key.memory.select(-1, key.point)
-    numbers = (clock, *clock.stride(), max(key.matrices, 1), table.ints)
-    peaks = torch.zeros(operands, dtype=torch.int32, device=x.device)
-    across = x.stride(-1) != 1 and x.stride(-2) == 1
-    y = x.mT if across else x
-    high, wide = min(16, _power(y.shape[1])), min(512, _power(y.shape[2]))
-    grid_k = -(-y.shape[2] // wide)
-    programs = -(-y.shape[1] // high) * grid_k
-    peaks_kernel[(operands * programs,)](
-        y, *y.stride(), *y.shape[1:], *numbers, memory, memory.stride(0), peaks, grid_k, programs,
-        BR=high, BK=wide, SAMPLING=key.sampling, HELD=held, num_warps=4,
-    )  # fmt: skip
     levels, alphas = torch.empty(operands, device=x.device), torch.empty(operands, 1, 1, device=x.device)
     levels_kernel[(operands,)](
-        peaks, *numbers, table.floats, table.candidate_floats, memory, memory.stride(0), levels, alphas,
-        CANDIDATES=len(candidates(table.quantizer)), SAMPLING=key.sampling, HELD=held, num_warps=1,
+        operand_peaks(x, table, key) if peaks is None else peaks, clock, *clock.stride(), max(key.matrices, 1),
+        table.ints, table.floats, table.candidate_floats, memory, memory.stride(0), levels, alphas,
+        CANDIDATES=len(candidates(table.quantizer)), SAMPLING=key.sampling, HELD=key.memory is not None, num_warps=1,
         enable_fp_fusion=False,
     )  # fmt: skip
     return levels, alphas
+
+
+def operand_peaks(x: Tensor, table: BlockTable, key: Key) -> Tensor:
+    """The bits of the largest magnitude of each operand whose tensor scale is due, int32 [E]."""
+    from dse.kernels.device.quantize_blocks import peaks_kernel
+
+    clock, held = key.clock, key.memory is not None
+    memory = table.floats if key.memory is None else key.memory.select(-1, key.point)
+    peaks = torch.zeros(len(x), dtype=torch.int32, device=x.device)
+    y = x.mT if x.stride(-1) != 1 and x.stride(-2) == 1 else x
+    high, wide = min(16, _power(y.shape[1])), min(512, _power(y.shape[2]))
+    grid_k = -(-y.shape[2] // wide)
+    programs = -(-y.shape[1] // high) * grid_k
+    peaks_kernel[(len(x) * programs,)](
+        y, *y.stride(), *y.shape[1:], clock, *clock.stride(), max(key.matrices, 1), table.ints, memory,
+        memory.stride(0), peaks, grid_k, programs, BR=high, BK=wide, SAMPLING=key.sampling, HELD=held, num_warps=4,
+    )  # fmt: skip
+    return peaks
 
 
 def _power(n: int) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dse.fused import launch
-from dse.fused.block_launch import quantize_blocks
+from dse.fused.block_launch import both_blocks, quantize_blocks
 from dse.fused.block_table import BlockTable, block_table
 from dse.fused.launch import LaunchShape
 from dse.fused.outlier_launch import OutlierTable, quantize_parts
@@ -70,6 +70,8 @@ def quantize_both(
     shape: LaunchShape | None = None,
 ) -> tuple[Quantized, Quantized]:
     """``x`` [E, R, C] as an operand [R, C], and its transpose as an operand [C, R]: one read in the core kernel."""
+    if isinstance(rows, BlockTable) and isinstance(columns, BlockTable):
+        return both_blocks(x, (rows, columns), (row_key, column_key), dtype)
     if not isinstance(rows, RecipeTable) or not isinstance(columns, RecipeTable):
         return quantize(x, rows, row_key, dtype, shape), quantize(x.mT, columns, column_key, dtype, shape)
     return launch.quantize_both(x, rows, row_key, columns, column_key, dtype, shape)
