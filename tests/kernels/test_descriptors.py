@@ -70,7 +70,8 @@ def zeros(*shape):
 assert descriptors.fits(zeros(1, 4, 16)[..., 8:])
 assert descriptors.fits(zeros(1, 1, 8).as_strided((1, 1, 8), (1, 3, 1)))
 wide = zeros(1, 4, 16)
-for odd in (zeros(1, 1, 9), zeros(2, 1, 9), zeros(2, 4, 7), zeros(4, 8).expand(2, 4, 8), wide[..., ::2], wide[..., 1:9]):
+odds = (zeros(1, 1, 9), zeros(2, 1, 9), zeros(2, 4, 7), zeros(4, 8).expand(2, 4, 8), wide[..., ::2], wide[..., 1:9])
+for odd in odds:
     assert not descriptors.fits(odd)
 print("done")
 """
