@@ -24,9 +24,12 @@ from dse.numerics.techniques.outliers import Asymmetric, Clamp, Outliers
 from dse.numerics.techniques.slopes import Slope, Spline
 from dse.numerics.techniques.slopes.spline import spline_slopes
 from dse.numerics.techniques.tensor_scales import Outer
+from dse.numerics.value_formats import ValueFormat
 
 FITS = 4096
 """Elements of the largest block that a program holds together with its gradient."""
+_SMOOTH = (2, 3, 4)
+"""Numbers of the slopes that look where in its interval of the grid an element lies."""
 _GAIN, _OWN_GAIN = 7, 11
 """Columns of a block table's floats: the gain that factors get, and the one that the gradients' kernel applies."""
 
@@ -63,6 +66,7 @@ def gradient_structure(use: Use) -> str:
         "choice": q.choice and f"{q.choice.error} of {len(candidates(q))}",
         "outer": getattr(q.tensor_scale, "blocks", None),
         "outliers": q.outliers,
+        "elements": "listed" if isinstance(q.element, ValueFormat) else None,
     }
     return "gradient, " + ", ".join(f"{name} {value}" for name, value in parts.items() if value is not None)
 
@@ -76,7 +80,8 @@ def uncovered_gradient(use: Use) -> str:
         return "a gradient through the scale"
     if type(q.slope) not in SLOPES:
         return f"slope {type(q.slope).__name__}"
-    if not all(short(how.element) for how in candidates(q)):
+    smooth = SLOPES[type(q.slope)](q.slope).kind in _SMOOTH
+    if (smooth or q.choice is not None) and not all(short(how.element) for how in candidates(q)):
         return f"slope of elements {q.element.name}"
     return uncovered(use)
 
@@ -105,7 +110,7 @@ def gradient_table(uses: Sequence[Use], device: torch.device | str) -> GradientT
         torch.tensor(kinds, dtype=torch.int32).to(device),
         torch.tensor(numbers, dtype=torch.float64).float().to(device),
         spline.to(device),
-        any(kind in (2, 3, 4) for kind in kinds),
+        any(kind in _SMOOTH for kind in kinds),
         any(kind == 5 for kind in kinds),
         outliers,
     )
