@@ -45,7 +45,8 @@ def run(path: Path, results: Path) -> list[Any]:
 def content(record: Any) -> dict[str, Any]:
     """A record's line as data, without what depends on machine and time; of a traceback its last line."""
     own: dict[str, Any] = {name: value for name, value in json.loads(record.line()).items() if name not in _LEFT_OUT}
-    own["pack"].pop("processor", None)
+    for name in ("processor", "compiled"):
+        own["pack"].pop(name, None)
     if own["error"]:
         own["error"] = own["error"].strip().splitlines()[-1]
     return own
