@@ -33,7 +33,7 @@ from dse.numerics.techniques.outliers import Outliers, Parts
 from dse.numerics.techniques.rounding import NEAREST_EVEN, Rounding
 from dse.numerics.techniques.slopes import STRAIGHT_THROUGH, Slope
 from dse.numerics.techniques.statistics import ABSMAX, GRADIENTS, TENSOR, AbsMax, Statistic, measure
-from dse.numerics.techniques.tensor_scales import TensorScale
+from dse.numerics.techniques.tensor_scales import Current, TensorScale
 
 _ELEMENT_DRAW, _SCALE_DRAW = 0, 1
 _NOTHING = torch.empty(0)
@@ -244,19 +244,20 @@ class BlockQuantizer(Quantizer):
         """f(X) by compiled loops, from a contiguous x."""
         operand = BlockedOperand(x, *self.block_shape(*x.shape[-2:]))
         by_peak, scale = isinstance(self.statistic, AbsMax), self.tensor_scale
-        peak = operand.absmax() if by_peak or scale else None
+        peak, g = operand.absmax(scale is not None) if by_peak or scale is not None else (None, None)
         z = peak if peak is not None and by_peak else self._measured(x, self._blocked(x))
-        level = None if peak is None else self._level(peak, peak, key)
-        g = None if level is None else level.g
+        if peak is not None and scale is not None and type(scale) is not Current:
+            level = self._level(peak, peak, key)
+            g = None if level is None else level.g
         drawn = key and key.fork(_ELEMENT_DRAW)
-        whole = g is None or g.shape == (*z.shape[:-4], 1, 1, 1, 1)
+        whole = g is None or g.shape == (*x.shape[:-2], 1, 1, 1, 1)
         folds = self.choice is None and not whole and g is not None and g.shape == z.shape
         best, alpha = None, None
         for options in self._loop_options:
             if options.scales and (whole or (g is not None and g.shape == z.shape)):
                 values, own = operand.quantized(options, z, g, drawn, folds)
             else:
-                factors = self._factors(z, level, options.how, key)
+                factors = self._factors(z, None if g is None else Level(g, self._target), options.how, key)
                 values, own = operand.from_factors(options, factors, drawn, folds), factors.alpha
             if best is None:
                 best, alpha = values, own
@@ -264,9 +265,12 @@ class BlockQuantizer(Quantizer):
                 operand.keep_closer(best, values, self._error_factor(alpha, z), self.choice)
         assert best is not None
         alpha = None if folds else alpha
-        if self.gain != 1 or (alpha is not None and alpha.shape[-4:] != (1, 1, 1, 1)):
-            return self._finished(_Decoded(self._blocked(best), alpha, None), *x.shape[-2:])
-        return Quantized(best, None if alpha is None else alpha.flatten(-4, -3).flatten(-2))
+        if alpha is None and self.gain == 1:
+            return Quantized(best)
+        if alpha is not None and alpha.shape == (*x.shape[:-2], 1, 1, 1, 1):
+            alpha = alpha.view(*x.shape[:-2], 1, 1)
+            return Quantized(best, alpha if self.gain == 1 else alpha * (1 / self.gain))
+        return self._finished(_Decoded(self._blocked(best), alpha, None), *x.shape[-2:])
 
     def _operand(self, x: Tensor, key: Key | None) -> _BlockedOperand:
         blocks = self._blocked(x)

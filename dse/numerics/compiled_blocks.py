@@ -132,12 +132,14 @@ class BlockedOperand(NamedTuple):
         *lead, rows, columns = self.x.shape
         return math.prod(lead), rows, columns, self.tile, self.block
 
-    def absmax(self) -> Tensor:
-        """The largest magnitude of each block."""
+    def absmax(self, whole: bool) -> tuple[Tensor, Tensor | None]:
+        """The largest magnitude of each block, and of each operand [..., 1, 1, 1, 1] where the ``whole`` is asked for."""
         *lead, rows, columns = self.x.shape
         z = torch.empty(*lead, -(-rows // self.tile), 1, -(-columns // self.block), 1)
-        loops("block_loops").peaks(self.x.data_ptr(), z.data_ptr(), *self.sizes)
-        return z
+        g = torch.empty(*lead, 1, 1, 1, 1) if whole else None
+        places = self.x.data_ptr(), z.data_ptr(), 0 if g is None else g.data_ptr()
+        loops("block_loops").peaks(*places, *self.sizes)
+        return z, g
 
     def quantized(
         self, options: LoopOptions, z: Tensor, g: Tensor | None, key: Key | None, folds: bool
@@ -147,7 +149,7 @@ class BlockedOperand(NamedTuple):
         ``folds``: values are multiplied by alpha.
         """
         z, g = z.contiguous(), None if g is None else g.contiguous()
-        alpha = None if g is None else torch.empty_like(g)
+        alpha = None if g is None else torch.empty(g.shape)
         return self._run(options, z, (g, alpha, None, None), key, folds), alpha
 
     def from_factors(self, options: LoopOptions, factors: Factors, key: Key | None, folds: bool) -> Tensor:

@@ -87,11 +87,11 @@ class Key:
 
     def at(self, point: int) -> Key:
         """The same layer and step at another quantization point."""
-        return replace(self, point=point)
+        return Key(self.clock, self.layer, point, self.draw, self.memory, self.sampling, self.matrices)
 
     def fork(self, draw: int) -> Key:
         """An independent stream at the same point."""
-        return replace(self, draw=draw)
+        return Key(self.clock, self.layer, self.point, draw, self.memory, self.sampling, self.matrices)
 
     def frozen(self) -> Key:
         """The same key, unaffected by later changes of the clock."""

@@ -51,13 +51,17 @@ def _larger(x, top):
         top[k] = max(top[k], bits_of(x[k]) & _MAGNITUDE)
 
 
-@loop("void(int64, int64, int64, int64, int64, int64, int64)")
-def peaks(x_at, z_at, members, rows, columns, tile, block):
-    """z: the largest magnitude of each block of x; NaN, whose bits are the largest, where there is one."""
+@loop(f"void({', '.join(['int64'] * 8)})")
+def peaks(x_at, z_at, g_at, members, rows, columns, tile, block):
+    """z: the largest magnitude of each block of x; NaN, whose bits are the largest, where there is one.
+
+    g: the same of each operand, unless its address is 0.
+    """
     down, along = (rows + tile - 1) // tile, (columns + block - 1) // block
     x, z = floats(x_at, (members, rows, columns)), floats(z_at, (members, down, along))
-    top = np.empty(columns, np.int32)
+    g, top = floats(g_at, members), np.empty(columns, np.int32)
     for b in range(members):
+        largest = int32(0)
         for i in range(down):
             _set(top, np.int32(0))
             for r in range(i * tile, min(i * tile + tile, rows)):
@@ -67,6 +71,9 @@ def peaks(x_at, z_at, members, rows, columns, tile, block):
                 for k in range(part.shape[0]):
                     most = max(most, part[k])
                 z[b, i, j] = float_of(most)
+                largest = max(largest, most)
+        if g_at:
+            g[b] = float_of(largest)
 
 
 @inner

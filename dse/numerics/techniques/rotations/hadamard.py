@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -89,6 +90,14 @@ def _steps(size: int) -> list[int]:
     return [1 << i for i in range(size.bit_length() - 1)]
 
 
+@lru_cache
+def _kept_signs(size: int, signs: str, dtype: torch.dtype) -> Tensor:
+    """Signs that are not drawn, on the CPU."""
+    with torch.inference_mode(False):
+        minus = TE_MINUS >> (torch.arange(size) % len(_TE_SIGNS)) & 1 if signs == "fixed" else torch.zeros(size)
+        return 1 - 2 * minus.to(dtype)
+
+
 @dataclass(frozen=True)
 class Hadamard(Rotation):
     """R = diag(S) H / sqrt(size) on every ``size`` consecutive elements of the contraction axis.
@@ -112,6 +121,8 @@ class Hadamard(Rotation):
 
     def basis(self, like: Tensor, key: Key | None) -> Tensor:
         """S: [size], or [..., size] where each member of a pack draws its own."""
+        if self.signs != "random" and like.device.type == "cpu" and cpu_loops.readable(like):
+            return _kept_signs(self.size, self.signs, like.dtype)
         if self.signs == "none":
             return torch.ones(self.size, dtype=like.dtype, device=like.device)
         if self.signs == "fixed":  # computed on the device: an upload could not be part of a CUDA graph
