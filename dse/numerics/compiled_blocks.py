@@ -133,7 +133,7 @@ class BlockedOperand(NamedTuple):
         return math.prod(lead), rows, columns, self.tile, self.block
 
     def absmax(self, whole: bool) -> tuple[Tensor, Tensor | None]:
-        """The largest magnitude of each block, and of each operand [..., 1, 1, 1, 1] where the ``whole`` is asked for."""
+        """The largest magnitude of each block, and with ``whole`` of each operand [..., 1, 1, 1, 1]."""
         *lead, rows, columns = self.x.shape
         z = torch.empty(*lead, -(-rows // self.tile), 1, -(-columns // self.block), 1)
         g = torch.empty(*lead, 1, 1, 1, 1) if whole else None
