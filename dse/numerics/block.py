@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -228,6 +228,10 @@ class BlockQuantizer(Quantizer):
             return self._compiled(contiguous(x), key)
         best = self._best(self._operand(x, key), self._candidates(), key, traced=False)
         return self._finished(best, *x.shape[-2:])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what the loops read: arrays that come from another process may be such that they do not take."""
+        return {name: value for name, value in vars(self).items() if name != "_loop_options"}
 
     @cached_property
     def _loop_options(self) -> tuple[LoopOptions, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import random
 import subprocess
 import sys
@@ -216,6 +217,16 @@ def test_stochastic_rounding_still_needs_a_key() -> None:
     with pytest.raises(ValueError, match="needs a Key"):
         BlockQuantizer(rounding=Stochastic())(torch.randn(4, 32))
     assert torch.equal(key(1).bits(2, 20, 8), key(1).bits(2, 20, 8))
+
+
+def test_a_quantizer_of_another_process_is_as_it_was_made() -> None:
+    used = RECIPES["nvfp4"].quantizer(POINTS[0])
+    used(torch.randn(4, 32))
+    copied = pickle.loads(pickle.dumps(used, protocol=5))
+    assert "_loop_options" in vars(used)
+    assert "_loop_options" not in vars(copied)
+    assert copied == used
+    assert torch.equal(used(torch.ones(4, 32)).values, copied(torch.ones(4, 32)).values)
 
 
 def child(code: str, **variables: str) -> str:

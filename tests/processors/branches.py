@@ -1,9 +1,10 @@
 """The routes that libraries take on other processors, as far as this one can be made to take them.
 
 By environment variables of a child process, which the libraries read when they start: ``ATEN_CPU_CAPABILITY`` (torch's
-own kernels), ``ONEDNN_MAX_CPU_ISA`` (oneDNN's), ``MKL_ENABLE_INSTRUCTIONS`` and ``MKL_CBWR`` (MKL's). MKL takes another
-route on processors of other makers than Intel, whatever they can do; a small library that is preloaded tells it which
-maker it is. On Arm there is no MKL; torch's own kernels have a choice there too.
+own kernels), ``ONEDNN_MAX_CPU_ISA`` (oneDNN's), ``NUMBA_CPU_NAME`` (our compiled loops), ``MKL_ENABLE_INSTRUCTIONS``
+and ``MKL_CBWR`` (MKL's). MKL takes another route on processors of other makers than Intel, whatever they can do; a
+small library that is preloaded tells it which maker it is. On Arm there is no MKL; torch's own kernels have a choice
+there too.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ ALL = (
     branch("intel", MKL_CBWR="COMPATIBLE"),
     branch("other", MKL_CBWR="AUTO"),
     *(branch(ONEDNN_MAX_CPU_ISA=level) for level in ("SSE41", "AVX2")),
+    branch(NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES=""),
 )
 
 
