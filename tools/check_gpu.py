@@ -33,6 +33,7 @@ JOBS = (
     Job("fused", "tests/gpu/test_fused_on_cuda.py", 60, 12),
     Job("packs", "tests/gpu/test_packs_on_cuda.py", 240, 12),
     Job("gradients", "tests/gpu/test_gradients_on_cuda.py", 180, 14),
+    Job("weight-rules", "tests/kernels/weight_rule_cases.py", 90, 8),
     Job("bench-kernels", "-m dse.bench.kernels quick", 90, 60),
     Job("bench-sweep", "-m dse.bench.sweep --device cuda --out {out}/sweep.json", 90, 4),
     Job("bench-packs", "-m dse.bench.packs --tables --seconds 0.6 --budget 450 --out {out}/packs.json", 500, 120),
