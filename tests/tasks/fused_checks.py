@@ -215,6 +215,12 @@ def check_unused_outputs(device: str) -> str:
     return "as zeros"
 
 
+def _alike(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    """The same bits; on a GPU within the rounding of fused additions, which a variant of a kernel has elsewhere."""
+    for p, q in zip(found, expected, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5 if p.is_cuda else 0, atol=1e-6 if p.is_cuda else 0)
+
+
 def check_uses(device: str) -> str:
     """A norm for several readers, packed and alone: the gradients are those of their sum, the last reader's first."""
     for e, shape in ((3, (2, 5, 48)), (2, (3, 40))):
@@ -234,13 +240,13 @@ def check_uses(device: str) -> str:
                 whole = whole + slope
             found = torch.autograd.grad([total, *z], several, [slopes[0], *given])
             expected = torch.autograd.grad(again, one, [slopes[0], whole])
-            assert all(torch.equal(p, q) for p, q in zip((total, z[0], *found), (*again, *expected), strict=True))
+            _alike((total, z[0], *found), (*again, *expected))
             alone = [v[1].clone().requires_grad_() for v in (x, w)]
             z = norms(*alone, how)
             sole = rms_norm(*alone, EPS, center)
             found = torch.autograd.grad(z, alone, [slope[1] for slope in given])
             expected = torch.autograd.grad(sole, alone, whole[1])
-            assert all(torch.equal(p, q) for p, q in zip((z[-1], *found), (sole, *expected), strict=True))
+            _alike((z[-1], *found), (sole, *expected))
     return "as their sum"
 
 

@@ -26,6 +26,12 @@ def load_tile(source, row, column, R, K, source_r, source_k):
     return tl.load(source + row * source_r + column * source_k, inside, 0.0).to(tl.float32), inside
 
 
+@triton.jit
+def counted(digit, chosen):
+    """How often each digit occurs, int32 [512]; those that are not chosen are counted as 256."""
+    return tl.histogram(tl.where(chosen, digit, 256), 512)
+
+
 @triton.jit(do_not_specialize=["grid_k", "programs"])
 def digits_kernel(
     source, source_e, source_r, source_k, R, K, prefixes, counts, grid_k, programs,
@@ -41,15 +47,15 @@ def digits_kernel(
     key = tl.reshape(ordered(x) ^ -2147483648, (BR * BK,))
     inside = tl.reshape(inside, (BR * BK,))
     digit = (key >> SHIFT) & 255
-    bins = tl.arange(0, 256)
+    bins = tl.arange(0, 512)
     for target in tl.static_range(2):
         where = counts + (e * 2 + target) * 256 + bins
         if SHIFT == 24:
-            tl.atomic_add(where, tl.histogram(digit, 256, mask=inside), sem="relaxed")
+            tl.atomic_add(where, counted(digit, inside), bins < 256, sem="relaxed")
         else:
             match = inside & ((key >> (SHIFT + 8)) == (tl.load(prefixes + e * 2 + target) >> (SHIFT + 8)))
             if tl.max(match.to(tl.int32), 0) > 0:
-                tl.atomic_add(where, tl.histogram(digit, 256, mask=match), sem="relaxed")
+                tl.atomic_add(where, counted(digit, match), bins < 256, sem="relaxed")
 
 
 @triton.jit
@@ -110,9 +116,16 @@ def bounds_kernel(prefixes, ranks, above, shares, bounds):
 
 
 @triton.jit
+def either(condition, x, y):
+    """x where it holds, else y, as integers: a choice of floats may become a minimum, blind to zeros' signs."""
+    return float_of(tl.where(condition, bits_of(x), bits_of(y)))
+
+
+@triton.jit
 def clamped(x, low, high):
-    y = tl.where(x < low, low, tl.where(x > high, high, x))
-    return tl.where(tl.abs(x) == float("inf"), x, y)
+    low, high = tl.full(x.shape, low, tl.float32), tl.full(x.shape, high, tl.float32)
+    y = either(x < low, low, either(x > high, high, x))
+    return either(tl.abs(x) == float("inf"), x, y)
 
 
 @triton.jit(do_not_specialize=["grid_k", "programs"])
@@ -129,8 +142,9 @@ def split_kernel(
     x, inside = load_tile(source + e * source_e, row, column, R, K, source_r, source_k)
     where = e * part_e + row * part_r + column * part_k
     if ASYMMETRIC:
-        tl.store(one + where, tl.where(x < 0, 0.0, x), inside)
-        tl.store(two + where, tl.where(x < 0, x, 0.0), inside)
+        zero = tl.full(x.shape, 0.0, tl.float32)
+        tl.store(one + where, either(x < 0, zero, x), inside)
+        tl.store(two + where, either(x < 0, x, zero), inside)
     else:
         tl.store(one + where, clamped(x, tl.load(bounds + e * 2), tl.load(bounds + e * 2 + 1)), inside)
 
