@@ -48,7 +48,8 @@ def targets(rows: Sequence[Row]) -> list[str]:
             said = target(row).removeprefix("target ").replace("MISSED", "missed")
             model, unit = row["figure"].removesuffix(RATIO), row["unit"].replace("model-steps/s", "")
             values = [f"{number(row[name])} {unit}".strip() for name in ("value", "floor")]
-            lines.append([model, row["variant"], *values, number(row["ratio"]), said])
+            variant = row["variant"].replace("bf16 activations", "BF16")
+            lines.append([model, variant, *values, number(row["ratio"]), said])
     return table(("model", "what / against what", "what", "against", "ratio", "target"), lines) if lines else []
 
 
