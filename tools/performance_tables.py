@@ -35,6 +35,12 @@ def rows_of(documents: Sequence[Mapping[str, Any]]) -> list[Row]:
     return list(found.values())
 
 
+def device_of(documents: Sequence[Mapping[str, Any]], figure: str) -> str:
+    """The name of the device of the last document that measured a figure; '' where none did."""
+    found = [one["device"] for one in documents if any(row["figure"] == figure and row["value"] for row in one["rows"])]
+    return found[-1].partition(",")[0] if found else ""
+
+
 def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
     """A Markdown table."""
     return [f"| {' | '.join(line)} |" for line in (heads, ["---"] * len(heads), *lines)]
@@ -219,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, lines in made.items():
         page = filled(page, name, lines) if lines else page
     given.page.write_text(page, encoding="utf-8")
-    if lines := speed(rows, documents[-1]["device"].partition(",")[0]):
+    if lines := speed(rows, device_of(documents, "gpt128")):
         readme = given.readme.read_text(encoding="utf-8")
         given.readme.write_text(filled(readme, "speed", lines), encoding="utf-8")
     print(f"{given.page}: {', '.join(name for name, lines in made.items() if lines)}")

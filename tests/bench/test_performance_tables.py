@@ -60,6 +60,7 @@ def test_tables_and_plot(tmp_path: Path) -> None:
     said = " ".join(readme.read_text(encoding="utf-8").split())
     assert "under `nvfp4` makes 3,000 model-steps a second: 5.0 times what one process makes that" in said
     assert "A step of a 60M model takes 1.30 times as long" in said
+    assert said.startswith("<!-- begin speed --> On one cpu ")
     before = page.read_bytes(), svg.read_bytes()
     assert TOOL["main"](words) == 0
     assert (page.read_bytes(), svg.read_bytes()) == before
@@ -68,3 +69,12 @@ def test_tables_and_plot(tmp_path: Path) -> None:
 def test_a_page_without_the_place_is_refused() -> None:
     with pytest.raises(ValueError, match="growth"):
         TOOL["filled"]("no place", "growth", ["| a |"])
+
+
+def test_the_device_is_that_of_the_rows() -> None:
+    def of(device: str, figure: str) -> dict[str, Any]:
+        return {"device": f"{device}, 8 GiB", "rows": [{"figure": figure, "value": 1.0}]}
+
+    documents = [of("GPU", "gpt128"), of("CPU", "lm tiny trial")]
+    assert TOOL["device_of"](documents, "gpt128") == "GPU"
+    assert TOOL["device_of"](documents, "lm-60M") == ""
