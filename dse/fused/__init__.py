@@ -5,6 +5,7 @@ to the reference, ``structure`` which members one launch takes.
 """
 
 from dse.fused.block_table import BlockTable
+from dse.fused.checked import unchecked
 from dse.fused.dispatch import Table, quantize, quantize_both, table
 from dse.fused.gradients import GradientTable, gradient_structure, gradient_table, uncovered_gradient, vjp
 from dse.fused.rows import RecipeTable
@@ -28,6 +29,7 @@ __all__ = [
     "structure",
     "table",
     "turn_back",
+    "unchecked",
     "uncovered",
     "uncovered_gradient",
     "uncovered_rule",

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dse.fused.block_launch import block_tile, operand_levels
 from dse.fused.block_table import BlockTable, block_table, short
+from dse.fused.checked import unchecked
 from dse.fused.device_code import ERRORS, SLOPES, candidates, statistic_code
 from dse.fused.launch import quantize as core_quantize
 from dse.fused.long_launch import LongBlocks, chosen_factors, factors_as_chosen
@@ -83,7 +84,7 @@ def uncovered_gradient(use: Use) -> str:
     smooth = SLOPES[type(q.slope)](q.slope).kind in _SMOOTH
     if (smooth or q.choice is not None) and not all(short(how.element) for how in candidates(q)):
         return f"slope of elements {q.element.name}"
-    return uncovered(use)
+    return uncovered(use) or unchecked("derivatives")
 
 
 def gradient_table(uses: Sequence[Use], device: torch.device | str) -> GradientTable:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from math import frexp
 from typing import NamedTuple
 
+from dse.fused.checked import unchecked
 from dse.fused.device_code import ERRORS, LEVELS, STATISTICS, candidates, statistic_code
-from dse.kernels.availability import interpreted
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import Format
 from dse.numerics.quantizer import BFloat16, Identity, Quantizer
@@ -76,15 +76,15 @@ def inner(use: Use) -> Use:
 def uncovered(use: Use) -> str:
     """'' when a kernel computes this operand, else the reason in words.
 
-    Outliers have kernels, which give the reference's bits in Triton's interpreter; on an H200 some operands of other
-    strides than a row's differed, so that a GPU splits them in plain torch.
+    A GPU leaves to plain torch what ``dse.fused.checked`` names.
     """
     reason = uncovered_by_core(use)
     if not reason or type(use.quantizer) is not BlockQuantizer:
         return reason
     if use.quantizer.outliers is not None:
-        fits = type(use.quantizer.outliers) in (Clamp, Asymmetric) and interpreted()
-        own = "" if fits else f"outliers {type(use.quantizer.outliers).__name__}"
+        fits, why = type(use.quantizer.outliers) in (Clamp, Asymmetric), unchecked("outliers")
+        own = "" if fits and not why else f"outliers {type(use.quantizer.outliers).__name__}"
+        own = f"{own}: {why}" if fits and why else own
         return own or _rotation(use.rotation) or uncovered(inner(use))
     return _rotation(use.rotation) or next(filter(None, _general_reasons(use.quantizer)), "")
 

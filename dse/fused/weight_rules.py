@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dse.fused.checked import unchecked
 from dse.fused.dispatch import Table, quantize, table
 from dse.fused.support import Use, uncovered
 from dse.numerics.quantizer import Quantized, Quantizer
@@ -165,7 +166,11 @@ def rule_step(rule: WeightRule, quantizer: Quantizer, members: int, device: torc
 
 def uncovered_rule(rule: WeightRule, quantizer: Quantizer) -> str:
     """'' when kernels compute a rule for W of this quantizer, else the reason in words."""
-    return uncovered(Use(quantizer, None)) if type(rule) in RULES else f"weight rule {type(rule).__name__}"
+    name = f"weight rule {type(rule).__name__}"
+    if type(rule) not in RULES:
+        return name
+    why = unchecked("weight rules")
+    return uncovered(Use(quantizer, None)) or (f"{name}: {why}" if why else "")
 
 
 def _of(state: Mapping[str, Tensor], *names: str) -> tuple[Any, ...]:

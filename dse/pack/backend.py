@@ -126,7 +126,8 @@ def _uncovered(recipe: Recipe) -> Iterator[Uncovered]:
         found = _derivative(recipe, operands[point], True)
         if found is not None and not isinstance(found.program, str):
             straight = found.program.quantizer.straight_through
-            why = "the inverse rotation" if straight else fused.uncovered_gradient(found.program)
+            turned = f"the inverse rotation: {fused.unchecked('derivatives')}"
+            why = turned if straight else fused.uncovered_gradient(found.program)
             yield Uncovered(f"{point.path} derivative", why)
     if recipe.schedule is not None and recipe.schedule.watches and (reason := fused.uncovered(watched_use(recipe))):
         yield Uncovered("watched gradient", reason)
@@ -137,7 +138,8 @@ def _derivative(recipe: Recipe, use: Use, use_kernels: bool) -> OwnDerivative | 
     turned = recipe.backward_source == "forward" and use.rotation is not None
     if use.quantizer.straight_through and not turned:
         return None
-    if use_kernels and use.quantizer.straight_through and fused.structure(Use(Identity(), use.rotation)) == "core":
+    plain = use.quantizer.straight_through and not fused.unchecked("derivatives")
+    if use_kernels and plain and fused.structure(Use(Identity(), use.rotation)) == "core":
         return OwnDerivative(TURN_BACK, use.rotation)
     if use_kernels and not use.quantizer.straight_through and (structure := fused.gradient_structure(use)):
         return OwnDerivative(structure, None)

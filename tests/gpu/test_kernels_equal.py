@@ -21,6 +21,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from dse.fused import Use, exact_in_bf16, quantize, quantize_both, table
+from dse.fused.checked import all_kernels
 from dse.fused.launch import LaunchShape
 from dse.kernels import available
 from dse.numerics.random import Key
@@ -58,6 +59,7 @@ class Case(NamedTuple):
     shape: LaunchShape | None = None
 
 
+@all_kernels()
 def cases() -> dict[str, Case]:
     """Everything in one stack, aligned and ragged, and families by themselves (other compiled variants)."""
     every = tuple(options())
@@ -102,7 +104,13 @@ KNOWN = (
 """Options that kernels are compiled for."""
 
 
-def check(case: Case, device: str, limit: int = 10) -> Iterator[tuple[int, list[str]]]:
+@all_kernels()
+def check(case: Case, device: str, limit: int = 10) -> list[tuple[int, list[str]]]:
+    """``compare``, with all kernels."""
+    return list(compare(case, device, limit))
+
+
+def compare(case: Case, device: str, limit: int) -> Iterator[tuple[int, list[str]]]:
     """For every operand: how many comparisons, and a line for each that differs."""
     names, uses = [n for n, _ in case.members], [u for _, u in case.members]
     one = table(uses, device)

@@ -15,6 +15,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from dse.fused import Use, gradient_structure, gradient_table, gradients, vjp
+from dse.fused.checked import all_kernels
 from dse.numerics import linear_gemms
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import ELEMENTS, SCALES
@@ -109,6 +110,7 @@ def mismatches(
     return count, lines
 
 
+@all_kernels()
 def main(names: Sequence[str]) -> int:
     device, few = ("cuda", False) if torch.cuda.is_available() else ("cpu", True)
     total, bad = 0, 0

@@ -15,6 +15,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from dse.fused.checked import all_kernels
 from dse.numerics.recipe import Recipe
 from dse.numerics.techniques.tensor_scales import Current, Delayed
 from dse.numerics.techniques.weights import OsciReset, QEma, QRamping
@@ -75,6 +76,7 @@ def trained(recipe: Recipe, use_kernels: bool, device: str) -> list[Tensor]:
     return [flat, *seen, *layer.tensors().values()]
 
 
+@all_kernels()
 def main() -> int:
     device, bad = "cuda" if torch.cuda.is_available() else "cpu", 0
     for number, (name, recipe) in enumerate(recipes()):

@@ -21,6 +21,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from dse.errors import OptionError
+from dse.fused.checked import all_kernels
 from dse.numerics.linear_gemms import is_plain
 from dse.numerics.recipe import Exempt, Recipe, override
 from dse.numerics.validate import check
@@ -114,6 +115,7 @@ def difference(recipes: Sequence[Recipe], dtype: torch.dtype, shape: tuple[int, 
     return worst
 
 
+@all_kernels()
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*")
