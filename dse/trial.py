@@ -26,18 +26,34 @@ class Trial:
     """Everything that decides a result: task with its options, training settings, recipe and seed.
 
     The same (task, training, seed) means the same initialization and the same batches, whatever the recipe, so trials
-    are compared in pairs.
+    are compared in pairs. ``start``: the trial, of the same seed, whose trained weights it starts from in place of the
+    task's initialization; its optimizer and its schedule begin anew.
+
+    Raises UserError for a start of another seed, and for one whose weights this task cannot go on with.
     """
 
     task: Task[Any]
     training: Training
     recipe: Recipe
     seed: int
+    start: Trial | None = None
+
+    def __post_init__(self) -> None:
+        if self.start is None:
+            return
+        if self.start.seed != self.seed:
+            raise UserError(f"a trial of seed {self.seed} cannot start from one of seed {self.start.seed}")
+        self.task.check_start(self.start.task)
+
+    @property
+    def needs(self) -> tuple[Trial, ...]:
+        """The trials whose trained weights it needs before its first step (``dse.train.weights``)."""
+        return (self.start,) if self.start else ()
 
     @cached_property
     def spec(self) -> dict[str, Any]:
         """Canonical, fully resolved content as plain data; fields at their default are left out."""
-        return {
+        own = {
             "arithmetic": ARITHMETIC,
             "task": self.task.name,
             "task_version": self.task.version,
@@ -46,6 +62,9 @@ class Trial:
             "recipe": to_data(self.recipe),
             "seed": self.seed,
         }
+        if self.start:
+            own["start"] = {key: value for key, value in self.start.spec.items() if key != "seed"}
+        return own
 
     @cached_property
     def uid(self) -> str:
@@ -68,7 +87,14 @@ class Trial:
         task = make_task(spec["task"], spec["options"])
         training = build(Training, spec["training"], "training")
         recipe = replace(build(Recipe, spec["recipe"], "recipe"), name=name)
-        return cls(task, training, recipe, spec["seed"])
+        start = spec.get("start")
+        first = cls.from_spec({**start, "seed": spec["seed"]}, _name_of(start["recipe"])) if start else None
+        return cls(task, training, recipe, spec["seed"], first)
+
+
+def _name_of(recipe: Any) -> str:
+    """The name of a recipe of the gallery from its plain data, or empty."""
+    return next((name for name, known in RECIPES.items() if to_data(known) == recipe), "")
 
 
 def make_task(name: str, options: Mapping[str, Any]) -> Task[Any]:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dse.errors import UserError
 from dse.tasks import options
 from dse.tasks.pictures import Pictures
 
@@ -174,6 +175,11 @@ class Task(ABC, Generic[D]):
     def real(self, data: D) -> Pictures | None:
         """Real pictures to see the samples beside; kept by unquantized trials."""
         return None
+
+    def check_start(self, earlier: Task[Any]) -> None:
+        """Raises UserError where a model that `earlier` has trained cannot go on with this task."""
+        if earlier.name != self.name:
+            raise UserError(f"{self.name}: it cannot start from the weights of the task {earlier.name}")
 
     @abstractmethod
     def exempt(self) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -114,6 +114,15 @@ class LanguageModel(Task[Text]):
 
     def training(self) -> Training:
         return SIZES[self.size].training
+
+    def check_start(self, earlier: Task[Any]) -> None:
+        super().check_start(earlier)
+        for name in ("size", "qk_norm", "tokens", "vocabulary"):
+            if getattr(earlier, name) != getattr(self, name):
+                own = f"{name} {getattr(self, name)!r}"
+                raise UserError(f"lm: {own} cannot start from weights with {name} {getattr(earlier, name)!r}")
+        if isinstance(earlier, LanguageModel) and earlier.text != self.text and self.tokens != "bytes":
+            raise UserError(f"lm: {self.tokens} of another text are other tokens; to start from it take tokens: bytes")
 
     def load(self, data_dir: Path | None = None) -> Text:
         text = load_text(self.text, data_dir, self.tokens, self.vocabulary)

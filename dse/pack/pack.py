@@ -7,7 +7,6 @@ losses has no cross terms.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -25,6 +24,7 @@ from dse.pack.linear import PackedLinear, packed
 from dse.pack.mixed_precision import LayerPrecision, WorkingParameters, widened
 from dse.pack.rule_state import RuleState
 from dse.pack.shared_operands import SharedOperands
+from dse.pack.starts import Weights, first_models
 from dse.recipes.bf16 import BF16
 from dse.tasks.base import Batch
 from dse.trial import Trial
@@ -35,13 +35,21 @@ class Pack:
 
     ``flat`` [E, P]: the parameters; ``grad`` [E, P]: their gradients; ``clock`` int64 [E, 2]: (seed, step);
     ``layers``: the linear layers, by the template's names; ``attentions``: the attentions with quantized products.
-    Raises UserError when the task's model has no linear.
+    ``weights``: the parameters of the trials that members start from, by uid; None, for measurements of speed alone:
+    all members start from the task's initialization. Raises UserError when the task's model has no linear.
     """
 
-    def __init__(self, trials: Sequence[Trial], data: Any, device: torch.device | str, use_kernels: bool) -> None:
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        data: Any,
+        device: torch.device | str,
+        use_kernels: bool,
+        weights: Weights | None = None,
+    ) -> None:
         self.trials, self.device = tuple(trials), torch.device(device)
         self.task = trials[0].task
-        models = _initialized(trials, data)
+        models = first_models(trials, data, weights)
         parameters = dict(models[0].named_parameters())
         self.layout = Layout.of(parameters.items())
         stacks = [
@@ -187,17 +195,6 @@ class Pack:
             made[linear].layer = layers[name] = layer
         swap(model, made)
         return model, layers
-
-
-def _initialized(trials: Sequence[Trial], data: Any) -> list[nn.Module]:
-    """Every member's seeded plain model, on the CPU; members of one seed share theirs."""
-    made: dict[int, nn.Module] = {}
-    for trial in trials:
-        if trial.seed not in made:
-            torch.manual_seed(trial.seed)
-            made[trial.seed] = trial.task.model(data)
-    models = [made[trial.seed] for trial in trials]
-    return [copy.deepcopy(models[0]), *models[1:]]
 
 
 def _stacked_buffers(models: Sequence[nn.Module], device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -111,7 +111,7 @@ def load_members(train_step: TrainStep, *sources: MemberRows) -> None:
 def narrowed(train_step: TrainStep, keep: Sequence[int]) -> TrainStep:
     """A new train step of the members ``keep``, with a copy of their state: they continue bit for bit."""
     trials = [train_step.pack.trials[member] for member in keep]
-    narrow = TrainStep(trials, train_step.data, train_step.pack.device, train_step.use_kernels)
+    narrow = TrainStep(trials, train_step.data, train_step.pack.device, train_step.use_kernels, train_step.weights)
     load_members(narrow, MemberRows(state(train_step), dict(enumerate(keep))))
     return narrow
 

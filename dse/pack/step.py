@@ -19,6 +19,7 @@ from dse.optim.base import Hyper
 from dse.optim.layout import clip
 from dse.optim.loss_scaling import LOSS_SCALINGS
 from dse.pack.pack import Pack
+from dse.pack.starts import Weights
 from dse.trial import Trial
 
 BOUND = 20.0
@@ -28,6 +29,8 @@ BOUND = 20.0
 class TrainStep:
     """``trials`` of one signature in their order; ``data`` on ``device``. ``step()`` updates every active member once.
 
+    ``weights``: the trained weights that they need of other trials, see ``Pack``.
+
     ``alive`` bool [E]: false for members that are frozen, because they diverged or by ``freeze``; ``diverged_at`` int64
     [E]: the step of divergence, -1 before; ``log`` [steps, E]: training losses; ``norms`` [E, n]: gradient norms per
     parameter, of a frozen member those of its last step. A frozen member's parameters stay as they were. A member whose
@@ -35,7 +38,14 @@ class TrainStep:
     moves on. Raises UserError for an unknown optimizer or loss scaling.
     """
 
-    def __init__(self, trials: Sequence[Trial], data: Any, device: torch.device | str, use_kernels: bool) -> None:
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        data: Any,
+        device: torch.device | str,
+        use_kernels: bool,
+        weights: Weights | None = None,
+    ) -> None:
         t = trials[0].training
         if t.optimizer not in OPTIMIZERS:
             raise UserError(f"training.optimizer: unknown optimizer {t.optimizer!r}{nearest(t.optimizer, OPTIMIZERS)}")
@@ -44,8 +54,8 @@ class TrainStep:
                 f"training.loss_scaling: unknown {t.loss_scaling!r}{nearest(t.loss_scaling, LOSS_SCALINGS)}"
             )
         scaling = LOSS_SCALINGS[t.loss_scaling]
-        self.pack = pack = Pack(trials, data, device, use_kernels)
-        self.use_kernels = use_kernels
+        self.pack = pack = Pack(trials, data, device, use_kernels, weights)
+        self.use_kernels, self.weights = use_kernels, weights
         self.task, self.data, self.steps, self.batch = trials[0].task, data, t.steps, t.batch
         self._optimizer, self._scaling = OPTIMIZERS[t.optimizer], scaling() if scaling else None
         self._optimizer_state = self._optimizer.state(pack.flat, pack.layout)

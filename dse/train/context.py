@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dse.train.options import RunOptions
 
 if TYPE_CHECKING:
+    from dse.pack.starts import ModelWeights
     from dse.results.record import Record
     from dse.train.checkpoint import Checkpoints
     from dse.train.halving import RungTarget
@@ -27,6 +28,7 @@ class TrainContext:
       pack is trained in several parts;
     - ``target``: the rung up to which to train; None: the pack holds all trials that are ranked together;
     - ``checkpoints``: where to write checkpoints and to look for some to continue from; None: neither;
+    - ``keep``: called with the uid and the trained weights of each trial that comes to its end;
     - ``splits``: why these trials are no longer in a larger pack, one line for each time that it was split.
     """
 
@@ -36,6 +38,7 @@ class TrainContext:
     on_done: Callable[[Sequence[Record]], None] | None = None
     splits: tuple[str, ...] = ()
     checkpoints: Checkpoints | None = None
+    keep: Callable[[str, ModelWeights], None] | None = None
 
     def split(self, trials: int, why: str) -> TrainContext:
         """The context for the halves of a pack of ``trials``; the reason is printed, and kept for the records."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from dse.errors import UserError
+from dse.pack.starts import ModelWeights
 from dse.probes.prober import Prober
 from dse.results.record import FAILED, Record
 from dse.results.versions import versions
@@ -24,9 +25,11 @@ from dse.tasks.base import Task, to_device
 from dse.train.context import PLAIN, TrainContext, last_line
 from dse.train.halving import RungPlan
 from dse.train.hooks import EvaluationHook, Hook, Hooks, ProbeHook, ProgressHook, RungHook
+from dse.train.needed import Needed, needed_weights
 from dse.train.pack_run import PackRun
 from dse.train.provenance import device_name, host
 from dse.train.resume import CheckpointHook, content_key
+from dse.train.weights import write_weights
 from dse.trial import Trial
 
 
@@ -48,31 +51,59 @@ def run_pack(trials: Sequence[Trial], context: TrainContext = PLAIN, configs: Se
     - An exception of the model or the numerics, or too little memory, splits the pack in halves that start anew, and
       their records say why. In a pack of one it is a result too (``failed``, with its traceback).
     - An error in a hook or in an evaluation after the last step costs no training (``Hooks``, ``PackRun``).
+    - Trials that start from others' trained weights get them from the results folder (``dse.train.weights``); what is
+      not there is trained first. A trial whose start has diverged or failed has failed.
     - UserError (missing data, say) is raised: it concerns the sweep, not the trial.
     - With halving the worse trials stop at its rungs. A trial that pauses at a rung gets the record of one that has
       stopped there, and leaves a checkpoint.
     - With checkpoints, trials whose newest ones are of the same step train together, the others separately. Raises
       ``Left`` when asked to leave.
     """
+    needed = needed_weights(trials, context, run_pack)
     names = [config or trial.recipe.name for config, trial in zip(configs or [""] * len(trials), trials, strict=True)]
+    if needed.reasons:
+        return _without_start(trials, names, needed, context)
     plan = RungPlan.of(trials, context.options.halving, context.target)
     context = replace(context, target=plan.target)
     if context.checkpoints is None:
-        return _run_part(trials, names, (), context)
+        return _run_part(trials, names, (), context, needed.weights)
     parts = context.checkpoints.parts([trial.uid for trial in trials], plan.ranks, plan.target_step)
     if any(part.step == plan.target_step and not part.ranked for part in parts):  # a pack is ranked at a rung only once
         context = replace(context, target=replace(plan.target, group=0))
     records: dict[int, Record] = {}
     for part in parts:
         own, own_names = [trials[i] for i in part.places], [names[i] for i in part.places]
-        records |= zip(part.places, _run_part(own, own_names, part.paths, context), strict=True)
+        records |= zip(part.places, _run_part(own, own_names, part.paths, context, needed.weights), strict=True)
     return [records[i] for i in range(len(trials))]
 
 
-def _run_part(
-    trials: Sequence[Trial], names: Sequence[str], paths: Sequence[Path], context: TrainContext
+def _without_start(
+    trials: Sequence[Trial], names: Sequence[str], needed: Needed, context: TrainContext
 ) -> list[Record]:
-    """Trains and evaluates trials together, from the checkpoints at ``paths`` if there are any."""
+    """Records of trials of which some have failed before their first step, because what they start from has."""
+    reasons = [needed.reason(trial) for trial in trials]
+    ready = [place for place, reason in enumerate(reasons) if not reason]
+    trained = run_pack([trials[i] for i in ready], context, [names[i] for i in ready]) if ready else []
+    found = dict(zip(ready, trained, strict=True))
+    failed = {
+        place: _record(trials[place], names[place], {"status": FAILED, "error": reason}, None, context)
+        for place, reason in enumerate(reasons)
+        if reason
+    }
+    if context.on_done:
+        context.on_done([*failed.values()])
+    return [(found | failed)[place] for place in range(len(trials))]
+
+
+def _run_part(
+    trials: Sequence[Trial],
+    names: Sequence[str],
+    paths: Sequence[Path],
+    context: TrainContext,
+    weights: Mapping[str, ModelWeights],
+) -> list[Record]:
+    """Trains and evaluates trials together, from the checkpoints at ``paths`` if there are any; ``weights``: what they
+    need of others, by uid."""
     options, plan = context.options, RungPlan.of(trials, context.options.halving, context.target)
     prober = Prober(options.probes) if options.probes else None
     shared = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "data": ""}
@@ -83,7 +114,7 @@ def _run_part(
         if context.checkpoints:
             key = content_key(trials, context, shared["data"], plan.ranks)
             checkpoints = CheckpointHook(context.checkpoints, paths, key, prober, plan)
-        outcomes = _train(PackRun(trials, data, options.device), context, plan, prober, checkpoints)
+        outcomes = _train(PackRun(trials, data, options.device, weights), context, plan, prober, checkpoints)
         seconds_before = checkpoints.seconds if checkpoints else 0.0
     except UserError:
         raise
@@ -152,7 +183,23 @@ def _train(
         run.pause(plan.rungs[plan.stop_at])
     else:
         run.finish()
+        _keep_weights(run, context)
     return run.outcomes
+
+
+def _keep_weights(run: PackRun, context: TrainContext) -> None:
+    """Hands the trained weights on, and writes them where the options say so; where that fails, a record says why."""
+    results = context.options.results if context.options.keep_weights else None
+    if not results and not context.keep:
+        return
+    for trial, parameters in run.trained():
+        if context.keep:
+            context.keep(trial.uid, parameters)
+        try:
+            if results:
+                write_weights(results, trial, parameters)
+        except OSError as error:
+            run.facts["weights_missing_because"] = error.strerror or str(error)
 
 
 def _hooks(run: PackRun, context: TrainContext, plan: RungPlan, prober: Prober | None) -> Iterator[Hook]:

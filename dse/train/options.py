@@ -39,7 +39,8 @@ class RunOptions:
     - ``checkpoint``: seconds between checkpoints.
 
     ``run_sweep`` fills in the rest from the sweep: ``halving``, which trials stop early; ``probes``, when layers are
-    measured; ``results``, the folder for checkpoints, as a worker can reach it (None: no checkpoints).
+    measured; ``results``, the folder for checkpoints and trained weights, as a worker can reach it (None: neither);
+    ``keep_weights``: trained weights are kept there, because other trials start from them.
     """
 
     executor: str = "ray"
@@ -57,6 +58,7 @@ class RunOptions:
     halving: HalvingRule | None = None
     probes: Probes | None = None
     results: Path | None = None
+    keep_weights: bool = False
 
     def __post_init__(self) -> None:
         if self.executor not in EXECUTORS:

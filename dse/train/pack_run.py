@@ -6,11 +6,13 @@ This is what a checkpoint stores.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 from dse.pack.cuda_graph import GraphedStep
 from dse.pack.grouping import member_order, use_kernels
+from dse.pack.starts import ModelWeights, Weights
 from dse.pack.state import MemberRows, State, load_members, narrowed, state
 from dse.pack.step import TrainStep
 from dse.train.context import last_line
@@ -31,17 +33,20 @@ class PackRun:
     """Training of ``trials`` of one signature, which the loop advances step by step.
 
     ``steps_done``: steps that have been trained, of ``steps``; ``facts``: additions to the provenance of every record.
-    ``train_step`` and ``graphed_step`` are replaced when members leave; ``members``: the trials that they train.
+    ``weights``: what the trials need of others. ``train_step`` and ``graphed_step`` are replaced when members leave;
+    ``members``: the trials that they train.
     """
 
-    def __init__(self, trials: Sequence[Trial], data: Any, device: str) -> None:
+    def __init__(
+        self, trials: Sequence[Trial], data: Any, device: str, weights: Weights = MappingProxyType({})
+    ) -> None:
         self.trials, self.steps = trials, trials[0].training.steps
         self.steps_done = 0
         self.facts: dict[str, Any] = {}
         self._results: list[dict[str, Any]] = [{} for _ in trials]
         kernels = use_kernels(device)
         order = member_order(trials, kernels)
-        train_step = TrainStep([trials[place] for place in order], data, device, kernels)
+        train_step = TrainStep([trials[place] for place in order], data, device, kernels, weights)
         self._continue_with(train_step, order, [History() for _ in order])
 
     @property
@@ -119,6 +124,13 @@ class PackRun:
             add_samples(self.train_step, self._histories)
             add_bf16_metrics(self.train_step, self._histories)
         self._write_results(range(len(self.members)))
+
+    def trained(self) -> Iterator[tuple[Trial, ModelWeights]]:
+        """The members that have not diverged or failed, each with a copy of its parameters on the CPU, by name."""
+        for member, history in enumerate(self._histories):
+            if history.diverged is None and not history.error:
+                views = self.train_step.pack.views.items()
+                yield self.members[member], {name: view[member].detach().cpu().clone() for name, view in views}
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain data for a checkpoint."""
