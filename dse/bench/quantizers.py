@@ -11,16 +11,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dse.fused import Use, quantize, quantize_both, table
+from dse.fused import Use, exact_in_bf16, quantize, quantize_both, table
 from dse.fused.launch import LaunchShape
 from dse.numerics.block import BlockQuantizer
-from dse.numerics.formats import E2M1, E5M2, E8M0, FP32, UE4M3
+from dse.numerics.formats import E2M1, E5M2, E8M0, ELEMENTS, FP32, UE4M3
 from dse.numerics.gemm import Gemm
 from dse.numerics.random import Key
 from dse.numerics.techniques.choices import IF4, FourOverSix, ScaleSweep
+from dse.numerics.techniques.conventions import Decode
 from dse.numerics.techniques.outliers import Clamp
 from dse.numerics.techniques.rotations import Hadamard
-from dse.numerics.techniques.rounding import Stochastic, TowardZero
+from dse.numerics.techniques.rounding import NearestAway, Stochastic, TowardZero
 from dse.numerics.techniques.statistics import Quest, SoftSoft
 from dse.numerics.techniques.tensor_scales import Current, Outer
 
@@ -90,6 +91,28 @@ _CHOICE = replace(_NEAREST, tensor_scale=Current(256.0), choice=FourOverSix())
 _OUTER = replace(_NEAREST, tensor_scale=Outer(8))
 _ROW = BlockQuantizer(E2M1, FP32, 0)
 _QUEST = BlockQuantizer(E2M1, E8M0, 32, statistic=Quest(centered=True), scale_rounding=TowardZero())
+_COPY = replace(_CURRENT, convention=Decode(zero="one"), rounding=Stochastic(8), gain=16 / 17)
+_UNIFORM = BlockQuantizer(ELEMENTS["e1m2"], FP32, 16)
+RECIPES = {
+    "if4 X": Figure(
+        Use(replace(_CURRENT, choice=IF4()), None), None, 2, second=Use(replace(_CURRENT, choice=IF4()), _FIXED)
+    ),
+    "if4 G": Figure(
+        Use(replace(_GRADIENT, choice=IF4()), None), None, 2, second=Use(replace(_GRADIENT, choice=IF4()), _FIXED)
+    ),
+    "if4 W": Figure(Use(replace(_CURRENT, tile=16, choice=IF4()), None), None, 2),
+    "four over six, X": Figure(Use(_CHOICE, None), None, 2, second=Use(_CURRENT, _FIXED)),
+    "tetrajet2 X": Figure(Use(_OUTER, None)),
+    "tetrajet2 G": Figure(
+        Use(replace(_OUTER, rounding=Stochastic(8), convention=Decode(zero="smallest")), _TURN), None, 2
+    ),
+    "quartet2 X": Figure(Use(replace(_CHOICE, rounding=NearestAway(), convention=Decode(zero="one")), None)),
+    "quartet2 copies": Figure(Use(_COPY, Hadamard(128)), None, -1, torch.float32),
+    "quartet X": Figure(Use(_QUEST, Hadamard(32, "none"))),
+    "ufp4 X": Figure(Use(_UNIFORM, _TURN), None, 2),
+    "ufp4 G": Figure(Use(replace(_UNIFORM, rounding=Stochastic(8)), _TURN), None, 2),
+}
+"""Operands of published recipes beside nvfp4, as their layers read them."""
 GENERAL = {
     "four over six, X": Figure(Use(_CHOICE, None)),
     "four over six, X, both axes": Figure(Use(_CHOICE, None), None, 2),
@@ -130,7 +153,8 @@ def kernel_jobs(device: str, quick: bool) -> Iterator[TimedCall]:
     for label, shape in SHAPES.items():
         for name, figure in (FIVE | PACKED).items():
             yield _kernel(name, label, figure, shape, device)
-    more = [*list(MORE.items())[: 6 if quick else None], *list(GENERAL.items())[: 4 if quick else None]]
+    more = [*list(MORE.items())[: 6 if quick else None], *RECIPES.items()]
+    more += list(GENERAL.items())[: 4 if quick else None]
     for name, figure in more:
         yield _kernel(name, "default", figure, None, device)
 
@@ -152,10 +176,13 @@ def _kernel(name: str, label: str, figure: Figure, shape: LaunchShape | None, de
     t, k = table([figure.use], device), key(device)
     second = table([figure.second or figure.use], device)
 
+    exact = exact_in_bf16(figure.use) and exact_in_bf16(figure.second or figure.use)
+    dtype = torch.bfloat16 if exact else torch.float32
+
     def call(x: Tensor) -> object:
         if figure.axes == 2:
-            return quantize_both(x, t, k, second, k.at(5), torch.bfloat16, shape)
-        return quantize(x if figure.axes == 1 else x.mT, t, k, torch.bfloat16, shape)
+            return quantize_both(x, t, k, second, k.at(5), dtype, shape)
+        return quantize(x if figure.axes == 1 else x.mT, t, k, dtype, shape)
 
     return TimedCall(name, label, call, figure.dtype, figure.target)
 

@@ -14,7 +14,7 @@ from dse.fused.launch import LaunchShape
 from dse.fused.outlier_launch import OutlierTable, quantize_parts
 from dse.fused.rows import RecipeTable
 from dse.fused.rows import table as core_table
-from dse.fused.support import CORE, Use, inner, structure, uncovered
+from dse.fused.support import CORE, Use, in_groups, inner, structure, uncovered
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.quantizer import Identity, Quantized
 from dse.numerics.random import Key
@@ -31,7 +31,7 @@ def table(uses: Sequence[Use], device: torch.device | str) -> Table:
     programs = {structure(use) for use in uses}
     if len(programs) > 1:
         raise ValueError(f"no launch for operands of {len(programs)} structures: {'; '.join(sorted(programs))}")
-    if programs <= {CORE}:
+    if programs <= {CORE} or all(in_groups(use) for use in uses):
         return core_table(uses, device)
     first = uses[0].quantizer
     if not isinstance(first, BlockQuantizer) or first.outliers is None:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from dse.fused.block_launch import block_tile, operand_levels
-from dse.fused.block_table import BlockTable, block_table, short
+from dse.fused.block_numbers import short
+from dse.fused.block_table import BlockTable, block_table
 from dse.fused.checked import unchecked
 from dse.fused.device_code import ERRORS, SLOPES, candidates, statistic_code
 from dse.fused.launch import quantize as core_quantize

@@ -142,13 +142,14 @@ def _run(
         o, *o.stride(), width, one.ints, one.floats, p.signs, p.signs_share, p.levels, p.levels_share,
         int(first[1].point),
         o2, *_transposed(o2), width2, two.ints, two.floats, p2.signs, p2.signs_share, p2.levels, p2.levels_share,
-        int(second[1].point),
+        int(second[1].point), *_options(one), *_options(two),
         grid_k, chunks[0], members, RR=region.rows, RK=region.columns, MANY=chunks != (1, 1),
         ALONG=along is not None, ACROSS=across is not None,
         RUN=8 if x.dtype == torch.bfloat16 else 4,
         STORE=shape.store if dtype == torch.bfloat16 else 4,
         P=tile.positions, INNER=tile.inner, **_flags(one, ""),
         P2=tile2.positions, INNER2=tile2.inner, **_flags(two, "2"),
+        **_structure(one, known, ""), **_structure(two, known, "2"),
         ONE=one.common if known else None, TWO=two.common if known else None,
         WIDTH=known_width(x) if x.numel() >= _LARGE or known else 0, APART=apart,
         FIT=region.fit(x, columns), FIT2=region.fit(x, rows),
@@ -169,11 +170,13 @@ def _converted(x: Tensor, table: RecipeTable, dtype: torch.dtype) -> Tensor | No
 
 def _shape(x: Tensor, one: RecipeTable, two: RecipeTable, both: bool) -> LaunchShape:
     """A group of 16 for each thread, for both axes in turn; programs that read tables have two tiles."""
-    narrow = max(two.statics.stages, two.statics.blocks) <= 1  # rows of 128 bytes at least in a tile across
+    narrow = two.statics.joined <= 1  # rows of 128 bytes at least in a tile across
     if x.numel() >= _LARGE and narrow:
         known = one.common is not None and two.common is not None
         return LaunchShape(across_positions=128, across=128, apart=False, repeat=1 if known or not both else 2)
-    plain = not any(s.rotates or s.random or s.wide for s in (one.statics, two.statics))
+    plain = not any(s.rotates or s.random or s.wide for s in (one.statics, two.statics)) and not (
+        one.options or two.options
+    )
     repeated = LaunchShape(repeat=4)
     per_program = repeated.repeat * 16 * repeated.across_positions
     return repeated if both and plain and 2 * x.numel() >= _PLENTY * per_program else LaunchShape()
@@ -191,7 +194,26 @@ def _transposed(out: Tensor) -> tuple[int, int, int]:
 
 
 def _flags(table: RecipeTable, suffix: str) -> dict[str, Any]:
-    return {name.upper() + suffix: value for name, value in table.statics._asdict().items()}
+    statics = table.statics._asdict().items()
+    return {name.upper() + suffix: value for name, value in statics if name != "outer"}
+
+
+def _options(table: RecipeTable) -> tuple[Tensor, int]:
+    """The table of the block options and its width, or a tensor that is not read."""
+    return (table.ints, 0) if table.options is None else (table.options.fields, table.options.fields.shape[1])
+
+
+def _structure(table: RecipeTable, known: bool, suffix: str) -> dict[str, Any]:
+    from dse.kernels.device import statistics
+
+    options = table.options
+    found = {
+        "HOW": None if options is None else options.how,
+        "TERMS": getattr(statistics, "absmax_terms" if options is None else options.statistic.terms),
+        "VALUE": getattr(statistics, "absmax_value" if options is None else options.statistic.value),
+        "MORE": None if options is None or not known else options.common,
+    }
+    return {name + suffix: value for name, value in found.items()}
 
 
 def _power(n: int) -> int:
@@ -210,7 +232,7 @@ def _fitting(extent: int, widest: int, least: int) -> int:
 
 def _along(table: RecipeTable, columns: int, shape: LaunchShape) -> LaunchTile:
     s = table.statics
-    needed, rows = 1 << max(s.stages, s.blocks), 1 << s.tiles
+    needed, rows = 1 << s.joined, 1 << s.tiles
     groups = -(-columns // 16)
     inner = max(_fitting(groups, min(shape.along, _power(groups)), 4), needed)
     if inner * rows > shape.positions:
@@ -221,7 +243,7 @@ def _along(table: RecipeTable, columns: int, shape: LaunchShape) -> LaunchTile:
 def _across(table: RecipeTable, rows: int, columns: int, shape: LaunchShape) -> LaunchTile:
     """Of x [R, C], whose transpose [C, R] is the operand: groups run down its rows."""
     s = table.statics
-    needed, side = 1 << max(s.stages, s.blocks), 1 << s.tiles
+    needed, side = 1 << s.joined, 1 << s.tiles
     widest = max(_fitting(columns, min(shape.across, _power(columns)), 32), side, 32)
     groups = max(needed, min(_power(-(-rows // 16)), shape.across_positions // widest))
     inner = min(max(shape.across_positions // groups, side, 4), widest)

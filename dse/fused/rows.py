@@ -11,7 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dse.fused.support import Use, uncovered_by_core
+from dse.fused.block_rows import BlockOptions, block_options
+from dse.fused.support import Use, in_groups, uncovered_by_core
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import E2M1, E8M0
 from dse.numerics.quantizer import BFloat16
@@ -26,7 +27,8 @@ INT_FIELDS = (
     "scale_bits", "convention",
 )  # fmt: skip
 """kind: 0 identity, 1 BF16, 2 blocks. mode: 0 nearest-even, 1 stochastic with 8 bits or fewer, 2 by threshold, 3
-stochastic with more; scale_mode: 0 nearest-even, 1 by threshold, 2 stochastic. convention: 1 encode, 2 unquantized."""
+stochastic with more; scale_mode: 0 nearest-even, 1 by threshold, 2 stochastic. convention: 1 encode, 2 unquantized, 4
+with the divisor."""
 FLOAT_FIELDS = (
     "max", "threshold", "offset", "scale_max", "scale_low", "scale_threshold", "scale_offset", "zero", "gain",
     "rotation_factor", "c",
@@ -39,7 +41,8 @@ _NEVER, _ALWAYS = 2.0, 2.0**-149
 
 
 class Statics(NamedTuple):
-    """What compilation sees. Sizes as log2: of joined groups of a rotation and of a block, of rows of a tile."""
+    """What compilation sees. Sizes as log2: of joined groups of a rotation and of a block, of rows of a tile, of blocks
+    under an outer scale."""
 
     rotates: bool = False
     stages: int = 0
@@ -50,6 +53,12 @@ class Statics(NamedTuple):
     wide: bool = False
     threshold: bool = False
     scale_random: bool = False
+    outer: int = 0
+
+    @property
+    def joined(self) -> int:
+        """log2 of the groups of 16 that one group's values may depend on, along the contraction axis."""
+        return max(self.stages, self.blocks + self.outer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +73,8 @@ class RecipeTable:
     'identity' or 'bf16' where this is all that any member does, else None. ``transposable``: a row per member where
     every one of them quantizes X^T to f(X)^T, else None: tables of equal rows then give transposes of each other.
     ``common``: what the kernels are compiled for where all members have it: the ints, the bits of the floats, whether
-    NaN elements have NaN scales, and the sign bits (-1: drawn); None where members differ.
+    NaN elements have NaN scales, and the sign bits (-1: drawn); None where members differ. ``options``: choices,
+    statistics and outer scales, or None.
     """
 
     statics: Statics
@@ -82,6 +92,7 @@ class RecipeTable:
     level_floats: Tensor
     levels: Tensor
     alpha: Tensor | None
+    options: BlockOptions | None = None
 
     def padded(self, columns: int) -> int:
         """Columns of the quantized operand: padded to the widest rotation among the members."""
@@ -99,10 +110,11 @@ class _Row(NamedTuple):
 
 
 def table(uses: Sequence[Use], device: torch.device | str) -> RecipeTable:
-    """Raises ValueError where a use is not covered."""
+    """Raises ValueError where a use is not covered, or some have block options and not the same structure."""
     for use in uses:
-        if reason := uncovered_by_core(use):
+        if (reason := uncovered_by_core(use)) and not in_groups(use):
             raise ValueError(f"no kernel for {reason}")
+    options = block_options(uses, device)
     rows = [_row(use) for use in uses]
     rotations = tuple(sorted({row.ints["rotation"] for row in rows}))
     gains = [row.level_floats[2] for row in rows]
@@ -115,10 +127,10 @@ def table(uses: Sequence[Use], device: torch.device | str) -> RecipeTable:
         return torch.tensor(values, dtype=torch.float64).to(torch.float32).to(device)
 
     return RecipeTable(
-        _statics(rows),
+        _statics(rows)._replace(outer=max(0, 0 if options is None else options.outer)),
         rotations,
         _elementwise(rows),
-        tuple(map(_content, rows)) if all(map(_transposable, rows)) else None,
+        tuple(map(_content, rows)) if options is None and all(map(_transposable, rows)) else None,
         _common(rows),
         any(row.drawn for row in rows),
         scaled,
@@ -130,6 +142,7 @@ def table(uses: Sequence[Use], device: torch.device | str) -> RecipeTable:
         floats([_pad(row.level_floats, 4) for row in rows]),
         floats([(row.level_floats[1], 1.0) for row in rows]),
         None if scaled or all(g == 1 for g in gains) else floats([[g] for g in gains]).unsqueeze(-1),
+        options,
     )
 
 
@@ -207,7 +220,9 @@ def _row(use: Use) -> _Row:
         "scale_emin": _float_bits(2.0**q.scale.emin),
         "scale_man": q.scale.man << 23,
         "scale_bits": scale_bits,
-        "convention": isinstance(convention, Encode) | (convention.encode_with == "unquantized") << 1,
+        "convention": isinstance(convention, Encode)
+        | (convention.encode_with == "unquantized") << 1
+        | bool(getattr(convention, "divisor", False)) << 2,
     }
     floats = {
         "max": q.element.max,
@@ -255,16 +270,20 @@ def _spread(mask: int) -> list[int]:
 
 
 def _level(quantizer: object, c: float) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
-    """(mode, every, convention) and (T c, 1 / c, 1 / gain) of the tensor scale: device.kernels.level_kernel."""
+    """(mode, every, convention) and (T c, 1 / c, 1 / gain) of the tensor scale: device.peaks.level_kernel.
+
+    1 for 1 / c where candidates or blocks have a factor of their own.
+    """
     if not isinstance(quantizer, BlockQuantizer):
         return (0, 1, 0), (1.0, 1.0, 1.0)
     scale, encode = quantizer.tensor_scale, isinstance(quantizer.convention, Encode)
     divisor = encode and getattr(quantizer.convention, "divisor", False)
-    mode = 0 if scale is None else 2 if isinstance(scale, Delayed) else 1
+    mode = 0 if scale is None or not scale.tensor_wide else 2 if isinstance(scale, Delayed) else 1
     own = quantizer.scale.max if quantizer.scale.exp < 8 else 1.0
     target = (None if scale is None else scale.target) or own
     every = scale.every if isinstance(scale, Delayed) else 1
-    return (mode, every, encode + divisor), (target * c, 1.0 / c, 1 / quantizer.gain)
+    inverse = 1.0 if quantizer.choice is not None or (mode == 0 and scale is not None) else 1.0 / c
+    return (mode, every, encode + divisor), (target * c, inverse, 1 / quantizer.gain)
 
 
 def _float_bits(value: float) -> int:

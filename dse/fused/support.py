@@ -23,12 +23,14 @@ from dse.numerics.techniques.rounding import (
     Stochastic,
     TowardZero,
 )
-from dse.numerics.techniques.statistics import AbsMax
-from dse.numerics.techniques.tensor_scales import Current, Delayed
+from dse.numerics.techniques.statistics import AbsMax, HardSoft, Quest
+from dse.numerics.techniques.tensor_scales import Current, Delayed, Outer
 from dse.numerics.value_formats import ValueFormat
 
 LARGEST_BLOCK = 256
 LARGEST_TILE = 32
+_IN_GROUPS = (AbsMax, HardSoft, Quest)
+"""Statistics to which zeros beyond an operand add nothing."""
 _ROUNDINGS = (NearestEven, NearestAway, MantissaEven, TowardZero, AwayFromZero, Stochastic)
 
 
@@ -65,6 +67,27 @@ def structure(use: Use) -> str:
         "outer": getattr(q.tensor_scale, "blocks", None),
     }
     return ", ".join(f"{name} {value}" for name, value in parts.items() if value is not None)
+
+
+def in_groups(use: Use) -> bool:
+    """Whether the table-driven kernel computes an operand with its block options, which members then have to share.
+
+    Groups of 16 make up its blocks, and all under an outer scale; the first candidate is the quantizer's own.
+    """
+    q, outer = use.quantizer, 1
+    if type(q) is not BlockQuantizer or not uncovered_by_core(use) or uncovered(use) or q.outliers is not None:
+        return False
+    if isinstance(q.tensor_scale, Outer):
+        outer = q.tensor_scale.blocks
+    first, *others = candidates(q)
+    return (
+        _power(q.block, 16, LARGEST_BLOCK)
+        and _power(q.tile, 1, LARGEST_TILE)
+        and _power(outer, 1, max(LARGEST_BLOCK // q.block, 1))
+        and type(q.statistic) in _IN_GROUPS
+        and (first.gain, first.codes) == (1.0, 0)
+        and not any(_element(own.element) for own in (first, *others))
+    )
 
 
 def inner(use: Use) -> Use:

@@ -26,6 +26,7 @@ from dse.fused.launch import LaunchShape
 from dse.kernels import available
 from dse.numerics.random import Key
 from tests.kernels.cases import (
+    block_options,
     clock,
     differences,
     general_options,
@@ -90,7 +91,7 @@ def cases() -> dict[str, Case]:
                 found.append(Case(f"{program}, BF16", exact, 128, 160, torch.bfloat16))
     shapes = (LaunchShape(known=True), LaunchShape(known=True, apart=False, across_positions=128, across=128))
     for i, name in enumerate(KNOWN):
-        use = dict(every)[name]
+        use = (dict(every) | dict(block_options()))[name]
         dtype = torch.bfloat16 if exact_in_bf16(use) else torch.float32
         found.append(Case(f"known: {name}", ((name, use),) * 2, 48 + i % 2, 96 + 4 * i, dtype, shapes[i // 2 % 2]))
     return {case.name: case for case in found}
@@ -100,6 +101,7 @@ KNOWN = (
     "element=e2m1", "element=e2m1 stochastic", "stochastic 3", "hadamard 16 fixed", "hadamard 16 random",
     "hadamard 128 random", "block=32 tile=2", "encode one quantized True None", "ocp", "element=int4 stochastic",
     "delayed", "square",
+    *(name for name, _ in block_options()),
 )  # fmt: skip
 """Options that kernels are compiled for."""
 

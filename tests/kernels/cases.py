@@ -156,6 +156,19 @@ def general_options() -> Iterator[tuple[str, Use]]:
         yield f"rotated {size}", Use(replace(scaled, choice=FourOverSix()), Hadamard(size))
 
 
+def block_options() -> Iterator[tuple[str, Use]]:
+    """A few of them that kernels are compiled for, by short names."""
+    scaled = replace(BASE, tensor_scale=Current())
+    yield "4 over 6 away", Use(replace(scaled, choice=FourOverSix(), rounding=NearestAway()), None)
+    yield "4 over 6 mae", Use(replace(scaled, choice=FourOverSix("mae")), Hadamard(64, "random"))
+    yield "4 over 6 square", Use(replace(BASE, choice=FourOverSix(), tile=16, gain=0.75), None)
+    yield "if4 stochastic", Use(replace(scaled, choice=IF4(), rounding=Stochastic()), Hadamard(16, "fixed"))
+    yield "sweep", Use(replace(scaled, choice=ScaleSweep(-1, 2)), None)
+    yield "outer stochastic", Use(replace(BASE, tensor_scale=Outer(8), rounding=Stochastic()), Hadamard(16, "random"))
+    yield "outer encode", Use(replace(BASE, tile=4, tensor_scale=Outer(2), convention=Encode(divisor=True)), None)
+    yield "quest", Use(replace(BASE, block=32, statistic=Quest(centered=True)), Hadamard(32, "none"))
+
+
 def large_rotations() -> Iterator[tuple[str, Use]]:
     """Rotations of more elements than a block has."""
     for size in (256, 512, 1024):

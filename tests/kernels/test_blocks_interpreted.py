@@ -65,11 +65,55 @@ print("done")
 def test_kernels_give_the_references_bits(most: int, rows: int, columns: int, kinds: list[str], pieces: int) -> None:
     """In a process of its own: whether Triton interprets is decided when it is imported."""
     pytest.importorskip("triton")
-    program = PROGRAM.format(most=most, rows=rows, columns=columns, kinds=kinds, pieces=pieces)
+    run(PROGRAM.format(most=most, rows=rows, columns=columns, kinds=kinds, pieces=pieces))
+
+
+def run(program: str) -> None:
+    """Under the interpreter."""
     root = Path(__file__).parents[2]
     env = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program], cwd=root, env=env, capture_output=True, text=True,
         encoding="utf-8",
     )  # fmt: skip
-    assert run.stdout.strip() == "done", run.stderr[-3000:]
+    assert result.stdout.strip() == "done", result.stderr[-3000:]
+
+
+TIES = """
+import torch
+from dataclasses import replace
+from dse.fused import Use, quantize, table
+from dse.numerics.techniques.choices import IF4, FourOverSix
+from tests.kernels.cases import BASE, clock, differences, reference
+from dse.numerics.random import Key
+
+seed = {seed}
+x = torch.randn(1, 256, 16, generator=torch.Generator().manual_seed(seed))
+for choice in (FourOverSix("mse"), FourOverSix("mae"), IF4("mse")):
+    use = Use(replace(BASE, choice=choice), None)
+    low, high = x.clone(), x.clone()  # of element 5, between which the choice of most blocks turns
+    low[..., 5], high[..., 5] = 0.667 * x.abs().amax(-1), 0.75 * x.abs().amax(-1)
+    chosen = [use.quantizer.trace(y).chosen.flatten() for y in (low, high)]
+    turns = (chosen[0] != chosen[1]).nonzero().flatten()
+    assert len(turns) >= 10, (seed, choice)
+    low, high = low[:, turns], high[:, turns]
+    first = use.quantizer.trace(low).chosen.flatten()
+    bits = [y[..., 5].contiguous().view(torch.int32) for y in (low, high)]
+    while (bits[1] - bits[0]).max() > 1:
+        middle = low.clone()
+        middle[..., 5] = ((bits[0] + bits[1]) // 2).view(torch.float32)
+        same = use.quantizer.trace(middle).chosen.flatten() == first
+        at = middle[..., 5].contiguous().view(torch.int32)
+        bits = [torch.where(same, at, bits[0]), torch.where(same, bits[1], at)]
+    for own in bits:
+        low[..., 5] = own.view(torch.float32)
+        found = quantize(low, table([use], "cpu"), Key(clock(1), 3, 2), torch.float32)
+        assert not differences(found, reference(low, [use], Key(clock(1), 3, 2))), (seed, choice)
+print("done")
+"""
+
+
+def test_choices_between_neighboring_floats() -> None:
+    """Errors that differ in the last bits of one element are told apart as the reference tells them."""
+    pytest.importorskip("triton")
+    run(TIES.format(seed=5))

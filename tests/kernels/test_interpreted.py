@@ -88,8 +88,8 @@ import torch
 from dse.fused import quantize_both, table
 from dse.fused.launch import LaunchShape
 from dse.numerics.random import Key
-from tests.kernels.cases import clock, differences, large_rotations, operands, options, reference
-known = dict(options()) | dict(large_rotations())
+from tests.kernels.cases import block_options, clock, differences, large_rotations, operands, options, reference
+known = dict(options()) | dict(large_rotations()) | dict(block_options())
 key = Key(clock(2), 3, 2, 0, torch.tensor([[3.0], [0.0]]).expand(-1, 6).clone())
 for one, two, kind, apart in {pairs!r}:
     x = dict(operands(2, 20, 34))[kind]
@@ -117,6 +117,10 @@ for one, two, kind, apart in {pairs!r}:
             ("stochastic 16", "rounding=nearest_away", "special", False),
             ("encode one quantized True None", "gain, tensor scale", "infinite", True),
             ("delayed", "ocp", "special", True),
+        ],
+        [
+            ("if4 stochastic", "outer stochastic", "special", True),
+            ("quest", "4 over 6 square", "ties", False),
         ],
     ],
 )

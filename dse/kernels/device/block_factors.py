@@ -29,22 +29,24 @@ def scale_threshold(tile, block, blocks, ints, floats, purpose, layer, seed, ste
 
 
 @triton.jit
-def shifted(s, codes, ints):
-    """The scale ``codes`` places further on its format's grid of positive numbers; zero and NaN stay."""
-    emin, man, last = tl.load(ints + 3), tl.load(ints + 4), tl.load(ints + 12)
+def shifted(s, codes, emin, man, last, tiny, least):
+    """The scale ``codes`` places further on its format's grid of positive numbers; zero and NaN stay.
+
+    ``emin``, ``man``: of the format, as ``scale_lattice`` has them; ``last``, ``least``: its last code and its first;
+    ``tiny``: bits of 1 / smallest where the smallest number is a normal float, 0: FP32's own codes.
+    """
     shift = 23 - (man >> 23)
     first = 1 << (man >> 23)  # the code of 2^emin
     bits = bits_of(s)
-    tiny = tl.load(ints + 13)  # bits of 1 / smallest where the smallest number is a normal float, 0: FP32's own codes
     if tiny == 0:
-        code = tl.minimum(tl.maximum((bits >> shift) + codes, tl.load(ints + 14)), last)
+        code = tl.minimum(tl.maximum((bits >> shift) + codes, least), last)
         moved = float_of(tl.where(code == 0, 0x00400000, code << shift))
     else:
         inverse = float_of(tiny)
         smallest = float_of(0x7F000000 - tiny)
         low = (tl.where(bits < emin, s, 0.0) * inverse).to(tl.int32)
         code = tl.where(bits < emin, low, ((bits - emin) >> shift) + first)
-        code = tl.minimum(tl.maximum(code + codes, tl.load(ints + 14)), last)
+        code = tl.minimum(tl.maximum(code + codes, least), last)
         moved = tl.where(code < first, code.to(tl.float32) * smallest, float_of(((code - first) << shift) + emin))
     return tl.where(s > 0, moved, s)
 
@@ -86,7 +88,8 @@ def block_factors(z, g, threshold, ints, floats, candidate_ints, candidate_float
     v, lattice = scale_lattice(s, tl.load(floats + 3), tl.load(floats + 2), tl.load(ints + 3), tl.load(ints + 4))
     s_q = round_scale(v, lattice, tl.load(ints + 2), tl.load(floats + 5), threshold)
     if CODES:
-        s_q = shifted(s_q, tl.load(candidate_ints + 2), ints)
+        last, tiny, least = tl.load(ints + 12), tl.load(ints + 13), tl.load(ints + 14)
+        s_q = shifted(s_q, tl.load(candidate_ints + 2), tl.load(ints + 3), tl.load(ints + 4), last, tiny, least)
     s_q = tl.where(s_q == 0, tl.load(floats + 6), s_q)
     used = tl.where(unquantized != 0, s, s_q)
     if encode == 0:

@@ -134,6 +134,16 @@ def nearest_even_16(m, emin, man):
 
 
 @triton.jit
+def nearest_even_uniform_16(m, emin, man):
+    """The same of a format whose values are multiples of one step: none reaches 2^(emin + 1)."""
+    lift = float_of(emin) * float_of((150 << 23) - man)
+    q = ()
+    for i in tl.static_range(16):
+        q = q + ((m[i] + lift) - lift,)
+    return q
+
+
+@triton.jit
 def byte(word, at: tl.constexpr, INTERPRET: tl.constexpr):
     """One byte of a word as int32, in one instruction."""
     if INTERPRET:

@@ -30,11 +30,12 @@ def turned(
 @triton.jit
 def quantize_tile(
     source, target, first_row, first_group, R, K, source_r, source_k, target_r, target_k, padded,
-    ints, floats, signs, level, key, matrix,
+    ints, floats, signs, level, key, matrix, more,
     ACROSS: tl.constexpr, RUN: tl.constexpr, STORE: tl.constexpr, P: tl.constexpr, INNER: tl.constexpr,
     ROTATES: tl.constexpr, STAGES: tl.constexpr, BLOCKS: tl.constexpr, TILES: tl.constexpr, ENCODE: tl.constexpr,
     RANDOM: tl.constexpr, WIDE: tl.constexpr, THRESHOLD: tl.constexpr, SCALE_RANDOM: tl.constexpr,
-    KNOWN_ROW: tl.constexpr, FIT: tl.constexpr, INTERPRET: tl.constexpr,
+    KNOWN_ROW: tl.constexpr, HOW: tl.constexpr, TERMS: tl.constexpr, VALUE: tl.constexpr, MORE: tl.constexpr,
+    FIT: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """One tile of one operand, the ``matrix``-th of its member: read, rotate, quantize, write."""
     GROUP: tl.constexpr = INNER if ACROSS else 1
@@ -52,8 +53,9 @@ def quantize_tile(
     if kind == 2:
         tall = tl.minimum(ints[3], R)
         y = block_values(
-            x, row + matrix * ((R + tall - 1) // tall * tall), group, width, tall, ints, floats, level, key,
-            GROUP, ROW, BLOCKS, TILES, ENCODE, RANDOM, WIDE, THRESHOLD, SCALE_RANDOM, KNOWN_ROW, INTERPRET,
+            x, row, group, R, width, tall, matrix, ints, floats, level, key, more,
+            GROUP, ROW, BLOCKS, TILES, ENCODE, RANDOM, WIDE, THRESHOLD, SCALE_RANDOM, KNOWN_ROW,
+            HOW, TERMS, VALUE, MORE, INTERPRET,
         )  # fmt: skip
     if kind == 1:
         y = bfloat16_values(x)
@@ -71,7 +73,7 @@ def quantize_kernel(
     source, source_e, source_r, source_k, R, K, clock, clock_e, clock_i, layer, matrices,
     target, target_e, target_r, target_k, padded, int_table, float_table, signs, signs_n, levels, levels_n, point,
     target2, target2_e, target2_r, target2_k, padded2, int_table2, float_table2, signs2, signs2_n, levels2, levels2_n,
-    point2,
+    point2, more, more_n, more2, more2_n,
     regions_k, chunks_r, operands, RR: tl.constexpr, RK: tl.constexpr, MANY: tl.constexpr,
     ALONG: tl.constexpr, ACROSS: tl.constexpr, RUN: tl.constexpr, STORE: tl.constexpr,
     P: tl.constexpr, INNER: tl.constexpr,
@@ -80,6 +82,8 @@ def quantize_kernel(
     P2: tl.constexpr, INNER2: tl.constexpr,
     ROTATES2: tl.constexpr, STAGES2: tl.constexpr, BLOCKS2: tl.constexpr, TILES2: tl.constexpr, ENCODE2: tl.constexpr,
     RANDOM2: tl.constexpr, WIDE2: tl.constexpr, THRESHOLD2: tl.constexpr, SCALE_RANDOM2: tl.constexpr,
+    HOW: tl.constexpr, TERMS: tl.constexpr, VALUE: tl.constexpr, MORE: tl.constexpr,
+    HOW2: tl.constexpr, TERMS2: tl.constexpr, VALUE2: tl.constexpr, MORE2: tl.constexpr,
     ONE: tl.constexpr, TWO: tl.constexpr, WIDTH: tl.constexpr, APART: tl.constexpr,
     FIT: tl.constexpr, FIT2: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
@@ -87,7 +91,8 @@ def quantize_kernel(
 
     ACROSS, the operand is source transposed, [K, R]. For both, a program reads its region twice, or (APART) two
     neighboring programs read it at the same time, one of them from the cache. ONE, TWO: the row that all members have
-    in the tables of the first and the second operand (``RecipeTable.common``), or None: it is read. WIDTH: the strides
+    in the tables of the first and the second operand (``RecipeTable.common``), or None: it is read. HOW, TERMS, VALUE,
+    MORE: of ``block_values``, ``more``: the table of the block options, of ``more_n`` fields. WIDTH: the strides
     source_r and target2_k, or 0: not known. A member has ``matrices`` operands, which are quantized one by one and draw
     as one operand of all their rows; signs and levels are those of one operand, or (``signs_n`` > 1) of as many.
     """
@@ -125,9 +130,9 @@ def quantize_kernel(
             if (row < R) & (group * 16 < padded):
                 quantize_tile(
                     source, target + e * target_e, row, group, R, K, source_r, source_k, target_r, target_k, padded,
-                    ints, floats, signs + e // signs_n * SIGN_WORDS, level, key, matrix,
+                    ints, floats, signs + e // signs_n * SIGN_WORDS, level, key, matrix, more + member * more_n,
                     False, RUN, STORE, P, INNER, ROTATES, STAGES, BLOCKS, TILES, ENCODE,
-                    RANDOM, WIDE, THRESHOLD, SCALE_RANDOM, ONE, FIT, INTERPRET,
+                    RANDOM, WIDE, THRESHOLD, SCALE_RANDOM, ONE, HOW, TERMS, VALUE, MORE, FIT, INTERPRET,
                 )  # fmt: skip
     if ACROSS and which != 0:
         ints2 = load_ints(int_table2 + member * INTS, TWO)
@@ -143,8 +148,9 @@ def quantize_kernel(
                 quantize_tile(
                     source, target2 + e * target2_e, row, group, K, R, source_k, source_r, target2_r, target2_k,
                     padded2, ints2, floats2, signs2 + e // signs2_n * SIGN_WORDS, level2, key2, matrix,
+                    more2 + member * more2_n,
                     True, RUN, STORE, P2, INNER2, ROTATES2, STAGES2, BLOCKS2, TILES2, ENCODE2,
-                    RANDOM2, WIDE2, THRESHOLD2, SCALE_RANDOM2, TWO, FIT2, INTERPRET,
+                    RANDOM2, WIDE2, THRESHOLD2, SCALE_RANDOM2, TWO, HOW2, TERMS2, VALUE2, MORE2, FIT2, INTERPRET,
                 )  # fmt: skip
 
 

@@ -1,0 +1,78 @@
+"""What choices, statistics and outer scales add to a row of the table: see dse.kernels.device.block_quantizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dse.fused.block_numbers import block_row, float_bits, scale_codes
+from dse.fused.device_code import ERRORS, StatisticCode, candidates, statistic_code
+from dse.fused.support import Use, in_groups, structure
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.techniques.tensor_scales import Outer
+
+_SHORT = 6
+"""Mantissa bits of an element format whose stochastic rounding is compiled in."""
+
+
+@dataclass(frozen=True, eq=False)
+class BlockOptions:
+    """Of E members of one ``structure``.
+
+    ``how``: candidates, the measure of their errors, whether they differ in scale codes, log2 of blocks under an outer
+    scale (-1: none), and sums that the ``statistic`` takes; ``fields`` int32 [E, 10 + 10 C], floats as their bits: the
+    outer scale's target, the statistic's two numbers, the constant that Z is divided by (0: none), 1 / gain, the scale
+    format's last code, 1 / smallest and first code, 1 / c, and whether a candidate's NaN always meets a NaN scale; then
+    of each candidate emin, mantissa, codes, whether its infinities become NaN, the largest value, c, 1 / c (1 where Z
+    is divided), what the quotient is multiplied by, gain and 1 / gain. ``common``: the row that all have, or None.
+    """
+
+    how: tuple[int, int, int, int, int]
+    statistic: StatisticCode
+    fields: Tensor
+    common: tuple[int, ...] | None
+
+    @property
+    def outer(self) -> int:
+        return self.how[3]
+
+
+def block_options(uses: Sequence[Use], device: torch.device | str) -> BlockOptions | None:
+    """None where no use needs them."""
+    if not any(in_groups(use) for use in uses):
+        return None
+    quantizers = [use.quantizer for use in uses if isinstance(use.quantizer, BlockQuantizer)]
+    if len({structure(use) for use in uses}) > 1:
+        raise ValueError("no launch for operands of several structures")
+    rows = [_row(q) for q in quantizers]
+    first = quantizers[0]
+    how = (
+        len(candidates(first)),
+        0 if first.choice is None else ERRORS[first.choice.error],
+        int(any(own.codes for q in quantizers for own in candidates(q))),
+        first.tensor_scale.blocks.bit_length() - 1 if isinstance(first.tensor_scale, Outer) else -1,
+        statistic_code(first).sums,
+    )
+    fields = torch.tensor(rows, dtype=torch.int32).to(device)
+    return BlockOptions(how, statistic_code(first), fields, rows[0] if len(set(rows)) == 1 else None)
+
+
+def _row(q: BlockQuantizer) -> tuple[int, ...]:
+    hows = [_candidate(q, number) for number in range(len(candidates(q)))]
+    short = all(own.element.man <= _SHORT for own in candidates(q)) and all(how[3] for how in hows)
+    own = block_row(q)
+    target, base, c = own.candidate_floats[0][3], own.candidate_floats[0][4], own.candidate_floats[0][1]
+    head = [target, *statistic_code(q).numbers, base, 1 / q.gain]
+    fields = [*map(float_bits, head), *scale_codes(q.scale), float_bits(1 / c), int(short)]
+    return tuple(fields + [field for how in hows for field in how])
+
+
+def _candidate(q: BlockQuantizer, number: int) -> list[int]:
+    own = block_row(q)
+    emin, man, codes, hides = own.candidate_ints[number]
+    largest, c, inverse, _, base, ratio, gain, inverse_gain = own.candidate_floats[number]
+    numbers = (largest, c, 1.0 if base else inverse, ratio, gain, inverse_gain)
+    return [emin, man, codes, hides, *map(float_bits, numbers)]
