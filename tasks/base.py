@@ -122,6 +122,7 @@ class Task(ABC, Generic[D]):
     name: ClassVar[str]
     version: ClassVar[int]
     metric: ClassVar[str]  # key of the primary held-out metric in `evaluate`; lower is better
+    learned: ClassVar[float | None] = None  # where a task is learned at once or never: the metric of one that has
 
     @abstractmethod
     def training(self) -> Training:

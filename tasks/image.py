@@ -36,9 +36,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dse.errors import UserError
 from dse.tasks import options
 from dse.tasks.base import Batch, Model, Task, Training
 from dse.tasks.data.images import IMAGES, Images, load_images
@@ -110,7 +112,8 @@ RATES = {
 
 @dataclass(frozen=True)
 class Image(Task[Images]):
-    """Options: `source` digits | fashion-mnist | cifar10, `size` tiny | small | base, `net` mlp | vit | cnn | resnet.
+    """Options: `source` digits | fashion-mnist | cifar10, `size` tiny | small | base, `net` mlp | vit | cnn | resnet;
+    `rotated`: degrees by which all images are turned (0 | 90 | 180 | 270), as other data for a trained net.
 
     The loss is the cross-entropy in nats; `accuracy` is a share of the held-out images.
     """
@@ -122,11 +125,15 @@ class Image(Task[Images]):
     source: str = "digits"
     size: str = "tiny"
     net: str = "mlp"
+    rotated: int = 0
 
     def __post_init__(self) -> None:
         options.choice(self.name, "source", self.source, IMAGES)
         options.choice(self.name, "size", self.size, SIZES)
         options.choice(self.name, "net", self.net, NETS)
+        options.integer(self.name, "rotated", self.rotated, 0, 270)
+        if self.rotated % 90:
+            raise UserError(f"image: rotated is {self.rotated}; valid: 0, 90, 180, 270")
 
     def training(self) -> Training:
         longer = self.source != "digits"  # 1,437 images: more steps only learn them by heart
@@ -134,7 +141,9 @@ class Image(Task[Images]):
         return replace(rule, lr=RATES.get((self.source, self.net, self.size), rule.lr))
 
     def load(self, data_dir: Path | None = None) -> Images:
-        return load_images(self.source, data_dir)
+        data = load_images(self.source, data_dir)
+        x, test_x = (torch.rot90(pixels, self.rotated // 90, (-2, -1)).contiguous() for pixels in (data.x, data.test_x))
+        return replace(data, x=x, test_x=test_x)
 
     def model(self, data: Images) -> nn.Module:
         size, side, channels = SIZES[self.size], data.x.shape[-1], data.channels

@@ -27,6 +27,7 @@ def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None, 
     from dse.run.queue.final_results import final_statuses
     from dse.run.search import search_progress, with_next_cells
     from dse.sweep import MANY_CELLS, load_sweep
+    from dse.train.weights import missing
 
     store = Store(results)
     sweep = with_next_cells(load_sweep(file, say, None if yes else MANY_CELLS), store)
@@ -35,7 +36,8 @@ def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None, 
     todo = [cell for cell in sweep.cells if cell.uid not in done]
     timings = estimate(todo, store.records(brief=True)) if todo else {}
     timings |= probe_missing(todo, timings, data_dir)
-    print(plan_text(make_plan(sweep, done, timings), workers or os.cpu_count() or 1))
+    first = missing((cell.trial for cell in todo), results)
+    print(plan_text(make_plan(sweep, done, timings, first), workers or os.cpu_count() or 1))
     if asked := search_progress(sweep, results):
         print(f"\n  {asked}; the trials above are theirs, and those of the next batch")
 

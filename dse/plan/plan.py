@@ -13,6 +13,7 @@ from dse.sweep.cells.cell import Cell
 from dse.sweep.cells.sweep import Sweep
 from dse.sweep.language.labels import Label
 from dse.text import rough_duration
+from dse.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Plan:
     - ``excluded``: reason -> cells, most first; ``merged``: cells that are the same trial as another one;
     - ``seconds``: of what is to run, on one worker; ``sources``: where the figure is from -> trials; ``unknown``:
       trials to run that it leaves out;
+    - ``first``: trials that others start from and whose weights are missing, which run before them;
     - ``slow``: trials to run of which plain torch computes a part on a GPU: what, why and how much slower -> number.
     """
 
@@ -52,6 +54,7 @@ class Plan:
     sources: Mapping[str, int] = field(default_factory=dict)
     unknown: int = 0
     slow: Mapping[str, int] = field(default_factory=dict)
+    first: tuple[Trial, ...] = ()
 
     def duration(self, workers: int = 1) -> str:
         """The estimate as a sentence, for so many workers at a time."""
@@ -74,8 +77,11 @@ _SAID = {
 }
 
 
-def make_plan(sweep: Sweep, done: Mapping[str, str], seconds: Mapping[str, Timing] | None = None) -> Plan:
-    """The plan of a sweep. ``done``: uid -> status of every trial with a result; ``seconds``: uid -> expected time."""
+def make_plan(
+    sweep: Sweep, done: Mapping[str, str], seconds: Mapping[str, Timing] | None = None, first: Sequence[Trial] = ()
+) -> Plan:
+    """The plan of a sweep. ``done``: uid -> status of every trial with a result; ``seconds``: uid -> expected time;
+    ``first``: what its trials start from and is missing (``dse.train.weights``)."""
     timings = seconds or {}
     finished = [cell for cell in sweep.cells if cell.uid in done]
     references = [cell for cell in sweep.cells if cell.is_baseline]
@@ -99,6 +105,7 @@ def make_plan(sweep: Sweep, done: Mapping[str, str], seconds: Mapping[str, Timin
         sources=Counter(timing.source for timing in known),
         unknown=len(todo) - len(known),
         slow=_slow(todo),
+        first=tuple(first),
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
+from dse.numerics.registry import to_data
 from dse.plan.plan import Count, Plan
-from dse.sweep.language.labels import shorten, text_of
+from dse.sweep.language.labels import format_call, shorten, text_of
 from dse.text import plural
 
 
@@ -21,6 +23,15 @@ def _lines(plan: Plan, workers: int, most: int) -> Iterator[str]:
     if plan.done:
         yield "  done: " + ", ".join(f"{number} {status}" for status, number in sorted(plan.done.items()))
     yield f"  time: {plan.duration(workers)}"
+    if plan.first:
+        yield f"  first: {plural(len(plan.first), 'trial')} that others start from, not in the time above"
+        groups = Counter(
+            (format_call(t.task.name, to_data(t.task)), t.training.steps, t.recipe.name) for t in plan.first
+        )
+        for (task, steps, recipe), number in list(groups.items())[:most]:
+            yield f"    {task}, {steps} steps, {recipe}: {plural(number, 'seed')}"
+        if len(groups) > most:
+            yield f"    ... and {len(groups) - most} more"
     if search := _search(plan):
         yield f"  search: {search}"
     rows = [(axis, shorten(text_of(label))) for axis, labels in plan.by_axis.items() for label in labels]

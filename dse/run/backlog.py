@@ -29,7 +29,8 @@ class Backlog:
 
     ``watcher``: reads the results that other drivers add, from before ``done`` was read; ``replaced``: uid -> ``stamp``
     of the results that pending cells had by then, which do not count: those that come later are of other drivers.
-    ``search``: asks for more cells; ``rungs``: decides which trials train past a rung, where the executor does not.
+    ``search``: asks for more cells; ``rungs``: decides which trials train past a rung, where the executor does not;
+    ``what``: the cells in words.
     """
 
     sweep: Sweep
@@ -40,6 +41,7 @@ class Backlog:
     replaced: Mapping[str, str]
     search: SearchLoop | None = None
     rungs: Rungs | None = None
+    what: str = "trials"
 
     @property
     def retried(self) -> frozenset[str]:

@@ -107,7 +107,9 @@ class Driver:
             opened.callback(self._tracking.release)
             self._tracking.open(self._manifest, known)
             self._display = make_progress(self._tally, self._options.progress)
-            self._display.say(f"{self._backlog.sweep.name}: {len(pending)} trials to run, {len(known)} done before")
+            self._display.say(
+                f"{self._backlog.sweep.name}: {len(pending)} {self._backlog.what} to run, {len(known)} done before"
+            )
             self._opened = opened.pop_all()
 
     def close(self, patience: float) -> str:

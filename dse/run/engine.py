@@ -19,6 +19,7 @@ from dse.results.store import Store
 from dse.run.backlog import kept_results, make_backlog
 from dse.run.driver import Driver
 from dse.run.executors import Pruner, make_executor
+from dse.run.first_trials import run_first
 from dse.run.interrupt import URGENT
 from dse.run.queue.final_results import final_statuses, halving_rule
 from dse.run.summary import Summary, summarize
@@ -35,7 +36,7 @@ _DEFAULTS = RunOptions()
 def run_sweep(
     sweep: Sweep, store: Store, options: RunOptions = _DEFAULTS, remembered: Mapping[str, str] | None = None
 ) -> Summary:
-    """Runs the cells that have no result yet, and those that ``options.retry`` names.
+    """Runs the cells that have no result yet, and those that ``options.retry`` names; before them what they start from.
 
     ``remembered``: command-line options that the results folder keeps, for the commands that are printed later.
 
@@ -48,6 +49,10 @@ def run_sweep(
     executor = make_executor(options)
     register_sweep(sweep, store.folder, remembered)
     backlog = make_backlog(sweep, store, options, executor)
+    if not backlog.search and (first := run_first(sweep, backlog.pending, store, options)):
+        if first.signal:
+            return summarize(backlog.cells, backlog.done, clock, replace(first, ran=0, elsewhere=0))
+        backlog = make_backlog(sweep, store, options, executor)
     if not backlog.pending:
         clean(store.folder, backlog.done.keys())
         _remember(backlog.sweep, store)

@@ -34,6 +34,7 @@ from dse.terminal import PrintLine, go_on_unheard, prepare
 from dse.train.checkpoint import clean
 from dse.train.options import RunOptions
 from dse.train.warmup import warm
+from dse.train.weights import missing
 
 if TYPE_CHECKING:
     from dse.sweep import Cell
@@ -124,7 +125,9 @@ def run(
         if items and not Deadline(end, signal).is_set():
             say(f"== {time.monotonic() - start:.0f} s: {job.name}, {len(items)} trials")
             try:
-                _train(items, store, options, Deadline(end, signal), limits.width(job.name), say)
+                deadline, width = Deadline(end, signal), limits.width(job.name)
+                _train_first(items, store, options, deadline, width, say)
+                _train(items, store, options, deadline, width, say)
             except UserError as error:
                 say(f"   {error}")
             mine = store.records({item.uid for item in job.items}, brief=True)
@@ -136,6 +139,22 @@ def run(
         clean(options.results, store.done().keys())
         (out / LEFT).write_text("".join(f"{line}\n" for line in unfinished_trials(options.results)), encoding="utf-8")
     return left
+
+
+def _train_first(
+    items: Sequence[BundledCell],
+    store: Store,
+    options: RunOptions,
+    deadline: Deadline,
+    width: int | None,
+    say: PrintLine,
+) -> None:
+    """Trains what trials start from and the folder of checkpoints has no weights of; their results are stored too."""
+    first = missing((item.trial for item in items), options.results) if options.results else []
+    if first:
+        say(f"   first {len(first)} trials that others start from")
+        cells = [BundledCell(trial, trial.recipe.name, trial.baseline().uid) for trial in first]
+        _train(cells, store, replace(options, keep_weights=True), deadline, width, say)
 
 
 def _train(

@@ -28,7 +28,7 @@ from dse.sweep.json_schema_values import (
 from dse.sweep.language.labels import HEAD
 from dse.sweep.language.option_names import SINGULAR, short_names
 from dse.sweep.language.ranges import ENDS, KINDS, PARTS
-from dse.sweep.read.schema import SearchFile, SweepFile, TaskBlock, WhenBlock
+from dse.sweep.read.schema import EntryBlock, SearchFile, SweepFile, WhenBlock
 from dse.tasks import TASKS
 
 _NOTHING: Schema = {"type": "null"}
@@ -114,9 +114,9 @@ def _recipes() -> Schema:
 
 def _task_settings(name: str) -> Schema:
     options = task_options(TASKS[name])
-    return mapping_of(
-        {**_prefixed(training_settings()), **options, **{f"task.{o}": options[o] for o in options}, **_task_block()}
-    )
+    both = {**_prefixed(training_settings()), **options, **{f"task.{o}": options[o] for o in options}}
+    start = mapping_of({"from": ref("recipe_name"), **both, "training": ref("training")})
+    return mapping_of({**both, **_task_block(any_of(ref("recipe_name"), start, _NOTHING))})
 
 
 def _task(name: str) -> Schema:
@@ -127,12 +127,13 @@ def _task(name: str) -> Schema:
 
 def _own_task() -> Schema:
     """The same for a task of one's own, by its import path: its options are not known here."""
-    settings = {"type": "object", "properties": _task_block()}
+    settings = {"type": "object", "properties": _task_block({})}
     return {**mapping_of({}, {":": any_of(settings, _NOTHING)}), "minProperties": 1, "maxProperties": 1}
 
 
-def _task_block() -> dict[str, Schema]:
-    return _described(TaskBlock, {key: ref(key) for key in TaskBlock.model_fields})
+def _task_block(start: Schema) -> dict[str, Schema]:
+    keys = {key: ref(key) for key in EntryBlock.model_fields if key != "start"}
+    return _described(EntryBlock, {**keys, "start": start})
 
 
 def _when() -> dict[str, Schema]:

@@ -10,8 +10,13 @@ import torch
 
 from dse.errors import UserError
 from dse.pack.pack import Pack
+from dse.plan import make_plan, plan_text
 from dse.recipes import RECIPES
 from dse.results.record import FAILED, OK
+from dse.results.store import Store
+from dse.run import offline
+from dse.run.engine import run_sweep
+from dse.sweep import load_sweep
 from dse.tasks import TASKS
 from dse.train.context import TrainContext
 from dse.train.loop import load, run_pack, run_trial
@@ -87,3 +92,73 @@ def test_starts_that_mean_nothing_are_refused() -> None:
     other, lm = TASKS["lm"](text="tinyshakespeare"), TASKS["lm"]()
     with pytest.raises(UserError, match="take tokens: bytes"):
         Trial(lm, THEN, RECIPES["bf16"], 0, Trial(other, FIRST, RECIPES["bf16"], 0))
+
+
+SWEEP = """
+name: continued
+tasks:
+  - regression: {steps: 4, batch: 16, start: bf16}
+  - regression: {steps: 4, batch: 16, lr: 1e-3, start: {from: bf16, noise: 0.5, steps: 6}}
+recipes: [nvfp4]
+seeds: 2
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "continued.yaml"
+    path.write_text(SWEEP, encoding="utf-8")
+    return path
+
+
+def test_a_sweep_trains_starts_first_and_once(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep, results = load_sweep(file), tmp_path / "results"
+    default, changed = (sweep.cells[place].trial for place in (0, 1))
+    assert default.start is not None
+    assert changed.start is not None
+    assert (default.start.training, changed.start.training.steps) == (TASK.training(), 6)
+    assert changed.start.task == TASKS["regression"](noise=0.5)
+    assert [cell.trial.uid for cell in sweep.cells] == [Trial.from_spec(c.trial.spec).uid for c in sweep.cells]
+    first = missing([cell.trial for cell in sweep.cells], results)
+    assert len(first) == 4
+    assert "first: 4 trials that others start from" in plan_text(make_plan(sweep, {}, first=first))
+    options = RunOptions(executor="local", track=False)
+    assert run_sweep(sweep, Store(results), options).ok == 8
+    assert "4 trials that others start from to run" in capsys.readouterr().out
+    records = {record.uid: record for record in Store(results).records()}
+    assert len(records) == 12
+    for cell in sweep.cells[:2]:
+        assert cell.trial.start is not None
+        assert records[cell.uid].metric_initial is not None
+        assert content(records[cell.uid]) == content(run_trial(cell.trial))
+    (results / "shards").rename(tmp_path / "lost")
+    run_sweep(sweep, Store(results), options)  # the weights are there
+    assert "others start from" not in capsys.readouterr().out
+
+
+def test_a_machine_without_the_sweep_s_libraries_trains_starts_too(file: Path, tmp_path: Path) -> None:
+    bundle, out = tmp_path / "bundle.json", tmp_path / "away"
+    cells = load_sweep(file).cells
+    assert offline.main(["plan", str(file), "--out", str(bundle), "--results", str(tmp_path / "none")]) == 0
+    assert offline.main(["run", str(bundle), "--out", str(out)]) == 0
+    records = {record.uid: record for record in Store(out).records()}
+    assert len(records) == 12
+    again = Trial.from_spec(cells[-1].trial.spec, cells[-1].trial.recipe.name)
+    assert content(records[cells[-1].uid]) == content(run_trial(again))
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ("{from: bf61}", "unknown recipe 'bf61'"),
+        ("{texd: 1}", "has no option 'texd'; did you mean"),
+        ("{size: small}", "cannot start from weights"),
+        ("{training: {steps: 0}}", "steps"),
+        ("[bf16]", "expected a recipe"),
+    ],
+)
+def test_a_start_that_cannot_be_is_refused_with_its_line(tmp_path: Path, start: str, message: str) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(f"recipes: [nvfp4]\ntasks:\n  - lm: {{start: {start}}}\n")
+    with pytest.raises(UserError, match=r"wrong.yaml:3: .*" + message):
+        load_sweep(path)

@@ -255,3 +255,11 @@ def test_unknown_and_unusable_texts(tmp_path: Path) -> None:
             TASKS["lm"](text=name).load(tmp_path)
         assert words in str(error.value)
         assert "\n" not in str(error.value)
+
+
+def test_rotated_images_are_the_same_images_turned() -> None:
+    plain, turned = (TASKS["image"](rotated=degrees).load() for degrees in (0, 270))
+    assert torch.equal(turned.x, plain.x.transpose(-2, -1).flip(-1))
+    assert torch.equal(turned.y, plain.y)
+    with pytest.raises(UserError, match="rotated is 45; valid: 0, 90, 180, 270"):
+        TASKS["image"](rotated=45)

@@ -35,7 +35,7 @@ class SettingVariant:
         cells share a recipe.
         """
         setting, variant = self.setting, self.variant
-        trial = Trial(setting.task, setting.training, variant.recipe, seed)
+        trial = Trial(setting.task, setting.training, variant.recipe, seed, setting.start_at(seed))
         before, between, after = setting.json_frame
         text = f"{before}{variant.text}{between}{seed}{after}"
         own = vars(trial)  # fills the cached properties

@@ -12,7 +12,7 @@ from dse.numerics.recipe import Recipe
 from dse.sweep.cells.canonical import canonical
 from dse.sweep.definition.axes import TASK, TRAINING, Axis
 from dse.sweep.definition.baselines import Baseline
-from dse.sweep.definition.entries import TaskEntry, label_of_task
+from dse.sweep.definition.entries import TaskEntry
 from dse.sweep.definition.spec import Spec
 from dse.sweep.language.labels import Label
 from dse.tasks.base import Task, Training
@@ -33,7 +33,8 @@ class AxisValue(NamedTuple):
 class Setting:
     """A task and its training; ``label`` names the task, ``labels`` are its values on the axes.
 
-    ``content`` is the canonical form of its trials, but for recipe and seed. ``reason``: why it cannot exist, or empty.
+    ``start``: the trial of seed 0 that they start from, if any; ``content``: the canonical form of its trials, but for
+    recipe and seed. ``reason``: why it cannot exist, or empty.
     """
 
     task: Task[Any]
@@ -42,6 +43,11 @@ class Setting:
     labels: Mapping[str, Label]
     content: Mapping[str, Any]
     reason: str = ""
+    start: Trial | None = None
+
+    def start_at(self, seed: int) -> Trial | None:
+        """The trial that its trials of a seed start from."""
+        return replace(self.start, seed=seed) if self.start else None
 
     @cached_property
     def json_frame(self) -> tuple[str, str, str]:
@@ -82,8 +88,11 @@ class SettingCache:
             except UserError as error:
                 raise entry.at.error(f"tasks: {error}") from None
             labels = {value.path: value.label for value in values}
-            own = label_of_task(task, entry.own)
-            self._made[key] = Setting(task, training, own, labels, _content(task, training), reason)
+            start = None
+            if entry.start and not reason:
+                start, reason = entry.start.trial(task)
+            content = _content(task, training, start)
+            self._made[key] = Setting(task, training, entry.label_with(task), labels, content, reason, start)
         return self._made[key]
 
     def for_baseline(self, setting: Setting, baseline: Baseline) -> Setting:
@@ -96,13 +105,16 @@ class SettingCache:
             paths = {path: label for path, label in baseline.labels.items() if path.startswith(TRAINING + ".")}
             labels = {**setting.labels, **{path: paths[path] for path in self._spec.paths if path in paths}}
             self._pinned[key] = replace(
-                setting, training=training, labels=labels, content=_content(setting.task, training)
+                setting,
+                training=training,
+                labels=labels,
+                content=_content(setting.task, training, setting.start),
             )
         return self._pinned[key]
 
 
-def _content(task: Task[Any], training: Training) -> Mapping[str, Any]:
-    spec = Trial(task, training, Recipe(), 0).spec
+def _content(task: Task[Any], training: Training, start: Trial | None) -> Mapping[str, Any]:
+    spec = Trial(task, training, Recipe(), 0, start).spec
     return {key: value for key, value in spec.items() if key not in ("recipe", "seed")}
 
 

@@ -12,12 +12,13 @@ from dse.numerics.registry import to_data
 from dse.recipes import RECIPES
 from dse.sweep.definition.axes import unknown_point_message
 from dse.sweep.definition.blocks import LocatedBlocks
+from dse.sweep.definition.start import StartEntry, read_start
 from dse.sweep.language.labels import format_call, text_of
 from dse.sweep.language.numerics import InvalidSettings, apply_settings, option_data
 from dse.sweep.language.source import Location
 from dse.sweep.language.values import checked_task, checked_training
 from dse.sweep.language.words import match_choice
-from dse.sweep.read.schema import TaskBlock, checked
+from dse.sweep.read.schema import EntryBlock, checked
 from dse.tasks import TASKS
 from dse.tasks.base import Task, Training
 from dse.tasks.own import find, is_path
@@ -32,17 +33,24 @@ Items = Sequence[tuple[Location, Any]]
 class TaskEntry:
     """An item of `tasks`: the task with its options, and training settings of its own.
 
-    ``label`` is its name in tables. ``own``: the settings that tell it from another entry of the same task.
+    ``label`` is its name in tables. ``own``: the settings that tell it from another entry of the same task;
+    ``start``: whose trained weights its trials start from.
     """
 
     task: Task[Any]
     training: Mapping[str, Any]
     at: Location
     own: Mapping[str, Any] = field(default_factory=dict)
+    start: StartEntry | None = None
 
     @property
     def label(self) -> str:
-        return label_of_task(self.task, self.own)
+        return self.label_with(self.task)
+
+    def label_with(self, task: Task[Any]) -> str:
+        """The label of the entry with other options of its task."""
+        start = {"start": self.start.label} if self.start else {}
+        return label_of_task(task, {**self.own, **start})
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +66,12 @@ def label_of_task(task: Task[Any], own: Mapping[str, Any]) -> str:
     return format_call(task.name, {**to_data(task), **own})
 
 
-def read_tasks(items: Items) -> tuple[tuple[TaskEntry, ...], dict[str, LocatedBlocks]]:
-    """The entries, and by label the axes of each that has some of its own. Raises UserError (file:line)."""
-    read = [(_task(at, item), _parts(at, item)) for at, item in items]
+def read_tasks(items: Items, recipes: Mapping[str, Recipe]) -> tuple[tuple[TaskEntry, ...], dict[str, LocatedBlocks]]:
+    """The entries, and by label the axes of each that has some of its own; ``recipes``: that may be started from.
+
+    Raises UserError (file:line).
+    """
+    read = [(_task(at, item, recipes), _parts(at, item)) for at, item in items]
     names = [entry.task.name for entry, _ in read]
     entries: list[TaskEntry] = []
     parts: dict[str, LocatedBlocks] = {}
@@ -76,7 +87,7 @@ def read_tasks(items: Items) -> tuple[tuple[TaskEntry, ...], dict[str, LocatedBl
     return tuple(entries), parts
 
 
-def _task(at: Location, item: Mapping[str, Mapping[str, Any]]) -> TaskEntry:
+def _task(at: Location, item: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, Recipe]) -> TaskEntry:
     name, settings = next(iter(item.items()))
     inside = at / name
     if is_path(name):
@@ -86,12 +97,12 @@ def _task(at: Location, item: Mapping[str, Mapping[str, Any]]) -> TaskEntry:
             raise at.error(f"tasks: {error}") from None
     elif name not in TASKS:
         raise at.error(f"tasks: unknown task {name!r}{nearest(name, TASKS)}")
-    options = {key: value for key, value in settings.items() if key not in TaskBlock.model_fields}
+    options = {key: value for key, value in settings.items() if key not in EntryBlock.model_fields}
     known = [f.name for f in fields(TASKS[name])]
     loose = {option: options.pop(option) for option in list(options) if option not in known and option in _SETTINGS}
     for option in options:
         if option not in known:
-            near = nearest(option, [*known, *TaskBlock.model_fields])
+            near = nearest(option, [*known, *EntryBlock.model_fields])
             raise (inside / option).error(f"tasks: task {name} has no option {option!r}{near}")
     training = settings.get("training") or {}
     if not isinstance(training, Mapping):
@@ -100,14 +111,15 @@ def _task(at: Location, item: Mapping[str, Mapping[str, Any]]) -> TaskEntry:
         raise inside.error(f"tasks: {next(iter(twice))} is said twice: beside the options and under training")
     training = {**loose, **training}
     task = checked_task(inside, name, options)
-    return TaskEntry(task, checked_training(inside / "training", training), at)
+    start = read_start(inside / "start", settings["start"], task, recipes) if settings.get("start") else None
+    return TaskEntry(task, checked_training(inside / "training", training), at, start=start)
 
 
 def _parts(at: Location, item: Mapping[str, Mapping[str, Any]]) -> LocatedBlocks:
     name, settings = next(iter(item.items()))
-    own = {key: value for key, value in settings.items() if key in TaskBlock.model_fields}
+    own = {key: value for key, value in settings.items() if key in EntryBlock.model_fields}
     parts = LocatedBlocks()
-    parts.add(at / name, checked(TaskBlock, own, at / name, f"tasks.{name}"))
+    parts.add(at / name, checked(EntryBlock, own, at / name, f"tasks.{name}"))
     return parts
 
 

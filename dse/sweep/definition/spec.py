@@ -64,7 +64,7 @@ def read_spec(path: Path) -> Spec:
     root = Location(files[-1].source)
     recipes = read_recipes(_items(files, "recipes"))
     known = {**RECIPES, **{entry.recipe.name: entry.recipe for entry in recipes}}
-    tasks, parts = read_tasks(_items(files, "tasks"))
+    tasks, parts = read_tasks(_items(files, "tasks"), known)
     for key, found in (("tasks", tasks), ("recipes", recipes)):
         if not found:
             raise root.error(f"the key {key!r} is missing; a sweep needs at least tasks and recipes")

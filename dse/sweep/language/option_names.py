@@ -21,7 +21,7 @@ TOP_KEYS = (
 )  # fmt: skip
 """The keys of a sweep file."""
 
-TASK_KEYS = ("training", "grid", "zip", "when")
+TASK_KEYS = ("training", "start", "grid", "zip", "when")
 """What stands beside a task's options."""
 
 SINGULAR = {"task": "tasks", "recipe": "recipes", "baselines": "baseline", "includes": "include", "excludes": "exclude"}

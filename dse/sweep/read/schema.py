@@ -94,6 +94,15 @@ class TaskBlock(AxesBlock):
     when: Rules = Field([], description=_WHEN)
 
 
+class EntryBlock(TaskBlock):
+    """What stands beside the options of an item of `tasks`."""
+
+    start: Any = Field(
+        None,
+        description="whose trained weights it starts from: a recipe, or {from: recipe, option: value, training: {}}",
+    )
+
+
 class WhenBlock(AxesBlock):
     """An item of `when`."""
 

@@ -103,10 +103,11 @@ class _Writer(RecipeRewriter):
         self.lines[*to, known] = self._line(own.place)
         return {known: self._options(own, (*to, known)) if isinstance(inner, dict) else self._copy(own, (*to, known))}
 
-    def _options(self, item: LocatedValue, to: KeyPath) -> dict[str, Any]:
-        """What stands beside a task: its options, training settings by their names, and axes."""
+    def _options(self, item: LocatedValue, to: KeyPath, start_of: int | str = "") -> dict[str, Any]:
+        """What stands beside a task: its options, training settings by their names, and axes; or the same in its
+        ``start``, then with the task's name."""
         self.lines.setdefault(to, self._line(item.place))
-        task = to[-1]
+        task = start_of or to[-1]
         options = [] if is_path(task) or task not in TASKS else [f.name for f in fields(TASKS[str(task)])]
         kept: dict[str, LocatedValue] = {}
         training: dict[str, LocatedValue] = {}
@@ -120,6 +121,7 @@ class _Writer(RecipeRewriter):
                 self._once(kept, name, own, key)
         make: dict[str, Callable[[LocatedValue, KeyPath], Any]] = {
             "training": self._training, "grid": self._axes, "zip": self._zips, "when": self._whens,
+            "start": lambda own, to: self._start(own, to, task),
         }  # fmt: skip
         found = {}
         for name, own in kept.items():
@@ -137,6 +139,19 @@ class _Writer(RecipeRewriter):
                     value = normalize_value(f"training.{option}", own.value)
                     inside[option] = self._copy(LocatedValue(value, own.place), (*to, "training", option))
                 found["training"] = inside
+        return found
+
+    def _start(self, item: LocatedValue, to: KeyPath, task: int | str) -> Any:
+        """``bf16`` -> {from: bf16}; options and settings as they stand beside a task."""
+        if isinstance(item.value, str):
+            self.lines[*to, "from"] = self._line(item.place)
+            return {"from": item.value}
+        if not isinstance(item.value, dict):
+            return self._copy(item, to)
+        inner = {key: own for key, own in item.value.items() if key != "from"}
+        found = self._options(LocatedValue(inner, item.place), to, task)
+        if "from" in item.value:
+            found["from"] = self._copy(LocatedValue(item.value["from"], (*item.place, "from")), (*to, "from"))
         return found
 
     def _training(self, item: LocatedValue, to: KeyPath) -> Any:
