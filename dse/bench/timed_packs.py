@@ -17,6 +17,7 @@ from dse.pack.grouping import member_order, use_kernels
 from dse.pack.step import TrainStep
 from dse.recipes import RECIPES
 from dse.train.provenance import provenance
+from dse.train.warmup import compile_step
 from dse.trial import Trial
 
 MIX = ("nvfp4", "mxfp4", "nvfp4_plain", "ue5m3", "mxfp4_rht_sr", "fusion_mxfp4_h32", "mxfp8", "bf16")
@@ -49,6 +50,7 @@ class Running:
         kernels = use_kernels(device)
         lineup = [members[i] for i in member_order(members, kernels)]
         self.program = TrainStep(lineup, load(members[0].task, device), device, kernels)
+        self.ahead = compile_step(self.program)
         self.stepper = GraphedStep(self.program.step, self.program.pack.device)
         self._steps, self._first = 0, True
 
@@ -111,7 +113,8 @@ def timed(kind: type[Running], members: Sequence[Trial], device: str, seconds: f
     wait(device)
     ready = time.perf_counter() - start
     rate = pace(running.step, device, seconds) * len(members)
-    return Timed(rate, peak(device), f"{running.note()}, ready in {ready:.1f} s")
+    compiled = f", {running.ahead.kernels} kernels compiled" * bool(running.ahead.kernels)
+    return Timed(rate, peak(device), f"{running.note()}, ready in {ready:.1f} s{compiled}")
 
 
 def _said(what: str, yes: bool, why: str) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dse.fused.rows import RecipeTable
-from dse.kernels.availability import interpreted
+from dse.kernels.availability import address, interpreted
 from dse.numerics.gemm import rotation_key
 from dse.numerics.random import Key
 
@@ -162,7 +162,7 @@ def _peaks(x: Tensor, operands: Sequence[Operand], signs: Tensor, region: Region
 def _pairs(x: Tensor) -> bool:
     """Whether BF16 numbers of x [E, R, C] can be read in pairs, as int32."""
     even = not any(n % 2 for n in (x.shape[2], x.stride(0), x.stride(1), x.storage_offset()))
-    return x.dtype == torch.bfloat16 and x.stride(2) == 1 and even and x.data_ptr() % 4 == 0
+    return x.dtype == torch.bfloat16 and x.stride(2) == 1 and even and address(x) % 4 == 0
 
 
 def _levels(operands: Sequence[Operand], partials: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:

@@ -3,11 +3,11 @@
 Triton kernels run where ``available()`` is true; each has a plain-torch twin elsewhere.
 """
 
-from dse.kernels.availability import available
+from dse.kernels.availability import available, takes
 from dse.kernels.grouped import Grouping, grouped
 from dse.kernels.matmul import contract
 from dse.kernels.moments import moments
 from dse.kernels.norms import norms
 from dse.kernels.sums import column_sums
 
-__all__ = ["Grouping", "available", "column_sums", "contract", "grouped", "moments", "norms"]
+__all__ = ["Grouping", "available", "column_sums", "contract", "grouped", "moments", "norms", "takes"]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dse.kernels.availability import interpreted
+from dse.kernels.availability import address, interpreted
 from dse.kernels.epilogue import Epilogue
 from dse.kernels.tilings import Tiling, multiprocessors
 
@@ -21,7 +21,7 @@ PAIRS = 6
 
 def fits(x: Tensor) -> bool:
     """Whether x [E, R, K] can have a descriptor: one of the last two axes contiguous, the others in steps of 16 B."""
-    return 0 not in x.shape and _strides(x if not _turned(x) else x.mT) is not None and x.data_ptr() % 16 == 0
+    return 0 not in x.shape and _strides(x if not _turned(x) else x.mT) is not None and address(x) % 16 == 0
 
 
 def multiplies(x: Tensor, y: Tensor) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from dse.kernels.availability import available
+from dse.kernels.availability import takes
 
 _LONGEST = 8192
 """Columns that one program holds."""
@@ -19,7 +19,7 @@ _ELEMENTS = 2048
 
 def attention_weights(scores: Tensor, factor: float, causal: bool) -> Tensor:
     """softmax(factor S) over the columns of S [..., T, T']; with ``causal`` row i sees the columns up to i, T = T'."""
-    if scores.is_cuda and scores.dtype == torch.float32 and scores.shape[-1] <= _LONGEST and available():
+    if takes(scores) and scores.dtype == torch.float32 and scores.shape[-1] <= _LONGEST:
         weights: Tensor = _Softmax.apply(scores, factor, causal)  # type: ignore[no-untyped-call]
         return weights
     scores = scores * factor

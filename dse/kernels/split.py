@@ -29,4 +29,4 @@ def split(x: Tensor) -> Tensor:
         x, *x.stride(), out, *out.stride()[:3], rows, columns, BR=_ROWS, BC=_COLUMNS, INTERPRET=interpreted(),
         num_warps=4, enable_fp_fusion=False,
     )  # fmt: skip
-    return out[..., :columns].flatten(0, 1)
+    return out.flatten(0, 1)[..., :columns]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple
 
 import torch
+
+from dse.kernels.availability import gpu_of
 
 _LONG = 1024
 """Elements of the contraction axis that one program sums where there are too few tiles otherwise."""
@@ -40,16 +41,16 @@ class Tiling(NamedTuple):
         return share, max(1, -(-depth // share)) if share else 1
 
 
-@cache
 def has_descriptors(device: torch.device) -> bool:
     """Whether a GPU copies tiles by tensor descriptors and has memory for several: Hopper, Blackwell for servers."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] in (9, 10)
+    gpu = gpu_of(device)
+    return gpu is not None and gpu.capability[0] in (9, 10)
 
 
-@cache
 def multiprocessors(device: torch.device) -> int:
     """Of a GPU; 1 in Triton's interpreter."""
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+    gpu = gpu_of(device)
+    return 1 if gpu is None else gpu.multiprocessors
 
 
 def narrow(rows: int, columns: int, depth: int) -> Tiling:

@@ -85,7 +85,7 @@ def deviations(g: Tensor, q: Quantized) -> Tensor:
     From sums in FP64 of G, G^2 and (q - G)^2, q - G in FP32, over all elements in the order of ``dse.numerics.tree``.
     """
     count = g.shape[-2:].numel()
-    if g.is_cuda and g.dim() == 3 and kernels.available():
+    if g.dim() == 3 and kernels.takes(g):
         first, second, noise = kernels.moments(g, q.values, q.alpha)
     else:
         wide = g.to(torch.promote_types(g.dtype, torch.float32)).contiguous()

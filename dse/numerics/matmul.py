@@ -21,7 +21,7 @@ def contract(a: Quantized, b: Quantized, bias: Tensor | None = None, dtype: torc
     """
     x, y = a.values, b.values
     stacked = x.dim() == y.dim() == 3 and len(x) == len(y)
-    if x.is_cuda and stacked and x.dtype != torch.float64 and kernels.available():
+    if stacked and x.dtype != torch.float64 and kernels.takes(x):
         return kernels.contract(x, y, a.alpha, b.alpha, bias, torch.float32 if dtype is None else dtype)
     return finished(scaled(product(x, y), a, b), bias, dtype)
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from dse.kernels import cpu_loops
+from dse.kernels.availability import takes
 
 _M0, _M1 = 0xD2511F53, 0xCD9E8D57
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
@@ -141,11 +142,7 @@ def _lane(n: int) -> int:
 
 def _words(key: Key, count: int, n: int) -> Tensor | None:
     """Philox words int32 [..., count, 4] by one kernel or compiled loop, or None where there is none."""
-    if key.clock.is_cuda:
-        from dse.kernels.availability import available
-
-        if not available():
-            return None
+    if takes(key.clock):
         from dse.kernels.philox import words
 
         return words(key.clock, count, key.layer, key.purpose(n))

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from dse.kernels.availability import lies_on_gpu
 from dse.kernels.sqrt import sqrt
 from dse.optim.base import Hyper
 
@@ -41,7 +42,7 @@ def adam(p: Tensor, g: Tensor, m: Tensor, v: Tensor, powers: Tensor, hyper: Hype
 
 def fusible(*flat: Tensor) -> bool:
     """Whether the Triton kernel can take these tensors [E, P]."""
-    return all(t.is_cuda and t.dtype == torch.float32 and t.is_contiguous() for t in flat) and _has_triton()
+    return all(lies_on_gpu(t) and t.dtype == torch.float32 and t.is_contiguous() for t in flat) and _has_triton()
 
 
 @cache

@@ -64,7 +64,7 @@ def _joined(parts: list[Tensor | None]) -> Tensor | None:
 
 def _column_sums(g: Tensor) -> Tensor:
     """The gradients of biases: FP32 sums of G [E, M, N] over the rows, [E, N]."""
-    return wide(kernels.column_sums(g) if g.is_cuda and kernels.available() else wide(g).sum(1))
+    return wide(kernels.column_sums(g) if kernels.takes(g) else wide(g).sum(1))
 
 
 class _StackedLinear(torch.autograd.Function):

@@ -8,7 +8,7 @@ losses has no cross terms.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -49,7 +49,8 @@ class Pack:
     ) -> None:
         self.trials, self.device = tuple(trials), torch.device(device)
         self.task = trials[0].task
-        models = first_models(trials, data, weights)
+        with self.device if self.device.type == "meta" else nullcontext():  # which has no numbers to initialize
+            models = first_models(trials, data, weights)
         parameters = dict(models[0].named_parameters())
         self.layout = Layout.of(parameters.items())
         stacks = [
@@ -203,7 +204,7 @@ def _stacked_buffers(models: Sequence[nn.Module], device: torch.device) -> tuple
     dims: dict[str, Any] = {}
     everybody = [dict(model.named_buffers()) for model in models]
     for name, first in everybody[0].items():
-        same = all(torch.equal(first, other[name]) for other in everybody)
+        same = first.is_meta or all(torch.equal(first, other[name]) for other in everybody)
         buffers[name] = (first if same else torch.stack([other[name] for other in everybody])).to(device)
         dims[name] = None if same else 0
     return buffers, dims

@@ -209,8 +209,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         start, jobs = time.monotonic(), read_bundle(given.bundle)
         if given.ahead:
             packs = [[item.trial for item in job.items] for job in jobs if job.items]
-            seconds, worked = warm(packs, given.device, given.data_dir, given.ahead)
-            print(f"kernels: {seconds:.0f} s, {worked} of {len(packs)} packs", flush=True)
+            found = warm(packs, given.device, given.data_dir, given.ahead, lambda line: print(line, flush=True))
+            print(f"{found.kernels} kernels: {found.seconds:.0f} s, of {found.packs} of {len(packs)} packs", flush=True)
             limits = replace(limits, seconds=limits.seconds - (time.monotonic() - start))
         with graceful() as signal:
             left = run(jobs, given.out, options, limits, lambda line: print(line, flush=True), signal)

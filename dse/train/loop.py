@@ -170,6 +170,7 @@ def _train(
     if checkpoints:
         checkpoints.load(run)
     hooks = Hooks([*_hooks(run, context, plan, prober), *filter(None, [checkpoints])])
+    run.compile_kernels()
     if run.steps_done == 0:
         run.evaluate()
     while run.steps_done < plan.stop_at:

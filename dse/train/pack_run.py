@@ -19,6 +19,7 @@ from dse.train.context import last_line
 from dse.train.evaluation import MemberFailure, add_bf16_metrics, add_samples, held_out
 from dse.train.history import History
 from dse.train.provenance import provenance
+from dse.train.warmup import compile_step
 from dse.trial import Trial
 
 _CHECK_EVERY = 50
@@ -57,6 +58,12 @@ class PackRun:
     def outcomes(self) -> list[dict[str, Any]]:
         """Per trial, in the given order, the fields of its record that training decides."""
         return [own | {"pack": own["pack"] | self.facts} for own in self._results]
+
+    def compile_kernels(self) -> None:
+        """On a GPU, compiles the kernels that are not in Triton's cache yet, in several processes."""
+        found = compile_step(self.train_step)
+        if found.kernels:
+            self.facts["compiled_kernels"] = {"kernels": found.kernels, "seconds": round(found.seconds, 1)}
 
     def update_phases(self) -> None:
         """Lets precision schedules choose the numerics of the next step."""

@@ -1,79 +1,72 @@
-"""Warm-up: compiles the kernels of many packs at once, in processes, before the first of them trains.
-
-Triton keeps what it compiles on disk. Which kernels a pack needs depends on the mix of its recipes and on its model's
-shapes. Kernels that sum over tokens also depend on the number of tokens: warming up uses a part of the batch, to
-save memory, so those few are compiled by the pack itself.
-"""
+"""Warm-up: the kernels of packs are compiled before they train (``dse.pack.compile_ahead``)."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
-from dataclasses import replace
-from multiprocessing import get_context
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, ClassVar
 
+from dse.kernels.availability import Gpu, interpreted
+from dse.pack.compile_ahead import Ahead, Say, compile_ahead, to_stderr
+from dse.pack.grouping import signature, unlabeled, use_kernels
+from dse.pack.step import TrainStep
+from dse.tasks.base import Task
 from dse.trial import Trial
 
-_PARTS = 4
+_NOTHING = Ahead(0, 0.0, 0, ())
 
 
-class Warmed(NamedTuple):
-    """How long it took, and how many of the packs could be computed."""
+class _Process:
+    """``known``: packs whose kernels this process has seen to; ``told``: whether it has said that something failed."""
 
-    seconds: float
-    packs: int
+    known: ClassVar[set[Any]] = set()
+    told = False
 
 
-def warm(
-    packs: Sequence[Sequence[Trial]], device: str, data_dir: Path | None, processes: int, parts: int = _PARTS
-) -> Warmed:
-    """A step and an evaluation of each pack: every configuration once, one of ``parts`` of the batch.
+def compile_step(step: TrainStep, say: Say = to_stderr) -> Ahead:
+    """Compiles the kernels of a pack that is about to train on a GPU, once for all packs of its kind in this process.
+
+    The first problem in a process is said; kernels that were not compiled here are compiled as they are needed.
+    """
+    if step.pack.device.type != "cuda" or not step.use_kernels or interpreted():
+        return _NOTHING
+    kind = tuple((signature(trial), unlabeled(trial.recipe)) for trial in step.pack.trials)
+    if kind in _Process.known:
+        return _NOTHING
+    _Process.known.add(kind)
+    found = compile_ahead([(step.pack.trials, step.data)], Gpu.of(step.pack.device), say=say)
+    if found.problems and not _Process.told:
+        _Process.told = True
+        say(f"not all kernels were compiled ahead, others will be as they are needed: {found.problems[0]}")
+    return found
+
+
+def warm(packs: Sequence[Sequence[Trial]], device: str, data_dir: Path | None, processes: int, say: Say) -> Ahead:
+    """Compiles the kernels of many packs; elsewhere than on a GPU there are none.
 
     A pack that fails here is left out; its own training will report the error.
     """
-    start, worked = time.perf_counter(), 0
-    with (
-        suppress(BrokenProcessPool),
-        ProcessPoolExecutor(max(1, min(processes, len(packs))), get_context("spawn")) as pool,
-    ):
-        futures = [pool.submit(step, _one_of_each(trials, parts), device, data_dir) for trials in packs]
-        for future in futures:
-            worked += future.result()
-    return Warmed(time.perf_counter() - start, worked)
+    return compile_packs(packs, data_dir, Gpu.of(device), processes, say) if use_kernels(device) else _NOTHING
 
 
-def step(trials: Sequence[Trial], device: str, data_dir: Path | None) -> bool:
-    """Whether one step and one held-out batch could be computed."""
-    import torch
+def compile_packs(packs: Sequence[Sequence[Trial]], data_dir: Path | None, gpu: Gpu, processes: int, say: Say) -> Ahead:
+    """The same for any GPU, which may be elsewhere."""
+    problems: list[str] = []
 
-    from dse.pack.grouping import member_order, use_kernels
-    from dse.pack.step import TrainStep
-    from dse.train.loop import load
+    def loaded() -> Iterator[tuple[Sequence[Trial], Any]]:
+        data: dict[Task[Any], Any] = {}
+        for trials in packs:
+            task = trials[0].task
+            try:
+                if task not in data:
+                    data[task] = task.load(data_dir)
+            except Exception as error:  # noqa: BLE001 - its own training will report it
+                problems.append(f"{task.name}: {error}")
+                continue
+            yield trials, data[task]
 
-    torch.set_num_threads(1)
-    try:
-        kernels = use_kernels(device)
-        data, _ = load(trials[0].task, data_dir, device)
-        train_step = TrainStep([trials[i] for i in member_order(trials, kernels)], data, device, kernels)
-        train_step.step()
-        train_step.pack.measure(trials[0].task.held_out(data)[0])
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
-    except Exception:  # noqa: BLE001 - its own training will report it
-        return False
-    return True
+    found = compile_ahead(loaded(), gpu, processes, say=say)
+    return found._replace(problems=(*problems, *found.problems))
 
 
-def _one_of_each(trials: Sequence[Trial], parts: int) -> list[Trial]:
-    """One trial per recipe, at least two (packs of one member compile other kernels)."""
-    first = list({trial.recipe: trial for trial in reversed(trials)}.values())
-    first = first if len(first) > 1 else list(trials[:2])
-    return [replace(t, training=replace(t.training, batch=max(1, t.training.batch // parts))) for t in first]
-
-
-__all__ = ["Warmed", "step", "warm"]
+__all__ = ["compile_packs", "compile_step", "warm"]

@@ -21,6 +21,8 @@ from dse.bench.ratios import ratios
 from dse.bench.sweep import measure_sweep
 from dse.bench.timed_packs import MIX, Autocast, Running, trials
 from dse.errors import UserError
+from dse.kernels.availability import Gpu
+from dse.kernels.kernel_jobs import KernelJob
 from dse.pack.backend import uncovered
 from dse.recipes import RECIPES
 
@@ -183,12 +185,23 @@ def test_what_is_compiled_ahead() -> None:
     assert {AheadJob("mlp", MIX, width=1), AheadJob("gpt128", crowd=crowd)} <= ahead
 
 
-@pytest.mark.slow
-def test_kernels_are_compiled_in_processes() -> None:
+def test_kernels_of_packs_are_listed_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton")
+    asked: list[str] = []
+
+    def known(job: KernelJob) -> bool:
+        asked.append(job.kernel.name)
+        return True
+
+    monkeypatch.setattr(KernelJob, "is_compiled", known)
+    monkeypatch.setattr(Gpu, "of", lambda device: Gpu((9, 0), 132))
     settings = BenchSettings(quick=True, ahead=2)
     todo = list(matrix._of(settings, "bf16:mlp"))
-    assert precompile.compile_ahead(settings, todo) > 0
-    assert precompile.compile_ahead(settings, todo, most=0.01) < 20, "what takes longer is given up"
+    precompile.compile_ahead(settings, todo)
+    assert not asked, "a CPU has no kernels"
+    monkeypatch.setattr(precompile, "use_kernels", lambda device: True)
+    precompile.compile_ahead(settings, todo)
+    assert "tile_kernel" in asked
 
 
 def test_nothing_is_begun_when_the_time_is_used_up() -> None:

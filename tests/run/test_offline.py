@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from dse.errors import UserError
+from dse.kernels.availability import Gpu
+from dse.kernels.kernel_jobs import KernelJob
 from dse.results.shards import shard_paths
 from dse.results.store import Store
 from dse.run import offline
@@ -161,18 +163,25 @@ def test_nothing_to_plan(file: Path, tmp_path: Path) -> None:
     assert read_bundle(tmp_path / "empty.json") == []
 
 
-def test_every_configuration_is_tried_before(file: Path, tmp_path: Path) -> None:
+def test_kernels_of_all_packs_are_known_before(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of packs that can be computed; nothing is compiled where all of them are in the cache, and on a CPU."""
+    pytest.importorskip("triton")
     (trials, *_) = [
         [item.trial for item in job.items] for job in offline.plan([file], tmp_path / "p.json", tmp_path / "n")
     ]
-    few = warmup._one_of_each(trials, 4)
-    assert [trial.recipe.name for trial in sorted(few, key=lambda t: t.recipe.name)] == ["bf16", "mxfp4", "nvfp4"]
-    assert {trial.training.batch for trial in few} == {1}
-    assert warmup.step(few, "cpu", None)
-    assert not warmup.step([replace(few[0], training=replace(few[0].training, optimizer="none"))], "cpu", None)
-    assert len(warmup._one_of_each(trials[:1] * 2, 1)) == 2
     broken = [replace(t, training=replace(t.training, optimizer="none")) for t in trials]
-    assert warmup.warm([trials, broken], "cpu", None, 1).packs == 1
+    asked: list[str] = []
+
+    def known(job: KernelJob) -> bool:
+        asked.append(job.kernel.name)
+        return True
+
+    monkeypatch.setattr(KernelJob, "is_compiled", known)
+    found = warmup.compile_packs([trials, broken], None, Gpu((9, 0), 132), 1, asked.append)
+    assert (found.kernels, found.packs) == (0, 1), found
+    assert "unknown optimizer 'none'" in found.problems[0]
+    assert "quantize_kernel" in asked
+    assert warmup.warm([trials], "cpu", None, 1, asked.append).packs == 0
 
 
 def test_what_cannot_be_taken_along_is_said(tmp_path: Path) -> None:

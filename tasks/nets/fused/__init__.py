@@ -13,6 +13,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from dse.kernels.availability import lies_on_gpu
+
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -24,4 +26,4 @@ def installed() -> bool:
 
 def usable(*operands: Tensor) -> bool:
     """Whether the kernels take these tensors; else the caller composes torch's operations."""
-    return all(x.is_cuda and x.dtype in TYPES for x in operands) and installed()
+    return all(lies_on_gpu(x) and x.dtype in TYPES for x in operands) and installed()

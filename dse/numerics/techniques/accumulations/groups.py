@@ -127,7 +127,7 @@ class Groups(Accumulation):
     ) -> Tensor:
         x, y = a.values, b.values
         stacked = x.dim() == y.dim() == 3 and len(x) == len(y)
-        if not (x.is_cuda and stacked and x.dtype != torch.float64 and kernels.available()):
+        if not (stacked and x.dtype != torch.float64 and kernels.takes(x)):
             return super().contract(a, b, bias, dtype)
         how = kernels.Grouping(self.size, self.rounding == "toward_zero", self.lattice)
         return kernels.grouped(x, y, how, (a.alpha, b.alpha), bias, torch.float32 if dtype is None else dtype)

@@ -1,0 +1,123 @@
+"""Kernels are listed without a GPU, and compiled by processes into the cache in which their launches look."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from triton import knobs
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+from dse.bench.models import COMPARED
+from dse.bench.timed_packs import trials
+from dse.kernels import available
+from dse.kernels.availability import Gpu, lies_on_gpu
+from dse.kernels.compile_pool import CompilePool
+from dse.kernels.kernel_jobs import KernelJob, KernelName
+from dse.kernels.philox import words
+from dse.kernels.recording import recording
+from dse.pack import compile_ahead as ahead
+from dse.pack.grouping import member_order
+from dse.pack.kernel_list import list_kernels
+from dse.recipes import RECIPES
+
+HOPPER = Gpu((9, 0), 132)
+MOST = 330
+"""Kernels of a step and an evaluation of a pack of all recipes, at most."""
+
+
+class Driver:
+    """Of a GPU that is not there."""
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+def word_jobs() -> list[KernelJob]:
+    """The kernel that draws a pack's batches."""
+    found: list[KernelJob] = []
+    with recording(HOPPER, found.append):
+        for members in (2, 3):
+            words(torch.zeros(members, 2, dtype=torch.int64, device="meta"), 64, 0, 8 << 16)
+    return found
+
+
+def test_a_launch_finds_what_a_process_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    (job,) = word_jobs()
+    nowhere = replace(job, kernel=KernelName(job.kernel.module, "no_kernel"))
+    vars(nowhere)["key"] = "none"
+    assert not job.is_compiled()
+    with CompilePool(1) as pool:
+        monkeypatch.setattr(KernelJob, "is_compiled", lambda own: False)
+        pool.submit(nowhere)
+        for _ in range(2):
+            pool.submit(job)
+        assert pool.wait(120)
+        state = pool.state
+    assert (state.kernels, state.done) == (2, 1)
+    assert "no_kernel" in state.failed[0]
+    monkeypatch.undo()
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    assert job.is_compiled()
+
+    hits: list[bool] = []
+    launch, kernels = JITFunction.run, list[Any]()
+    monkeypatch.setattr(driver, "_active", Driver())
+    monkeypatch.setattr(
+        JITFunction, "run", lambda f, *a, grid, warmup, **k: kernels.append(launch(f, *a, grid=grid, warmup=True, **k))
+    )
+    monkeypatch.setattr(knobs.compilation, "listener", lambda **facts: hits.append(facts["cache_hit"]))
+    words(torch.zeros(2, 2, dtype=torch.int64), 64, 0, 8 << 16)
+    assert hits == [True]
+    assert kernels[0].hash == job.key
+
+
+def test_nothing_is_recorded_twice_at_once() -> None:
+    run, x = JITFunction.run, torch.empty(1, device="meta")
+    with recording(HOPPER, print):
+        assert available()
+        assert lies_on_gpu(x)
+        with pytest.raises(RuntimeError, match="already"), recording(HOPPER, print):
+            pass
+    assert JITFunction.run is run
+    assert not lies_on_gpu(x)
+
+
+@pytest.mark.parametrize("activations", ["fp32", "bf16"])
+def test_kernels_of_a_pack_of_all_recipes(activations: str) -> None:
+    """One layer of a transformer; each further member costs nothing."""
+    subject = replace(COMPARED["gpt128"](True), activations=activations)
+    found: dict[int, set[str]] = {}
+    for seeds in (2, 3):
+        members = trials(subject, seeds * len(RECIPES), tuple(RECIPES))
+        jobs: list[KernelJob] = []
+        list_kernels([members[i] for i in member_order(members, True)], subject.task.load(), HOPPER, jobs.append)
+        found[seeds] = {job.key for job in jobs}
+        assert len(found[seeds]) == len(jobs), "each once"
+    assert len(found[2]) < MOST
+    assert len(found[3] - found[2]) < len(found[2]) // 4
+
+
+def test_a_pack_that_cannot_be_listed_is_compiled_by_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: object) -> None:
+        raise ValueError("no numbers\nhere")
+
+    monkeypatch.setattr(ahead, "list_kernels", fails)
+    subject = COMPARED["mlp"](True)
+    found = ahead.compile_ahead([(trials(subject, 1), None)], HOPPER)
+    assert (found.kernels, found.packs, found.problems) == (0, 0, ("ValueError: here",))
