@@ -35,7 +35,7 @@ class CompilePool:
     """
 
     def __init__(self, processes: int = 0) -> None:
-        self._most = processes or min(_MOST, len(os.sched_getaffinity(0)))
+        self._most = processes or min(_MOST, _processors())
         self._todo: deque[KernelJob] = deque()
         self._keys: set[str] = set()
         self._changed = threading.Condition()
@@ -111,6 +111,10 @@ class CompilePool:
         with self._changed:
             self._changed.wait_for(lambda: self._todo or self._closed)
             return None if self._closed else self._todo.popleft()
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _start() -> subprocess.Popen[bytes]:
