@@ -81,7 +81,7 @@ def _line(name: str, state: str, given: argparse.Namespace, cache: str) -> str:
     start = time.perf_counter()
     done = subprocess.run(
         [*command, "--here"],
-        env=os.environ | {"TRITON_CACHE_DIR": cache, "PYTHONPATH": places},
+        env=dict(os.environ, TRITON_CACHE_DIR=cache, PYTHONPATH=places),
         stdout=subprocess.PIPE,
         text=True,
         check=False,
