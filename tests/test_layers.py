@@ -26,6 +26,7 @@ FLOORS = (
     "cost",
     "pack",
     "probes",
+    "alarms",
     "sweep",
     "results",
     "train",

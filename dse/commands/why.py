@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from dse.alarms.verdicts import alarms
 from dse.commands.follow_up import say_damage, say_manifests
 from dse.commands.gallery import describe, resolved, short
 from dse.numerics.recipe import Recipe
@@ -18,7 +19,7 @@ from dse.results.store import Store
 from dse.shell import command
 from dse.tasks.base import Training
 from dse.tasks.own import is_path
-from dse.text import short_duration
+from dse.text import plural, short_duration
 from dse.train.processor import described
 from dse.trial import make_task
 
@@ -53,6 +54,7 @@ def _lines(details: TrialDetails, results: Path) -> Iterator[str]:
     else:
         yield from _result(record, details.baseline)
         yield from _numerics(record, details.baseline)
+        yield from _checks(record, details.baseline)
         yield from _neighbors(details)
         yield from _provenance(record)
         if record.error:
@@ -102,6 +104,17 @@ def _numerics(record: Record, baseline: Record | None) -> Iterator[str]:
     yield _row("baseline", name)
     for path, mine, theirs in differences(record.trial, base):
         yield _row("", f"{path}: {_text(theirs)} there, {_text(mine)} here")
+
+
+def _checks(record: Record, baseline: Record | None) -> Iterator[str]:
+    """Alarms, or how far the checked products were from the exact ones."""
+    rows = record.gemm_checks
+    found = alarms(rows, baseline.gemm_checks if baseline else ())
+    yield from (_row("alarms" * (not i), alarm.line()) for i, alarm in enumerate(found))
+    gains = [values["gain"] for *_, values in rows if values.get("gain") is not None]
+    if gains and not found:
+        spread = f"gains {min(gains):.3g} to {max(gains):.3g}"
+        yield _row("alarms", f"none: {plural(len(gains), 'product')} checked, {spread}, as its recipe explains")
 
 
 def _neighbors(details: TrialDetails) -> Iterator[str]:

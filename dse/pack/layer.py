@@ -70,7 +70,7 @@ class PackLayer:
         use_kernels: bool,
         precision: LayerPrecision = LayerPrecision(),  # noqa: B008 - frozen
     ) -> None:
-        self.w, self._clock, self._index, self._use_kernels = w, clock, index, use_kernels
+        self.w, self.clock, self._index, self._use_kernels = w, clock, index, use_kernels
         self.precision = precision
         self.grad: Tensor | None = None
         self.runs = tuple(_runs(recipes, w))
@@ -215,7 +215,7 @@ class PackLayer:
 
     def _key(self, members: slice) -> Key:
         memory = None if self._memory is None else self._memory[members]
-        return Key(self._clock[members], self._index, 0, 0, memory, self.training)
+        return Key(self.clock[members], self._index, 0, 0, memory, self.training)
 
     def tensors(self) -> dict[str, Tensor]:
         """The state that outlives a step, by its key in checkpoints (not copied)."""

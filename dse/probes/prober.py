@@ -28,6 +28,8 @@ class Prober:
     the training's; held tensor scales are read and not updated.
     """
 
+    missing = "probes_missing_because"
+
     def __init__(self, probes: Probes) -> None:
         self.probes = probes
         self.rows: dict[str, list[ProbeRow]] = {}
@@ -46,8 +48,8 @@ class Prober:
 
     def load_state_dict(self, *states: Mapping[str, Any]) -> None:
         """The inverse of ``state_dict``; several states are those of packs whose members are now together."""
-        self.rows = {uid: list(rows) for saved in states for uid, rows in saved["rows"].items()}
-        self._before = {(uid, layer): tensor for saved in states for uid, layer, tensor in saved["before"]}
+        self.rows = {uid: list(rows) for saved in states for uid, rows in saved.get("rows", {}).items()}
+        self._before = {(uid, layer): tensor for saved in states for uid, layer, tensor in saved.get("before", ())}
         self._now = {}
 
     def _probe(self, train_step: TrainStep, step: int) -> None:

@@ -18,7 +18,7 @@ from dse.report.analysis.tidy import TidyTable, row_dicts
 from dse.report.findings import findings
 from dse.report.output_paths import sweep_hashes
 from dse.report.probe_summary import ProbedTask, probe_sentences
-from dse.report.sections import problems, search_rows, table_rows
+from dse.report.sections import alarm_rows, problems, search_rows, table_rows
 from dse.report.sections.agreement_rows import agreement_tables
 from dse.report.sections.provenance import provenance
 from dse.report.sections.sample_grids import sample_grids
@@ -126,6 +126,7 @@ def render_page(report: ReportData) -> str:
         "inside": report.probe_sections,
         "grids": [] if configs.empty else sample_grids(table, configs, report.highlighted),
         "first_baseline": next((name for cell in report.sweep.cells for name in cell.baselines), table.baseline),
+        "alarms": alarm_rows.alarm_groups(table, report.results),
         "divergences": problems.divergences(table, report.results),
         "stops": problems.stops(table, report.results),
         "failures": problems.failures(table, report.results),

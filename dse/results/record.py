@@ -20,8 +20,11 @@ STOPPED: Final = "stopped"
 """Compared with others at a rung, and not trained further."""
 BY = "by"
 """In ``stopped``: who stopped a trial for good, where it was not compared with all others at once."""
-LARGE = {"curve": list, "evals": list, "samples": dict, "probes": list}
+LARGE = {"curve": list, "evals": list, "samples": dict, "probes": list, "gemm_checks": list}
 """The fields that fill most of the space, and what makes an empty one; they stand together in a record's line."""
+LATER = ("gemm_checks",)
+"""Fields that older records do not have: an empty one is left out of the line, so that those are written as they were
+read."""
 BRIEF = tuple(name for name in LARGE if name != "evals")
 """Those that a brief record is without; held-out metrics are few, and tell who passed a rung."""
 
@@ -39,6 +42,7 @@ class Record:
     - ``samples``: pictures (``dse.tasks.pictures``) that the model has 'made' from the task's fixed noise, and of an
       unquantized trial 'real' ones; empty unless the task makes some and training came to its end;
     - ``probes``: what probes saw (``dse.probes.ProbeRow``), empty without any: provenance;
+    - ``gemm_checks``: how layers' products compared with exact ones (``dse.alarms``): provenance;
     - ``diverged_at``, ``diverged_where``: the step, and the first tensor (loss, gradient, parameter) that was not
       finite or out of bounds; ``error``: a traceback;
     - ``stopped``: of a trial that came to a rung and lost there, or may go on yet: the rung, the step, and the held-out
@@ -65,6 +69,7 @@ class Record:
     evals: list[list[float | None]] = field(default_factory=list)
     samples: dict[str, Any] = field(default_factory=dict)
     probes: list[list[Any]] = field(default_factory=list)
+    gemm_checks: list[list[Any]] = field(default_factory=list)
     diverged_at: int | None = None
     diverged_where: str | None = None
     error: str | None = None
@@ -81,6 +86,7 @@ class Record:
     def line(self) -> str:
         """One line of JSON without its newline; what is not finite becomes null."""
         own = {f.name: getattr(self, f.name) for f in fields(self)}
+        own = {name: value for name, value in own.items() if value or name not in LATER}
         try:
             return json.dumps(own, separators=(",", ":"), allow_nan=False)
         except ValueError:

@@ -6,6 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from dse.alarms.verdicts import alarms
 from dse.results.outcome import outcome, reason
 from dse.results.record import DIVERGED, FAILED, OK, STOPPED, Record
 from dse.run.tally import Tally
@@ -65,8 +66,9 @@ class Lines:
         self._shown, self._unusual = 0, 0
 
     def on_result(self, cell: Cell, record: Record) -> None:
-        self._unusual += record.status not in (OK, STOPPED)
-        if record.status not in (OK, STOPPED) and self._unusual <= _SHOWN:
+        strange = is_unusual(record)
+        self._unusual += strange
+        if strange and self._unusual <= _SHOWN:
             self.say(unusual(cell, record))
         self.refresh()
 
@@ -102,8 +104,9 @@ class Bar:
         self._live.start()
 
     def on_result(self, cell: Cell, record: Record) -> None:
-        self._unusual += record.status not in (OK, STOPPED)
-        if record.status not in (OK, STOPPED) and self._unusual <= _SHOWN:
+        strange = is_unusual(record)
+        self._unusual += strange
+        if strange and self._unusual <= _SHOWN:
             self.say(unusual(cell, record))
         if time.monotonic() - self._drawn > _DETAILS or not self._tally.left:
             self._details, self._drawn = details(self._tally), time.monotonic()
@@ -162,8 +165,15 @@ def running(tally: Tally) -> str:
     return f"{tally.running} running" + (f" ({share:.0%} through)" if share else "")
 
 
+def is_unusual(record: Record) -> bool:
+    """Whether a trial diverged, failed or raises an alarm."""
+    return record.status not in (OK, STOPPED) or bool(alarms(record.gemm_checks))
+
+
 def unusual(cell: Cell, record: Record) -> str:
-    """One line about a trial that diverged or failed."""
+    """One line about a trial that diverged, failed or raises an alarm."""
+    if record.status in (OK, STOPPED):
+        return f"alarm: {record.task} {shorten(cell.config)} seed {record.seed} {alarms(record.gemm_checks)[0].line()}"
     said = reason(record)
     said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."
     return f"{outcome(record)}: {record.task} {shorten(cell.config)} seed {record.seed} {said}"

@@ -1,4 +1,4 @@
-"""Hooks of the training loop: progress, probes, evaluations on the way, and successive halving.
+"""Hooks of the training loop: progress, probes, checks of products, evaluations, and successive halving.
 
 A hook is called before and after every step. An error in a hook never costs a trial its training: it is noted in the
 records, under the hook's ``missing``, and the training continues. The checkpoint hook is in ``dse.train.resume``.
@@ -6,14 +6,14 @@ records, under the hook's ``missing``, and the training continues. The checkpoin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, Protocol
 
 import torch
 
 from dse.errors import UserError
-from dse.probes.prober import Prober
+from dse.pack.step import TrainStep
 from dse.train.context import OnStep, last_line
 from dse.train.halving import HalvingRule, RungPlan
 from dse.train.pack_run import PackRun
@@ -22,7 +22,7 @@ from dse.train.pack_run import PackRun
 class Hook:
     """Base of hooks; each overrides the moments that it needs."""
 
-    missing: ClassVar[str]
+    missing: str
     """Name in the records' ``pack`` under which an error of the hook is noted."""
 
     def before_step(self, run: PackRun) -> None:
@@ -33,6 +33,22 @@ class Hook:
 
     def at_end(self, run: PackRun) -> None:
         """After the last step, before the results are written."""
+
+
+class Observer(Protocol):
+    """What looks into a running training; ``rows``: uid -> what it saw; ``missing``: as a hook's."""
+
+    missing: str
+    rows: dict[str, list[Any]]
+
+    def __call__(self, train_step: TrainStep, step: int) -> None:
+        """Looks before ``step``, where it wants to."""
+
+    def state_dict(self) -> dict[str, object]:
+        """Plain data and tensors for a checkpoint."""
+
+    def load_state_dict(self, *states: Mapping[str, Any]) -> None:
+        """The inverse; ``states``: of packs whose members are now together, empty of one without the observer."""
 
 
 class Hooks(Hook):
@@ -69,16 +85,15 @@ class ProgressHook(Hook):
         self._on_step(run.steps_done, run.steps)
 
 
-class ProbeHook(Hook):
-    """Probes the layers before the steps at which the prober's schedule asks for it."""
+class ObserverHook(Hook):
+    """Lets an observer look into the training before each step at which it wants to."""
 
-    missing = "probes_missing_because"
-
-    def __init__(self, prober: Prober) -> None:
-        self._prober = prober
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self.missing = observer.missing
 
     def before_step(self, run: PackRun) -> None:
-        self._prober(run.train_step, run.steps_done)
+        self._observer(run.train_step, run.steps_done)
 
 
 class EvaluationHook(Hook):
@@ -134,4 +149,4 @@ def _noted(run: PackRun, name: str) -> Iterator[None]:
             torch.cuda.empty_cache()
 
 
-__all__ = ["EvaluationHook", "Hook", "Hooks", "ProbeHook", "ProgressHook", "RungHook"]
+__all__ = ["EvaluationHook", "Hook", "Hooks", "Observer", "ObserverHook", "ProgressHook", "RungHook"]

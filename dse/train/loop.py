@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from dse.alarms.checker import GemmChecker
 from dse.errors import UserError
 from dse.pack.starts import ModelWeights
 from dse.probes.prober import Prober
@@ -24,7 +25,7 @@ from dse.results.versions import versions
 from dse.tasks.base import Task, to_device
 from dse.train.context import PLAIN, TrainContext, last_line
 from dse.train.halving import RungPlan
-from dse.train.hooks import EvaluationHook, Hook, Hooks, ProbeHook, ProgressHook, RungHook
+from dse.train.hooks import EvaluationHook, Hook, Hooks, Observer, ObserverHook, ProgressHook, RungHook
 from dse.train.needed import Needed, needed_weights
 from dse.train.pack_run import PackRun
 from dse.train.provenance import device_name, host
@@ -86,7 +87,7 @@ def _without_start(
     trained = run_pack([trials[i] for i in ready], context, [names[i] for i in ready]) if ready else []
     found = dict(zip(ready, trained, strict=True))
     failed = {
-        place: _record(trials[place], names[place], {"status": FAILED, "error": reason}, None, context)
+        place: _record(trials[place], names[place], {"status": FAILED, "error": reason}, context)
         for place, reason in enumerate(reasons)
         if reason
     }
@@ -105,7 +106,8 @@ def _run_part(
     """Trains and evaluates trials together, from the checkpoints at ``paths`` if there are any; ``weights``: what they
     need of others, by uid."""
     options, plan = context.options, RungPlan.of(trials, context.options.halving, context.target)
-    prober = Prober(options.probes) if options.probes else None
+    observers: dict[str, Observer] = {"gemm_checks": GemmChecker()} if options.gemm_checks else {}
+    observers |= {"probes": Prober(options.probes)} if options.probes else {}
     shared = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "data": ""}
     start, seconds_before, error, outcomes = time.perf_counter(), 0.0, "", list[dict[str, Any]]()
     try:
@@ -113,8 +115,8 @@ def _run_part(
         checkpoints = None
         if context.checkpoints:
             key = content_key(trials, context, shared["data"], plan.ranks)
-            checkpoints = CheckpointHook(context.checkpoints, paths, key, prober, plan)
-        outcomes = _train(PackRun(trials, data, options.device, weights), context, plan, prober, checkpoints)
+            checkpoints = CheckpointHook(context.checkpoints, paths, key, observers, plan)
+        outcomes = _train(PackRun(trials, data, options.device, weights), context, plan, observers, checkpoints)
         seconds_before = checkpoints.seconds if checkpoints else 0.0
     except UserError:
         raise
@@ -130,7 +132,7 @@ def _run_part(
         outcomes = [{"status": FAILED, "error": error}]
     seconds = round(seconds_before + (time.perf_counter() - start) / len(trials), 6)
     records = [
-        _record(trial, name, own | shared | {"seconds": seconds}, prober, context)
+        _record(trial, name, own | shared | {"seconds": seconds} | _seen(trial, observers), context)
         for trial, name, own in zip(trials, names, outcomes, strict=True)
     ]
     if context.on_done:
@@ -138,7 +140,12 @@ def _run_part(
     return records
 
 
-def _record(trial: Trial, config: str, fields: dict[str, Any], prober: Prober | None, context: TrainContext) -> Record:
+def _seen(trial: Trial, observers: Mapping[str, Observer]) -> dict[str, list[Any]]:
+    """The rows of what looked into a trial's training, by the record's field."""
+    return {name: observer.rows.get(trial.uid, []) for name, observer in observers.items()}
+
+
+def _record(trial: Trial, config: str, fields: dict[str, Any], context: TrainContext) -> Record:
     """``fields``: what training decides, and what the trials of a pack share."""
     return Record(
         uid=trial.uid,
@@ -151,7 +158,6 @@ def _record(trial: Trial, config: str, fields: dict[str, Any], prober: Prober | 
         device=device_name(context.options.device),
         host=host(),
         versions=versions(),
-        probes=prober.rows.get(trial.uid, []) if prober else [],
         **(fields | {"pack": fields.get("pack", {}) | context.facts}),
     )
 
@@ -164,12 +170,16 @@ def load(task: Task[Any], data_dir: Path | None, device: str) -> tuple[Any, str]
 
 
 def _train(
-    run: PackRun, context: TrainContext, plan: RungPlan, prober: Prober | None, checkpoints: CheckpointHook | None
+    run: PackRun,
+    context: TrainContext,
+    plan: RungPlan,
+    observers: Mapping[str, Observer],
+    checkpoints: CheckpointHook | None,
 ) -> list[dict[str, Any]]:
     """The training loop. Per trial, in the given order, the fields of its record that training decides."""
     if checkpoints:
         checkpoints.load(run)
-    hooks = Hooks([*_hooks(run, context, plan, prober), *filter(None, [checkpoints])])
+    hooks = Hooks([*_hooks(run, context, plan, observers), *filter(None, [checkpoints])])
     run.compile_kernels()
     if run.steps_done == 0:
         run.evaluate()
@@ -188,32 +198,3 @@ def _train(
     return run.outcomes
 
 
-def _keep_weights(run: PackRun, context: TrainContext) -> None:
-    """Hands the trained weights on, and writes them where the options say so; where that fails, a record says why."""
-    results = context.options.results if context.options.keep_weights else None
-    if not results and not context.keep:
-        return
-    for trial, parameters in run.trained():
-        if context.keep:
-            context.keep(trial.uid, parameters)
-        try:
-            if results:
-                write_weights(results, trial, parameters)
-        except OSError as error:
-            run.facts["weights_missing_because"] = error.strerror or str(error)
-
-
-def _hooks(run: PackRun, context: TrainContext, plan: RungPlan, prober: Prober | None) -> Iterator[Hook]:
-    """The hooks that a run needs, in the order in which they are called; checkpoints come last."""
-    every, halving = run.trials[0].training.eval_every, context.options.halving
-    if context.on_step:
-        yield ProgressHook(context.on_step)
-    if prober:
-        yield ProbeHook(prober)
-    if every:
-        yield EvaluationHook(every, plan)
-    if halving:
-        yield RungHook(halving, plan)
-
-
-__all__ = ["PLAIN", "TrainContext", "load", "run_pack", "run_trial", "versions"]

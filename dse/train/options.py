@@ -1,6 +1,7 @@
 """Run options: every setting of a run, from the command line to the worker, in one dataclass.
 
-Nothing here changes a result, except ``halving``, which stops some trials early, and ``probes``, which add to records.
+Nothing here changes a result, except ``halving``, which stops some trials early; ``probes`` and ``gemm_checks`` add to
+records.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class RunOptions:
     - ``only``: the trials to run, by uid or CONFIG@SEED; all of them when empty;
     - ``retry``: which trials with a result are run again, a name of ``RETRY``; diverged is a result like any other;
     - ``progress``: show a progress bar; ``track``: write results to MLflow; ``compact``: merge the shards at the end;
-    - ``checkpoint``: seconds between checkpoints.
+    - ``checkpoint``: seconds between checkpoints; ``gemm_checks``: check layers' products now and then.
 
     ``run_sweep`` fills in the rest from the sweep: ``halving``, which trials stop early; ``probes``, when layers are
     measured; ``results``, the folder for checkpoints and trained weights, as a worker can reach it (None: neither);
@@ -55,6 +56,7 @@ class RunOptions:
     track: bool = True
     compact: bool = True
     checkpoint: float = EVERY
+    gemm_checks: bool = True
     halving: HalvingRule | None = None
     probes: Probes | None = None
     results: Path | None = None

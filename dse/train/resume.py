@@ -13,12 +13,11 @@ from typing import Any
 import torch
 
 from dse.pack.grouping import use_kernels
-from dse.probes.prober import Prober
 from dse.results.versions import versions
 from dse.train.checkpoint import Checkpoints, Left, read
 from dse.train.context import TrainContext, last_line
 from dse.train.halving import RungPlan
-from dse.train.hooks import Hook
+from dse.train.hooks import Hook, Observer
 from dse.train.pack_run import PackRun
 from dse.train.processor import described, processor
 from dse.trial import ARITHMETIC, Trial
@@ -28,8 +27,9 @@ from dse.trial import ARITHMETIC, Trial
 class CheckpointHook(Hook):
     """Writes checkpoints, and leaves the training with one when asked to.
 
-    ``paths``: the files to continue from, if any; ``content_key``: see the function of that name; ``prober``: its
-    state is part of a checkpoint; ``seconds``: each trial's share of the time that was spent before.
+    ``paths``: the files to continue from, if any; ``content_key``: see the function of that name; ``observers``: by
+    name, what looks into the training, whose state is part of a checkpoint; ``seconds``: each trial's share of the time
+    that was spent before.
     """
 
     missing = "no_checkpoint_because"
@@ -37,7 +37,7 @@ class CheckpointHook(Hook):
     checkpoints: Checkpoints
     paths: Sequence[Path]
     content_key: dict[str, Any]
-    prober: Prober | None
+    observers: Mapping[str, Observer]
     plan: RungPlan
     seconds: float = 0.0
 
@@ -56,8 +56,8 @@ class CheckpointHook(Hook):
             run.load_state_dict(*(content["course"] for content in contents))
         except (KeyError, TypeError, ValueError):  # of another version of this program
             return
-        if self.prober:
-            self.prober.load_state_dict(*(content["probes"] for content in contents))
+        for name, observer in self.observers.items():
+            observer.load_state_dict(*(content.get(name, {}) for content in contents))
         self.seconds = seconds
         run.facts["resumed_at"] = run.steps_done
         if strange := [facts for content in contents if (facts := _other_processor(content))]:
@@ -89,8 +89,7 @@ class CheckpointHook(Hook):
                 "processor": dict(processor()),
                 "seconds": self.seconds + (time.perf_counter() - self._start) / len(run.trials),
                 "course": run.state_dict(),
-                "probes": self.prober.state_dict() if self.prober else {},
-            }
+            } | {name: observer.state_dict() for name, observer in self.observers.items()}
             uids = [trial.uid for trial in run.trials]
             self.checkpoints.write(uids, run.steps_done, content, self.plan.ranks)
         except Exception as error:  # noqa: BLE001 - too little memory for a copy, say: training goes on without

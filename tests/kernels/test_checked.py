@@ -9,7 +9,6 @@ from dse.fused.checked import all_kernels, unchecked
 from dse.pack.backend import uncovered
 from dse.recipes import RECIPES
 
-
 WHY = "its kernels were not compared on a GPU"
 
 

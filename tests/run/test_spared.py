@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dse.alarms.checker import GemmChecker
 from dse.commands.why import why
 from dse.pack.pack import Pack
 from dse.pack.step import TrainStep
@@ -25,7 +26,7 @@ from dse.train import loop
 from dse.train.context import SPLIT
 from dse.train.evaluation import HALVED
 from dse.train.halving import HalvingRule, RungTarget
-from dse.train.hooks import EvaluationHook, Hook, ProbeHook, ProgressHook, RungHook
+from dse.train.hooks import EvaluationHook, Hook, ObserverHook, ProgressHook, RungHook
 from dse.train.loop import TrainContext, run_pack
 from dse.train.options import RunOptions
 from dse.train.pack_run import PackRun
@@ -143,7 +144,7 @@ def test_probes_and_checkpoints_may_fail(trials: list[Trial], monkeypatch: pytes
 
 MOMENTS = {
     ProgressHook: {"before_step": 3},
-    ProbeHook: {"before_step": 3},
+    ObserverHook: {"before_step": 3},
     EvaluationHook: {"after_step": 4},
     RungHook: {"after_step": 4},
     CheckpointHook: {"after_step": 4, "at_end": 4},
@@ -172,7 +173,7 @@ def test_a_failing_hook_costs_no_training(
     assert len(survivors) == (6 if kind is RungHook else 4)
     for a, b in survivors:
         assert (a.status, a.metric, a.metrics, a.curve) == (OK, b.metric, b.metrics, b.curve)
-        assert a.pack[kind.missing] == f"step {calls[-1]}: MemoryError: no room"
+        assert a.pack[getattr(kind, "missing", GemmChecker.missing)] == f"step {calls[-1]}: MemoryError: no room"
         assert SPLIT not in a.pack
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from dse.report.analysis.configs import ALL
 from dse.report.analysis.effects import Effect
 from dse.report.analysis.tidy import TidyTable
+from dse.report.findings.alarmed import alarmed_trials
 from dse.report.findings.finding import CLOSE, Finding
 from dse.report.findings.option_effects import strongest_option
 from dse.report.findings.per_task import gaps_per_task
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
 
 
 def findings(table: TidyTable, configs: pd.DataFrame, found: list[Effect], chosen: list[str]) -> list[Finding]:
-    """At most five findings, in order of relevance; ``chosen``: the highlighted configurations."""
+    """At most six findings, in order of relevance; ``chosen``: the highlighted configurations."""
     if configs.empty or not table.records:
         return []
     overall = configs[configs["task"] == ALL]
     parts = [
+        alarmed_trials(table),
         recipe_order(table, overall, found, chosen),
         cheapest_config(overall),
         gaps_per_task(table, configs, chosen),

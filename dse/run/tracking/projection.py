@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from dse.alarms.verdicts import alarms
 from dse.results.gaps import gap
 from dse.results.manifest import Entry
 from dse.results.record import FAILED, Record
@@ -117,6 +118,8 @@ class Projection:
         tags |= {"mlflow.source.name": self._name, "mlflow.source.type": "LOCAL"}
         if record.diverged_where:
             tags["diverged"] = f"step {record.diverged_at}: {record.diverged_where}"[:_TEXT]
+        if found := alarms(record.gemm_checks):
+            tags["alarms"] = "; ".join(alarm.line() for alarm in found)[:_TEXT]
         if record.error:
             tags["mlflow.note.content"] = f"```\n{record.error[-_TEXT:]}\n```"
         return tags
