@@ -198,3 +198,32 @@ def _train(
     return run.outcomes
 
 
+def _keep_weights(run: PackRun, context: TrainContext) -> None:
+    """Hands the trained weights on, and writes them where the options say so; where that fails, a record says why."""
+    results = context.options.results if context.options.keep_weights else None
+    if not results and not context.keep:
+        return
+    for trial, parameters in run.trained():
+        if context.keep:
+            context.keep(trial.uid, parameters)
+        try:
+            if results:
+                write_weights(results, trial, parameters)
+        except OSError as error:
+            run.facts["weights_missing_because"] = error.strerror or str(error)
+
+
+def _hooks(run: PackRun, context: TrainContext, plan: RungPlan, observers: Mapping[str, Observer]) -> Iterator[Hook]:
+    """The hooks that a run needs, in the order in which they are called; checkpoints come last."""
+    every, halving = run.trials[0].training.eval_every, context.options.halving
+    if context.on_step:
+        yield ProgressHook(context.on_step)
+    for observer in observers.values():
+        yield ObserverHook(observer)
+    if every:
+        yield EvaluationHook(every, plan)
+    if halving:
+        yield RungHook(halving, plan)
+
+
+__all__ = ["PLAIN", "TrainContext", "load", "run_pack", "run_trial", "versions"]
