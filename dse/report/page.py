@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dse.report.analysis.agreement import RankingComparison
+from dse.report.analysis.claim_results import ClaimResult
 from dse.report.analysis.configs import ALL, front_numbers
 from dse.report.analysis.effects import BASELINE, OPTION, Effect
+from dse.report.analysis.learned import LearnedShare
 from dse.report.analysis.rungs import rung_tables
 from dse.report.analysis.searches import SearchHistory
 from dse.report.analysis.tidy import TidyTable, row_dicts
@@ -20,6 +23,8 @@ from dse.report.output_paths import sweep_hashes
 from dse.report.probe_summary import ProbedTask, probe_sentences
 from dse.report.sections import alarm_rows, problems, search_rows, table_rows
 from dse.report.sections.agreement_rows import agreement_tables
+from dse.report.sections.claim_rows import claim_rows
+from dse.report.sections.learned_rows import learned_rows
 from dse.report.sections.provenance import provenance
 from dse.report.sections.sample_grids import sample_grids
 from dse.results.identity import identity
@@ -44,6 +49,7 @@ class ReportData:
     """Everything that a report shows, computed from a sweep and its records.
 
     - ``configs``: the table's rows aggregated over seeds; ``points``: training curves of the ``highlighted`` configs;
+    - ``learned``: shares of seeds that learn, by task; ``claims``: published claims, as far as the sweep tests them;
     - ``slug``: file name of the page, without its ending, and of the folder of its data;
     - ``results``, ``out``: the folders of the results and of the page, as the user named them.
     """
@@ -58,6 +64,8 @@ class ReportData:
     searches: list[SearchHistory] = field(default_factory=list)
     probed: list[ProbedTask] = field(default_factory=list)
     rankings: RankingComparison | None = None
+    learned: Mapping[str, Sequence[LearnedShare]] = field(default_factory=dict)
+    claims: Sequence[ClaimResult] = ()
     results: Path | None = None
     out: Path | None = None
 
@@ -122,6 +130,8 @@ def render_page(report: ReportData) -> str:
             for search in report.searches
         ],
         "rankings": agreement_tables(report.rankings) if report.rankings else None,
+        "learned": learned_rows(report.learned),
+        "claims": claim_rows(report.claims),
         "rung_tables": rung_tables(report.sweep, table),
         "inside": report.probe_sections,
         "grids": [] if configs.empty else sample_grids(table, configs, report.highlighted),

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from dse.errors import UserError
 from dse.report.analysis.agreement import compare_rankings
+from dse.report.analysis.claim_results import claim_results
 from dse.report.analysis.configs import aggregate_seeds, highlighted_configs
 from dse.report.analysis.effects import Effect, option_effects
+from dse.report.analysis.learned import learned_shares
 from dse.report.analysis.searches import SearchHistory, search_histories
 from dse.report.analysis.tidy import tabulate
 from dse.report.analysis.training_curves import training_curves
@@ -18,6 +20,8 @@ from dse.report.output_paths import output_name
 from dse.report.page import ReportData, render_page
 from dse.report.probe_summary import probed_tasks, shown_probe_frame
 from dse.report.sections.agreement_rows import agreement_frame
+from dse.report.sections.claim_rows import claim_frame
+from dse.report.sections.learned_rows import learned_frame
 from dse.report.sections.sample_grids import samples_frame
 
 if TYPE_CHECKING:
@@ -37,7 +41,10 @@ def write_report(sweep: Sweep, records: Iterable[Record], folder: Path, results:
     name = output_name(sweep, folder)
     seen = [] if configs.empty else probed_tasks(table, configs, results)
     asked, ranked = search_histories(sweep, table, results), compare_rankings(table)
-    report = ReportData(sweep, table, configs, found, chosen, points, name, asked, seen, ranked, results, folder)
+    learned, claims = learned_shares(table), claim_results(table)
+    report = ReportData(
+        sweep, table, configs, found, chosen, points, name, asked, seen, ranked, learned, claims, results, folder
+    )
     html = render_page(report)
     made = samples_frame(table)
     path, data = folder / f"{name}.html", folder / name
@@ -52,6 +59,8 @@ def write_report(sweep: Sweep, records: Iterable[Record], folder: Path, results:
             *([(made, "samples.csv")] if len(made) else []),
             *([(shown_probe_frame(seen), "inside.csv")] if seen else []),
             *([(agreement_frame(ranked), "agreement.csv")] if ranked else []),
+            *([(learned_frame(learned), "learned.csv")] if learned else []),
+            *([(claim_frame(claims), "claims.csv")] if claims else []),
         ):
             write_csv(frame, data / file)
         path.write_text(html, encoding="utf-8")

@@ -10,9 +10,10 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from dse.numerics.recipe import Recipe, override
+from dse.numerics.recipe import Recipe
 from dse.numerics.registry import to_data
 from dse.recipes import RECIPES
+from dse.report.analysis.changed_recipes import backward_only, changed, forward_only, rotated
 
 
 @dataclass(frozen=True)
@@ -34,25 +35,6 @@ def _published(name: str, source: str, unit: str, values: Iterable[tuple[Recipe,
     return PublishedRanking(name, source, unit, {recipe_content(recipe): value for recipe, value in values})
 
 
-def _changed(name: str, *settings: tuple[str, object]) -> Recipe:
-    recipe = RECIPES[name]
-    for path, data in settings:
-        recipe = override(recipe, path, data)
-    return recipe
-
-
-def _forward_only(recipe: Recipe) -> Recipe:
-    return replace(recipe, dgrad=RECIPES["bf16"].dgrad, wgrad=RECIPES["bf16"].wgrad)
-
-
-def _backward_only(recipe: Recipe) -> Recipe:
-    return replace(recipe, fprop=RECIPES["bf16"].fprop)
-
-
-def _rotated(name: str, gemms: str, size: int, *settings: tuple[str, object]) -> Recipe:
-    return _changed(name, *settings, (f"{gemms}.rotation", {"hadamard": {"size": size}}))
-
-
 PUBLISHED_RANKINGS = (
     _published(
         "Quartet II: one direction, or all",
@@ -60,13 +42,13 @@ PUBLISHED_RANKINGS = (
         "% of BF16's loss",
         (
             (RECIPES["nvfp4"], 2.53),
-            (_forward_only(_rotated("nvfp4", "fprop", 16)), 2.47),
-            (_forward_only(RECIPES["nvfp4"]), 2.24),
-            (_forward_only(_rotated("nvfp4_plain", "fprop", 16)), 2.19),
-            (_forward_only(RECIPES["nvfp4_plain"]), 1.93),
+            (forward_only(rotated("nvfp4", "fprop", 16)), 2.47),
+            (forward_only(RECIPES["nvfp4"]), 2.24),
+            (forward_only(rotated("nvfp4_plain", "fprop", 16)), 2.19),
+            (forward_only(RECIPES["nvfp4_plain"]), 1.93),
             (RECIPES["tseng_mxfp4"], 0.42),
-            (_backward_only(_rotated("nvfp4_plain", "backward", 128, ("backward.rounding", "stochastic"))), 0.364),
-            (_backward_only(_rotated("mxfp4", "backward", 32)), 0.226),
+            (backward_only(rotated("nvfp4_plain", "backward", 128, ("backward.rounding", "stochastic"))), 0.364),
+            (backward_only(rotated("mxfp4", "backward", 32)), 0.226),
         ),
     ),
     _published(
@@ -76,10 +58,10 @@ PUBLISHED_RANKINGS = (
         "0 the recipe, 1 worse, 2 diverged",
         (
             (RECIPES["nvfp4"], 0),
-            (_changed("nvfp4", ("G.rounding", "nearest_even")), 1),
-            (_changed("nvfp4", ("wgrad.rotation", "none")), 1),
-            (_changed("nvfp4", ("W.tile", 1)), 1),
-            (_changed("nvfp4", ("*.rounding", "stochastic")), 2),
+            (changed("nvfp4", ("G.rounding", "nearest_even")), 1),
+            (changed("nvfp4", ("wgrad.rotation", "none")), 1),
+            (changed("nvfp4", ("W.tile", 1)), 1),
+            (changed("nvfp4", ("*.rounding", "stochastic")), 2),
             (RECIPES["nvfp4_plain"], 2),
         ),
     ),
@@ -102,7 +84,7 @@ PUBLISHED_RANKINGS = (
             (RECIPES["ue5m3"], 2.3090),
             (RECIPES["ue5m3_b32"], 2.3241),
             (RECIPES["nvfp4"], 2.3474),
-            (_changed("nvfp4", ("wgrad.rotation", "none")), 2.4420),
+            (changed("nvfp4", ("wgrad.rotation", "none")), 2.4420),
         ),
     ),
 )

@@ -1,0 +1,104 @@
+"""Published claims: recipes are told apart, and verdicts follow from intervals, divergence and shares that learn."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from scipy.stats import norm
+
+from dse.recipes import RECIPES
+from dse.report import write_report
+from dse.report.analysis.claim_list import CLAIMS, Claim
+from dse.report.analysis.claim_results import CONTRADICTED, NOT_VISIBLE, REPRODUCED, ClaimResult, claim_results
+from dse.report.analysis.learned import learned_shares, wilson
+from dse.report.analysis.published import recipe_content
+from dse.report.analysis.tidy import tabulate
+from dse.sweep import load_sweep
+from tests.report.studies import diverged, record, sweep_of
+
+TEXT = """
+    tasks: [regression]
+    recipes: [nvfp4, mxfp4]
+    seeds: 6
+"""
+CLAIM = Claim("a", "b", RECIPES["nvfp4"], RECIPES["mxfp4"])
+NOISE = (0.0, 0.001, -0.001, 0.002, -0.002, 0.0)
+
+
+def result(
+    folder: Path, difference: float, claim: Claim = CLAIM, spread: float = 1.0, dead: Sequence[int] = ()
+) -> ClaimResult:
+    """MXFP4 loses ``difference`` of the improvement (1.5) more, with a little noise; seeds ``dead`` of it diverge."""
+    sweep, records = sweep_of(folder, TEXT), []
+    for cell in sweep.cells:
+        seed = cell.trial.seed
+        lost = {"bf16": 0.0, "nvfp4": 0.02, "mxfp4": 0.02 + difference + spread * NOISE[seed]}[cell.config]
+        dies = cell.config == "mxfp4" and seed in dead
+        records.append(diverged(cell) if dies else record(cell, 0.5 + 1.5 * lost))
+    (one,) = claim_results(tabulate(sweep, records), [claim])
+    return one
+
+
+@pytest.mark.parametrize(
+    ("difference", "spread", "same", "verdict"),
+    [
+        (0.02, 1, False, REPRODUCED),
+        (-0.02, 1, False, CONTRADICTED),
+        (0.0, 1, False, CONTRADICTED),  # 1 % of the improvement is excluded
+        (0.0, 30, False, NOT_VISIBLE),
+        (0.0, 1, True, REPRODUCED),
+        (0.02, 1, True, CONTRADICTED),
+        (0.0, 30, True, NOT_VISIBLE),
+    ],
+)
+def test_an_interval_decides(tmp_path: Path, difference: float, spread: float, same: bool, verdict: str) -> None:
+    one = result(tmp_path, difference, replace(CLAIM, same=same), spread)
+    assert one.verdict == verdict
+    assert one.difference.mean == pytest.approx(difference)
+    assert one.seeds == 6
+
+
+def test_a_recipe_that_diverges_is_worse(tmp_path: Path) -> None:
+    one = result(tmp_path, -0.02, dead=range(6))
+    assert (one.verdict, one.diverged) == (REPRODUCED, (0, 6))
+    assert result(tmp_path, -0.02, dead=range(3)).verdict == NOT_VISIBLE
+
+
+def test_shares_that_learn(tmp_path: Path) -> None:
+    sweep, records = sweep_of(tmp_path, TEXT.replace("regression", "addition")), []
+    for cell in sweep.cells:
+        fails = cell.config == "mxfp4" and cell.trial.seed > 0
+        made = record(cell, 0.9 if fails else 0.0)
+        records.append(replace(made, evals=[[0, 1.0], [4, 0.2], [8, 0.95 if fails else 0.05], [10, made.metric]]))
+    table = tabulate(sweep, records)
+    shares = {one.config: one for one in learned_shares(table)["addition"]}
+    assert (shares["nvfp4"].learned, shares["mxfp4"].learned, shares["mxfp4"].seeds) == (6, 1, 6)
+    assert shares["nvfp4"].steps == (8,) * 6
+    (one,) = claim_results(table, [CLAIM])
+    assert (one.learned, one.verdict) == ((6, 1), REPRODUCED)
+    path = write_report(sweep, records, tmp_path / "out")
+    page = path.read_text(encoding="utf-8")
+    assert "1 of 6" in page
+    assert "6 and 1 of 6 seeds learn" not in page  # no published claim is about these two
+    with (path.with_suffix("") / "learned.csv").open(encoding="utf-8") as file:
+        rows = {row["config"]: row for row in csv.DictReader(file)}
+    assert (rows["mxfp4"]["learned"], rows["nvfp4"]["steps"]) == ("1", "8 8 8 8 8 8")
+
+
+def test_wilson_s_interval() -> None:
+    z = float(norm.ppf(0.975))
+    middle, half = (3 + z * z / 2) / (10 + z * z), z / (10 + z * z) * (3 * 7 / 10 + z * z / 4) ** 0.5
+    assert wilson(3, 10) == pytest.approx((middle - half, middle + half))
+
+
+def test_shipped_sweeps_test_every_claim() -> None:
+    untested = {claim.statement for claim in CLAIMS}
+    for name in ("published", "factorial"):
+        cells = load_sweep(Path(__file__).parents[2] / "sweeps" / f"{name}.yaml").cells
+        known = {recipe_content(recipe) for recipe in {cell.trial.recipe for cell in cells}}
+        untested -= {c.statement for c in CLAIMS if {recipe_content(c.better), recipe_content(c.worse)} <= known}
+    assert untested == set()
