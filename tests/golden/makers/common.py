@@ -9,7 +9,12 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "tests" / "golden"
-SWEEPS = (*sorted(ROOT.glob("sweeps/*.yaml")), *sorted(ROOT.glob("tests/sweep/corpus/*.yaml")))
+_GROWING = {"published.yaml"}
+"""Sweeps of all recipes of the gallery: each new one changes their cells."""
+SWEEPS = (
+    *sorted(path for path in ROOT.glob("sweeps/*.yaml") if path.name not in _GROWING),
+    *sorted(ROOT.glob("tests/sweep/corpus/*.yaml")),
+)
 PROCESSOR = "processor"
 """The entry of a golden that says where its exact entries are from."""
 EXACT = "exact "
