@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,12 +31,13 @@ class Compiled(NamedTuple):
 
 class CompilePool:
     """Up to ``processes`` processes (0: as many as this one has processors, at most 16), started one by one as kernels
-    come. A context manager: at its end all processes have ended.
+    come. Those with the most constants, which take longest, come first. A context manager: at its end all processes
+    have ended.
     """
 
     def __init__(self, processes: int = 0) -> None:
         self._most = processes or min(_MOST, _processors())
-        self._todo: deque[KernelJob] = deque()
+        self._todo: list[tuple[int, int, KernelJob]] = []
         self._keys: set[str] = set()
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
@@ -64,7 +65,7 @@ class CompilePool:
         with self._changed:
             self._keys.add(job.key)
             self._began = self._began or time.monotonic()
-            self._todo.append(job)
+            heappush(self._todo, (-len(job.constants), self._kernels, job))
             self._kernels += 1
             self._changed.notify()
         if len(self._threads) < min(self._most, self._kernels):
@@ -110,7 +111,7 @@ class CompilePool:
     def _next(self) -> KernelJob | None:
         with self._changed:
             self._changed.wait_for(lambda: self._todo or self._closed)
-            return None if self._closed else self._todo.popleft()
+            return None if self._closed else heappop(self._todo)[-1]
 
 
 def _processors() -> int:

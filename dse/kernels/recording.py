@@ -41,6 +41,7 @@ class _Recorder:
         self._target, self._on_kernel = ("cuda", 10 * major + minor, _WARP), on_kernel
         self._backend = make_backend(GPUTarget(*self._target))
         self._binders: dict[Any, Callable[..., Any]] = {}
+        self._keys: dict[Any, dict[Any, Any]] = {}
         self._known: set[Any] = set()
 
     def note(self, function: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -54,7 +55,7 @@ class _Recorder:
         if function not in self._binders:
             self._binders[function] = create_function_from_signature(function.signature, function.params, self._backend)
         bound, specialization, options = self._binders[function](*map(_seen, arguments), **named)
-        key = function, compute_cache_key({}, specialization, options)
+        key = function, compute_cache_key(self._keys.setdefault(function, {}), specialization, options)
         if key in self._known:
             return
         self._known.add(key)
