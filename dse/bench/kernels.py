@@ -8,10 +8,8 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
-from multiprocessing import get_context
 from statistics import median
 from typing import Any
 
@@ -21,10 +19,17 @@ from torch import Tensor
 from dse.bench.measurements import Measurement
 from dse.bench.quantizers import TimedCall, kernel_jobs, reference_jobs
 from dse.kernels import available
+from dse.kernels.availability import Gpu
+from dse.kernels.compile_pool import CompilePool
+from dse.kernels.recording import OnKernel, recording
 
 _LAUNCHES, _REPLAYS = 20, 5
 _JOBS = 15
 """Processes that compile kernels."""
+_SIZE = 8192
+"""Side of the operand on a GPU."""
+_WAIT = 600.0
+"""Seconds for that, at most."""
 _BYTES = 256 << 20
 """Of the operands that a measurement cycles through: several times a GPU's cache."""
 
@@ -40,7 +45,7 @@ def rows(device: str, size: int | None = None, quick: bool = False) -> Iterator[
     Kernels run on a CPU only under Triton's interpreter, and for the five figures of the default tile.
     """
     cuda = device.startswith("cuda")
-    size = size or (8192 if cuda else 256)
+    size = size or (_SIZE if cuda else 256)
     operands = {torch.bfloat16: _operands(device, size, torch.bfloat16)}
     out = torch.empty_like(operands[torch.bfloat16][0])
     floor = seconds(lambda x: out.copy_(x), operands[torch.bfloat16]) * 1e3
@@ -122,12 +127,12 @@ def _host(call: Callable[[Tensor], object], x: Tensor) -> float:
     return (time.perf_counter() - start) / count
 
 
-def compile_ahead(part: int, parts: int, quick: bool) -> None:
-    """Every ``parts``-th kernel once, on a small operand, so that Triton's cache on disk has it."""
-    for job in list(kernel_jobs("cuda", quick))[part::parts]:
-        with suppress(Exception):  # the measurement reports it
-            job.call(torch.ones(1, 1024, 1024, device="cuda", dtype=job.dtype))
-    torch.cuda.synchronize()
+def compile_ahead(gpu: Gpu, size: int, quick: bool, on_kernel: OnKernel) -> None:
+    """Has every kernel of a square operand of ``size`` compiled by ``on_kernel``."""
+    with recording(gpu, on_kernel):
+        for job in kernel_jobs("meta", quick):
+            with suppress(Exception):  # the measurement reports it
+                job.call(torch.empty(1, size, size, device="meta", dtype=job.dtype))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -139,8 +144,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     quick, size = "quick" in words, next((word for word in words if word != "quick"), None)
     device, begin = "cuda" if torch.cuda.is_available() else "cpu", time.time()
     if device == "cuda":
-        with ProcessPoolExecutor(_JOBS, get_context("spawn")) as pool:
-            list(pool.map(compile_ahead, range(_JOBS), [_JOBS] * _JOBS, [quick] * _JOBS))
+        with CompilePool(_JOBS) as pool:
+            compile_ahead(Gpu.of(device), size or _SIZE, quick, pool.submit)
+            pool.wait(_WAIT)
         print(torch.cuda.get_device_name(), torch.__version__, f"compiled in {time.time() - begin:.0f} s", flush=True)
     for row in rows(device, size, quick):
         print(row.line(), flush=True)
