@@ -96,7 +96,7 @@ def test_points_a_recipe_does_not_quantize_are_left_alone() -> None:
         ("mxfp4", "*.block", "sixteen", "*.block: expected int, found 'sixteen'"),
         ("mxfp4", "*.block", 16.0, "*.block: expected int, found 16.0"),
         ("mxfp4", "*.block", True, "*.block: expected int, found True"),
-        ("mxfp4", "*.constant", 7, "*.constant: constant must lie in (0, 6], not 7.0"),
+        ("mxfp4", "*.constant", -7, "*.constant: constant must be positive and finite, not -7.0"),
         ("mxfp4", "*.scale", "e4m3", "*.scale: unknown scale format 'e4m3'; did you mean 'ue4m3'?"),
         ("mxfp4", "*.element", "e2m1x", "*.element: unknown element format 'e2m1x'; did you mean 'e2m1'?"),
         ("mxfp4", "G.rounding", {"stochastic": {"bit": 8}}, "Stochastic has no option 'bit'; did you mean 'bits'?"),

@@ -21,6 +21,7 @@ from dse.numerics.registry import FAMILIES, FORMATS, build, from_data, to_data
 from dse.numerics.techniques.accumulations import Accumulation
 from dse.numerics.techniques.choices import Choice
 from dse.numerics.techniques.conventions import Convention
+from dse.numerics.techniques.corrections import Correction
 from dse.numerics.techniques.outliers import Outliers
 from dse.numerics.techniques.rotations import Rotation
 from dse.numerics.techniques.rounding import Rounding, Stochastic
@@ -33,7 +34,7 @@ from dse.recipes import RECIPES
 
 MEMBERS = [(base, name, cls) for base, family in FAMILIES.items() for name, cls in family.items()]
 
-WORDS = ("exact", "diagonal", "zero", "none", "fixed", "mae", "smallest", "one", "unquantized", "nearest_even")
+WORDS = ("exact", "diagonal", "zero", "none", "fixed", "mae", "smallest", "one", "unquantized", "elements")
 
 
 def others(value: Any) -> list[Any]:
@@ -87,12 +88,13 @@ blocks = some(
     scale_slope=technique(Slope),
     statistic=technique(Statistic),
     scale_gradient=st.sampled_from(GRADIENTS),
-    constant=st.one_of(st.none(), st.floats(0.5, 6)),
+    constant=st.one_of(st.none(), st.floats(0.5, 9)),
     gain=st.floats(0, 1, exclude_min=True),
     convention=technique(Convention),
     tensor_scale=technique(TensorScale),
     outliers=technique(Outliers),
     choice=technique(Choice),
+    correction=technique(Correction),
 )
 quantizers = st.one_of(st.just(Identity()), st.just(BFloat16()), blocks)
 gemms = some(Gemm, lhs=quantizers, rhs=quantizers, rotation=technique(Rotation), accumulation=technique(Accumulation))

@@ -117,6 +117,7 @@ def _general_reasons(q: BlockQuantizer) -> tuple[str, ...]:
     return (
         "" if type(q.statistic) in STATISTICS else f"statistic {type(q.statistic).__name__}",
         "" if q.choice is None or q.choice.error in ERRORS else f"error {q.choice.error}",
+        "" if q.correction is None else f"correction {type(q.correction).__name__}",
         "" if type(q.convention) in (Decode, Encode) else f"convention {type(q.convention).__name__}",
         "" if q.tensor_scale is None or type(q.tensor_scale) in LEVELS else
         f"tensor scale {type(q.tensor_scale).__name__}",
@@ -150,6 +151,7 @@ def _reasons(q: BlockQuantizer) -> tuple[str, ...]:
         "" if type(q.statistic) is AbsMax else f"statistic {type(q.statistic).__name__}",
         "" if q.outliers is None else f"outliers {type(q.outliers).__name__}",
         "" if q.choice is None else f"choice {type(q.choice).__name__}",
+        "" if q.correction is None else f"correction {type(q.correction).__name__}",
         "" if type(q.convention) in (Decode, Encode) else f"convention {type(q.convention).__name__}",
         "" if q.tensor_scale is None or type(q.tensor_scale) in (Current, Delayed) else
         f"tensor scale {type(q.tensor_scale).__name__}",

@@ -29,13 +29,14 @@ from dse.numerics.random import Key
 from dse.numerics.techniques.choices import Candidate, Choice
 from dse.numerics.techniques.choices.base import closer
 from dse.numerics.techniques.conventions import DECODE, Convention, Factors, Level
+from dse.numerics.techniques.corrections import Correction
 from dse.numerics.techniques.outliers import Outliers, Parts
 from dse.numerics.techniques.rounding import NEAREST_EVEN, Rounding
 from dse.numerics.techniques.slopes import STRAIGHT_THROUGH, Slope
 from dse.numerics.techniques.statistics import ABSMAX, GRADIENTS, TENSOR, AbsMax, Statistic, measure
 from dse.numerics.techniques.tensor_scales import Current, TensorScale
 
-_ELEMENT_DRAW, _SCALE_DRAW = 0, 1
+_ELEMENT_DRAW, _SCALE_DRAW, _CORRECTION_DRAW = 0, 1, 2
 _NOTHING = torch.empty(0)
 
 
@@ -84,11 +85,12 @@ class BlockQuantizer(Quantizer):
     - ``rounding``, ``scale_rounding``: of elements and of scales; ``slope``, ``scale_slope``: their Q' and q';
     - ``statistic``: Z; ``scale_gradient``: 'constant', 'full' or 'diagonal', how Z takes part in the backward pass;
     - ``constant``: c, the element value that Z is mapped to (default: the largest element; OCP MX uses the largest
-      power of two, 4 for E2M1);
+      power of two, 4 for E2M1); above the largest element it clips, 6 / .92 by 8 % of Z;
     - ``gain``: elements are cast from gain * X / s_q and decoded by 1 / gain (3/4 keeps OCP floor scales from
       saturating under stochastic rounding); it is applied in the epilogue;
     - ``convention``: decode or encode; ``tensor_scale``: a second-level FP32 scale, or none;
-    - ``outliers``: what is split off before; ``choice``: several candidates per block, or none.
+    - ``outliers``: what is split off before; ``choice``: several candidates per block, or none;
+    - ``correction``: what makes new scales once the elements are known, or nothing.
 
     Blocks of zeros stay zero. What is not finite never becomes finite, so loss scaling sees it behind any quantizer. A
     NaN makes its block NaN, with a tensor scale measured from it its operand. An infinity saturates its block's scale
@@ -114,13 +116,14 @@ class BlockQuantizer(Quantizer):
     tensor_scale: TensorScale | None = None
     outliers: Outliers | None = None
     choice: Choice | None = None
+    correction: Correction | None = None
 
     def __post_init__(self) -> None:
         for name in ("block", "tile"):
             if getattr(self, name) < 0:
                 raise OptionError(f"{name} must be at least 0 (0: all), not {getattr(self, name)}")
-        if self.constant is not None and not 0 < self.constant <= self.element.max:
-            raise OptionError(f"constant must lie in (0, {self.element.max:g}], not {self.constant}")
+        if self.constant is not None and not 0 < self.constant < float("inf"):
+            raise OptionError(f"constant must be positive and finite, not {self.constant}")
         if not 0 < self.gain <= 1:
             raise OptionError(f"gain must lie in (0, 1], not {self.gain}")
         if (
@@ -146,7 +149,8 @@ class BlockQuantizer(Quantizer):
 
     @property
     def random_bits(self) -> int:
-        return max(self.rounding.random_bits, self.scale_rounding.random_bits)
+        again = 0 if self.correction is None else self.correction.rounding().random_bits
+        return max(self.rounding.random_bits, self.scale_rounding.random_bits, again)
 
     @property
     def remembers(self) -> bool:
@@ -235,7 +239,9 @@ class BlockQuantizer(Quantizer):
 
     @cached_property
     def _loop_options(self) -> tuple[LoopOptions, ...]:
-        """The candidates' options for compiled loops; none where these do not cover one."""
+        """The candidates' options for compiled loops; none where these do not cover one, or scales are corrected."""
+        if self.correction is not None:
+            return ()
         found = []
         for how in self._candidates():
             level = self._for_candidate(Level(_NOTHING, self._target), how)
@@ -301,11 +307,27 @@ class BlockQuantizer(Quantizer):
         self, operand: _BlockedOperand, candidates: tuple[Candidate, ...], key: Key | None, traced: bool
     ) -> _Decoded:
         """The first candidate, replaced in blocks where a later one has a strictly smaller error."""
-        best = self._candidate(operand, candidates, 0, key, traced)
+        corrects = self.correction is not None
+        best = self._candidate(operand, candidates, 0, key, traced or corrects)
         for number in range(1, len(candidates)):
-            other = self._candidate(operand, candidates, number, key, traced)
+            other = self._candidate(operand, candidates, number, key, traced or corrects)
             best = best.replaced(self._closer(other.values, best.values, operand.blocks, best.alpha), other)
-        return best
+        return self._corrected(best, operand.blocks, key) if corrects else best
+
+    def _corrected(self, best: _Decoded, blocks: Tensor, key: Key | None) -> _Decoded:
+        """With the scales that the correction makes of a block's; the gradient passes as without it."""
+        assert self.correction is not None
+        assert best.steps is not None
+        values, steps = best.values.detach(), best.steps
+        each, s_q = self._error_factor(best.alpha, values).detach(), steps.decode[..., :1, :, :1].detach()
+        y, step = values.double() * each, s_q.double() * each
+        s = (s_q.double() * self.correction.factor(blocks.detach(), y, step)).to(values.dtype)
+        rounding = self.correction.rounding()
+        s_q = cast(s, self.scale, rounding, bits=_draw(rounding, s, key, _CORRECTION_DRAW))
+        new = steps.elements.detach() * s_q
+        if best.values.requires_grad:
+            new = new + (best.values - values)
+        return _Decoded(new, best.alpha, steps._replace(decode=s_q.expand_as(steps.decode)))
 
     def _candidate(
         self, operand: _BlockedOperand, candidates: tuple[Candidate, ...], number: int, key: Key | None, traced: bool
@@ -426,6 +448,7 @@ class BlockQuantizer(Quantizer):
             ("tensor scale", self.tensor_scale.ops() if self.tensor_scale else FREE),
             ("outliers", self.outliers.ops() if self.outliers else FREE),
             ("choice", self.choice.ops() if self.choice else FREE),
+            ("correction", self.correction.ops() if self.correction else FREE),
         )
 
     def vjp_ops(self) -> tuple[tuple[str, Ops], ...]:

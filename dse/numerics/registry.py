@@ -23,6 +23,7 @@ from dse.numerics.quantizer import BFloat16, Identity, Quantizer
 from dse.numerics.techniques.accumulations import ACCUMULATIONS, Accumulation
 from dse.numerics.techniques.choices import CHOICES, Choice
 from dse.numerics.techniques.conventions import CONVENTIONS, Convention
+from dse.numerics.techniques.corrections import CORRECTIONS, Correction
 from dse.numerics.techniques.outliers import OUTLIERS, Outliers
 from dse.numerics.techniques.rotations import ROTATIONS, Rotation
 from dse.numerics.techniques.rounding import ROUNDINGS, Rounding
@@ -45,6 +46,7 @@ FAMILIES: dict[type, Mapping[str, type]] = {
     Convention: CONVENTIONS,
     Outliers: OUTLIERS,
     Choice: CHOICES,
+    Correction: CORRECTIONS,
     Accumulation: ACCUMULATIONS,
     WeightRule: WEIGHT_RULES,
     Schedule: SCHEDULES,

@@ -17,6 +17,7 @@ from dse.numerics.quantizer import Identity
 from dse.numerics.recipe import GEMMS, POINTS, SELECTORS, Exempt, Recipe
 from dse.numerics.techniques.choices import IF4, FourOverSix, ScaleSweep
 from dse.numerics.techniques.conventions import Encode
+from dse.numerics.techniques.corrections import Eden
 from dse.numerics.techniques.outliers import Asymmetric
 from dse.numerics.techniques.rounding import NEAREST_EVEN, MantissaEven
 from dse.numerics.techniques.schedules import ForwardOnly, NoiseSwitch
@@ -135,7 +136,17 @@ def _choices(q: BlockQuantizer) -> Iterator[str]:
         yield "choice: scale_sweep from 0 to 0 has nothing to choose from"
 
 
-_AT_A_POINT = (_scales, _conventions, _tensor_scales, _choices)
+def _corrections(q: BlockQuantizer) -> Iterator[str]:
+    """New scales take the place of those that decode, for groups of whole blocks."""
+    if q.correction is None:
+        return
+    if isinstance(q.convention, Encode):
+        yield "correction: eden makes new scales that decode, and encode stores their inverses"
+    if isinstance(q.correction, Eden) and q.block and q.correction.group > q.block and q.correction.group % q.block:
+        yield f"correction: groups of {q.correction.group} elements are not whole blocks of {q.block}"
+
+
+_AT_A_POINT = (_scales, _conventions, _tensor_scales, _choices, _corrections)
 
 
 def _gemms(owner: Recipe | Product) -> Iterator[str]:

@@ -30,7 +30,8 @@ class QEma(WeightRule):
 
     State: ``ema`` [..., N, K], ``steps`` int64 [...]. Cost: 3 per element for the average, and 5 for the second cast,
     the midpoint and the choice. Source: arXiv 2502.20853 (TetraJet), b = 0.998.
-    Raises OptionError unless 0 <= decay < 1 and warmup >= 0, and with stochastic rounding or a block choice of W.
+    Raises OptionError unless 0 <= decay < 1 and warmup >= 0, and with stochastic rounding, a block choice or a
+    correction of W.
     """
 
     decay: float = 0.998
@@ -49,6 +50,8 @@ class QEma(WeightRule):
             raise OptionError("weights: QEma decides how W is rounded, so fprop.rhs.rounding cannot be stochastic")
         if quantizer.choice is not None:
             raise OptionError("weights: QEma needs one scale per block of W, and fprop.rhs.choice tries several")
+        if quantizer.correction is not None:
+            raise OptionError("weights: QEma rounds W under its own scales, and fprop.rhs.correction makes new ones")
         if quantizer.scale_gradient != "constant":
             raise OptionError(
                 "weights: QEma needs fprop.rhs.scale_gradient constant: the gradient knows plain rounding"
