@@ -18,6 +18,7 @@ from dse.numerics.quantizer import Identity, Quantized, Quantizer
 from dse.numerics.random import Key
 from dse.numerics.recipe import GEMMS, Recipe
 from dse.numerics.techniques.rotations import Hadamard
+from dse.recipes import RECIPES
 
 SIZES = [16, 32, 64, 128]
 SIGNS = ["none", "fixed", "random"]
@@ -122,3 +123,15 @@ def test_a_rotation_spreads_an_outlier_before_quantization() -> None:
     exact, key = x @ w.mT, Key(torch.tensor([0, 0]))
     error = [(gemm(x, w, key) - exact).norm() for gemm in (plain, replace(plain, rotation=Hadamard(32)))]
     assert error[1] < 0.9 * error[0]
+
+
+@pytest.mark.parametrize("name", ["mxfp4", "tseng_mxfp4"])
+def test_signs_behind_a_transform_change_no_product(name: str) -> None:
+    """As in Quartet's release: nearest and stochastic E2M1 are odd, so signs of both operands' columns cancel."""
+    q, key = RECIPES[name].dgrad.lhs, Key(torch.tensor([5, 1]), 2, 2)
+    turn = Hadamard(32, "none")
+    x, w, _ = operands(37, 96, 19, torch.float32)
+    x, w = (turn.turn(t, turn.basis(t, None)) for t in (x, w))
+    signs = 1 - 2 * torch.randint(0, 2, (96,), generator=torch.Generator().manual_seed(3)).float()
+    for operand in (x, w):
+        assert torch.equal(q(operand * signs, key).values, q(operand, key).values * signs)

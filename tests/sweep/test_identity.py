@@ -68,3 +68,12 @@ def test_shipped_sweeps_load() -> None:
     assert len(quickstart.axes["seed"]) == 3
     assert len(quickstart.cells) == 4 * len(quickstart.axes["recipe"]) * 3
     assert not quickstart.excluded
+
+
+def test_quartet2s_table_has_all_its_rows() -> None:
+    """The forward, backward and full systems of Quartet II's ablation: nothing excluded, no two the same."""
+    table = load_sweep(Path(__file__).parents[2] / "sweeps" / "quartet2-table.yaml")
+    rows = [str(value) for value in table.axes["recipe"]]
+    assert not table.excluded
+    assert (sum("fwd" in row for row in rows), sum("bwd" in row for row in rows)) == (9, 20)
+    assert len({cell.uid for cell in table.cells}) == len(table.cells) == 2 * len(rows)
