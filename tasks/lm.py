@@ -62,6 +62,15 @@ class LanguageModelSize:
     dropout: float = 0.0
     held_out: int = HELD_OUT
 
+    @property
+    def parameters(self) -> int:
+        """Of the blocks' matrices, without embedding and head."""
+        return self.depth * (4 * self.width**2 + (3 * self.width * self.hidden or 8 * self.width**2))
+
+    def steps_for(self, tokens_per_parameter: int) -> int:
+        """Steps, at least 1, that see so many tokens for each of the blocks' parameters."""
+        return max(1, round(tokens_per_parameter * self.parameters / (self.training.batch * self.context)))
+
 
 TINY = Training(steps=120, batch=8, lr=4e-3)
 _ANCHOR = Training(2000, 12, 1e-3, weight_decay=0.1, decayed="matrices", betas=(0.9, 0.99), warmup=0.05, eval_every=250)
@@ -88,7 +97,8 @@ SIZES = {
 class LanguageModel(Task[Text]):
     """Options: `text` stdlib | tinyshakespeare | a text file or a folder of them, or its name in data_dir/text; `size`
     tiny | small | base | 0.5M | 1M | 3M | 9M | 30M | 60M | nanogpt-cpu | nanogpt-gpu; `qk_norm` true | false;
-    `tokens` characters | bytes | bpe, and the size of bpe's `vocabulary`.
+    `tokens` characters | bytes | bpe, and the size of bpe's `vocabulary`; `tokens_per_parameter`: how long it trains by
+    default, in tokens for each parameter of the blocks (0: as the size says).
 
     The loss is the cross-entropy in nats per token, on fixed windows spread evenly over the held-out text.
     """
@@ -102,6 +112,7 @@ class LanguageModel(Task[Text]):
     qk_norm: bool = False
     tokens: str = "characters"
     vocabulary: int = 1024
+    tokens_per_parameter: int = 0
 
     def __post_init__(self) -> None:
         options.text(self.name, "text", self.text)
@@ -109,11 +120,15 @@ class LanguageModel(Task[Text]):
         options.flag(self.name, "qk_norm", self.qk_norm)
         options.choice(self.name, "tokens", self.tokens, KINDS)
         options.integer(self.name, "vocabulary", self.vocabulary, 257, 1 << 20)
+        options.integer(self.name, "tokens_per_parameter", self.tokens_per_parameter, 0, 10_000)
         if self.qk_norm and not SIZES[self.size].hidden:
             options.meaningless(self.name, "qk_norm", self.qk_norm, f"size {self.size!r} is another net")
 
     def training(self) -> Training:
-        return SIZES[self.size].training
+        size = SIZES[self.size]
+        if not self.tokens_per_parameter:
+            return size.training
+        return replace(size.training, steps=size.steps_for(self.tokens_per_parameter))
 
     def check_start(self, earlier: Task[Any]) -> None:
         super().check_start(earlier)

@@ -4,8 +4,9 @@
     python -m dse.report.task_table results --rates          baselines by learning rate, where there are several
 
 A task is listed once: at the training that recipes were compared at, or at its default one; the name says what differs
-from the default. Seconds are a trial's share of its pack, with the widest pack that was seen. `--agreement` adds the
-rank correlations of a report's agreement.csv.
+from the default. Seeds for 1 %: what a paired t-test needs to show a gap of 1 % of the baseline's improvement (`dse
+power`). Seconds are a trial's share of its pack, with the widest pack that was seen. `--agreement` adds the rank
+correlations of a report's agreement.csv.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 from dse.errors import UserError
 from dse.files import unreadable
 from dse.numerics.registry import to_data
+from dse.report.analysis.power import seeds_needed
 from dse.report.format import UNKNOWN, number
 from dse.results.record import OK, Record
 from dse.results.store import Store
@@ -34,8 +36,8 @@ from dse.trial import Trial
 
 @dataclass
 class TaskGroup:
-    """The records of one task under one training: ``metrics`` of the baseline by seed, ``gaps`` by device and
-    configuration.
+    """The records of one task under one training and start: ``metrics`` of the baseline by seed, ``gaps`` by device
+    and configuration; ``initial``: the baseline's metric before the first step.
 
     ``task``: its name with its options, ``label``: also with what differs from its default training, as in sweeps;
     ``seconds``: of a trial, its share of its pack, by device; ``widths``: of these packs.
@@ -48,6 +50,7 @@ class TaskGroup:
     steps: int
     lr: float
     metrics: dict[int, float] = field(default_factory=dict)
+    initial: list[float] = field(default_factory=list)
     further: dict[str, list[float]] = field(default_factory=dict)
     gaps: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     seconds: dict[str, list[float]] = field(default_factory=dict)
@@ -55,18 +58,20 @@ class TaskGroup:
 
 
 def group_records(records: Sequence[Record]) -> list[TaskGroup]:
-    """One per task and training. The same trial may be there from several devices."""
+    """One per task, training and start. The same trial may be there from several devices."""
     metric = {(record.device, record.uid): record.metric for record in records if record.status == OK}
     found: dict[str, TaskGroup] = {}
     for record in records:
         if is_path(record.trial["task"]):  # a user-defined task: it is not listed, and loading it would run code
             continue
         trial = Trial.from_spec(record.trial, record.recipe)
-        own = json.dumps([record.trial["task"], record.trial["options"], record.trial["training"]], sort_keys=True)
+        what_counts = [record.trial.get(key) for key in ("task", "options", "training", "start")]
+        own = json.dumps(what_counts, sort_keys=True)
         if own not in found:
             task, training = trial.task, trial.training
             what = str(getattr(task, "source", getattr(task, "text", "")))
-            names = label_of_task(task, {}), label_of_task(task, _own(trial))
+            start = {"start": label_of_task(trial.start.task, _own(trial.start))} if trial.start else {}
+            names = label_of_task(task, start), label_of_task(task, {**_own(trial), **start})
             found[own] = TaskGroup(*names, what, task.metric, training.steps, training.lr)
         group, value = found[own], metric.get((record.device, record.uid))
         place = "CPU" if record.device.startswith("cpu") else "GPU"
@@ -76,6 +81,7 @@ def group_records(records: Sequence[Record]) -> list[TaskGroup]:
             continue
         if record.uid == record.baseline_uid:
             group.metrics[record.seed] = value
+            group.initial += [] if record.metric_initial is None else [record.metric_initial]
             for name, more in record.metrics.items():
                 if name != trial.task.metric and more is not None:
                     group.further.setdefault(name, []).append(more)
@@ -99,7 +105,9 @@ def _worth(group: TaskGroup) -> tuple[int, bool, int]:
 
 def task_table(found: Sequence[TaskGroup], correlations: dict[str, str]) -> Iterator[str]:
     """Markdown. ``correlations``: task -> what is known of its ranking."""
-    heads = "task, data, steps, baseline, seeds, sd, paired sd, s/trial CPU, s/trial GPU, rank correlation"
+    heads = (
+        "task, data, steps, baseline, seeds, sd, paired sd, seeds for 1 %, s/trial CPU, s/trial GPU, rank correlation"
+    )
     yield from _markdown(heads.split(", "), (_row(group, correlations) for group in one_per_task(found)))
 
 
@@ -153,7 +161,9 @@ def _row(group: TaskGroup, known: dict[str, str]) -> list[str]:
     ]
     sd = number(stdev(values)) if len(values) > 1 else UNKNOWN
     rank = known.get(group.label, UNKNOWN)
-    return [group.label, group.data, str(group.steps), baseline, str(len(values)), sd, number(paired), *times, rank]
+    needed = seeds_needed((_mean(group.initial) - _mean(values)) / 100, paired) if group.initial else None
+    noise = [str(len(values)), sd, number(paired), UNKNOWN if needed is None else str(needed)]
+    return [group.label, group.data, str(group.steps), baseline, *noise, *times, rank]
 
 
 def _own(trial: Trial) -> dict[str, Any]:

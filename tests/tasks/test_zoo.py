@@ -108,6 +108,18 @@ def test_language_models_have_the_size_of_their_name() -> None:
         assert (parameters(TASKS["lm"](size=size), shakespeare) - positions) / 1e6 == pytest.approx(millions, abs=0.006)
 
 
+def test_steps_of_so_many_tokens_per_parameter() -> None:
+    data = TASKS["lm"]().load()
+    for size in ("tiny", "0.5M", "9M", "nanogpt-cpu"):
+        task = TASKS["lm"](size=size, tokens_per_parameter=20)
+        training = task.training()
+        with torch.device("meta"):
+            blocks = [p for n, p in task.model(data).named_parameters() if n.startswith("blocks.") and p.dim() > 1]
+        tokens = training.steps * training.batch * SIZES[size].context
+        assert tokens == pytest.approx(20 * sum(p.numel() for p in blocks), rel=0.01)
+        assert replace(training, steps=1) == replace(TASKS["lm"](size=size).training(), steps=1)
+
+
 def test_the_papers_nets(tmp_path: Path) -> None:
     """Its MNIST net is 32-64-128-10; ResNet-18 has 11.17 M parameters on CIFAR-10."""
     task = TASKS["image"](source="cifar10", net="resnet", size="base")
