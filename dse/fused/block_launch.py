@@ -114,13 +114,13 @@ def operand_levels(x: Tensor, table: BlockTable, key: Key, peaks: Tensor | None 
     """g of every operand, and its factor for the epilogue: [E], [E, 1, 1]; ``peaks`` of ``operand_peaks``."""
     from dse.kernels.device.quantize_blocks import levels_kernel
 
-    operands, clock = len(x), key.clock
+    operands, clock, held = len(x), key.clock, table.holds and key.memory is not None
     memory = table.floats if key.memory is None else key.memory.select(-1, key.point)
     levels, alphas = torch.empty(operands, device=x.device), torch.empty(operands, 1, 1, device=x.device)
     levels_kernel[(operands,)](
         operand_peaks(x, table, key) if peaks is None else peaks, clock, *clock.stride(), max(key.matrices, 1),
         table.ints, table.floats, table.candidate_floats, memory, memory.stride(0), levels, alphas,
-        CANDIDATES=len(candidates(table.quantizer)), SAMPLING=key.sampling, HELD=key.memory is not None, num_warps=1,
+        CANDIDATES=len(candidates(table.quantizer)), SAMPLING=held and key.sampling, HELD=held, num_warps=1,
         enable_fp_fusion=False,
     )  # fmt: skip
     return levels, alphas
@@ -130,7 +130,7 @@ def operand_peaks(x: Tensor, table: BlockTable, key: Key) -> Tensor:
     """The bits of the largest magnitude of each operand whose tensor scale is due, int32 [E]."""
     from dse.kernels.device.quantize_blocks import peaks_kernel
 
-    clock, held = key.clock, key.memory is not None
+    clock, held = key.clock, table.holds and key.memory is not None
     memory = table.floats if key.memory is None else key.memory.select(-1, key.point)
     peaks = torch.zeros(len(x), dtype=torch.int32, device=x.device)
     y = x.mT if x.stride(-1) != 1 and x.stride(-2) == 1 else x
@@ -139,7 +139,8 @@ def operand_peaks(x: Tensor, table: BlockTable, key: Key) -> Tensor:
     programs = -(-y.shape[1] // high) * grid_k
     peaks_kernel[(len(x) * programs,)](
         y, *y.stride(), *y.shape[1:], clock, *clock.stride(), max(key.matrices, 1), table.ints, memory,
-        memory.stride(0), peaks, grid_k, programs, BR=high, BK=wide, SAMPLING=key.sampling, HELD=held, num_warps=4,
+        memory.stride(0), peaks, grid_k, programs, BR=high, BK=wide, SAMPLING=held and key.sampling, HELD=held,
+        num_warps=4,
     )  # fmt: skip
     return peaks
 

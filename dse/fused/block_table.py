@@ -52,6 +52,11 @@ class BlockTable:
         """Whether some member's tensor scale is the operand's."""
         return any(level in (1, 2) for level in self.levels)
 
+    @property
+    def holds(self) -> bool:
+        """Whether some member holds a tensor scale between steps."""
+        return 2 in self.levels
+
 
 def block_table(uses: Sequence[Use], device: torch.device | str) -> BlockTable:
     """The table of uses of one structure."""

@@ -124,6 +124,12 @@ def _memory(operand: Operand) -> Tensor:
     return operand.table.levels.select(-1, 0) if key.memory is None else key.memory.select(-1, key.point)
 
 
+def _holding(operands: Sequence[Operand]) -> dict[str, bool]:
+    """HELD: whether some member holds a tensor scale between steps; SAMPLING: whether it may measure it anew."""
+    held = any(o.table.holds and o.key.memory is not None for o in operands)
+    return {"SAMPLING": held and operands[0].key.sampling, "HELD": held}
+
+
 def _peaks(x: Tensor, operands: Sequence[Operand], signs: Tensor, region: Region, known: bool) -> list[Tensor]:
     """Largest magnitudes int32 [E * regions] of every region, for each operand; only the first may be rotated."""
     from dse.kernels.device.peaks import peak_kernel
@@ -153,7 +159,7 @@ def _peaks(x: Tensor, operands: Sequence[Operand], signs: Tensor, region: Region
         ROW=None if row is None else (row[1], row[22], row[25]),
         WIDTH=known_width(x) if known else 0, PAIRS=pairs, FIT=region.fit(x, x.shape[1 if first.across else 2]),
         INTERPRET=interpreted(),
-        SAMPLING=first.key.sampling, HELD=first.key.memory is not None,
+        **_holding(operands),
         num_warps=region.warps, enable_fp_fusion=False,
     )  # fmt: skip
     return partials
@@ -194,7 +200,7 @@ def _levels(operands: Sequence[Operand], partials: Sequence[Tensor]) -> list[tup
     loops = -(-count // wide)
     level_kernel[(members, len(operands))](
         key.clock, *key.clock.stride(), matrices, *arguments[0], *arguments[-1],
-        N=wide, LOOPS=1 << max(loops - 1, 0).bit_length(), SAMPLING=key.sampling, HELD=key.memory is not None,
+        N=wide, LOOPS=1 << max(loops - 1, 0).bit_length(), **_holding(operands),
         num_warps=4 if wide == 128 else 16, enable_fp_fusion=False,
     )  # fmt: skip
     return found

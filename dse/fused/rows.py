@@ -67,9 +67,9 @@ class RecipeTable:
 
     ``ints`` int32 [E, 16], ``floats`` float32 [E, 16]: INT_FIELDS, FLOAT_FIELDS; ``signs`` int32 [E, 80]: 16 sign bits
     for each group of a rotation, and the first 16 as bits of 1 or -1; ``drawn`` int32 [E]: 1 where signs are random;
-    ``level_ints``, ``level_floats`` [E, 4]: see device.peaks.level_kernel; ``levels`` float32 [E, 2]: the multiplier of
-    Z, and alpha, without a tensor scale; ``alpha`` [E, 1, 1]: of the gain alone, or None. ``rotations``: the sizes
-    there are. ``elementwise``:
+    ``level_ints``, ``level_floats`` [E, 4]: see device.peaks.level_kernel; ``holds``: whether a member holds its tensor
+    scale between steps; ``levels`` float32 [E, 2]: the multiplier of Z, and alpha, without a tensor scale; ``alpha``
+    [E, 1, 1]: of the gain alone, or None. ``rotations``: the sizes there are. ``elementwise``:
     'identity' or 'bf16' where this is all that any member does, else None. ``transposable``: a row per member where
     every one of them quantizes X^T to f(X)^T, else None: tables of equal rows then give transposes of each other.
     ``common``: what the kernels are compiled for where all members have it: the ints, the bits of the floats, whether
@@ -84,6 +84,7 @@ class RecipeTable:
     common: tuple[int, ...] | None
     draws_signs: bool
     scaled: bool
+    holds: bool
     ints: Tensor
     floats: Tensor
     signs: Tensor
@@ -134,6 +135,7 @@ def table(uses: Sequence[Use], device: torch.device | str) -> RecipeTable:
         _common(rows),
         any(row.drawn for row in rows),
         scaled,
+        any(row.level_ints[0] == 2 for row in rows),
         ints([_pad([row.ints[name] for name in INT_FIELDS], _WIDTH) for row in rows]),
         floats([_pad([row.floats[name] for name in FLOAT_FIELDS], _WIDTH) for row in rows]),
         ints([row.signs for row in rows]),

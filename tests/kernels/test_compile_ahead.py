@@ -30,7 +30,7 @@ from dse.pack.kernel_list import list_kernels
 from dse.recipes import RECIPES
 
 HOPPER = Gpu((9, 0), 132)
-MOST = 330
+MOST = 320
 """Kernels of a step and an evaluation of a pack of all recipes, at most."""
 
 

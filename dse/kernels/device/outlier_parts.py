@@ -58,7 +58,7 @@ def digits_kernel(
                 tl.atomic_add(where, counted(digit, match), bins < 256, sem="relaxed")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["low", "high"])
 def choose_kernel(prefixes, ranks, counts, low, high, SHIFT: tl.constexpr):
     """Each target's next digit; ranks int32 [E, 2] become those among the elements with it, and counts zeros.
 

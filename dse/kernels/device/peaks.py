@@ -66,7 +66,10 @@ def tile_peaks(
         return group_peaks(x, signs, group, size, factor, GROUP, ROTATES, STAGES, PLAIN, MASK, INTERPRET)
 
 
-@triton.jit(do_not_specialize=["clock_e", "clock_i", "memory_e", "memory2_e", "regions_r", "regions_k"])
+@triton.jit(
+    do_not_specialize=["clock_e", "clock_i", "memory_e", "memory2_e", "regions_r", "regions_k"],
+    do_not_specialize_on_alignment=["memory", "memory2"],
+)
 def peak_kernel(
     source, source_e, source_r, source_k, R, K, clock, clock_e, clock_i, matrices,
     partial, int_table, float_table, signs, signs_n, level_table, memory, memory_e,
@@ -176,7 +179,10 @@ def write_level(
     tl.store(alphas + e, alpha * tl.load(constants + member * 4 + 2))
 
 
-@triton.jit(do_not_specialize=["count", "count2", "clock_e", "clock_i", "memory_e", "memory2_e"])
+@triton.jit(
+    do_not_specialize=["count", "count2", "clock_e", "clock_i", "memory_e", "memory2_e", "matrices"],
+    do_not_specialize_on_alignment=["memory", "memory2"],
+)
 def level_kernel(
     clock, clock_e, clock_i, matrices,
     partial, count, level_table, constants, memory, memory_e, levels, alphas,

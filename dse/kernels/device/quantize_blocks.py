@@ -120,7 +120,10 @@ def blocks_kernel(
     tl.store(where, out.to(target.dtype.element_ty), inside)
 
 
-@triton.jit(do_not_specialize=["clock_e", "clock_i", "memory_e", "grid_k", "programs"])
+@triton.jit(
+    do_not_specialize=["clock_e", "clock_i", "memory_e", "grid_k", "programs"],
+    do_not_specialize_on_alignment=["memory"],
+)
 def peaks_kernel(
     source, source_e, source_r, source_k, R, K, clock, clock_e, clock_i, matrices, int_table, memory, memory_e, peaks,
     grid_k, programs, BR: tl.constexpr, BK: tl.constexpr, SAMPLING: tl.constexpr, HELD: tl.constexpr,
@@ -157,7 +160,7 @@ def level_is_due(ints, held_at, step_at, SAMPLING: tl.constexpr, HELD: tl.conste
     return due, held
 
 
-@triton.jit(do_not_specialize=["clock_e", "clock_i", "memory_e"])
+@triton.jit(do_not_specialize=["clock_e", "clock_i", "memory_e", "matrices"], do_not_specialize_on_alignment=["memory"])
 def levels_kernel(
     peaks, clock, clock_e, clock_i, matrices, int_table, float_table, candidate_float_table, memory, memory_e,
     levels, alphas, CANDIDATES: tl.constexpr, SAMPLING: tl.constexpr, HELD: tl.constexpr,

@@ -47,7 +47,10 @@ def remember_kernel(w, w_e, before, kept_e, active, size, programs, BLOCK: tl.co
         tl.store(before + e * kept_e + at, tl.load(w + e * w_e + at, inside, 0.0), inside)
 
 
-@triton.jit(do_not_specialize=["w_e", "kept_e", "steps_e", "size", "programs", "every", "track", "start"])
+@triton.jit(
+    do_not_specialize=["w_e", "kept_e", "steps_e", "size", "programs", "every", "track", "start"],
+    do_not_specialize_on_alignment=["steps"],
+)
 def osci_reset_kernel(
     w, w_e, before, latent, quantized, kept_e, now, then, now_alpha, then_alpha, steps, steps_e, active, size, programs,
     every, track, start, ratio, SCALED: tl.constexpr, BLOCK: tl.constexpr,
@@ -109,7 +112,10 @@ def ramping_release_kernel(
         tl.store(count + counted + at, 0, inside & due)
 
 
-@triton.jit(do_not_specialize=["w_e", "kept_e", "count_e", "steps_e", "size", "programs", "every", "track", "k2"])
+@triton.jit(
+    do_not_specialize=["w_e", "kept_e", "count_e", "steps_e", "size", "programs", "every", "track", "k2"],
+    do_not_specialize_on_alignment=["steps"],
+)
 def ramping_adapt_kernel(
     w, w_e, before, latent, quantized, kept_e, period, count_e, now, then, now_alpha, then_alpha, steps, steps_e,
     active, size, programs, every, track, k1, k2, SCALED: tl.constexpr, BLOCK: tl.constexpr,
@@ -135,7 +141,9 @@ def ramping_adapt_kernel(
             tl.store(period + counted + at, n.to(tl.int32), inside)
 
 
-@triton.jit(do_not_specialize=["kept_e", "steps_e", "size", "programs", "warmup"])
+@triton.jit(
+    do_not_specialize=["kept_e", "steps_e", "size", "programs", "warmup"], do_not_specialize_on_alignment=["steps"]
+)
 def choose_neighbor_kernel(
     plain,
     low,
