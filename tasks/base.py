@@ -42,6 +42,9 @@ class Training:
     weight decay acts on: all, or those with two axes or more (not scales of norms, biases). `activations`: format of
     what the layers hand each other, and of its gradients: fp32, or bf16 as real FP4 training has them.
 
+    `first_moment`, `second_moment`: formats in which the optimizer's moments are kept between steps
+    (`dse.optim.moments`). `muon_lr`: the rate of the matrices that Muon trains, in place of `lr`; 0: `lr`.
+
     Raises `UserError` for a value out of range. The names of optimizers are checked by the trial.
     """
 
@@ -59,6 +62,9 @@ class Training:
     clip: float = 1.0  # largest norm of the whole gradient; 0: no clipping
     eval_every: int = 0  # steps between held-out evaluations; 0: only before the first step and after the last
     activations: str = "fp32"
+    first_moment: str = "fp32"
+    second_moment: str = "fp32"
+    muon_lr: float = 0.0
 
     def __post_init__(self) -> None:
         options.pair("training", "betas", self.betas)
@@ -69,14 +75,16 @@ class Training:
         options.choice("training", "schedule", self.schedule, SCHEDULES)
         options.choice("training", "decayed", self.decayed, DECAYED)
         options.choice("training", "activations", self.activations, ACTIVATIONS)
-        for name in ("lr", "weight_decay", "clip"):
+        for name in ("lr", "weight_decay", "clip", "muon_lr"):
             options.number("training", name, getattr(self, name))
         for name in ("warmup", "final_lr"):
             options.number("training", name, getattr(self, name), 0.0, 1.0)
 
     def grown(self, width: float, steps: int, batch: int) -> Training:
         """The same for a model `width` times as wide: the rate falls as 1 / width (arXiv 2203.03466)."""
-        return replace(self, steps=self.steps * steps, batch=self.batch * batch, lr=self.lr / width)
+        return replace(
+            self, steps=self.steps * steps, batch=self.batch * batch, lr=self.lr / width, muon_lr=self.muon_lr / width
+        )
 
     def lr_at(self, step: int) -> float:
         """The learning rate of step 0 .. steps - 1: linear warm-up to `lr`, then the schedule down to final_lr * lr."""

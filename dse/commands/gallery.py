@@ -14,7 +14,7 @@ from dse.numerics.gemm import Gemm
 from dse.numerics.recipe import GEMMS, POINTS, RECIPE_OPTIONS, SELECTORS, Exempt, Recipe, override
 from dse.numerics.registry import FAMILIES, to_data, words
 from dse.numerics.validate import check
-from dse.optim import OPTIMIZERS
+from dse.optim import FIRST_MOMENTS, OPTIMIZERS, SECOND_MOMENTS
 from dse.optim.loss_scaling import LOSS_SCALINGS
 from dse.recipes import RECIPES
 
@@ -129,6 +129,8 @@ def _options() -> None:
                 print(f"  {'':18}   {line}")
     print("training.optimizer:    " + ", ".join(OPTIMIZERS))
     print("training.loss_scaling: " + ", ".join(LOSS_SCALINGS))
+    print("training.first_moment: " + ", ".join(FIRST_MOMENTS))
+    print("training.second_moment: " + ", ".join(SECOND_MOMENTS))
 
 
 def _parameters(cls: type) -> list[str]:

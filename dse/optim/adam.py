@@ -19,7 +19,7 @@ def adam(p: Tensor, g: Tensor, m: Tensor, v: Tensor, powers: Tensor, hyper: Hype
     p, g, m, v [E, P]; ``powers`` float64 [E, 2] are b1^t and b2^t at this step, of m_hat = m / (1 - b1^t) and v_hat;
     ``active`` bool [E, 1]. Formulas and order of operations are torch.optim.AdamW's, each rounded by itself.
     """
-    lr, beta1, beta2, decay, _ = hyper
+    lr, beta1, beta2, decay = hyper[:4]
     scale1, scale2 = (1 - powers).split(1, 1)
     keep2, keep = torch.where(active, beta2, 1), torch.where(active, 1 - lr * decay, 1)
     exact = (1 - beta1, keep2, 1 - beta2, sqrt(scale2), -lr / scale1, keep)

@@ -30,6 +30,8 @@ class Hyper(NamedTuple):
     """Decoupled weight decay, a share of ``lr`` (coupled for SGD)."""
     step: Tensor
     """int64 [], from 0: the training's step. Bias corrections count a member's own steps, which may be fewer."""
+    matrix_lr: Tensor
+    """Learning rate of this step for the matrices that Muon trains."""
 
 
 class Optimizer(ABC):
@@ -53,7 +55,13 @@ class Optimizer(ABC):
         count in their bias corrections, whatever their gradient is.
         """
 
-    def decay(self, p: Tensor, g: Tensor, hyper: Hyper, active: Tensor, columns: Iterable[tuple[int, int]]) -> Hyper:
+    def moments(self, layout: Layout) -> dict[str, tuple[str, Layout]]:
+        """The moments in the state by name: 'first' or 'second', and the layout of their columns."""
+        return {"first": ("first", layout), "second": ("second", layout)}
+
+    def decay(
+        self, p: Tensor, g: Tensor, hyper: Hyper, layout: Layout, active: Tensor, columns: Iterable[tuple[int, int]]
+    ) -> Hyper:
         """Weight decay of some columns of p [E, P] alone, before ``update``, for which no decay is left.
 
         Decoupled: w <- (1 - lr wd) w. The bits are those of an update that decays everything.

@@ -27,16 +27,30 @@ class Layout:
     """Without the axis of members."""
     offsets: tuple[int, ...]
     size: int
+    hidden: frozenset[str] = frozenset()
+    """Names of the weights of hidden linears and convolutions, which an optimizer may treat as matrices."""
 
     @classmethod
-    def of(cls, parameters: Iterable[tuple[str, Tensor]]) -> Layout:
-        """The layout for one member's ``model.named_parameters()``."""
+    def of(cls, parameters: Iterable[tuple[str, Tensor]], hidden: Iterable[str] = ()) -> Layout:
+        """The layout for one member's ``model.named_parameters()``; ``hidden``: see the field."""
         named = [(name, tuple(p.shape)) for name, p in parameters]
         offsets, end = [], 0
         for _, shape in named:
             offsets.append(end)
             end += -(-math.prod(shape) // ALIGN) * ALIGN
-        return cls(tuple(name for name, _ in named), tuple(shape for _, shape in named), tuple(offsets), end)
+        names, shapes = tuple(name for name, _ in named), tuple(shape for _, shape in named)
+        return cls(names, shapes, tuple(offsets), end, frozenset(hidden))
+
+    def part(self, hidden: bool) -> Layout:
+        """The layout of the ``hidden`` parameters alone, or of all others, in a buffer of their own."""
+        chosen = [
+            (name, torch.empty(shape, device="meta")) for name, shape in zip(self.names, self.shapes, strict=True)
+        ]
+        return Layout.of([(name, t) for name, t in chosen if (name in self.hidden) == hidden], self.hidden)
+
+    def pieces(self, hidden: bool) -> list[tuple[int, int]]:
+        """Columns (first, end) of what ``part`` holds, paddings included; neighbors are one piece."""
+        return self._merged([(name in self.hidden) == hidden for name in self.names])
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """Each parameter as a view [E, *shape] of ``flat`` [E, P], by name."""
@@ -53,9 +67,12 @@ class Layout:
 
     def matrices(self) -> list[tuple[int, int]]:
         """Columns (first, end) of the parameters with two axes or more; neighbors are one piece."""
+        return self._merged([len(shape) >= 2 for shape in self.shapes])
+
+    def _merged(self, wanted: Sequence[bool]) -> list[tuple[int, int]]:
         pieces: list[tuple[int, int]] = []
-        for offset, shape, width in zip(self.offsets, self.shapes, self._widths(), strict=True):
-            if len(shape) < 2:
+        for offset, width, one in zip(self.offsets, self._widths(), wanted, strict=True):
+            if not one:
                 continue
             start = pieces.pop()[0] if pieces and pieces[-1][1] == offset else offset
             pieces.append((start, offset + width))

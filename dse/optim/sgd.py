@@ -25,8 +25,13 @@ class SGD(Optimizer):
     def state(self, p: Tensor, layout: Layout) -> dict[str, Tensor]:
         return {"momentum": torch.zeros_like(p)}
 
+    def moments(self, layout: Layout) -> dict[str, tuple[str, Layout]]:
+        return {"momentum": ("first", layout)}
+
     @torch.no_grad()
-    def decay(self, p: Tensor, g: Tensor, hyper: Hyper, active: Tensor, columns: Iterable[tuple[int, int]]) -> Hyper:
+    def decay(
+        self, p: Tensor, g: Tensor, hyper: Hyper, layout: Layout, active: Tensor, columns: Iterable[tuple[int, int]]
+    ) -> Hyper:
         """A part of the gradient here: g <- g + wd w."""
         rate = hyper.weight_decay.to(p.dtype)
         for start, end in columns:

@@ -18,7 +18,10 @@ from dse.pack.backend import backend
 from dse.pack.segmentation import PLAIN
 from dse.trial import Trial
 
-_LOCKSTEP = ("steps", "batch", "optimizer", "loss_scaling", "decayed", "eval_every", "activations")
+_LOCKSTEP = (
+    *("steps", "batch", "optimizer", "loss_scaling", "decayed", "eval_every", "activations"),
+    *("first_moment", "second_moment"),
+)
 """Training settings that all members share; the others may differ: they are numbers per member."""
 
 

@@ -52,7 +52,7 @@ class Pack:
         with self.device if self.device.type == "meta" else nullcontext():  # which has no numbers to initialize
             models = first_models(trials, data, weights)
         parameters = dict(models[0].named_parameters())
-        self.layout = Layout.of(parameters.items())
+        self.layout = Layout.of(parameters.items(), _hidden(models[0], self.task.exempt()))
         stacks = [
             torch.stack([p.detach() for p in same]) for same in zip(*(m.parameters() for m in models), strict=True)
         ]
@@ -196,6 +196,12 @@ class Pack:
             made[linear].layer = layers[name] = layer
         swap(model, made)
         return model, layers
+
+
+def _hidden(model: nn.Module, exempt: Sequence[str]) -> list[str]:
+    """Names of the weights of hidden linears and convolutions: of those that a task lets recipes quantize."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    return [names[id(layer.weight)] for layer in chosen(model, BF16, exempt=exempt) if layer in linears(model)]
 
 
 def _stacked_buffers(models: Sequence[nn.Module], device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:

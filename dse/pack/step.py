@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dse.errors import UserError, nearest
-from dse.optim import OPTIMIZERS
+from dse.optim import make_optimizer
 from dse.optim.base import Hyper
 from dse.optim.layout import clip
 from dse.optim.loss_scaling import LOSS_SCALINGS
@@ -47,8 +47,10 @@ class TrainStep:
         weights: Weights | None = None,
     ) -> None:
         t = trials[0].training
-        if t.optimizer not in OPTIMIZERS:
-            raise UserError(f"training.optimizer: unknown optimizer {t.optimizer!r}{nearest(t.optimizer, OPTIMIZERS)}")
+        optimizer = make_optimizer(t.optimizer, t.first_moment, t.second_moment)
+        trains_matrices = "muon" in t.optimizer
+        if any(trial.training.muon_lr for trial in trials) and not trains_matrices:
+            raise UserError(f"training.muon_lr: optimizer {t.optimizer} trains no matrices apart; leave it out")
         if t.loss_scaling not in LOSS_SCALINGS:
             raise UserError(
                 f"training.loss_scaling: unknown {t.loss_scaling!r}{nearest(t.loss_scaling, LOSS_SCALINGS)}"
@@ -57,7 +59,7 @@ class TrainStep:
         self.pack = pack = Pack(trials, data, device, use_kernels, weights)
         self.use_kernels, self.weights = use_kernels, weights
         self.task, self.data, self.steps, self.batch = trials[0].task, data, t.steps, t.batch
-        self._optimizer, self._scaling = OPTIMIZERS[t.optimizer], scaling() if scaling else None
+        self._optimizer, self._scaling = optimizer, scaling() if scaling else None
         self._optimizer_state = self._optimizer.state(pack.flat, pack.layout)
         self._decayed = None if t.decayed == "all" else pack.layout.matrices()
         self._scaling_state = self._scaling.state(len(trials), pack.device) if self._scaling else {}
@@ -66,10 +68,11 @@ class TrainStep:
         shares = {kind: one.course() for kind, one in dict(zip(kinds, every, strict=True)).items()}
         self._lr_shares = torch.from_numpy(np.stack([*shares.values()], axis=1)).to(pack.device)  # [steps, kinds]
         self._lr_kind = torch.tensor([[*shares].index(kind) for kind in kinds], device=pack.device)
-        self._lr, self._betas, self._decay, self._limit = (
+        self._lr, self._matrix_lr, self._betas, self._decay, self._limit = (
             torch.tensor(values, dtype=torch.float64, device=pack.device)
             for values in (
                 [[one.lr] for one in every],
+                [[one.muon_lr or one.lr] for one in every],
                 [one.betas for one in every],
                 [[one.weight_decay] for one in every],
                 [[x.clip] for x in every],
@@ -103,7 +106,7 @@ class TrainStep:
             pack.apply_rules("before_step", active)
             hyper, members = self._hyper(now), active.unsqueeze(-1)
             if self._decayed is not None:
-                hyper = self._optimizer.decay(pack.flat, g, hyper, members, self._decayed)
+                hyper = self._optimizer.decay(pack.flat, g, hyper, pack.layout, members, self._decayed)
             self._optimizer.update(pack.flat, g, self._optimizer_state, hyper, pack.layout, members)
             pack.apply_rules("after_step", active)
             if self._scaling:
@@ -161,4 +164,5 @@ class TrainStep:
 
     def _hyper(self, now: Tensor) -> Hyper:
         share = self._lr_shares.index_select(0, now.unsqueeze(0)).mT.index_select(0, self._lr_kind)
-        return Hyper(self._lr * share, self._betas[:, :1], self._betas[:, 1:], self._decay, now)
+        beta1, beta2 = self._betas[:, :1], self._betas[:, 1:]
+        return Hyper(self._lr * share, beta1, beta2, self._decay, now, self._matrix_lr * share)

@@ -16,7 +16,7 @@ from dse.numerics.gemm import Gemm
 from dse.numerics.quantizer import Quantizer
 from dse.numerics.recipe import GEMMS, RECIPE_OPTIONS, SAME, SELECTORS, Recipe
 from dse.numerics.registry import FAMILIES, words
-from dse.optim import OPTIMIZERS
+from dse.optim import FIRST_MOMENTS, OPTIMIZERS, SECOND_MOMENTS
 from dse.optim.loss_scaling import LOSS_SCALINGS
 from dse.tasks import TASKS
 from dse.tasks.base import ACTIVATIONS, DECAYED, SCHEDULES, Task, Training
@@ -79,6 +79,8 @@ def training_settings() -> dict[str, Schema]:
     choices = {
         "optimizer": list(OPTIMIZERS),
         "loss_scaling": list(LOSS_SCALINGS),
+        "first_moment": list(FIRST_MOMENTS),
+        "second_moment": list(SECOND_MOMENTS),
         "schedule": list(SCHEDULES),
         "decayed": list(DECAYED),
         "activations": list(ACTIVATIONS),

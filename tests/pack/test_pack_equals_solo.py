@@ -87,6 +87,7 @@ def test_settings_per_member() -> None:
     [
         {"optimizer": "sgd", "lr": 0.05},
         {"optimizer": "stable_spam"},
+        {"optimizer": "muon", "first_moment": "fp8", "second_moment": "nvfp4_hadamard", "decayed": "matrices"},
         {"loss_scaling": "dynamic"},
         {"loss_scaling": "static"},
     ],

@@ -85,6 +85,7 @@ MIXED = {
     ],
     "delayed": [trial("nvfp4", 0, DELAYED), trial("nvfp4", 1, DELAYED), trial("mxfp4", 0), trial("bf16", 0)],
     "stable_spam": [trial(r, s, optimizer="stable_spam") for s, r in enumerate(("nvfp4", "bf16", "tetrajet"))],
+    "muon": [trial(r, s, optimizer="muon", first_moment="fp8") for s, r in enumerate(("nvfp4", "bf16"))],
     "dynamic": [trial(r, s, loss_scaling="dynamic") for s, r in enumerate(("nvfp4", "bf16", "mxfp4_rht_sr"))],
     "sgd": [trial(r, s, optimizer="sgd", lr=0.05) for s, r in enumerate(("nvfp4", "mxfp4"))],
     "diverged": [

@@ -8,8 +8,9 @@ from torch import Tensor
 from dse.optim import Hyper, Optimizer
 from dse.optim.layout import Layout
 
-SHAPES = {"w": (5, 7), "b": (3,), "scale": (), "u": (4, 16)}
-LAYOUT = Layout.of((name, torch.empty(shape)) for name, shape in SHAPES.items())
+SHAPES = {"w": (5, 7), "b": (3,), "scale": (), "u": (4, 16), "t": (7, 5)}
+LAYOUT = Layout.of(((name, torch.empty(shape)) for name, shape in SHAPES.items()), hidden=("w", "u", "t"))
+MATRIX_LR = (0.02, 0.05, 0.01)
 LR, BETA1, BETA2, DECAY = (0.01, 0.03, 0.005), (0.9, 0.8, 0.0), (0.95, 0.999, 0.9), (0.1, 0.0, 0.3)
 
 
@@ -40,7 +41,7 @@ def setting(values: tuple[float, ...], count: int) -> Tensor:
 def hyper(count: int, step: int, lr: tuple[float, ...] = LR, decay: tuple[float, ...] = DECAY) -> Hyper:
     """Different numbers for three neighboring members."""
     betas = setting(BETA1, count), setting(BETA2, count)
-    return Hyper(setting(lr, count), *betas, setting(decay, count), torch.tensor(step))
+    return Hyper(setting(lr, count), *betas, setting(decay, count), torch.tensor(step), setting(MATRIX_LR, count))
 
 
 def rows(state: dict[str, Tensor], i: int) -> dict[str, Tensor]:

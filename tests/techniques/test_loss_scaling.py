@@ -128,7 +128,7 @@ def train(
     optimizer = AdamW()
     moments, state = optimizer.state(flat, layout), how.state(1, "cpu") if how else {}
     lr, beta1, beta2, decay = (torch.full((1, 1), x, dtype=torch.float64) for x in (0.01, 0.9, 0.999, 0.01))
-    hyper = Hyper(lr, beta1, beta2, decay, torch.tensor(0))
+    hyper = Hyper(lr, beta1, beta2, decay, torch.tensor(0), lr)
     x, y = normal(64, 32), torch.tanh(normal(64, 32) @ normal(32, 8, seed=SEED + 1) / 4)
     losses, factors = [], []
     for step in range(30):

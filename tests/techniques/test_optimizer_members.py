@@ -11,12 +11,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from dse.optim import SGD, AdamW, Hyper, Optimizer, StableSpam
+from dse.optim import OPTIMIZERS, SGD, AdamW, Hyper, Optimizer, StableSpam, make_optimizer
 from tests.techniques.stacked import LAYOUT, gradients, hyper, members, rows, same, train
 
 SEED = 20263
+STORED = {
+    "fp8": make_optimizer("adamw", "fp8", "fp16"),
+    "mxfp8": make_optimizer("stable_spam", "mxfp8", "nvfp4_sqrt"),
+    "fp4": make_optimizer("muon", "nvfp4", "nvfp4_hadamard"),
+}
 ALL = [AdamW(), SGD(), StableSpam(), StableSpam(reset=3), StableSpam(reset=3, shared_count=True)]
-each = pytest.mark.parametrize("optimizer", ALL, ids=["adamw", "sgd", "spam", "reset", "shared"])
+ALL += [OPTIMIZERS["muon"], *STORED.values()]
+each = pytest.mark.parametrize(
+    "optimizer", ALL, ids=["adamw", "sgd", "spam", "reset", "shared", "muon", *(f"stored-{name}" for name in STORED)]
+)
 
 
 @each

@@ -36,7 +36,7 @@ def test_every_member_is_trained_as_by_torch_optim(name: str, spared: bool, dtyp
         now = hyper(count, step)
         now = now._replace(lr=now.lr * 0.99**step)
         g = g.clone()
-        now = optimizer.decay(p, g, now, everybody, LAYOUT.matrices()) if spared else now
+        now = optimizer.decay(p, g, now, LAYOUT, everybody, LAYOUT.matrices()) if spared else now
         optimizer.update(p, g, state, now, LAYOUT, everybody)
     for e in range(count):
         own = [nn.Parameter(part) for part in parts(start, e)]
@@ -70,7 +70,7 @@ def test_decay_by_columns_gives_the_bits_of_decay_inside(name: str) -> None:
     for step, g in enumerate(gradients(SEED, 5, count, torch.float32)):
         now = hyper(count, step)
         optimizer.update(inside, g.clone(), states[0], now, LAYOUT, active)
-        now = optimizer.decay(apart, g, now, active, everything)
+        now = optimizer.decay(apart, g, now, LAYOUT, active, everything)
         optimizer.update(apart, g, states[1], now, LAYOUT, active)
     assert torch.equal(inside, apart)
     assert torch.equal(apart[1], start[1])
@@ -190,7 +190,7 @@ def test_training_and_a_checkpoint(name: str) -> None:
             goals = LAYOUT.views(target)
             per_member = torch.stack([(views[k] - goals[k]).reshape(3, -1).square().sum(1) for k in views]).sum(0)
             g = LAYOUT.join(torch.autograd.grad(per_member.sum(), list(views.values())))
-            now = hyper(3, step, lr, (0.0,))
+            now = hyper(3, step, lr, (0.0,))._replace(matrix_lr=torch.full((3, 1), 0.3, dtype=torch.float64))
             optimizer.update(p, g, state, now, LAYOUT, torch.ones(3, 1, dtype=torch.bool))
             losses += per_member.tolist()
         return losses
@@ -205,7 +205,7 @@ def test_training_and_a_checkpoint(name: str) -> None:
 
 
 def test_every_optimizer_states_its_cost() -> None:
-    assert list(OPTIMIZERS) == ["adamw", "sgd", "stable_spam"]
+    assert list(OPTIMIZERS) == ["adamw", "sgd", "stable_spam", "muon", "muon_spectral"]
     assert OPTIMIZERS["stable_spam"].ops().element == 8
     assert all(o.ops().why for o in OPTIMIZERS.values())
 

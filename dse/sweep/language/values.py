@@ -12,7 +12,7 @@ from typing import Any, get_origin, get_type_hints
 
 from dse.errors import UserError, nearest
 from dse.numerics.recipe import is_option_path
-from dse.optim import OPTIMIZERS
+from dse.optim import FIRST_MOMENTS, OPTIMIZERS, SECOND_MOMENTS
 from dse.optim.loss_scaling import LOSS_SCALINGS
 from dse.sweep.language.numerics import option_data
 from dse.sweep.language.source import Location
@@ -28,6 +28,8 @@ _ANY = Training(steps=1, batch=1, lr=1e-3)
 _WORDS: dict[str, Collection[str]] = {
     "optimizer": OPTIMIZERS,
     "loss_scaling": LOSS_SCALINGS,
+    "first_moment": FIRST_MOMENTS,
+    "second_moment": SECOND_MOMENTS,
     "schedule": SCHEDULES,
     "decayed": DECAYED,
     "activations": ACTIVATIONS,
@@ -45,6 +47,8 @@ def training_value(name: str, value: Any) -> Any:
         raise UserError(f"training: unknown optimizer {value!r}{nearest(value, OPTIMIZERS)}")
     if name == "loss_scaling" and not (isinstance(value, str) and value in LOSS_SCALINGS):
         raise UserError(f"training: unknown loss scaling {value!r}{nearest(value, LOSS_SCALINGS)}")
+    if name.endswith("_moment") and not (isinstance(value, str) and value in _WORDS[name]):
+        raise UserError(f"training: unknown format {value!r} of {name}{nearest(value, _WORDS[name])}")
     if name == "betas" and not (isinstance(value, list) and len(value) == 2):
         raise UserError(f"training: betas must be two numbers, not {value!r}")
     typed = _typed(_hints(Training)[name], value)
