@@ -40,12 +40,14 @@ def probe_seconds(
     from dse.pack.grouping import use_kernels
     from dse.pack.step import TrainStep
     from dse.train.loop import load
+    from dse.train.warmup import compile_step
 
     data, _ = load(trial.task, data_dir, device)
     random, threads = torch.random.get_rng_state(), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         program = TrainStep([trial] * _WIDTH, data, device, use_kernels(device))
+        compile_step(program)
 
         def step() -> float:
             begin = _now(device)

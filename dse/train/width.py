@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from dse.pack.grouping import use_kernels
+from dse.pack.grouping import member_order, use_kernels
 from dse.pack.step import TrainStep
+from dse.train.warmup import compile_step
 from dse.trial import Trial
 
 _FIRST = {"cpu": 4, "cuda": 16}
@@ -73,7 +74,10 @@ def _measure(trials: Sequence[Trial], data: Any, device: str) -> tuple[float, in
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated() if cuda else 0
-    train_step = TrainStep(trials, data, device, use_kernels(device))
+    kernels = use_kernels(device)
+    lineup = [trials[i] for i in member_order(trials, kernels)]  # as the pack will be
+    train_step = TrainStep(lineup, data, device, kernels)
+    compile_step(train_step)
     train_step.step()
     steps = min(_STEPS, train_step.steps - 1)
     start = _now(cuda)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from dse.pack import compile_ahead as ahead
 from dse.pack.grouping import member_order
 from dse.pack.kernel_list import list_kernels
 from dse.recipes import RECIPES
+from dse.train import warmup
 
 HOPPER = Gpu((9, 0), 132)
 MOST = 320
@@ -121,3 +123,25 @@ def test_a_pack_that_cannot_be_listed_is_compiled_by_its_steps(monkeypatch: pyte
     subject = COMPARED["mlp"](True)
     found = ahead.compile_ahead([(trials(subject, 1), None)], HOPPER)
     assert (found.kernels, found.packs, found.problems) == (0, 0, ("ValueError: here",))
+
+
+def test_packs_of_one_kind_are_seen_to_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever their seeds; the first problem is said."""
+    asked: list[int] = []
+
+    def few(packs: Any, gpu: Gpu, say: ahead.Say) -> ahead.Ahead:
+        asked.append(len(packs[0][0]))
+        return ahead.Ahead(3, 1.0, 0, ("the compiler has left",))
+
+    monkeypatch.setattr(warmup, "compile_ahead", few)
+    monkeypatch.setattr(warmup.Gpu, "of", lambda device: HOPPER)
+    monkeypatch.setattr(warmup._Process, "known", set())
+    monkeypatch.setattr(warmup._Process, "told", False)
+    said: list[str] = []
+    subject = COMPARED["mlp"](True)
+    for device, width, seed in (("cpu", 2, 0), ("cuda", 2, 0), ("cuda", 2, 7), ("cuda", 3, 0)):
+        members = tuple(replace(trial, seed=seed + trial.seed) for trial in trials(subject, width, ("nvfp4",)))
+        pack: Any = SimpleNamespace(trials=members, device=torch.device(device))
+        warmup.compile_step(SimpleNamespace(pack=pack, data=None, use_kernels=True), said.append)  # type: ignore[arg-type]
+    assert asked == [2, 3]
+    assert said == ["not all kernels were compiled ahead, others will be as they are needed: the compiler has left"]
