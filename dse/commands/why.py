@@ -21,7 +21,7 @@ from dse.tasks.base import Training
 from dse.tasks.own import is_path
 from dse.text import plural, short_duration
 from dse.train.processor import described
-from dse.trial import make_task
+from dse.trial import Trial, make_task
 
 _MOST = 24
 """Neighbors that are listed."""
@@ -94,6 +94,10 @@ def _numerics(record: Record, baseline: Record | None) -> Iterator[str]:
     options = spec["options"] if own else resolved(make_task(spec["task"], spec["options"]))
     yield _row("task", short({spec["task"]: options}) + " (code of its own, not imported)" * own)
     yield _row("training", short(resolved(build(Training, spec["training"], "training"))))
+    if first := spec.get("start"):
+        where = "" if own else f" ({Trial.from_spec({**first, 'seed': spec['seed']}).uid})"
+        yield _row("start", short({first["task"]: first["options"]}) + where)
+        yield _row("", short(first["training"]))
     base = baseline.trial if baseline else {**spec, "recipe": to_data(RECIPES["bf16"])}
     name = f"{baseline.uid} ({baseline.config}), {outcome(baseline)} {reason(baseline)}" if baseline else "has not run"
     if baseline and baseline.metric is not None:

@@ -45,7 +45,7 @@ def test_every_recipe_in_one_pack() -> None:
     assert sorted(record.pack["position"] for record in records) == list(range(len(RECIPES)))
 
 
-@pytest.mark.parametrize("name", ["image", "vit", "diffusion", "edm", "lm"])
+@pytest.mark.parametrize("name", ["image", "vit", "diffusion", "edm", "lm", "addition"])
 def test_every_task(name: str) -> None:
     task = {
         "vit": TASKS["image"](net="vit"),

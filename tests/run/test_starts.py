@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dse.commands.why import why
 from dse.errors import UserError
 from dse.pack.pack import Pack
 from dse.plan import make_plan, plan_text
@@ -131,6 +132,8 @@ def test_a_sweep_trains_starts_first_and_once(file: Path, tmp_path: Path, capsys
         assert cell.trial.start is not None
         assert records[cell.uid].metric_initial is not None
         assert content(records[cell.uid]) == content(run_trial(cell.trial))
+    why(changed.uid, results)
+    assert f"start     regression(noise=0.5) ({changed.start.uid})" in capsys.readouterr().out
     (results / "shards").rename(tmp_path / "lost")
     run_sweep(sweep, Store(results), options)  # the weights are there
     assert "others start from" not in capsys.readouterr().out

@@ -75,6 +75,21 @@ CLAIMS = (
         RECIPES["tetrajet2"],
         RECIPES["nvfp4"],
     ),
+    Claim("Quartet II loses less than NVFP4", _QUARTET2, RECIPES["quartet2"], RECIPES["nvfp4"]),
+    Claim("Quartet II: 4/6 in the forward pass helps", _QUARTET2, RECIPES["quartet2_4over6"], RECIPES["quartet2"]),
+    Claim(
+        "Quartet II: MS-EDEN beats stochastic rounding in the backward pass",
+        _QUARTET2,
+        RECIPES["quartet2_4over6"],
+        RECIPES["quartet2_sr"],
+    ),
+    Claim(
+        "Quartet II: Hadamards of 32 do as well as 128",
+        _QUARTET2,
+        RECIPES["quartet2_h32"],
+        RECIPES["quartet2"],
+        same=True,
+    ),
     Claim(
         "MXFP4 backward, rotated: nearest rounding beats stochastic",
         _QUARTET2,
