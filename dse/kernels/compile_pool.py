@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,6 +45,7 @@ class CompilePool:
         self._children: list[subprocess.Popen[bytes]] = []
         self._began: float | None = None
         self._kernels, self._done, self._failed, self._closed = 0, 0, list[str](), False
+        self._work_of_all, self._work_done = 0, 0
 
     def __enter__(self) -> CompilePool:
         return self
@@ -66,6 +68,7 @@ class CompilePool:
             self._keys.add(job.key)
             self._began = self._began or time.monotonic()
             heappush(self._todo, (-len(job.constants), self._kernels, job))
+            self._work_of_all += len(job.constants)
             self._kernels += 1
             self._changed.notify()
         if len(self._threads) < min(self._most, self._kernels):
@@ -81,10 +84,9 @@ class CompilePool:
     def state(self) -> Compiled:
         """How far it is."""
         with self._changed:
-            finished = self._done + len(self._failed)
             left = None
-            if self._began is not None and finished:
-                left = (time.monotonic() - self._began) / finished * (self._kernels - finished)
+            if self._began is not None and self._work_done:
+                left = (time.monotonic() - self._began) / self._work_done * (self._work_of_all - self._work_done)
             return Compiled(self._kernels, self._done, tuple(self._failed), left)
 
     def _finished(self) -> bool:
@@ -94,19 +96,23 @@ class CompilePool:
         """One thread feeds one process; where that dies, the kernel it had is noted as failed, and another starts."""
         child: subprocess.Popen[bytes] | None = None
         while (job := self._next()) is not None:
-            if child is None or child.poll() is not None:
-                child = _start()
-                self._children.append(child)
-            answer = _ask(child, job)
+            try:
+                if child is None or child.poll() is not None:
+                    child = _start()
+                    self._children.append(child)
+                answer = _ask(child, job)
+            except Exception as error:  # noqa: BLE001 - its launch compiles the kernel
+                answer = f"{type(error).__name__}: {error}"
             with self._changed:
                 if answer == "ok":
                     self._done += 1
                 else:
                     self._failed.append(f"{job.kernel.name}: {answer}")
+                self._work_done += len(job.constants)
                 self._changed.notify_all()
-        if child is not None and child.stdin is not None:
-            child.stdin.close()
-            child.wait()
+        if child is not None:
+            with suppress(OSError):  # it may have ended
+                child.communicate()
 
     def _next(self) -> KernelJob | None:
         with self._changed:
@@ -129,12 +135,9 @@ def _start() -> subprocess.Popen[bytes]:
 def _ask(child: subprocess.Popen[bytes], job: KernelJob) -> str:
     assert child.stdin is not None
     assert child.stdout is not None
-    try:
-        pickle.dump(job, child.stdin)
-        child.stdin.flush()
-        return child.stdout.readline().decode().strip() or "the process that compiled it ended"
-    except OSError as error:
-        return str(error)
+    pickle.dump(job, child.stdin)
+    child.stdin.flush()
+    return child.stdout.readline().decode().strip() or "the process that compiled it ended"
 
 
 __all__ = ["CompilePool", "Compiled"]

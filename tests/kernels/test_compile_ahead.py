@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from triton.runtime.jit import JITFunction
 
 from dse.bench.models import COMPARED
 from dse.bench.timed_packs import trials
-from dse.kernels import available
+from dse.kernels import available, compile_pool
 from dse.kernels.availability import Gpu, lies_on_gpu
 from dse.kernels.compile_pool import CompilePool
 from dse.kernels.kernel_jobs import KernelJob, KernelName
@@ -145,3 +146,15 @@ def test_packs_of_one_kind_are_seen_to_once(monkeypatch: pytest.MonkeyPatch) -> 
         warmup.compile_step(SimpleNamespace(pack=pack, data=None, use_kernels=True), said.append)  # type: ignore[arg-type]
     assert asked == [2, 3]
     assert said == ["not all kernels were compiled ahead, others will be as they are needed: the compiler has left"]
+
+
+def test_processes_that_cannot_start_or_end_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their kernels are left to the launches; nobody waits for them."""
+    (job,) = word_jobs()
+    monkeypatch.setattr(KernelJob, "is_compiled", lambda own: False)
+    for program, why in (("/no/such/python", "FileNotFoundError"), ("/bin/true", "ended|Broken pipe")):
+        monkeypatch.setattr(compile_pool.sys, "executable", program)
+        with CompilePool(1) as pool:
+            pool.submit(job)
+            assert pool.wait(60)
+            assert re.search(why, pool.state.failed[0])
