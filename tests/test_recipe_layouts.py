@@ -51,6 +51,12 @@ MATRIX = {
     "fusion_mxfp4": Layout("..G..."),
     "fusion_mxfp4_h32": Layout("..G...", ("", "", "32f")),
     "fusion_nvfp4": Layout("..G..."),
+    "hif4": Layout("......", ("", "64r", "64r")),
+    "mixfp4": Layout("..G.G.", ("", "", "16f")),
+    "razer": Layout("..G.G.", ("", "", "16f")),
+    "amdfp4": Layout("..G.G.", ("", "", "16f")),
+    "amdfp4_one_level": Layout("..G.G.", ("", "", "16f")),
+    "mxfp4_macro128": Layout("..G.G.", ("", "", "16f")),
 }
 
 
@@ -81,6 +87,14 @@ FORMATS = {
     "graphcore_ue5m3": "e2m1 ue5m3_122880 32",
     "graphcore_e8m0": "e2m1 e8m0 32",
     "graphcore_e4m3": "e2m1 ue4m3 16",
+    "quartet2": "e2m1 ue4m3 16",
+    "quartet2_4over6": "e2m1 ue4m3 16",
+    "quartet2_h32": "e2m1 ue4m3 16",
+    "hif4": "s1p2 ue6m2 64",
+    "mixfp4": "e2m1 ue4m3 16",
+    "amdfp4": "e2m1 ue5m3_114688 16",
+    "amdfp4_one_level": "e2m1 ue5m3_114688 16",
+    "mxfp4_macro128": "e2m1 e8m0 32",
 }
 
 

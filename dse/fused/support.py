@@ -118,6 +118,8 @@ def _general_reasons(q: BlockQuantizer) -> tuple[str, ...]:
         "" if type(q.statistic) in STATISTICS else f"statistic {type(q.statistic).__name__}",
         "" if q.choice is None or q.choice.error in ERRORS else f"error {q.choice.error}",
         "" if q.correction is None else f"correction {type(q.correction).__name__}",
+        "" if not q.micro_exponents else "micro-exponents",
+        _grids(q),
         "" if type(q.convention) in (Decode, Encode) else f"convention {type(q.convention).__name__}",
         "" if q.tensor_scale is None or type(q.tensor_scale) in LEVELS else
         f"tensor scale {type(q.tensor_scale).__name__}",
@@ -152,6 +154,7 @@ def _reasons(q: BlockQuantizer) -> tuple[str, ...]:
         "" if q.outliers is None else f"outliers {type(q.outliers).__name__}",
         "" if q.choice is None else f"choice {type(q.choice).__name__}",
         "" if q.correction is None else f"correction {type(q.correction).__name__}",
+        "" if not q.micro_exponents else "micro-exponents",
         "" if type(q.convention) in (Decode, Encode) else f"convention {type(q.convention).__name__}",
         "" if q.tensor_scale is None or type(q.tensor_scale) in (Current, Delayed) else
         f"tensor scale {type(q.tensor_scale).__name__}",
@@ -160,6 +163,13 @@ def _reasons(q: BlockQuantizer) -> tuple[str, ...]:
         _element(q.element),
         "" if q.scale.emin >= -127 and q.scale.man <= 23 else f"scale format {q.scale.name}",
     )  # fmt: skip
+
+
+def _grids(q: BlockQuantizer) -> str:
+    """A launch has one list of values; grids of a block are formats of powers of two."""
+    listed = [isinstance(how.element, ValueFormat) for how in candidates(q)]
+    same = all(how.element == q.element for how in candidates(q))
+    return "a choice of lists of values" if any(listed) and not same else ""
 
 
 def _power(n: int, low: int, high: int) -> bool:

@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 from dse.errors import OptionError, nearest
 from dse.kernels import cpu_loops
 from dse.kernels.alignment import contiguous
+from dse.numerics import micro_exponents
 from dse.numerics.block_trace import BlockTrace, unblocked
 from dse.numerics.block_vjp import pulled_back, with_gain
 from dse.numerics.cast import cast
@@ -90,7 +91,9 @@ class BlockQuantizer(Quantizer):
       saturating under stochastic rounding); it is applied in the epilogue;
     - ``convention``: decode or encode; ``tensor_scale``: a second-level FP32 scale, or none;
     - ``outliers``: what is split off before; ``choice``: several candidates per block, or none;
-    - ``correction``: what makes new scales once the elements are known, or nothing.
+    - ``correction``: what makes new scales once the elements are known, or nothing;
+    - ``micro_exponents``: sizes of parts of a block (of all its rows) whose scale a bit of their own may double, each
+      a part of the one before: HiFloat4's [8, 4].
 
     Blocks of zeros stay zero. What is not finite never becomes finite, so loss scaling sees it behind any quantizer. A
     NaN makes its block NaN, with a tensor scale measured from it its operand. An infinity saturates its block's scale
@@ -117,6 +120,7 @@ class BlockQuantizer(Quantizer):
     outliers: Outliers | None = None
     choice: Choice | None = None
     correction: Correction | None = None
+    micro_exponents: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("block", "tile"):
@@ -124,6 +128,7 @@ class BlockQuantizer(Quantizer):
                 raise OptionError(f"{name} must be at least 0 (0: all), not {getattr(self, name)}")
         if self.constant is not None and not 0 < self.constant < float("inf"):
             raise OptionError(f"constant must be positive and finite, not {self.constant}")
+        micro_exponents.check(self.micro_exponents, self.block)
         if not 0 < self.gain <= 1:
             raise OptionError(f"gain must lie in (0, 1], not {self.gain}")
         if (
@@ -218,7 +223,7 @@ class BlockQuantizer(Quantizer):
             chosen = steps.chosen
         total: Tensor | None = None
         for number, how in enumerate(candidates):
-            factors = self._factors(operand.z, operand.level, how, key)
+            factors = self._spread(self._factors(operand.z, operand.level, how, key), operand.blocks, how)
             u = self._scaled(operand.blocks, factors, how)
             slope = None if self.slope.is_identity else self.slope(u, how.element)
             one = pulled_back(self._blocked(g), factors, (self.gain, how.gain), slope)
@@ -239,8 +244,8 @@ class BlockQuantizer(Quantizer):
 
     @cached_property
     def _loop_options(self) -> tuple[LoopOptions, ...]:
-        """The candidates' options for compiled loops; none where these do not cover one, or scales are corrected."""
-        if self.correction is not None:
+        """The candidates' options for compiled loops; none where these do not cover the quantizer."""
+        if self.correction is not None or self.micro_exponents:
             return ()
         found = []
         for how in self._candidates():
@@ -334,7 +339,7 @@ class BlockQuantizer(Quantizer):
     ) -> _Decoded:
         """The operand quantized by one of the candidates."""
         blocks, how = operand.blocks, candidates[number]
-        factors = self._factors(operand.z, operand.level, how, key)
+        factors = self._spread(self._factors(operand.z, operand.level, how, key), blocks, how)
         u = self._scaled(blocks, factors, how)
         q = cast(u, how.element, self.rounding, self.slope, operand.bits)
         chosen = torch.full_like(blocks[..., :1, :, :1], number, dtype=torch.int64) if traced else None
@@ -359,6 +364,13 @@ class BlockQuantizer(Quantizer):
         """What decoded values are multiplied by in the end; ``like``: of the operand's leading axes."""
         factor = torch.ones_like(like[..., :1, :1, :1, :1]) if alpha is None else alpha
         return factor if self.gain == 1 else factor * (1 / self.gain)
+
+    def _spread(self, factors: Factors, blocks: Tensor, how: Candidate) -> Factors:
+        """One encode and decode factor per element, with the micro-exponents; those of blocks without any."""
+        if not self.micro_exponents:
+            return factors
+        double = micro_exponents.factor(self._scaled(blocks, factors, how), self.micro_exponents, how.element)
+        return factors._replace(encode=factors.encode / double, decode=factors.decode * double)
 
     def _scaled(self, blocks: Tensor, factors: Factors, how: Candidate) -> Tensor:
         """What elements are cast from."""
@@ -448,6 +460,7 @@ class BlockQuantizer(Quantizer):
             ("tensor scale", self.tensor_scale.ops() if self.tensor_scale else FREE),
             ("outliers", self.outliers.ops() if self.outliers else FREE),
             ("choice", self.choice.ops() if self.choice else FREE),
+            ("micro-exponents", _micro(len(self.micro_exponents))),
             ("correction", self.correction.ops() if self.correction else FREE),
         )
 
@@ -482,6 +495,10 @@ def _filled(x: Tensor, axis: int, size: int) -> list[tuple[Tensor, int]]:
 def _at_work(*parts: tuple[str, Ops]) -> tuple[tuple[str, Ops], ...]:
     """The parts that cost anything."""
     return tuple((name, ops) for name, ops in parts if ops != Ops(why=ops.why))
+
+
+def _micro(levels: int) -> Ops:
+    return Ops(element=2 * levels, why=f"abs and max, 2/element for each of {levels} levels")
 
 
 def _per_block(ops: Ops) -> Ops:

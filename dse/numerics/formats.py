@@ -83,6 +83,7 @@ ELEMENTS: dict[str, Format] = {
         Format("e1m2", 1, 2, 0, 3.5, source="arXiv 2606.20381 (UFP4)"),
         Format("e3m0", 3, 0, 3, 16.0, source="arXiv 2505.19115, format sweep (no code reserved)"),
         Format("int4", 0, 3, -2, 7.0, source="symmetric two's complement, -8 unused; arXiv 2603.28765"),
+        Format("s1p2", 0, 3, 0, 1.75, source="arXiv 2602.11287 (HiFloat4): sign, one integer bit, two fraction bits"),
         Format("int8", 0, 7, -6, 127.0, source="symmetric; OCP MX INT8 is this grid times 2^-6"),
     )
 }
@@ -98,6 +99,9 @@ SCALES: dict[str, Format] = {
         Format("ue5m2", 5, 2, 15, 57344.0, signed=False, nan=True, source="arXiv 2509.17791, simulator (E5M2 scale)"),
         Format(
             "ue8m3", 8, 3, 127, 2.0**127 * 1.875, signed=False, source="arXiv 2509.17791, simulator (E8M3, 12 bits)"
+        ),
+        Format(
+            "ue6m2", 6, 2, 48, 49152.0, signed=False, subnormals=False, nan=True, source="arXiv 2602.11287 (HiFloat4)"
         ),
         Format("bf16", 8, 7, 127, 3.3895313892515355e38, signed=False, nan=True, source="bfloat16 (E8M7)"),
         Format("fp32", 8, 23, 127, 3.4028234663852886e38, signed=False, nan=True, source="IEEE 754 binary32"),

@@ -110,7 +110,7 @@ def _build(kind: Any, owner: type, name: str, data: Any, where: str) -> Any:
             return None
         return _build(options[0], owner, name, data, where)
     if kind is Format:
-        if name == "element" and isinstance(data, Mapping):
+        if name != "scale" and isinstance(data, Mapping):
             return _values(data, where)
         pool = SCALES if name == "scale" else ELEMENTS
         return _lookup(pool, data, f"{name} format", where)

@@ -142,6 +142,8 @@ def _corrections(q: BlockQuantizer) -> Iterator[str]:
         return
     if isinstance(q.convention, Encode):
         yield "correction: eden makes new scales that decode, and encode stores their inverses"
+    if q.micro_exponents:
+        yield "correction: eden makes one scale per block, and micro_exponents give its parts their own"
     if isinstance(q.correction, Eden) and q.block and q.correction.group > q.block and q.correction.group % q.block:
         yield f"correction: groups of {q.correction.group} elements are not whole blocks of {q.block}"
 

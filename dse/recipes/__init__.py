@@ -2,6 +2,7 @@
 
 from dse.numerics.recipe import Recipe
 from dse.recipes import (
+    alto,
     amd,
     attention,
     bf16,
@@ -9,7 +10,9 @@ from dse.recipes import (
     fp4_all_the_way,
     fusion,
     graphcore,
+    hif4,
     if4,
+    mixed_grids,
     mx_ocp,
     mxfp4,
     mxfp8,
@@ -70,6 +73,12 @@ RECIPES: dict[str, Recipe] = {
         fusion.FUSION_MXFP4,
         fusion.FUSION_MXFP4_H32,
         fusion.FUSION_NVFP4,
+        hif4.HIF4,
+        mixed_grids.MIXFP4,
+        mixed_grids.RAZER,
+        alto.AMDFP4,
+        alto.AMDFP4_ONE_LEVEL,
+        alto.MXFP4_MACRO128,
         attention.SAGEBWD,
         attention.ATTN_QAT,
         attention.FULL_STACK_ATTENTION,

@@ -61,6 +61,8 @@ def accepted(cls: Any, name: str, hint: Any, default: Any) -> Iterator[Any]:
 
 def others(cls: Any, name: str, hint: Any, default: Any) -> list[Any]:
     """Values to try; the words of a string option are those that its error message lists."""
+    if get_origin(hint) is tuple:
+        return [(value,) for value in others(cls, name, get_args(hint)[0], None)]
     kind = hint if get_origin(hint) is Literal else next(k for k in (get_args(hint) or (hint,)) if k is not type(None))
     if kind in FAMILIES:
         return [member() for member in FAMILIES[kind].values()]
@@ -101,7 +103,13 @@ def values_of(name: str) -> list[Any]:
     kind = next(k for k in (get_args(hint) or (hint,)) if k is not type(None))
     if kind in FAMILIES:
         return [v for cls in FAMILIES[kind].values() for v in variants(cls)]
-    known = {"block": [0, 1, 5, 32], "tile": [0, 3, 16], "constant": [4.0], "gain": [0.75]}
+    known = {
+        "block": [0, 1, 5, 32],
+        "tile": [0, 3, 16],
+        "constant": [4.0],
+        "gain": [0.75],
+        "micro_exponents": [(8, 4), (4,)],
+    }
     return known[name] if name in known else others(BlockQuantizer, name, hint, None)
 
 

@@ -44,6 +44,7 @@ FACTS: dict[str, Facts] = {
     "element e1m2": Facts(4, 3, 0, 0, False, 3.5, 2, 0.5, 8),
     "element e3m0": Facts(4, 1, 3, 0, False, 16, 0.25, 0.25, 8),
     "element int4": Facts(4, 4, -2, 0, False, 7, 8, 1, 8, "int4"),
+    "element s1p2": Facts(4, 4, 0, 0, False, 1.75, 2, 0.25, 8),
     "element int8": Facts(8, 8, -6, 0, False, 127, 128, 1, 128),
     "element e2m3": Facts(6, 4, 1, 0, False, 7.5, 1, 0.125, 32, "float6_e2m3fn"),
     "element e3m2": Facts(6, 3, 3, 0, False, 28, 0.25, 0.0625, 32, "float6_e3m2fn"),
@@ -55,6 +56,7 @@ FACTS: dict[str, Facts] = {
     "scale ue5m3_114688": Facts(8, 4, 15, 1, False, 114688, 2.0**-14, 2.0**-17, 255),
     "scale ue5m3_122880": Facts(8, 4, 15, 0, False, 122880, 2.0**-14, 2.0**-17, 256),
     "scale ue5m2": Facts(7, 3, 15, 3, True, 57344, 2.0**-14, 2.0**-16, 124, "float8_e5m2"),
+    "scale ue6m2": Facts(8, 3, 48, 1, False, 49152, 2.0**-48, 2.0**-48, 255),
     "scale ue8m3": Facts(11, 4, 127, 7, True, 1.875 * 2.0**127, 2.0**-126, 2.0**-129, 2040),
     "scale bf16": Facts(15, 8, 127, 127, True, 3.3895313892515355e38, 2.0**-126, 2.0**-133, 32640, "bfloat16"),
     "scale fp32": Facts(31, 24, 127, 2**23 - 1, True, 3.4028234663852886e38, 2.0**-126, 2.0**-149, 0),
@@ -66,11 +68,16 @@ listed = pytest.mark.parametrize("name", [n for n in FACTS if n != "scale fp32"]
 ONE_BIT = ("element e3m0", "scale e8m0")
 """Formats of precision 1, where no tie has an even significand on both sides."""
 
+BEYOND_GFLOAT = ("element s1p2", "scale ue6m2")
+"""Compared by tests/oracle/test_casts.py and test_grids.py."""
+
 
 @cache
 def gfloat_info(name: str) -> Any:
     """The format as a gfloat ``FormatInfo``."""
     gfloat = pytest.importorskip("gfloat")
+    if name in BEYOND_GFLOAT:
+        pytest.skip("gfloat has neither fractions of two's complement nor mantissas without subnormals")
     facts, fmt = FACTS[name], FORMATS[name]
     integer = facts.precision == facts.bits
     return gfloat.FormatInfo(
