@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from dse.fused.device_code import LEVELS, candidates, statistic_code
+from dse.fused.device_code import LEVELS, candidates, statistic_code, undone
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import Format
 from dse.numerics.techniques.choices import Candidate
@@ -52,7 +52,7 @@ def block_row(q: BlockQuantizer) -> BlockRow:
     ]  # fmt: skip
     floats = [
         threshold, offset, q.scale.max, 0.0 if q.scale.subnormals else q.scale.smallest, scale_threshold, scale_offset,
-        zero, q.gain, 1 / q.gain, *statistic_code(q).numbers, *[0.0] * 5,
+        zero, q.gain, undone(q), *statistic_code(q).numbers, *[0.0] * 5,
     ]  # fmt: skip
     hows = [_candidate(q, how) for how in candidates(q)]
     return BlockRow([int(i) for i in ints], floats, [how[0] for how in hows], [how[1] for how in hows])
@@ -67,10 +67,10 @@ def _candidate(q: BlockQuantizer, how: Candidate) -> tuple[list[int], list[float
         if q.choice is not None:
             target = target * own / how.constant
             base = own if q.choice.divides else 0.0
-    hides = how.element.max / how.gain * q.convention.largest(q.scale) <= torch.finfo(torch.float32).max
+    hides = how.element.max * how.multiple * q.convention.largest(q.scale) <= torch.finfo(torch.float32).max
     ints = [float_bits(2.0**how.element.emin), how.element.man << 23, how.codes, int(hides)]
     c = how.constant
-    floats = [how.element.max, c, 1.0 / c, target * c, base, base / c if base else 1.0, how.gain, 1 / how.gain]
+    floats = [how.element.max, c, 1.0 / c, target * c, base, base / c if base else 1.0, how.gain, how.multiple]
     return ints, floats
 
 

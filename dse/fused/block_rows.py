@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dse.fused.block_numbers import block_row, float_bits, scale_codes
-from dse.fused.device_code import ERRORS, StatisticCode, candidates, statistic_code
+from dse.fused.device_code import ERRORS, StatisticCode, candidates, statistic_code, undone
 from dse.fused.support import Use, in_groups, structure
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.techniques.tensor_scales import Outer
@@ -65,7 +65,7 @@ def _row(q: BlockQuantizer) -> tuple[int, ...]:
     short = all(own.element.man <= _SHORT for own in candidates(q)) and all(how[3] for how in hows)
     own = block_row(q)
     target, base, c = own.candidate_floats[0][3], own.candidate_floats[0][4], own.candidate_floats[0][1]
-    head = [target, *statistic_code(q).numbers, base, 1 / q.gain]
+    head = [target, *statistic_code(q).numbers, base, undone(q)]
     fields = [*map(float_bits, head), *scale_codes(q.scale), float_bits(1 / c), int(short)]
     return tuple(fields + [field for how in hows for field in how])
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dse.fused.block_numbers import block_row, lane, short
-from dse.fused.device_code import candidates
+from dse.fused.device_code import candidates, undone
 from dse.fused.rows import RecipeTable
 from dse.fused.rows import table as core_table
 from dse.fused.support import Use
@@ -74,7 +74,7 @@ def block_table(uses: Sequence[Use], device: torch.device | str) -> BlockTable:
 
     levels = tuple(row.ints[8] for row in rows)
     lanes = {lane(q.rounding) for q in quantizers if q.rounding.random_bits}
-    gains = [1 / q.gain for q in quantizers]
+    gains = [undone(q) for q in quantizers]
     measured = any(level in (1, 2) for level in levels)
     return BlockTable(
         quantizers[0],

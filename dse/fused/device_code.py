@@ -59,6 +59,11 @@ def statistic_code(q: BlockQuantizer) -> StatisticCode:
     return STATISTICS[type(q.statistic)](q.statistic)
 
 
+def undone(q: BlockQuantizer) -> float:
+    """What decoded values are multiplied by in the epilogue besides tensor scales: 1 / gain, and a choice's unit."""
+    return (1.0 if q.choice is None else q.choice.unit) / q.gain
+
+
 def candidates(q: BlockQuantizer) -> tuple[Candidate, ...]:
     """The ways in which a block may be quantized: one without a choice."""
     c = q.element.max if q.constant is None else q.constant

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dse.fused.block_rows import BlockOptions, block_options
+from dse.fused.device_code import undone
 from dse.fused.support import Use, in_groups, uncovered_by_core
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import E2M1, E8M0
@@ -285,7 +286,7 @@ def _level(quantizer: object, c: float) -> tuple[tuple[int, int, int], tuple[flo
     target = (None if scale is None else scale.target) or own
     every = scale.every if isinstance(scale, Delayed) else 1
     inverse = 1.0 if quantizer.choice is not None or (mode == 0 and scale is not None) else 1.0 / c
-    return (mode, every, encode + divisor), (target * c, inverse, 1 / quantizer.gain)
+    return (mode, every, encode + divisor), (target * c, inverse, undone(quantizer))
 
 
 def _float_bits(value: float) -> int:

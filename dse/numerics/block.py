@@ -226,7 +226,7 @@ class BlockQuantizer(Quantizer):
             factors = self._spread(self._factors(operand.z, operand.level, how, key), operand.blocks, how)
             u = self._scaled(operand.blocks, factors, how)
             slope = None if self.slope.is_identity else self.slope(u, how.element)
-            one = pulled_back(self._blocked(g), factors, (self.gain, how.gain), slope)
+            one = pulled_back(self._blocked(g), factors, (self.gain, self._undone, how.gain, how.multiple), slope)
             total = one if total is None or chosen is None else torch.where(chosen == number, one, total)
         assert total is not None
         total = total if chosen is None else total + 0.0  # autograd adds the others' zeros
@@ -280,11 +280,11 @@ class BlockQuantizer(Quantizer):
                 operand.keep_closer(best, values, self._error_factor(alpha, z), self.choice)
         assert best is not None
         alpha = None if folds else alpha
-        if alpha is None and self.gain == 1:
+        if alpha is None and self._undone == 1:
             return Quantized(best)
         if alpha is not None and alpha.shape == (*x.shape[:-2], 1, 1, 1, 1):
             alpha = alpha.view(*x.shape[:-2], 1, 1)
-            return Quantized(best, alpha if self.gain == 1 else alpha * (1 / self.gain))
+            return Quantized(best, alpha if self._undone == 1 else alpha * self._undone)
         return self._finished(_Decoded(self._blocked(best), alpha, None), *x.shape[-2:])
 
     def _operand(self, x: Tensor, key: Key | None) -> _BlockedOperand:
@@ -298,9 +298,9 @@ class BlockQuantizer(Quantizer):
         values, alpha, _ = best
         if alpha is not None and alpha.shape[-4:] != (1, 1, 1, 1):
             values, alpha = values * alpha, None
-        if self.gain != 1:
+        if self._undone != 1:
             alpha = torch.full_like(values[..., :1, :1, :1, :1], 1.0) if alpha is None else alpha
-            alpha = alpha * (1 / self.gain)  # times the inverse: CUDA divides by a number so
+            alpha = alpha * self._undone  # times the inverse: CUDA divides by a number so
         out = unblocked(values, rows, columns)
         return Quantized(out, None if alpha is None else alpha.flatten(-4, -3).flatten(-2))
 
@@ -346,8 +346,8 @@ class BlockQuantizer(Quantizer):
         steps = None if chosen is None else _Steps(u, q, factors.encode, factors.decode, chosen)
         del u
         values = q * factors.decode
-        if how.gain != 1:
-            q, values = q * (1 / how.gain), values * (1 / how.gain)
+        if how.multiple != 1:
+            q, values = q * how.multiple, values * how.multiple
         if values.requires_grad:  # where the factors' product is not 1 (a scale that is 0, or has no inverse): Q' alone
             broken = (factors.decode == 0) | (factors.encode == torch.finfo(values.dtype).max)
             passed = q / factors.encode.detach()
@@ -363,7 +363,12 @@ class BlockQuantizer(Quantizer):
     def _error_factor(self, alpha: Tensor | None, like: Tensor) -> Tensor:
         """What decoded values are multiplied by in the end; ``like``: of the operand's leading axes."""
         factor = torch.ones_like(like[..., :1, :1, :1, :1]) if alpha is None else alpha
-        return factor if self.gain == 1 else factor * (1 / self.gain)
+        return factor if self._undone == 1 else factor * self._undone
+
+    @property
+    def _undone(self) -> float:
+        """What undoes the gain, and the unit of a choice's values."""
+        return (1.0 if self.choice is None else self.choice.unit) / self.gain
 
     def _spread(self, factors: Factors, blocks: Tensor, how: Candidate) -> Factors:
         """One encode and decode factor per element, with the micro-exponents; those of blocks without any."""
@@ -387,7 +392,7 @@ class BlockQuantizer(Quantizer):
             return shift_codes(s_q, self.scale, how.codes) if how.codes else s_q
 
         factors = self.convention.factors(z, how.constant, level, self.scale, quantize)
-        if how.element.max / how.gain * self.convention.largest(self.scale) > torch.finfo(z.dtype).max:
+        if how.element.max * how.multiple * self.convention.largest(self.scale) > torch.finfo(z.dtype).max:
             return factors
         return factors._replace(decode=factors.decode + (z - z).detach())  # an infinite Z: NaN, else the same bits
 

@@ -12,25 +12,25 @@ from torch import Tensor
 from dse.numerics.techniques.conventions import Factors
 
 
-def pulled_back(g: Tensor, factors: Factors, gains: tuple[float, float], slope: Tensor | None) -> Tensor:
+def pulled_back(g: Tensor, factors: Factors, gains: tuple[float, float, float, float], slope: Tensor | None) -> Tensor:
     """dX in blocks [..., R/t, t, K/b, b], as g; ``factors`` are those of one candidate, without any gain.
 
-    ``gains``: the quantizer's and the candidate's; ``slope``: Q'(u), None where it is 1. FP32 operations in the order
+    ``gains``: the quantizer's, what undoes it and the unit of values, the candidate's, and its multiple; ``slope``: Q'(u), None where it is 1. FP32 operations in the order
     of autograd's backward pass through ``BlockQuantizer``.
     """
-    gain, own = gains
+    gain, undone, own, multiple = gains
     encode, decode, alpha = factors
     if alpha is not None and alpha.shape[-4:] == (1, 1, 1, 1):
-        g = g * (alpha if gain == 1 else alpha * (1 / gain))
+        g = g * (alpha if undone == 1 else alpha * undone)
     else:
-        g = g if gain == 1 else g * (1 / gain)
+        g = g if undone == 1 else g * undone
         g = g if alpha is None else g * alpha
     broken = (decode == 0) | (encode == torch.finfo(g.dtype).max)
     passed = torch.where(broken, g, 0.0)
     passed = (passed if alpha is None else passed / alpha) / encode
     kept = torch.where(broken, 0.0, g)
-    if own != 1:
-        kept, passed = kept * (1 / own), passed * (1 / own)
+    if multiple != 1:
+        kept, passed = kept * multiple, passed * multiple
     g = passed + kept * decode
     g = g if slope is None else g * slope
     return (g if own == 1 else g * own) * with_gain(encode, gain)

@@ -85,7 +85,7 @@ def loop_options(how: Candidate, rounding: Rounding, gain: float, scale: ScaleOp
         "SCALE_ZERO": zero,
         "OVERALL": gain,
         "GAIN": how.gain,
-        "UNDO": 1 / how.gain,
+        "UNDO": how.multiple,
         "C": c,
         "INVERSE_C": 1 / c,
         "TARGET": target * c,
@@ -95,7 +95,7 @@ def loop_options(how: Candidate, rounding: Rounding, gain: float, scale: ScaleOp
         "NEAREST": isinstance(rounding, NearestEven),
         "SCALE_NEAREST": isinstance(scale.rounding, NearestEven),
         "UNQUANTIZED": by_loops and scale.convention.encode_with == "unquantized",
-        "HIDES": fmt.max / how.gain * scale.convention.largest(scale.fmt) <= torch.finfo(torch.float32).max,
+        "HIDES": fmt.max * how.multiple * scale.convention.largest(scale.fmt) <= torch.finfo(torch.float32).max,
         "ENCODES": kind is Encode,
         "RANDOM_BITS": rounding.random_bits,
     }

@@ -17,23 +17,29 @@ ERRORS = ("mse", "mae", "max")
 
 
 class Candidate(NamedTuple):
-    """One way to quantize a block: its element format, constant c, gain on X, and offset of the scale in codes."""
+    """One way to quantize a block: its element format, constant c, gain on X, and offset of the scale in codes.
+
+    ``multiple``: what elements times their scale are multiplied by, so that times the choice's ``unit`` it is 1 / gain.
+    """
 
     element: Format
     constant: float
     gain: float = 1.0
     codes: int = 0
+    multiple: float = 1.0
 
 
 class Choice(ABC):
     """Quantizes every block by each candidate; the first with the smallest error wins. The choice has no gradient.
 
     ``divides``: whether a candidate's scale is (Z / c0) * S_enc times c0 / c, with the c0 of the first candidate, as
-    published, rather than Z * (S_enc / c); ``arithmetic``: see ``dse.numerics.registry``.
+    published, rather than Z * (S_enc / c); ``unit``: of decoded values, applied in the epilogue; ``arithmetic``: see
+    ``dse.numerics.registry``.
     """
 
     error: str
     divides: ClassVar[bool] = False
+    unit: ClassVar[float] = 1.0
     arithmetic: ClassVar[int] = 2
 
     @abstractmethod
