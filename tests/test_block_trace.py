@@ -58,7 +58,8 @@ def test_parts_make_the_values(choice: Choice | None, gain: float, tile: int) ->
     assert torch.equal(trace.matrix(trace.blocks), x)
     assert torch.equal(trace.statistic, trace.blocks.abs().amax((-3, -1), keepdim=True))
     gains = torch.tensor([1 / candidate.gain for candidate in trace.candidates])[trace.chosen]
-    assert torch.equal(trace.elements * trace.factors.decode * gains, trace.values)
+    multiples = torch.tensor([candidate.multiple for candidate in trace.candidates])[trace.chosen]
+    assert torch.equal(trace.elements * trace.factors.decode * multiples, trace.values)
     assert torch.equal(trace.matrix(trace.values), trace.quantized.values)
     scaled = trace.blocks * (trace.factors.encode * gain) / gains
     torch.testing.assert_close(trace.scaled, scaled, rtol=2**-22, atol=0)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dse.fused import Use, exact_in_bf16, quantize, quantize_both, table
+from dse.fused import Use, exact_in_bf16, exact_in_fp16, quantize, quantize_both, table
 from dse.fused.launch import LaunchShape
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import E2M1, E5M2, E8M0, ELEMENTS, FP32, UE4M3
@@ -176,8 +176,9 @@ def _kernel(name: str, label: str, figure: Figure, shape: LaunchShape | None, de
     t, k = table([figure.use], device), key(device)
     second = table([figure.second or figure.use], device)
 
-    exact = exact_in_bf16(figure.use) and exact_in_bf16(figure.second or figure.use)
-    dtype = torch.bfloat16 if exact else torch.float32
+    uses = (figure.use, figure.second or figure.use)
+    short = torch.float16 if all(map(exact_in_fp16, uses)) else torch.float32
+    dtype = torch.bfloat16 if all(map(exact_in_bf16, uses)) else short
 
     def call(x: Tensor) -> object:
         if figure.axes == 2:

@@ -9,7 +9,7 @@ from dse.fused.checked import unchecked
 from dse.fused.dispatch import Table, quantize, quantize_both, table
 from dse.fused.gradients import GradientTable, gradient_structure, gradient_table, uncovered_gradient, vjp
 from dse.fused.rows import RecipeTable
-from dse.fused.support import Use, exact_in_bf16, structure, uncovered
+from dse.fused.support import Use, exact_in_bf16, exact_in_fp16, structure, uncovered
 from dse.fused.turn_back import turn_back
 from dse.fused.weight_rules import RuleStep, rule_step, uncovered_rule
 
@@ -21,6 +21,7 @@ __all__ = [
     "Table",
     "Use",
     "exact_in_bf16",
+    "exact_in_fp16",
     "gradient_structure",
     "gradient_table",
     "quantize",

@@ -52,9 +52,9 @@ def quantize(
     """Every member's operand under its own options, after its GEMM's rotation.
 
     ``x`` [E, R, K] float32 or bfloat16, any strides. ``key``: at this operand's quantization point, clock [E, 2],
-    memory [E, 6] or None. ``dtype``: bfloat16 or float32, of the values [E, R, K'], K' = K padded to the widest
-    rotation among the members. Values are contiguous; where x's rows are (a transposed view), their transpose is.
-    Where no member changes x, they are x itself. ``alpha``: float32 [E, 1, 1], or None where no member has one. Empty
+    memory [E, 6] or None. ``dtype``: bfloat16, float16 or float32, of the values [E, R, K'], K' = K padded to the
+    widest rotation among the members. Values are contiguous; where x's rows are (a transposed view), their transpose
+    is. Where no member changes x, they are x itself. ``alpha``: float32 [E, 1, 1], or None where no member has one. Empty
     operands come back empty. Where ``key.matrices`` is set, each member has as many operands: ``x`` and the results are
     [E * matrices, ...], the table and the clock have E rows.
     """
@@ -142,14 +142,15 @@ def _run(
         o, *o.stride(), width, one.ints, one.floats, p.signs, p.signs_share, p.levels, p.levels_share,
         int(first[1].point),
         o2, *_transposed(o2), width2, two.ints, two.floats, p2.signs, p2.signs_share, p2.levels, p2.levels_share,
-        int(second[1].point), *_options(one), *_options(two),
+        int(second[1].point), *_options(one), *_options(two), one.levels, 0, two.levels, 0,
         grid_k, chunks[0], members, RR=region.rows, RK=region.columns, MANY=chunks != (1, 1),
         ALONG=along is not None, ACROSS=across is not None,
         RUN=8 if x.dtype == torch.bfloat16 else 4,
-        STORE=shape.store if dtype == torch.bfloat16 else 4,
+        STORE=shape.store if dtype.itemsize == 2 else 4,
         P=tile.positions, INNER=tile.inner, **_flags(one, ""),
         P2=tile2.positions, INNER2=tile2.inner, **_flags(two, "2"),
         **_structure(one, known, ""), **_structure(two, known, "2"),
+        FACTORED=False, FACTORED2=False,
         ONE=one.common if known else None, TWO=two.common if known else None,
         WIDTH=known_width(x) if x.numel() >= _LARGE or known else 0, APART=apart,
         FIT=region.fit(x, columns), FIT2=region.fit(x, rows),

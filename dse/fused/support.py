@@ -209,7 +209,23 @@ def exact_in_bf16(use: Use) -> bool:
     scale = _significant(q.scale)
     elements = [_significant(how.element) for how in candidates(q)]
     short = all((n + scale if min(n, scale) > 1 else max(n, scale)) <= 8 for n in elements)
-    return short and all(how.gain == 1 for how in candidates(q))
+    return short and all(how.gain == how.multiple == 1 for how in candidates(q))
+
+
+def exact_in_fp16(use: Use) -> bool:
+    """Whether every decoded value (without alpha) is an FP16 number: 11 bits, multiples of 2^-24 up to 65504."""
+    q = use.quantizer
+    if not isinstance(q, BlockQuantizer) or q.outliers is not None or type(q.convention) is not Decode:
+        return False
+    if q.scale.exp in (0, 8) or (q.tensor_scale is not None and not q.tensor_scale.tensor_wide):
+        return False
+    hows = [how for how in candidates(q) if how.multiple % 1 == 0]
+    if len(hows) < len(candidates(q)) or any(isinstance(how.element, ValueFormat) for how in hows):
+        return False
+    bits = [_significant(how.element) + _significant(q.scale) + int(how.multiple).bit_length() for how in hows]
+    largest = max(how.element.max * how.multiple for how in hows) * q.scale.max
+    least = min(2.0 ** (how.element.emin - how.element.man) for how in hows) * q.scale.smallest
+    return max(bits) <= 11 and largest <= 65504 and least >= 2.0**-24
 
 
 def _significant(fmt: Format) -> int:

@@ -15,7 +15,8 @@ from dse.numerics.techniques.conventions import Factors
 def pulled_back(g: Tensor, factors: Factors, gains: tuple[float, float, float, float], slope: Tensor | None) -> Tensor:
     """dX in blocks [..., R/t, t, K/b, b], as g; ``factors`` are those of one candidate, without any gain.
 
-    ``gains``: the quantizer's, what undoes it and the unit of values, the candidate's, and its multiple; ``slope``: Q'(u), None where it is 1. FP32 operations in the order
+    ``gains``: the quantizer's, what undoes it and the unit of values, the candidate's, and its multiple; ``slope``:
+    Q'(u), None where it is 1. FP32 operations in the order
     of autograd's backward pass through ``BlockQuantizer``.
     """
     gain, undone, own, multiple = gains

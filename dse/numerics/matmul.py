@@ -43,11 +43,10 @@ def scaled(y: Tensor, a: Quantized, b: Quantized) -> Tensor:
 def product(a: Tensor, b: Tensor) -> Tensor:
     """a [..., M, K], b [..., N, K] -> [..., M, N] in FP32 (FP64 for double operands).
 
-    On the CPU each member is multiplied by itself, as a plain linear would be (``dse.kernels.alignment``). BF16
-    operands (exact ones: see ``dse.kernels``) are widened first.
+    On the CPU each member is multiplied by itself, as a plain linear would be (``dse.kernels.alignment``). Operands
+    of 16 bits (exact ones: see ``dse.kernels``) are widened first.
     """
-    if a.dtype == torch.bfloat16:
-        a, b = a.float(), b.float()
+    a, b = (t.float() if t.dtype in (torch.bfloat16, torch.float16) else t for t in (a, b))
     if a.device.type != "cpu":
         y: Tensor = a @ b.mT
         return y

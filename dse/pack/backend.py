@@ -38,7 +38,7 @@ class Backend:
     """The programs of a recipe; members of equal ones are computed together, whatever their other options.
 
     ``programs``: of the six points in their order, the name of a kernel, or the operand that plain torch quantizes;
-    ``dtypes``: of the operands of fprop, dgrad and wgrad, 'bf16' or 'float32';
+    ``dtypes``: of the operands of fprop, dgrad and wgrad, 'bf16', 'fp16' or 'float32';
     ``source``: what the backward GEMMs quantize, 'original' or 'forward';
     ``rule``: the weight rule that quantizes W in the forward GEMM; ``accumulations``: of the three GEMMs;
     ``derivatives``: of X and of W; ``watched``: the program of dgrad.lhs without its rotation, whose noise a precision
@@ -60,8 +60,7 @@ def backend(recipe: Recipe, use_kernels: bool) -> Backend | None:
     if all(isinstance(recipe.quantizer(p), Identity) for p in POINTS) and not any(g.accumulation for g in gemms):
         return None
     operands = uses(recipe)
-    exact = [use_kernels and fused.exact_in_bf16(use) for use in operands]
-    first, second, third = ("bf16" if exact[i] and exact[i + 1] else "float32" for i in (0, 2, 4))
+    first, second, third = (_dtype(operands[i : i + 2]) if use_kernels else "float32" for i in (0, 2, 4))
     rule = recipe.weights if recipe.weights is not None and recipe.weights.quantizes else None
     watches = recipe.schedule is not None and recipe.schedule.watches
     return Backend(
@@ -73,6 +72,13 @@ def backend(recipe: Recipe, use_kernels: bool) -> Backend | None:
         (_derivative(recipe, operands[0], use_kernels), _derivative(recipe, operands[1], use_kernels)),
         _program(watched_use(recipe), use_kernels) if watches else None,
     )
+
+
+def _dtype(operands: list[Use]) -> str:
+    """The shortest that holds both operands of a GEMM exactly."""
+    if all(map(fused.exact_in_bf16, operands)):
+        return "bf16"
+    return "fp16" if all(map(fused.exact_in_fp16, operands)) else "float32"
 
 
 def watched_use(recipe: Recipe) -> Use:

@@ -30,6 +30,8 @@ _IDENTITY = Identity()
 _TABLES, _BACKENDS = 256, 4096
 """Tables of operands (on the device) and backends of recipes that are kept: equal layers share theirs."""
 
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "float32": torch.float32}
+
 
 def partition(
     recipes: Sequence[Recipe], owners: Sequence[int | None], device: torch.device, use_kernels: bool
@@ -58,7 +60,7 @@ def _kernel(found: Backend, recipes: Sequence[Recipe], start: int, device: torch
         _program(Point(i), found.programs[i], own, device, found.rule if i == Point.FPROP_RHS else None)
         for i, own in enumerate(points)
     ]
-    fprop, dgrad, wgrad = (torch.bfloat16 if name == "bf16" else torch.float32 for name in found.dtypes)
+    fprop, dgrad, wgrad = (_DTYPES[name] for name in found.dtypes)
     dtypes = dict(zip(Point, (fprop, fprop, dgrad, dgrad, wgrad, wgrad), strict=True))
 
     def two(rows: Point, columns: Point) -> TwoOperands:

@@ -132,16 +132,20 @@ def test_the_order_of_operations_is_the_published_one() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_if4(kind: str) -> None:
-    """FP4 u = x/s, or INT4 of (7/6) u, decoded by s and 6/7; least squares; a tie is FP4. The integers go to +-7."""
+    """FP4 u = x/s, or INT4 of (7/6) u, decoded by 7 s and 6 s in units of 1/7; least squares; a tie is FP4. The integers
+    go to +-7, and FP16 holds the values.
+    """
     x, amax = blocks(kind)
     s_enc = f32(448 * 6) / amax.max()
     s_dec = f32(1) / s_enc
     s = e4m3(amax / f32(6) * s_enc)
     encode = np.where(amax == 0, f32(0), encoder(s, s_dec))
     integers = np.clip(np.rint(x * encode * f32(7 / 6)), -7, 7)
-    candidates = [e2m1(x * encode) * s * s_dec, integers * s * f32(6 / 7) * s_dec]
-    found = replace(NVFP4, choice=IF4()).dequantized(torch.from_numpy(x).reshape(-1, 512))
-    assert_chosen(found, candidates, x, "mse")
+    s_dec *= f32(1 / 7)
+    candidates = [e2m1(x * encode) * s * f32(7) * s_dec, integers * s * f32(6) * s_dec]
+    found = replace(NVFP4, choice=IF4())(torch.from_numpy(x).reshape(-1, 512))
+    assert_chosen(found.dequantize(), candidates, x, "mse")
+    assert torch.equal(found.values.half().float(), found.values)
 
 
 @pytest.mark.parametrize(("outliers", "share"), [(0.0, 0.633), (0.005, 0.595)])
@@ -149,7 +153,7 @@ def test_the_share_of_integer_blocks(outliers: float, share: float) -> None:
     """63.3 % of Gaussian blocks; 59 % is that of randn with 0.5 % of its elements times 10."""
     g = torch.Generator().manual_seed(0)
     x = torch.randn(1024, 1024, generator=g) * torch.where(torch.rand(1024, 1024, generator=g) < outliers, 10.0, 1.0)
-    differ = NVFP4(x).values != replace(NVFP4, choice=IF4())(x).values
+    differ = 7 * NVFP4(x).values != replace(NVFP4, choice=IF4())(x).values
     assert abs(float(differ.view(-1, 16).any(-1).float().mean()) - share) < 0.006  # 3 standard errors
 
 

@@ -148,7 +148,7 @@ def test_stochastic_candidates_share_their_bits() -> None:
     x = operands(64)[0]
     plain = replace(q, choice=None)(x, key())
     found = q(x, key())
-    fp4 = (found.values == plain.values).view(-1, 16).all(-1)
+    fp4 = (found.values == 7 * plain.values).view(-1, 16).all(-1)
     assert 0.1 < float(fp4.float().mean()) < 0.9
-    gaps = [exact_sums(t.view(-1, 16), float(found.alpha), x.view(-1, 16), "mse") for t in (found.values, plain.values)]  # type: ignore[arg-type]
+    gaps = [exact_sums(q.values.view(-1, 16), float(q.alpha), x.view(-1, 16), "mse") for q in (found, plain)]  # type: ignore[arg-type]
     assert (gaps[0] <= gaps[1] * (1 + 1e-5)).all()

@@ -183,6 +183,13 @@ def measured(
     return VALUE(z, sum_one, sum_two, count, first, second)
 
 
+@triton.constexpr_function
+def exact_multiples(row):
+    """Whether elements times their scale and its small multiples are exact: of short scales far from FP32's limits."""
+    emin, man, decodes, largest = row[9], row[10] >> 23, row[12] & 1 == 0, row[13 + 3]
+    return decodes and man <= 8 and emin > (127 - 64) << 23 and largest < (127 + 64) << 23
+
+
 @triton.jit
 def candidate_values(
     x, common, ints, floats, key, more, more_at, n: tl.constexpr,
@@ -228,15 +235,18 @@ def candidate_values(
         m, how[0], how[1], emode, ebits, eoffset, ethreshold, index, key, RANDOM, WIDE, THRESHOLD,
         EMIN, MAN, KNOWN[7] if SHORT else -1, MOST < EMIN + (1 << 23), INTERPRET,
     )  # fmt: skip
-    y = ()
-    for i in tl.static_range(16):
-        v = q[i] * decode
-        if n > 0:
-            v = v * float_of(how[9])
-        y = y + (v,)
+    EXACT: tl.constexpr = False if KNOWN is None else exact_multiples(KNOWN)
     reach = alpha
     if CANDIDATES > 1:
         reach = alpha * float_of(more[4]) * (emax * decode) * float_of(how[9])
+        if EXACT:
+            decode = decode * float_of(how[9])
+    y = ()
+    for i in tl.static_range(16):
+        v = q[i] * decode
+        if CANDIDATES > 1 and not EXACT:
+            v = v * float_of(how[9])
+        y = y + (v,)
     return y, reach
 
 
@@ -246,9 +256,11 @@ def block_values(
     GROUP: tl.constexpr, ROW: tl.constexpr, BLOCKS: tl.constexpr, TILES: tl.constexpr,
     ENCODE: tl.constexpr, RANDOM: tl.constexpr, WIDE: tl.constexpr, THRESHOLD: tl.constexpr,
     SCALE_RANDOM: tl.constexpr, ROW_KNOWN: tl.constexpr, HOW: tl.constexpr, TERMS: tl.constexpr, VALUE: tl.constexpr,
-    MORE: tl.constexpr, INTERPRET: tl.constexpr,
+    MORE: tl.constexpr, FOLD: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
-    """Decoded values without alpha; ROW_KNOWN: see ``load_ints``, MORE: see ``load_more``.
+    """Decoded values without alpha, but times that of outer scales where FOLD, and alpha [P].
+
+    ROW_KNOWN: see ``load_ints``, MORE: see ``load_more``.
 
     ``rows``: of this operand, the ``matrix``-th of its member, in tiles of ``tall``. HOW: candidates, the measure of
     their errors, whether they differ in scale codes, log2 of blocks under an outer scale (-1: none), and sums of the
@@ -307,10 +319,10 @@ def block_values(
     out = ()
     for i in tl.static_range(16):
         v = best[i]
-        if OUTER >= 0:
+        if OUTER >= 0 and FOLD:
             v = v * alpha
         out = out + (with_sign(v, x[i], INTERPRET),)
-    return out
+    return out, alpha
 
 
 @triton.jit

@@ -15,8 +15,8 @@ class IF4(Choice):
     """Each block's elements are E2M1, or INT4 with the scale's value 6 mapped to 7; the smaller error wins, a tie FP4.
 
     The sign bit of the UE4M3 scale, otherwise unused, says which. Both candidates have the same scale,
-    s = q((Z / 6) S_enc); with u = X S_enc / s they are E2M1(u) s and 6/7 INT4(fp32(7/6) u) s: the values 7 E2M1(u) s and
-    6 INT4(fp32(7/6) u) s, exact in FP16 with UE4M3 scales, times fp32(1/7), which the epilogue applies. ``error``: 'mse',
+    s = q((Z / 6) S_enc); with u = X S_enc / s they are E2M1(u) s and 6/7 INT4(fp32(7/6) u) s: the values 7 E2M1(u) s
+    and 6 INT4(fp32(7/6) u) s, exact in FP16 with UE4M3 scales, times fp32(1/7) in the epilogue. ``error``: 'mse',
     'mae' or 'max', of the decoded values, stochastically rounded ones included: then both candidates are cast with the
     same random bits, and choosing the nearer one biases the result.
 
