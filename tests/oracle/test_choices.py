@@ -132,8 +132,9 @@ def test_the_order_of_operations_is_the_published_one() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_if4(kind: str) -> None:
-    """FP4 u = x/s, or INT4 of (7/6) u, decoded by 7 s and 6 s in units of 1/7; least squares; a tie is FP4. The integers
-    go to +-7, and FP16 holds the values.
+    """FP4 u = x/s, or INT4 of (7/6) u, decoded by 7 s and 6 s in units of 1/7; least squares; a tie is FP4.
+
+    The integers go to +-7, and FP16 holds the values.
     """
     x, amax = blocks(kind)
     s_enc = f32(448 * 6) / amax.max()
