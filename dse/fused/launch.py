@@ -55,8 +55,8 @@ def quantize(
     memory [E, 6] or None. ``dtype``: bfloat16, float16 or float32, of the values [E, R, K'], K' = K padded to the
     widest rotation among the members. Values are contiguous; where x's rows are (a transposed view), their transpose
     is. Where no member changes x, they are x itself. ``alpha``: float32 [E, 1, 1], or None where no member has one.
-    Empty operands come back empty. Where ``key.matrices`` is set, each member has as many operands: ``x`` and the results are
-    [E * matrices, ...], the table and the clock have E rows.
+    Empty operands come back empty. Where ``key.matrices`` is set, each member has as many operands: ``x`` and the
+    results are [E * matrices, ...], the table and the clock have E rows.
     """
     if (values := _converted(x, table, dtype)) is not None:
         return Quantized(values)
