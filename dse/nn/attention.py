@@ -20,7 +20,7 @@ from dse.numerics.linear_autograd import linear
 from dse.numerics.linear_gemms import LinearContext
 from dse.numerics.random import Key
 from dse.numerics.recipe import Recipe
-from dse.numerics.techniques.schedules.base import FULL, OFF, PHASES
+from dse.numerics.techniques.schedules.base import FULL, OFF, PHASES, SWITCHED
 from dse.recipes.bf16 import BF16
 
 _STREAM = 1 << 20
@@ -84,7 +84,7 @@ def _unchanged(k: Tensor) -> Tensor:
 def at_work(recipe: Recipe | None, phase: str) -> Attention | None:
     """The numerics of attention in a phase of the precision schedule: all, the forward products only, or none."""
     own = recipe.attention if recipe else None
-    if own is None or phase == OFF:
+    if own is None or phase in (OFF, SWITCHED):
         return None
     if phase == FULL:
         return own

@@ -16,7 +16,8 @@ from dse.nn.skipped_steps import Sampled
 from dse.numerics.linear_gemms import LinearContext
 from dse.numerics.random import Key
 from dse.numerics.recipe import POINTS, Recipe
-from dse.numerics.techniques.schedules.base import FULL, OFF, PHASES
+from dse.numerics.techniques.schedules import Switch
+from dse.numerics.techniques.schedules.base import FULL, OFF, PHASES, SWITCHED
 from dse.numerics.techniques.weights import WeightRule
 from dse.recipes.bf16 import BF16, replace_gemms
 
@@ -64,8 +65,8 @@ class QuantizedLayer(Clocked):
         self.recipe, self.layer, self.sampled = recipe, layer, Sampled()
         device = self.device
         self.calls = Calls(device)
-        self._counts = draws(recipe) or any(recipe.quantizer(p).remembers for p in POINTS)
-        remembers = any(recipe.quantizer(p).remembers for p in POINTS)
+        self._counts = draws(recipe) or holds(recipe)
+        remembers = holds(recipe)
         self.register_buffer("memory", torch.zeros(len(POINTS), device=device) if remembers else None)
         watches = recipe.schedule is not None and recipe.schedule.watches
         self.register_buffer("watch", torch.full((2,), torch.nan, device=device) if watches else None)
@@ -101,7 +102,7 @@ class QuantizedLayer(Clocked):
     @property
     def rule(self) -> WeightRule | None:
         """The weight rule at work: none once the schedule has switched the forward GEMM off."""
-        return None if self.phase == OFF else self.recipe.weights
+        return None if self.phase in (OFF, SWITCHED) else self.recipe.weights
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -267,16 +268,34 @@ def check_input(layer: nn.Module, x: Tensor, axis: int, width: int, dims: Contai
 
 
 def draws(recipe: Recipe) -> bool:
-    """Whether a linear under ``recipe`` draws random bits, for rounding or for a rotation's signs."""
-    rotations = [gemm.rotation for gemm in (recipe.fprop, recipe.dgrad, recipe.wgrad)]
-    return any(rotations) or any(recipe.quantizer(p).random_bits for p in POINTS)
+    """Whether a linear under ``recipe`` draws random bits, for rounding or for a rotation's signs, in any phase."""
+    stages = _stages(recipe)
+    rotations = [gemm.rotation for stage in stages for gemm in (stage.fprop, stage.dgrad, stage.wgrad)]
+    return any(rotations) or any(stage.quantizer(p).random_bits for stage in stages for p in POINTS)
+
+
+def holds(recipe: Recipe) -> bool:
+    """Whether a linear under ``recipe`` holds tensor scales between steps, in any phase."""
+    return any(stage.quantizer(p).remembers for stage in _stages(recipe) for p in POINTS)
+
+
+def _stages(recipe: Recipe) -> tuple[Recipe, ...]:
+    return (recipe, in_phase(recipe, SWITCHED)) if isinstance(recipe.schedule, Switch) else (recipe,)
 
 
 def in_phase(recipe: Recipe, phase: str) -> Recipe:
-    """The numerics of a phase: all of the recipe, only its forward GEMM (backward from BF16 operands), or BF16."""
+    """The numerics of a phase: all of the recipe, only its forward GEMM (backward from BF16 operands), or BF16.
+
+    Where its schedule has switched: that schedule's GEMMs, without the weight rule.
+    """
     if phase == FULL:
         return recipe
+    if phase == SWITCHED:
+        assert isinstance(recipe.schedule, Switch)
+        to = recipe.schedule.to
+        other = replace_gemms(recipe, to.fprop, to.dgrad, to.wgrad)
+        return replace(other, backward_source=to.backward_source, weights=None)
     return replace_gemms(recipe, BF16.fprop if phase == OFF else recipe.fprop, BF16.dgrad, BF16.wgrad)
 
 
-__all__ = ["QuantizedLayer", "check_input", "draws", "in_phase", "untrained"]
+__all__ = ["QuantizedLayer", "check_input", "draws", "holds", "in_phase", "untrained"]

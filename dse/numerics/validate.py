@@ -20,7 +20,7 @@ from dse.numerics.techniques.conventions import Encode
 from dse.numerics.techniques.corrections import Eden
 from dse.numerics.techniques.outliers import Asymmetric
 from dse.numerics.techniques.rounding import NEAREST_EVEN, MantissaEven
-from dse.numerics.techniques.schedules import ForwardOnly, NoiseSwitch
+from dse.numerics.techniques.schedules import ForwardOnly, NoiseSwitch, Switch
 from dse.numerics.techniques.slopes import STRAIGHT_THROUGH, Spline
 from dse.numerics.techniques.statistics import ABSMAX, HardSoft
 
@@ -161,6 +161,8 @@ def _gemms(owner: Recipe | Product) -> Iterator[str]:
 def _whole(recipe: Recipe) -> Iterator[str]:
     """Options of the recipe need something quantized to act on."""
     yield from _copies(recipe)
+    if isinstance(recipe.schedule, Switch):
+        yield from (f"schedule.to.{reason}" for reason in (*_triple(recipe.schedule.to), *_copies(recipe.schedule.to)))
     heads = [getattr(recipe.attention, name) for name in PRODUCTS] if recipe.attention else []
     backward = any(_quantized(owner.dgrad) or _quantized(owner.wgrad) for owner in (recipe, *heads))
     if not any(_quantized(owner.fprop) for owner in (recipe, *heads)) and not backward:

@@ -15,6 +15,7 @@ from dse.numerics.quantizer import Identity
 from dse.numerics.recipe import Recipe
 from dse.numerics.techniques.accumulations import Accumulation
 from dse.numerics.techniques.rotations import Rotation
+from dse.numerics.techniques.schedules import Switch
 from dse.numerics.techniques.weights import WeightRule
 
 
@@ -116,6 +117,8 @@ def uncovered(recipe: Recipe) -> tuple[Uncovered, ...]:
         for name in PRODUCTS:
             product = as_linear(getattr(recipe.attention, name))
             found += [Uncovered(f"attention.{name} {part}", why) for part, why in _uncovered(product)]
+    if isinstance(recipe.schedule, Switch):
+        found += [Uncovered(f"schedule.to {part}", why) for part, why in _uncovered(as_linear(recipe.schedule.to))]
     return tuple(found)
 
 

@@ -13,12 +13,12 @@ from torch import Tensor
 from dse import fused
 from dse.fused import RuleStep
 from dse.nn.clock import numbered
-from dse.nn.quantized_layer import in_phase
+from dse.nn.quantized_layer import holds, in_phase
 from dse.numerics.linear_gemms import LinearContext
 from dse.numerics.points import Point
 from dse.numerics.random import Key
 from dse.numerics.recipe import POINTS, Recipe
-from dse.numerics.techniques.schedules.base import FULL, OFF, Watch
+from dse.numerics.techniques.schedules.base import FULL, OFF, SWITCHED, Watch
 from dse.pack.fused_quantizer import by_kernels
 from dse.pack.mixed_precision import LayerPrecision
 from dse.pack.segmentation import known_rule_step, partition
@@ -75,7 +75,7 @@ class PackLayer:
         self.grad: Tensor | None = None
         self.runs = tuple(_runs(recipes, w))
         self.phases = [FULL] * len(recipes)
-        remembers = any(r is not None and any(r.quantizer(p).remembers for p in POINTS) for r in recipes)
+        remembers = any(r is not None and holds(r) for r in recipes)
         self._memory = torch.zeros(len(recipes), len(POINTS), device=w.device) if remembers else None
         self.training = True
         self.calls: int | None = None
@@ -180,7 +180,7 @@ class PackLayer:
         W and its gradient are left alone in members that skip the step; the rules' own tensors are not (``RuleState``).
         """
         for run in self.runs:
-            if run.recipe is None or run.recipe.weights is None or self.phases[run.start] == OFF:
+            if run.recipe is None or run.recipe.weights is None or self.phases[run.start] in (OFF, SWITCHED):
                 continue
             w = self.w[run.members]
             grad = None if self.grad is None else self.grad[run.members]

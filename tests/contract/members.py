@@ -12,6 +12,7 @@ from dataclasses import fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from dse.errors import OptionError
+from dse.numerics.attention import Product
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import E2M1, ELEMENTS, SCALES, UE4M3, Format
 from dse.numerics.gemm import Gemm
@@ -70,6 +71,8 @@ def others(cls: Any, name: str, hint: Any, default: Any) -> list[Any]:
         return list((SCALES if name == "scale" else ELEMENTS).values())
     if kind is bool:
         return [not default]
+    if kind is Product:
+        return [Product()]
     if get_origin(kind) is Literal:
         return list(get_args(kind))
     if kind is str:

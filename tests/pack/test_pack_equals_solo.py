@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dse.numerics.recipe import override
+from dse.numerics.registry import to_data
 from dse.recipes import RECIPES
 from dse.results.record import DIVERGED, FAILED, OK, Record
 from dse.tasks import TASKS
@@ -100,7 +101,15 @@ def test_optimizers_and_loss_scaling(change: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    "schedule", ["last_stage", "forward_only", "noise_switch", {"last_stage": {"share": 0.5}}], ids=str
+    "schedule",
+    [
+        "last_stage",
+        "forward_only",
+        "noise_switch",
+        {"last_stage": {"share": 0.5}},
+        {"switch": {"to": to_data(RECIPES["mlperf_mxfp4_healing"].schedule.to), "step": 3}},  # type: ignore[union-attr]
+    ],
+    ids=lambda schedule: schedule if isinstance(schedule, str) else next(iter(schedule)),
 )
 def test_schedules_switch_members_one_by_one(schedule: object) -> None:
     names = ("nvfp4", "mxfp4", "mxfp4_rht_sr", "nvfp4")

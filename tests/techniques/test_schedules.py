@@ -14,14 +14,16 @@ from torch import Tensor, nn
 
 from dse.errors import OptionError
 from dse.nn.quantize import after_step, before_step, quantize_, quantized_layers, set_clock
+from dse.nn.quantized_layer import in_phase
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import E2M1, UE4M3
 from dse.numerics.random import key
 from dse.numerics.recipe import Recipe
 from dse.numerics.registry import from_data, to_data
-from dse.numerics.techniques.schedules import SCHEDULES, ForwardOnly, LastStage, NoiseSwitch, Schedule
-from dse.numerics.techniques.schedules.base import FORWARD, FULL, OFF, Watch
+from dse.numerics.techniques.schedules import SCHEDULES, ForwardOnly, LastStage, NoiseSwitch, Schedule, Switch
+from dse.numerics.techniques.schedules.base import FORWARD, FULL, OFF, SWITCHED, Watch
 from dse.recipes import RECIPES
+from dse.sweep.language.numerics import apply_settings
 
 SEED = 20261
 BACKWARD_BF16 = replace(RECIPES["mxfp4"], dgrad=RECIPES["bf16"].dgrad, wgrad=RECIPES["bf16"].wgrad)
@@ -196,7 +198,7 @@ def test_written_as_data_and_back(name: str, schedule: Schedule) -> None:
 
 
 def test_every_schedule_is_tried() -> None:
-    assert list(SCHEDULES) == ["last_stage", "forward_only", "noise_switch"]
+    assert list(SCHEDULES) == ["last_stage", "forward_only", "noise_switch", "switch"]
 
 
 @pytest.mark.parametrize(
@@ -212,3 +214,28 @@ def test_every_schedule_is_tried() -> None:
 def test_values_out_of_range_are_refused(wrong: Callable[[], Schedule]) -> None:
     with pytest.raises(OptionError):
         wrong()
+
+
+def test_a_recipe_switches_to_another_by_name() -> None:
+    """In a sweep's words: another recipe's GEMMs from a step on, or for a share; part of the identity, written out."""
+    mine = apply_settings(RECIPES["tetrajet_q_ramping"], [("schedule", {"switch": {"to": "mxfp8", "step": 3}})])
+    assert isinstance(mine.schedule, Switch)
+    assert [mine.schedule.phase(n, 5, None, FULL) for n in range(5)] == [FULL] * 3 + [SWITCHED] * 2
+    assert Switch(share=0.4).phase(2, 5, None, FULL) == FULL
+    assert Switch(share=0.4).phase(3, 5, None, FULL) == SWITCHED
+    assert from_data(Recipe, "schedule", to_data(mine)["schedule"], "schedule") == mine.schedule
+    later, other = in_phase(mine, SWITCHED), RECIPES["mxfp8"]
+    assert (later.fprop, later.dgrad, later.wgrad) == (other.fprop, other.dgrad, other.wgrad)
+    assert (later.backward_source, later.weights) == ("original", None)
+    layer = nn.Sequential(nn.Linear(32, 32))
+    same = copy.deepcopy(layer)
+    quantize_(layer, mine)
+    quantize_(same, other)
+    x = normal(4, 32)
+    for step in (2, 3):
+        set_clock(layer, 0, step, steps=5)
+        set_clock(same, 0, step, steps=5)
+        assert torch.equal(layer(x), same(x)) == (step == 3)
+    for wrong in ({"to": "mxfp9"}, {"step": -1}, {"step": 2, "share": 0.5}):
+        with pytest.raises(OptionError):
+            apply_settings(RECIPES["mxfp4"], [("schedule", {"switch": wrong})])

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, get_type_hints
 
-from dse.errors import OptionError
-from dse.numerics.attention import PRODUCTS
+from dse.errors import OptionError, nearest
+from dse.numerics.attention import PRODUCTS, Product
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import Format
 from dse.numerics.gemm import Gemm
 from dse.numerics.recipe import GEMMS, POINTS, SELECTORS, Recipe, override
+from dse.numerics.registry import to_data
 from dse.numerics.validate import check
+from dse.recipes import RECIPES
 from dse.sweep.language.words import canonical_technique, fold, parse_boolean, parse_call, parse_number
 
 OptionSetting = tuple[str, Any]
@@ -162,6 +164,8 @@ def _set(recipe: Recipe, path: str, data: Any) -> Recipe:
     for part in path.split(".")[:-1]:
         if part in _FORMATS:
             raise OptionError(f"{path}: {part} is a format by its name, and its parts are fixed")
+    if path.split(".")[0] == "schedule":
+        data = _gallery_gemms(path, data)
     if path in SELECTORS and path not in POINTS:
         for point in SELECTORS[path]:
             try:
@@ -170,6 +174,18 @@ def _set(recipe: Recipe, path: str, data: Any) -> Recipe:
                 raise OptionError(f"{path}{str(error).removeprefix(point)}") from None
         return recipe
     return override(recipe, path, data)
+
+
+def _gallery_gemms(path: str, data: Any) -> Any:
+    """What a schedule switches to, written out: the GEMMs of the recipe of the gallery that is named in its place."""
+    if path == "schedule" and isinstance(data, Mapping) and isinstance(inner := data.get("switch"), Mapping):
+        return {"switch": {name: _gallery_gemms(f"{path}.{name}", value) for name, value in inner.items()}}
+    if path != "schedule.to" or not isinstance(data, str):
+        return data
+    if data not in RECIPES:
+        raise OptionError(f"{path}: unknown recipe {data!r}{nearest(data, RECIPES)}")
+    found = RECIPES[data]
+    return to_data(Product(found.fprop, found.dgrad, found.wgrad, found.backward_source))
 
 
 def _validated(recipe: Recipe, settings: Sequence[tuple[Hashable, OptionSetting]]) -> Recipe:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from dse.numerics.ops import Ops
 
-FULL, FORWARD, OFF = PHASES = ("full", "forward", "off")
-"""Phases: the recipe as it is; its forward GEMM with BF16 backward GEMMs; BF16 everywhere."""
+FULL, FORWARD, OFF, SWITCHED = PHASES = ("full", "forward", "off", "switched")
+"""Phases: the recipe as it is; its forward GEMM with BF16 backward GEMMs; BF16 everywhere; a schedule's own GEMMs."""
 
 
 class Watch(NamedTuple):

@@ -26,7 +26,8 @@ class OsciReset(WeightRule):
 
     State: ``before``, ``latent`` (Dist_W), ``quantized`` (Dist_Q), each [..., N, K]; ``steps`` int64 [...].
     Cost: while tracking 6 per element and two quantizations of W (4 each), a share track / every of all steps.
-    Source: arXiv 2510.27527 (TetraJet-v2): every 200 or 400, track 50, ratio 8 (the code's default is 16).
+    Source: arXiv 2510.27527 (TetraJet-v2): every 200 or 400, track 50, ratio 8 (the code's default is 16). AMD's ALTO
+    (AMD-AGI/ALTO) tracks whole periods: every 200, track 200, ratio 4, from step 2000 (start 1800: reset at 2000).
     Raises OptionError unless 1 <= track <= every, ratio > 0 and start >= 0.
     """
 
