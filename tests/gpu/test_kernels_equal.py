@@ -20,7 +20,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from dse.fused import Use, exact_in_bf16, quantize, quantize_both, table
+from dse.fused import Use, exact_in_bf16, exact_in_fp16, quantize, quantize_both, structure, table
 from dse.fused.checked import all_kernels
 from dse.fused.launch import LaunchShape
 from dse.kernels import available
@@ -89,6 +89,9 @@ def cases() -> dict[str, Case]:
             exact = tuple((n, u) for n, u in uses if exact_in_bf16(u))
             if exact and program.startswith(("tile 1, block 16", "tile 1, block 32", "tile 16", "rotation")):
                 found.append(Case(f"{program}, BF16", exact, 128, 160, torch.bfloat16))
+    sevenths = tuple((n, u) for n, u in recipes() if exact_in_fp16(u) and not exact_in_bf16(u) and u.rotation is None)
+    one = [m for m in sevenths if structure(m[1]) == structure(sevenths[0][1])]
+    found.append(Case("sevenths, FP16", tuple(one), 128, 160, torch.float16))
     shapes = (LaunchShape(known=True), LaunchShape(known=True, apart=False, across_positions=128, across=128))
     for i, name in enumerate(KNOWN):
         use = (dict(every) | dict(block_options()))[name]
