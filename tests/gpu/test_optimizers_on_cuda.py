@@ -67,7 +67,8 @@ def test_a_graph_gives_the_eager_bits_and_the_cpu_s_numbers() -> None:
         eager, replayed = trained(name, "cuda"), trained(name, "cuda", graph=True)
         for a, b, c in zip(expected, eager, replayed, strict=True):
             assert same(b, c), name
-            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)  # devices differ in the last bit of some steps
+            close = 2e-2 if "muon" in name else 1e-5  # devices differ in the last bit of some steps, or in BF16's
+            torch.testing.assert_close(a, b, rtol=close, atol=close / 10)
 
 
 def timing(count: int = 64, width: int = 512, layers: int = 4) -> None:
