@@ -82,8 +82,17 @@ PLAUSIBLE = {4: (0.08, 0.27), 6: (0.02, 0.1), 8: (0.005, 0.08), 16: (1e-3, 5e-3)
 
 Two operands with relative MSE e give sqrt(2 e): .13 to .17 with nearest E2M1, .25 where SR rounds both.
 """
-ESTIMATORS = {("wang_fp4", "wgrad"): (0.5, 1.0), ("quartet", "dgrad"): (0.2, 0.5), ("quartet", "wgrad"): (0.2, 0.5)}
-"""Where the backward pass means another derivative: DGE's slopes scatter around 1, a trust mask drops what clips."""
+ESTIMATORS = {
+    ("wang_fp4", "wgrad"): (0.5, 1.0),
+    ("quartet", "dgrad"): (0.2, 0.5),
+    ("quartet", "wgrad"): (0.2, 0.5),
+    ("per_token_nvfp4", "dgrad"): (0.08, 0.2),
+    ("per_token_nvfp4", "wgrad"): (0.08, 0.2),
+}
+"""Where BF16 products read copies in NVFP4, or the backward pass means another derivative.
+
+DGE's slopes scatter around 1, a trust mask drops what clips.
+"""
 
 
 @every

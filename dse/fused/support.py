@@ -120,6 +120,7 @@ def _general_reasons(q: BlockQuantizer) -> tuple[str, ...]:
         "" if q.correction is None else f"correction {type(q.correction).__name__}",
         "" if not q.micro_exponents else "micro-exponents",
         _grids(q),
+        "an outer scale per row" if isinstance(q.tensor_scale, Outer) and not q.tensor_scale.blocks else "",
         "" if type(q.convention) in (Decode, Encode) else f"convention {type(q.convention).__name__}",
         "" if q.tensor_scale is None or type(q.tensor_scale) in LEVELS else
         f"tensor scale {type(q.tensor_scale).__name__}",

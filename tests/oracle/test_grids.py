@@ -120,3 +120,12 @@ def test_a_macro_blocks_largest_element_is_six() -> None:
     torch.testing.assert_close(b, a, rtol=3e-7, atol=0)
     plain = RECIPES["mxfp4"].fprop.lhs.dequantized(x).view(16, -1, 128).gather(-1, top)
     assert float((plain - a).abs().mean()) > 0.05 * float(a.abs().mean())
+
+
+def test_a_scale_per_row_is_a_tensor_scale_of_each_row() -> None:
+    """Every row as if it was the whole operand, bit for bit but for the last multiplication."""
+    x = operand("spread", E2M1)[:24, :344].contiguous()
+    rows, plain = RECIPES["per_token_nvfp4"].fprop.lhs, RECIPES["nvfp4_plain"].fprop.lhs
+    expected = torch.cat([plain.dequantized(row) for row in x.split(1)])
+    assert torch.equal(rows.dequantized(x), expected)
+    assert not torch.equal(plain.dequantized(x), expected)

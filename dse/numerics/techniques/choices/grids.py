@@ -28,7 +28,7 @@ class Grids(Choice):
 
     def __post_init__(self) -> None:
         check_error(self.error)
-        if not isinstance(self.elements, tuple) or not self.elements:
+        if type(self.elements) is not tuple or not self.elements:
             raise OptionError("grids.elements must be a list of formats, with one at least")
 
     def candidates(self, element: Format, constant: float) -> tuple[Candidate, ...]:
