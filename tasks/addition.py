@@ -45,8 +45,8 @@ _BASE = Training(
     1500, 512, 1e-3, weight_decay=0.1, decayed="matrices", warmup=0.05, final_lr=0.0, eval_every=50
 )  # as measured: fits one GPU in seconds
 SIZES = {
-    "tiny": AdditionSize(2, 2, 64, 2, 128, replace(_BASE, steps=500, lr=8e-3, eval_every=25)),
-    "small": AdditionSize(2, 3, 128, 4, 256, replace(_BASE, steps=500, batch=256, lr=3e-3, eval_every=25)),
+    "tiny": AdditionSize(2, 2, 64, 2, 128, replace(_BASE, steps=1000, lr=8e-3)),
+    "small": AdditionSize(2, 3, 128, 4, 256, replace(_BASE, steps=1000, batch=256, lr=3e-3)),
     "base": AdditionSize(3, 6, 256, 4, 512, _BASE),  # 3.9M parameters
 }
 
