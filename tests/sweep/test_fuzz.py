@@ -72,7 +72,7 @@ def check_sweep(sweep: Sweep, path: Path, validator: Any, generator: random.Rand
         assert sweep.name in plan_text(make_plan(sweep, {}))
     for cell in generator.sample(cells, min(3, len(cells))):
         trial = cell.trial
-        assert Trial(trial.task, trial.training, trial.recipe, trial.seed).uid == cell.uid
+        assert Trial(trial.task, trial.training, trial.recipe, trial.seed, trial.start).uid == cell.uid
         assert Trial.from_spec(trial.spec, trial.recipe.name).uid == cell.uid
     for file in read_files(path):
         errors = [error.message[:300] for error in validator.iter_errors(file.source.data)]

@@ -32,13 +32,14 @@ def test_a_whole_object_is_set_before_its_parts() -> None:
 
 
 def test_a_setting_that_does_not_fit_yet_waits_for_the_others() -> None:
-    """A constant of 100 exceeds E2M1's largest value, not E4M3's."""
-    settings = [("*.constant", 100.0), ("W.constant", 200.0), ("*.element", "e4m3")]
+    """A sweep over a scale's codes needs a format with few of them, which another setting brings."""
+    continuous = apply_settings(MXFP4, [("*.scale", "fp32")])
+    settings = [("*.choice", "scale_sweep"), ("W.block", 8), ("*.scale", "ue4m3")]
     with pytest.raises(OptionError):
-        override(MXFP4, *settings[0])
-    recipe = apply_settings(MXFP4, settings)
-    assert recipe == apply_settings(MXFP4, settings[::-1])
-    assert [recipe.quantizer(p).constant for p in ("fprop.lhs", "fprop.rhs")] == [100.0, 200.0]
+        override(continuous, *settings[0])
+    recipe = apply_settings(continuous, settings)
+    assert recipe == apply_settings(continuous, settings[::-1])
+    assert [recipe.quantizer(p).block for p in ("fprop.lhs", "fprop.rhs")] == [32, 8]
 
 
 def test_failures_are_named_by_position() -> None:
