@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from dse.nn.kinds import active, gemms, is_quantized, is_router, matrices, refusal, remark
-from dse.nn.select import holders, starred
+from dse.nn.select import holders, ranged, starred
 
-REASONS = "_why_unquantized"
-"""The attribute of a model under which ``quantize_`` keeps, by name, why it left a layer."""
+REASONS, RULES = "_why_unquantized", "_rules_of_layers"
+"""The attributes of a model under which ``quantize_`` keeps, by name, why it left a layer, and which rule decided."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class LayerCoverage:
 
     ``weights``: elements of its matrices; ``flops``: 2 N K of the GEMMs for one row of X, which is a token or a pixel
     of a convolution's output (a transposed one's input); experts times the share that the router chooses. 0 for tables
-    that are looked up or added. ``recipe``: the recipe's name where it is quantized, else empty; ``why``: why not.
+    that are looked up or added. ``recipe``: the recipe's name where it is quantized, else empty; ``why``: why not;
+    ``rule``: the name of the recipe's rule that decided about it, or empty.
     """
 
     name: str
@@ -31,6 +33,7 @@ class LayerCoverage:
     flops: int
     recipe: str
     why: str = ""
+    rule: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,15 @@ class Coverage:
         """The rows as text; layers that differ in the numbers of their names alone are one line."""
         groups: dict[tuple[str, ...], list[LayerCoverage]] = {}
         for r in self.rows:
-            groups.setdefault((starred(r.name), r.kind, r.shape, r.recipe, r.why), []).append(r)
+            by = f" (rule {r.rule})" if r.rule and r.recipe else ""
+            groups.setdefault((starred(r.name), r.kind, r.shape, r.recipe and r.recipe + by, r.why), []).append(r)
         head = ("layer", "kind", "N x K", "count", "weights", "what")
+        often = Counter(group[0] for group in groups)
         body = [
-            (name or ".", kind, shape, str(len(same)), f"{sum(r.weights for r in same):,}", recipe or f"left: {why}")
+            (
+                (ranged([r.name for r in same]) if often[name] > 1 else name) or ".",
+                *(kind, shape, str(len(same)), f"{sum(r.weights for r in same):,}", recipe or f"left: {why}"),
+            )
             for (name, kind, shape, recipe, why), same in groups.items()
         ]
         widths = [max(len(line[i]) for line in (head, *body)) for i in range(5)]
@@ -90,13 +98,15 @@ def coverage(model: nn.Module) -> Coverage:
     names: dict[nn.Module, str] = {}
     for name, module in holders(model):
         names.setdefault(module, name)
-    reasons, seen = getattr(model, REASONS, {}), set[int]()
-    return Coverage(tuple(_row(name, module, reasons.get(name), seen) for module, name in names.items()))
+    reasons, rules, seen = getattr(model, REASONS, {}), getattr(model, RULES, {}), set[int]()
+    rows = [_row(name, module, reasons.get(name), seen) for module, name in names.items()]
+    return Coverage(tuple(replace(row, rule=rules.get(row.name, "")) for row in rows))
 
 
-def note(model: nn.Module, left: Mapping[str, str]) -> None:
-    """Keeps the reasons why ``quantize_`` left layers, for ``coverage``; those of an earlier call stay."""
+def note(model: nn.Module, left: Mapping[str, str], ruled: Mapping[str, str]) -> None:
+    """Keeps why ``quantize_`` left layers, and by which rules, for ``coverage``; those of an earlier call stay."""
     setattr(model, REASONS, {**getattr(model, REASONS, {}), **left})
+    setattr(model, RULES, {**getattr(model, RULES, {}), **ruled})
 
 
 def _row(name: str, module: Any, reason: str | None, seen: set[int]) -> LayerCoverage:

@@ -18,7 +18,7 @@ from dse.nn.layers.classes import made
 from dse.nn.layers.encoder import keep_from_fusing
 from dse.nn.linear import QuantizedConv2d, QuantizedLinear
 from dse.nn.quantized_layer import QuantizedLayer
-from dse.nn.select import Where, attending, checked, choice, doubts, refuse, require_some, swap
+from dse.nn.select import Where, attentions, checked, choice, doubts, refuse, require_some, swap
 from dse.nn.skipped_steps import Sampled, finite_gradients
 from dse.numerics.points import Point
 from dse.numerics.recipe import Recipe
@@ -56,7 +56,8 @@ def quantize_(
     stays one layer, exempt if one of them is. A second call quantizes what is still plain.
 
     Raises UserError when nothing would be quantized, when the model is itself a layer (wrap it), holds layers that
-    cannot be quantized, or ties two weights under a recipe with a weight rule, and for a pattern that matches no layer.
+    cannot be quantized, or ties two weights under a recipe with a weight rule, and for a pattern that matches no layer,
+    and for one of the recipe's rules (``layers``) that decides about none and is not optional.
 
     >>> from torch import nn
     >>> from dse.recipes import RECIPES
@@ -68,18 +69,18 @@ def quantize_(
     if unsupported not in ("raise", "leave"):
         raise UserError(f"unsupported must be 'raise' or 'leave', not {unsupported!r}")
     exempt = checked(model, exempt)
-    found, heads = choice(model, recipe, where, exempt), attending(model, recipe, where, exempt)
+    found, order = choice(model, recipe, where, exempt), attentions(model)
     if unsupported == "raise":
         refuse(model, found.refused, "exempt them with exempt={patterns}, or leave them with unsupported='leave'")
-    require_some(model, found, heads)
+    require_some(model, found)
     for plain, index in found.kept.items():
-        convert(plain, _class_of(plain), recipe, index)
+        convert(plain, _class_of(plain), found.recipes[plain], index)
     device = next(model.parameters()).device
-    swap(model, {plain: QuantizedAttention(plain, recipe, index).to(device) for plain, index in heads.items()})
+    swap(model, {plain: QuantizedAttention(plain, own, order[plain]).to(device) for plain, own in found.cores.items()})
     keep_from_fusing(model)
     for text in doubts(model, recipe, found):
         warnings.warn(text, stacklevel=2)
-    note(model, {**found.left, **found.refused})
+    note(model, {**found.left, **found.refused}, {name: rule.name for name, rule in found.ruled.items()})
     if verbose:
         print(coverage(model).table())
     return model

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from itertools import groupby
 from typing import Any
 
 from torch import nn
 
 from dse.errors import UserError, nearest
 from dse.nn.kinds import gemms, is_first, is_quantized, kind_of, matrices, refusal
+from dse.nn.places import core_places, places, refuse_idle
 from dse.nn.weight_readers import readers
-from dse.numerics.recipe import Recipe
+from dse.numerics.recipe import LayerPlace, Recipe, Rule
 from dse.text import noun
 
 Plain = nn.Linear | nn.Conv2d
@@ -28,15 +30,19 @@ OTHERS = 1 << 22
 class LayerChoice:
     """What a recipe does with a model's layers.
 
-    ``kept``: what is quantized, with the numbers of its random streams; ``left``: by name, why a layer that could be
-    quantized is not; ``refused``: by name, why a layer cannot be; ``doubtful``: by name, the method that reads the
-    weight of a layer that its class also calls.
+    ``kept``: what is quantized, with the numbers of its random streams; ``recipes``: its numerics; ``left``: by name,
+    why a layer that could be quantized is not; ``refused``: by name, why a layer cannot be; ``doubtful``: by name, the
+    method that reads the weight of a layer that its class also calls. ``cores``: the numerics of the attentions whose
+    products are quantized; ``ruled``: by name, the rule that decides about a layer or an attention.
     """
 
     kept: Mapping[Any, int]
+    recipes: Mapping[Any, Recipe] = field(default_factory=dict)
     left: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     doubtful: Mapping[str, str] = field(default_factory=dict)
+    cores: Mapping[nn.Module, Recipe] = field(default_factory=dict)
+    ruled: Mapping[str, Rule] = field(default_factory=dict)
 
 
 def linears(model: nn.Module) -> dict[Plain, int]:
@@ -63,7 +69,8 @@ def choice(model: nn.Module, recipe: Recipe, where: Where | None = None, exempt:
     """What ``recipe`` does with each layer; see ``quantize_`` for the arguments.
 
     A recipe's ``exempt.first`` and ``exempt.last`` count all layers that are quantized, of whatever kind, in the
-    model's order, after those that ``exempt`` and ``where`` leave out.
+    model's order, after those that ``exempt`` and ``where`` leave out; so do those of its rules, which look at the
+    first of a layer's names. Raises UserError for a rule that decides about no layer and is not optional.
     """
     if kind_of(model):
         raise UserError("quantize_ replaces layers inside a model; wrap a single one in nn.Sequential")
@@ -84,14 +91,57 @@ def choice(model: nn.Module, recipe: Recipe, where: Where | None = None, exempt:
         if module in rank and recipe.exempt.covers(rank[module], len(rank), name):
             left[name] = f"exempt by the recipe: {recipe.exempt.reason(rank[module], len(rank), name)}"
     out |= {named[name] for name in left}
+    layers = places(model, {name: m for name, m in named.items() if m in rank}) if recipe.layers else {}
+    ruled: dict[str, Rule] = {}
+    recipes: dict[Any, Recipe] = {}
+    for name, module in named.items():
+        if module in out or module in recipes:
+            continue
+        rule = recipe.rule(layers[name]) if recipe.layers else None
+        own = recipe.under(rule) if recipe.layers else recipe
+        ruled |= {name: rule} if rule else {}
+        if own is None:
+            left[name] = f"left by the rule {rule.name!r}" if rule else ""
+            out.add(module)
+        else:
+            recipes[module] = own
     numbers = _numbered(model)
-    kept = {module: numbers[module] for module in rank if module not in out}
-    if recipe.weights:
-        weights = [id(p) for module in kept for _, p in matrices(module, inside=True)]
-        if len(set(weights)) < len(weights):
-            raise UserError("two linears share one weight: the recipe's weight rule would act on it twice")
+    kept = {module: numbers[module] for module in recipes}
+    weights = [id(p) for module in kept if recipes[module].weights for _, p in matrices(module, inside=True)]
+    if len(set(weights)) < len(weights):
+        raise UserError("two linears share one weight: the recipe's weight rule would act on it twice")
     refused |= {name: why for name, m in holders(model) if (why := refusal(m)) and not match(name, exempt)}
-    return LayerChoice(kept, left, refused, {name: method for name, (method, calls) in read.items() if calls})
+    doubtful = {name: method for name, (method, calls) in read.items() if calls}
+    seats = core_places(layers, _attentions(model)) if recipe.layers else {}
+    found = LayerChoice(kept, recipes, left, refused, doubtful, ruled=ruled)
+    cores = _cores(model, recipe, exempt, found, seats)
+    if recipe.layers:
+        refuse_idle(model, recipe, [*layers.values(), *seats.values()], ruled.values())
+    return replace(found, cores=cores)
+
+
+def _cores(
+    model: nn.Module, recipe: Recipe, exempt: Sequence[str], found: LayerChoice, seats: Mapping[str, LayerPlace]
+) -> dict[nn.Module, Recipe]:
+    """The numerics of every attention whose products are quantized; rules are added to ``found.ruled``.
+
+    Left alone are those whose names match a pattern, and those beside linears (in the module that holds it, at any
+    depth) of which none is quantized.
+    """
+    cores: dict[nn.Module, Recipe] = {}
+    left_out = set()
+    for name, module in _attentions(model).items() if any(own.attention for own in recipe.numerics) else ():
+        rule = recipe.rule(seats[name]) if recipe.layers else None
+        own = recipe.under(rule) if recipe.layers else recipe
+        beside = [m for _, m in holders(model.get_submodule(name.rpartition(".")[0])) if kind_of(m)]
+        named = match(name, exempt) or recipe.exempt.named(name)
+        if named or (beside and not any(linear in found.kept for linear in beside)):
+            left_out.add(module)
+        elif module not in cores and own is not None and own.attention is not None:
+            cores[module] = own
+        if rule:
+            found.ruled[name] = rule  # type: ignore[index]
+    return {module: own for module, own in cores.items() if module not in left_out}
 
 
 def holders(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -152,9 +202,9 @@ def refuse(model: nn.Module, refused: Mapping[str, str], remedy: str) -> None:
     )
 
 
-def require_some(model: nn.Module, found: LayerChoice, heads: Mapping[Any, int]) -> None:
+def require_some(model: nn.Module, found: LayerChoice) -> None:
     """Raises UserError when nothing of the model would be quantized, and says why."""
-    if found.kept or heads:
+    if found.kept or found.cores:
         return
     name = type(model).__name__
     done: list[Any] = [m for _, m in holders(model) if is_quantized(m)]
@@ -185,6 +235,20 @@ def starred(name: str) -> str:
     return ".".join("*" if part.isdigit() else part for part in name.split("."))
 
 
+def ranged(names: Sequence[str]) -> str:
+    """Names that differ in one number with its ranges, others with stars: ``blocks.0-2,5.fc``."""
+    columns = [sorted(set(parts)) for parts in zip(*(name.split(".") for name in names), strict=True)]
+    wide = [i for i, column in enumerate(columns) if len(column) > 1]
+    if len(wide) > 1:
+        return starred(names[0])
+    parts = [column[0] for column in columns]
+    for i in wide:
+        numbers = sorted(map(int, columns[i]))
+        runs = [[n for _, n in run] for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])]
+        parts[i] = ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+    return ".".join(parts)
+
+
 def attentions(model: nn.Module) -> dict[nn.Module, int]:
     """The model's attentions with their numbers in the model's order.
 
@@ -197,21 +261,9 @@ def attentions(model: nn.Module) -> dict[nn.Module, int]:
 def attending(
     model: nn.Module, recipe: Recipe, where: Where | None = None, exempt: Sequence[str] = ()
 ) -> dict[nn.Module, int]:
-    """The attentions whose products ``recipe`` quantizes, with their numbers among all.
-
-    Left alone are those whose names match a pattern, and those beside linears (in the module that holds it, at any
-    depth) of which none is quantized.
-    """
-    if recipe.attention is None:
-        return {}
-    order, kept, names = attentions(model), chosen(model, recipe, where, exempt), _attentions(model)
-    left_out = set()
-    for name, module in names.items():
-        beside = [m for _, m in holders(model.get_submodule(name.rpartition(".")[0])) if kind_of(m)]
-        named = match(name, exempt) or recipe.exempt.named(name)
-        if named or (beside and not any(linear in kept for linear in beside)):
-            left_out.add(module)
-    return {module: i for module, i in order.items() if module not in left_out}
+    """The attentions whose products ``recipe`` quantizes, with their numbers among all."""
+    cores = choice(model, recipe, where, exempt).cores
+    return {module: i for module, i in attentions(model).items() if module in cores}
 
 
 def swap(model: nn.Module, made: Mapping[Any, nn.Module]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from typing import Any
 
 from dse.errors import OptionError, nearest
+from dse.numerics.attention import PRODUCTS
 from dse.numerics.formats import Format
 from dse.numerics.points import GEMMS, POINTS
 from dse.numerics.registry import from_data
@@ -73,4 +75,32 @@ def set_option(obj: Any, option: list[str], data: Any, path: str) -> Any:
         raise OptionError(f"{path}: {error}") from None
 
 
-__all__ = ["SELECTORS", "has", "reaches", "set_option", "split"]
+_LAST = 100
+"""Above any depth."""
+
+
+@cache
+def precedence(path: str) -> tuple[int, int]:
+    """Depth of the option, then minus the number of points: sorts the general before the specific.
+
+    Attention's options come after the linears', since 'same' copies what these have then; those of rules come last.
+    """
+    parts = path.split(".")
+    if parts[0] == "layers":
+        depth, few = precedence(".".join(parts[2:])) if parts[2:] else (-2 + len(parts) - 1, 0)
+        return 4 * _LAST + depth, few
+    if parts[0] == "attention":
+        named = parts[1:2] != [] and parts[1] in PRODUCTS
+        inner = parts[1 + named :]
+        depth, few = precedence(".".join(inner)) if inner else (-1, 0)
+        return _LAST + 2 * depth + named, few
+    if path in SELECTORS:  # whole quantizers
+        return 0, -len(SELECTORS[path])
+    for n in (2, 1):
+        points = SELECTORS.get(".".join(parts[:n]))
+        if points is not None:
+            return len(parts) - n, -len(points)
+    return len(parts), 0
+
+
+__all__ = ["SELECTORS", "has", "precedence", "reaches", "set_option", "split"]

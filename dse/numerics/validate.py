@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dse.errors import OptionError
 from dse.numerics.attention import PRODUCTS, Attention, Product
 from dse.numerics.block import BlockQuantizer
-from dse.numerics.gemm import Gemm
 from dse.numerics.quantizer import Identity
 from dse.numerics.recipe import GEMMS, POINTS, SELECTORS, Exempt, Recipe
+from dse.numerics.recipe_fields import quantizes
 from dse.numerics.techniques.choices import IF4, FourOverSix, ScaleSweep
 from dse.numerics.techniques.conventions import Encode
 from dse.numerics.techniques.corrections import Eden
@@ -41,6 +41,9 @@ def reasons(recipe: Recipe) -> Iterator[str]:
             found = (*_triple(product), *_copies(product), *_at_attention(product))
             yield from (f"attention.{name}.{reason}" for reason in found)
         yield from _attention(recipe, recipe.attention)
+    for rule in recipe.layers:
+        if (own := recipe.under(rule)) is not None:
+            yield from (f"layers.{rule.name}.{reason}" for reason in reasons(own))
 
 
 def _triple(owner: Recipe | Product) -> Iterator[str]:
@@ -154,7 +157,7 @@ _AT_A_POINT = (_scales, _conventions, _tensor_scales, _choices, _corrections)
 def _gemms(owner: Recipe | Product) -> Iterator[str]:
     """A rotation without quantization cancels."""
     for name in GEMMS:
-        if getattr(owner, name).rotation is not None and not _quantized(getattr(owner, name)):
+        if getattr(owner, name).rotation is not None and not quantizes(getattr(owner, name)):
             yield f"{name}.rotation: neither operand has a block quantizer, so it cancels"
 
 
@@ -163,15 +166,16 @@ def _whole(recipe: Recipe) -> Iterator[str]:
     yield from _copies(recipe)
     if isinstance(recipe.schedule, Switch):
         yield from (f"schedule.to.{reason}" for reason in (*_triple(recipe.schedule.to), *_copies(recipe.schedule.to)))
-    heads = [getattr(recipe.attention, name) for name in PRODUCTS] if recipe.attention else []
-    backward = any(_quantized(owner.dgrad) or _quantized(owner.wgrad) for owner in (recipe, *heads))
-    if not any(_quantized(owner.fprop) for owner in (recipe, *heads)) and not backward:
+    everywhere = (recipe, *recipe.numerics)
+    owners = [*everywhere, *(getattr(own.attention, name) for own in everywhere if own.attention for name in PRODUCTS)]
+    backward = any(quantizes(owner.dgrad) or quantizes(owner.wgrad) for owner in owners)
+    if not any(quantizes(owner.fprop) for owner in owners) and not backward:
         for option, acts in (("schedule", recipe.schedule is not None), ("exempt", recipe.exempt != Exempt())):
             if acts:
                 yield f"{option}: the recipe quantizes nothing"
     elif isinstance(recipe.schedule, ForwardOnly) and not backward:
         yield "schedule: forward_only takes the backward GEMMs to BF16, and they quantize nothing"
-    elif isinstance(recipe.schedule, NoiseSwitch) and not isinstance(recipe.dgrad.lhs, BlockQuantizer):
+    elif isinstance(recipe.schedule, NoiseSwitch) and _unwatched(recipe):
         yield "schedule: noise_switch watches the quantization noise of G, and dgrad.lhs has no block quantizer"
     if recipe.weights is not None:
         try:
@@ -182,7 +186,7 @@ def _whole(recipe: Recipe) -> Iterator[str]:
 
 def _copies(owner: Recipe | Product) -> Iterator[str]:
     """Forward copies are made where something is quantized."""
-    if owner.backward_source == "forward" and not _quantized(owner.fprop):
+    if owner.backward_source == "forward" and not quantizes(owner.fprop):
         yield "backward_source: the forward GEMM quantizes nothing, so its copies are the originals"
 
 
@@ -204,5 +208,6 @@ def _attention(recipe: Recipe, attention: Attention) -> Iterator[str]:
         yield "schedule: noise_switch watches the gradients of linears, and attention's products would never switch"
 
 
-def _quantized(gemm: Gemm) -> bool:
-    return isinstance(gemm.lhs, BlockQuantizer) or isinstance(gemm.rhs, BlockQuantizer)
+def _unwatched(recipe: Recipe) -> bool:
+    """Whether a recipe that quantizes has no block quantizer at G of dgrad, whose noise a schedule would watch."""
+    return (recipe.quantizes or not recipe.layers) and not isinstance(recipe.dgrad.lhs, BlockQuantizer)

@@ -112,14 +112,15 @@ class Uncovered(NamedTuple):
 
 def uncovered(recipe: Recipe) -> tuple[Uncovered, ...]:
     """What kernels leave to plain torch; empty where they compute all of a recipe's linears and attention."""
-    found = list(_uncovered(recipe))
-    if recipe.attention is not None:
-        for name in PRODUCTS:
-            product = as_linear(getattr(recipe.attention, name))
+    found: list[Uncovered] = []
+    for own in recipe.numerics:
+        found += _uncovered(own)
+        for name in PRODUCTS if own.attention is not None else ():
+            product = as_linear(getattr(own.attention, name))
             found += [Uncovered(f"attention.{name} {part}", why) for part, why in _uncovered(product)]
     if isinstance(recipe.schedule, Switch):
         found += [Uncovered(f"schedule.to {part}", why) for part, why in _uncovered(as_linear(recipe.schedule.to))]
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
 def _uncovered(recipe: Recipe) -> Iterator[Uncovered]:

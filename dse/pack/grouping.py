@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from dse.nn.kinds import is_first, kind_of
-from dse.nn.select import Plain, attending, attentions, choice, chosen, holders, linears, match, refuse
+from dse.nn.select import Plain, attentions, choice, holders, linears, match, refuse
 from dse.numerics.recipe import Recipe
 from dse.numerics.registry import to_data
 from dse.pack.backend import backend
@@ -33,8 +33,9 @@ def signature(trial: Trial) -> str:
 
 
 def unlabeled(recipe: Recipe) -> Recipe:
-    """The recipe without its texts, so that equal numerics compare equal."""
-    return replace(recipe, name="", summary="", source="")
+    """The recipe without its texts, and those of its rules, so that equal numerics compare equal."""
+    rules = tuple(replace(rule, recipe=rule.recipe and unlabeled(rule.recipe)) for rule in recipe.layers)
+    return replace(recipe, name="", summary="", source="", layers=rules)
 
 
 def _unlabeled(trials: Sequence[Trial]) -> list[Recipe]:
@@ -48,7 +49,7 @@ def member_order(trials: Sequence[Trial], use_kernels: bool) -> list[int]:
 
     def place(i: int) -> Any:
         recipe = trials[i].recipe
-        together = repr(backend(recipe, True)) if use_kernels else ""
+        together = repr([backend(own, True) for own in recipe.numerics]) if use_kernels else ""
         return together, json.dumps(to_data(recipe), sort_keys=True), trials[i].seed, i
 
     return sorted(range(len(trials)), key=place)
@@ -65,22 +66,16 @@ def layer_recipes(trials: Sequence[Trial], model: nn.Module) -> dict[Plain, list
     left = {name: why for name, why in others.items() if not match(name, trials[0].task.exempt())}
     refuse(model, left, "name them in the task's exempt(): {patterns}")
     bare = _unlabeled(trials)
-    columns = [chosen(model, recipe, exempt=trials[0].task.exempt()) for recipe in bare]
-    return {
-        linear: [recipe if linear in column else None for recipe, column in zip(bare, columns, strict=True)]
-        for linear in linears(model)
-    }
+    found = {recipe: choice(model, recipe, exempt=trials[0].task.exempt()).recipes for recipe in bare}
+    return {linear: [found[recipe].get(linear) for recipe in bare] for linear in linears(model)}
 
 
 def attention_recipes(trials: Sequence[Trial], model: nn.Module) -> dict[nn.Module, list[Recipe | None]]:
     """For each attention that some member's recipe quantizes, every member's recipe there, or None."""
     bare = _unlabeled(trials)
-    columns = [attending(model, recipe, exempt=trials[0].task.exempt()) for recipe in bare]
-    found = {
-        module: [recipe if module in column else None for recipe, column in zip(bare, columns, strict=True)]
-        for module in attentions(model)
-    }
-    return {module: recipes for module, recipes in found.items() if any(recipes)}
+    found = {recipe: choice(model, recipe, exempt=trials[0].task.exempt()).cores for recipe in bare}
+    columns = {module: [found[recipe].get(module) for recipe in bare] for module in attentions(model)}
+    return {module: recipes for module, recipes in columns.items() if any(recipes)}
 
 
 def use_kernels(device: torch.device | str) -> bool:

@@ -152,7 +152,7 @@ class Pack:
     @property
     def scheduled(self) -> bool:
         """Whether any member has a precision schedule."""
-        return any(trial.recipe.schedule is not None for trial in self.trials)
+        return any(own.schedule is not None for trial in self.trials for own in trial.recipe.numerics)
 
     def _map(self, function: Callable[..., Any], parameters: dict[str, Tensor], batch: Batch, batch_dim: Any) -> Any:
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch) -> Any:

@@ -14,7 +14,7 @@ from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import ELEMENTS, SCALES, Format
 from dse.numerics.gemm import Gemm
 from dse.numerics.quantizer import Quantizer
-from dse.numerics.recipe import GEMMS, RECIPE_OPTIONS, SAME, SELECTORS, Recipe
+from dse.numerics.recipe import GEMMS, RECIPE_OPTIONS, SAME, SELECTORS, Recipe, Rule
 from dse.numerics.registry import FAMILIES, words
 from dse.optim import FIRST_MOMENTS, OPTIMIZERS, SECOND_MOMENTS
 from dse.optim.loss_scaling import LOSS_SCALINGS
@@ -102,7 +102,7 @@ def option_paths(*, numerics: bool = False) -> tuple[dict[str, Schema], dict[str
     """
     found: dict[str, Schema] = {}
     for selector in SELECTORS:
-        found[selector] = ref(_name(Quantizer))
+        found[selector] = any_of(ref(_name(Quantizer)), {"enum": ["none", "off", None]})
         for owner in (BlockQuantizer, Gemm):
             found |= {f"{selector}.{path}": schema for path, schema in _options(owner)}
     found |= {path: schema for path, schema in _options(Recipe) if path.split(".")[0] in RECIPE_OPTIONS}
@@ -111,6 +111,7 @@ def option_paths(*, numerics: bool = False) -> tuple[dict[str, Schema], dict[str
     patterns: dict[str, Schema] = {
         rf"^({inner})\.(lhs|rhs)\.": {},
         rf"^attention\.((scores|outputs)\.)?({anywhere})(\.|$)": {},
+        r"^layers\.[^.]+(\.|$)": {},
     }
     if not numerics:
         found |= {f"training.{name}": schema for name, schema in training_settings().items()}
@@ -146,6 +147,9 @@ def _kind(kind: Any, name: str) -> Schema:
         return ref("scale" if name == "scale" else "element")
     if kind in FAMILIES:
         return ref(_name(kind))
+    if get_origin(kind) is tuple and get_args(kind)[0] is Rule:
+        listed = {"type": "array", "items": {"type": "object"}}
+        return any_of(listed, {"type": "object"}, {"enum": ["none", "off", None]})
     if get_origin(kind) is tuple:
         return list_of(_kind(get_args(kind)[0], name), 0)
     if kind in (Attention, Product):

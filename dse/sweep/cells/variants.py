@@ -8,6 +8,7 @@ from typing import Any
 
 from dse.errors import OptionError
 from dse.numerics.recipe import Recipe
+from dse.recipes import RECIPES
 from dse.sweep.cells.canonical import RecipeSerializer
 from dse.sweep.cells.settings import AxisValue
 from dse.sweep.definition.axes import NUMERICS, Dimension
@@ -15,6 +16,7 @@ from dse.sweep.definition.baselines import Baseline
 from dse.sweep.definition.entries import RecipeEntry
 from dse.sweep.definition.spec import Spec
 from dse.sweep.language.labels import Label
+from dse.sweep.language.layer_rules import with_names
 from dse.sweep.language.numerics import InvalidSettings, OverrideCache, quantized_points
 from dse.sweep.language.ranges import Range
 
@@ -39,6 +41,7 @@ class VariantCache:
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
+        self._known = {**RECIPES, **{entry.recipe.name: entry.recipe for entry in spec.recipes}}
         self._made: dict[tuple[Any, ...], Variant] = {}
         self._combinations: dict[RecipeEntry, OverrideCache] = {}
         self._serializer = RecipeSerializer()
@@ -83,9 +86,8 @@ class VariantCache:
             self._combinations[entry] = OverrideCache(entry.recipe)
         labels, name = dict(keys), entry.recipe.name
         try:
-            recipe = self._combinations[entry].get(
-                {key: (p.path, p.value) for key, p in zip(keys, values, strict=True)}
-            )
+            settings = {key: (p.path, p.value) for key, p in zip(keys, values, strict=True)}
+            recipe = self._combinations[entry].get(with_names(settings, self._known))
         except InvalidSettings as unusable:
             for key in keys:
                 if key not in unusable.failures:

@@ -14,6 +14,7 @@ from dse.errors import UserError, nearest
 from dse.numerics.recipe import Recipe, is_option_path
 from dse.sweep.definition.axes import TASK, TRAINING, unknown_point_message
 from dse.sweep.language.labels import Label, label_of, text_of
+from dse.sweep.language.layer_rules import with_names
 from dse.sweep.language.numerics import InvalidSettings, apply_settings, option_data
 from dse.sweep.language.source import Location
 from dse.sweep.language.values import training_value
@@ -99,7 +100,7 @@ def _config(at: Location, name: str, config: Mapping[str, Any], known: Mapping[s
                 raise (at / path).error(f"baseline: {unknown_point_message(path, (TRAINING,))}")
             numerics.append((path, option_data(value)))
     try:
-        recipe = apply_settings(base, numerics)
+        recipe = apply_settings(base, list(with_names(dict(enumerate(numerics)), known).values()))
     except InvalidSettings as error:
         raise (at / numerics[next(iter(error.failures))][0]).error(f"baseline: {error}") from None
     labels = {path: label_of(value) for path, value in numerics}

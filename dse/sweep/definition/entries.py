@@ -14,6 +14,7 @@ from dse.sweep.definition.axes import unknown_point_message
 from dse.sweep.definition.blocks import LocatedBlocks
 from dse.sweep.definition.start import StartEntry, read_start
 from dse.sweep.language.labels import format_call, text_of
+from dse.sweep.language.layer_rules import with_names
 from dse.sweep.language.numerics import InvalidSettings, apply_settings, option_data
 from dse.sweep.language.source import Location
 from dse.sweep.language.values import checked_task, checked_training
@@ -168,7 +169,7 @@ def _inline(at: Location, label: str, settings: Mapping[str, Any], known: Mappin
         if not is_option_path(path):
             raise (at / path).error(f"recipes: {unknown_point_message(path, ())}")
     try:
-        recipe = apply_settings(known[base], overrides)
+        recipe = apply_settings(known[base], list(with_names(dict(enumerate(overrides)), known).values()))
     except InvalidSettings as error:
         raise (at / overrides[next(iter(error.failures))][0]).error(f"recipes: {error}") from None
     changes = " ".join(f"{path}={text_of(value)}" for path, value in overrides)

@@ -13,12 +13,14 @@ from functools import cache
 from typing import Any, get_type_hints
 
 from dse.errors import OptionError, nearest
-from dse.numerics.attention import PRODUCTS, Product
+from dse.numerics.attention import Product
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import Format
 from dse.numerics.gemm import Gemm
-from dse.numerics.recipe import GEMMS, POINTS, SELECTORS, Recipe, override
+from dse.numerics.paths import SELECTORS, precedence
+from dse.numerics.recipe import POINTS, Recipe, override
 from dse.numerics.registry import to_data
+from dse.numerics.rule_options import whole_or_part, without_idle
 from dse.numerics.validate import check
 from dse.recipes import RECIPES
 from dse.sweep.language.words import canonical_technique, fold, parse_boolean, parse_call, parse_number
@@ -61,7 +63,7 @@ def option_data(value: Any) -> Any:
 def apply_settings(recipe: Recipe, settings: Sequence[OptionSetting]) -> Recipe:
     """The recipe with every setting. Raises Unusable with the positions that do not fit."""
     state = _State(recipe)
-    order = sorted(range(len(settings)), key=lambda i: _precedence(settings[i][0]))
+    order = sorted(range(len(settings)), key=lambda i: precedence(settings[i][0]))
     for i in order:
         state = state.with_setting(i, settings[i])
     return state.finish([(i, settings[i]) for i in order])
@@ -81,7 +83,7 @@ class OverrideCache:
 
     def get(self, settings: Mapping[Hashable, OptionSetting]) -> Recipe:
         """Like `apply_settings`; a key names one setting in all calls. Raises InvalidSettings by the keys at fault."""
-        order = sorted(settings, key=lambda key: _precedence(settings[key][0]))
+        order = sorted(settings, key=lambda key: precedence(settings[key][0]))
         node = self._root
         for key in order:
             if key not in node.next:
@@ -92,6 +94,8 @@ class OverrideCache:
     def _take(self, state: _State, key: Hashable, setting: OptionSetting) -> _State:
         before = {name: getattr(state.recipe, name) for name in _gemms(setting[0])}
         known = key, *map(id, before.values())
+        if any(rule.follows for rule in state.recipe.layers):
+            return state.with_setting(key, setting)
         if known in self._changed:
             return replace(state, recipe=replace(state.recipe, **self._changed[known][1]))  # type: ignore[arg-type]
         after = state.with_setting(key, setting)
@@ -166,14 +170,7 @@ def _set(recipe: Recipe, path: str, data: Any) -> Recipe:
             raise OptionError(f"{path}: {part} is a format by its name, and its parts are fixed")
     if path.split(".")[0] == "schedule":
         data = _gallery_gemms(path, data)
-    if path in SELECTORS and path not in POINTS:
-        for point in SELECTORS[path]:
-            try:
-                recipe = override(recipe, point, data)
-            except OptionError as error:
-                raise OptionError(f"{path}{str(error).removeprefix(point)}") from None
-        return recipe
-    return override(recipe, path, data)
+    return whole_or_part(recipe, path, data, override)
 
 
 def _gallery_gemms(path: str, data: Any) -> Any:
@@ -190,7 +187,7 @@ def _gallery_gemms(path: str, data: Any) -> Any:
 
 def _validated(recipe: Recipe, settings: Sequence[tuple[Hashable, OptionSetting]]) -> Recipe:
     """The recipe when its options mean something together, else Unusable at the setting that the reason names."""
-    recipe = _drop_unused(recipe, settings)
+    recipe = without_idle(recipe, {part for _, (path, _) in settings for part in path.split(".")})
     try:
         check(recipe)
     except OptionError as error:
@@ -198,48 +195,3 @@ def _validated(recipe: Recipe, settings: Sequence[tuple[Hashable, OptionSetting]
         named = [position for position, (path, _) in settings if option in path.split(".")]
         raise InvalidSettings({(named or [position for position, _ in settings] or [0])[-1]: error}) from None
     return recipe
-
-
-def _drop_unused(recipe: Recipe, settings: Sequence[tuple[Hashable, OptionSetting]]) -> Recipe:
-    """The recipe without what its unquantized GEMMs have left over, where no setting asked for it.
-
-    With both operands in BF16 a rotation cancels and forward copies are the originals: ``{base: nvfp4, wgrad: bf16}``
-    is the GEMM without them.
-    """
-    asked = {part for _, (path, _) in settings for part in path.split(".")}
-    loose = [name for name in GEMMS if not _has_block_quantizer(getattr(recipe, name))]
-    if "rotation" not in asked:
-        changed = {n: replace(gemm, rotation=None) for n in loose if (gemm := getattr(recipe, n)).rotation is not None}
-        recipe = replace(recipe, **changed) if changed else recipe
-    if "backward_source" not in asked and recipe.backward_source == "forward" and "fprop" in loose:
-        recipe = replace(recipe, backward_source="original")
-    return recipe
-
-
-def _has_block_quantizer(gemm: Gemm) -> bool:
-    return isinstance(gemm.lhs, BlockQuantizer) or isinstance(gemm.rhs, BlockQuantizer)
-
-
-_LAST = 100
-"""Above any depth."""
-
-
-@cache
-def _precedence(path: str) -> tuple[int, int]:
-    """Depth of the option, then minus the number of points: sorts the general before the specific.
-
-    Attention's options come last, since 'same' copies what the linears have then.
-    """
-    parts = path.split(".")
-    if parts[0] == "attention":
-        named = parts[1:2] != [] and parts[1] in PRODUCTS
-        inner = parts[1 + named :]
-        depth, few = _precedence(".".join(inner)) if inner else (-1, 0)
-        return _LAST + 2 * depth + named, few
-    if path in SELECTORS:  # whole quantizers
-        return 0, -len(SELECTORS[path])
-    for n in (2, 1):
-        points = SELECTORS.get(".".join(parts[:n]))
-        if points is not None:
-            return len(parts) - n, -len(points)
-    return len(parts), 0
