@@ -1,0 +1,111 @@
+"""Rules about layers: which numerics each kind of layer has, in a model and in a pack; what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from dse.errors import UserError
+from dse.nn.coverage import coverage
+from dse.nn.quantize import quantize_
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.layer_choice import LayerPlace, Which
+from dse.numerics.points import POINTS
+from dse.numerics.recipe import Recipe, override
+from dse.numerics.registry import build, to_data
+from dse.recipes import RECIPES
+from dse.train.loop import run_pack
+from dse.trial import Trial, make_task
+
+LM = make_task("lm", {})
+
+
+def table(recipe: Recipe) -> dict[str, str]:
+    """The elements at the six points of every layer of the small language model, a name each."""
+    model = LM.model(LM.load())
+    quantize_(model, recipe, exempt=LM.exempt())
+    found = {}
+    for name, module in model.named_modules():
+        own = getattr(module, "recipe", None)
+        if isinstance(module, nn.Linear) and isinstance(own, Recipe):
+            points = [own.quantizer(point) for point in POINTS]
+            found[name] = " ".join(q.element.name if isinstance(q, BlockQuantizer) else "bf16" for q in points)
+    return found
+
+
+FP4, FP8, BF16 = (" ".join([word] * 6) for word in ("e2m1", "e4m3", "bf16"))
+ZHOU = "e2m1 e2m1 e5m2 e4m3 e5m2 e4m3"
+
+
+@pytest.mark.parametrize(
+    ("name", "attention", "ffn", "last"),
+    [
+        ("nvfp4_last15", FP4, FP4, BF16),
+        ("torchao_dsv3", FP8, FP4, FP4),
+        ("nemotron3_super", BF16, FP4, BF16),
+        ("zhou_modulewise_fp8", "e4m3 e4m3 e5m2 e4m3 e5m2 e4m3", ZHOU, ZHOU),
+    ],
+)
+def test_six_points_by_layer(name: str, attention: str, ffn: str, last: str) -> None:
+    found = table(RECIPES[name])
+    assert {found[f"blocks.0.attention.{part}"] for part in "qkvo"} == {attention}
+    assert {found[f"blocks.0.mlp.{part}"] for part in ("up", "gate", "down")} == {ffn}
+    assert {found[f"blocks.1.mlp.{part}"] for part in ("up", "gate", "down")} == {last}
+
+
+def test_options_of_rules_follow_the_recipe_and_are_plain_data() -> None:
+    recipe = override(override(RECIPES["nvfp4"], "layers.ffn.wgrad", "off"), "layers.q", RECIPES["mxfp8"])
+    recipe = override(recipe, "G.rounding", "nearest_even")
+    ffn = next(rule.recipe for rule in recipe.layers if rule.name == "ffn")
+    assert ffn is not None
+    assert to_data(ffn.dgrad) == to_data(recipe.dgrad)
+    assert to_data(ffn.wgrad) == to_data(RECIPES["bf16"].wgrad)
+    assert to_data(build(Recipe, to_data(recipe), "recipe")) == to_data(recipe)
+    assert [rule.name for rule in override(recipe, "layers.attention", "same").layers] == ["ffn", "q", "attention"]
+
+
+def test_positions() -> None:
+    def covered(which: Which, blocks: int) -> list[int]:
+        return [b for b in range(blocks) if which.covers(LayerPlace("", block=b, blocks=blocks, index=b, count=blocks))]
+
+    assert covered(Which(last_share=0.15), 32) == [27, 28, 29, 30, 31]
+    assert covered(Which(last_share=0.15), 36) == [30, 31, 32, 33, 34, 35]
+    assert covered(Which(first_blocks=2, last_blocks=1), 6) == covered(Which(first=2, last=1), 6) == [0, 1, 5]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "text"),
+    [
+        ("layers.attn.element", "e2m1", "no rule and no kind of layers 'attn'; did you mean 'attention'"),
+        ("layers.attention.elemnt", "e2m1", "no option 'elemnt'; did you mean 'element'"),
+        ("layers", [{"kind": "ffn"}], "says no numerics"),
+        ("layers", [{"last_share": 2.0, "recipe": RECIPES["bf16"]}], "last_share must be from 0 to 1"),
+    ],
+)
+def test_refused_options(path: str, value: object, text: str) -> None:
+    with pytest.raises(UserError, match=text):
+        override(RECIPES["nvfp4"], path, value)
+
+
+def test_a_rule_that_matches_nothing_is_an_error() -> None:
+    model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16))
+    recipe = override(RECIPES["nvfp4"], "layers.attention", RECIPES["mxfp8"])
+    with pytest.raises(UserError, match=r"layers\.attention matches no layer of Sequential; it has linear"):
+        quantize_(model, recipe)
+    optional = replace(recipe, layers=tuple(replace(rule, optional=True) for rule in recipe.layers))
+    assert {row.recipe for row in coverage(quantize_(model, optional)).rows} == {"nvfp4"}
+
+
+def test_members_of_a_pack_with_different_rules_equal_their_solo_runs() -> None:
+    training = replace(LM.training(), steps=3)
+    recipes = [RECIPES[name] for name in ("nvfp4", "nvfp4_last15", "torchao_dsv3", "zhou_modulewise_fp8")]
+    trials = [Trial(LM, training, recipe, 0) for recipe in recipes]
+    assert len({trial.uid for trial in trials}) == len(trials)
+    together = run_pack(trials)
+    assert all(torch.isfinite(torch.tensor(record.metrics["loss"])) for record in together)
+    assert len({record.metrics["loss"] for record in together}) == len(trials)
+    for trial, record in zip(trials, together, strict=True):
+        assert run_pack([trial])[0].metrics == record.metrics
