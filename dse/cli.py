@@ -202,15 +202,20 @@ def dashboard(
     sweeps.dashboard(results, port, rebuild, optuna)
 
 
-@app.command(epilog="Examples: dse recipes | dse recipes nvfp4 | dse recipes --options")
+@app.command(
+    epilog="Examples: dse recipes | dse recipes nvfp4 | dse recipes nvfp4 --model lm:small | dse recipes --options"
+)
 def recipes(
     name: Annotated[str | None, typer.Argument(help="A recipe to show in full")] = None,
     options: Annotated[bool, typer.Option("--options", help="List every option of every axis")] = False,
+    model: Annotated[
+        str | None, typer.Option("--model", help="TASK or TASK:SIZE: show what the recipe does with each of its layers")
+    ] = None,
 ) -> None:
-    """List the gallery of recipes with their sources, show one in full, or list every option."""
+    """List the gallery of recipes with their sources, show one in full or on a task's model, or list every option."""
     from dse.commands import gallery
 
-    gallery.recipes(name, options)
+    gallery.recipes(name, options, model)
 
 
 @app.command(epilog="Examples: dse cost nvfp4 | dse cost mxfp4 --set G.rounding=stochastic --shape 8192,4096,14336")

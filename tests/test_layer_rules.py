@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
+from dse.cli import app
 from dse.errors import UserError
 from dse.nn.coverage import coverage
 from dse.nn.quantize import quantize_
@@ -97,6 +100,32 @@ def test_a_rule_that_matches_nothing_is_an_error() -> None:
         quantize_(model, recipe)
     optional = replace(recipe, layers=tuple(replace(rule, optional=True) for rule in recipe.layers))
     assert {row.recipe for row in coverage(quantize_(model, optional)).rows} == {"nvfp4"}
+
+
+def said(*words: str) -> str:
+    """What a command prints, or its error."""
+    done = CliRunner().invoke(app, list(words))
+    return str(done.exception) if done.exception else done.output
+
+
+def test_an_idle_rule_is_an_error_before_anything_runs(tmp_path: Path) -> None:
+    text = "name: idle\ntasks: [{}]\nseeds: 1\nrecipes:\n  - mine: {{base: nvfp4, layers: {{attention: mxfp8}}}}\n"
+    sweep, results = tmp_path / "idle.yaml", str(tmp_path / "results")
+    sweep.write_text(text.format("regression"))
+    for verb in ("plan", "run"):
+        error = said(verb, str(sweep), "--results", results)
+        assert error.startswith(
+            "task regression: recipe 'mine': layers.attention matches no layer of Mlp; it has linear"
+        )
+    sweep.write_text(text.format("lm"))
+    assert "2 trials, 1 of them baselines" in said("plan", str(sweep), "--results", results)
+
+
+def test_table_of_a_task() -> None:
+    lines = [line.split() for line in said("recipes", "nvfp4_last15", "--model", "lm:small").splitlines()]
+    found = {line[0]: " ".join(line[7:]) for line in lines if line[0].endswith("down")}
+    assert found == {"blocks.0-2.mlp.down": "nvfp4_last15", "blocks.3.mlp.down": "bf16 (rule end)"}
+    assert "did you mean 'small'" in said("recipes", "nvfp4", "--model", "lm:smal")
 
 
 def test_members_of_a_pack_with_different_rules_equal_their_solo_runs() -> None:

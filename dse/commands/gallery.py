@@ -19,9 +19,13 @@ from dse.optim.loss_scaling import LOSS_SCALINGS
 from dse.recipes import RECIPES
 
 
-def recipes(name: str | None, options: bool) -> None:
+def recipes(name: str | None, options: bool, model: str | None = None) -> None:
+    if model is not None and (options or not name):
+        raise UserError("--model shows what one recipe does with a task's layers; name the recipe")
     if options:
         _options()
+    elif name and model is not None:
+        print(on_model(get(name), model))
     elif name:
         _one(get(name))
     else:
@@ -33,7 +37,7 @@ def recipes(name: str | None, options: bool) -> None:
 def cost(name: str, shape: str | None, settings: list[str]) -> None:
     from rich.console import Console
 
-    from dse.cost import attention, breakdown, overhead, relative_time, render
+    from dse.cost import attention, breakdown, by_layer, overhead, relative_time, render
     from dse.cost.shapes import LLAMA3_8B, parse_shape
 
     recipe = get(name)
@@ -45,8 +49,8 @@ def cost(name: str, shape: str | None, settings: list[str]) -> None:
     check(recipe)
     layers = (parse_shape(shape),) if shape else LLAMA3_8B
     console = Console()
-    for layer in layers:
-        console.print(render(breakdown(recipe, layer), layer))
+    for own, layer in by_layer(recipe, layers):
+        console.print(render(breakdown(own, layer), layer))
     for product, layer in attention(recipe, layers):
         console.print(render(breakdown(product, layer), layer))
     title = " ".join([name, *settings])
@@ -54,6 +58,21 @@ def cost(name: str, shape: str | None, settings: list[str]) -> None:
         f"{title}: vector operations take {overhead(recipe, layers):.1f} % of the GEMM time if nothing overlaps; "
         f"the three GEMMs with them take {relative_time(recipe, layers):.2f} of the BF16 time"
     )
+
+
+def on_model(recipe: Recipe, model: str) -> str:
+    """What a recipe does with each layer of a task's model, as a table; ``model``: ``task`` or ``task:size``.
+
+    Raises UserError for an unknown task or size, and for a rule that decides about no layer.
+    """
+    from dse.nn.coverage import coverage
+    from dse.nn.quantize import quantize_
+    from dse.plan import model_of
+    from dse.trial import make_task
+
+    name, _, size = model.partition(":")
+    task = make_task(name, {"size": size} if size else {})
+    return coverage(quantize_(model_of(task), recipe, exempt=task.exempt())).table()
 
 
 def get(name: str) -> Recipe:

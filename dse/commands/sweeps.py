@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None, yes: bool = False) -> None:
-    from dse.plan import estimate, make_plan, plan_text, probe_missing
+    from dse.plan import check_rules, estimate, make_plan, plan_text, probe_missing
     from dse.results.store import Store
     from dse.run.queue.final_results import final_statuses
     from dse.run.search import search_progress, with_next_cells
@@ -34,6 +34,7 @@ def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None, 
     done = final_statuses(sweep, sweep.cells, store)
     say_damage(store)
     todo = [cell for cell in sweep.cells if cell.uid not in done]
+    check_rules((cell.trial for cell in todo), data_dir)
     timings = estimate(todo, store.records(brief=True)) if todo else {}
     timings |= probe_missing(todo, timings, data_dir)
     first = missing((cell.trial for cell in todo), results)

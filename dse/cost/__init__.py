@@ -19,6 +19,9 @@ operations, and what their GEMMs take less (or more) than in BF16; 100 percent s
 and without them stand on one axis. Not counted: that the scores of a kernel that is not fused pass through memory, and
 that a fused one computes them again in the backward pass, under any recipe.
 
+A recipe with rules about layers is counted by the rule that decides about each linear of the model, and about the
+products of attention in each block (``dse.cost.ruled_shapes``).
+
 All are upper bounds of the arithmetic and lower bounds of the whole: nothing overlaps, every unit runs at its peak, and
 the memory traffic of quantizing (fused into a neighboring kernel or not) is left out, except that ``read_time`` shows
 the passes that cannot be fused. Source: design-space model after arXiv 2509.17791 (op ratio, no overlap).
@@ -27,6 +30,7 @@ the passes that cannot be fused. Source: design-space model after arXiv 2509.177
 from dse.cost.hardware import B200, HARDWARE, Hardware
 from dse.cost.layer_table import render
 from dse.cost.overhead import CostRow, attention, breakdown, excess, overhead, read_time, relative_time
+from dse.cost.ruled_shapes import by_layer
 from dse.cost.shapes import LLAMA3_8B, MODELS, LayerShape, parse_shape
 
 __all__ = [
@@ -39,6 +43,7 @@ __all__ = [
     "LayerShape",
     "attention",
     "breakdown",
+    "by_layer",
     "excess",
     "overhead",
     "parse_shape",

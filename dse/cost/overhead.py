@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dse.cost.hardware import B200, Hardware
 from dse.cost.point_counts import SYMBOLS, blocks, techniques
+from dse.cost.ruled_shapes import blocks_of, by_layer, core_by_layer
 from dse.cost.shapes import LLAMA3_8B, LayerShape, products
 from dse.cost.sharing import TENSORS, counted
 from dse.nn.attention import as_linear
@@ -109,7 +110,7 @@ class _Total:
     @property
     def own_gemm(self) -> float:
         """The GEMMs at the rate of the recipe's operands; of attention's, what they take longer than in BF16."""
-        linears = sum(layer.count * self._gemms(self.recipe, layer) for layer in self.layers)
+        linears = sum(layer.count * self._gemms(own, layer) for own, layer in by_layer(self.recipe, self.layers))
         slack = [
             layer.count * (self._gemms(owner, layer) - 3 * layer.flop / self.hardware.bf16)
             for owner, layer in attention(self.recipe, self.layers)
@@ -126,7 +127,7 @@ class _Total:
         return sum(count * row.read_bytes for count, row in self._rows())
 
     def _rows(self) -> Iterator[tuple[int, CostRow]]:
-        everywhere = [*((self.recipe, layer) for layer in self.layers), *attention(self.recipe, self.layers)]
+        everywhere = [*by_layer(self.recipe, self.layers), *attention(self.recipe, self.layers)]
         for owner, layer in everywhere:
             yield from ((layer.count, row) for row in breakdown(owner, layer, self.hardware))
 
@@ -138,9 +139,14 @@ class _Total:
 
 def attention(recipe: Recipe, layers: Sequence[LayerShape]) -> list[tuple[Recipe, LayerShape]]:
     """The products of attention that a recipe quantizes, as linears: their numerics and their shapes in a model."""
-    if recipe.attention is None:
+    if not any(own.attention for own in recipe.numerics):
         return []
-    return [(as_linear(getattr(recipe.attention, name)), layer) for name, layer in products(tuple(layers)).items()]
+    return [
+        (as_linear(getattr(own.attention, name)), layer)
+        for name, product in products(tuple(layers)).items()
+        for own, layer in core_by_layer(recipe, product, blocks_of(layers))
+        if own.attention is not None
+    ]
 
 
 def _row(recipe: Recipe, layer: LayerShape, hardware: Hardware, point: str, technique: str, ops: Ops) -> CostRow:

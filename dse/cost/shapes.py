@@ -12,13 +12,18 @@ TOKENS = 8192
 
 @dataclass(frozen=True)
 class LayerShape:
-    """A linear layer Y = X W^T with X [tokens, inputs], W [outputs, inputs], that occurs ``count`` times in a model."""
+    """A linear layer Y = X W^T with X [tokens, inputs], W [outputs, inputs], that occurs ``count`` times in a model.
+
+    ``roles``: its names in a block, such as 'attention.q', one for each of those it stands for there; none where it is
+    of no known model. A model has ``count / len(roles)`` blocks.
+    """
 
     name: str
     tokens: int
     inputs: int
     outputs: int
     count: int = 1
+    roles: tuple[str, ...] = ()
 
     @property
     def flop(self) -> float:
@@ -40,10 +45,10 @@ def llama(hidden: int, kv: int, ffn: int, blocks: int, tokens: int = TOKENS) -> 
     ``kv``: width of the keys (heads that hold keys and values times 128).
     """
     return (
-        LayerShape("attention q, o", tokens, hidden, hidden, 2 * blocks),
-        LayerShape("attention k, v", tokens, hidden, kv, 2 * blocks),
-        LayerShape("ffn gate, up", tokens, hidden, ffn, 2 * blocks),
-        LayerShape("ffn down", tokens, ffn, hidden, blocks),
+        LayerShape("attention q, o", tokens, hidden, hidden, 2 * blocks, ("attention.q", "attention.o")),
+        LayerShape("attention k, v", tokens, hidden, kv, 2 * blocks, ("attention.k", "attention.v")),
+        LayerShape("ffn gate, up", tokens, hidden, ffn, 2 * blocks, ("ffn.gate", "ffn.up")),
+        LayerShape("ffn down", tokens, ffn, hidden, blocks, ("ffn.down",)),
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dse.errors import UserError
+from dse.plan.idle_rules import check_rules
 from dse.results.lock import InUse
 from dse.results.manifest import Manifest, read_manifests, register_sweep
 from dse.results.store import Store
@@ -41,14 +42,16 @@ def run_sweep(
     ``remembered``: command-line options that the results folder keeps, for the commands that are printed later.
 
     With nothing to do it imports nothing heavy and writes no result. What another driver is running is waited for.
-    Raises UserError for missing data, or a folder that cannot be written; ``Stopped``, a KeyboardInterrupt, on the
-    second signal (Ctrl-C twice, say). Whatever was finished by then is stored.
+    Raises UserError for missing data, a rule about layers that a task's model lacks, or a folder that cannot be
+    written; ``Stopped``, a KeyboardInterrupt, on the second signal (Ctrl-C twice, say). Whatever was finished by then
+    is stored.
     """
     clock = time.monotonic()
     options = replace(options, halving=halving_rule(sweep), probes=sweep.probes, results=store.folder)
     executor = make_executor(options)
     register_sweep(sweep, store.folder, remembered)
     backlog = make_backlog(sweep, store, options, executor)
+    check_rules((cell.trial for cell in backlog.pending), options.data_dir)
     if not backlog.search and (first := run_first(sweep, backlog.pending, store, options)):
         if first.signal:
             return summarize(backlog.cells, backlog.done, clock, replace(first, ran=0, elsewhere=0))

@@ -221,7 +221,7 @@ def test_the_four_numbers_agree(name: str) -> None:
     assert excess(recipe) == pytest.approx(400 * relative_time(recipe) - 100)
     assert recipe.attention or excess(recipe) >= overhead(recipe) - 1e-9  # less, where attention gains on BF16
     assert read_time(recipe) >= 0
-    owners = [recipe, *(own for own, _ in attention(recipe, LLAMA3_8B))]
+    owners = [*recipe.numerics, *(own for own, _ in attention(recipe, LLAMA3_8B))]
     assert (read_time(recipe) > 0) == any(row.read_bytes for own in owners for row in breakdown(own, LAYER))
 
 
@@ -230,9 +230,13 @@ def test_where_the_gallery_stands() -> None:
     assert (overhead(RECIPES["bf16"]), overhead(RECIPES["fp32"])) == (0, 0)
     assert (time["bf16"], time["fp32"]) == (1, 2)  # FP32 at the TF32 rate
     assert 0.5 < time["mxfp8"] < 0.56
-    bits = {name: {operand_bits(recipe.quantizer(p)) for p in POINTS} for name, recipe in RECIPES.items()}
-    assert all(0.25 < time[n] < 0.35 for n in time if bits[n] == {4})
-    assert all(0.42 < time[n] < 0.56 for n in time if bits[n] not in ({4}, {16}, {32}))
+    bits = {
+        name: {operand_bits(recipe.quantizer(p)) for p in POINTS}
+        for name, recipe in RECIPES.items()
+        if not recipe.layers
+    }
+    assert all(0.25 < time[n] < 0.35 for n in bits if bits[n] == {4})
+    assert all(0.42 < time[n] < 0.56 for n in bits if bits[n] not in ({4}, {16}, {32}))
     assert time["mxfp4"] < time["nvfp4_plain"] < time["ue5m3"] < time["nvfp4"]
     assert overhead(RECIPES["mxfp8"]) == pytest.approx(overhead(RECIPES["mxfp4"]))
     assert excess(RECIPES["mxfp8"]) == pytest.approx(100 + overhead(RECIPES["mxfp8"]))
@@ -329,3 +333,25 @@ def test_attention_comes_on_top_of_the_linears() -> None:
     assert attention(fp4, [LAYER]) == []
     assert overhead(override(RECIPES["bf16"], "attention.*", "bf16")) == 0
     assert relative_time(override(RECIPES["bf16"], "attention.*", "bf16")) == pytest.approx(1)
+
+
+def test_rules_are_counted_layer_by_layer() -> None:
+    """Against shares of the GEMM operations that are counted by hand."""
+    hidden, kv, ffn = 4096, 1024, 14336
+    attended = 2 * hidden * (hidden + kv)
+    share = attended / (attended + 3 * hidden * ffn)
+    mixed = override(RECIPES["nvfp4_plain"], "layers.attention", RECIPES["bf16"])
+    linears = [shape for shape in LLAMA3_8B if shape.name.startswith("ffn")]
+    expected = share + (1 - share) * relative_time(RECIPES["nvfp4_plain"], linears)
+    assert relative_time(mixed) == pytest.approx(expected)
+    last = relative_time(RECIPES["nvfp4_last15"])
+    assert last == pytest.approx((5 + 27 * relative_time(RECIPES["nvfp4"])) / 32)  # 5 of 32 blocks in BF16
+    left = override(RECIPES["nvfp4"], "layers", [{"first_blocks": 32, "recipe": "none"}])
+    assert relative_time(left) == pytest.approx(1)
+    assert overhead(left) == 0
+    assert relative_time(override(RECIPES["nvfp4"], "layers.attention", "same")) == pytest.approx(
+        relative_time(RECIPES["nvfp4"])
+    )
+    half = override(RECIPES["nvfp4"], "layers", [{"kind": "core", "first_blocks": 16, "attention": "same"}])
+    shapes = attention(half, LLAMA3_8B)
+    assert [shape.count for _, shape in shapes] == [512, 512]

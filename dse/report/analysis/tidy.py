@@ -95,7 +95,7 @@ def label_text(label: Label) -> str:
 class _Cost:
     overhead: float
     relative_time: float
-    bits: int  # the widest of the six GEMM operands: 4 for FP4 throughout, 16 for BF16, 32 for what is not quantized
+    bits: int  # the widest GEMM operand of any layer: 4 for FP4 throughout, 16 for BF16, 32 for what is not quantized
 
 
 @cache
@@ -104,7 +104,7 @@ def _cost(recipe: Recipe) -> _Cost:
     from dse.cost.overhead import operand_bits
     from dse.numerics.recipe import POINTS
 
-    bits = max(operand_bits(recipe.quantizer(point)) for point in POINTS)
+    bits = max(operand_bits(own.quantizer(point)) for own in recipe.numerics for point in POINTS)
     return _Cost(overhead(recipe), relative_time(recipe), bits)
 
 

@@ -182,6 +182,8 @@ def _gallery_gemms(path: str, data: Any) -> Any:
     if data not in RECIPES:
         raise OptionError(f"{path}: unknown recipe {data!r}{nearest(data, RECIPES)}")
     found = RECIPES[data]
+    if found.layers:
+        raise OptionError(f"{path}: recipe {data!r} has rules about layers, and a schedule switches GEMMs alone")
     return to_data(Product(found.fprop, found.dgrad, found.wgrad, found.backward_source))
 
 
