@@ -136,7 +136,7 @@ def test_a_model_can_be_copied_pickled_and_saved(name: str) -> None:
     y = model(TOKENS)
     for other in copies:
         assert torch.equal(other(TOKENS), y)
-        assert other.head.recipe == RECIPES[name]
+        assert other.head.recipe == model.head.recipe
         assert other.again is other.blocks[0][0]
         other.head.weight.data.zero_()
     set_clock(model, 3, 4)
