@@ -10,9 +10,7 @@ from contextlib import contextmanager
 
 from dse.kernels.availability import interpreted
 
-UNCHECKED = {
-    "derivatives": "its kernels were not compared on a GPU",
-}
+UNCHECKED: dict[str, str] = {}
 """What plain torch computes on a GPU until its kernels have been compared there, and why."""
 
 

@@ -33,7 +33,7 @@ def test_a_whole_object_is_set_before_its_parts() -> None:
 
 def test_a_setting_that_does_not_fit_yet_waits_for_the_others() -> None:
     """A sweep over a scale's codes needs a format with few of them, which another setting brings."""
-    continuous = apply_settings(MXFP4, [("*.scale", "fp32")])
+    continuous = apply_settings(MXFP4, [("*.scale", "fp32"), ("*.scale_rounding", "nearest_even")])
     settings = [("*.choice", "scale_sweep"), ("W.block", 8), ("*.scale", "ue4m3")]
     with pytest.raises(OptionError):
         override(continuous, *settings[0])
