@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from dse.nn.quantize import quantize_ as quantize_
     from dse.nn.quantize import set_clock as set_clock
     from dse.numerics.formats import Format as Format
-    from dse.numerics.recipe import Recipe as Recipe
     from dse.numerics.recipe import override as override
+    from dse.numerics.recipe_fields import Recipe as Recipe
     from dse.numerics.registry import FORMATS as FORMATS
     from dse.plan.plan import make_plan as make_plan
     from dse.plan.plan_text import plan_text as plan_text
@@ -52,7 +52,7 @@ PUBLIC = {
     # numerics: how a linear layer computes
     "Format": "dse.numerics.formats",
     "FORMATS": "dse.numerics.registry",
-    "Recipe": "dse.numerics.recipe",
+    "Recipe": "dse.numerics.recipe_fields",
     "RECIPES": "dse.recipes",
     "override": "dse.numerics.recipe",
     # a model of one's own

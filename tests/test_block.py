@@ -183,7 +183,7 @@ def test_any_memory_layout() -> None:
 
 
 def test_options_out_of_range() -> None:
-    for option in ({"block": -1}, {"tile": -1}, {"constant": 0.0}, {"constant": 7.0}, {"constant": nan}):
+    for option in ({"block": -1}, {"tile": -1}, {"constant": 0.0}, {"constant": -1.0}, {"constant": nan}):
         with pytest.raises(OptionError):
             BlockQuantizer(**option)  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="positive"):

@@ -84,6 +84,7 @@ def _line(name: str, state: str, given: argparse.Namespace, cache: str) -> str:
         env=dict(os.environ, TRITON_CACHE_DIR=cache, PYTHONPATH=places),
         stdout=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
         check=False,
     )
     process = time.perf_counter() - start

@@ -69,10 +69,10 @@ class Coverage:
             by = f" (rule {r.rule})" if r.rule and r.recipe else ""
             groups.setdefault((starred(r.name), r.kind, r.shape, r.recipe and r.recipe + by, r.why), []).append(r)
         head = ("layer", "kind", "N x K", "count", "weights", "what")
-        often = Counter(group[0] for group in groups)
+        often = Counter(group[:3] for group in groups)
         body = [
             (
-                (ranged([r.name for r in same]) if often[name] > 1 else name) or ".",
+                (ranged([r.name for r in same]) if often[name, kind, shape] > 1 else name) or ".",
                 *(kind, shape, str(len(same)), f"{sum(r.weights for r in same):,}", recipe or f"left: {why}"),
             )
             for (name, kind, shape, recipe, why), same in groups.items()

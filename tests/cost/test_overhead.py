@@ -236,7 +236,9 @@ def test_where_the_gallery_stands() -> None:
         if not recipe.layers
     }
     assert all(0.25 < time[n] < 0.35 for n in bits if bits[n] == {4})
-    assert all(0.42 < time[n] < 0.56 for n in bits if bits[n] not in ({4}, {16}, {32}))
+    assert 0.75 < time["per_token_nvfp4"] < 0.77  # one GEMM of three in FP4
+    others = [n for n in bits if bits[n] not in ({4}, {16}, {32}) and n != "per_token_nvfp4"]
+    assert all(0.42 < time[n] < 0.56 for n in others)
     assert time["mxfp4"] < time["nvfp4_plain"] < time["ue5m3"] < time["nvfp4"]
     assert overhead(RECIPES["mxfp8"]) == pytest.approx(overhead(RECIPES["mxfp4"]))
     assert excess(RECIPES["mxfp8"]) == pytest.approx(100 + overhead(RECIPES["mxfp8"]))
