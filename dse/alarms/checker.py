@@ -7,7 +7,6 @@ the training.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -175,8 +174,8 @@ def _computed(
         context = _shifted(layer.context(segment), 0, later)
         y, held = segment.forward(LayerOperands(x, w).of(segment.members), context, needs)
         parts.append((y, *segment.backward(held, g[segment.members].to(y.dtype), context, needs)))
-    y, dx, dw = ([p for p in column if p is not None] for column in zip(*parts, strict=True))
-    return torch.cat(y), torch.cat(dx) if dx else None, torch.cat(dw) if dw else None
+    ys, dxs, dws = ([p for p in column if p is not None] for column in zip(*parts, strict=True))
+    return torch.cat(ys), torch.cat(dxs) if dxs else None, torch.cat(dws) if dws else None
 
 
 def _reference(
@@ -209,13 +208,12 @@ def _shares(
             continue
         gemm: Gemm = getattr(recipe, gemm_name)
         key = context.key.at(2 * number)
-        with suppress(NotImplementedError):
-            basis = gemm.basis(pairs[gemm_name][0], key)
-            sides = [
-                _operand_shares(quantizer, gemm.turn(operand, basis), key.at(2 * number + side))
-                for side, (quantizer, operand) in enumerate(zip((gemm.lhs, gemm.rhs), pairs[gemm_name], strict=True))
-            ]
-            found[gemm_name] = {name: [side[name] for side in sides] for name in ("flushed", "saturated")}
+        basis = gemm.basis(pairs[gemm_name][0], key)
+        sides = [
+            _operand_shares(quantizer, gemm.turn(operand, basis), key.at(2 * number + side))
+            for side, (quantizer, operand) in enumerate(zip((gemm.lhs, gemm.rhs), pairs[gemm_name], strict=True))
+        ]
+        found[gemm_name] = {name: [side[name] for side in sides] for name in ("flushed", "saturated")}
     return found
 
 

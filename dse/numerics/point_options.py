@@ -50,12 +50,13 @@ def attention_options(recipe: Any, parts: list[str], data: Any, path: str) -> At
         new = replace(recipe, attention=Attention())
         for name, value in each.items():
             new = replace(new, attention=attention_options(new, str(name).split("."), value, f"{path}.{name}"))
-        return new.attention
+        made_whole: Attention | None = new.attention
+        return made_whole
     own, names, inner = recipe.attention or Attention(), list(PRODUCTS), parts
     if parts[0] in PRODUCTS:
         names, inner = [parts[0]], parts[1:]
         if not inner:
-            return replace(own, **{parts[0]: _product(recipe, data, path)})  # type: ignore[arg-type]
+            return replace(own, **{parts[0]: _product(recipe, data, path)})
     elif parts[0] not in SELECTORS:
         return set_option(own, parts, data, path)  # type: ignore[no-any-return]
     made, errors = {}, []
@@ -66,7 +67,7 @@ def attention_options(recipe: Any, parts: list[str], data: Any, path: str) -> At
             errors.append(error)
     if not made:
         raise errors[0]
-    return replace(own, **made)  # type: ignore[arg-type]
+    return replace(own, **made)
 
 
 def _product(recipe: Any, data: Any, path: str) -> Product:

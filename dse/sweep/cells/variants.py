@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from dse.sweep.definition.entries import RecipeEntry
 from dse.sweep.definition.spec import Spec
 from dse.sweep.language.labels import Label
 from dse.sweep.language.layer_rules import with_names
-from dse.sweep.language.numerics import InvalidSettings, OverrideCache, quantized_points
+from dse.sweep.language.numerics import InvalidSettings, OptionSetting, OverrideCache, quantized_points
 from dse.sweep.language.ranges import Range
 
 
@@ -86,7 +86,9 @@ class VariantCache:
             self._combinations[entry] = OverrideCache(entry.recipe)
         labels, name = dict(keys), entry.recipe.name
         try:
-            settings = {key: (p.path, p.value) for key, p in zip(keys, values, strict=True)}
+            settings: dict[Hashable, OptionSetting] = {
+                key: (p.path, p.value) for key, p in zip(keys, values, strict=True)
+            }
             recipe = self._combinations[entry].get(with_names(settings, self._known))
         except InvalidSettings as unusable:
             for key in keys:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, TypeVar
 
 from dse.errors import OptionError, nearest
@@ -13,7 +13,7 @@ from dse.numerics.rule_options import CONDITIONS, RULE_KEYS
 from dse.sweep.language.numerics import InvalidSettings, OptionSetting, option_data
 from dse.sweep.language.words import fold, match_choice, parse_boolean
 
-K = TypeVar("K")
+K = TypeVar("K", bound=Hashable)
 
 LAYERS = "layers"
 """The first word of paths about rules."""
@@ -41,7 +41,7 @@ def with_recipes(path: str, value: Any, known: Mapping[str, Recipe]) -> Any:
 def with_names(settings: Mapping[K, OptionSetting], known: Mapping[str, Recipe]) -> dict[K, OptionSetting]:
     """Settings with ``with_recipes``. Raises InvalidSettings by the keys of those at fault."""
     found: dict[K, OptionSetting] = {}
-    failures: dict[K, OptionError] = {}
+    failures: dict[Hashable, OptionError] = {}
     for key, (path, value) in settings.items():
         try:
             found[key] = path, with_recipes(path, value, known)
