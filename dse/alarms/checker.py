@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +26,7 @@ from dse.pack.layer import PackLayer
 from dse.pack.segments import LayerOperands, Reference, Segment, wide
 from dse.probes.anatomy import dissect
 from dse.probes.measures import plain
+from dse.probes.tapping import show_operands
 
 if TYPE_CHECKING:
     from dse.pack.step import TrainStep
@@ -75,21 +75,12 @@ class GemmChecker:
         found: list[dict[tuple[str, str], dict[str, object]]] = [{} for _ in pack.trials]
         wanted = {name: pack.layers[name] for name in chosen(list(pack.layers), number)}
 
-        @torch.no_grad()
         def tap(name: str, layer: PackLayer, x: Tensor, w: Tensor, g: Tensor, needs: tuple[bool, bool]) -> None:
-            layer.tap = None  # a layer that is used several times is checked at its last use
             stale = (layer.clock[:, 1] != step).double()
             for member, own in enumerate(_numbers(layer, (x, w, g), needs, stale)):
                 found[member] |= {(name, gemm): values for gemm, values in own.items()}
 
-        try:
-            for name, layer in wanted.items():
-                layer.tap = partial(tap, name, layer)
-            objective = train_step.objective(sampling=False)[-1]
-            torch.autograd.grad(objective, list(pack.leaf_parameters.values()), allow_unused=True)
-        finally:
-            for layer in wanted.values():
-                layer.tap = None
+        show_operands(train_step, wanted, tap)
         once = {trial.uid: i for i, trial in enumerate(pack.trials)}  # a trial may be in a pack twice
         for uid, i in once.items():
             rows = self.rows.setdefault(uid, [])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +13,7 @@ from dse.pack.layer import PackLayer
 from dse.probes import measures
 from dse.probes.layer_look import Look, Seen, looks
 from dse.probes.schedule import ProbeRow, Probes
+from dse.probes.tapping import show_operands
 
 if TYPE_CHECKING:
     from dse.pack.step import TrainStep
@@ -57,9 +57,7 @@ class Prober:
         found: list[dict[str, list[ProbeRow]]] = [{} for _ in pack.trials]
         wanted = {name: layer for name, layer in pack.layers.items() if self.probes.wants(name)}
 
-        @torch.no_grad()
         def tap(name: str, layer: PackLayer, x: Tensor, w: Tensor, g: Tensor, needs: tuple[bool, bool]) -> None:
-            layer.tap = None  # a layer that is used several times is probed at its last use
             for part in layer.references():
                 members = part.members
                 if any(alive[members]):
@@ -67,14 +65,7 @@ class Prober:
                     for look in looks(part.recipe, seen, layer.context(part)):
                         self._add_rows(found, train_step, name, step, part.start, look)
 
-        try:
-            for name, layer in wanted.items():
-                layer.tap = partial(tap, name, layer)
-            objective = train_step.objective(sampling=False)[-1]
-            torch.autograd.grad(objective, list(pack.leaf_parameters.values()), allow_unused=True)
-        finally:
-            for layer in wanted.values():
-                layer.tap = None
+        show_operands(train_step, wanted, tap)
         self._before, self._now = self._before | self._now, {}
         once = {trial.uid: i for i, trial in enumerate(pack.trials)}  # a trial may be in a pack twice
         for uid, i in once.items():
