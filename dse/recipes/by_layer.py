@@ -7,7 +7,8 @@ lack are optional. Y = Q(X) Q(W)^T in each, with Q the recipe's of that layer.
   is what this project's tasks exempt.
 - ``torchao_dsv3``: attention's projections in MXFP8, feed-forward layers and experts in NVFP4, the rest in BF16.
 - ``nemotron3_super``: last 15 % of the network, latent projections, multi-token prediction and attention's projections
-  in BF16, Mamba's output projection in MXFP8, all else in NVFP4. Embeddings, BF16 there, are not quantized here.
+  in BF16, Mamba's output projection in MXFP8, all else in NVFP4. Embeddings, BF16 there, are not quantized here. The
+  name patterns of latent projections, multi-token prediction and Mamba's output are this project's guess.
 """
 
 from dataclasses import replace

@@ -36,7 +36,7 @@ def test_both_are_within_half_a_unit_in_the_last_place() -> None:
     x = x[x <= EXP_HIGH]
     assert error(exp(x), np.exp(x.numpy().astype(np.longdouble))) < LIMIT
     x = torch.randint(1, 0x7F800000, (200_000,), generator=g, dtype=torch.int32).view(torch.float32)
-    x = torch.cat([x, 1 + near * 1e-3, near.abs()])
+    x = torch.cat([x, 1 + near * 1e-3, near[near != 0].abs()])  # the logarithm of 0 has no last place
     assert error(log(x), np.log(x.numpy().astype(np.longdouble))) < LIMIT
 
 
