@@ -49,6 +49,23 @@ def _home(path: Path | None) -> Path | None:
     return path.expanduser() if path else None
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from dse.version import __version__
+
+        typer.echo(f"dse {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version, and nothing else")
+    ] = False,
+) -> None:
+    """Options of ``dse`` itself; its help is the application's."""
+
+
 ResultsFolder = Annotated[Path, typer.Option(help="Folder of results", envvar=None, callback=_home)]
 DataDir = Annotated[
     Path | None,
@@ -104,16 +121,22 @@ def run(
         float | None, typer.Option(help="Seconds that a trial may train (default: as long as it takes)")
     ] = None,
     then: Annotated[
-        str | None, typer.Option("--then", help="Shell command to run once every trial has a result", metavar="COMMAND")
+        str | None,
+        typer.Option(
+            "--then",
+            help="Shell command to run once every trial has a result; finds this run's exit code in $DSE_EXIT_CODE, "
+            "counts in $DSE_OK, $DSE_DIVERGED, $DSE_FAILED, places in $DSE_SWEEP, $DSE_RESULTS",
+            metavar="COMMAND",
+        ),
     ] = None,
     track: Annotated[bool, typer.Option(help="Write each result to MLflow while the sweep runs")] = True,
     yes: Yes = False,
 ) -> None:
     """Run every trial of a sweep that has no result yet. Running it again is the resume.
 
-    Exit code: 0, every trial has a result, and none has failed; 1, a trial has failed or has no result; 2, a mistake in
-    the input, or a folder that cannot be written; 130, 143, 129: stopped by Ctrl-C, SIGTERM, SIGHUP. After SIGTERM a
-    run ends within 30 seconds, and long trials leave a checkpoint.
+    Exit code: 0, every trial has a result, and none has failed; 1, a trial has failed or has no result, or the command
+    of --then has failed; 2, a mistake in the input, or a folder that cannot be written; 130, 143, 129: stopped by
+    Ctrl-C, SIGTERM, SIGHUP. After SIGTERM a run ends within 30 seconds, and long trials leave a checkpoint.
     """
     from dse.commands import sweeps
     from dse.terminal import go_on_unheard
@@ -309,7 +332,7 @@ def _stopped(stopped: KeyboardInterrupt) -> int:
 
 
 def main() -> None:
-    """Entry point: a mistake of the user's is one line on stderr and exit code 2, never a traceback."""
+    """Entry point: an error is one line on stderr and exit code 2 (the input) or 1 (all else), never a traceback."""
     from dse.terminal import prepare
 
     prepare()
@@ -317,7 +340,7 @@ def main() -> None:
         app(standalone_mode=True)
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

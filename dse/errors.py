@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import ClassVar
 
 
 class UserError(Exception):
-    """A mistake in the input, not in the program. The CLI prints its one line and exits with code 2."""
+    """A mistake in the input, not in the program. The CLI prints its one line and exits with ``exit_code``."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class CommandFailed(UserError):
+    """The input is right, and what it asked for failed: a check of the installation, a program that was started."""
+
+    exit_code: ClassVar[int] = 1
 
 
 class OptionError(UserError):

@@ -1,8 +1,9 @@
-"""The command line: its verbs are frozen, and a mistake is one line on stderr with exit code 2."""
+"""The command line: its verbs are frozen, and a mistake is one line on stderr."""
 
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 
@@ -74,6 +75,11 @@ def test_mistakes_are_one_line(
     assert error.count("\n") == 1
 
 
+def test_the_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"dse {version('fp4-dse')}\n"
+
+
 def test_a_sweep_from_plan_to_report(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -97,9 +103,9 @@ def test_exit_codes_say_how_a_sweep_ended(
     words = ["run", str(sweep), "--results", str(tmp_path / "results"), "--executor", "local", "--no-track"]
     with monkeypatch.context() as patch:
         patch.setattr("dse.train.pack_run.TrainStep", lambda *_a: 1 / 0)
-        assert call(patch, *words, "--then", f"echo $DSE_FAILED > {told}") == 1
+        assert call(patch, *words, "--then", f"echo $DSE_FAILED of $DSE_TOTAL: $DSE_EXIT_CODE > {told}") == 1
     assert "all 2: 0 ok, 0 diverged, 2 failed" in capsys.readouterr().out
-    assert told.read_text(encoding="utf-8") == "2\n", "every trial has a result"
+    assert told.read_text(encoding="utf-8") == "2 of 2: 1\n", "every trial has a result"
     told.unlink()
     with monkeypatch.context() as patch:
         patch.setattr("dse.results.store.Store.done", lambda _: {})  # what was stored is gone
@@ -180,7 +186,7 @@ def test_only_one_trial_and_a_command_at_the_end(
     assert call(monkeypatch, *words, "--only", "mxfp4@0", "--then", then) == 0
     assert "1 trials run" in capfd.readouterr().out
     assert told.read_text(encoding="utf-8") == f"{sweep} {results} 1 1 0\n"
-    assert call(monkeypatch, *words, "--then", "exit 3") == 2
+    assert call(monkeypatch, *words, "--then", "exit 3") == 1
     assert "--then 'exit 3' ended with exit code 3; the sweep itself is complete" in capfd.readouterr().err
     assert call(monkeypatch, "why", "mxfp4@0", "--results", results) == 0
     assert "rerun     dse run " in capfd.readouterr().out

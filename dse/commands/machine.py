@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dse.errors import UserError
+from dse.errors import CommandFailed
 from dse.version import __version__
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def data(data_dir: Path | None) -> None:
 
 
 def doctor(results: Path) -> None:
-    """Prints one line per check; raises UserError when one failed."""
+    """Prints one line per check; raises CommandFailed when one failed."""
     failed = 0
     for name, check in _CHECKS.items():
         try:
@@ -42,7 +42,7 @@ def doctor(results: Path) -> None:
             failed += 1
             print(f"FAIL  {name:12} {type(error).__name__}: {error}", flush=True)
     if failed:
-        raise UserError(f"{failed} of {len(_CHECKS)} checks failed")
+        raise CommandFailed(f"{failed} of {len(_CHECKS)} checks failed")
 
 
 def _versions(results: Path) -> Iterator[str]:

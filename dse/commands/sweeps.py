@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dse.commands.follow_up import same_command, say_damage, say_manifests
 from dse.commands.messages import say
-from dse.errors import UserError, nearest
+from dse.errors import CommandFailed, UserError, nearest
 from dse.shell import DEFAULTS, STAYING, command
 
 if TYPE_CHECKING:
@@ -96,13 +96,14 @@ def _lines(summary: Summary, name: str) -> Iterator[str]:
 
 
 def _then(line: str, summary: Summary, file: Path, results: Path) -> None:
-    """Runs the user's command, which finds what happened in its environment. Raises UserError when it fails."""
-    facts = {"sweep": file, "results": results, "ran": summary.ran}
-    facts |= {"ok": summary.ok, "diverged": summary.diverged, "failed": summary.failed}
+    """Runs the user's command, which finds what happened in its environment. Raises CommandFailed when it fails."""
+    facts = {"sweep": file, "results": results, "exit_code": summary.exit_code, "total": summary.total}
+    facts |= {"ran": summary.ran, "ok": summary.ok, "diverged": summary.diverged, "failed": summary.failed}
+    facts |= {"halved": summary.halved}
     environment = os.environ | {f"DSE_{name.upper()}": str(value) for name, value in facts.items()}
     code = subprocess.run(line, shell=True, check=False, env=environment).returncode  # their own shell command
     if code:
-        raise UserError(f"--then {line!r} ended with exit code {code}; the sweep itself is complete")
+        raise CommandFailed(f"--then {line!r} ended with exit code {code}; the sweep itself is complete")
 
 
 def report(file: Path, results: Path, out: Path) -> None:
@@ -144,7 +145,7 @@ def dashboard(results: Path, port: int, rebuild: bool, optuna: Path | None = Non
     code = serve(served)
     if code not in (0, 130, -2, -15):
         other = command("dashboard", results=results, port=5001 if port != 5001 else 5002)
-        raise UserError(f"MLflow stopped with exit code {code}; is port {port} in use? try: {other}")
+        raise CommandFailed(f"MLflow stopped with exit code {code}; is port {port} in use? try: {other}")
 
 
 def _optuna(file: Path, results: Path, port: int) -> None:
@@ -166,7 +167,7 @@ def _optuna(file: Path, results: Path, port: int) -> None:
     code = serve(served)
     if code not in (0, 130, -2, -15):
         other = command("dashboard", results=results, port=5001 if port != 5001 else 5002, optuna=file)
-        raise UserError(f"optuna-dashboard stopped with exit code {code}; is port {port} in use? try: {other}")
+        raise CommandFailed(f"optuna-dashboard stopped with exit code {code}; is port {port} in use? try: {other}")
 
 
 def _device(name: str, executor: str) -> str:
