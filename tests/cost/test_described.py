@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dse.cost.models import DEPLOYED, Core, deployed, placed
+from dse.cost.models import DEPLOYED, CoreShape, deployed, placed
 from dse.cost.profiles import PROFILES, profile
 from dse.errors import UserError
 from dse.numerics.layer_choice import Exempt
@@ -70,10 +70,10 @@ def test_formats_by_layer_are_those_of_the_recipes_rules() -> None:
 
 
 def test_a_query_sees_half_of_a_causal_sequence_or_its_window() -> None:
-    assert Core(heads=1, width=1).seen(8192) == 4096
-    assert Core(heads=1, width=1, causal=False).seen(256) == 256
+    assert CoreShape(heads=1, width=1).seen(8192) == 4096
+    assert CoreShape(heads=1, width=1, causal=False).seen(256) == 256
     window = sum(min(t + 1, 128) for t in range(8192)) / 8192
-    assert Core(heads=1, width=1, window=128).seen(8192) == pytest.approx(window, rel=0.01)
+    assert CoreShape(heads=1, width=1, window=128).seen(8192) == pytest.approx(window, rel=0.01)
 
 
 def test_every_profile_states_its_sources() -> None:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from dse.cost.described import find, names_in
-from dse.cost.models.model import Block, Core, Deployed, Linear
+from dse.cost.models.model import BlockKind, CoreShape, Deployed, Linear
 from dse.cost.models.placed import Placed, placed
 
 _FOLDER = Path(__file__).parent
@@ -23,4 +23,4 @@ def deployed(name: str) -> Deployed:
     return find(name, _FOLDER, Deployed, "model")
 
 
-__all__ = ["DEPLOYED", "Block", "Core", "Deployed", "Linear", "Placed", "deployed", "placed"]
+__all__ = ["DEPLOYED", "BlockKind", "CoreShape", "Deployed", "Linear", "Placed", "deployed", "placed"]

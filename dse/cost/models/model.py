@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from dse.cost.described import Described
+from dse.cost.described import Described, NonEmpty
 from dse.errors import nearest
 
 KINDS = {
@@ -19,8 +19,6 @@ KINDS = {
     "modulation": ("linear",),
 }
 """First word of a linear's role -> the kinds by which rules about layers know it (``LAYER_KINDS``)."""
-
-Text = Annotated[str, Field(min_length=1)]
 
 
 class Linear(Described):
@@ -36,7 +34,7 @@ class Linear(Described):
     - ``exact``: stays in BF16 under any recipe (routers).
     """
 
-    role: Text
+    role: NonEmpty
     inputs: PositiveInt
     outputs: PositiveInt
     source: str = ""
@@ -66,7 +64,7 @@ class Linear(Described):
         return self.inputs * self.outputs * self.experts
 
 
-class Core(Described):
+class CoreShape(Described):
     """Attention's two products in a block: ``heads`` queries of ``width``; a query sees at most ``window`` tokens."""
 
     heads: PositiveInt
@@ -80,7 +78,7 @@ class Core(Described):
         return most if not self.causal else most * (1 - most / (2 * sequence))
 
 
-class Block(Described):
+class BlockKind(Described):
     """A kind of block.
 
     ``elementwise``: elements that the forward pass reads and writes outside of linears and attention, per token, each
@@ -88,7 +86,7 @@ class Block(Described):
     """
 
     linears: tuple[Linear, ...]
-    core: Core | None = None
+    core: CoreShape | None = None
     elementwise: NonNegativeInt = 0
 
 
@@ -103,9 +101,9 @@ class Deployed(Described):
     - ``hidden``, ``vocabulary``: of embedding and head, which stay in BF16; a vocabulary of 0: no head to count.
     """
 
-    name: Text
-    title: Text
-    source: Text
+    name: NonEmpty
+    title: NonEmpty
+    source: NonEmpty
     tokens: PositiveInt
     sequence: PositiveInt
     hidden: PositiveInt
@@ -113,7 +111,7 @@ class Deployed(Described):
     tensor_parallel: PositiveInt = 1
     expert_parallel: PositiveInt = 1
     optimizer_shards: PositiveInt = 1
-    kinds: dict[str, Block]
+    kinds: dict[str, BlockKind]
     order: str | tuple[tuple[str, PositiveInt], ...]
 
     @model_validator(mode="after")
@@ -151,4 +149,4 @@ class Deployed(Described):
         return inside + 2 * self.hidden * self.vocabulary
 
 
-__all__ = ["KINDS", "Block", "Core", "Deployed", "Linear"]
+__all__ = ["KINDS", "BlockKind", "CoreShape", "Deployed", "Linear"]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from dse.cost.described import Described
+from dse.cost.described import Described, NonEmpty
 from dse.errors import nearest
 from dse.numerics.formats import ELEMENTS, SCALES
 
@@ -20,14 +20,12 @@ INSTRUCTIONS = {
 }
 """Conversion instructions that a profile may have."""
 
-Text = Annotated[str, Field(min_length=1)]
-
 
 class Number(Described):
     """A number and where it is from."""
 
     value: PositiveFloat
-    source: Text
+    source: NonEmpty
 
 
 class Unit(Described):
@@ -37,7 +35,7 @@ class Unit(Described):
     are applied in the epilogue. ``rate``: the width whose rate it has.
     """
 
-    name: Text
+    name: NonEmpty
     elements: tuple[str, ...]
     rate: Width
     scale: str | None = None
@@ -72,8 +70,8 @@ class Profile(Described):
     - ``instructions``: conversions in hardware (``INSTRUCTIONS``), each with its source.
     """
 
-    name: Text
-    title: Text
+    name: NonEmpty
+    title: NonEmpty
     matrix: dict[Width, Number]
     units: tuple[Unit, ...] = ()
     vector: Number
@@ -82,7 +80,7 @@ class Profile(Described):
     l2: Number
     launch: Number
     sync: Number
-    instructions: Annotated[dict[str, Text], Field(default_factory=dict)]
+    instructions: Annotated[dict[str, NonEmpty], Field(default_factory=dict)]
 
     @field_validator("instructions")
     @classmethod
