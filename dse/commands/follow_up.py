@@ -1,4 +1,4 @@
-"""Notes that commands print beside their answer: the command that resumes a run, and damage in the results."""
+"""Notes that commands print beside their answer: how to resume a run, damage in the results, code that has changed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dse.results.record import Record
     from dse.results.store import Store
+    from dse.sweep import Cell
 
 
 def same_command() -> str:
@@ -28,6 +32,14 @@ def say_damage(store: Store) -> None:
     """Prints one line on standard error about results that cannot be read, if there are any."""
     if said := str(store.damage):
         print(f"note: {said}", file=sys.stderr)
+
+
+def say_changed_code(cells: Iterable[Cell], records: Iterable[Record]) -> None:
+    """Prints one line on standard error about code that has changed since results were recorded, if any has."""
+    from dse.results.changed_code import changed_code
+
+    if said := changed_code((cell.trial for cell in cells), records):
+        print(f"note: {said}", file=sys.stderr, flush=True)
 
 
 def say_manifests(results: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING, Any
 
-from dse.commands.follow_up import same_command, say_damage, say_manifests
+from dse.commands.follow_up import same_command, say_changed_code, say_damage, say_manifests
 from dse.commands.messages import say
 from dse.errors import CommandFailed, UserError, nearest
 from dse.shell import DEFAULTS, STAYING, command
@@ -35,7 +35,9 @@ def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None, 
     say_damage(store)
     todo = [cell for cell in sweep.cells if cell.uid not in done]
     check_rules((cell.trial for cell in todo), data_dir)
-    timings = estimate(todo, store.records(brief=True)) if todo else {}
+    records = store.records(brief=True)
+    say_changed_code(sweep.cells, records)
+    timings = estimate(todo, records) if todo else {}
     timings |= probe_missing(todo, timings, data_dir)
     first = missing((cell.trial for cell in todo), results)
     print(plan_text(make_plan(sweep, done, timings, first), workers or os.cpu_count() or 1))
@@ -48,6 +50,7 @@ def run(file: Path, results: Path, options: RunOptions, then: str | None = None,
     once every trial has a result."""
     from dse.results.store import Store
     from dse.run.engine import run_sweep
+    from dse.run.search import with_asked_cells
     from dse.sweep import MANY_CELLS, load_sweep
 
     given: dict[str, Any] = {
@@ -63,7 +66,10 @@ def run(file: Path, results: Path, options: RunOptions, then: str | None = None,
         staying["data_dir"] = str(options.data_dir.resolve())
     sweep = load_sweep(file, say, None if yes else MANY_CELLS)
     options = replace(options, device=_device(options.device, options.executor))
-    summary = run_sweep(sweep, Store(results), options, staying)
+    store, known = Store(results), with_asked_cells(sweep, results).cells
+    if options.retry != "all":
+        say_changed_code(known, store.records({cell.uid for cell in known}, brief=True))
+    summary = run_sweep(sweep, store, options, staying)
     again = command("run", file, **given, retry="failed")
     print(*_lines(summary, sweep.name), sep="\n")
     if summary.failed:

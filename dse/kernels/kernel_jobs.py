@@ -6,7 +6,8 @@ import hashlib
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from subprocess import CalledProcessError
 from typing import Any, NamedTuple
 
 
@@ -55,10 +56,17 @@ class KernelJob:
         return name in (get_cache_manager(self.key).get_group(name) or {})
 
     def compile(self) -> None:
-        """Compiles the kernel, without a GPU; the result is kept in the cache. Raises what the compiler raises."""
+        """Compiles the kernel without a GPU, and the C code that launches it where CUDA is; both are kept in the cache.
+
+        Raises what the compilers raise.
+        """
         import triton
 
-        triton.compile(self._source(), target=self._target(), options=dict(self.options))
+        compiled = triton.compile(self._source(), target=self._target(), options=dict(self.options))
+        if self.target[0] == "cuda" and _has_cuda():
+            from triton.backends.nvidia.driver import CudaLauncher
+
+            CudaLauncher(compiled.src, compiled.metadata)
 
     def _source(self) -> Any:
         from triton.compiler import ASTSource
@@ -70,3 +78,14 @@ class KernelJob:
         from triton.backends.compiler import GPUTarget
 
         return GPUTarget(*self.target)
+
+
+@cache
+def _has_cuda() -> bool:
+    """Whether this machine has CUDA's driver, which code that launches kernels is linked with."""
+    from triton.backends.nvidia.driver import library_dirs
+
+    try:
+        return bool(library_dirs())
+    except (AssertionError, OSError, CalledProcessError):  # as it says that there is none
+        return False

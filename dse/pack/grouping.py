@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -48,11 +49,21 @@ def member_order(trials: Sequence[Trial], use_kernels: bool) -> list[int]:
     """The order of a pack's members: members that one kernel launch or one recipe computes are adjacent."""
 
     def place(i: int) -> Any:
-        recipe = trials[i].recipe
-        together = repr([backend(own, True) for own in recipe.numerics]) if use_kernels else ""
-        return together, json.dumps(to_data(recipe), sort_keys=True), trials[i].seed, i
+        together, recipe = _likeness(trials[i].recipe)
+        return together if use_kernels else "", recipe, trials[i].seed, i
 
     return sorted(range(len(trials)), key=place)
+
+
+def likeness(trial: Trial) -> tuple[str, str]:
+    """A key to sort trials by, so that packs of neighbors need few different kernels."""
+    return _likeness(trial.recipe)
+
+
+@lru_cache(4096)
+def _likeness(recipe: Recipe) -> tuple[str, str]:
+    """The programs of a recipe's linears, and the recipe, as texts."""
+    return repr([backend(own, True) for own in recipe.numerics]), json.dumps(to_data(recipe), sort_keys=True)
 
 
 def layer_recipes(trials: Sequence[Trial], model: nn.Module) -> dict[Plain, list[Recipe | None]]:

@@ -22,7 +22,7 @@ BY = "by"
 """In ``stopped``: who stopped a trial for good, where it was not compared with all others at once."""
 LARGE = {"curve": list, "evals": list, "samples": dict, "probes": list, "gemm_checks": list}
 """The fields that fill most of the space, and what makes an empty one; they stand together in a record's line."""
-LATER = ("gemm_checks",)
+LATER = ("gemm_checks", "code")
 """Fields that older records do not have: an empty one is left out of the line, so that those are written as they were
 read."""
 BRIEF = tuple(name for name in LARGE if name != "evals")
@@ -50,6 +50,8 @@ class Record:
     - ``config``: the recipe's display name and its overrides; it takes no part in the identity ``uid``;
     - ``attempt``: how many results the trial had when it was begun; of two records the later attempt counts;
     - ``seconds``: wall clock of training and evaluation, the trial's share of its pack; ``data``: fingerprint of it;
+    - ``code``: digests of the techniques' code, and of the task's where it is a user's own
+      (``dse.results.changed_code``): provenance, absent in records from before it was taken;
     - ``pack``: how it was computed (width of the pack, position, kernels, CUDA graph): provenance, never identity.
     """
 
@@ -81,6 +83,7 @@ class Record:
     host: str = ""
     data: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    code: dict[str, str] = field(default_factory=dict)
     pack: dict[str, Any] = field(default_factory=dict)
 
     def line(self) -> str:

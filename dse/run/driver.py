@@ -25,7 +25,7 @@ from dse.run.notices import cautions
 from dse.run.progress import Progress, make_progress
 from dse.run.queue.growing_queue import GrowingQueue
 from dse.run.queue.other_drivers import OtherDrivers
-from dse.run.queue.pack_queue import PackQueue
+from dse.run.queue.pack_queue import PackQueue, pack_order
 from dse.run.queue.shared_queue import SharedQueue
 from dse.run.summary import DriverResult
 from dse.run.tally import Tally
@@ -123,7 +123,8 @@ class Driver:
     def _pack_queue(self) -> PackQueue:
         """The pending cells; with rungs none, as those decide which are submitted."""
         key = _configuration if isinstance(self._executor, Pruner) else None
-        return PackQueue([] if self._rungs else self._backlog.pending, self._executor.max_width, key=key)
+        order = pack_order(self._options.device)
+        return PackQueue([] if self._rungs else self._backlog.pending, self._executor.max_width, key=key, order=order)
 
     def _close_store(self) -> None:
         """Ends the shard; where the folder was deleted during the run, what describes the results is written again."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from math import inf
@@ -29,12 +29,13 @@ from dse.run.executors.devices import default_max_width
 from dse.run.executors.local import LocalExecutor
 from dse.run.interrupt import Interrupt, Stopped, graceful
 from dse.run.log_lines import job_line, pack_line, unfinished_trials
-from dse.run.queue.pack_queue import PackQueue
+from dse.run.queue.pack_queue import PackQueue, pack_order
 from dse.terminal import PrintLine, go_on_unheard, prepare
 from dse.train.checkpoint import clean
 from dse.train.options import RunOptions
 from dse.train.warmup import warm
 from dse.train.weights import missing
+from dse.trial import Trial
 
 if TYPE_CHECKING:
     from dse.sweep import Cell
@@ -181,8 +182,20 @@ def _train(
             shown = time.monotonic()
             say(f"   {shown - began:.0f} s: {progress / running:.0%} of {running}")
 
-    queue = PackQueue(cast("Sequence[Cell]", items), width or default_max_width(options.device), width=width)
+    queue = _queue(items, options.device, width)
     LocalExecutor(options).run(queue, keep, on_progress, deadline)
+
+
+def _queue(items: Sequence[BundledCell], device: str, width: int | None) -> PackQueue:
+    cells = cast("Sequence[Cell]", items)
+    return PackQueue(cells, width or default_max_width(device), width=width, order=pack_order(device))
+
+
+def _packs(items: Sequence[BundledCell], device: str, width: int | None) -> Iterator[list[Trial]]:
+    """The packs that a queue makes of trials; all of them in one where their width is to be measured."""
+    queue = _queue(items, device, width)
+    while item := queue.take():
+        yield [cell.trial for cell in item.cells]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -208,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limits = Limits(given.seconds, given.each, given.grace, tuple(given.width))
         start, jobs = time.monotonic(), read_bundle(given.bundle)
         if given.ahead:
-            packs = [[item.trial for item in job.items] for job in jobs if job.items]
+            packs = [pack for job in jobs for pack in _packs(job.items, given.device, limits.width(job.name))]
             found = warm(packs, given.device, given.data_dir, given.ahead, lambda line: print(line, flush=True))
             print(f"{found.kernels} kernels: {found.seconds:.0f} s, of {found.packs} of {len(packs)} packs", flush=True)
             limits = replace(limits, seconds=limits.seconds - (time.monotonic() - start))

@@ -20,6 +20,7 @@ from dse.alarms.checker import GemmChecker
 from dse.errors import UserError
 from dse.pack.starts import ModelWeights
 from dse.probes.prober import Prober
+from dse.results.changed_code import code_of
 from dse.results.record import FAILED, Record
 from dse.results.versions import versions
 from dse.tasks.base import Task, to_device
@@ -60,6 +61,8 @@ def run_pack(trials: Sequence[Trial], context: TrainContext = PLAIN, configs: Se
     - With checkpoints, trials whose newest ones are of the same step train together, the others separately. Raises
       ``Left`` when asked to leave.
     """
+    for trial in trials:
+        code_of(trial)  # the code that is in memory now: its files may be edited while it trains
     needed = needed_weights(trials, context, run_pack)
     names = [config or trial.recipe.name for config, trial in zip(configs or [""] * len(trials), trials, strict=True)]
     if needed.reasons:
@@ -158,6 +161,7 @@ def _record(trial: Trial, config: str, fields: dict[str, Any], context: TrainCon
         device=device_name(context.options.device),
         host=host(),
         versions=versions(),
+        code=code_of(trial),
         **(fields | {"pack": fields.get("pack", {}) | context.facts}),
     )
 

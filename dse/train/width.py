@@ -15,10 +15,12 @@ from dse.trial import Trial
 
 _FIRST = {"cpu": 4, "cuda": 16}
 """Width of the first pack that is measured."""
+_GROWTH = {"cpu": 2, "cuda": 4}
+"""Times as wide as the last is the next: on a GPU each one's kernels have to be compiled first."""
 _SECONDS = {"cpu": 30.0, "cuda": 600.0}
 """Longest training of a pack: so much is lost when its worker dies."""
 _GAIN = 1.1
-"""Twice the width must raise the rate by this factor to be worth it."""
+"""A wider pack must raise the rate by this factor to be worth it."""
 _SHARE = 0.8
 """Of the GPU's free memory, for a pack."""
 _STEPS = 2
@@ -27,28 +29,41 @@ _STEPS = 2
 def measured_width(trials: Sequence[Trial], data: Any, device: str, gpus: float = 1.0) -> int:
     """The number of ``trials`` (of one signature) to train together, at most all of them.
 
-    Doubles the width while the rate of member-steps grows by a tenth, twice the memory is expected to fit, and a pack
-    takes no longer than half a minute on the CPU, ten minutes on a GPU. A failing step ends the search: the pack's own
-    training will report the error. ``gpus``: the share of the GPU's memory to use.
+    Widens the pack, by 2 on the CPU and by up to 4 on a GPU, while the rate of member-steps grows by a tenth, the
+    memory is expected to fit, and a pack takes no longer than half a minute on the CPU, ten minutes on a GPU. What does
+    not fit is tried in half the width, and another failing step ends the search: the pack's own training will report
+    the error. ``gpus``: the share of the GPU's memory to use.
+
+    On a GPU the first ``trials`` are measured, which are to be trained first: what a pack costs there depends on how
+    many kinds of recipes it has, and those that wait are sorted by it. On the CPU all members cost alike whoever else
+    is in the pack, and trials from everywhere are measured.
     """
     kind = torch.device(device).type
+    choose = _spread if kind == "cpu" else _first
     width, rate = 1, 0.0
-    tried = min(_FIRST[kind], len(trials))
+    most = len(trials)
+    tried = min(_FIRST[kind], most)
     steps = trials[0].training.steps
     while True:
         try:
-            seconds, memory = _measure(_spread(trials, tried), data, device)
-        except Exception:  # noqa: BLE001 - out of memory, or a trial that fails, which its own pack will report
+            seconds, memory = _measure(choose(trials, tried), data, device)
+        except torch.OutOfMemoryError:
+            most = tried = tried // 2
+            if tried <= width:
+                return width
+            continue
+        except Exception:  # noqa: BLE001 - a trial that fails, which its own pack will report
             return width
         now = tried / seconds
         if rate and now < _GAIN * rate:
             return width
         width, rate = tried, now
-        if tried == len(trials) or 2 * seconds * steps > _SECONDS[kind]:
+        growth = min(_GROWTH[kind], int(_SECONDS[kind] / (seconds * steps)))
+        if kind == "cuda":
+            growth = min(growth, int(_SHARE * _room(gpus) / max(memory, 1)))
+        if tried == most or growth < 2:
             return _within(width, seconds * steps, _SECONDS[kind])
-        if kind == "cuda" and 2 * memory > _SHARE * _room(gpus):
-            return width
-        tried = min(2 * tried, len(trials))
+        tried = min(growth * tried, most)
 
 
 def _room(gpus: float) -> float:
@@ -60,6 +75,10 @@ def _room(gpus: float) -> float:
 def _within(width: int, seconds: float, limit: float) -> int:
     """A narrower width where even the narrowest pack took too long."""
     return max(1, min(width, int(width * limit / seconds)))
+
+
+def _first(trials: Sequence[Trial], count: int) -> list[Trial]:
+    return list(trials[:count])
 
 
 def _spread(trials: Sequence[Trial], count: int) -> list[Trial]:

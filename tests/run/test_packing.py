@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 
-from dse.run.queue.pack_queue import ATTEMPTS, PackQueue, WorkItem
+from dse.run.queue.pack_queue import ATTEMPTS, PackQueue, WorkItem, pack_order
 from dse.sweep import Cell, load_sweep
 
 SWEEP = """
@@ -112,3 +113,18 @@ def test_more_cells_may_come_while_others_run(cells: tuple[Cell, ...]) -> None:
     assert len(queue) == 1
     queue.done(load, len(load.cells))
     assert [cell.uid for rest in drain(queue) for cell in rest.cells] == [cells[1].uid]
+
+
+def test_neighbors_share_kernels_on_a_gpu(cells: tuple[Cell, ...]) -> None:
+    mixed = [cell for cell in cells if cell.trial.task.name == "regression"]
+    random.Random(3).shuffle(mixed)
+    order = pack_order("cuda")
+    assert order is not None
+    handed = [cell for load in drain(PackQueue(mixed, 8, order=order)) for cell in load.cells]
+    assert sorted(cell.uid for cell in handed) == sorted(cell.uid for cell in mixed)
+    changes = sum(a.trial.recipe != b.trial.recipe for a, b in pairwise(handed))
+    assert changes == len({cell.trial.recipe for cell in mixed}) - 1
+    queue = PackQueue(mixed[:30], 512, order=order)
+    queue.submit(mixed[30:])
+    assert [cell.uid for load in drain(queue) for cell in load.cells] == [cell.uid for cell in sorted(mixed, key=order)]
+    assert pack_order("cpu") is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -56,10 +58,23 @@ def test_a_pack_must_not_take_too_long(trials: list[Trial], monkeypatch: pytest.
 
 def test_memory_is_the_limit_on_a_gpu(trials: list[Trial], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1000, 2000))
-    play(monkeypatch, {16: 0.01, 32: 0.011}, {16: 300, 32: 600})
+    asked = play(monkeypatch, {16: 0.01, 32: 0.011}, {16: 300, 32: 600})
     assert measured_width(trials, None, "cuda") == 32
-    play(monkeypatch, {16: 0.01})
-    assert measured_width(trials, None, "cuda") == 16  # the next one was out of memory
+    assert [trial.seed for trial in asked[1]] == list(range(32))  # those that will be trained
+    asked = play(monkeypatch, {16: 0.01})
+    assert measured_width(trials, None, "cuda") == 16  # 40 and 20 were out of memory
+    assert [len(found) for found in asked] == [16, 40, 20]
+    asked = play(monkeypatch, {4: 0.01})
+    assert measured_width(trials, None, "cuda") == 4
+    assert [len(found) for found in asked] == [16, 8, 4]
+
+
+def test_a_gpu_grows_in_large_steps(trials: list[Trial], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (10**9, 10**9))
+    many = [replace(trials[0], seed=seed) for seed in range(512)]
+    asked = play(monkeypatch, {16: 0.01, 64: 0.011, 256: 0.043, 512: 0.086})
+    assert measured_width(many, None, "cuda") == 64
+    assert [len(found) for found in asked] == [16, 64, 256]
 
 
 def test_a_failing_first_step_is_left_to_its_own_pack(trials: list[Trial], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from dse.report.analysis.tidy import TidyTable
+from dse.results.changed_code import changed_code
+from dse.results.record import Record
 from dse.text import duration, plural
 from dse.train.processor import described
+from dse.trial import Trial
 
 _WIDTHS = 12
 """Widths of packs that are listed one by one."""
@@ -30,8 +34,8 @@ class Provenance:
     warnings: list[str]
 
 
-def provenance(table: TidyTable) -> Provenance:
-    """The provenance of the table's records."""
+def provenance(table: TidyTable, trials: Iterable[Trial] = ()) -> Provenance:
+    """The provenance of the table's records; ``trials``: theirs, whose code may have changed since."""
     records = list(table.records.values())
     data = Counter((r.task, r.data) for r in records)
     times = [(start, start + timedelta(seconds=r.seconds)) for r in records if (start := _time(r.started))]
@@ -46,7 +50,7 @@ def provenance(table: TidyTable) -> Provenance:
         seconds=sum(r.seconds for r in records),
         when=_when(first, last) if first and last else "",
         span=duration((last - first).total_seconds()) if first and last else "",
-        warnings=_warnings(table),
+        warnings=[*_warnings(table), *_changed(trials, records)],
     )
 
 
@@ -88,6 +92,11 @@ def _warnings(table: TidyTable) -> list[str]:
     if other := int((frame["why"] == "baseline saw other data").sum()):
         found.append(f"{plural(other, 'trial')} saw other data than the baseline; their gaps are left unknown.")
     return found
+
+
+def _changed(trials: Iterable[Trial], records: list[Record]) -> list[str]:
+    said = changed_code(trials, records)
+    return [f"{said[0].upper()}{said[1:]}."] if said else []
 
 
 def _time(iso: str) -> datetime | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from dse.sweep import Cell
@@ -71,6 +71,7 @@ class PackQueue:
 
     ``limit``: the widest pack to hand out; ``width``: how many of them fit a pack, where that is known. The workers
     share a group evenly. ``key``: what the cells of an item must have in common, by default all that a pack needs.
+    ``order``: by which cells that wait together are sorted; None: as they came.
     """
 
     def __init__(
@@ -80,8 +81,10 @@ class PackQueue:
         workers: int = 1,
         width: int | None = None,
         key: Callable[[Cell], str] | None = None,
+        order: Callable[[Cell], Any] | None = None,
     ) -> None:
         self._workers, self._limit, self._width, self._key = max(1, workers), limit, width, key or _signature
+        self._order = order
         self._groups: dict[_GroupKey, deque[Cell]] = {}
         self._widths: dict[str, int] = {}
         self._packs: dict[_GroupKey, int] = {}  # how many packs a group's waiting cells are to make
@@ -99,10 +102,14 @@ class PackQueue:
     def submit(self, cells: Iterable[Cell], targets: Mapping[str, RungTarget] | None = None) -> None:
         """More cells to run; ``targets``: by uid, how far they are to train, also when they are submitted again."""
         self._targets |= targets or {}
+        grown = set()
         for cell in cells:
             key = self._key(cell), self._targets.get(cell.uid) if self._targets else None
             self._groups.setdefault(key, deque()).append(cell)
             self._packs.pop(key, None)
+            grown.add(key)
+        if self._order:
+            self._groups |= {key: deque(sorted(self._groups[key], key=self._order)) for key in grown}
 
     def take(self) -> WorkItem | None:
         item = self._next()
@@ -166,4 +173,13 @@ def _signature(cell: Cell) -> str:
     return signature(cell.trial)
 
 
-__all__ = ["ATTEMPTS", "PackQueue", "WorkItem", "WorkQueue"]
+def pack_order(device: str) -> Callable[[Cell], Any] | None:
+    """The order in which a device is handed cells: on a GPU those that share kernels follow each other."""
+    if not device.startswith("cuda"):
+        return None
+    from dse.pack.grouping import likeness
+
+    return lambda cell: likeness(cell.trial)
+
+
+__all__ = ["ATTEMPTS", "PackQueue", "WorkItem", "WorkQueue", "pack_order"]

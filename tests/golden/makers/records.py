@@ -10,8 +10,8 @@ from typing import Any
 from tests.golden.makers.common import EXACT, FOLDER, PROCESSOR, digest, processor
 
 CASES = FOLDER / "cases"
-_LEFT_OUT = ("gemm_checks", "seconds", "started", "versions", "device", "host")
-"""Of the machine and the time; checks of products are compared in tests/alarms."""
+_LEFT_OUT = ("gemm_checks", "seconds", "started", "versions", "code", "device", "host")
+"""Of the machine, the time and the text of the code; checks of products are compared in tests/alarms."""
 _BY_CHANCE = ("width", "position", "resumed_at")
 """Of the packs that a sweep is divided into, which depends on how fast it goes."""
 
