@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dse.numerics.registry import FORMATS as FORMATS
     from dse.plan.plan import make_plan as make_plan
     from dse.plan.plan_text import plan_text as plan_text
+    from dse.plugins import load_plugins as load_plugins
     from dse.recipes import RECIPES as RECIPES
     from dse.report import write_report as write_report
     from dse.report.frame import Results as Results
@@ -55,6 +56,7 @@ PUBLIC = {
     "Recipe": "dse.numerics.recipe_fields",
     "RECIPES": "dse.recipes",
     "override": "dse.numerics.recipe",
+    "load_plugins": "dse.plugins",
     # a model of one's own
     "quantize_": "dse.nn.quantize",
     "set_clock": "dse.nn.quantize",

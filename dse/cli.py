@@ -23,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start with: dse run sweeps/quickstart.yaml",
+    epilog="Start with: dse init, which writes sweep.yaml; then: dse run sweep.yaml",
 )
 
 
@@ -39,9 +39,7 @@ class Retry(StrEnum):
     all = "all"
 
 
-SweepPath = Annotated[
-    Path, typer.Argument(help="Sweep file (YAML), for example sweeps/quickstart.yaml", metavar="FILE")
-]
+SweepPath = Annotated[Path, typer.Argument(help="Sweep file (YAML), for example sweep.yaml", metavar="FILE")]
 
 
 def _home(path: Path | None) -> Path | None:
@@ -75,11 +73,29 @@ Workers = Annotated[
     int | None, typer.Option("--workers", "-w", min=1, help="Trials at a time (default: one per processor or GPU)")
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Go on with a sweep of more than 100,000 cells")]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", help="File or module with techniques and recipes of your own; repeatable", metavar="FILE"),
+]
 RESULTS = Path("results")
 REPORTS = Path("reports")
 
 
-@app.command(epilog="Example: dse plan sweeps/quickstart.yaml")
+@app.command(epilog="Examples: dse init | dse init study --task --technique")
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder for the files, made if need be", callback=_home)] = Path(),
+    task: Annotated[bool, typer.Option("--task", help="Also write my_task.py, a task to change")] = False,
+    technique: Annotated[
+        bool, typer.Option("--technique", help="Also write my_technique.py, a technique to change")
+    ] = False,
+) -> None:
+    """Write sweep.yaml, a commented sweep to begin from."""
+    from dse.commands import init
+
+    init.init(folder, task, technique)
+
+
+@app.command(epilog="Example: dse plan sweep.yaml")
 def plan(
     file: SweepPath,
     results: ResultsFolder = RESULTS,
@@ -93,7 +109,7 @@ def plan(
     sweeps.plan(file, results, data_dir, workers, yes)
 
 
-@app.command(epilog="Examples: dse run sweeps/quickstart.yaml --workers 2 | dse run sweeps/mine.yaml --executor tune")
+@app.command(epilog="Examples: dse run sweep.yaml --workers 2 | dse run sweep.yaml --executor tune")
 def run(
     file: SweepPath,
     results: ResultsFolder = RESULTS,
@@ -161,7 +177,7 @@ def run(
     raise typer.Exit(code)
 
 
-@app.command(epilog="Example: dse status sweeps/quickstart.yaml")
+@app.command(epilog="Example: dse status sweep.yaml")
 def status(
     file: Annotated[
         Path | None, typer.Argument(help="Sweep file; without one, everything in the results folder")
@@ -179,14 +195,17 @@ def status(
 def why(
     trial: Annotated[str, typer.Argument(help="The beginning of a trial's uid, or CONFIG@SEED", metavar="TRIAL")],
     results: ResultsFolder = RESULTS,
+    plugin: Plugins = None,
 ) -> None:
     """Show everything about one trial: numerics, result, baseline and neighbors, provenance, and how to rerun it."""
     from dse.commands import why
+    from dse.plugins import load_plugins
 
+    load_plugins(plugin or ())
     why.why(trial, results)
 
 
-@app.command(epilog="Example: dse report sweeps/quickstart.yaml --out reports")
+@app.command(epilog="Example: dse report sweep.yaml --out reports")
 def report(
     file: SweepPath,
     results: ResultsFolder = RESULTS,
@@ -198,7 +217,7 @@ def report(
     sweeps.report(file, results, out)
 
 
-@app.command(epilog="Example: dse power sweeps/quickstart.yaml --gap 0.01")
+@app.command(epilog="Example: dse power sweep.yaml --gap 0.01")
 def power(
     file: SweepPath,
     results: ResultsFolder = RESULTS,
@@ -234,10 +253,13 @@ def recipes(
     model: Annotated[
         str | None, typer.Option("--model", help="TASK or TASK:SIZE: show what the recipe does with each of its layers")
     ] = None,
+    plugin: Plugins = None,
 ) -> None:
     """List the gallery of recipes with their sources, show one in full or on a task's model, or list every option."""
     from dse.commands import gallery
+    from dse.plugins import load_plugins
 
+    load_plugins(plugin or ())
     gallery.recipes(name, options, model)
 
 
@@ -250,10 +272,13 @@ def cost(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Option to override, PATH=VALUE; repeatable", metavar="PATH=VALUE")
     ] = None,
+    plugin: Plugins = None,
 ) -> None:
     """Show a recipe's overhead by GEMM, operand and technique, with the formula of each count."""
     from dse.commands import gallery
+    from dse.plugins import load_plugins
 
+    load_plugins(plugin or ())
     gallery.cost(recipe, shape, settings or [])
 
 
@@ -274,10 +299,12 @@ def doctor(results: ResultsFolder = RESULTS) -> None:
 
 
 @app.command(epilog="Example: dse schema > sweep.schema.json")
-def schema() -> None:
+def schema(plugin: Plugins = None) -> None:
     """Print the JSON Schema of sweep files, with which editors complete and check them."""
     from dse.commands import gallery
+    from dse.plugins import load_plugins
 
+    load_plugins(plugin or ())
     gallery.schema()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 
 DEFAULTS = {
     "results": "results",
@@ -40,9 +41,17 @@ def command(verb: str, *words: object, **options: object) -> str:
     return shlex.join(parts)
 
 
+STARTER = "sweep.yaml"
+"""The sweep file that `dse init` writes."""
+SHIPPED = "sweeps/quickstart.yaml"
+"""The sweep file that a checkout of the project begins with."""
+
+
 def first_run(results: object) -> str:
-    """The command that somebody with an empty results folder starts with."""
-    return command("run", "sweeps/quickstart.yaml", results=results)
+    """The command that somebody with an empty results folder starts with; it names no file that is not there."""
+    found = next((name for name in (STARTER, SHIPPED) if Path(name).is_file()), None)
+    start = command("run", found or STARTER, results=results)
+    return start if found else f"{command('init')} && {start}"
 
 
-__all__ = ["DEFAULTS", "STAYING", "command", "first_run"]
+__all__ = ["DEFAULTS", "SHIPPED", "STARTER", "STAYING", "command", "first_run"]

@@ -7,20 +7,15 @@ results, the class's `version` has to rise, as for the tasks here.
 from __future__ import annotations
 
 import copyreg
-import importlib
-import importlib.util
 import inspect
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from dse.errors import UserError, nearest
 from dse.tasks.base import Task
+from dse.tasks.user_module import user_module
 
 _FOUND: dict[str, type[Task[Any]]] = {}
 """Classes by the names they were asked for; a sweep's file says where to look for those it names."""
@@ -58,7 +53,7 @@ def find(name: str, folder: Path | None = None) -> type[Task[Any]]:
     """
     target, _, attribute = name.rpartition(":")
     folders = [place.resolve() for place in dict.fromkeys((folder or Path(), Path()))]
-    module, home = _file(name, target, folders) if target.endswith(".py") else _module(name, target, folders)
+    module, home = user_module(f"task {name!r}", target, folders)
     cls = getattr(module, attribute, None)
     if cls is None:
         known = [n for n, x in vars(module).items() if inspect.isclass(x) and issubclass(x, Task) and x is not Task]
@@ -79,59 +74,6 @@ def revive(name: str, folder: str, values: dict[str, Any]) -> Task[Any]:
 def _reduced(task: Task[Any]) -> tuple[Any, ...]:
     cls = type(task)
     return revive, (cls.name, str(_FOLDERS[cls]), {f.name: getattr(task, f.name) for f in fields(cls)})
-
-
-def _file(name: str, target: str, folders: list[Path]) -> tuple[ModuleType, Path]:
-    for folder in folders:
-        path = (folder / Path(os.path.expandvars(target)).expanduser()).resolve()
-        if path.is_file():
-            break
-    else:
-        looked = ", ".join(dict.fromkeys(str(folder / target) for folder in folders))
-        raise UserError(f"task {name!r}: no file {target!r} (looked for {looked})")
-    known = f"own task {os.path.normpath(target)} at {path}"  # a class has one name: one module for each
-    if known in sys.modules:
-        return sys.modules[known], folder
-    spec = importlib.util.spec_from_file_location(known, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[known] = module  # dataclasses look their module up
-    with _importing(name, target, path.parent):
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[known]
-            raise
-    return module, folder
-
-
-def _module(name: str, target: str, folders: list[Path]) -> tuple[ModuleType, Path]:
-    with _importing(name, target, *folders):
-        module = importlib.import_module(target)
-    if module.__file__ is None:
-        return module, folders[0]
-    path = Path(module.__file__).resolve()
-    depth = target.count(".") + (path.name == "__init__.py")
-    return module, path.parents[depth]
-
-
-@contextmanager
-def _importing(name: str, target: str, *folders: Path) -> Iterator[None]:
-    """Imports find what lies beside the file; what goes wrong in it is one line for the user."""
-    extra = [str(folder) for folder in folders]
-    sys.path[:0] = extra
-    try:
-        yield
-    except Exception as error:  # a user's module may raise anything
-        where = error.__traceback__
-        while where is not None and where.tb_next is not None:
-            where = where.tb_next
-        line = f", line {where.tb_lineno}" if where is not None and target.endswith(".py") else ""
-        raise UserError(f"task {name!r}: {target}{line}: {type(error).__name__}: {error}") from error
-    finally:
-        for folder in extra:
-            sys.path.remove(folder)
 
 
 def _check(name: str, cls: Any) -> None:

@@ -12,7 +12,21 @@ import pytest
 from dse import cli
 from dse.run.interrupt import Stopped
 
-VERBS = {"plan", "run", "status", "why", "report", "dashboard", "recipes", "cost", "schema", "power", "data", "doctor"}
+VERBS = {
+    "init",
+    "plan",
+    "run",
+    "status",
+    "why",
+    "report",
+    "dashboard",
+    "recipes",
+    "cost",
+    "schema",
+    "power",
+    "data",
+    "doctor",
+}
 SWEEP = """
 name: tiny
 tasks: [{regression: {training: {steps: 3}}}]

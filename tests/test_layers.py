@@ -22,7 +22,7 @@ FLOORS = (
     "nn optim",
     "fused",
     "tasks",
-    "trial",
+    "trial plugins",
     "cost",
     "pack",
     "probes",

@@ -102,7 +102,8 @@ def test_the_wheel_has_every_file_under_one_name(site: Path) -> None:
     assert {path.name for path in site.iterdir() if path.suffix != ".dist-info"} == {"dse", "bin"}
     expected = {path.relative_to(ROOT) for path in (ROOT / "dse").rglob("*.py")}
     expected |= {Path("dse") / path.relative_to(ROOT) for path in (ROOT / "tasks").rglob("*.py")}
-    expected |= {path.relative_to(ROOT) for path in (ROOT / "dse" / "report" / "templates").iterdir()}
+    for folder in ("report/templates", "commands/starters"):
+        expected |= {path.relative_to(ROOT) for path in (ROOT / "dse" / folder).iterdir()}
     expected.add(Path("dse/py.typed"))
     found = {path.relative_to(site) for path in (site / "dse").rglob("*") if path.is_file() and path.suffix != ".pyc"}
     assert found == expected

@@ -8,6 +8,7 @@ from pathlib import Path
 from dse.alarms.verdicts import alarms
 from dse.commands.follow_up import say_damage, say_manifests
 from dse.commands.gallery import describe, resolved, short
+from dse.errors import OptionError, UserError
 from dse.numerics.recipe import Recipe
 from dse.numerics.registry import build, to_data
 from dse.recipes import RECIPES
@@ -88,7 +89,10 @@ def _result(record: Record, baseline: Record | None) -> Iterator[str]:
 def _numerics(record: Record, baseline: Record | None) -> Iterator[str]:
     """From the record alone: a task that is code at a path is shown, not imported."""
     spec = record.trial
-    recipe = build(Recipe, spec["recipe"], "recipe")
+    try:
+        recipe = build(Recipe, spec["recipe"], "recipe")
+    except OptionError as error:  # code is imported for nobody who has not named it
+        raise UserError(f"{error}; if it is a plugin's, name that: dse why {record.uid} --plugin FILE") from None
     yield from (_row("recipe" * (not i), line) for i, line in enumerate(describe(recipe, full=True)))
     own = is_path(spec["task"])
     options = spec["options"] if own else resolved(make_task(spec["task"], spec["options"]))

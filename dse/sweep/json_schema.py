@@ -67,6 +67,7 @@ def _file() -> dict[str, Schema]:
     baseline = any_of(baseline, single_entry(baseline))
     return {
         "include": any_of(_TEXT, list_of(_TEXT, 0), _NOTHING),
+        "plugins": any_of(_TEXT, list_of(_TEXT, 0), _NOTHING),
         "name": any_of({**_TEXT, "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"}, _NOTHING),
         "tasks": _tasks(),
         "recipes": _recipes(),

@@ -17,14 +17,21 @@ from dse.tasks.base import Training
 
 TOP_KEYS = (
     "include", "name", "tasks", "recipes", "seeds", "baseline", "training", "grid", "zip", "when", "exclude", "search",
-    "probes",
+    "probes", "plugins",
 )  # fmt: skip
 """The keys of a sweep file."""
 
 TASK_KEYS = ("training", "start", "grid", "zip", "when")
 """What stands beside a task's options."""
 
-SINGULAR = {"task": "tasks", "recipe": "recipes", "baselines": "baseline", "includes": "include", "excludes": "exclude"}
+SINGULAR = {
+    "task": "tasks",
+    "recipe": "recipes",
+    "baselines": "baseline",
+    "includes": "include",
+    "excludes": "exclude",
+    "plugin": "plugins",
+}
 """Singular and plural forms of keys -> the key."""
 
 
@@ -55,9 +62,14 @@ def training_settings() -> tuple[str, ...]:
     return tuple(f.name for f in fields(Training))
 
 
-@cache
 def option_words() -> tuple[str, ...]:
     """Every word that may stand behind the first in the path of a numerics option."""
+    return _option_words(sum(map(len, FAMILIES.values())))
+
+
+@cache
+def _option_words(members: int) -> tuple[str, ...]:
+    """``members``: how many techniques there are, which grows when a plugin is loaded."""
     owners: list[type] = [
         BlockQuantizer,
         Gemm,

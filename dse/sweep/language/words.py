@@ -138,9 +138,16 @@ def _value(text: str, depth: int) -> Any:
     return parse_scalar(text) if made is text else made
 
 
-@cache
 def _members() -> dict[str, str]:
     """Folded -> name, of every member of every family of techniques and every format."""
+    from dse.numerics.registry import FAMILIES
+
+    return _folded(sum(map(len, FAMILIES.values())))
+
+
+@cache
+def _folded(members: int) -> dict[str, str]:
+    """``members``: how many techniques there are, which grows when a plugin is loaded."""
     from dse.numerics.registry import FAMILIES, FORMATS
 
     names = {name for family in FAMILIES.values() for name in family} | set(FORMATS)

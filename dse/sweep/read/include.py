@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dse.errors import UserError, nearest
+from dse.plugins import load_plugins
 from dse.sweep.language.source import Location, YamlSource, read_source
 from dse.sweep.read.schema import SweepFile, parse
 from dse.sweep.read.shorthand import expand_shorthands
@@ -42,7 +43,9 @@ def text_of_files(files: Sequence[IncludedFile]) -> str:
 
 
 def _read(path: Path, above: list[Path], found: dict[Path, IncludedFile]) -> None:
-    source = expand_shorthands(read_source(path))
+    source = read_source(path)
+    _load_plugins(source)
+    source = expand_shorthands(source)
     file = IncludedFile(source, parse(source))
     own = _key(path)
     for index, name in enumerate(file.keys.include):
@@ -57,6 +60,19 @@ def _read(path: Path, above: list[Path], found: dict[Path, IncludedFile]) -> Non
         if _key(target) not in found:
             _read(target, chain, found)
     found[own] = file
+
+
+def _load_plugins(source: YamlSource) -> None:
+    """Loads the plugins that a file names: before anything else of it is read, since all of it may use them."""
+    for key in ("plugins", "plugin"):
+        names = source.data.get(key) if isinstance(source.data, dict) else None
+        for index, name in enumerate(names if isinstance(names, list) else [names] if isinstance(names, str) else []):
+            at = Location(source, (key, index) if isinstance(names, list) else (key,))
+            if isinstance(name, str):
+                try:
+                    load_plugins([name], source.path.parent)
+                except UserError as error:
+                    raise at.error(error) from None
 
 
 def _target(at: Location, path: Path, name: str) -> Path:

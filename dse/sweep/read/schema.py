@@ -132,6 +132,9 @@ class SweepFile(TaskBlock):
     include: Annotated[list[str], BeforeValidator(_one_or_more)] = Field(
         [], description="other sweep files, relative to this one, whose keys this one adds to"
     )
+    plugins: Annotated[list[str], BeforeValidator(_one_or_more)] = Field(
+        [], description="files or modules with techniques and recipes of one's own, relative to this file: ./mine.py"
+    )
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="names folders and runs")
     tasks: list[Named] = Field([], min_length=1, description="a task's name, or {name: {option: value, training: {}}}")
     recipes: list[Named] = Field([], min_length=1, description="a recipe's name, or {label: {base: name, path: value}}")
