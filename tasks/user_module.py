@@ -13,7 +13,6 @@ from types import ModuleType
 
 from dse.errors import UserError
 
-
 FILE = "own code "
 """Begins the module names of a user's files."""
 
