@@ -1,7 +1,4 @@
-"""Words and numbers in messages and reports: durations, plurals, lists in a sentence, and names of files.
-
-A duration has three forms: ``duration`` in reports, ``rough_duration`` in plans, ``short_duration`` in progress lines.
-"""
+"""Words and numbers in messages and reports: durations, plurals, lists in a sentence, and names of files."""
 
 from __future__ import annotations
 
@@ -15,45 +12,19 @@ _HASH = 6
 
 
 def duration(seconds: float) -> str:
-    """Two units with spaces, hours at most.
+    """The two largest units, the smaller one left out where it is zero; one digit below a second.
 
-    >>> duration(45), duration(185), duration(7800)
-    ('45 s', '3 min 5 s', '2 h 10 min')
+    >>> duration(0.04), duration(45), duration(185), duration(7200), duration(200000)
+    ('0.04 s', '45 s', '3 min 5 s', '2 h', '2 d 7 h')
     """
     whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
-
-
-def rough_duration(seconds: float) -> str:
-    """A duration of at least one second; days where there are some, and no second unit that is zero.
-
-    >>> rough_duration(0.2), rough_duration(180), rough_duration(7300), rough_duration(200000)
-    ('1 s', '3 min', '2 h 1 min', '2 d 7 h')
-    """
-    whole = max(1, round(seconds))
+    if seconds < 0.95:
+        return f"{seconds:.1g} s" if seconds >= 0.001 else "0 s"
     for size, unit, small, part in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
         if whole >= size:
             rest = whole % size // small
-            return f"{whole // size} {unit}" + (f" {rest} {part}" if rest else "")
+            return f"{whole // size:,} {unit}" + (f" {rest} {part}" if rest else "")
     return f"{whole} s"
-
-
-def short_duration(seconds: float) -> str:
-    """A duration without spaces, for lines that are updated in place.
-
-    >>> short_duration(8), short_duration(200), short_duration(7500)
-    ('8s', '3m20s', '2h05m')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
 def noun(count: int, word: str, words: str = "") -> str:
@@ -115,5 +86,5 @@ def short_hash(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:_HASH]
 
 
-__all__ = ["duration", "listing", "noun", "plural", "rough_duration", "short_duration", "short_hash", "slug"]
-__all__ += ["sweep_name", "underscored"]
+__all__ = ["duration", "listing", "noun", "plural", "short_hash", "slug", "sweep_name"]
+__all__ += ["underscored"]

@@ -15,11 +15,11 @@ from dse.run.search import with_asked_cells
 from dse.shell import command
 
 SHARES = (0.001, 0.003, 0.01, 0.03, 0.1)
-"""The default gaps: shares of the baseline's metric."""
+"""The default gaps: shares of the baseline's improvement from the first step to the last."""
 
 
 def power(file: Path, results: Path, gaps: Sequence[float] = ()) -> None:
-    """Prints a table; ``gaps``: in the metric's unit, by default shares of the baseline's metric.
+    """Prints a table; ``gaps``: in the metric's unit, by default shares of the baseline's improvement.
 
     Raises UserError for a gap that is not positive, a broken sweep file, or a sweep without results.
     """
@@ -32,15 +32,16 @@ def power(file: Path, results: Path, gaps: Sequence[float] = ()) -> None:
     if not table.records:
         first = command("run", file, results=results)
         raise UserError(f"{sweep.name} has no results in {results} yet; run it first: {first}")
-    heads = ["task", "metric", "seeds", "baseline", "sd", "paired sd", "shows", *_headings(gaps)]
+    heads = ["task", "metric", "seeds", "baseline", "improvement", "sd", "paired sd", "shows", *_headings(gaps)]
     rows = [heads, *(_row(one, gaps) for one in seed_noise(table))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print(f"Seeds for a gap to show: two-sided paired t-test, {POWER:.0%} power at {ALPHA:.0%}.")
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print("sd: of the metric over seeds; paired sd: of the gap to the baseline of the same seed, pooled over")
     print(
-        "configurations; shows: the smallest gap that the seeds of this sweep show; then: seeds for a gap of so much."
+        "improvement: of the baseline from first to last step; sd: of the metric over seeds; paired sd: of the\n"
+        "gap to the baseline of the same seed, pooled over configurations; shows: the smallest gap that the seeds of\n"
+        f"this sweep show, and what it is of the improvement; then: seeds for a gap of so much{_unit(gaps)}."
     )
 
 
@@ -49,13 +50,19 @@ def _headings(gaps: Sequence[float]) -> list[str]:
 
 
 def _row(one: SeedNoise, gaps: Sequence[float]) -> list[str]:
-    sizes = list(gaps) or [share * abs(one.baseline) for share in SHARES]
-    numbers = [_number(value) for value in (one.baseline, one.sd, one.paired, one.detectable_gap)]
-    return [one.task, one.metric, str(one.seeds), *numbers, *(_seeds(one, size) for size in sizes)]
+    sizes = list(gaps) or [share * one.improvement for share in SHARES]
+    numbers = [_number(value) for value in (one.baseline, one.improvement, one.sd, one.paired)]
+    share = one.detectable_gap / one.improvement if one.improvement > 0 else math.nan
+    shows = _number(one.detectable_gap) + ("" if math.isnan(share) else f" ({100 * share:.2g} %)")
+    return [one.task, one.metric, str(one.seeds), *numbers, shows, *(_seeds(one, size) for size in sizes)]
+
+
+def _unit(gaps: Sequence[float]) -> str:
+    return ", in the metric's unit" if gaps else " of the improvement"
 
 
 def _seeds(one: SeedNoise, gap: float) -> str:
-    if math.isnan(one.paired) or math.isnan(gap):
+    if math.isnan(one.paired) or not gap > 0:
         return "?"
     needed = one.seeds_for(gap)
     return f"> {MOST_SEEDS}" if needed is None else str(needed)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dse.commands.messages import say
 from dse.plan.timing import newest_device
 from dse.results.claims import running_drivers
-from dse.results.lookup import trial_name
+from dse.results.lookup import printed_name
 from dse.results.outcome import OUTCOMES, outcome, reason
 from dse.results.record import OK, STOPPED, Record
 from dse.results.store import Store, resolve
@@ -21,7 +21,7 @@ from dse.run.search import all_asked, search_progress, with_asked_cells
 from dse.run.tally import Tally
 from dse.shell import command, first_run
 from dse.sweep.language.labels import shorten
-from dse.text import short_duration
+from dse.text import duration, plural
 
 if TYPE_CHECKING:
     from dse.sweep import Sweep
@@ -38,7 +38,8 @@ def status(file: Path | None, results: Path, watch: bool = False, every: float =
     sweep = load_sweep(file, say) if file else None
     if not watch:
         sweep = with_asked_cells(sweep, results) if sweep else None
-        print(*_lines(store, sweep, store.records(_uids(sweep), brief=True)), sep="\n")
+        history = store.records(brief=True)
+        print(*_lines(store, sweep, _of(sweep, history), history), sep="\n")
         return
     _watch(store, sweep, every)
 
@@ -51,13 +52,14 @@ def _watch(store: Store, sweep: Sweep | None, every: float) -> None:
 
     watcher = ResultWatcher(store.shards, store.parquet)
     uids = None if sweep and sweep.search.needs_results else _uids(sweep)  # of a search all: nobody knows which come
-    records = resolve(store.records(uids, brief=True))
+    history = store.records(brief=True)
+    records = resolve(record for record in history if uids is None or record.uid in uids)
     console = Console()
     shown = ""
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:
             now = with_asked_cells(sweep, store.folder) if sweep else None
-            text = "\n".join(_lines(store, now, list(records.values())))
+            text = "\n".join(_lines(store, now, list(records.values()), history))
             if console.is_terminal:
                 live.update(Text(text), refresh=True)
             elif text != shown:
@@ -75,9 +77,17 @@ def _uids(sweep: Sweep | None) -> set[str] | None:
     return {cell.uid for cell in sweep.cells} if sweep else None
 
 
-def _lines(store: Store, sweep: Sweep | None, records: Sequence[Record]) -> Iterator[str]:
+def _of(sweep: Sweep | None, records: Sequence[Record]) -> Sequence[Record]:
+    uids = _uids(sweep)
+    return records if uids is None else [record for record in records if record.uid in uids]
+
+
+def _lines(
+    store: Store, sweep: Sweep | None, records: Sequence[Record], history: Sequence[Record] = ()
+) -> Iterator[str]:
+    """``history``: everything in the folder, whose times tell how long what is left takes."""
     records = final_results(sweep, sweep.cells, records) if sweep else records
-    yield from _everything(store, records) if sweep is None else _one(store, sweep, records)
+    yield from _everything(store, records) if sweep is None else _one(store, sweep, records, history)
     if said := str(store.damage):
         yield f"  {said}"
     for who, uids in running_drivers(store.folder):
@@ -85,23 +95,25 @@ def _lines(store: Store, sweep: Sweep | None, records: Sequence[Record]) -> Iter
         yield f"  at work: {who}, {left} trials in its hands"
 
 
-def _one(store: Store, sweep: Sweep, found: Sequence[Record]) -> Iterator[str]:
+def _one(store: Store, sweep: Sweep, found: Sequence[Record], history: Sequence[Record]) -> Iterator[str]:
     uids = {cell.uid: cell for cell in sweep.cells}
     records = {record.uid: record for record in found if record.uid in uids}
     yield f"{sweep.name}: {len(records)} of {len(sweep.cells)} trials done" + _counts(list(records.values()))
     if asked := search_progress(sweep, store.folder):
         yield f"  search: {asked}"
     tally = Tally(sweep.cells, records.values(), 1, newest_device(records.values()))
-    for task, (config, percent) in tally.best().items():
-        yield f"  best on {task}: {shorten(config)}, {percent:+.2f} % from the baseline"
+    for task, best in tally.best().items():
+        seeds = plural(best.lost.n, "seed")
+        yield f"  best on {task}: {shorten(best.config)} loses {best.text} of the improvement ({seeds})"
+    tally.learn(history if tally.untimed else ())
     left = tally.seconds_left()
     if tally.total and left is not None:
-        yield f"  left: {tally.total} trials, {short_duration(left)} on one worker, {tally.basis}"
+        yield f"  left: {tally.total} trials, {duration(left)} on one worker, {tally.basis}"
     unusual = [
         record for cell in sweep.cells if (record := records.get(cell.uid)) and record.status not in (OK, STOPPED)
     ]
     for record in unusual[:_SHOWN]:
-        name = trial_name(shorten(uids[record.uid].config), record.seed)
+        name = printed_name(uids[record.uid].config, record.seed)
         yield f"  {outcome(record)}: {record.uid} {record.task}, {name}: {reason(record)}"
     if len(unusual) > _SHOWN:
         yield f"  and {len(unusual) - _SHOWN} more without a final metric"
@@ -115,8 +127,10 @@ def _everything(store: Store, records: Sequence[Record]) -> Iterator[str]:
         yield f"{store.folder} holds no results yet; start with: {first_run(store.folder)}"
         return
     yield f"{store.folder}: {len(records)} trials"
-    for task in sorted({record.task for record in records}):
-        yield f"  {task:12}{_counts([record for record in records if record.task == task])[2:]}"
+    tasks = sorted({record.task for record in records})
+    wide = max(map(len, tasks))
+    for task in tasks:
+        yield f"  {task:{wide}}  {_counts([record for record in records if record.task == task])[2:]}"
 
 
 def _counts(records: Sequence[Record]) -> str:

@@ -15,6 +15,7 @@ from dse.commands.follow_up import same_command, say_changed_code, say_damage, s
 from dse.commands.messages import say
 from dse.errors import CommandFailed, UserError, nearest
 from dse.shell import DEFAULTS, STAYING, command
+from dse.text import duration
 
 if TYPE_CHECKING:
     from dse.run.summary import Summary
@@ -95,7 +96,7 @@ def _lines(summary: Summary, name: str) -> Iterator[str]:
         yield f"{name}: nothing to do, all {summary.total} trials are done ({counts})"
     else:
         others = f" and {summary.elsewhere} by other drivers" if summary.elsewhere else ""
-        ran = f"{summary.ran} trials run in {summary.seconds:.0f} s{others}"
+        ran = f"{summary.ran} trials run in {duration(summary.seconds)}{others}"
         yield f"{name}: {ran}; all {summary.total}: {counts}" + (f", {left} without a result" if left else "")
     if left:
         yield f"missing:   {left} trials have no result, though the sweep has ended; go on with: {resume}"

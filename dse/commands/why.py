@@ -20,7 +20,7 @@ from dse.results.store import Store
 from dse.shell import command
 from dse.tasks.base import Training
 from dse.tasks.own import is_path
-from dse.text import plural, short_duration
+from dse.text import duration, plural
 from dse.train.processor import described
 from dse.trial import Trial, make_task
 
@@ -69,8 +69,8 @@ def _result(record: Record, baseline: Record | None) -> Iterator[str]:
     said = reason(record)
     if record.status == OK:
         found = gap(record, baseline)
-        percent = f", {found.percent:+.3g} % from the baseline" if found and found.percent is not None else ""
-        said = f"{record.metric:.6g} at the end{percent}"
+        lost = f", {100 * found.lost:+.3g} % of the improvement lost" if found and found.lost is not None else ""
+        said = f"{record.metric:.6g} at the end{lost}"
     yield _row("status", f"{outcome(record)}: {said}")
     if record.metric_initial is not None:
         yield _row("", f"held-out {record.metric_initial:.6g} before the first step")
@@ -144,7 +144,7 @@ def _neighbor(neighbor: Neighbor, details: TrialDetails) -> str:
 
 
 def _provenance(record: Record) -> Iterator[str]:
-    yield _row("ran", f"{record.started}, {short_duration(record.seconds)} on {record.host}, {record.device}")
+    yield _row("ran", f"{record.started}, {duration(record.seconds)} on {record.host}, {record.device}")
     yield _row(
         "", ", ".join([*(f"{name} {v}" for name, v in record.versions.items()), f"data {record.data or 'unknown'}"])
     )

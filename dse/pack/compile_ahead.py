@@ -17,7 +17,7 @@ from dse.kernels.compile_pool import Compiled, CompilePool
 from dse.kernels.recording import OnKernel
 from dse.pack.grouping import member_order
 from dse.pack.kernel_list import list_kernels
-from dse.text import plural, rough_duration
+from dse.text import duration, plural
 from dse.trial import Trial
 
 Say = Callable[[str], None]
@@ -72,7 +72,7 @@ def compile_ahead(
         state = pool.state
     seconds = time.monotonic() - start
     if shown:
-        say(f"compiled {plural(state.done, 'kernel')} in {rough_duration(seconds)}")
+        say(f"compiled {plural(state.done, 'kernel')} in {duration(seconds)}")
     return Ahead(state.done, seconds, found, (*problems, *state.failed))
 
 
@@ -87,7 +87,7 @@ def _listed(lineup: Sequence[Trial], data: Any, gpu: Gpu, on_kernel: OnKernel) -
 
 
 def _progress(state: Compiled) -> str:
-    left = "" if state.left is None else f", about {rough_duration(state.left)} left"
+    left = "" if state.left is None else f", about {duration(state.left)} left"
     return f"compiling {plural(state.kernels, 'kernel')}: {state.done} done{left}"
 
 

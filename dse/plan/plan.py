@@ -12,7 +12,7 @@ from dse.plan.timing import MEASURED, SIMILAR
 from dse.sweep.cells.cell import Cell
 from dse.sweep.cells.sweep import Sweep
 from dse.sweep.language.labels import Label
-from dse.text import rough_duration
+from dse.text import duration
 from dse.trial import Trial
 
 
@@ -67,7 +67,7 @@ class Plan:
         if self.unknown:
             what.append(f"{self.unknown} not counted")
         on = f"{workers} workers" if workers > 1 else "1 worker"
-        return f"about {rough_duration(self.seconds / workers)} on {on} ({', '.join(what)})"
+        return f"about {duration(self.seconds / workers)} on {on} ({', '.join(what)})"
 
 
 _SAID = {

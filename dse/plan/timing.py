@@ -10,7 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import median
 from typing import Any, NamedTuple, Protocol
 
 from dse.numerics.registry import to_data
@@ -82,11 +82,6 @@ class TrialTimes:
         self._known.clear()
         self.trials += 1
         return True
-
-    @property
-    def mean(self) -> float:
-        """The mean over the workloads of their medians; 0 without any."""
-        return fmean(map(median, self._by_workload.values())) if self._by_workload else 0.0
 
     def of(self, key: TimingKey) -> TypicalTime | None:
         """None where nothing like it has been completed."""

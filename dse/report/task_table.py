@@ -24,9 +24,9 @@ from typing import Any
 
 from dse.errors import UserError
 from dse.files import unreadable
+from dse.number_format import UNKNOWN, number
 from dse.numerics.registry import to_data
 from dse.report.analysis.power import seeds_needed
-from dse.report.format import UNKNOWN, number
 from dse.results.record import OK, Record
 from dse.results.store import Store
 from dse.sweep.definition.entries import label_of_task

@@ -55,9 +55,11 @@ def find_trials(store: Store, word: str) -> list[TrialDetails]:
     """
     manifests = read_manifests(store.folder)
     records = {record.uid: record for record in store.records(without=("samples", "probes"))}
-    names = {uid: trial_name(record.config, record.seed) for uid, record in records.items()}
+    names = {uid: {trial_name(record.config, record.seed)} for uid, record in records.items()}
     entries = {entry.uid: (manifest, entry) for manifest in manifests for entry in manifest.entries}
-    names |= {uid: trial_name(entry.config, entry.labels["seed"]) for uid, (_, entry) in entries.items()}
+    for entry in (entry for manifest in manifests for entry in manifest.entries):
+        own = {trial_name(config, entry.labels["seed"]) for config in (entry.config, *entry.also)}
+        names.setdefault(entry.uid, set()).update(own)
     if not names:
         raise UserError(f"{store.folder} holds no results yet; start with: {first_run(store.folder)}")
     return [_details(uid, records, *entries.get(uid, (None, None))) for uid in sorted(find_uids(names, [word]))]

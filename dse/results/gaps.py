@@ -22,7 +22,8 @@ class Gap:
 
     - ``absolute``: metric - baseline, in the metric's unit;
     - ``percent``: of the baseline's metric;
-    - ``lost``: share of the baseline's whole improvement (initial - final) that was lost; comparable between tasks.
+    - ``lost``: share of the baseline's whole improvement (initial - final) that was lost; comparable between tasks, and
+      the unit of every message.
     """
 
     absolute: float

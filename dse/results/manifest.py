@@ -7,14 +7,15 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dse.errors import UserError
 from dse.files import replacing, unwritable
 from dse.results.identity import FOLDER, find_identity, known_sweeps, resolved_path
 from dse.results.lock import exclusive_lock
+from dse.sweep.language.labels import config_of
 from dse.text import slug
 
 if TYPE_CHECKING:
@@ -23,17 +24,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell of a sweep without its trial: uid, baseline and labels by axis."""
+    """A cell of a sweep without its trial: uid, baseline and labels by axis. ``also``: further configurations that
+    turned out to be this trial."""
 
     uid: str
     baseline_uid: str
     config: str
     is_baseline: bool
     labels: dict[str, Label]
+    also: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, cell: Cell) -> Entry:
-        return cls(cell.uid, cell.baseline_uid, cell.config, cell.is_baseline, dict(cell.labels))
+        also = tuple(config_of(labels) for labels in cell.also)
+        return cls(cell.uid, cell.baseline_uid, cell.config, cell.is_baseline, dict(cell.labels), also)
+
+    def plain(self) -> dict[str, Any]:
+        """As the manifest's file has it: without ``also`` where it is empty."""
+        return {name: value for name, value in vars(self).items() if name != "also" or value}
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,10 @@ class Manifest:
         all_paths = tuple(dict.fromkeys([*paths, resolved_path(sweep.path)]))
         return cls(sweep.name, sweep.text, tuple(map(Entry.of, sweep.cells)), str(sweep.path), own, all_paths, given)
 
+    def plain(self) -> dict[str, Any]:
+        """As its file has it."""
+        return {**vars(self), "entries": [entry.plain() for entry in self.entries]}
+
     def with_cells_of(self, sweep: Sweep) -> Manifest:
         """This manifest with the cells that the sweep has now."""
         return replace(self, entries=tuple(map(Entry.of, sweep.cells)))
@@ -84,7 +96,7 @@ class Manifest:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path, draft, durable=False):
-                draft.write_text(json.dumps(asdict(self), separators=(",", ":")), encoding="utf-8")
+                draft.write_text(json.dumps(self.plain(), separators=(",", ":")), encoding="utf-8")
         except OSError as error:
             raise unwritable(results, error) from None
 
@@ -130,7 +142,7 @@ def read_manifest(results: Path, identity: str) -> Manifest | None:
 def _read(path: Path) -> Manifest | None:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        entries = tuple(Entry(**entry) for entry in data["entries"])
+        entries = tuple(Entry(**{**entry, "also": tuple(entry.get("also", ()))}) for entry in data["entries"])
         more = tuple(data.get("paths", ())), dict(data.get("options", {}))
         return Manifest(data["name"], data["text"], entries, data.get("path", ""), path.stem, *more)
     except (OSError, ValueError, KeyError, TypeError):

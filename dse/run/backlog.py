@@ -83,7 +83,11 @@ def _chosen(cells: Sequence[Cell], words: Collection[str]) -> Sequence[Cell]:
     """The trials of ``RunOptions.only``."""
     if not words:
         return cells
-    chosen = find_uids({cell.uid: trial_name(cell.config, cell.trial.seed) for cell in cells}, words)
+    from dse.sweep import config_of
+
+    configs = {cell.uid: (cell.config, *map(config_of, cell.also)) for cell in cells}
+    names = {cell.uid: [trial_name(config, cell.trial.seed) for config in configs[cell.uid]] for cell in cells}
+    chosen = find_uids(names, words)
     return [cell for cell in cells if cell.uid in chosen]
 
 

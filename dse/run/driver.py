@@ -98,6 +98,8 @@ class Driver:
         self._manifest.write(store.folder)
         self._note(self._search.warning if self._search else "")
         self._tally = Tally(cells, known, self._executor.workers, device_kind(self._options.device))
+        if self._tally.untimed:
+            self._tally.learn(store.records(brief=True))
         with ExitStack() as opened:
             self._claims = Claims(store.folder)
             opened.callback(self._claims.close)

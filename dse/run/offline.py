@@ -31,6 +31,7 @@ from dse.run.interrupt import Interrupt, Stopped, graceful
 from dse.run.log_lines import job_line, pack_line, unfinished_trials
 from dse.run.queue.pack_queue import PackQueue, pack_order
 from dse.terminal import PrintLine, go_on_unheard, prepare
+from dse.text import duration
 from dse.train.checkpoint import clean
 from dse.train.options import RunOptions
 from dse.train.warmup import warm
@@ -124,7 +125,7 @@ def run(
         items = [item for item in job.items if item.uid not in done]
         end = min(start + limits.seconds, time.monotonic() + limits.each)
         if items and not Deadline(end, signal).is_set():
-            say(f"== {time.monotonic() - start:.0f} s: {job.name}, {len(items)} trials")
+            say(f"== {duration(time.monotonic() - start)}: {job.name}, {len(items)} trials")
             try:
                 deadline, width = Deadline(end, signal), limits.width(job.name)
                 _train_first(items, store, options, deadline, width, say)
@@ -180,7 +181,7 @@ def _train(
         nonlocal shown
         if running and time.monotonic() > shown + _INTERVAL:
             shown = time.monotonic()
-            say(f"   {shown - began:.0f} s: {progress / running:.0%} of {running}")
+            say(f"   {duration(shown - began)}: {progress / running:.0%} of {running}")
 
     queue = _queue(items, options.device, width)
     LocalExecutor(options).run(queue, keep, on_progress, deadline)
@@ -223,11 +224,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.ahead:
             packs = [pack for job in jobs for pack in _packs(job.items, given.device, limits.width(job.name))]
             found = warm(packs, given.device, given.data_dir, given.ahead, lambda line: print(line, flush=True))
-            print(f"{found.kernels} kernels: {found.seconds:.0f} s, of {found.packs} of {len(packs)} packs", flush=True)
+            took = duration(found.seconds)
+            print(f"{found.kernels} kernels: {took}, of {found.packs} of {len(packs)} packs", flush=True)
             limits = replace(limits, seconds=limits.seconds - (time.monotonic() - start))
         with graceful() as signal:
             left = run(jobs, given.out, options, limits, lambda line: print(line, flush=True), signal)
-        print(f"{left} trials left after {time.monotonic() - start:.0f} s; results in {given.out / 'shards'}")
+        print(f"{left} trials left after {duration(time.monotonic() - start)}; results in {given.out / 'shards'}")
         return 128 + signal.number if left and signal.number else int(left > 0)
     except Stopped as stopped:
         print(f"{stopped}; run the same command again to go on", file=sys.stderr)

@@ -7,11 +7,12 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from dse.alarms.verdicts import alarms
+from dse.results.lookup import printed_name
 from dse.results.outcome import outcome, reason
 from dse.results.record import DIVERGED, FAILED, OK, STOPPED, Record
 from dse.run.tally import Tally
 from dse.sweep.language.labels import shorten
-from dse.text import short_duration
+from dse.text import duration, plural
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -135,7 +136,7 @@ class Bar:
             ProgressBar(total=tally.total, completed=tally.finished + tally.progress, width=30),
             f"{tally.finished}/{tally.total}",
             running(tally),
-            ", ".join(filter(None, (f"{short_duration(time.monotonic() - self._start)} gone", left))),
+            ", ".join(filter(None, (f"{duration(time.monotonic() - self._start)} gone", left))),
         )
         return Group(line, *(Text(text, overflow="fold") for text in (counts, best) if text))
 
@@ -144,17 +145,18 @@ def details(tally: Tally) -> tuple[str, str, str]:
     """Time left, counts by status, and the best configuration per task; parts of which nothing is known are empty."""
     counts = [f"{status} {tally.counts[status]}" for status in (OK, DIVERGED, STOPPED, FAILED) if tally.counts[status]]
     counts += [f"other drivers {tally.elsewhere}"] if tally.elsewhere else []
-    best = [f"{task} {shorten(config)} {percent:+.3g} %" for task, (config, percent) in tally.best().items()]
+    best = [f"{task} {shorten(one.config)} {one.text}" for task, one in tally.best().items()]
     return (
         time_left(tally),
         "  ".join(counts),
-        f"best so far: {', '.join(best)}" if best else "",
+        f"best so far, improvement lost: {', '.join(best)}" if best else "",
     )
 
 
 def time_left(tally: Tally) -> str:
     left = tally.seconds_left()
-    return "" if left is None else f"{short_duration(left)} left"
+    untimed = f" and {plural(tally.untimed, 'trial')} not timed yet" if tally.untimed else ""
+    return "" if left is None else f"{duration(left)}{untimed} left"
 
 
 def running(tally: Tally) -> str:
@@ -172,8 +174,9 @@ def is_unusual(record: Record) -> bool:
 
 def unusual(cell: Cell, record: Record) -> str:
     """One line about a trial that diverged, failed or raises an alarm."""
+    name = printed_name(cell.config, record.seed)
     if record.status in (OK, STOPPED):
-        return f"alarm: {record.task} {shorten(cell.config)} seed {record.seed} {alarms(record.gemm_checks)[0].line()}"
+        return f"alarm: {record.task} {name} {alarms(record.gemm_checks)[0].line()}"
     said = reason(record)
     said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."
-    return f"{outcome(record)}: {record.task} {shorten(cell.config)} seed {record.seed} {said}"
+    return f"{outcome(record)}: {record.task} {name} {said}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
+from dse.number_format import SPACE, percent
 from dse.plan.timing import TimingKey, TimingKeys, TrialTimes
 from dse.results.gaps import gap
 from dse.results.record import Record
+from dse.stats import Estimate, estimate
 from dse.text import noun
 
 if TYPE_CHECKING:
@@ -26,6 +27,18 @@ class _Metrics(NamedTuple):
 
     metric: float | None
     metric_initial: float | None
+
+
+class BestConfig(NamedTuple):
+    """The configuration of a task that loses least: ``lost``, the improvement lost over all of its seeds."""
+
+    config: str
+    lost: Estimate
+
+    @property
+    def text(self) -> str:
+        """The improvement lost in percent, with its 95 % interval where there are several seeds."""
+        return percent(self.lost.mean, self.lost.half).replace(SPACE, " ")
 
 
 class Tally:
@@ -102,26 +115,30 @@ class Tally:
     def seconds_left(self) -> float | None:
         """Estimated from the times of completed trials of the same kind, and the progress of running ones.
 
-        Trials of a kind of which none has completed count like the mean of the others. Before any has completed, the
-        progress of the first packs tells; None before there is some.
+        Trials of a kind of which none has completed (``untimed``) are left out. Before any that waits is of a timed
+        kind, the progress of the first packs tells; None before there is some.
         """
-        if self._times.trials:
-            known, like = self._timed_waiting()
-            usual = known / like if like else self._times.mean
-            left = known + usual * (self._waiting.total() - like)
-            return max(0.0, left - usual * self.progress) / self._workers
+        known, like = self._timed_waiting()
+        if like or (self._times.trials and not self._waiting.total()):
+            usual = known / like if like else 0.0
+            return max(0.0, known - usual * min(self.progress, like)) / self._workers
         if self._since is None or self.progress <= _FIRST_SHARE * self.running:
             return None
         return (time.monotonic() - self._since) * (self.total - self.progress) / self.progress
 
     @property
+    def untimed(self) -> int:
+        """Waiting trials of a task, or at settings, of which no trial has been completed on this kind of device."""
+        return self._waiting.total() - self._timed_waiting()[1]
+
+    @property
     def basis(self) -> str:
         """What ``seconds_left`` is based on, in words."""
-        trials, unlike = self._times.trials, self._waiting.total() - self._timed_waiting()[1]
+        trials, unlike = self._times.trials, self.untimed
         if not trials:
             return "the first packs' pace"
         said = f"from {trials} completed {noun(trials, 'trial')} on a {self._times.device or 'device'}"
-        return said + (f"; {unlike} like none of them count as their mean" if unlike else "")
+        return said + (f"; without {unlike} like none of them, which dse plan times" if unlike else "")
 
     def _timed_waiting(self) -> tuple[float, int]:
         """Seconds of the waiting trials of kinds of which some have completed, and how many they are."""
@@ -131,27 +148,33 @@ class Tally:
                 seconds, like = seconds + own.seconds * count, like + count
         return seconds, like
 
-    def best(self) -> dict[str, tuple[str, float]]:
-        """Task -> (config, mean gap to the baseline in percent) with the smallest gap so far."""
-        best: dict[str, tuple[str, float]] = {}
+    def learn(self, history: Iterable[Record]) -> None:
+        """Times of completed trials of other sweeps, by which ``dse plan`` estimates too."""
+        for record in history:
+            if record.uid not in self._keys:
+                self._times.add(record)
+
+    def best(self) -> dict[str, BestConfig]:
+        """Task -> the configuration that loses least so far, among those of which every seed has a number."""
+        best: dict[str, BestConfig] = {}
         for (task, config), uids in self._groups.items():
-            mean = self._mean_gap(uids)
-            if mean is not None and (task not in best or mean < best[task][1]):
-                best[task] = config, mean
+            lost = self._lost(uids)
+            if lost and (task not in best or lost.mean < best[task].lost.mean):
+                best[task] = BestConfig(config, lost)
         return best
 
     def _observe(self, record: Record) -> None:
         self._marks[record.uid] = _Metrics(record.metric, record.metric_initial)
         self._times.add(record, self._keys.get(record.uid))
 
-    def _mean_gap(self, uids: Sequence[tuple[str, str]]) -> float | None:
-        """Over the seeds that have run; None when there is none, or when any of them diverged or failed."""
-        found = []
-        for uid, baseline_uid in uids:
-            mark = self._marks.get(uid)
-            if mark is not None and mark.metric is None:
-                return None
-            value = gap(mark, self._marks.get(baseline_uid))
-            if value is not None and value.percent is not None:
-                found.append(value.percent)
-        return fmean(found) if found else None
+    def _lost(self, uids: Sequence[tuple[str, str]]) -> Estimate | None:
+        """Over all seeds of a configuration but those whose baseline ended without a number, which tell nothing.
+
+        None where a seed or its baseline has not run, or a seed diverged or failed.
+        """
+        pairs = [(self._marks.get(uid), self._marks.get(baseline)) for uid, baseline in uids]
+        if any(own is None or own.metric is None or base is None for own, base in pairs):
+            return None
+        gaps = (gap(own, base) for own, base in pairs)
+        known = [one.lost for one in gaps if one is not None and one.lost is not None]
+        return estimate(known) if known else None

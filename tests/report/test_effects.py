@@ -9,9 +9,9 @@ import pytest
 
 from dse.report.analysis.configs import ALL, aggregate_seeds, highlighted_configs
 from dse.report.analysis.effects import BASELINE, OPTION, VERSUS, Effect, option_effects, recipe_pairs
-from dse.report.analysis.stats import combine, estimate, holm
 from dse.report.analysis.tidy import tabulate
 from dse.report.findings import findings
+from dse.stats import combine, estimate, holm
 from tests.report.studies import diverged, records_of, sweep_of, table_of
 
 GRID = """

@@ -11,6 +11,7 @@ from dse.report.analysis.configs import aggregate_seeds
 from dse.report.analysis.rungs import rung_tables
 from dse.report.analysis.tidy import MISSING, tabulate
 from dse.report.sections.problems import stops
+from dse.report.sections.table_rows import config_rows
 from dse.results.record import OK, STOPPED, Record
 from dse.sweep import Cell
 from tests.report.studies import INITIAL, record, sweep_of
@@ -112,3 +113,17 @@ def test_the_page_shows_them(tmp_path: Path) -> None:
     assert "Stopped by successive halving" in html
     assert "3 stopped early" in html
     assert "1 to the end, 1 to rung 2" in html
+
+
+def test_many_baselines_leave_the_first_rows_to_what_is_compared(tmp_path: Path) -> None:
+    """A learning rate of the sweep gives each rate a baseline; tables show their first rows."""
+    text = TEXT.replace("grid: {G.rounding: [nearest_even, stochastic]}", "grid: {training.lr: [1e-3, 2e-3, 3e-3]}")
+    sweep = sweep_of(tmp_path, text)
+    table = tabulate(sweep, [_full(cell) for cell in sweep.cells])
+    (found,) = rung_tables(sweep, table)
+    assert [one.baseline for one in found.results] == [False] * 6 + [True] * 3
+    rows = config_rows(aggregate_seeds(table), "regression", [])
+    assert [row.baseline for row in rows] == [False] * 6 + [True] * 3
+    single = sweep_of(tmp_path, TEXT)
+    (found,) = rung_tables(single, tabulate(single, [_full(cell) for cell in single.cells]))
+    assert [one.baseline for one in found.results] == [True] + [False] * 4

@@ -14,7 +14,7 @@ from dse.report.analysis.power import detectable_gap, power, seed_noise, seeds_n
 from dse.report.analysis.tidy import tabulate
 from dse.results.store import Store
 from dse.sweep import Cell
-from tests.report.studies import diverged, record, sweep_of
+from tests.report.studies import INITIAL, diverged, record, sweep_of
 
 
 @pytest.mark.parametrize(("effect", "n"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
@@ -70,6 +70,7 @@ def test_noise_of_a_sweep(tmp_path: Path) -> None:
     assert one.paired == pytest.approx(paired, rel=1e-9)
     assert one.sd == pytest.approx(math.sqrt(np.mean([np.var(c, ddof=1) for c in columns])), rel=1e-9)
     assert one.baseline == pytest.approx(PER_SEED.mean())
+    assert one.improvement == pytest.approx(INITIAL - PER_SEED.mean())
     assert one.seeds_for(0.02) == seeds_needed(0.02, paired)
 
 
@@ -100,4 +101,6 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (one,) = seed_noise(tabulate(sweep, Store(results).records()))
     assert row[-2:] == [str(one.seeds_for(0.02)), str(one.seeds_for(0.001))]
     command(tmp_path / "x.yaml", results)
-    assert "1.0%" in capsys.readouterr().out
+    heads, row = (line for line in capsys.readouterr().out.splitlines() if line.startswith(("task", "regression")))
+    places = {head: row[heads.index(head) :].split()[0] for head in ("0.3%", "1.0%", "10.0%")}
+    assert places == {f"{100 * x:.1f}%": str(one.seeds_for(x * one.improvement)) for x in (0.003, 0.01, 0.1)}

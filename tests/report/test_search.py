@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dse.report import write_report
+from dse.report.analysis.effects import option_effects
 from dse.report.analysis.importance import axis_importances
 from dse.report.analysis.searches import search_histories
 from dse.report.analysis.tidy import tabulate
@@ -71,6 +72,9 @@ def test_in_the_order_of_asking(tmp_path: Path) -> None:
     html = path.read_text(encoding="utf-8")
     assert "9 of 20 configurations asked for" in html
     assert "6 with a number on every seed, 1 with a diverged seed" in html
+    assert "varies no option" not in html
+    assert "training.lr, G.rounding: no two trials differ in one of these alone" in html
+    assert not {e.axis for e in option_effects(table)} - {"recipe"}, "drawn numbers are no options to compare"
     rows = list(csv.DictReader((tmp_path / "out" / "hunt" / "search.csv").open(encoding="utf-8")))
     assert [row["number"] for row in rows] == [str(n) for n in range(1, 10)]
 

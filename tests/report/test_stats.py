@@ -7,10 +7,10 @@ import random
 import pytest
 from scipy import stats as scipy_stats
 
-from dse.report import format as numbers
+from dse import number_format as numbers
 from dse.report import output_paths
 from dse.report.analysis import configs as pareto
-from dse.report.analysis.stats import NO_ESTIMATE, combine, estimate, holm
+from dse.stats import NO_ESTIMATE, combine, estimate, holm
 
 SAMPLES = [[0.1, 0.2, 0.4], [1.0, 1.5], [-3.0, 2.0, 5.0, 8.0], [0.021, 0.019, 0.0235, 0.02, 0.0184]]
 

@@ -8,10 +8,10 @@ import pytest
 
 from dse.report.analysis.configs import ALL, aggregate_seeds
 from dse.report.analysis.effects import option_effects, recipe_pairs
-from dse.report.analysis.stats import estimate
 from dse.report.analysis.tidy import tabulate
 from dse.report.sections import table_rows
 from dse.report.sections.problems import merged
+from dse.stats import estimate
 from tests.report.studies import INITIAL, diverged, failed, record, records_of, sweep_of, table_of
 
 SMALL = "tasks: [lm, regression]\nrecipes: [mxfp8, mxfp4, nvfp4]\nseeds: 3\n"

@@ -15,10 +15,12 @@ from dse.commands.why import why
 from dse.errors import UserError
 from dse.results.claims import Claims
 from dse.results.explain import differences
+from dse.results.lookup import find_uids
+from dse.results.manifest import Manifest
 from dse.results.record import DIVERGED, FAILED, Record
 from dse.results.store import Store
 from dse.run.engine import run_sweep
-from dse.sweep import Sweep
+from dse.sweep import Sweep, config_of, load_sweep
 from dse.train.options import RunOptions
 
 Make = Callable[..., Record]
@@ -95,6 +97,32 @@ def test_a_trial_that_has_not_run_and_one_that_is_not_there(
     assert out.splitlines()[-1].startswith(f"rerun     dse run {sweep.path} --only {sweep.cells[2].uid}")
     with pytest.raises(UserError, match=r"^no trial 'bf16@9'; did you mean 'bf16@\d'\?$"):
         why("bf16@9", store.folder)
+
+
+def test_names_are_known_as_they_are_printed(
+    sweep: Sweep, store: Store, make_record: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A long configuration in the short form of `dse status`, and one that turned out to be another trial."""
+    assert find_uids({"3f0c6a5e": ["nvfp4@0"]}, ["nvfp4@0:"]) == {"3f0c6a5e"}
+    path = sweep.path.with_name("long.yaml")
+    long = "{base: mxfp4, G.rounding: stochastic}"
+    grid = "{wgrad.rotation: [none, {hadamard: {size: 16, signs: random}}], G.rounding: [nearest_even, stochastic]}"
+    task = "{regression: {training: {steps: 4, batch: 16}}}"
+    text = f"tasks: [{task}]\nrecipes: [{{a name of some length: {long}}}, mxfp4]\nseeds: 1\ngrid: {grid}\n"
+    path.write_text(text, encoding="utf-8")
+    other = load_sweep(path)
+    lost = next(cell for cell in other.cells if "hadamard" in cell.config)
+    error = {"status": FAILED, "metric": None, "error": "ValueError: no"}
+    store.append(make_record(lost.uid, config=lost.config, trial=lost.trial.spec, **error))
+    Manifest.of(other, store.folder).write(store.folder)
+    status(path, store.folder)
+    line = next(line for line in capsys.readouterr().out.splitlines() if "crashed: " in line)
+    printed = line.partition("regression, ")[2].partition(": ValueError")[0]
+    assert "…" in printed
+    assert said(capsys, printed, store).startswith(f"trial     {lost.uid}")
+    merged = next(cell for cell in other.cells if cell.also)
+    name = f"{config_of(merged.also[0])}@0"
+    assert said(capsys, name, store).startswith(f"trial     {merged.uid}")
 
 
 def test_differences() -> None:

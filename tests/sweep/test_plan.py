@@ -11,7 +11,6 @@ from dse.errors import UserError
 from dse.plan import Timing, estimate, make_plan, plan_text, probe_missing, probe_seconds
 from dse.recipes import RECIPES
 from dse.sweep import Sweep
-from dse.text import rough_duration
 
 Load = Callable[[str], Sweep]
 FILE = """
@@ -124,14 +123,6 @@ def test_text(sweep: Load) -> None:
 def test_text_of_a_search(sweep: Load, search: str, text: str) -> None:
     file = FILE.replace("seeds: 2", f"seeds: 2\nsearch: {search}").replace("[8, 32]", "{int: [8, 32]}")
     assert text in plan_text(make_plan(sweep(file[: file.index("exclude")]), {})) + "\n"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.1, "1 s"), (59.4, "59 s"), (59.6, "1 min"), (200, "3 min 20 s"), (7300, "2 h 1 min"), (200_000, "2 d 7 h")],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert rough_duration(seconds) == text
 
 
 def test_ten_thousand_cells_are_quick(sweep: Load) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -82,5 +82,12 @@ def test_time_left_is_not_an_average_over_tasks(cells: Any) -> None:
     left = 1.0 + 60.0 * (len(images) - 3)
     assert tally.seconds_left() == pytest.approx(left)
     assert tally.basis == f"from {len(regression)} completed trials on a cpu"
+    early = Tally(cells, [record(regression[0], 1.0)], workers=1, device="cpu")
+    assert early.seconds_left() == pytest.approx(len(regression) - 1), "what a task like none of them takes is unknown"
+    assert early.untimed == len(images)
+    assert early.basis.endswith(f"; without {len(images)} like none of them, which dse plan times")
+    spec = {**images[0].trial.spec, "training": {**images[0].trial.spec["training"], "lr": 0.5}}
+    early.learn([replace(record(images[0], 60.0), uid="of another sweep", trial=spec)])
+    assert (early.untimed, early.seconds_left()) == (0, pytest.approx(len(regression) - 1 + 60.0 * len(images)))
     elsewhere = Tally(cells, [record(regression[0], 0.001, device="NVIDIA H100")], workers=1, device="cpu")
     assert elsewhere.seconds_left() is None

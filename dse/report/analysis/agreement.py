@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from dse.report.analysis.published import PUBLISHED_RANKINGS, PublishedRanking, recipe_content
 from dse.report.analysis.rank_correlation import kendall, spearman
-from dse.report.analysis.stats import CONFIDENCE
 from dse.report.analysis.task_ranking import BOOTSTRAP_SAMPLES, MIN_CONFIGS, TaskRanking, task_ranking
+from dse.stats import CONFIDENCE
 
 if TYPE_CHECKING:
     from dse.report.analysis.rank_correlation import FloatArray
@@ -109,7 +109,7 @@ def compare_rankings(
     return RankingComparison(
         tasks,
         reference.task,
-        [_agreement(one, reference) for one in tasks if one is not reference],
+        [compare_tasks(one, reference) for one in tasks if one is not reference],
         matrix,
         [found for one in orderings for task in tasks if (found := _published_agreement(task, one, recipes))],
     )
@@ -150,10 +150,11 @@ def _correlation(how: object, x: FloatArray, y: FloatArray, drawn: tuple[FloatAr
     return Correlation(float(how(x, y)), float(low), float(high), len(x))
 
 
-def _agreement(task: TaskRanking, reference: TaskRanking) -> TaskAgreement:
+def compare_tasks(task: TaskRanking, reference: TaskRanking) -> TaskAgreement:
+    """A task's ranking against a reference's."""
     names = _shared(task, reference)
     rho, tau = _correlations(task, reference, names)
-    here, there = _differences(task, names), _differences(reference, names)
+    here, there = decided_differences(task, names), decided_differences(reference, names)
     decided, reversals = 0, []
     for pair, mine in here.items():
         theirs = there[pair]
@@ -164,7 +165,7 @@ def _agreement(task: TaskRanking, reference: TaskRanking) -> TaskAgreement:
     return TaskAgreement(task.task, rho, tau, decided, sorted(reversals, key=lambda r: r.here * r.there))
 
 
-def _differences(task: TaskRanking, names: Sequence[str]) -> dict[tuple[str, str], float]:
+def decided_differences(task: TaskRanking, names: Sequence[str]) -> dict[tuple[str, str], float]:
     """Second minus first, paired by seed, for every pair of configurations; 0 where it is within the noise.
 
     The noise of a difference is pooled over all pairs of the task, and judged by a t-interval. One that diverged with
@@ -212,7 +213,7 @@ def _published_agreement(
     agree = sum(bool(x[i] < x[j]) for i, j in ordered)
     beyond = [
         (difference > 0) == (values[b] > values[a])
-        for (a, b), difference in _differences(task, list(task.means)).items()
+        for (a, b), difference in decided_differences(task, list(task.means)).items()
         if difference and a in values and b in values and values[a] != values[b]
     ]
     rho, tau = (_correlation(how, x, y, drawn) for how in (spearman, kendall))
@@ -220,3 +221,4 @@ def _published_agreement(
 
 
 __all__ = ["Correlation", "PublishedAgreement", "RankingComparison", "Reversal", "TaskAgreement", "compare_rankings"]
+__all__ += ["compare_tasks", "decided_differences"]

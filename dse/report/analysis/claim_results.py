@@ -12,9 +12,9 @@ from dse.numerics.registry import to_data
 from dse.report.analysis.claim_list import CLAIMS, Claim
 from dse.report.analysis.learned import learned_at
 from dse.report.analysis.published import recipe_content
-from dse.report.analysis.stats import CONFIDENCE, Estimate, estimate
 from dse.report.analysis.tidy import TidyTable, label_text
 from dse.results.record import DIVERGED, OK
+from dse.stats import CONFIDENCE, Estimate, estimate
 
 Verdict = Literal["reproduced", "not reproduced", "not visible at this size"]
 REPRODUCED: Verdict = "reproduced"

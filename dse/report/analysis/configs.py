@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from dse.report.analysis.stats import NO_ESTIMATE, Estimate, combine, estimate
 from dse.report.analysis.tidy import MISSING, TidyTable, row_dicts
 from dse.results.record import DIVERGED, FAILED, OK, STOPPED
+from dse.stats import NO_ESTIMATE, Estimate, combine, estimate
 from dse.text import listing, plural
 
 if TYPE_CHECKING:
@@ -82,6 +82,25 @@ def pareto_front(x: Sequence[float], y: Sequence[float]) -> list[bool]:
             member[i] = True
             best, best_x = b, a
     return member
+
+
+class _Row(Protocol):
+    @property
+    def baseline(self) -> bool: ...
+
+
+_R = TypeVar("_R", bound=_Row)
+
+
+def baselines_apart(rows: Sequence[_R], order: Callable[[_R], Any]) -> list[_R]:
+    """Rows in an order, a single baseline before them; several after them, where they leave room for what is compared.
+
+    A sweep of training settings has a baseline for each of them, and a table shows its first rows.
+    """
+    ranked = sorted(rows, key=order)
+    baselines = [row for row in ranked if row.baseline]
+    others = [row for row in ranked if not row.baseline]
+    return baselines + others if len(baselines) == 1 else others + baselines
 
 
 def highlighted_configs(table: TidyTable, configs: pd.DataFrame) -> list[str]:

@@ -15,8 +15,8 @@ from dse.report.analysis.matched_pairs import (
     comparable,
     paired_differences,
 )
-from dse.report.analysis.stats import Estimate, combine, estimate, holm
 from dse.report.analysis.tidy import TidyTable
+from dse.stats import Estimate, combine, estimate, holm
 
 OPTION, BASELINE, VERSUS = "option", "baseline", "versus"
 
@@ -52,6 +52,8 @@ class Effect:
 def option_effects(table: TidyTable) -> list[Effect]:
     """Each grid axis' values against its first; each recipe against the baseline and against each other recipe.
 
+    Numbers that a search drew from a range are no values to compare.
+
     Per value: one effect over all tasks (where every task has pairs), one per task, and over all tasks one per recipe.
     Families of Holm's correction: everything of the same kind of scope (all tasks; single tasks; single recipes), the
     pairs of recipes apart.
@@ -61,6 +63,8 @@ def option_effects(table: TidyTable) -> list[Effect]:
     wide = cells_by_axis(table)
     found: list[Effect] = []
     for axis, values in table.axes.items():
+        if axis in table.ranged:  # which of the numbers drawn would be the reference?
+            continue
         mine = comparable(wide[axis])
         for value in values[1:] if mine else ():
             pairs = paired_differences(mine, value, values[0])
@@ -97,7 +101,7 @@ def _summarize(
 
     def effect(scope: str, recipe: str, chosen: list[MatchedPair]) -> Effect:
         tasks = _by(chosen, "task")
-        lost = combine([_mean(mine, "lost") for mine in tasks.values()])
+        lost = over_tasks(chosen, "lost")
         gap = _mean(chosen, "gap") if len(tasks) == 1 else None
         gaps = [p.gap for p in chosen if math.isfinite(p.gap)]
         better, worse = sum(g < 0 for g in gaps), sum(g > 0 for g in gaps)
@@ -118,6 +122,11 @@ def _summarize(
         yield from (effect(task, "", mine) for task, mine in tasks.items())
     if per_recipe and len(recipes) > 1:
         yield from (effect(ALL, recipe, mine) for recipe, mine in recipes.items())
+
+
+def over_tasks(pairs: list[MatchedPair], what: str) -> Estimate:
+    """The mean over tasks of each task's mean over seeds, of 'lost' or 'gap'."""
+    return combine([_mean(mine, what) for mine in _by(pairs, "task").values()])
 
 
 def _by(pairs: list[MatchedPair], label: str) -> dict[str, list[MatchedPair]]:

@@ -2,8 +2,8 @@
 
 The gaps of a task's configurations are replaced by their ranks, so that one diverged configuration does not count for
 more than any other. Of each axis: how much of the variance of the ranks lies between its values; numbers from a range
-are put into up to five groups of equal size. This is the statistic of Kruskal and Wallis (H = (n - 1) eta^2), and the
-share shown is epsilon^2 = 1 - (1 - eta^2) (n - 1) / (n - k), which is zero on average for an axis without effect, where
+are put into up to five groups of equal size. That share, eta^2, is Kruskal and Wallis' H / (n - 1); the share shown is
+epsilon^2 = 1 - (1 - eta^2) (n - 1) / (n - k), which is zero on average for an axis without effect, where
 eta^2 grows with the number k of groups. For numbers, Spearman's rank correlation tells the direction.
 
 A sampler does not vary axes independently (it goes where the gap is low), so a share is an association.
@@ -16,7 +16,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dse.report.analysis.stats import holm
+from dse.stats import holm
 
 _GROUPS = 5
 _MIN_CONFIGS = 8
@@ -57,22 +57,19 @@ def axis_importances(axes: Mapping[str, Sequence[Any]], gaps: Sequence[float]) -
 
 
 def _axis_importance(axis: str, values: Sequence[Any], gaps: Sequence[float]) -> tuple[AxisImportance, float]:
-    from scipy.stats import chi2, rankdata, spearmanr
+    from scipy.stats import kruskal, spearmanr
 
-    ranks = [float(r) for r in rankdata(gaps)]
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     labels = _binned(values) if numeric else [str(v) for v in values]
     groups: dict[Hashable, list[int]] = {}
     for i, label in enumerate(labels):
         groups.setdefault(label, []).append(i)
-    n, k, mean = len(ranks), len(groups), math.fsum(ranks) / len(ranks)
-    total = math.fsum((r - mean) ** 2 for r in ranks)
+    n, k = len(gaps), len(groups)
     share = p = rho = math.nan
-    if total > 0 and 1 < k < n:
-        between = math.fsum(len(g) * (math.fsum(ranks[i] for i in g) / len(g) - mean) ** 2 for g in groups.values())
-        eta = between / total
+    if len(set(gaps)) > 1 and 1 < k < n:
+        test = kruskal(*([gaps[i] for i in group] for group in groups.values()))
+        eta, p = float(test.statistic) / (n - 1), float(test.pvalue)
         share = max(0.0, 1 - (1 - eta) * (n - 1) / (n - k))
-        p = float(chi2.sf((n - 1) * eta, k - 1))
         rho = float(spearmanr(values, gaps).statistic) if numeric else math.nan
     best = min(groups, key=lambda label: sorted(gaps[i] for i in groups[label])[len(groups[label]) // 2])
     return AxisImportance(axis, share, math.nan, rho, str(best), n, k), p

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dse.report.analysis.stats import CONFIDENCE
 from dse.report.analysis.tidy import TidyTable, label_text
 from dse.results.record import DIVERGED, OK, Record
+from dse.stats import CONFIDENCE
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,15 @@ if TYPE_CHECKING:
     from dse.sweep import Cell
 
 RECIPE = "recipe"
+_BEFORE = 2  # labels before those of the axes: task and seed
 
 
 @dataclass(frozen=True)
 class MatchedPair:
-    """The difference of two cells; or a single cell, whose gap is its difference from the baseline."""
+    """The difference of two cells; or a single cell, whose gap is its difference from the baseline.
+
+    ``against``: the uid that was subtracted, '' for a single cell; of a difference of pairs, both uids of each.
+    """
 
     uid: str
     task: str
@@ -27,6 +32,7 @@ class MatchedPair:
     diverged: bool
     only_reference_diverged: bool = False
     baseline: bool = False
+    against: str = ""
 
 
 CellsByLabels = dict[tuple[str, ...], dict[str, MatchedPair]]
@@ -63,18 +69,37 @@ def paired_differences(wide: CellsByLabels, value: str, reference: str) -> list[
 
     Two baselines make no pair: both gaps are zero by definition.
     """
-    both = [(by[value], by[reference]) for by in wide.values() if value in by and reference in by]
-    distinct = {(a.uid, b.uid): (a, b) for a, b in both if a.uid != b.uid and not (a.baseline and b.baseline)}
-    return [
-        replace(
-            a,
-            lost=a.lost - b.lost,
-            gap=a.gap - b.gap,
-            diverged=a.diverged and not b.diverged,
-            only_reference_diverged=b.diverged and not a.diverged,
-        )
-        for a, b in distinct.values()
-    ]
+    pairs = paired_by_labels(wide, value, reference).values()
+    return list({(pair.uid, pair.against): pair for pair in pairs}.values())
+
+
+def paired_by_labels(wide: CellsByLabels, value: str, reference: str) -> dict[tuple[str, ...], MatchedPair]:
+    """The same by the labels on all other axes; one that stands for several sets of labels is there under each."""
+    both = {others: (by[value], by[reference]) for others, by in wide.items() if value in by and reference in by}
+    return {
+        others: difference(a, b)
+        for others, (a, b) in both.items()
+        if a.uid != b.uid and not (a.baseline and b.baseline)
+    }
+
+
+def difference(a: MatchedPair, b: MatchedPair) -> MatchedPair:
+    """``a`` minus ``b``: of two cells, or of two pairs."""
+    return replace(
+        a,
+        uid=a.uid + a.against,
+        against=b.uid + b.against,
+        lost=a.lost - b.lost,
+        gap=a.gap - b.gap,
+        diverged=a.diverged and not b.diverged,
+        only_reference_diverged=b.diverged and not a.diverged,
+    )
+
+
+def place_of(axes: Sequence[str], axis: str, other: str) -> int:
+    """Where the label on ``other`` stands among the labels by which ``cells_by_axis`` groups along ``axis``."""
+    rest = [name for name in axes if name != axis]
+    return _BEFORE + rest.index(other)
 
 
 def _task(cell: Cell, axis: str) -> tuple[str, str]:

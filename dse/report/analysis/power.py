@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from dse.report.analysis.tidy import TidyTable, row_dicts
+from dse.stats import estimate
 
 POWER, ALPHA = 0.8, 0.05
 MOST_SEEDS = 100_000
@@ -24,13 +25,15 @@ _FAR = 50.0
 class SeedNoise:
     """Variation of a task's metric over seeds. Standard deviations are pooled over configurations; NaN for one seed.
 
-    ``baseline``: the mean of the baselines' metric; ``seeds``: the fewest of a configuration; ``sd``: of the metric
-    itself over seeds; ``paired``: of the gap to the baseline of the same seed; ``df``: degrees of freedom behind it.
+    ``baseline``: the mean of the baselines' metric; ``improvement``: by how much they improve from the first step to
+    the last; ``seeds``: the fewest of a configuration; ``sd``: of the metric itself over seeds; ``paired``: of the gap
+    to the baseline of the same seed; ``df``: degrees of freedom behind it.
     """
 
     task: str
     metric: str
     baseline: float
+    improvement: float
     configs: int
     seeds: int
     sd: float
@@ -110,6 +113,7 @@ def _noise(task: str, table: TidyTable, rows: Sequence[dict[str, object]]) -> Se
     gaps: dict[tuple[object, ...], list[float]] = {}
     metrics: dict[tuple[object, ...], list[float]] = {}
     base: list[float] = []
+    improved: list[float] = []
     for row in rows:
         key = (row["config"], *(row[axis] for axis in table.axes))
         metric, gap = _number(row["metric"]), _number(row["gap"])
@@ -117,6 +121,7 @@ def _noise(task: str, table: TidyTable, rows: Sequence[dict[str, object]]) -> Se
             metrics.setdefault(key, []).append(metric)
             if row["is_baseline"]:
                 base.append(metric)
+                improved.append(_number(row["metric_initial"]) - metric)
         if not row["is_baseline"] and not math.isnan(gap):
             gaps.setdefault(key, []).append(gap)
     paired, df = _pooled(gaps.values())
@@ -124,6 +129,7 @@ def _noise(task: str, table: TidyTable, rows: Sequence[dict[str, object]]) -> Se
         task=task,
         metric=table.metric[task],
         baseline=math.fsum(base) / len(base) if base else math.nan,
+        improvement=estimate(improved).mean,
         configs=len(gaps),
         seeds=min(map(len, gaps.values()), default=0),
         sd=_pooled(metrics.values())[0],

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dse.report.analysis.stats import Estimate, estimate
+from dse.number_format import interval, number
+from dse.report.analysis.configs import baselines_apart
 from dse.report.analysis.tidy import TidyTable, row_dicts
-from dse.report.format import interval, number
 from dse.results.gaps import metric_at
 from dse.results.record import DIVERGED, OK, STOPPED
+from dse.stats import Estimate, estimate
 from dse.train.halving import HalvingRule
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class RungResults:
 class RungTable:
     """The results of a task's configurations. ``heads``: 'step 6 (10 %)' for each rung; ``end``: 'step 60'.
 
-    Sorted by the last rung reached, then by the gap there (the metric, without a gap).
+    Sorted by the last rung reached, then by the gap there (the metric, without a gap); a single baseline first, several
+    last, since a sweep of training settings has as many of them as settings.
     """
 
     task: str
@@ -90,7 +92,7 @@ def rung_tables(sweep: Sweep, table: TidyTable) -> list[RungTable]:
         ]
         results = [_results(config, cells, rule, count) for config, cells in groups.items()]
         known = [one for one in results if one.reached]
-        found.append(RungTable(task, heads, _steps_text(steps), sorted(known, key=lambda one: one.order)))
+        found.append(RungTable(task, heads, _steps_text(steps), baselines_apart(known, lambda one: one.order)))
     return found
 
 
@@ -112,8 +114,7 @@ def _results(
     furthest = next((b for b in (final, *reversed(rungs)) if b.metric.n), final)
     went = count + 1 if full else max((i for i, b in enumerate(rungs, 1) if b.metric.n), default=0)
     values = [v if v == v else float("inf") for v in (furthest.gap.mean, furthest.metric.mean)]
-    is_baseline = cells[0][0].is_baseline
-    return RungResults(config, is_baseline, rungs, final, ", ".join(reached), (not is_baseline, -went, *values))
+    return RungResults(config, cells[0][0].is_baseline, rungs, final, ", ".join(reached), (-went, *values))
 
 
 def _at_rung(cells: list[tuple[Cell, Record | None, Record | None]], rule: HalvingRule, rung: int) -> RungEstimate:

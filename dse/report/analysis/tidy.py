@@ -33,7 +33,8 @@ class TidyTable:
     baseline's; ``gap[NAME]`` and ``lost[NAME]`` for every further baseline; stopped_rung, stopped_at (step) and
     stopped_metric of trials that successive halving stopped, whose metric and gap are unknown.
     ``gap`` = metric - base_metric in the metric's unit; ``lost`` = gap / (base_initial - base_metric).
-    ``cells``: uid -> its cell in the sweep; ``others``: names of the baselines beside the first.
+    ``cells``: uid -> its cell in the sweep; ``others``: names of the baselines beside the first; ``ranged``: axes whose
+    values a search draws from a range.
     """
 
     frame: pd.DataFrame
@@ -45,6 +46,7 @@ class TidyTable:
     records: dict[str, Record]
     cells: dict[str, Cell]
     others: list[str] = field(default_factory=list)
+    ranged: frozenset[str] = frozenset()
 
 
 def tabulate(sweep: Sweep, records: Iterable[Record]) -> TidyTable:
@@ -76,6 +78,7 @@ def tabulate(sweep: Sweep, records: Iterable[Record]) -> TidyTable:
         records={uid: known[uid] for uid in dict.fromkeys(cell.uid for cell in sweep.cells) if uid in known},
         cells={cell.uid: cell for cell in sweep.cells},
         others=others,
+        ranged=_ranged(sweep),
     )
 
 
@@ -106,6 +109,11 @@ def _cost(recipe: Recipe) -> _Cost:
 
     bits = max(operand_bits(own.quantizer(point)) for own in recipe.numerics for point in POINTS)
     return _Cost(overhead(recipe), relative_time(recipe), bits)
+
+
+def _ranged(sweep: Sweep) -> frozenset[str]:
+    dimensions = sweep.space.dimensions if sweep.space else ()
+    return frozenset(axis.path for one in dimensions if one.range is not None for axis in one.axes)
 
 
 def _values(sweep: Sweep, axis: str) -> list[str]:

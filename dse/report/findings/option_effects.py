@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
+from dse.number_format import SPACE, interval, p_value
 from dse.report.analysis.configs import ALL
 from dse.report.analysis.effects import OPTION, Effect
 from dse.report.findings.finding import Finding
-from dse.report.format import SPACE, interval, p_value
 from dse.text import plural
 
 

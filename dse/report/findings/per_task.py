@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from dse.number_format import SPACE, interval, number, percent
 from dse.report.analysis.tidy import TidyTable, row_dicts
 from dse.report.findings.finding import Finding
-from dse.report.format import SPACE, interval, number, percent
 from dse.text import listing
 
 if TYPE_CHECKING:

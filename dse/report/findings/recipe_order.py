@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from dse.number_format import SPACE, interval, number, percent
 from dse.report.analysis.effects import Effect, recipe_pairs
 from dse.report.analysis.tidy import TidyTable, row_dicts
 from dse.report.findings.finding import CLOSE, Finding
-from dse.report.format import SPACE, interval, number, percent
 from dse.results.record import DIVERGED
 from dse.text import listing, plural
 

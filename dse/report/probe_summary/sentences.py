@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from dse.report.format import SPACE, number
+from dse.number_format import SPACE, number
 from dse.report.probe_summary.probe_frame import MEASURES, Measure, pivot_layers, worst_layer
 from dse.report.probe_summary.probed_task import ProbedTask, ProbedTrial
 from dse.report.probe_summary.selection import BASELINE, BEST

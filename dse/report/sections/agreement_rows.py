@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dse.number_format import SPACE, UNKNOWN, number
 from dse.report.analysis.agreement import Correlation, PublishedAgreement, RankingComparison, TaskAgreement
 from dse.report.analysis.task_ranking import TaskRanking
-from dse.report.format import SPACE, UNKNOWN, number
 from dse.report.sections.table_rows import TableCell, count_cell, sort_key
 
 if TYPE_CHECKING:

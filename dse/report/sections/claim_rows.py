@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dse.number_format import UNKNOWN, percent
 from dse.report.analysis.claim_results import CONTRADICTED, REPRODUCED, ClaimResult
-from dse.report.format import UNKNOWN, percent
 from dse.report.sections.table_rows import TableCell, count_cell, sort_key
 from dse.text import plural
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
+from dse.number_format import UNKNOWN
 from dse.report.analysis.learned import LearnedShare
-from dse.report.format import UNKNOWN
 from dse.report.sections.table_rows import TableCell
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dse.number_format import UNKNOWN, number
 from dse.report.analysis.tidy import MISSING, TidyTable, label_text, row_dicts
-from dse.report.format import UNKNOWN, number
 from dse.results.outcome import OUTCOMES, outcome, reason
 from dse.results.record import DIVERGED, FAILED, STOPPED
 from dse.shell import command

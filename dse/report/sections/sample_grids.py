@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dse.report.analysis.stats import Estimate, estimate
+from dse.number_format import interval, number, percent
 from dse.report.analysis.tidy import MISSING, TidyTable, row_dicts
-from dse.report.format import interval, number, percent
 from dse.report.sections.table_rows import TableCell, sort_key
 from dse.results.record import DIVERGED, OK
 from dse.results.samples import REAL, distance, pictures
+from dse.stats import Estimate, estimate
 from dse.text import plural
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def _grid(
     for cell in cells:
         by_config.setdefault(cell["config"], []).append(cell)
     base = [name for name, mine in by_config.items() if mine[0]["is_baseline"]]
-    wanted = dict.fromkeys([*base, *(c for c in chosen if c in by_config), *(c for c in order if c in by_config)])
+    others = [config for config in (*chosen, *order) if config in by_config]
+    wanted = dict.fromkeys([*base[:1], *others, *base])
     kept = list(wanted)[:MOST]
     rank = {config: place for place, config in enumerate(order)}
     kept.sort(key=lambda config: (config not in base, rank.get(config, len(rank))))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from dse.number_format import SPACE, UNKNOWN, interval, number, p_value, percent
 from dse.report.analysis.importance import AxisImportance
 from dse.report.analysis.searches import AskedConfiguration, SearchHistory
 from dse.report.analysis.tidy import row_dicts
-from dse.report.format import SPACE, UNKNOWN, interval, number, p_value, percent
 from dse.report.sections.table_rows import TableCell, count_cell, sort_key
 
 if TYPE_CHECKING:

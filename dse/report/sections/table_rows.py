@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dse.report.analysis.configs import ALL, STATUSES
+from dse.number_format import SPACE, UNKNOWN, interval, number, p_value, percent
+from dse.report.analysis.configs import ALL, STATUSES, baselines_apart
 from dse.report.analysis.effects import VERSUS, Effect, recipe_pairs
 from dse.report.analysis.tidy import TidyTable, row_dicts
-from dse.report.format import SPACE, UNKNOWN, interval, number, p_value, percent
 from dse.results.record import OK
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def overview_rows(table: TidyTable, configs: pd.DataFrame, chosen: Sequence[str]
         lost = [_lost_cell(by.get((scope, config)), tint=True) for scope in scopes]
         cells = [count_cell(head["bits"]), _number(head["overhead"]), _number(head["relative_time"]), *lost]
         rows.append(_row(head, cells))
-    return sorted(rows, key=lambda row: (not row.baseline, row.cells[3].value))
+    return baselines_apart(rows, lambda row: row.cells[3].value)
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def config_rows(configs: pd.DataFrame, task: str, shown: Sequence[str], others: 
             TableCell(", ".join(f"{row[s]} {s}" for s in STATUSES if row[s]), sum(row[s] for s in STATUSES if s != OK)),
         ]
         rows.append(_row(row, cells))
-    return sorted(rows, key=lambda r: (not r.baseline, r.cells[0].value, r.cells[1].value))[:MOST_ROWS]
+    return baselines_apart(rows, lambda row: (row.cells[0].value, row.cells[1].value))[:MOST_ROWS]
 
 
 def effect_rows(found: Sequence[Effect]) -> list[tuple[Effect, list[TableCell]]]:

@@ -1,4 +1,4 @@
-"""Numbers in reports: few digits, a typographic minus sign, an interval beside the mean."""
+"""Numbers in reports and messages: few digits, a typographic minus sign, an interval beside the mean."""
 
 from __future__ import annotations
 
