@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dse.plan.plan import make_plan as make_plan
     from dse.plan.plan_text import plan_text as plan_text
     from dse.plugins import load_plugins as load_plugins
+    from dse.post.quantize_post import quantize_post as quantize_post
     from dse.recipes import RECIPES as RECIPES
     from dse.report import write_report as write_report
     from dse.report.frame import Results as Results
@@ -63,6 +64,7 @@ PUBLIC = {
     "before_step": "dse.nn.quantize",
     "after_step": "dse.nn.quantize",
     "coverage": "dse.nn.coverage",
+    "quantize_post": "dse.post.quantize_post",
     # one trial
     "Task": "dse.tasks.base",
     "TASKS": "dse.tasks",

@@ -23,6 +23,10 @@ class OptionError(UserError):
     """A numerics option that is unknown, mistyped, or has no meaning for the recipe it is applied to."""
 
 
+class CalibrationError(UserError):
+    """Calibration data from which a post-training method cannot quantize a layer: too little, none, or not finite."""
+
+
 def nearest(word: object, choices: Iterable[str]) -> str:
     """The tail of an error message that names the nearest valid choice, or lists the choices when none is near.
 

@@ -20,7 +20,7 @@ FLOORS = (
     "numerics",
     "recipes",
     "nn optim",
-    "fused",
+    "post fused",
     "tasks",
     "trial plugins",
     "cost",

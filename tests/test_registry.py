@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hypothesis import given, reject
@@ -24,6 +24,7 @@ from dse.numerics.techniques.choices import Choice
 from dse.numerics.techniques.conventions import Convention
 from dse.numerics.techniques.corrections import Correction
 from dse.numerics.techniques.outliers import Outliers
+from dse.numerics.techniques.post import PostTraining
 from dse.numerics.techniques.rotations import Rotation
 from dse.numerics.techniques.rounding import Rounding, Stochastic
 from dse.numerics.techniques.schedules import Schedule
@@ -72,7 +73,9 @@ def variants(base: type) -> list[Any]:
     for cls in FAMILIES[base].values():
         found.append(cls())
         for f in fields(cls):
-            for value in others(getattr(cls(), f.name)):
+            inside = [kind for kind in get_args(get_type_hints(cls)[f.name]) if kind in FAMILIES]
+            values = [own() for kind in inside for own in FAMILIES[kind].values()]
+            for value in values or others(getattr(cls(), f.name)):
                 with suppress(OptionError):
                     found.append(replace(cls(), **{f.name: value}))
     return found
@@ -126,6 +129,7 @@ recipes = some(
     weights=technique(WeightRule),
     schedule=technique(Schedule),
     exempt=exempt,
+    post=technique(PostTraining),
 )
 
 

@@ -55,9 +55,10 @@ def quantize_(
     follow from ``dse.nn.select.OTHERS``, one number for each of their GEMMs. A layer that is reachable by two names
     stays one layer, exempt if one of them is. A second call quantizes what is still plain.
 
-    Raises UserError when nothing would be quantized, when the model is itself a layer (wrap it), holds layers that
-    cannot be quantized, or ties two weights under a recipe with a weight rule, and for a pattern that matches no layer,
-    and for one of the recipe's rules (``layers``) that decides about none and is not optional.
+    Raises UserError for a recipe with a post-training method, when nothing would be quantized, when the model is itself
+    a layer (wrap it), holds layers that cannot be quantized, or ties two weights under a recipe with a weight rule, and
+    for a pattern that matches no layer, and for one of the recipe's rules (``layers``) that decides about none and is
+    not optional.
 
     >>> from torch import nn
     >>> from dse.recipes import RECIPES
@@ -68,6 +69,8 @@ def quantize_(
     """
     if unsupported not in ("raise", "leave"):
         raise UserError(f"unsupported must be 'raise' or 'leave', not {unsupported!r}")
+    if recipe.post is not None:
+        raise UserError(f"recipe {recipe.name!r} quantizes after training (post): quantize_post(model, ...) applies it")
     exempt = checked(model, exempt)
     found, order = choice(model, recipe, where, exempt), attentions(model)
     if unsupported == "raise":

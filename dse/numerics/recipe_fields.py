@@ -13,6 +13,7 @@ from dse.numerics.gemm import Gemm
 from dse.numerics.layer_choice import Exempt, LayerPlace, Which
 from dse.numerics.points import GEMMS
 from dse.numerics.quantizer import Quantizer
+from dse.numerics.techniques.post import PostTraining
 from dse.numerics.techniques.schedules import Schedule
 from dse.numerics.techniques.weights import WeightRule
 
@@ -34,7 +35,9 @@ class Recipe:
     - ``exempt``: layers that stay in the baseline's precision;
     - ``attention``: numerics of the two products of softmax attention; none: high precision, fused where possible;
     - ``layers``: rules in order, of which the first that speaks of a layer decides its numerics (``at``); layers of
-      which none speaks have those of the fields above.
+      which none speaks have those of the fields above;
+    - ``post``: how weights that were trained under ``bf16`` are quantized for the forward GEMM; none: the recipe is one
+      to train with. The backward GEMMs then take no part in anything.
 
     Raises OptionError for an unknown source, and for two rules of one name.
     """
@@ -51,6 +54,7 @@ class Recipe:
     exempt: Exempt = field(default_factory=Exempt)
     attention: Attention | None = None
     layers: tuple[Rule, ...] = ()
+    post: PostTraining | None = None
 
     def __post_init__(self) -> None:
         if self.backward_source not in ("original", "forward"):

@@ -21,12 +21,15 @@ from dse.numerics.formats import ELEMENTS, SCALES, Format
 from dse.numerics.gemm import Gemm
 from dse.numerics.quantizer import BFloat16, Identity, Quantizer
 from dse.numerics.techniques.accumulations import ACCUMULATIONS, Accumulation
+from dse.numerics.techniques.balances import BALANCES, Balance
 from dse.numerics.techniques.choices import CHOICES, Choice
 from dse.numerics.techniques.conventions import CONVENTIONS, Convention
 from dse.numerics.techniques.corrections import CORRECTIONS, Correction
 from dse.numerics.techniques.outliers import OUTLIERS, Outliers
+from dse.numerics.techniques.post import POST_TRAINING, PostTraining
 from dse.numerics.techniques.rotations import ROTATIONS, Rotation
 from dse.numerics.techniques.rounding import ROUNDINGS, Rounding
+from dse.numerics.techniques.scale_searches import SCALE_SEARCHES, ScaleSearch
 from dse.numerics.techniques.schedules import SCHEDULES, Schedule
 from dse.numerics.techniques.slopes import SLOPES, Slope
 from dse.numerics.techniques.statistics import STATISTICS, Statistic
@@ -50,6 +53,9 @@ FAMILIES: dict[type, Mapping[str, type]] = {
     Accumulation: ACCUMULATIONS,
     WeightRule: WEIGHT_RULES,
     Schedule: SCHEDULES,
+    PostTraining: POST_TRAINING,
+    Balance: BALANCES,
+    ScaleSearch: SCALE_SEARCHES,
 }
 """Abstract base -> YAML name -> class. A new technique is one file and one entry in its family's dict."""
 

@@ -19,6 +19,7 @@ from dse.numerics.techniques.choices import IF4, FourOverSix, ScaleSweep
 from dse.numerics.techniques.conventions import Encode
 from dse.numerics.techniques.corrections import Eden
 from dse.numerics.techniques.outliers import Asymmetric
+from dse.numerics.techniques.post import PostTraining
 from dse.numerics.techniques.rounding import NEAREST_EVEN, MantissaEven
 from dse.numerics.techniques.schedules import ForwardOnly, NoiseSwitch, Switch
 from dse.numerics.techniques.slopes import STRAIGHT_THROUGH, Spline
@@ -182,6 +183,22 @@ def _whole(recipe: Recipe) -> Iterator[str]:
             recipe.weights.check(recipe.fprop.rhs, rotated=recipe.fprop.rotation is not None)
         except OptionError as error:
             yield str(error)
+    if recipe.post is not None:
+        yield from _after_training(recipe, recipe.post)
+
+
+def _after_training(recipe: Recipe, post: PostTraining) -> Iterator[str]:
+    """After training there are no steps, and W is quantized by the method."""
+    for option in ("schedule", "weights"):
+        if getattr(recipe, option) is not None:
+            yield f"{option}: it acts in training, and post quantizes weights after it"
+    try:
+        post.check(recipe.fprop.rhs)
+    except OptionError as error:
+        yield str(error)
+    for point in SELECTORS["forward"]:
+        if recipe.quantizer(point).remembers:
+            yield f"{point}.tensor_scale: it is held from step to step, and after training there are none"
 
 
 def _copies(owner: Recipe | Product) -> Iterator[str]:

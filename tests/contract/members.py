@@ -19,6 +19,7 @@ from dse.numerics.gemm import Gemm
 from dse.numerics.quantizer import Quantizer
 from dse.numerics.recipe import Recipe
 from dse.numerics.registry import FAMILIES, to_data
+from dse.numerics.techniques.post import PostTraining
 from dse.numerics.techniques.tensor_scales import Current
 from dse.numerics.validate import reasons
 
@@ -31,7 +32,7 @@ NUMBERS = (0.25, 0.75, 0.9, 2.0, 3.0, 5.0, 16.0, 100.0)
 
 def holder(base: type) -> tuple[type, str]:
     """The dataclass and the field that holds a member of a family."""
-    for owner in (BlockQuantizer, Gemm, Recipe):
+    for owner in (BlockQuantizer, Gemm, Recipe, PostTraining):
         for name, hint in get_type_hints(owner).items():
             if base in (hint, *get_args(hint)):
                 return owner, name

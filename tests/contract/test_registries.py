@@ -23,6 +23,7 @@ from dse.numerics.ops import Ops
 from dse.numerics.quantizer import Quantizer
 from dse.numerics.recipe import Recipe, override
 from dse.numerics.registry import FAMILIES, build, from_data, to_data
+from dse.numerics.techniques.post import PostTraining
 from dse.numerics.validate import reasons
 from dse.pack.grouping import unlabeled
 from dse.recipes import RECIPES
@@ -154,15 +155,16 @@ def test_identities_of_long_standing() -> None:
 
 def test_a_path_reaches_every_family() -> None:
     """``override`` takes every registered name wherever its family is an option."""
-    recipe = RECIPES["nvfp4_plain"]
+    recipe = override(RECIPES["nvfp4_plain"], "post", "rtn")
     for base, name, _ in MEMBERS:
         owner, option = holder(base)
-        path = {BlockQuantizer: f"forward.{option}", Gemm: f"wgrad.{option}", Recipe: option}[owner]
+        prefixes = {BlockQuantizer: "forward.", Gemm: "wgrad.", Recipe: "", PostTraining: "post."}
+        path = f"{prefixes[owner]}{option}"
         changed = override(recipe, path, name)
         assert from_data(owner, option, name, path) in (getattr(changed, option, None), *options(changed, option))
 
 
 def options(recipe: Recipe, option: str) -> list[Any]:
-    """The values of an option at wgrad and at the forward points."""
-    holders = [recipe.wgrad, recipe.fprop.lhs, recipe.fprop.rhs]
+    """The values of an option at wgrad, at the forward points and of the post-training method."""
+    holders = [recipe.wgrad, recipe.fprop.lhs, recipe.fprop.rhs, recipe.post]
     return [getattr(h, option) for h in holders if hasattr(h, option)]

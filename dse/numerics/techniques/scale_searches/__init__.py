@@ -1,0 +1,10 @@
+"""Searches of a trained weight's block scales."""
+
+from dse.numerics.techniques.scale_searches.base import ScaleSearch
+from dse.numerics.techniques.scale_searches.fitted import Fitted
+from dse.numerics.techniques.scale_searches.shrunk import Shrunk
+from dse.numerics.techniques.scale_searches.weighted_sweep import WeightedSweep
+
+SCALE_SEARCHES: dict[str, type[ScaleSearch]] = {"shrunk": Shrunk, "weighted_sweep": WeightedSweep, "fitted": Fitted}
+
+__all__ = ["SCALE_SEARCHES", "Fitted", "ScaleSearch", "Shrunk", "WeightedSweep"]

@@ -1,0 +1,140 @@
+"""Post-training methods once more, in NumPy float64 and by other routes: explicit inverses, and rows of X in the place
+of Gram matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+THRESHOLDS = np.array([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5])
+E4M3 = np.array(sorted({m / 8 * 2.0**e for e in range(-6, 9) for m in range(8, 16)} | {m * 2.0**-9 for m in range(8)}))
+E4M3 = E4M3[E4M3 <= 448]
+
+
+def e2m1(u: Array) -> Array:
+    """Nearest value, ties to the even code; saturates."""
+    size = np.abs(u)
+    code = np.searchsorted(THRESHOLDS, size, side="left")
+    tie = np.isin(size, THRESHOLDS) & (code % 2 == 1)
+    return np.sign(u) * E2M1[code + tie]
+
+
+def e4m3(s: Array) -> Array:
+    """Nearest non-negative value of E4M3, ties to the even code."""
+    s = np.minimum(s, 448)
+    high = np.clip(np.searchsorted(E4M3, s), 1, len(E4M3) - 1)
+    low = high - 1
+    below, above = s - E4M3[low], E4M3[high] - s
+    up = (above < below) | ((above == below) & (high % 2 == 0))
+    return E4M3[np.where(up, high, low)]
+
+
+def blocks(w: Array, size: int) -> Array:
+    return w.reshape(len(w), -1, size)
+
+
+def spread(s: Array, size: int) -> Array:
+    """One scale per element from one per block."""
+    return np.repeat(s, size, axis=1)
+
+
+def mxfp4_scales(w: Array) -> Array:
+    """OCP's floor rule per 32, as one scale per element."""
+    return spread(2.0 ** (np.floor(np.log2(np.abs(blocks(w, 32)).max(-1))) - 2), 32)
+
+
+def nvfp4_scales(w: Array) -> Array:
+    """Two levels per 16: E4M3 of amax / 6 under S_enc = 448 * 6 / amax(W)."""
+    s_enc = 448 * 6 / np.abs(w).max()
+    return spread(e4m3(np.abs(blocks(w, 16)).max(-1) * s_enc / 6) / s_enc, 16)
+
+
+def rounded(w: Array, s: Array) -> Array:
+    return e2m1(w / s) * s
+
+
+def gptq(w: Array, x: Array, s: Array, damping: float, ordered: bool) -> Array:
+    """Optimal brain surgeon, a column at a time: the inverse loses a row and a column after each."""
+    h = x.T @ x
+    h += damping * np.mean(np.diag(h)) * np.eye(len(h))
+    left = list(np.argsort(-np.diag(x.T @ x), kind="stable")) if ordered else list(range(len(h)))
+    w, q, inverse = w.copy(), np.zeros_like(w), np.linalg.inv(h)
+    for j in left:
+        q[:, j] = rounded(w[:, j], s[:, j])
+        w -= np.outer((w[:, j] - q[:, j]) / inverse[j, j], inverse[j])
+        inverse = inverse - np.outer(inverse[:, j], inverse[j]) / inverse[j, j]
+    return q
+
+
+def error_diffusion(w: Array, x: Array, s: Array) -> Array:
+    """The error of the output is carried along as a vector over the samples."""
+    q = np.zeros_like(w)
+    for n in range(len(w)):
+        u = np.zeros(len(x))
+        for j in range(w.shape[1]):
+            u += w[n, j] * x[:, j]
+            q[n, j] = rounded(np.array(u @ x[:, j] / (x[:, j] @ x[:, j])), s[n, j])
+            u -= q[n, j] * x[:, j]
+    return q
+
+
+def smoothquant(w: Array, x: Array, alpha: float) -> Array:
+    return np.asarray(np.abs(x).max(0) ** alpha / np.abs(w).max(0) ** (1 - alpha))
+
+
+def awq(w: Array, x: Array, quantize: Callable[[Array], Array], grid: int) -> Array:
+    """The search on outputs themselves."""
+    found = []
+    for i in range(grid):
+        s = np.abs(x).mean(0) ** (i / grid)
+        s = s / np.sqrt(s.max() * s.min())
+        off = x / s @ quantize(w * s).T - x @ w.T
+        found.append(((off**2).sum(), i, s))
+    return min(found, key=lambda one: one[:2])[2]
+
+
+def shrunk_maxima(w: Array, size: int, candidates: int, step: float, exponent: float) -> Array:
+    """The maxima [N, K / size] that the best unrounded scale belongs to."""
+    amax = np.abs(blocks(w, size)).max(-1)
+    best, least = amax.copy(), np.full(amax.shape, np.inf)
+    for i in range(candidates):
+        own = amax * (1 - step * i)
+        error = (np.abs(blocks(w - rounded(w, spread(own / 6, size)), size)) ** exponent).sum(-1)
+        best, least = np.where(error < least, own, best), np.minimum(error, least)
+    return best
+
+
+def weighted_nvfp4(w: Array, x: Array, low: int, high: int) -> Array:
+    """NVFP4 scales, one per element, by the weighted error over E4M3 codes around the rounded one."""
+    s_enc = 448 * 6 / np.abs(w).max()
+    code = np.searchsorted(E4M3, e4m3(np.abs(blocks(w, 16)).max(-1) * s_enc / 6))
+    h = (x**2).sum(0)
+    best, least = np.zeros(w.shape), np.full(code.shape, np.inf)
+    for k in sorted(range(low, high + 1), key=abs):
+        s = spread(E4M3[np.clip(code + k, 1, len(E4M3) - 1)] / s_enc, 16)
+        error = blocks(h * (w - rounded(w, s)) ** 2, 16).sum(-1)
+        best = np.where(spread(error < least, 16), s, best)
+        least = np.minimum(error, least)
+    return best
+
+
+def fitted_mxfp4(w: Array) -> Array:
+    """256 scales, evenly spaced in the logarithm, from the smallest to the largest amax / 6 of a block of 32."""
+    s = np.log2(np.abs(blocks(w, 32)).max(-1) / 6)
+    low, high = s.min(), s.max()
+    q = np.clip(np.round(255 * (s - low) / (high - low)), 0, 255)
+    return spread(2.0 ** ((high - low) / 255 * q + low), 32)
+
+
+def hadamard(size: int) -> Array:
+    """Sylvester's matrix, orthonormal."""
+    h = np.ones((1, 1))
+    while len(h) < size:
+        h = np.block([[h, h], [h, -h]])
+    return h / np.sqrt(size)
