@@ -27,9 +27,10 @@ class Trial:
 
     The same (task, training, seed) means the same initialization and the same batches, whatever the recipe, so trials
     are compared in pairs. ``start``: the trial, of the same seed, whose trained weights it starts from in place of the
-    task's initialization; its optimizer and its schedule begin anew.
+    task's initialization; its optimizer and its schedule begin anew. With ``training.distillation`` it is the teacher.
 
-    Raises UserError for a start of another seed, and for one whose weights this task cannot go on with.
+    Raises UserError for a start of another seed, for one whose weights this task cannot go on with, and for
+    distillation without a teacher or of a model that predicts no classes.
     """
 
     task: Task[Any]
@@ -39,6 +40,8 @@ class Trial:
     start: Trial | None = None
 
     def __post_init__(self) -> None:
+        if reason := not_distilled(self.task, self.training, self.start):
+            raise UserError(reason)
         if self.start is None:
             return
         if self.start.seed != self.seed:
@@ -92,6 +95,18 @@ class Trial:
         return cls(task, training, recipe, spec["seed"], first)
 
 
+def not_distilled(task: Task[Any], training: Training, start: Trial | None) -> str:
+    """Why a training cannot be distilled as its settings say, or empty."""
+    if not training.distillation:
+        return ""
+    if not task.classifies:
+        able = ", ".join(name for name, cls in TASKS.items() if cls.classifies)
+        return f"training.distillation: the model of {task.name} predicts no classes; those of {able} do"
+    if start is None:
+        return f"training.distillation: {task.name} needs a `start`, whose trained model is the teacher"
+    return ""
+
+
 def _name_of(recipe: Any) -> str:
     """The name of a recipe of the gallery from its plain data, or empty."""
     return next((name for name, known in RECIPES.items() if to_data(known) == recipe), "")
@@ -111,4 +126,4 @@ def make_task(name: str, options: Mapping[str, Any]) -> Task[Any]:
     return TASKS[name](**options)
 
 
-__all__ = ["ARITHMETIC", "Trial", "make_task"]
+__all__ = ["ARITHMETIC", "Trial", "make_task", "not_distilled"]

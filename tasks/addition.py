@@ -70,6 +70,7 @@ class Addition(Task[Sums]):
     name: ClassVar[str] = "addition"
     version: ClassVar[int] = 1
     metric: ClassVar[str] = "error"
+    classifies: ClassVar[bool] = True
     learned: ClassVar[float | None] = 0.1
 
     size: str = "tiny"

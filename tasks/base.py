@@ -44,6 +44,8 @@ class Training:
 
     `first_moment`, `second_moment`: formats in which the optimizer's moments are kept between steps
     (`dse.optim.moments`). `muon_lr`: the rate of the matrices that Muon trains, in place of `lr`; 0: `lr`.
+    `distillation`: share of the loss that is the divergence from the predictions of the trained model that a trial
+    starts from, in place of the data's answers (1: of the teacher alone, arXiv 2601.20088).
 
     Raises `UserError` for a value out of range. The names of optimizers are checked by the trial.
     """
@@ -65,6 +67,7 @@ class Training:
     first_moment: str = "fp32"
     second_moment: str = "fp32"
     muon_lr: float = 0.0
+    distillation: float = 0.0
 
     def __post_init__(self) -> None:
         options.pair("training", "betas", self.betas)
@@ -77,7 +80,7 @@ class Training:
         options.choice("training", "activations", self.activations, ACTIVATIONS)
         for name in ("lr", "weight_decay", "clip", "muon_lr"):
             options.number("training", name, getattr(self, name))
-        for name in ("warmup", "final_lr"):
+        for name in ("warmup", "final_lr", "distillation"):
             options.number("training", name, getattr(self, name), 0.0, 1.0)
 
     def grown(self, width: float, steps: int, batch: int) -> Training:
@@ -131,6 +134,7 @@ class Task(ABC, Generic[D]):
     version: ClassVar[int]
     metric: ClassVar[str]  # key of the primary held-out metric in `evaluate`; lower is better
     learned: ClassVar[float | None] = None  # where a task is learned at once or never: the metric of one that has
+    classifies: ClassVar[bool] = False  # whether the model's output is logits, over classes on the last axis
 
     @abstractmethod
     def training(self) -> Training:

@@ -121,6 +121,7 @@ class Image(Task[Images]):
     name: ClassVar[str] = "image"
     version: ClassVar[int] = 2
     metric: ClassVar[str] = "loss"
+    classifies: ClassVar[bool] = True
 
     source: str = "digits"
     size: str = "tiny"

@@ -98,7 +98,8 @@ class LanguageModel(Task[Text]):
     """Options: `text` stdlib | tinyshakespeare | a text file or a folder of them, or its name in data_dir/text; `size`
     tiny | small | base | 0.5M | 1M | 3M | 9M | 30M | 60M | nanogpt-cpu | nanogpt-gpu; `qk_norm` true | false;
     `tokens` characters | bytes | bpe, and the size of bpe's `vocabulary`; `tokens_per_parameter`: how long it trains by
-    default, in tokens for each parameter of the blocks (0: as the size says).
+    default, in tokens for each parameter of the blocks (0: as the size says); `swiglu_limit`: bound of a SwiGLU's two
+    factors (`SwiGLU`; 0: none).
 
     The loss is the cross-entropy in nats per token, on fixed windows spread evenly over the held-out text.
     """
@@ -106,6 +107,7 @@ class LanguageModel(Task[Text]):
     name: ClassVar[str] = "lm"
     version: ClassVar[int] = 2
     metric: ClassVar[str] = "loss"
+    classifies: ClassVar[bool] = True
 
     text: str = "stdlib"
     size: str = "tiny"
@@ -113,6 +115,7 @@ class LanguageModel(Task[Text]):
     tokens: str = "characters"
     vocabulary: int = 1024
     tokens_per_parameter: int = 0
+    swiglu_limit: float = 0.0
 
     def __post_init__(self) -> None:
         options.text(self.name, "text", self.text)
@@ -121,8 +124,10 @@ class LanguageModel(Task[Text]):
         options.choice(self.name, "tokens", self.tokens, KINDS)
         options.integer(self.name, "vocabulary", self.vocabulary, 257, 1 << 20)
         options.integer(self.name, "tokens_per_parameter", self.tokens_per_parameter, 0, 10_000)
-        if self.qk_norm and not SIZES[self.size].hidden:
-            options.meaningless(self.name, "qk_norm", self.qk_norm, f"size {self.size!r} is another net")
+        options.number(self.name, "swiglu_limit", self.swiglu_limit)
+        for name in ("qk_norm", "swiglu_limit"):
+            if getattr(self, name) and not SIZES[self.size].hidden:
+                options.meaningless(self.name, name, getattr(self, name), f"size {self.size!r} is another net")
 
     def training(self) -> Training:
         size = SIZES[self.size]
@@ -151,7 +156,8 @@ class LanguageModel(Task[Text]):
         size = SIZES[self.size]
         if not size.hidden:
             return Gpt(data.size, size.context, size.width, size.depth, size.heads, size.dropout)
-        return Llama(data.size, size.context, size.width, size.depth, size.heads, size.hidden, self.qk_norm)
+        shape = (data.size, size.context, size.width, size.depth, size.heads, size.hidden)
+        return Llama(*shape, self.qk_norm, self.swiglu_limit)
 
     def exempt(self) -> tuple[str, ...]:
         return ("head",)

@@ -18,6 +18,7 @@ from torch.func import functional_call, vmap
 from dse.nn.select import attentions, chosen, linears, swap
 from dse.optim.layout import Layout
 from dse.pack.attention import PackAttention, PackedAttention
+from dse.pack.distillation import Teacher
 from dse.pack.grouping import attention_recipes, layer_recipes
 from dse.pack.layer import PackLayer
 from dse.pack.linear import PackedLinear, packed
@@ -36,7 +37,8 @@ class Pack:
     ``flat`` [E, P]: the parameters; ``grad`` [E, P]: their gradients; ``clock`` int64 [E, 2]: (seed, step);
     ``layers``: the linear layers, by the template's names; ``attentions``: the attentions with quantized products.
     ``weights``: the parameters of the trials that members start from, by uid; None, for measurements of speed alone:
-    all members start from the task's initialization. Raises UserError when the task's model has no linear.
+    all members start from the task's initialization. Members whose training is distilled have what they start from as
+    their teacher. Raises UserError when the task's model has no linear.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Pack:
             torch.stack([p.detach() for p in same]) for same in zip(*(m.parameters() for m in models), strict=True)
         ]
         self.flat = self.layout.join(stacks).to(self.device)
+        self._teacher = Teacher.of(trials, self.task, self.flat)
         self.grad = torch.zeros_like(self.flat)
         self.views = self.layout.views(self.flat)
         self.buffers, self._buffer_dims = _stacked_buffers(models, self.device)
@@ -83,11 +86,21 @@ class Pack:
 
         Without ``sampling``, what layers keep between steps is read and left alone, in the backward pass too.
         """
+        loss: Callable[..., Tensor] = self.task.loss
+        if self._teacher is not None:
+            loss, batch = self._teacher.loss, (*batch, self._predictions(self._teacher, batch), self._teacher.shares)
         self._train(True)
         for module in self.stateful.values():
             module.training, module.calls = sampling, 0
-        losses: Tensor = self._map(self.task.loss, self.leaves(), batch, 0)
+        losses: Tensor = self._map(loss, self.leaves(), batch, 0)
         return losses
+
+    def _predictions(self, teacher: Teacher, batch: Batch) -> Tensor:
+        """The logits [E, ...] of the teachers' models for stacked batches, as the baseline recipe computes them."""
+        self._train(False)
+        with torch.no_grad(), self.as_baseline():
+            logits: Tensor = self._map(teacher.logits, self.layout.views(teacher.flat), batch, 0)
+        return logits
 
     def leaves(self) -> dict[str, Tensor]:
         """The parameters as leaves of a new graph; they share the buffer's memory."""

@@ -16,12 +16,22 @@ class Llama(nn.Module):
     rotary: Tensor
 
     def __init__(
-        self, vocabulary: int, context: int, width: int, depth: int, heads: int, hidden: int, qk_norm: bool = False
+        self,
+        vocabulary: int,
+        context: int,
+        width: int,
+        depth: int,
+        heads: int,
+        hidden: int,
+        qk_norm: bool = False,
+        swiglu_limit: float = 0.0,
     ) -> None:
         super().__init__()
         self.embed = Embedding(vocabulary, width)
         self.register_buffer("rotary", rotary_table(context, width // heads), persistent=False)
-        self.blocks = nn.ModuleList(Block(width, heads, hidden, causal=True, qk_norm=qk_norm) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, hidden, causal=True, qk_norm=qk_norm, swiglu_limit=swiglu_limit) for _ in range(depth)
+        )
         self.norm = RMSNorm(width)
         self.head = nn.Linear(width, vocabulary, bias=False)
         initialize(self, depth)

@@ -45,17 +45,25 @@ class SelfAttention(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """down(silu(gate x) * up x), [..., C] -> [..., C] (arXiv 2002.05202); x may be two equal tensors, one for each."""
+    """down(silu(gate x) * up x), [..., C] -> [..., C] (arXiv 2002.05202); x may be two equal tensors, one for each.
 
-    def __init__(self, width: int, hidden: int) -> None:
+    `limit`: gate x is at most that, and up x between -limit and limit, in DeepSeek-V4 10; 0: no bound. What is beyond
+    a bound has no gradient. Cost: 2 comparisons per element of each, in passes of their own.
+    """
+
+    def __init__(self, width: int, hidden: int, limit: float = 0.0) -> None:
         super().__init__()
+        self.limit = limit
         self.gate = nn.Linear(width, hidden, bias=False)
         self.up = nn.Linear(width, hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor | tuple[Tensor, ...]) -> Tensor:
         x, to_up = each(x, 2)
-        y: Tensor = self.down(gated(self.gate(x), self.up(to_up)))
+        gate, up = self.gate(x), self.up(to_up)
+        if self.limit:
+            gate, up = gate.clamp(max=self.limit), up.clamp(-self.limit, self.limit)
+        y: Tensor = self.down(gated(gate, up))
         return y
 
 
@@ -66,12 +74,20 @@ class Block(nn.Module):
     be added to it (None before the first block) -> such a pair.
     """
 
-    def __init__(self, width: int, heads: int, hidden: int, causal: bool = False, qk_norm: bool = False) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        causal: bool = False,
+        qk_norm: bool = False,
+        swiglu_limit: float = 0.0,
+    ) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(width)
         self.attention = SelfAttention(width, heads, causal, qk_norm)
         self.mlp_norm = RMSNorm(width)
-        self.mlp = SwiGLU(width, hidden)
+        self.mlp = SwiGLU(width, hidden, swiglu_limit)
 
     def forward(self, x: Tensor, branch: Tensor | None, rotary: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x, several = self.attention_norm.fan(x, branch, 3)

@@ -18,6 +18,7 @@ from dse.results.record import Record
 from dse.results.source_code import statements
 from dse.results.store import Store
 from dse.tasks import own
+from dse.tasks.user_module import FILE
 from dse.train.loop import run_trial
 from dse.trial import Trial, make_task
 
@@ -65,7 +66,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def new_process() -> None:
     """Forgets the modules of tasks, as another process knows none."""
     own._FOUND.clear()
-    for name in [name for name in sys.modules if name.startswith("own task ") or name == "factor"]:
+    for name in [name for name in sys.modules if name.startswith(FILE) or name == "factor"]:
         del sys.modules[name]
 
 

@@ -16,7 +16,7 @@ from dse.sweep.definition.entries import TaskEntry
 from dse.sweep.definition.spec import Spec
 from dse.sweep.language.labels import Label
 from dse.tasks.base import Task, Training
-from dse.trial import Trial, make_task
+from dse.trial import Trial, make_task, not_distilled
 
 
 class AxisValue(NamedTuple):
@@ -91,6 +91,8 @@ class SettingCache:
             start = None
             if entry.start and not reason:
                 start, reason = entry.start.trial(task)
+            if why := not_distilled(task, training, start):
+                reason, training = reason or why, replace(training, distillation=0.0)
             content = _content(task, training, start)
             self._made[key] = Setting(task, training, entry.label_with(task), labels, content, reason, start)
         return self._made[key]
