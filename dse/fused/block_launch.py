@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from dse.fused.block_table import BlockTable
-from dse.fused.device_code import ERRORS, candidates, statistic_code
+from dse.fused.device_code import ERRORS, candidates, correction_code, statistic_code
 from dse.fused.launch import quantize as core_quantize
 from dse.fused.long_launch import LongBlocks, quantize_long
+from dse.numerics.block import BlockQuantizer
 from dse.numerics.quantizer import Quantized
 from dse.numerics.random import Key
 from dse.numerics.techniques.tensor_scales import Outer
@@ -38,6 +39,31 @@ class BlockTile:
         return self.rows * self.height * self.columns * self.width
 
 
+@dataclass(frozen=True)
+class Joined:
+    """Blocks side by side that depend on each other: under one ``outer`` scale, and ``corrected`` together.
+
+    ``apart``: no program holds both, since padding one to a power of two breaks up the other.
+    """
+
+    outer: int
+    corrected: int
+    apart: bool
+
+    @classmethod
+    def of(cls, q: BlockQuantizer, width: int, blocks: int) -> Joined:
+        """Of an operand whose rows are ``blocks`` of ``width`` elements."""
+        outer = q.tensor_scale.blocks if isinstance(q.tensor_scale, Outer) else 1
+        correction = correction_code(q)
+        corrected = 1 if correction is None else max(1, correction.group // width)
+        apart = 1 != outer != corrected != 1 and any(n & n - 1 for n in (outer, corrected))
+        return cls(min(outer, blocks), min(corrected, blocks), apart)
+
+    @property
+    def blocks(self) -> int:
+        return max(self.outer, self.corrected)
+
+
 def quantize_blocks(
     x: Tensor, table: BlockTable, key: Key, dtype: torch.dtype, peaks: Tensor | None = None
 ) -> Quantized:  # fmt: skip
@@ -56,33 +82,34 @@ def quantize_blocks(
     from dse.kernels.device import statistics
     from dse.kernels.device.quantize_blocks import blocks_kernel
 
-    code = statistic_code(table.quantizer)
+    code, correction = statistic_code(table.quantizer), correction_code(table.quantizer)
     q, matrices, clock = table.quantizer, max(key.matrices, 1), key.clock
     height, width = q.block_shape(rows, columns)
-    outer = q.tensor_scale.blocks if isinstance(q.tensor_scale, Outer) else 1
     tiles, blocks = -(-rows // height), -(-columns // width)
+    joined = Joined.of(q, width, blocks)
     levels, alpha = operand_levels(x, table, key, peaks) if table.measured else (table.floats, table.alpha)
     if alpha is not None and alpha.shape[0] != operands:
         alpha = alpha.repeat_interleave(matrices, 0)
-    if _power(height) * _power(width) * _power(min(outer, blocks)) > LARGEST_WHOLE:
+    if joined.apart or _power(height) * _power(width) * _power(joined.blocks) > LARGEST_WHOLE:
         quantize_long(LongBlocks(x, table, key, height, width), levels, out)
         return Quantized(out, alpha)
-    tile = block_tile(height, width, min(outer, blocks), (tiles, blocks), across)
+    tile = block_tile(height, width, joined.blocks, (tiles, blocks), across)
     grid_r = -(-tiles // tile.rows)
-    groups = -(-blocks // min(outer, blocks))
+    groups = -(-blocks // joined.blocks)
     grid_k = -(-groups // (tile.columns // tile.group))
     blocks_kernel[(operands * grid_r * grid_k,)](
         x, *x.stride(), rows, columns, out, *out.stride(), clock, *clock.stride(), key.layer, int(key.point), matrices,
         table.ints, table.floats, table.candidate_ints, table.candidate_floats,
         table.floats if table.values is None else table.values, levels,
-        tiles, blocks, grid_k, grid_r * grid_k, t=height, b=width, group=min(outer, blocks),
+        tiles, blocks, grid_k, grid_r * grid_k, t=height, b=width, group=joined.blocks,
         NR=tile.rows, T=tile.height, NB=tile.columns, B=tile.width, GROUP=tile.group,
-        OUTER=isinstance(q.tensor_scale, Outer), LEVELS=table.measured,
+        OUTER=_power(joined.outer) if isinstance(q.tensor_scale, Outer) else 0, LEVELS=table.measured,
         TERMS=getattr(statistics, code.terms),
         VALUE=getattr(statistics, code.value), SUMS=code.sums, CANDIDATES=len(candidates(q)),
         ERROR=0 if q.choice is None else ERRORS[q.choice.error], CODES=table.codes,
         RANDOM=table.random, LANE=table.lane if width % 16 == 0 else 0, SCALE_RANDOM=table.scale_random,
         WIDE=table.wide, VALUES=0 if table.values is None else table.values.shape[-1],
+        CORRECTION=None if correction is None else (_power(joined.corrected), *correction[1:]),
         num_warps=8 if tile.elements > 2 * _ELEMENTS else 4, enable_fp_fusion=False,
     )  # fmt: skip
     return Quantized(out, alpha)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dse.fused.block_numbers import block_row, float_bits, scale_codes
-from dse.fused.device_code import ERRORS, StatisticCode, candidates, statistic_code, undone
+from dse.fused.device_code import ERRORS, StatisticCode, candidates, correction_code, statistic_code, undone
 from dse.fused.support import Use, in_groups, structure
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.techniques.tensor_scales import Outer
@@ -23,21 +23,24 @@ class BlockOptions:
     """Of E members of one ``structure``.
 
     ``how``: candidates, the measure of their errors, whether they differ in scale codes, log2 of blocks under an outer
-    scale (-1: none), and sums that the ``statistic`` takes; ``fields`` int32 [E, 10 + 10 C], floats as their bits: the
-    outer scale's target, the statistic's two numbers, the constant that Z is divided by (0: none), 1 / gain, the scale
-    format's last code, 1 / smallest and first code, 1 / c, and whether a candidate's NaN always meets a NaN scale; then
-    of each candidate emin, mantissa, codes, whether its infinities become NaN, the largest value, c, 1 / c (1 where Z
-    is divided), what the quotient is multiplied by, gain and 1 / gain. ``common``: the row that all have, or None.
+    scale (-1: none), sums that the ``statistic`` takes, and of a correction log2 of the blocks that it takes together
+    (-1: none), its random bits, and whether in units of elements; ``fields`` int32 [E, 10 + 10 C], floats as their
+    bits: the outer scale's target, the statistic's two numbers, the constant that Z is divided by (0: none), 1 / gain,
+    the scale format's last code, 1 / smallest and first code, 1 / c, and whether a candidate's NaN always meets a NaN
+    scale; then of each candidate emin, mantissa, codes, whether its infinities become NaN, the largest value, c, 1 / c
+    (1 where Z is divided), what the quotient is multiplied by, gain and 1 / gain. ``common``: the row that all have, or
+    None.
     """
 
-    how: tuple[int, int, int, int, int]
+    how: tuple[int, int, int, int, int, int, int, int]
     statistic: StatisticCode
     fields: Tensor
     common: tuple[int, ...] | None
 
     @property
-    def outer(self) -> int:
-        return self.how[3]
+    def beside(self) -> int:
+        """log2 of blocks side by side that depend on each other."""
+        return max(0, self.how[3], self.how[5])
 
 
 def block_options(uses: Sequence[Use], device: torch.device | str) -> BlockOptions | None:
@@ -55,9 +58,17 @@ def block_options(uses: Sequence[Use], device: torch.device | str) -> BlockOptio
         int(any(own.codes for q in quantizers for own in candidates(q))),
         first.tensor_scale.blocks.bit_length() - 1 if isinstance(first.tensor_scale, Outer) else -1,
         statistic_code(first).sums,
+        *_correction(first),
     )
     fields = torch.tensor(rows, dtype=torch.int32).to(device)
     return BlockOptions(how, statistic_code(first), fields, rows[0] if len(set(rows)) == 1 else None)
+
+
+def _correction(q: BlockQuantizer) -> tuple[int, int, int]:
+    code = correction_code(q)
+    if code is None:
+        return -1, 0, 0
+    return max(1, code.group // q.block).bit_length() - 1, code.bits, int(code.elements)
 
 
 def _row(q: BlockQuantizer) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.techniques.choices import Candidate
+from dse.numerics.techniques.corrections import Correction, Eden
 from dse.numerics.techniques.slopes import DGE, Sigmoid, Slope, Spline, StraightThrough
 from dse.numerics.techniques.statistics import AbsMax, HardSoft, Quest, SoftSoft, Statistic
 from dse.numerics.techniques.tensor_scales import Current, Delayed, Outer, TensorScale
@@ -57,6 +58,27 @@ STATISTICS: dict[type[Statistic], Callable[[Any], StatisticCode]] = {
 def statistic_code(q: BlockQuantizer) -> StatisticCode:
     """The device code of a quantizer's statistic."""
     return STATISTICS[type(q.statistic)](q.statistic)
+
+
+class CorrectionCode(NamedTuple):
+    """Of dse.kernels.device.corrections: elements of a row whose sums give one factor, random bits of a scale, and
+    whether X and f(X) are divided by their block's scale first.
+    """
+
+    group: int
+    bits: int
+    elements: bool
+
+
+CORRECTIONS: dict[type[Correction], Callable[[Any], CorrectionCode]] = {
+    Eden: lambda c: CorrectionCode(c.group, c.bits, c.units == "elements"),
+}
+"""A technique's device code."""
+
+
+def correction_code(q: BlockQuantizer) -> CorrectionCode | None:
+    """The device code of a quantizer's correction, None: it has none."""
+    return None if q.correction is None else CORRECTIONS[type(q.correction)](q.correction)
 
 
 def undone(q: BlockQuantizer) -> float:

@@ -196,7 +196,7 @@ def _transposed(out: Tensor) -> tuple[int, int, int]:
 
 def _flags(table: RecipeTable, suffix: str) -> dict[str, Any]:
     statics = table.statics._asdict().items()
-    return {name.upper() + suffix: value for name, value in statics if name != "outer"}
+    return {name.upper() + suffix: value for name, value in statics if name != "beside"}
 
 
 def _options(table: RecipeTable) -> tuple[Tensor, int]:

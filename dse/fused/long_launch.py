@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dse.fused.block_table import BlockTable
-from dse.fused.device_code import ERRORS, candidates, statistic_code
+from dse.fused.device_code import ERRORS, CorrectionCode, candidates, correction_code, statistic_code
 from dse.numerics.random import Key
 from dse.numerics.techniques.tensor_scales import Outer
 
@@ -76,6 +76,9 @@ def quantize_long(operand: LongBlocks, levels: Tensor, out: Tensor) -> None:
     x, table, q = operand.x, operand.table, operand.table.quantizer
     hows = len(candidates(q))
     best, chosen = chosen_factors(operand, levels)
+    correction = correction_code(q)
+    if correction is not None:
+        _correct(operand, correction, best, chosen)
     across = x.stride(-1) != 1
     high, wide = (64, 32) if across else (16, 128)
     grid_k = -(-x.shape[2] // wide)
@@ -84,7 +87,7 @@ def quantize_long(operand: LongBlocks, levels: Tensor, out: Tensor) -> None:
         *operand.source, out, *out.stride(), *operand.numbers, operand.values, best, best.stride(0), chosen,
         *operand.sizes, grid_k, programs, PT=high, PB=wide, CANDIDATES=hows, RANDOM=table.random, LANE=table.lane,
         WIDE=table.wide, VALUES=operand.places,
-        OUTER=isinstance(q.tensor_scale, Outer), num_warps=4, enable_fp_fusion=False,
+        OUTER=isinstance(q.tensor_scale, Outer), CORRECTED=correction is not None, num_warps=4, enable_fp_fusion=False,
     )  # fmt: skip
 
 
@@ -196,6 +199,39 @@ def _closer(
         return sums[0].lt(0)
     gains = table.floats[:, 8].repeat_interleave(max(operand.key.matrices, 1))[:, None, None]
     return ((alphas * gains).double() * sums[0]).lt(2 * sums[1])
+
+
+def _correct(operand: LongBlocks, correction: CorrectionCode, factors: Tensor, chosen: Tensor) -> None:
+    """Puts new scales in the place of those in ``factors``."""
+    from dse.kernels.device import long_blocks as device
+
+    x, table = operand.x, operand.table
+    high, wide = operand.part()
+    parts, rows = -(-operand.width // wide), operand.tiles * operand.height
+    programs = -(-x.shape[1] // high) * operand.blocks * parts
+    sums = torch.zeros(2, len(x), rows, operand.blocks, parts, dtype=torch.float64, device=x.device)
+    device.long_products_kernel[(len(x) * programs,)](
+        *operand.source, *operand.numbers, operand.values, factors, factors.stride(0), chosen, sums, sums.stride(0),
+        rows, *operand.sizes, parts, programs, PT=high, PB=wide, CANDIDATES=len(candidates(table.quantizer)),
+        RANDOM=table.random, LANE=table.lane if operand.width % 16 == 0 and wide % 16 == 0 else 0, WIDE=table.wide,
+        VALUES=operand.places, ELEMENTS=correction.elements, num_warps=4, enable_fp_fusion=False,
+    )  # fmt: skip
+    above, below = _over_groups(_by_block(operand, sums), max(1, correction.group // operand.width))
+    programs = -(-operand.tiles * operand.blocks // _BLOCKS)
+    device.long_scales_kernel[(len(x) * programs,)](
+        above, below, *operand.numbers[:7], table.floats, factors[1], operand.tiles, operand.blocks, programs,
+        N=_BLOCKS, BITS=correction.bits, num_warps=4, enable_fp_fusion=False,
+    )  # fmt: skip
+
+
+def _over_groups(sums: Tensor, blocks: int) -> Tensor:
+    """The sum of ``blocks`` consecutive blocks' sums [S, E, tiles, blocks], for each of them."""
+    count = sums.shape[-1]
+    if blocks == 1 or count == 1:
+        return sums.contiguous()
+    groups = torch.nn.functional.pad(sums, (0, -count % blocks)).reshape(-1, blocks, 1)
+    totals = _folded(groups).view(*sums.shape[:-1], -1)
+    return totals.repeat_interleave(blocks, -1)[..., :count].contiguous()
 
 
 def _by_block(operand: LongBlocks, parts: Tensor) -> Tensor:

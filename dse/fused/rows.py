@@ -43,7 +43,7 @@ _NEVER, _ALWAYS = 2.0, 2.0**-149
 
 class Statics(NamedTuple):
     """What compilation sees. Sizes as log2: of joined groups of a rotation and of a block, of rows of a tile, of blocks
-    under an outer scale."""
+    side by side that depend on each other."""
 
     rotates: bool = False
     stages: int = 0
@@ -54,12 +54,12 @@ class Statics(NamedTuple):
     wide: bool = False
     threshold: bool = False
     scale_random: bool = False
-    outer: int = 0
+    beside: int = 0
 
     @property
     def joined(self) -> int:
         """log2 of the groups of 16 that one group's values may depend on, along the contraction axis."""
-        return max(self.stages, self.blocks + self.outer)
+        return max(self.stages, self.blocks + self.beside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +129,7 @@ def table(uses: Sequence[Use], device: torch.device | str) -> RecipeTable:
         return torch.tensor(values, dtype=torch.float64).to(torch.float32).to(device)
 
     return RecipeTable(
-        _statics(rows)._replace(outer=max(0, 0 if options is None else options.outer)),
+        _statics(rows)._replace(beside=0 if options is None else options.beside),
         rotations,
         _elementwise(rows),
         tuple(map(_content, rows)) if options is None and all(map(_transposable, rows)) else None,

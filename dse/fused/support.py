@@ -7,7 +7,7 @@ from math import frexp
 from typing import NamedTuple
 
 from dse.fused.checked import unchecked
-from dse.fused.device_code import ERRORS, LEVELS, STATISTICS, candidates, statistic_code
+from dse.fused.device_code import CORRECTIONS, ERRORS, LEVELS, STATISTICS, candidates, correction_code, statistic_code
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import Format
 from dse.numerics.quantizer import BFloat16, Identity, Quantizer
@@ -65,6 +65,7 @@ def structure(use: Use) -> str:
         "choice": q.choice and f"{q.choice.error} of {len(candidates(q))}",
         "elements": "of a list" if isinstance(q.element, ValueFormat) else None,
         "outer": getattr(q.tensor_scale, "blocks", None),
+        "correction": q.correction,
     }
     return ", ".join(f"{name} {value}" for name, value in parts.items() if value is not None)
 
@@ -79,12 +80,15 @@ def in_groups(use: Use) -> bool:
         return False
     if isinstance(q.tensor_scale, Outer):
         outer = q.tensor_scale.blocks
+    correction = correction_code(q)
+    corrected = 1 if correction is None else max(1, correction.group // (q.block or 1))
     first, *others = candidates(q)
     return (
         _power(q.block, 16, LARGEST_BLOCK)
         and _power(q.tile, 1, LARGEST_TILE)
         and _power(outer, 1, max(LARGEST_BLOCK // q.block, 1))
         and type(q.statistic) in _IN_GROUPS
+        and _power(corrected, 1, max(LARGEST_BLOCK // q.block, 1))
         and (first.gain, first.codes) == (1.0, 0)
         and not any(_element(own.element) for own in (first, *others))
     )
@@ -117,7 +121,7 @@ def _general_reasons(q: BlockQuantizer) -> tuple[str, ...]:
     return (
         "" if type(q.statistic) in STATISTICS else f"statistic {type(q.statistic).__name__}",
         "" if q.choice is None or q.choice.error in ERRORS else f"error {q.choice.error}",
-        "" if q.correction is None else f"correction {type(q.correction).__name__}",
+        _correction(q),
         "" if not q.micro_exponents else "micro-exponents",
         _grids(q),
         "an outer scale per row" if isinstance(q.tensor_scale, Outer) and not q.tensor_scale.blocks else "",
@@ -164,6 +168,13 @@ def _reasons(q: BlockQuantizer) -> tuple[str, ...]:
         _element(q.element),
         "" if q.scale.emin >= -127 and q.scale.man <= 23 else f"scale format {q.scale.name}",
     )  # fmt: skip
+
+
+def _correction(q: BlockQuantizer) -> str:
+    if q.correction is None:
+        return ""
+    own, why = f"correction {type(q.correction).__name__}", unchecked("corrections")
+    return own if type(q.correction) not in CORRECTIONS else f"{own}: {why}" if why else ""
 
 
 def _grids(q: BlockQuantizer) -> str:

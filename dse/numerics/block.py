@@ -317,9 +317,11 @@ class BlockQuantizer(Quantizer):
         for number in range(1, len(candidates)):
             other = self._candidate(operand, candidates, number, key, traced or corrects)
             best = best.replaced(self._closer(other.values, best.values, operand.blocks, best.alpha), other)
-        return self._corrected(best, operand.blocks, key) if corrects else best
+        return self._corrected(best, candidates, operand.blocks, key) if corrects else best
 
-    def _corrected(self, best: _Decoded, blocks: Tensor, key: Key | None) -> _Decoded:
+    def _corrected(
+        self, best: _Decoded, candidates: tuple[Candidate, ...], blocks: Tensor, key: Key | None
+    ) -> _Decoded:
         """With the scales that the correction makes of a block's; the gradient passes as without it."""
         assert self.correction is not None
         assert best.steps is not None
@@ -329,7 +331,11 @@ class BlockQuantizer(Quantizer):
         s = (s_q.double() * self.correction.factor(blocks.detach(), y, step)).to(values.dtype)
         rounding = self.correction.rounding()
         s_q = cast(s, self.scale, rounding, bits=_draw(rounding, s, key, _CORRECTION_DRAW))
-        new = steps.elements.detach() * s_q
+        elements = steps.elements.detach()
+        for number, how in enumerate(candidates):
+            if how.multiple != 1:
+                elements = torch.where(steps.chosen == number, steps.elements.detach() * how.multiple, elements)
+        new = elements * s_q
         if best.values.requires_grad:
             new = new + (best.values - values)
         return _Decoded(new, best.alpha, steps._replace(decode=s_q.expand_as(steps.decode)))

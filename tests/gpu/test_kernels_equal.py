@@ -28,6 +28,7 @@ from dse.numerics.random import Key
 from tests.kernels.cases import (
     block_options,
     clock,
+    corrected_options,
     differences,
     general_options,
     large_rotations,
@@ -83,7 +84,7 @@ def cases() -> dict[str, Case]:
         Case("one", some("element=e2m1")[:1], 1, 1, torch.bfloat16),
         Case("tiles", some("block="), 70, 70, torch.bfloat16),
     ]
-    for program, uses in structures((*general_options(), *recipes())).items():
+    for program, uses in structures((*general_options(), *corrected_options(), *recipes())).items():
         if program != "core":
             found.append(Case(program, uses, 37, 200))
             exact = tuple((n, u) for n, u in uses if exact_in_bf16(u))

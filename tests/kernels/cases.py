@@ -18,6 +18,7 @@ from dse.numerics.recipe import POINTS
 from dse.numerics.registry import FAMILIES
 from dse.numerics.techniques.choices import IF4, FourOverSix, ScaleSweep
 from dse.numerics.techniques.conventions import Decode, Encode
+from dse.numerics.techniques.corrections import Eden
 from dse.numerics.techniques.outliers import Asymmetric, Clamp
 from dse.numerics.techniques.rotations import Hadamard
 from dse.numerics.techniques.rounding import (
@@ -156,6 +157,30 @@ def general_options() -> Iterator[tuple[str, Use]]:
         yield f"rotated {size}", Use(replace(scaled, choice=FourOverSix()), Hadamard(size))
 
 
+def corrected_options() -> Iterator[tuple[str, Use]]:
+    """Corrections of scales: short and long blocks, groups of one and several, choices, outer scales."""
+    scaled = replace(BASE, tensor_scale=Current())
+    for block, tile, correction in (
+        (16, 1, Eden(128)), (32, 4, Eden(64, 8, "elements")), (24, 1, Eden(72, 20)), (128, 3, Eden(16)),
+        (0, 1, Eden(128, units="elements")), (0, 0, Eden(32)), (1, 0, Eden(3)),
+    ):  # fmt: skip
+        for rounding in (NearestEven(), NearestAway(), Stochastic(), Stochastic(12)):
+            q = replace(scaled, block=block, tile=tile, correction=correction, constant=5.0, rounding=rounding)
+            yield f"{correction} block={block} tile={tile} {rounding}", Use(q, None)
+        for scale in ("e8m0", "ue5m3", "bf16", "fp32"):
+            q = replace(q, scale=SCALES[scale], tensor_scale=None, gain=0.75, rounding=NearestEven())
+            yield f"{correction} block={block} tile={tile} {scale}", Use(q, None)
+    for block in (16, 0):
+        for choice in (FourOverSix(), IF4("mae"), ScaleSweep(-1, 1)):
+            q = replace(scaled, block=block, choice=choice, correction=Eden(64), gain=0.75)
+            yield f"{choice}, {q.correction} block={block}", Use(q, None)
+    for blocks, group in ((8, 64), (4, 128), (3, 64), (3, 48)):
+        q = replace(BASE, tensor_scale=Outer(blocks), correction=Eden(group))
+        yield f"outer {blocks}, {q.correction}", Use(q, None)
+    yield "Eden, NF4", Use(replace(scaled, element=value_format(NF4), correction=Eden(32)), None)
+    yield "Eden, outliers", Use(replace(BASE, outliers=Clamp(), correction=Eden(32)), None)
+
+
 def block_options() -> Iterator[tuple[str, Use]]:
     """A few of them that kernels are compiled for, by short names."""
     scaled = replace(BASE, tensor_scale=Current())
@@ -167,6 +192,8 @@ def block_options() -> Iterator[tuple[str, Use]]:
     yield "outer stochastic", Use(replace(BASE, tensor_scale=Outer(8), rounding=Stochastic()), Hadamard(16, "random"))
     yield "outer encode", Use(replace(BASE, tile=4, tensor_scale=Outer(2), convention=Encode(divisor=True)), None)
     yield "quest", Use(replace(BASE, block=32, statistic=Quest(centered=True)), Hadamard(32, "none"))
+    q = replace(scaled, constant=6.1, rounding=NearestAway(), correction=Eden(32))
+    yield "eden", Use(q, Hadamard(32, "random"))
 
 
 def large_rotations() -> Iterator[tuple[str, Use]]:

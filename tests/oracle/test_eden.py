@@ -16,6 +16,7 @@ from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import E2M1, E8M0, FP32
 from dse.numerics.gemm import Gemm
 from dse.numerics.random import Key
+from dse.numerics.techniques.choices import IF4, FourOverSix
 from dse.numerics.techniques.conventions import Decode
 from dse.numerics.techniques.corrections import Eden
 from dse.numerics.techniques.rotations import Hadamard
@@ -177,6 +178,15 @@ def test_without_the_correction_nearest_elements_shrink() -> None:
     gain = [float((q.dequantized(x, key) * x).sum() / x.square().sum()) for q in (plain, fixed)]
     assert -0.015 < gain[0] - 1 < -0.004, gain
     assert abs(gain[1] - 1) < 1e-3, gain
+
+
+def test_choices_keep_the_unit_of_their_elements() -> None:
+    """IF4 counts elements in sevenths, which new scales decode as the old ones did."""
+    x = torch.randn(64, 512, generator=torch.Generator().manual_seed(SEED))
+    for choice in (FourOverSix(), IF4()):
+        q = replace(MS_EDEN, constant=None, choice=choice)
+        gain = float((q.dequantized(x, Key(torch.tensor([SEED, 0]))) * x).sum() / x.square().sum())
+        assert abs(gain - 1) < 1e-3, (choice, gain)
 
 
 FLOOR = BlockQuantizer(E2M1, E8M0, 32, constant=4.0, scale_rounding=TowardZero())

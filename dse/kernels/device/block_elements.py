@@ -91,7 +91,17 @@ def decoded(
     x, factor, decode, threshold, ints, floats, candidate_ints, candidate_floats,
     RANDOM: tl.constexpr, WIDE: tl.constexpr, VALUES: tl.constexpr = 0, values=0,
 ):  # fmt: skip
-    """Magnitudes of the decoded values; ``factor``, ``decode`` and what is loaded are scalars or beside the elements.
+    """Magnitudes of the decoded values: see ``rounded``."""
+    q = rounded(x, factor, threshold, ints, floats, candidate_ints, candidate_floats, RANDOM, WIDE, VALUES, values)
+    return q * decode * tl.load(candidate_floats + 7)
+
+
+@triton.jit
+def rounded(
+    x, factor, threshold, ints, floats, candidate_ints, candidate_floats,
+    RANDOM: tl.constexpr, WIDE: tl.constexpr, VALUES: tl.constexpr = 0, values=0,
+):  # fmt: skip
+    """Magnitudes of the elements; ``factor`` and what is loaded are scalars or beside the elements.
 
     RANDOM: some members are stochastic; WIDE: some formats have long mantissas; VALUES: formats are lists of up to as
     many ``values`` a half.
@@ -119,7 +129,7 @@ def decoded(
         if RANDOM:
             if mode == 1:
                 q = by_threshold(m, emin, man, 0.0, threshold)
-    return q * decode * tl.load(candidate_floats + 7)
+    return q
 
 
 @triton.jit

@@ -18,14 +18,22 @@ def scale_threshold(tile, block, blocks, ints, floats, purpose, layer, seed, ste
     ``tile`` [NR, 1] or [NR, NB], ``block`` [1, NB] or [NR, NB]: the blocks' places.
     """
     fixed = tl.load(floats + 4)
-    bits = tl.load(ints + 5)
     threshold = tl.full((tile.shape[0], block.shape[1]), 0.0, tl.float32) + fixed
     if tl.load(ints + 2) == 2:
-        at = tile * ((blocks + 15) // 16) + block // 16
-        r = one_draw(at, block % 16 + tile * 0, bits, purpose | (1 << 8), layer, seed, step)
-        unit = float_of((127 - bits) << 23)
-        threshold = (1.0 - 0.5 * unit) - r.to(tl.float32) * unit
+        threshold = drawn_threshold(tile, block, blocks, tl.load(ints + 5), purpose | (1 << 8), layer, seed, step)
     return threshold
+
+
+@triton.jit
+def drawn_threshold(tile, block, blocks, bits, purpose, layer, seed, step):
+    """Where the fraction of a block's scale rounds up, of ``bits`` random bits: in the shape of ``tile`` and ``block``.
+
+    ``blocks``: of a row; ``purpose``: the point and what is drawn there.
+    """
+    at = tile * ((blocks + 15) // 16) + block // 16
+    r = one_draw(at, block % 16 + tile * 0, bits, purpose, layer, seed, step)
+    unit = float_of((127 - bits) << 23)
+    return (1.0 - 0.5 * unit) - r.to(tl.float32) * unit
 
 
 @triton.jit

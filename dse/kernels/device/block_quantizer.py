@@ -6,7 +6,8 @@ import triton
 import triton.language as tl
 
 from dse.kernels.device.block_choice import block_total, closer_16, total_16
-from dse.kernels.device.block_factors import shifted, tensor_level
+from dse.kernels.device.block_factors import drawn_threshold, shifted, tensor_level
+from dse.kernels.device.corrections import eden_sums_16, new_scale
 from dse.kernels.device.element_groups import merge, merge_blocks, peak
 from dse.kernels.device.lattice import (
     LARGEST,
@@ -24,7 +25,6 @@ from dse.kernels.device.lattice import (
     threshold_16,
     with_sign,
 )
-from dse.kernels.device.philox import one_draw
 
 INTS = tl.constexpr(16)
 FLOATS = tl.constexpr(16)
@@ -75,6 +75,13 @@ def load_more(at, ROW: tl.constexpr, FIRST: tl.constexpr, COUNT: tl.constexpr):
 
 
 @triton.jit
+def block_places(group, block, width):
+    """The number in its row of each position's block, and how many blocks a row has."""
+    extent = tl.minimum(block, width)
+    return group * 16 // extent, (width + extent - 1) // extent
+
+
+@triton.jit
 def scales(
     z, s, row, group, width, tall, ints, floats, emax, c, alpha, key, more, how,
     ENCODE: tl.constexpr, SCALE_RANDOM: tl.constexpr, CANDIDATES: tl.constexpr, CODES: tl.constexpr,
@@ -97,13 +104,8 @@ def scales(
     if SCALE_RANDOM:
         threshold = spread(sthreshold, v)
         if smode == 2:
-            extent = tl.minimum(block, width)
-            number = group * 16 // extent
-            groups = ((width + extent - 1) // extent + 15) // 16
-            at = (row // tall) * groups + number // 16
-            r = one_draw(at, number % 16, sbits, purpose | (1 << 8), layer, seed, step)
-            unit = float_of((127 - sbits) << 23)
-            threshold = (1.0 - 0.5 * unit) - r.to(tl.float32) * unit
+            number, count = block_places(group, block, width)
+            threshold = drawn_threshold(row // tall, number, count, sbits, purpose | (1 << 8), layer, seed, step)
         s_q = round_scale(v, lattice, smode, soffset, threshold)
     else:
         s_q = round_scale(v, lattice, smode, soffset, sthreshold)
@@ -197,7 +199,8 @@ def candidate_values(
     SCALE_RANDOM: tl.constexpr, KNOWN: tl.constexpr, SHORT: tl.constexpr, HOW: tl.constexpr, MORE: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):  # fmt: skip
-    """Magnitudes of the decoded values under the ``n``-th candidate, and the largest that they can be times alpha.
+    """Magnitudes of the decoded values under the ``n``-th candidate, the largest that they can be times alpha, and what
+    a correction needs: the elements times the candidate's multiple, and their scale.
 
     KNOWN: the table's row where members share it, else None; SHORT: whether a stochastic rounding is compiled in.
     """
@@ -236,7 +239,7 @@ def candidate_values(
         EMIN, MAN, KNOWN[7] if SHORT else -1, MOST < EMIN + (1 << 23), INTERPRET,
     )  # fmt: skip
     EXACT: tl.constexpr = False if KNOWN is None else exact_multiples(KNOWN)
-    reach = alpha
+    reach, scale = alpha, decode
     if CANDIDATES > 1:
         reach = alpha * float_of(more[4]) * (emax * decode) * float_of(how[9])
         if EXACT:
@@ -247,7 +250,21 @@ def candidate_values(
         if CANDIDATES > 1 and not EXACT:
             v = v * float_of(how[9])
         y = y + (v,)
-    return y, reach
+    if CANDIDATES > 1 and HOW[5] >= 0:
+        elements = ()
+        for i in tl.static_range(16):
+            elements = elements + (q[i] * float_of(how[9]),)
+        q = elements
+    return y, reach, q, scale
+
+
+@triton.jit
+def picked(better, y, best):
+    """16 tensors: of ``y`` where it is better, else of ``best``."""
+    chosen = ()
+    for i in tl.static_range(16):
+        chosen = chosen + (tl.where(better, y[i], best[i]),)
+    return chosen
 
 
 @triton.jit
@@ -263,8 +280,10 @@ def block_values(
     ROW_KNOWN: see ``load_ints``, MORE: see ``load_more``.
 
     ``rows``: of this operand, the ``matrix``-th of its member, in tiles of ``tall``. HOW: candidates, the measure of
-    their errors, whether they differ in scale codes, log2 of blocks under an outer scale (-1: none), and sums of the
-    statistic that TERMS and VALUE make; None: one way, from the largest magnitude, under one tensor scale or none.
+    their errors, whether they differ in scale codes, log2 of blocks under an outer scale (-1: none), sums of the
+    statistic that TERMS and VALUE make, log2 of blocks whose scales are corrected together (-1: none), random bits of
+    new scales, and whether their sums are in units of elements; None: one way, from the largest magnitude, under one
+    tensor scale or none.
     """
     kind, rotation, block, tile, emode, emin, eman, ebits, smode, smin, sman, sbits, convention = ints
     emax, ethreshold, eoffset, smax, slow, sthreshold, soffset, zero, gain, factor, c = floats
@@ -272,6 +291,7 @@ def block_values(
     CANDIDATES: tl.constexpr = 1 if HOW is None else HOW[0]
     OUTER: tl.constexpr = -1 if HOW is None else HOW[3]
     SUMS: tl.constexpr = 0 if HOW is None else HOW[4]
+    CORRECTED: tl.constexpr = -1 if HOW is None else HOW[5]
     more = (0,)
     if HOW is not None:
         more = load_more(more_at, MORE, 0, 9)
@@ -299,12 +319,12 @@ def block_values(
         if base != 0:
             divided = tl.div_rn(z, spread(base, z))
     common = (z, divided, multiplier, alpha, own_row, group, width, tall, index)
-    best, reach = candidate_values(
+    best, reach, elements, scale = candidate_values(
         x, common, ints, floats, key, more, more_at, 0, ENCODE, RANDOM, WIDE, THRESHOLD, SCALE_RANDOM,
         ROW_KNOWN, SHORT, HOW, MORE, INTERPRET,
     )  # fmt: skip
     for n in tl.static_range(1, CANDIDATES):
-        y, far = candidate_values(
+        y, far, others, decode = candidate_values(
             x, common, ints, floats, key, more, more_at, n, ENCODE, RANDOM, WIDE, THRESHOLD, SCALE_RANDOM,
             ROW_KNOWN, SHORT, HOW, MORE, INTERPRET,
         )  # fmt: skip
@@ -312,10 +332,22 @@ def block_values(
             y, best, x, alpha * float_of(more[4]), reach + far, GROUP, ROW, BLOCKS, TILES, HOW[1], INTERPRET
         )  # fmt: skip
         reach = tl.where(better, far, reach)
-        chosen = ()
+        best = picked(better, y, best)
+        if CORRECTED >= 0:
+            elements = picked(better, others, elements)
+            scale = tl.where(better, decode, scale)
+    if CORRECTED >= 0:
+        above, below = eden_sums_16(
+            x, best, scale, alpha * float_of(more[4]), GROUP, ROW, BLOCKS, TILES, CORRECTED, HOW[7], INTERPRET
+        )  # fmt: skip
+        number, count = block_places(group, block, width)
+        bits = tl.full((), HOW[6], tl.int32)
+        edge = drawn_threshold(own_row // tall, number, count, bits, purpose | (2 << 8), layer, seed, step)
+        scale = new_scale(scale, above, below, edge, slow, smax, smin, sman)
+        corrected = ()
         for i in tl.static_range(16):
-            chosen = chosen + (tl.where(better, y[i], best[i]),)
-        best = chosen
+            corrected = corrected + (elements[i] * scale,)
+        best = corrected
     out = ()
     for i in tl.static_range(16):
         v = best[i]

@@ -7,15 +7,17 @@ Blocks of an operand are numbered row by row; a program reads PT x PB elements a
 import triton
 import triton.language as tl
 
-from dse.kernels.device.block_elements import decoded, element_threshold, error_parts
+from dse.kernels.device.block_elements import decoded, element_threshold, error_parts, rounded
 from dse.kernels.device.block_factors import (
     BLOCK_FLOATS,
     BLOCK_INTS,
     CANDIDATE_FLOATS,
     CANDIDATE_INTS,
     block_factors,
+    drawn_threshold,
     scale_threshold,
 )
+from dse.kernels.device.corrections import eden_terms, new_scale
 from dse.kernels.device.lattice import MAGNITUDE, bits_of, float_of
 from dse.kernels.device.quantize_blocks import SIGN
 from dse.kernels.device.trees import tree_total
@@ -128,9 +130,10 @@ def long_elements_kernel(
     int_table, float_table, candidate_int_table, candidate_float_table, value_table, factors, factors_n, chosen,
     t, b, tiles, blocks, grid_k, programs, PT: tl.constexpr, PB: tl.constexpr,
     CANDIDATES: tl.constexpr, RANDOM: tl.constexpr, LANE: tl.constexpr, WIDE: tl.constexpr, VALUES: tl.constexpr,
-    OUTER: tl.constexpr,
+    OUTER: tl.constexpr, CORRECTED: tl.constexpr,
 ):  # fmt: skip
-    """Decoded values from the ``factors`` of the ``chosen`` candidates (int32 [E, tiles * blocks])."""
+    """Decoded values from the ``factors`` of the ``chosen`` candidates (int32 [E, tiles * blocks]); CORRECTED: with new
+    scales."""
     pid = tl.program_id(0)
     e = (pid // programs).to(tl.int64)
     at = pid % programs
@@ -150,7 +153,7 @@ def long_elements_kernel(
     y = chosen_values(
         x, own, inside, threshold, ints, floats, candidate_int_table + member * (CANDIDATES * CANDIDATE_INTS),
         candidate_float_table + member * (CANDIDATES * CANDIDATE_FLOATS), factors, factors_n, chosen,
-        value_table + member * (2 * VALUES), CANDIDATES, RANDOM, WIDE, VALUES,
+        value_table + member * (2 * VALUES), CANDIDATES, RANDOM, WIDE, VALUES, CORRECTED,
     )  # fmt: skip
     if OUTER:
         y = y * tl.load(factors + 2 * factors_n + own, inside, 0.0)
@@ -175,6 +178,7 @@ def long_threshold(
 def chosen_values(
     x, own, inside, threshold, ints, floats, candidate_ints, candidate_floats, factors, factors_n, chosen, values,
     CANDIDATES: tl.constexpr, RANDOM: tl.constexpr, WIDE: tl.constexpr, VALUES: tl.constexpr,
+    CORRECTED: tl.constexpr = False,
 ):  # fmt: skip
     """Magnitudes of the values under each block's chosen candidate; ``own``: the numbers of the elements' blocks."""
     if CANDIDATES > 1:
@@ -182,9 +186,80 @@ def chosen_values(
         candidate_ints += number * CANDIDATE_INTS
         candidate_floats += number * CANDIDATE_FLOATS
     encode, decode = tl.load(factors + own, inside, 0.0), tl.load(factors + factors_n + own, inside, 0.0)
-    return decoded(
-        x, encode, decode, threshold, ints, floats, candidate_ints, candidate_floats, RANDOM, WIDE, VALUES, values
+    q = rounded(x, encode, threshold, ints, floats, candidate_ints, candidate_floats, RANDOM, WIDE, VALUES, values)
+    if CORRECTED:
+        q = q * tl.load(candidate_floats + 7) * decode
+    else:
+        q = q * decode * tl.load(candidate_floats + 7)
+    return q
+
+
+@triton.jit(do_not_specialize=["layer", "point", "clock_e", "clock_i", "programs", "parts"])
+def long_products_kernel(
+    source, source_e, source_r, source_k, R, K, clock, clock_e, clock_i, layer, point, matrices,
+    int_table, float_table, candidate_int_table, candidate_float_table, value_table,
+    factors, factors_n, chosen, sums, sums_n, rows, t, b, tiles, blocks, parts, programs,
+    PT: tl.constexpr, PB: tl.constexpr,
+    CANDIDATES: tl.constexpr, RANDOM: tl.constexpr, LANE: tl.constexpr, WIDE: tl.constexpr, VALUES: tl.constexpr,
+    ELEMENTS: tl.constexpr,
+):  # fmt: skip
+    """sums float64 [2, E, rows, blocks, parts]: ``eden_terms`` of each row of a block, PB elements a part."""
+    pid = tl.program_id(0)
+    e = (pid // programs).to(tl.int64)
+    at = pid % programs
+    part, at = at % parts, at // parts
+    block = at % blocks
+    member, matrix = e // matrices, (e % matrices).to(tl.int32)
+    ints, floats = int_table + member * BLOCK_INTS, float_table + member * BLOCK_FLOATS
+    row = (at // blocks * PT + tl.arange(0, PT))[:, None, None, None]
+    k = part * PB + tl.arange(0, PB)[None, None, None, :]
+    column = block * b + k
+    inside = (row < R) & (k < b) & (column < K)
+    x = tl.load(source + e * source_e + row * source_r + column * source_k, inside, 0.0).to(tl.float32)
+    own = e * (tiles * blocks) + row // t * blocks + block + k * 0
+    threshold = 0.0
+    if RANDOM:
+        threshold = long_threshold(
+            row + matrix * tiles * t, block * b + part * PB, column, blocks * b, ints, point, layer,
+            clock + member * clock_e, clock_i, PB, LANE,
+        )  # fmt: skip
+    y = chosen_values(
+        x, own, inside, threshold, ints, floats, candidate_int_table + member * (CANDIDATES * CANDIDATE_INTS),
+        candidate_float_table + member * (CANDIDATES * CANDIDATE_FLOATS), factors, factors_n, chosen,
+        value_table + member * (2 * VALUES), CANDIDATES, RANDOM, WIDE, VALUES,
     )  # fmt: skip
+    undone = tl.load(factors + 2 * factors_n + own, inside, 0.0) * tl.load(floats + 8)
+    squares, products = eden_terms(tl.abs(x), y, tl.load(factors + factors_n + own, inside, 0.0), undone, ELEMENTS)
+    row = (at // blocks * PT + tl.arange(0, PT))[:, None]
+    where = sums + ((e * rows + row) * blocks + block) * parts + part
+    tl.store(where, tree_total(tl.where(inside, squares, 0.0)), row < R)
+    tl.store(where + sums_n, tree_total(tl.where(inside, products, 0.0)), row < R)
+
+
+@triton.jit(do_not_specialize=["layer", "point", "clock_e", "clock_i", "programs"])
+def long_scales_kernel(
+    above, below, clock, clock_e, clock_i, layer, point, matrices, int_table, float_table, scales, tiles, blocks,
+    programs, N: tl.constexpr, BITS: tl.constexpr,
+):  # fmt: skip
+    """New ``scales`` float32 [E, tiles * blocks] in the place of the old ones; ``above``, ``below``: float64 sums."""
+    pid = tl.program_id(0)
+    e = (pid // programs).to(tl.int64)
+    member, matrix = e // matrices, (e % matrices).to(tl.int32)
+    ints, floats = int_table + member * BLOCK_INTS, float_table + member * BLOCK_FLOATS
+    flat = (pid % programs * N + tl.arange(0, N))[None, :]
+    ok = flat < tiles * blocks
+    at = e * (tiles * blocks) + flat
+    seed = tl.load(clock + member * clock_e)
+    step = tl.load(clock + member * clock_e + clock_i)
+    bits = tl.full((), BITS, tl.int32)
+    edge = drawn_threshold(
+        flat // blocks + matrix * tiles, flat % blocks, blocks, bits, point | (2 << 8), layer, seed, step
+    )  # fmt: skip
+    s = new_scale(
+        tl.load(scales + at, ok, 0.0), tl.load(above + at, ok, 0.0), tl.load(below + at, ok, 0.0), edge,
+        tl.load(floats + 3), tl.load(floats + 2), tl.load(ints + 3), tl.load(ints + 4),
+    )  # fmt: skip
+    tl.store(scales + at, s, ok)
 
 
 @triton.jit(do_not_specialize=["layer", "point", "clock_e", "clock_i", "programs", "parts", "number"])

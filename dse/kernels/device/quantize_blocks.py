@@ -5,18 +5,20 @@
 import triton
 import triton.language as tl
 
-from dse.kernels.device.block_elements import closer, decoded, each, element_threshold
+from dse.kernels.device.block_elements import closer, each, element_threshold, rounded
 from dse.kernels.device.block_factors import (
     BLOCK_FLOATS,
     BLOCK_INTS,
     CANDIDATE_FLOATS,
     CANDIDATE_INTS,
     block_factors,
+    drawn_threshold,
     scale_threshold,
     tensor_level,
 )
+from dse.kernels.device.corrections import eden_terms, new_scale
 from dse.kernels.device.lattice import MAGNITUDE, bits_of, float_of
-from dse.kernels.device.trees import block_peak, tree_total
+from dse.kernels.device.trees import block_peak, group_total, tree_total
 
 SIGN = tl.constexpr(-2147483648)
 
@@ -41,13 +43,15 @@ def blocks_kernel(
     LEVELS: tl.constexpr, TERMS: tl.constexpr, VALUE: tl.constexpr, SUMS: tl.constexpr,
     CANDIDATES: tl.constexpr, ERROR: tl.constexpr, CODES: tl.constexpr,
     RANDOM: tl.constexpr, LANE: tl.constexpr, SCALE_RANDOM: tl.constexpr, WIDE: tl.constexpr,
-    VALUES: tl.constexpr,
+    VALUES: tl.constexpr, CORRECTION: tl.constexpr,
 ):  # fmt: skip
     """Decoded values of NR x NB blocks of t x b elements of source [E, R, K], padded to T x B; see BlockTable.
 
-    ``group``: blocks under one outer scale, padded to GROUP (OUTER; else 1); ``tiles``, ``blocks``: of an operand, down
-    and across; ``matrices``: operands [E] of one member, which draw as one of all their rows; ``levels`` float32 [E]: g
-    where it is the operand's (LEVELS); TERMS, VALUE: functions of statistics.py, SUMS: how many sums they take.
+    ``group``: blocks that depend on each other, padded to GROUP; OUTER: blocks under one outer scale, padded, 0: there
+    is none; ``tiles``, ``blocks``: of an operand, down and across; ``matrices``: operands [E] of one member, which draw
+    as one of all their rows; ``levels`` float32 [E]: g where it is the operand's (LEVELS); TERMS, VALUE: functions of
+    statistics.py, SUMS: how many sums they take; CORRECTION: of new scales, the blocks whose sums are added up, padded,
+    their random bits, and whether in units of elements; None: there are none.
     """
     pid = tl.program_id(0)
     e = (pid // programs).to(tl.int64)
@@ -88,8 +92,8 @@ def blocks_kernel(
             two = tree_total(tl.where(inside, terms[1], 0.0))
     z = VALUE(peak, one, two, count, beta, tl.load(floats + 10))
     g = tl.full((NR, NB), 0.0, tl.float32)
-    if OUTER:
-        g = group_peak(peak, GROUP)
+    if OUTER > 0:
+        g = group_peak(peak, OUTER)
     if LEVELS:
         g += tl.load(levels + e)
     edge = tl.load(floats + 4)
@@ -102,18 +106,33 @@ def blocks_kernel(
             row + matrix * tiles * t, first, column, blocks * b, ints, point, layer, seed, step, B, LANE
         )  # fmt: skip
     factor, decode, alpha = block_factors(z, g, edge, ints, floats, candidate_ints, candidate_floats, CODES)
-    best = decoded(
-        x, each(factor), each(decode), threshold, ints, floats, candidate_ints, candidate_floats,
-        RANDOM, WIDE, VALUES, values,
+    q = rounded(
+        x, each(factor), threshold, ints, floats, candidate_ints, candidate_floats, RANDOM, WIDE, VALUES, values
     )  # fmt: skip
+    best = q * each(decode) * tl.load(candidate_floats + 7)
+    elements, scale = q * tl.load(candidate_floats + 7), decode
     for n in range(1, CANDIDATES):
         how_ints, how_floats = candidate_ints + n * CANDIDATE_INTS, candidate_floats + n * CANDIDATE_FLOATS
         factor, decode, own = block_factors(z, g, edge, ints, floats, how_ints, how_floats, CODES)
-        y = decoded(
-            x, each(factor), each(decode), threshold, ints, floats, how_ints, how_floats, RANDOM, WIDE, VALUES, values
+        q = rounded(x, each(factor), threshold, ints, floats, how_ints, how_floats, RANDOM, WIDE, VALUES, values)
+        y = q * each(decode) * tl.load(how_floats + 7)
+        better = closer(y, best, x, alpha * tl.load(floats + 8), ERROR)
+        best = tl.where(each(better), y, best)
+        if CORRECTION is not None:
+            elements = tl.where(each(better), q * tl.load(how_floats + 7), elements)
+            scale = tl.where(better, decode, scale)
+    if CORRECTION is not None:
+        undone = alpha * tl.load(floats + 8)
+        squares, products = eden_terms(tl.abs(x), best, each(scale), each(undone), CORRECTION[2])
+        above = group_total(tree_total(tl.where(inside, squares, 0.0)), CORRECTION[0])
+        below = group_total(tree_total(tl.where(inside, products, 0.0)), CORRECTION[0])
+        bits = tl.full((), CORRECTION[1], tl.int32)
+        edge = drawn_threshold(down + matrix * tiles, along, blocks, bits, point | (2 << 8), layer, seed, step)
+        scale = new_scale(
+            scale, above, below, edge, tl.load(floats + 3), tl.load(floats + 2), tl.load(ints + 3), tl.load(ints + 4)
         )  # fmt: skip
-        best = tl.where(each(closer(y, best, x, alpha * tl.load(floats + 8), ERROR)), y, best)
-    if OUTER:
+        best = elements * each(scale)
+    if OUTER > 0:
         best = best * each(alpha)
     out = float_of(bits_of(best) | (bits_of(x) & SIGN))
     where = target + e * target_e + row * target_r + column * target_k

@@ -24,6 +24,18 @@ def tree_total(x):
 
 
 @triton.jit
+def group_total(x, GROUP: tl.constexpr):
+    """[NR, NB] -> [NR, NB]: the sum of GROUP blocks side by side, at each."""
+    NR: tl.constexpr = x.shape[0]
+    NB: tl.constexpr = x.shape[1]
+    y = tl.reshape(x, (NR, NB // GROUP, GROUP))
+    for _ in tl.static_range(14):
+        if y.shape[2] > 1:
+            y = tl.sum(tl.reshape(y, (NR, NB // GROUP, y.shape[2] // 2, 2)), 3)
+    return tl.reshape(tl.broadcast_to(tl.reshape(y, (NR, NB // GROUP, 1)), (NR, NB // GROUP, GROUP)), (NR, NB)) + 0.0
+
+
+@triton.jit
 def block_max(bits):
     """[NR, T, NB, B] -> [NR, NB]: the largest integer of each block."""
     return tl.max(tl.max(bits, 3), 1)
