@@ -15,12 +15,14 @@ from torch import Tensor
 
 from dse.alarms import gemm_numbers
 from dse.alarms.check_times import chosen, due
+from dse.numerics.decomposed_gemms import operand_pairs
 from dse.numerics.gemm import Gemm
 from dse.numerics.linear_gemms import LinearContext, is_plain
 from dse.numerics.matmul import product
 from dse.numerics.points import GEMMS
 from dse.numerics.quantizer import Quantizer
 from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.decompositions import Kept
 from dse.numerics.techniques.rotations import Hadamard
 from dse.pack.layer import PackLayer
 from dse.pack.segments import LayerOperands, Reference, Segment, wide
@@ -189,13 +191,10 @@ def _shares(
     recipe: Recipe, operands: tuple[Tensor, Tensor, Tensor], context: LinearContext, needs: tuple[bool, bool]
 ) -> dict[str, dict[str, list[list[float]]]]:
     """By GEMM, the shares of each operand's elements that become zero and that are cut, for [left, right]: [2][E]."""
-    x, w, g = operands
-    pairs = {"fprop": (x, w)}
-    pairs |= {"dgrad": (g, w.mT)} if needs[0] else {}
-    pairs |= {"wgrad": (g.mT, x.mT)} if needs[1] else {}
+    pairs = operand_pairs(recipe, *operands, Kept(context.parts, context.key))
     found = {}
     for number, gemm_name in enumerate(GEMMS):
-        if gemm_name not in pairs:
+        if not (True, *needs)[number]:
             continue
         gemm: Gemm = getattr(recipe, gemm_name)
         key = context.key.at(2 * number)

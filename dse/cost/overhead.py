@@ -16,6 +16,7 @@ from dse.numerics.gemm import Gemm
 from dse.numerics.ops import Ops
 from dse.numerics.quantizer import BFloat16, Quantizer
 from dse.numerics.recipe import GEMMS, POINTS, Recipe
+from dse.numerics.recipe_fields import quantizes
 
 READ_BYTES = 2
 """Bytes per element of a tensor that is read again: activations, gradients and working weights are kept in BF16."""
@@ -55,6 +56,7 @@ def breakdown(recipe: Recipe, layer: LayerShape, hardware: Hardware = B200) -> l
     for point in POINTS:
         for name, ops in techniques(recipe, point):
             rows.append(_row(recipe, layer, hardware, point, name, ops))
+        rows += _terms(recipe, layer, hardware, point)
     return rows
 
 
@@ -132,9 +134,17 @@ class _Total:
             yield from ((layer.count, row) for row in breakdown(owner, layer, self.hardware))
 
     def _gemms(self, recipe: Recipe, layer: LayerShape) -> float:
-        gemms: list[Gemm] = [getattr(recipe, name) for name in GEMMS]
-        widths = [max(operand_bits(g.lhs), operand_bits(g.rhs)) for g in gemms]
-        return sum(layer.flop / self.hardware.rate(bits) for bits in widths)
+        return sum(layer.flop * share / self.hardware.rate(bits) for share, bits in _widths(recipe))
+
+
+def _widths(recipe: Recipe) -> Iterator[tuple[float, int]]:
+    """Shares of the three GEMMs, and the width of their wider operand: a decomposition may take a share from one."""
+    for name in GEMMS:
+        gemm: Gemm = getattr(recipe, name)
+        own = recipe.decomposition if quantizes(gemm) else None
+        share, bits = (0.0, 16) if own is None else own.wider(name)
+        yield 1 - share, max(operand_bits(gemm.lhs), operand_bits(gemm.rhs))
+        yield share, bits
 
 
 def attention(recipe: Recipe, layers: Sequence[LayerShape]) -> list[tuple[Recipe, LayerShape]]:
@@ -147,6 +157,18 @@ def attention(recipe: Recipe, layers: Sequence[LayerShape]) -> list[tuple[Recipe
         for own, layer in core_by_layer(recipe, product, blocks_of(layers))
         if own.attention is not None
     ]
+
+
+def _terms(recipe: Recipe, layer: LayerShape, hardware: Hardware, point: str) -> Iterator[CostRow]:
+    """The products of a decomposition's terms, at the left operand of their GEMM."""
+    (gemm, side), own = point.split("."), recipe.decomposition
+    if own is None or side != "lhs" or not quantizes(getattr(recipe, gemm)):
+        return
+    flop = own.term_flop(gemm, layer.tokens, layer.inputs, layer.outputs)
+    if flop:
+        percent = 100 * flop / hardware.bf16 / (3 * layer.flop / hardware.fp4)
+        formula, why = f"{flop:.3g} (matrix unit)", "products of the terms, in BF16"
+        yield CostRow(gemm, TENSORS[point], "decomposition terms", formula, why, "", 0, flop, 0, 0, 0, percent)
 
 
 def _row(recipe: Recipe, layer: LayerShape, hardware: Hardware, point: str, technique: str, ops: Ops) -> CostRow:

@@ -11,6 +11,7 @@ from dse.numerics.gemm import Gemm
 from dse.numerics.ops import Ops
 from dse.numerics.quantizer import Quantizer
 from dse.numerics.recipe import Recipe
+from dse.numerics.recipe_fields import quantizes
 
 SYMBOLS = {"X": "MK", "W": "NK", "G": "MN"}
 """The size of each tensor."""
@@ -36,6 +37,9 @@ def techniques(recipe: Recipe, point: str) -> Iterator[tuple[str, Ops]]:
     if gemm.rotation is not None:
         yield "rotation", gemm.rotation.ops()
     yield from quantizer.ops()
+    own = recipe.decomposition if quantizes(gemm) else None
+    if own is not None and (parts := own.point_ops(point)) is not None:
+        yield "decomposition", parts
     if point.startswith("fprop"):
         yield from quantizer.vjp_ops()
         if gemm.rotation is not None:

@@ -1,7 +1,8 @@
 """What quantized layers keep between steps, in a training on several processes.
 
 Clocks are each process's own. Weights and gradients are equal on all, and so is what weight rules do with them. Held
-tensor scales and what a precision schedule watches come from each process's own data, and have to be agreed upon.
+tensor scales, a decomposition's measurements and what a precision schedule watches come from each process's own data,
+and have to be agreed upon.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ def sync_held_scales(model: nn.Module, group: Any = None) -> None:
     """Makes what layers keep equal on the processes of ``group`` (default: all), each of which has to call it.
 
     Held tensor scales become the largest, as TransformerEngine reduces its amax over the data-parallel group; what
-    precision schedules watch becomes the mean. Call it after the backward pass. ``set_clock`` does so by itself for a
-    model under ``fully_shard`` and for the ``DistributedDataParallel`` module when it is handed that.
+    decompositions measure and precision schedules watch becomes the mean. Call it after the backward pass.
+    ``set_clock`` does so by itself for a model under ``fully_shard`` and for the ``DistributedDataParallel`` module
+    when it is handed that.
     """
     import torch.distributed as dist
 
     layers = _keepers(model)
     scales = [layer.memory for layer in layers if layer.memory is not None]
     watches = [layer.watch for layer in layers if layer.watch is not None]
+    watches += [t for layer in layers for t in layer.parts.values() if t.is_floating_point()]
     _reduce(scales, lambda t: dist.all_reduce(t, dist.ReduceOp.MAX, group))
     _reduce(watches, lambda t: (dist.all_reduce(t, dist.ReduceOp.SUM, group), t.div_(dist.get_world_size(group))))
 
@@ -50,8 +53,9 @@ def agree(model: nn.Module) -> None:
                 sync_held_scales(model, mesh.get_group(dim))
     else:
         warnings.warn(
-            "held tensor scales and watched noise are each process's own: hand set_clock the DistributedDataParallel "
-            "module, or call dse.nn.distributed.sync_held_scales(model) after each backward pass",
+            "held tensor scales, measured channels and watched noise are each process's own: hand set_clock the "
+            "DistributedDataParallel module, or call dse.nn.distributed.sync_held_scales(model) after each backward "
+            "pass",
             stacklevel=3,
         )
 
@@ -59,7 +63,7 @@ def agree(model: nn.Module) -> None:
 def _keepers(model: nn.Module) -> list[QuantizedLayer]:
     """The layers that keep something of the data."""
     layers = [m for m in model.modules() if isinstance(m, QuantizedLayer)]
-    return [layer for layer in layers if layer.memory is not None or layer.watch is not None]
+    return [layer for layer in layers if layer.memory is not None or layer.watch is not None or layer.parts]
 
 
 @torch.no_grad()

@@ -119,7 +119,7 @@ def set_clock(model: nn.Module, seed: int, step: int, steps: int | None = None, 
     """
     agree(model)
     for layer in quantized_layers(model):
-        layer.sampled = Sampled.of(layer.memory, layer.watch)
+        layer.sampled = Sampled.of(*layer.held)
         layer.calls.set(seed, step, rank)
         schedule = layer.recipe.schedule
         if schedule is not None and layer.phase_index is not None and steps is not None:
@@ -143,7 +143,7 @@ def before_step(model: nn.Module) -> None:
     layers = [layer for layer in quantized_layers(model) if layer.rule or layer.sampled.kept]
     skipped = bool(layers) and not finite_gradients(model)
     for layer in layers:
-        layer.sampled = layer.sampled.skip(layer.memory, layer.watch) if skipped else layer.sampled.take()
+        layer.sampled = layer.sampled.skip(*layer.held) if skipped else layer.sampled.take()
     _apply_rules(model, "before_step")
 
 

@@ -22,7 +22,7 @@ from dse.numerics.techniques.weights import WeightRule
 from dse.recipes.bf16 import BF16, replace_gemms
 
 _OWN = ("memory", "watch", "phase_index")
-_RULE = "rule_"
+_RULE, _PARTS = "rule_", "parts_"
 
 
 class QuantizedLayer(Clocked):
@@ -33,7 +33,8 @@ class QuantizedLayer(Clocked):
     - ``recipe``; ``layer``: the number of its random stream;
     - ``clock`` int64 [2]: seed and step, no part of the state dict (``dse.nn.clock``);
     - buffers in the state dict, only where the recipe needs them: ``memory`` float32 [6] (held tensor scales),
-      ``rule_*`` (the weight rule's tensors), ``watch`` float32 [2] and ``phase_index`` (the precision schedule's).
+      ``rule_*`` (the weight rule's tensors), ``parts_*`` (the decomposition's), ``watch`` float32 [2] and
+      ``phase_index`` (the precision schedule's).
       They keep their dtype when the model changes its own (``.to(torch.bfloat16)``), and start anew with
       ``reset_parameters``, from a state dict that has none of them, and when a layer made on ``meta`` gets its memory.
       Parameters drawn anew by other means (``nn.init``) leave a weight rule's tensors as they are: call ``restart``.
@@ -65,7 +66,7 @@ class QuantizedLayer(Clocked):
         self.recipe, self.layer, self.sampled = recipe, layer, Sampled()
         device = self.device
         self.calls = Calls(device)
-        self._counts = draws(recipe) or holds(recipe)
+        self._counts = draws(recipe) or holds(recipe) or recipe.decomposition is not None
         remembers = holds(recipe)
         self.register_buffer("memory", torch.zeros(len(POINTS), device=device) if remembers else None)
         watches = recipe.schedule is not None and recipe.schedule.watches
@@ -75,6 +76,10 @@ class QuantizedLayer(Clocked):
         self._rule_names, self._pending = tuple(rule), device.type == "meta"
         for name, tensor in rule.items():
             self.register_buffer(f"{_RULE}{name}", tensor)
+        parts = self._first_parts()
+        self._part_names = tuple(parts)
+        for name, tensor in parts.items():
+            self.register_buffer(f"{_PARTS}{name}", tensor)
 
     def as_matrix(self, weight: Tensor) -> Tensor:
         """A tensor in the shape of the weight as [N, K], K the contraction axis of the forward GEMM."""
@@ -110,6 +115,20 @@ class QuantizedLayer(Clocked):
         return {name: self._buffers[f"{_RULE}{name}"] for name in self._rule_names}  # type: ignore[misc]
 
     @property
+    def parts(self) -> dict[str, Tensor]:
+        """The decomposition's tensors by name."""
+        return {name: self._buffers[f"{_PARTS}{name}"] for name in self._part_names}  # type: ignore[misc]
+
+    @property
+    def held(self) -> tuple[Tensor | None, ...]:
+        """What the passes of a training step change."""
+        return self.memory, self.watch, *self.parts.values()
+
+    def _first_parts(self) -> dict[str, Tensor]:
+        own = self.recipe.decomposition
+        return {} if own is None else own.state(self.matrix.detach())
+
+    @property
     def key(self) -> Key:
         """Addresses this layer's random bits of the step, and its memory."""
         self.calls.to(self.device)  # fully_shard moves parameters by itself
@@ -126,7 +145,7 @@ class QuantizedLayer(Clocked):
         watch, key = self.watch if self.training else None, self.key
         if self.training and self._counts:
             key = replace(key, clock=self.calls.address([x]))
-        return LinearContext(key, self.state, watch)
+        return LinearContext(key, self.state, watch, self.parts)
 
     @torch.no_grad()
     def apply_rule(self, method: str, key: Key) -> None:
@@ -175,6 +194,8 @@ class QuantizedLayer(Clocked):
             kept = self._buffers.get(name)
             if kept is not None:
                 kept.fill_(value)
+        for name, tensor in self._first_parts().items():
+            self.parts[name].copy_(tensor)
         self._pending = True
         self._settle()
 
@@ -186,7 +207,7 @@ class QuantizedLayer(Clocked):
 
     def _kept(self) -> dict[str, Tensor]:
         """The numerics' buffers by name."""
-        names = (*_OWN, *(f"{_RULE}{name}" for name in self._rule_names))
+        names = (*_OWN, *(f"{_RULE}{n}" for n in self._rule_names), *(f"{_PARTS}{n}" for n in self._part_names))
         return {name: t for name in names if (t := self._buffers.get(name)) is not None}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:

@@ -24,7 +24,7 @@ class _QuantizedProduct(torch.autograd.Function):
         wide = torch.promote_types(torch.promote_types(x.dtype, w.dtype), torch.float32)
         with without_autocast(x):
             y, saved = linear_gemms.forward(recipe, x.to(wide), w.to(wide), context)
-        ctx.recipe, ctx.watch = recipe, context.watch
+        ctx.recipe, ctx.watch, ctx.parts = recipe, context.watch, context.parts
         ctx.key = context.key.frozen()  # the clock moves on between forward and a later backward
         ctx.save_for_backward(x, w, *saved.copies)
         return y
@@ -39,9 +39,9 @@ class _QuantizedProduct(torch.autograd.Function):
             if ctx.watch is not None:
                 ctx.watch.copy_(linear_gemms.watched(recipe, g, key))
             if ctx.needs_input_grad[0]:
-                dx = linear_gemms.input_gradient(recipe, saved, g, key).to(x.dtype)
+                dx = linear_gemms.input_gradient(recipe, saved, g, key, ctx.parts).to(x.dtype)
             if ctx.needs_input_grad[1]:
-                dw = linear_gemms.weight_gradient(recipe, saved, g, key).to(w.dtype)
+                dw = linear_gemms.weight_gradient(recipe, saved, g, key, ctx.parts).to(w.dtype)
         if twice:
             dx, dw = (None if d is None else _Once.apply(d, g, x, w) for d in (dx, dw))  # type: ignore[no-untyped-call]
         return dx, dw, None, None

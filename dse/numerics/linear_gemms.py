@@ -17,11 +17,13 @@ from torch.nn.functional import pad
 
 from dse import kernels
 from dse.kernels.sqrt import sqrt
+from dse.numerics.decomposed_gemms import Decomposed, Programs
 from dse.numerics.gemm import Gemm, check_widths
-from dse.numerics.points import Point
+from dse.numerics.points import GEMMS, Point
 from dse.numerics.quantizer import Quantized
 from dse.numerics.random import Key
 from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.decompositions import Kept
 from dse.numerics.tree import total
 
 
@@ -29,13 +31,14 @@ class LinearContext(NamedTuple):
     """What a call of a quantized linear layer needs besides its operands and its recipe.
 
     ``key``: of the layer and step, at any point; ``state``: the weight rule's tensors; ``watch``: float32 [..., 2] that
-    the backward pass fills for the precision schedule (see ``watched``), or None. In a pack all have a leading axis of
-    members.
+    the backward pass fills for the precision schedule (see ``watched``), or None; ``parts``: the decomposition's
+    tensors. In a pack all have a leading axis of members.
     """
 
     key: Key
     state: Mapping[str, Tensor] = MappingProxyType({})
     watch: Tensor | None = None
+    parts: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class Saved(NamedTuple):
@@ -52,23 +55,57 @@ def is_plain(recipe: Recipe) -> bool:
     return all(gemm == Gemm() for gemm in gemms)
 
 
+class _OwnPrograms(Programs):
+    """A recipe's own quantizers, rotations and products."""
+
+    def __init__(self, recipe: Recipe, key: Key) -> None:
+        self._recipe, self._key = recipe, key
+
+    def operand(self, point: Point, x: Tensor) -> Quantized:
+        gemm: Gemm = getattr(self._recipe, point.gemm)
+        turned = gemm.turn(x, gemm.basis(x, self._key.at(point.lhs)))
+        return self._recipe.quantizer(point.path)(turned, self._key.at(point))
+
+    def product(self, gemm: int, a: Quantized, b: Quantized) -> Tensor:
+        own: Gemm = getattr(self._recipe, GEMMS[gemm])
+        return own.contract(a, b)
+
+
+def decomposed(recipe: Recipe, key: Key, parts: Mapping[str, Tensor]) -> Decomposed:
+    """The GEMMs of a recipe with a decomposition, in plain torch."""
+    return Decomposed(recipe, _OwnPrograms(recipe, key), Kept(parts, key))
+
+
 def forward(recipe: Recipe, x: Tensor, w: Tensor, context: LinearContext) -> tuple[Tensor, Saved]:
     """Y = X W^T [..., M, N]."""
+    double = recipe.backward_source == "forward"
+    if recipe.decomposition is not None:
+        check_widths(x, w)
+        y, copied = decomposed(recipe, context.key, context.parts).forward(x, w, double)
+        return y, Saved(x, w, copied if double else ())
     a, b = _operands(recipe, x, w, context.state, context.key.at(Point.FPROP_LHS))
-    copies = (a.dequantize(), b.dequantize()) if recipe.backward_source == "forward" else ()
+    copies = (a.dequantize(), b.dequantize()) if double else ()
     return recipe.fprop.contract(a, b), Saved(x, w, copies)
 
 
-def input_gradient(recipe: Recipe, saved: Saved, g: Tensor, key: Key) -> Tensor:
-    """dX = G W [..., M, K], through the forward quantizer of X."""
+def input_gradient(
+    recipe: Recipe, saved: Saved, g: Tensor, key: Key, parts: Mapping[str, Tensor] = MappingProxyType({})
+) -> Tensor:
+    """dX = G W [..., M, K], through the forward quantizer of X. ``parts``: the decomposition's tensors."""
     w = saved.copies[1] if saved.copies else saved.w
+    if recipe.decomposition is not None:
+        return decomposed(recipe, key, parts).input_gradient(g, w)
     dx = recipe.dgrad(g, w.mT, key.at(Point.DGRAD_LHS))
     return through(recipe.fprop, Point.FPROP_LHS, saved.x, dx, bool(saved.copies), key)
 
 
-def weight_gradient(recipe: Recipe, saved: Saved, g: Tensor, key: Key) -> Tensor:
-    """dW = G^T X [..., N, K], through the forward quantizer of W."""
+def weight_gradient(
+    recipe: Recipe, saved: Saved, g: Tensor, key: Key, parts: Mapping[str, Tensor] = MappingProxyType({})
+) -> Tensor:
+    """dW = G^T X [..., N, K], through the forward quantizer of W. ``parts``: the decomposition's tensors."""
     x = saved.copies[0] if saved.copies else saved.x
+    if recipe.decomposition is not None:
+        return decomposed(recipe, key, parts).weight_gradient(g, x)
     dw = recipe.wgrad(g.mT, x.mT, key.at(Point.WGRAD_LHS))
     return through(recipe.fprop, Point.FPROP_RHS, saved.w, dw, bool(saved.copies), key)
 

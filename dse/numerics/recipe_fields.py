@@ -13,6 +13,7 @@ from dse.numerics.gemm import Gemm
 from dse.numerics.layer_choice import Exempt, LayerPlace, Which
 from dse.numerics.points import GEMMS
 from dse.numerics.quantizer import Quantizer
+from dse.numerics.techniques.decompositions import Decomposition
 from dse.numerics.techniques.post import PostTraining
 from dse.numerics.techniques.schedules import Schedule
 from dse.numerics.techniques.weights import WeightRule
@@ -34,6 +35,7 @@ class Recipe:
     - ``weights``: a rule about the weights (Q-EMA ...); ``schedule``: which precision at which step;
     - ``exempt``: layers that stay in the baseline's precision;
     - ``attention``: numerics of the two products of softmax attention; none: high precision, fused where possible;
+    - ``decomposition``: which parts of the three products are computed in higher precision; none: they are whole;
     - ``layers``: rules in order, of which the first that speaks of a layer decides its numerics (``at``); layers of
       which none speaks have those of the fields above;
     - ``post``: how weights that were trained under ``bf16`` are quantized for the forward GEMM; none: the recipe is one
@@ -53,6 +55,7 @@ class Recipe:
     schedule: Schedule | None = None
     exempt: Exempt = field(default_factory=Exempt)
     attention: Attention | None = None
+    decomposition: Decomposition | None = None
     layers: tuple[Rule, ...] = ()
     post: PostTraining | None = None
 

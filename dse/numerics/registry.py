@@ -25,6 +25,7 @@ from dse.numerics.techniques.balances import BALANCES, Balance
 from dse.numerics.techniques.choices import CHOICES, Choice
 from dse.numerics.techniques.conventions import CONVENTIONS, Convention
 from dse.numerics.techniques.corrections import CORRECTIONS, Correction
+from dse.numerics.techniques.decompositions import DECOMPOSITIONS, Decomposition
 from dse.numerics.techniques.outliers import OUTLIERS, Outliers
 from dse.numerics.techniques.post import POST_TRAINING, PostTraining
 from dse.numerics.techniques.rotations import ROTATIONS, Rotation
@@ -52,6 +53,7 @@ FAMILIES: dict[type, Mapping[str, type]] = {
     Correction: CORRECTIONS,
     Accumulation: ACCUMULATIONS,
     WeightRule: WEIGHT_RULES,
+    Decomposition: DECOMPOSITIONS,
     Schedule: SCHEDULES,
     PostTraining: POST_TRAINING,
     Balance: BALANCES,

@@ -178,6 +178,7 @@ def _whole(recipe: Recipe) -> Iterator[str]:
         yield "schedule: forward_only takes the backward GEMMs to BF16, and they quantize nothing"
     elif isinstance(recipe.schedule, NoiseSwitch) and _unwatched(recipe):
         yield "schedule: noise_switch watches the quantization noise of G, and dgrad.lhs has no block quantizer"
+    yield from _decomposition(recipe)
     if recipe.weights is not None:
         try:
             recipe.weights.check(recipe.fprop.rhs, rotated=recipe.fprop.rotation is not None)
@@ -189,7 +190,7 @@ def _whole(recipe: Recipe) -> Iterator[str]:
 
 def _after_training(recipe: Recipe, post: PostTraining) -> Iterator[str]:
     """After training there are no steps, and W is quantized by the method."""
-    for option in ("schedule", "weights"):
+    for option in ("schedule", "weights", "decomposition"):
         if getattr(recipe, option) is not None:
             yield f"{option}: it acts in training, and post quantizes weights after it"
     try:
@@ -199,6 +200,21 @@ def _after_training(recipe: Recipe, post: PostTraining) -> Iterator[str]:
     for point in SELECTORS["forward"]:
         if recipe.quantizer(point).remembers:
             yield f"{point}.tensor_scale: it is held from step to step, and after training there are none"
+
+
+def _decomposition(recipe: Recipe) -> Iterator[str]:
+    """Products in parts need a GEMM to split, and gradients that go straight through the quantizers."""
+    own = recipe.decomposition
+    if own is None:
+        return
+    if not any(quantizes(getattr(recipe, name)) for name in own.splits):
+        yield f"decomposition: it splits {', '.join(own.splits)}, and no block quantizer is there"
+    if not (recipe.fprop.lhs.straight_through and recipe.fprop.rhs.straight_through):
+        yield "decomposition: gradients go straight through its parts, and fprop's quantizers have their own derivative"
+    if recipe.weights is not None and recipe.weights.quantizes:
+        yield "decomposition: the weight rule quantizes W element by element, and a decomposition quantizes parts of it"
+    if recipe.backward_source == "forward" and recipe.fprop.rotation is not None:
+        yield "decomposition: forward copies of its parts are made without fprop.rotation"
 
 
 def _copies(owner: Recipe | Product) -> Iterator[str]:

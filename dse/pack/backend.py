@@ -17,6 +17,7 @@ from dse.numerics.techniques.accumulations import Accumulation
 from dse.numerics.techniques.rotations import Rotation
 from dse.numerics.techniques.schedules import Switch
 from dse.numerics.techniques.weights import WeightRule
+from dse.pack.fused_quantizer import decomposition_by_kernels
 
 
 class OwnDerivative(NamedTuple):
@@ -43,7 +44,7 @@ class Backend:
     ``source``: what the backward GEMMs quantize, 'original' or 'forward';
     ``rule``: the weight rule that quantizes W in the forward GEMM; ``accumulations``: of the three GEMMs;
     ``derivatives``: of X and of W; ``watched``: the program of dgrad.lhs without its rotation, whose noise a precision
-    schedule looks at.
+    schedule looks at; ``split``: the recipe whose decomposition splits the products, None where they are whole.
     """
 
     programs: tuple[str | Use, ...]
@@ -53,6 +54,7 @@ class Backend:
     accumulations: tuple[Accumulation | None, ...] = (None, None, None)
     derivatives: tuple[OwnDerivative | None, OwnDerivative | None] = (None, None)
     watched: str | Use | None = None
+    split: Recipe | None = None
 
 
 def backend(recipe: Recipe, use_kernels: bool) -> Backend | None:
@@ -72,6 +74,7 @@ def backend(recipe: Recipe, use_kernels: bool) -> Backend | None:
         tuple(gemm.accumulation for gemm in gemms),
         (_derivative(recipe, operands[0], use_kernels), _derivative(recipe, operands[1], use_kernels)),
         _program(watched_use(recipe), use_kernels) if watches else None,
+        None if recipe.decomposition is None else decomposition_by_kernels(recipe) if use_kernels else recipe,
     )
 
 

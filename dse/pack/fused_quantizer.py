@@ -1,8 +1,8 @@
-"""A block quantizer that weight rules call in packs on a GPU: kernels compute it for all members at once."""
+"""A block quantizer that techniques call by themselves in packs on a GPU: kernels compute it for all members."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +14,7 @@ from dse.fused import Table, Use
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.quantizer import Quantized, Quantizer
 from dse.numerics.random import Key
+from dse.numerics.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,12 @@ class FusedQuantizer(BlockQuantizer):
 def by_kernels(quantizer: Quantizer) -> Quantizer:
     """The same quantizer, computed by kernels where it is one of blocks."""
     return FusedQuantizer(**_options(quantizer)) if type(quantizer) is BlockQuantizer else quantizer
+
+
+def decomposition_by_kernels(recipe: Recipe) -> Recipe:
+    """The recipe with its decomposition's own quantizers computed by kernels."""
+    own = recipe.decomposition
+    return recipe if own is None else replace(recipe, decomposition=own.computed_by(by_kernels))
 
 
 def _options(quantizer: BlockQuantizer) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import torch
@@ -33,7 +33,8 @@ Tap = Callable[[Tensor, Tensor, Tensor, tuple[bool, bool]], None]
 class MemberRun:
     """Members ``start`` to ``stop`` (excluded) under one recipe, None where it leaves the layer alone.
 
-    ``state``: the weight rule's tensors; ``watch``: float32 [members, 2] for the precision schedule, or None.
+    ``state``: the weight rule's tensors; ``watch``: float32 [members, 2] for the precision schedule, or None;
+    ``parts``: the decomposition's tensors.
     """
 
     start: int
@@ -41,6 +42,7 @@ class MemberRun:
     recipe: Recipe | None
     state: dict[str, Tensor]
     watch: Tensor | None
+    parts: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def members(self) -> slice:
@@ -50,7 +52,7 @@ class MemberRun:
     def keeps(self) -> bool:
         """Whether the passes of a step use tensors of the members' own."""
         rule = None if self.recipe is None else self.recipe.weights
-        return self.watch is not None or (rule is not None and rule.quantizes)
+        return self.watch is not None or bool(self.parts) or (rule is not None and rule.quantizes)
 
 
 class PackLayer:
@@ -158,11 +160,13 @@ class PackLayer:
             if run.keeps and run.start <= segment.start and segment.stop <= run.stop:
                 part = slice(segment.start - run.start, segment.stop - run.start)
                 watch = run.watch[part] if run.watch is not None and self.training else None
-                return LinearContext(key, {name: t[part] for name, t in run.state.items()}, watch)
+                state, parts = ({name: t[part] for name, t in own.items()} for own in (run.state, run.parts))
+                return LinearContext(key, state, watch, parts)
         return LinearContext(key)
 
     def snapshot(self) -> tuple[Tensor, ...]:
-        """Copies of the state that the passes of a step change: held tensor scales and values that schedules watch."""
+        """Copies of the state that the passes of a step change: held tensor scales, what decompositions measure and
+        values that schedules watch."""
         return tuple(tensor.clone() for _, tensor in self._sampling_state())
 
     def restore(self, before: tuple[Tensor, ...], active: Tensor) -> None:
@@ -172,6 +176,7 @@ class PackLayer:
 
     def _sampling_state(self) -> list[tuple[slice, Tensor]]:
         held = [] if self._memory is None else [(slice(None), self._memory)]
+        held += [(run.members, tensor) for run in self.runs for tensor in run.parts.values()]
         return held + [(run.members, run.watch) for run in self.runs if run.watch is not None]
 
     def apply_rules(self, method: str, active: Tensor) -> None:
@@ -222,6 +227,7 @@ class PackLayer:
         kept = {} if self._memory is None else {"memory": self._memory}
         for i, run in enumerate(self.runs):
             kept |= {f"{i}.{name}": t for name, t in run.state.items()}
+            kept |= {f"{i}.parts_{name}": t for name, t in run.parts.items()}
             kept |= {} if run.watch is None else {f"{i}.watch": run.watch}
         return kept
 
@@ -234,9 +240,16 @@ def _runs(recipes: Sequence[Recipe | None], w: Tensor) -> list[MemberRun]:
         state: dict[str, Tensor] = {}
         if recipe is not None and recipe.weights is not None:
             recipe.weights.check(recipe.fprop.rhs, recipe.fprop.rotation is not None)
-            alone = [recipe.weights.state(one) for one in part]
-            state = {name: torch.stack([s[name] for s in alone]) for name in alone[0]}
+            state = _stacked([recipe.weights.state(one) for one in part])
+        parts: dict[str, Tensor] = {}
+        if recipe is not None and recipe.decomposition is not None:
+            parts = _stacked([recipe.decomposition.state(one) for one in part])
         watches = recipe is not None and recipe.schedule is not None and recipe.schedule.watches
         watch = torch.full((len(members), 2), torch.nan, device=w.device) if watches else None
-        runs.append(MemberRun(members[0], members[-1] + 1, recipe, state, watch))
+        runs.append(MemberRun(members[0], members[-1] + 1, recipe, state, watch, parts))
     return runs
+
+
+def _stacked(alone: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Each member's tensors by name, stacked."""
+    return {name: torch.stack([own[name] for own in alone]) for name in alone[0]}

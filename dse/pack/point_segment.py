@@ -52,7 +52,7 @@ class PointSegment(Segment):
         for tensor, derivative, need in zip((x, w), self.derivatives, needs, strict=True):
             if need and derivative is not None and derivative.saves:
                 kept.append(tensor)
-        return self._product(0, a, b, bias, x.dtype), Held(tuple(kept), x.shape[-1])
+        return self.product(0, a, b, bias, x.dtype), Held(tuple(kept), x.shape[-1])
 
     def backward(
         self, held: Held, g: Tensor, context: LinearContext, needs: tuple[bool, bool]
@@ -65,7 +65,7 @@ class PointSegment(Segment):
             bt = None if bt is None else self.w.second(_decoded(bt).mT, context)
         rows = columns = dx = dw = None
         if self.watched is not self.g.rows:
-            self._watch(g, None, context)
+            self.watch(g, context)
         if at is not None and bt is not None:
             rows, columns = self.g.both(g, context)
         elif bt is not None:
@@ -73,7 +73,7 @@ class PointSegment(Segment):
         elif at is not None:
             columns = self.g.second(g.mT, context)
         if self.watched is self.g.rows:
-            self._watch(g, rows, context)
+            self.watch(g, context, rows)
         if rows is not None and bt is not None:
             dx = self._gradient(Point.FPROP_LHS, (rows, bt), kept, context, (held.columns, g.dtype))
         if columns is not None and at is not None:
@@ -88,7 +88,7 @@ class PointSegment(Segment):
 
         return compute() if shared is None else shared.take(self.members, x, self.x, both, compute)
 
-    def _product(self, gemm: int, a: Quantized, b: Quantized, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    def product(self, gemm: int, a: Quantized, b: Quantized, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
         """a b^T + bias of fprop (0), dgrad (1) or wgrad (2), rounded once to ``dtype``."""
         accumulation = self.accumulations[gemm]
         return (accumulation.contract if accumulation else contract)(a, b, bias, dtype)
@@ -108,11 +108,11 @@ class PointSegment(Segment):
         gemm, (columns, dtype) = 1 + of, shape
         derivative = self.derivatives[of]
         if derivative is None:
-            return self._product(gemm, *operands, None, dtype)
-        product = self._product(gemm, *operands, None, torch.float32)
+            return self.product(gemm, *operands, None, dtype)
+        product = self.product(gemm, *operands, None, torch.float32)
         return derivative(kept.pop(0) if derivative.saves else None, product, context.key, columns, dtype)
 
-    def _watch(self, g: Tensor, quantized: Quantized | None, context: LinearContext) -> None:
+    def watch(self, g: Tensor, context: LinearContext, quantized: Quantized | None = None) -> None:
         """Fills what the precision schedule looks at; ``quantized``: G of its program, where it is known already."""
         if context.watch is None or self.watched is None:
             return

@@ -16,6 +16,7 @@ from dse.numerics.quantizer import Identity, Quantizer
 from dse.numerics.recipe import Recipe
 from dse.numerics.techniques.weights import WeightRule
 from dse.pack.backend import TURN_BACK, Backend, backend, uses, watched_use
+from dse.pack.decomposed_segment import DecomposedSegment
 from dse.pack.derivatives import Derivative, KernelDerivative, ReferenceDerivative, TurnedBack
 from dse.pack.fused_quantizer import by_kernels
 from dse.pack.operand_programs import KernelPoint, PointProgram, ReferencePoint, RulePoint, TwoOperands, repeats
@@ -53,7 +54,7 @@ def partition(
     return tuple(segments)
 
 
-def _kernel(found: Backend, recipes: Sequence[Recipe], start: int, device: torch.device) -> PointSegment:
+def _kernel(found: Backend, recipes: Sequence[Recipe], start: int, device: torch.device) -> Segment:
     """The segment of members ``start`` and following under ``recipes``, which have one backend."""
     points = [list(point) for point in zip(*map(uses, recipes), strict=True)]
     programs = [
@@ -74,7 +75,7 @@ def _kernel(found: Backend, recipes: Sequence[Recipe], start: int, device: torch
         watched = _program(Point.DGRAD_LHS, found.watched, operands, device)
         if watched.matches(g.rows) and not any(use.quantizer.remembers for use in operands):
             watched = g.rows
-    return PointSegment(
+    segment = PointSegment(
         start,
         start + len(recipes),
         two(Point.FPROP_LHS, Point.WGRAD_RHS),
@@ -85,6 +86,7 @@ def _kernel(found: Backend, recipes: Sequence[Recipe], start: int, device: torch
         (_derivative(Point.FPROP_LHS, found, points, device), _derivative(Point.FPROP_RHS, found, points, device)),
         watched,
     )
+    return segment if found.split is None else DecomposedSegment(segment.start, segment.stop, segment, found.split)
 
 
 def _derivative(

@@ -85,8 +85,8 @@ class Reference(Segment):
         saved, dtype, g = Saved(wide(x), w, tuple(copies)), g.dtype, wide(g)
         if context.watch is not None:
             context.watch.copy_(linear_gemms.watched(self.recipe, g, context.key))
-        dx = linear_gemms.input_gradient(self.recipe, saved, g, context.key) if needs[0] else None
-        dw = linear_gemms.weight_gradient(self.recipe, saved, g, context.key) if needs[1] else None
+        dx = linear_gemms.input_gradient(self.recipe, saved, g, context.key, context.parts) if needs[0] else None
+        dw = linear_gemms.weight_gradient(self.recipe, saved, g, context.key, context.parts) if needs[1] else None
         return None if dx is None else dx.to(dtype), dw
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from torch import Tensor, where
 
 from dse.numerics import linear_gemms
+from dse.numerics.decomposed_gemms import operand_pairs
 from dse.numerics.gemm import Gemm
 from dse.numerics.linear_gemms import LinearContext, Saved
 from dse.numerics.matmul import product
@@ -15,6 +16,7 @@ from dse.numerics.points import POINTS, Point
 from dse.numerics.quantizer import Identity
 from dse.numerics.random import Key
 from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.decompositions import Kept
 from dse.probes import measures
 from dse.probes.anatomy import Anatomy, dissect
 
@@ -46,20 +48,21 @@ def looks(recipe: Recipe, seen: Seen, context: LinearContext) -> Iterator[Look]:
     saved = Saved(x, w)
     if recipe.backward_source == "forward":
         saved = linear_gemms.forward(recipe, x, w, context)[1]
+    kept = Kept(context.parts, key)
+    forward = operand_pairs(recipe, x, w, g, kept)["fprop"]
     copied_x, copied_w = saved.copies or (x, w)
-    yield from _operand(recipe, Point.FPROP_LHS, x, key)
-    yield from _weight(recipe, w, context)
+    backward = operand_pairs(recipe, copied_x, copied_w, g, kept)
+    yield from _operand(recipe, Point.FPROP_LHS, forward[0], key)
+    yield from _weight(recipe, forward[1], context)
+    for gemm, left, need in (("dgrad", Point.DGRAD_LHS, needs[0]), ("wgrad", Point.WGRAD_LHS, needs[1])):
+        if need:
+            yield from _operand(recipe, left, backward[gemm][0], key)
+            yield from _operand(recipe, Point(left + 1), backward[gemm][1], key)
     if needs[0]:
-        yield from _operand(recipe, Point.DGRAD_LHS, g, key)
-        yield from _operand(recipe, Point.DGRAD_RHS, copied_w.mT, key)
-    if needs[1]:
-        yield from _operand(recipe, Point.WGRAD_LHS, g.mT, key)
-        yield from _operand(recipe, Point.WGRAD_RHS, copied_x.mT, key)
-    if needs[0]:
-        dx = linear_gemms.input_gradient(recipe, saved, g, key)
+        dx = linear_gemms.input_gradient(recipe, saved, g, key, context.parts)
         yield Look("dgrad", measures.gradient(dx, product(g, w.mT)))
     if needs[1]:
-        dw = linear_gemms.weight_gradient(recipe, saved, g, key)
+        dw = linear_gemms.weight_gradient(recipe, saved, g, key, context.parts)
         yield Look("wgrad", measures.gradient(dw, product(g.mT, x.mT)))
 
 

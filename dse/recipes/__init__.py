@@ -63,6 +63,7 @@ RECIPES: dict[str, Recipe] = {
         tetrajet.TETRAJET_Q_RAMPING,
         tetrajet2.TETRAJET2_BASE,
         tetrajet2.TETRAJET2,
+        tetrajet2.TETRAJET2_OUTCONTROL,
         fp4_all_the_way.FP4_ALL_THE_WAY,
         fp4_all_the_way.FP4_ALL_THE_WAY_QAF,
         four_over_six.FOUR_OVER_SIX,

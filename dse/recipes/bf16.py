@@ -21,6 +21,7 @@ FP32 = Recipe("fp32", "the identity recipe: nothing is quantized", "a plain nn.L
 
 
 def replace_gemms(recipe: Recipe, fprop: Gemm, dgrad: Gemm, wgrad: Gemm) -> Recipe:
-    """The recipe with other GEMMs and without a weight rule where its forward GEMM is gone."""
-    weights = recipe.weights if fprop is recipe.fprop else None
-    return replace(recipe, fprop=fprop, dgrad=dgrad, wgrad=wgrad, weights=weights)
+    """The recipe with other GEMMs, without weight rule and decomposition where its forward GEMM is gone."""
+    kept = fprop is recipe.fprop
+    weights, decomposition = (recipe.weights, recipe.decomposition) if kept else (None, None)
+    return replace(recipe, fprop=fprop, dgrad=dgrad, wgrad=wgrad, weights=weights, decomposition=decomposition)

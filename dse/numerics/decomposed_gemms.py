@@ -1,0 +1,106 @@
+"""The three GEMMs of a linear whose products are written in parts: low-precision products plus correction terms.
+
+Who quantizes the operands and multiplies them is a parameter (``Programs``), so that layers and packs share this. The
+terms are plain products with FP32 accumulation; Y is the sum of the parts in FP32.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from dse.numerics.matmul import contract
+from dse.numerics.points import GEMMS, Point
+from dse.numerics.quantizer import Quantized
+from dse.numerics.recipe import Recipe
+from dse.numerics.recipe_fields import quantizes
+from dse.numerics.techniques.decompositions import Decomposition, Kept, SplitProduct
+
+
+class Programs(ABC):
+    """How a linear's operands are quantized and multiplied."""
+
+    @abstractmethod
+    def operand(self, point: Point, x: Tensor) -> Quantized:
+        """The operand at a point, from x [..., R, K] as its GEMM takes it, K the contraction axis."""
+
+    @abstractmethod
+    def product(self, gemm: int, a: Quantized, b: Quantized) -> Tensor:
+        """a b^T of fprop (0), dgrad (1) or wgrad (2), [..., M, N] in FP32 at least."""
+
+
+class Decomposed:
+    """A decomposition at work at one layer, in one call; ``recipe``: whose GEMMs it splits, where they quantize."""
+
+    def __init__(self, recipe: Recipe, programs: Programs, kept: Kept) -> None:
+        assert recipe.decomposition is not None
+        self._programs, self._kept = programs, kept
+        self._own: dict[str, Decomposition | None] = {
+            name: recipe.decomposition if quantizes(getattr(recipe, name)) else None for name in GEMMS
+        }
+
+    def forward(self, x: Tensor, w: Tensor, copies: bool) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Y [..., M, N], and the X and W that backward GEMMs take: ``copies`` of the forward product's, or these."""
+        own = self._own["fprop"]
+        if own is not None and self._kept.key.sampling and not _recomputing():
+            own.observe(x, w, self._kept)
+        parts = SplitProduct(x, w) if own is None else own.fprop(x, w, self._kept)
+        a, b = self._quantized(0, parts)
+        y = self._sum(0, parts, a, b)
+        if not copies:
+            return y, (x, w)
+        a, b = _decodable(a), _decodable(b)
+        return y, (a.dequantize(), b.dequantize()) if own is None else own.copies(parts, a, b, self._kept)
+
+    def input_gradient(self, g: Tensor, w: Tensor) -> Tensor:
+        """dX = G W [..., M, K]."""
+        own = self._own["dgrad"]
+        parts = SplitProduct(g, w.mT) if own is None else own.dgrad(g, w, self._kept)
+        return self._sum(1, parts, *self._quantized(1, parts))
+
+    def weight_gradient(self, g: Tensor, x: Tensor) -> Tensor:
+        """dW = G^T X [..., N, K]."""
+        own = self._own["wgrad"]
+        parts = SplitProduct(g.mT, x.mT) if own is None else own.wgrad(g, x, self._kept)
+        return self._sum(2, parts, *self._quantized(2, parts))
+
+    def _quantized(self, gemm: int, parts: SplitProduct) -> tuple[Quantized, Quantized]:
+        left = Point(2 * gemm)
+        return self._programs.operand(left, parts.lhs), self._programs.operand(Point(left + 1), parts.rhs)
+
+    def _sum(self, gemm: int, parts: SplitProduct, a: Quantized, b: Quantized) -> Tensor:
+        y = self._programs.product(gemm, a, b)
+        for left, right, columns in parts.terms:
+            term = contract(Quantized(left), Quantized(right))
+            if columns is None:
+                y = y + term
+            else:
+                places = columns[..., None, :].expand_as(term)
+                y = y.scatter(-1, places, y.gather(-1, places) + term)
+        return y
+
+
+def operand_pairs(recipe: Recipe, x: Tensor, w: Tensor, g: Tensor, kept: Kept) -> dict[str, tuple[Tensor, Tensor]]:
+    """What each GEMM's quantizers take, by its name, before rotation; X and W: those that the GEMM takes."""
+    own = recipe.decomposition
+    pairs = {"fprop": SplitProduct(x, w), "dgrad": SplitProduct(g, w.mT), "wgrad": SplitProduct(g.mT, x.mT)}
+    if own is not None:
+        split = {"fprop": (own.fprop, x, w), "dgrad": (own.dgrad, g, w), "wgrad": (own.wgrad, g, x)}
+        pairs |= {n: f(a, b, kept) for n, (f, a, b) in split.items() if quantizes(getattr(recipe, n))}
+    return {name: (parts.lhs, parts.rhs) for name, parts in pairs.items()}
+
+
+def _recomputing() -> bool:
+    """Whether a forward pass repeats an earlier one inside of a backward pass (activation checkpointing)."""
+    return torch._C._current_graph_task_id() != -1
+
+
+def _decodable(q: Quantized) -> Quantized:
+    """Values in FP32 at least, in which decoding does not round them."""
+    wide = torch.promote_types(q.values.dtype, torch.float32)
+    return q if q.values.dtype == wide else Quantized(q.values.to(wide), q.alpha)
+
+
+__all__ = ["Decomposed", "Programs", "operand_pairs"]

@@ -1,0 +1,102 @@
+"""What a decomposition of a linear's products is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from typing import ClassVar, NamedTuple, Self
+
+from torch import Tensor
+
+from dse.numerics.ops import Ops
+from dse.numerics.points import GEMMS, POINTS
+from dse.numerics.quantizer import Quantized, Quantizer
+from dse.numerics.random import Key
+
+
+class Term(NamedTuple):
+    """A correction ``left`` ``right``^T of a product [..., M, N], multiplied as it is, with FP32 accumulation.
+
+    ``left`` [..., M, r], ``right`` [..., n, r]; ``columns`` int64 [..., n]: the product's columns that it is added to,
+    None for all N.
+    """
+
+    left: Tensor
+    right: Tensor
+    columns: Tensor | None = None
+
+
+class SplitProduct(NamedTuple):
+    """a b^T = ``lhs`` ``rhs``^T + the ``terms``; the GEMM quantizes ``lhs`` [..., M, K] and ``rhs`` [..., N, K]."""
+
+    lhs: Tensor
+    rhs: Tensor
+    terms: tuple[Term, ...] = ()
+
+
+class Kept(NamedTuple):
+    """What a decomposition has at a layer: its ``tensors`` by name, and the layer's ``key`` of this call."""
+
+    tensors: Mapping[str, Tensor]
+    key: Key
+
+
+class Decomposition(ABC):
+    """Writes each GEMM of a linear as a low-precision product plus terms in higher precision.
+
+    X [..., M, K], W [..., N, K], G [..., M, N]; leading axes are members of a pack. A GEMM that quantizes nothing is
+    left whole. The gradients of X and W are those of the GEMMs: quantizers and terms count as the identity
+    (straight-through).
+
+    Tensors of a layer are made by ``state``, changed in place by ``observe`` and kept in checkpoints; all of them have
+    at least one axis behind the leading ones. ``splits``: the GEMMs that it writes in parts.
+    """
+
+    arithmetic: ClassVar[int] = 1
+    splits: ClassVar[tuple[str, ...]] = GEMMS
+
+    def state(self, w: Tensor) -> dict[str, Tensor]:
+        """The first tensors of a layer with the weight [N, K], by name."""
+        return {}
+
+    def observe(self, x: Tensor, w: Tensor, kept: Kept) -> None:  # noqa: B027 - not all of them look
+        """Looks at the operands of a forward pass in training; may change the layer's tensors."""
+
+    def fprop(self, x: Tensor, w: Tensor, kept: Kept) -> SplitProduct:
+        """Y = X W^T in parts: shapes of X and W."""
+        return SplitProduct(x, w)
+
+    def dgrad(self, g: Tensor, w: Tensor, kept: Kept) -> SplitProduct:
+        """dX = G (W^T)^T in parts: shapes of G and W^T."""
+        return SplitProduct(g, w.mT)
+
+    def wgrad(self, g: Tensor, x: Tensor, kept: Kept) -> SplitProduct:
+        """dW = G^T (X^T)^T in parts: shapes of G^T and X^T."""
+        return SplitProduct(g.mT, x.mT)
+
+    def copies(self, parts: SplitProduct, x: Quantized, w: Quantized, kept: Kept) -> tuple[Tensor, Tensor]:
+        """X [..., M, K] and W [..., N, K] as the forward product has them, from its parts and quantized operands."""
+        return x.dequantize(), w.dequantize()
+
+    def computed_by(self, wrap: Callable[[Quantizer], Quantizer]) -> Self:
+        """The same decomposition with each quantizer of its own wrapped."""
+        own = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return replace(self, **{n: wrap(q) for n, q in own.items() if isinstance(q, Quantizer)})  # type: ignore[type-var]
+
+    @abstractmethod
+    def point_ops(self, point: str) -> Ops | None:
+        """Vector operations that it adds at a quantization point, None where it adds none."""
+
+    def ops(self) -> Ops:
+        """The same, summed over all points."""
+        found = [ops for point in POINTS if (ops := self.point_ops(point)) is not None]
+        return sum(found[1:], found[0]) if found else Ops(why="0")
+
+    def wider(self, gemm: str) -> tuple[float, int]:
+        """The share of a GEMM that is multiplied in another format instead of the GEMM's own, and its bits."""
+        return 0.0, 16
+
+    def term_flop(self, gemm: str, m: int, k: int, n: int) -> float:
+        """Floating-point operations of the terms that are added to a GEMM in BF16; M tokens, K inputs, N outputs."""
+        return 0.0

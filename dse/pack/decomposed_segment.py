@@ -1,0 +1,70 @@
+"""Members of a pack under one recipe with a decomposition: low-precision products by the programs of a segment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dse.numerics.decomposed_gemms import Decomposed, Programs
+from dse.numerics.gemm import check_widths
+from dse.numerics.linear_gemms import LinearContext
+from dse.numerics.matmul import finished
+from dse.numerics.points import Point
+from dse.numerics.quantizer import Quantized
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.decompositions import Kept
+from dse.pack.point_segment import PointSegment
+from dse.pack.segments import Held, LayerOperands, Segment, wide
+
+
+@dataclass(frozen=True, eq=False)
+class DecomposedSegment(Segment):
+    """Computes what ``dse.numerics.decomposed_gemms`` does, bit for bit, from operands that ``inner`` quantizes.
+
+    ``recipe``: whose GEMMs are split, the members'.
+    """
+
+    inner: PointSegment
+    recipe: Recipe
+
+    def forward(self, operands: LayerOperands, context: LinearContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
+        x, w, bias = operands.x, operands.w, operands.bias
+        check_widths(x, w)
+        y, (own_x, own_w) = self._gemms(context).forward(wide(x), w, self.inner.copies)
+        own_x = own_x if self.inner.copies else x
+        kept = [t for t, need in ((own_w, needs[0]), (own_x, needs[1])) if need]
+        return finished(y, bias, x.dtype), Held(tuple(kept), x.shape[-1])
+
+    def backward(
+        self, held: Held, g: Tensor, context: LinearContext, needs: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        kept, gemms, dx, dw = list(held.tensors), self._gemms(context), None, None
+        self.inner.watch(g, context)
+        if needs[0]:
+            dx = gemms.input_gradient(wide(g), kept.pop(0)).to(g.dtype)
+        if needs[1]:
+            dw = gemms.weight_gradient(wide(g), wide(kept.pop(0)))
+        return dx, dw
+
+    def _gemms(self, context: LinearContext) -> Decomposed:
+        programs = _SegmentPrograms(self.inner, context)
+        return Decomposed(self.recipe, programs, Kept(context.parts, context.key))
+
+
+class _SegmentPrograms(Programs):
+    """The programs of a segment, for one call."""
+
+    def __init__(self, segment: PointSegment, context: LinearContext) -> None:
+        self._segment, self._context = segment, context
+
+    def operand(self, point: Point, x: Tensor) -> Quantized:
+        own, context = self._segment, self._context
+        tensors = {Point.FPROP_LHS: own.x, Point.FPROP_RHS: own.w, Point.DGRAD_LHS: own.g}
+        if point in tensors:
+            return tensors[point].first(x, context)
+        return {Point.DGRAD_RHS: own.w, Point.WGRAD_LHS: own.g, Point.WGRAD_RHS: own.x}[point].second(x, context)
+
+    def product(self, gemm: int, a: Quantized, b: Quantized) -> Tensor:
+        return self._segment.product(gemm, a, b, None, torch.float32)

@@ -1,0 +1,201 @@
+"""Decompositions: products in parts against NumPy, and what layers keep of them, alone and in packs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+from ruamel.yaml import YAML
+from torch import Tensor, nn
+
+from dse import quantize_, set_clock
+from dse.errors import OptionError
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, E8M0
+from dse.numerics.gemm import Gemm
+from dse.numerics.linear_autograd import linear
+from dse.numerics.linear_gemms import LinearContext
+from dse.numerics.random import Key
+from dse.numerics.recipe import Recipe, override
+from dse.numerics.techniques.decompositions import Decomposition, OutControl
+from dse.numerics.techniques.rounding import AwayFromZero, Stochastic
+from dse.numerics.validate import check
+from dse.pack.layer import PackLayer
+from dse.pack.linear import _Stacked
+from dse.pack.segments import Reference
+
+FP4 = BlockQuantizer(E2M1, E8M0, 16, scale_rounding=AwayFromZero())
+GEMM = Gemm(FP4, FP4)
+PLAIN = Recipe(fprop=GEMM, dgrad=GEMM, wgrad=GEMM)
+M, N, K = 48, 24, 40
+_Array = Any
+
+
+def cast(x: _Array, kind: Any, largest: float, block: int) -> _Array:
+    """MX numbers of the rows of x: blocks of elements of a ml_dtypes format, scale 2^ceil(log2(amax / largest))."""
+    rows, width = x.shape
+    padded = np.zeros((rows, -(-width // block) * block), np.float64)
+    padded[:, :width] = x
+    blocks = padded.reshape(rows, -1, block)
+    mantissa, exponent = np.frexp(np.abs(blocks).max(-1, keepdims=True) / largest)
+    scale = np.ldexp(1.0, np.where(mantissa == 0.5, exponent - 1, exponent))
+    return ((blocks / scale).astype(kind).astype(np.float64) * scale).reshape(rows, -1)[:, :width]
+
+
+def q(x: _Array) -> _Array:
+    """FP4 above."""
+    return cast(x, ml_dtypes.float4_e2m1fn, 6.0, 16)
+
+
+def p(x: _Array) -> _Array:
+    """MXFP8 with scales rounded up."""
+    return cast(x, ml_dtypes.float8_e4m3fn, 448.0, 32)
+
+
+def operands(*lead: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """X with a mean over tokens and some loud channels, W and G."""
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(*lead, M, K, generator=draw) + torch.randn(*lead, 1, K, generator=draw)
+    x[..., [3, 21, 30]] *= torch.tensor([25.0, 40.0, 11.0])
+    return x, torch.randn(*lead, N, K, generator=draw), torch.randn(*lead, M, N, generator=draw)
+
+
+def computed(
+    recipe: Recipe, x: Tensor, w: Tensor, g: Tensor, state: dict[str, Tensor], step: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Y, dX and dW of one layer at a step."""
+    x, w = x.clone().requires_grad_(), w.clone().requires_grad_()
+    clock = torch.tensor([5, step]).expand(*x.shape[:-2], 2)
+    y = linear(x, w, recipe, LinearContext(Key(clock, 1), parts=state))
+    return (y.detach(), *torch.autograd.grad(y, (x, w), g))
+
+
+def out_control(source: str) -> tuple[_Array, _Array, _Array]:
+    """Y, dX, dW with the three loudest of 40 channels in MXFP8, in NumPy."""
+    x, w, g = (t.double().numpy() for t in operands())
+    order = np.argsort(-np.linalg.norm(x, axis=0), kind="stable")
+    hot, cold = order[:3], order[3:]
+    x_copy, w_copy = np.zeros_like(x), np.zeros_like(w)
+    for own, copy in ((x, x_copy), (w, w_copy)):
+        copy[:, cold], copy[:, hot] = q(own[:, cold]), p(own[:, hot])
+    y = x_copy @ w_copy.T
+    x_back, w_back = (x_copy, w_copy) if source == "forward" else (x, w)
+    dw = np.zeros_like(w)
+    dw[:, cold] = q(g.T) @ q(x_back[:, cold].T).T
+    dw[:, hot] = p(g.T) @ p(x_back[:, hot].T).T
+    return y, q(g) @ q(w_back.T).T, dw
+
+
+@pytest.mark.parametrize("source", ["original", "forward"])
+def test_out_control_against_numpy(source: str) -> None:
+    own = OutControl(share=3 / 40, start=2, track=1)
+    recipe, (x, w, g) = replace(PLAIN, decomposition=own, backward_source=source), operands()
+    state = own.state(w)
+    before = computed(recipe, x, w, g, state, 1)
+    whole = computed(replace(recipe, decomposition=None), x, w, g, {}, 1)
+    assert all(map(torch.equal, before, whole)), "nothing is split before the channels are chosen"
+    computed(recipe, x, w, g, state, 2)
+    assert not state["chosen"].any()
+    for found, expected in zip(computed(recipe, x, w, g, state, 3), out_control(source), strict=True):
+        np.testing.assert_allclose(found.numpy(), expected, rtol=2e-5, atol=2e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(state["norms"], np.linalg.norm(x.double(), axis=0), rtol=1e-6)
+    later = x.flip(-1)
+    computed(recipe, later, w, g, state, 9)
+    np.testing.assert_allclose(state["norms"], np.linalg.norm(x.double(), axis=0), rtol=1e-6)
+
+
+EXAMPLES: dict[str, tuple[Decomposition, Callable[[Recipe], Recipe]]] = {
+    "out_control": (OutControl(share=0.2, start=1, track=1), lambda r: replace(r, backward_source="forward")),
+    "out_control, original": (OutControl(share=0.2, start=1, track=1), lambda r: r),
+}
+"""Decompositions that are at work from step 2 on, and recipes to put them into."""
+
+
+def example(name: str) -> Recipe:
+    own, into = EXAMPLES[name]
+    drawn = replace(FP4, rounding=Stochastic())
+    recipe = override(replace(PLAIN, dgrad=Gemm(drawn, drawn)), "wgrad.rotation", "hadamard")
+    recipe = replace(into(override(recipe, "G.rounding", "stochastic")), decomposition=own)
+    check(recipe)
+    return recipe
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_members_of_a_pack_equal_their_solo_results(name: str) -> None:
+    """Over four steps, in a pack with a member of another recipe: Y, gradients and what the layers keep."""
+    recipe = example(name)
+    members = [recipe, recipe, PLAIN]
+    clock = torch.tensor([[5, 0], [6, 0], [7, 0]])
+    x, w, g = operands(3)
+    layer = PackLayer(members, w, clock, 1, use_kernels=False)
+    assert not any(isinstance(part, Reference) for part in layer.segments)
+    alone = [own.decomposition.state(w[i]) if own.decomposition else {} for i, own in enumerate(members)]
+    for step in range(4):
+        clock[:, 1] = step
+        leaves = [t.clone().requires_grad_() for t in (x * (step + 1), w)]
+        y = _Stacked.apply(*leaves, None, layer)  # type: ignore[no-untyped-call]
+        found = (y, *torch.autograd.grad(y, leaves, g))
+        for i, own in enumerate(members):
+            one = [t.detach()[i].clone().requires_grad_() for t in leaves]
+            context = LinearContext(Key(clock[i].clone(), 1), parts=alone[i])
+            z = linear(one[0], one[1], own, context)
+            for a, b in zip(found, (z, *torch.autograd.grad(z, one, g[i])), strict=True):
+                assert torch.equal(a[i], b), (step, i)
+    kept = layer.tensors()
+    for tensor in alone[0]:
+        assert torch.equal(kept[f"0.parts_{tensor}"], torch.stack([own[tensor] for own in alone[:2]]))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_layer_goes_on_from_its_state_dict(name: str) -> None:
+    """Bit for bit; a plain layer's state dict begins anew; evaluation looks and changes nothing."""
+    recipe, (x, _, _) = example(name), operands()
+
+    def layer() -> nn.Module:
+        torch.manual_seed(1)
+        return quantize_(nn.Sequential(nn.Linear(K, N)), recipe)
+
+    one, two = layer(), layer()
+    for step in range(3):
+        set_clock(one, 0, step)
+        one(x)
+    saved = {name: t.clone() for name, t in one.state_dict().items()}
+    if any(key.startswith("0.parts_") for key in saved):
+        assert not torch.equal(one(x), two(x)), "what is kept makes a difference"
+    two.load_state_dict(saved)
+    one.eval(), two.eval()
+    for model in (one, two):
+        set_clock(model, 0, 3)
+    assert torch.equal(one(x), two(x))
+    assert all(torch.equal(t, saved[name]) for name, t in one.state_dict().items())
+    plain = nn.Sequential(nn.Linear(K, N))
+    one.load_state_dict(plain.state_dict())
+    assert not any(t.any() for name, t in one.state_dict().items() if name in ("0.parts_norms", "0.parts_chosen"))
+
+
+REFUSED = {
+    "fprop.lhs.slope": ("dge", "straight through"),
+    "weights": ("q_ema", "weight rule"),
+    "fprop.rotation": ("hadamard", "without fprop.rotation"),
+    "*": (None, "no block quantizer"),
+}
+
+
+@pytest.mark.parametrize("path", REFUSED)
+def test_combinations_without_a_meaning_are_refused(path: str) -> None:
+    value, reason = REFUSED[path]
+    recipe = replace(PLAIN, decomposition=OutControl(), backward_source="forward")
+    changed = Recipe(decomposition=OutControl()) if path == "*" else override(recipe, path, value)
+    with pytest.raises(OptionError, match=reason):
+        check(changed)
+
+
+@pytest.mark.parametrize("wrong", ["share: 1", "start: -1", "track: 0", "outer: {block: {rounding: stochastic}}"])
+def test_values_that_are_wrong_by_themselves(wrong: str) -> None:
+    with pytest.raises(OptionError, match="out_control"):
+        override(PLAIN, "decomposition", {"out_control": YAML(typ="safe").load(f"{{{wrong}}}")})
