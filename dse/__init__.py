@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from dse.train.options import RunOptions as RunOptions
     from dse.trial import Trial as Trial
     from dse.trial import make_task as make_task
+    from dse.trial import make_trial as make_trial
 
 PUBLIC = {
     # numerics: how a linear layer computes
@@ -69,6 +70,7 @@ PUBLIC = {
     "Task": "dse.tasks.base",
     "TASKS": "dse.tasks",
     "make_task": "dse.trial",
+    "make_trial": "dse.trial",
     "Training": "dse.tasks.base",
     "Trial": "dse.trial",
     "run_trial": "dse.train.loop",

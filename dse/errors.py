@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import ClassVar
+from types import MappingProxyType
+from typing import ClassVar, TypeVar
+
+V = TypeVar("V")
 
 
 class UserError(Exception):
@@ -25,6 +28,23 @@ class OptionError(UserError):
 
 class CalibrationError(UserError):
     """Calibration data from which a post-training method cannot quantize a layer: too little, none, or not finite."""
+
+
+class UnknownName(UserError, KeyError):
+    """A name that a registry does not have; a ``KeyError`` too, as of any mapping."""
+
+    __str__ = Exception.__str__  # KeyError's puts the message in quotes
+
+
+class Lookup(dict[str, V]):
+    """Objects of one kind by their names. ``lookup[name]`` raises UnknownName, which names the nearest."""
+
+    def __init__(self, kind: str, entries: Mapping[str, V] = MappingProxyType({})) -> None:
+        super().__init__(entries)
+        self.kind = kind
+
+    def __missing__(self, name: str) -> V:
+        raise UnknownName(f"unknown {self.kind} {name!r}{nearest(name, self)}")
 
 
 def nearest(word: object, choices: Iterable[str]) -> str:

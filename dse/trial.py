@@ -7,12 +7,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 from dse.errors import UserError, nearest
 from dse.numerics.recipe import Recipe
 from dse.numerics.registry import build, to_data
-from dse.recipes import RECIPES
+from dse.recipes import RECIPES, find_recipe
 from dse.tasks import TASKS
 from dse.tasks.base import Task, Training
 from dse.tasks.own import is_found, is_path
@@ -29,8 +30,8 @@ class Trial:
     are compared in pairs. ``start``: the trial, of the same seed, whose trained weights it starts from in place of the
     task's initialization; its optimizer and its schedule begin anew. With ``training.distillation`` it is the teacher.
 
-    Raises UserError for a start of another seed, for one whose weights this task cannot go on with, and for
-    distillation without a teacher or of a model that predicts no classes.
+    ``recipe`` may be given by its name. Raises UserError for an unknown one, for a start of another seed, for one whose
+    weights this task cannot go on with, and for distillation without a teacher or of a model that predicts no classes.
     """
 
     task: Task[Any]
@@ -40,6 +41,7 @@ class Trial:
     start: Trial | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "recipe", find_recipe(self.recipe))
         if reason := not_distilled(self.task, self.training, self.start):
             raise UserError(reason)
         if self.start is None:
@@ -112,6 +114,29 @@ def _name_of(recipe: Any) -> str:
     return next((name for name, known in RECIPES.items() if to_data(known) == recipe), "")
 
 
+def make_trial(
+    task: Task[Any] | str,
+    recipe: Recipe | str,
+    seed: int = 0,
+    *,
+    options: Mapping[str, Any] = MappingProxyType({}),
+    training: Mapping[str, Any] = MappingProxyType({}),
+) -> Trial:
+    """A trial of a task and a recipe, both by their names or as objects.
+
+    ``options``: of a task that is given by its name; ``training``: settings in place of the task's own. Raises
+    UserError for an unknown name, option or setting, with the nearest valid one.
+
+    >>> make_trial("lm", "nvfp4", training={"steps": 40}).training.steps
+    40
+    """
+    own = make_task(task, options) if isinstance(task, str) else task
+    known = {f.name for f in fields(Training)}
+    if unknown := next((name for name in training if name not in known), None):
+        raise UserError(f"unknown training setting {unknown!r}{nearest(unknown, known)}")
+    return Trial(own, replace(own.training(), **training), find_recipe(recipe), seed)
+
+
 def make_task(name: str, options: Mapping[str, Any]) -> Task[Any]:
     """A task by its name in ``tasks.TASKS``, or its import path, with some options set.
 
@@ -126,4 +151,4 @@ def make_task(name: str, options: Mapping[str, Any]) -> Task[Any]:
     return TASKS[name](**options)
 
 
-__all__ = ["ARITHMETIC", "Trial", "make_task", "not_distilled"]
+__all__ = ["ARITHMETIC", "Trial", "make_task", "make_trial", "not_distilled"]

@@ -13,7 +13,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from dse.errors import UserError, nearest
+from dse.errors import UnknownName, UserError, nearest
 from dse.tasks.base import Task
 from dse.tasks.user_module import user_module
 
@@ -32,7 +32,7 @@ class Registry(dict[str, type[Task[Any]]]):
 
     def __missing__(self, name: str) -> type[Task[Any]]:
         if not is_path(name):
-            raise KeyError(name)
+            raise UnknownName(f"unknown task {name!r}{nearest(name, self)}")
         return _FOUND.get(name) or find(name)
 
 

@@ -130,16 +130,11 @@ def _digits(x: float, fmt: Format) -> int:
 
 def _members(results: Path) -> Iterator[str]:
     """A trial has the same bits in a pack and alone, at batch sizes that are no multiple of anything."""
-    import torch
-
     from dse.train.pack_check import compared
+    from dse.train.threads import one_thread
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as workers have it
-    try:
+    with one_thread():  # as workers have it
         found = list(compared(batches=(1, 5)))
-    finally:
-        torch.set_num_threads(threads)
     if other := [what for what, same in found if not same]:
         raise RuntimeError(f"{len(other)} of {len(found)} trials have other bits in a pack than alone: {other[0]}")
     yield f"{len(found)} trials have the same bits in a pack and alone"

@@ -23,11 +23,12 @@ from dse.nn.skipped_steps import Sampled, finite_gradients
 from dse.numerics.points import Point
 from dse.numerics.recipe import Recipe
 from dse.numerics.techniques.schedules.base import PHASES, Watch
+from dse.recipes import find_recipe
 
 
 def quantize_(
     model: nn.Module,
-    recipe: Recipe,
+    recipe: Recipe | str,
     where: Where | None = None,
     exempt: Sequence[str] | str = (),
     *,
@@ -35,6 +36,8 @@ def quantize_(
     verbose: bool = False,
 ) -> nn.Module:
     """Replaces, in place, each layer of ``model`` that multiplies by a weight by one that computes under ``recipe``.
+
+    ``recipe``: a recipe, or the name of one of the gallery (``dse.RECIPES``).
 
     Returns the model; ``dse.nn.coverage.coverage(model)`` says layer by layer what is quantized, what is left and why,
     and ``verbose`` prints it. These kinds of layers are quantized: ``nn.Linear``, ``nn.Conv1d`` to ``nn.Conv3d``,
@@ -55,20 +58,20 @@ def quantize_(
     follow from ``dse.nn.select.OTHERS``, one number for each of their GEMMs. A layer that is reachable by two names
     stays one layer, exempt if one of them is. A second call quantizes what is still plain.
 
-    Raises UserError for a recipe with a post-training method, when nothing would be quantized, when the model is itself
-    a layer (wrap it), holds layers that cannot be quantized, or ties two weights under a recipe with a weight rule, and
-    for a pattern that matches no layer, and for one of the recipe's rules (``layers``) that decides about none and is
-    not optional.
+    Raises UserError for an unknown recipe and for one with a post-training method, when nothing would be quantized,
+    when the model is itself a layer (wrap it), holds layers that cannot be quantized, or ties two weights under a
+    recipe with a weight rule, and for a pattern that matches no layer, and for one of the recipe's rules (``layers``)
+    that decides about none and is not optional.
 
     >>> from torch import nn
-    >>> from dse.recipes import RECIPES
-    >>> quantize_(nn.Sequential(nn.Linear(64, 32)), RECIPES["nvfp4"])
+    >>> quantize_(nn.Sequential(nn.Linear(64, 32)), "nvfp4")
     Sequential(
       (0): QuantizedLinear(in_features=64, out_features=32, bias=True, recipe='nvfp4')
     )
     """
     if unsupported not in ("raise", "leave"):
         raise UserError(f"unsupported must be 'raise' or 'leave', not {unsupported!r}")
+    recipe = find_recipe(recipe)
     if recipe.post is not None:
         raise UserError(f"recipe {recipe.name!r} quantizes after training (post): quantize_post(model, ...) applies it")
     exempt = checked(model, exempt)

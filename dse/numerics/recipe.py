@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from dse.errors import OptionError
 from dse.numerics.layer_choice import Exempt, LayerPlace, Which
 from dse.numerics.paths import SELECTORS, set_option
 from dse.numerics.point_options import SAME, at_points, attention_options
@@ -25,6 +26,8 @@ def override(recipe: Recipe, path: str, data: Any) -> Recipe:
     exist, the value does not fit, or the option has no meaning at any of the points because the recipe does not
     quantize them.
     """
+    if not isinstance(recipe, Recipe):
+        raise OptionError(f"override takes a recipe, RECIPES['nvfp4'] for example, not {recipe!r}")
     head, *rest = path.split(".")
     if head == "layers":
         return set_rules(recipe, rest, data, path, override)

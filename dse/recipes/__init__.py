@@ -1,5 +1,6 @@
 """The gallery: one file per published training system, one entry each."""
 
+from dse.errors import Lookup, UserError
 from dse.numerics.recipe import Recipe
 from dse.recipes import (
     alto,
@@ -31,7 +32,7 @@ from dse.recipes import (
     zhou,
 )
 
-RECIPES: dict[str, Recipe] = {
+_BY_NAME: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         bf16.BF16,
@@ -96,4 +97,17 @@ RECIPES: dict[str, Recipe] = {
     )
 }
 
-__all__ = ["RECIPES"]
+RECIPES: Lookup[Recipe] = Lookup("recipe", _BY_NAME)
+"""By name; an unknown name is a ``UserError`` with the nearest one."""
+
+
+def find_recipe(recipe: Recipe | str) -> Recipe:
+    """A recipe, or that of a name. Raises UserError for an unknown name, and for what is neither."""
+    if isinstance(recipe, str):
+        return RECIPES[recipe]
+    if not isinstance(recipe, Recipe):
+        raise UserError(f"expected a recipe or the name of one, not {type(recipe).__name__}")
+    return recipe
+
+
+__all__ = ["RECIPES", "find_recipe"]

@@ -31,6 +31,7 @@ from dse.train.needed import Needed, needed_weights
 from dse.train.pack_run import PackRun
 from dse.train.provenance import device_name, host
 from dse.train.resume import CheckpointHook, content_key
+from dse.train.threads import one_thread
 from dse.train.weights import write_weights
 from dse.trial import Trial
 
@@ -39,9 +40,11 @@ def run_trial(trial: Trial, context: TrainContext = PLAIN, config: str = "") -> 
     """Trains and evaluates one trial, and returns its record; nothing is stored.
 
     ``context``: device, data folder, checkpoints and the like; ``config``: the trial's name in its record, by default
-    that of its recipe.
+    that of its recipe. It runs on one torch thread, as a worker's trials do: more give other last bits, and are slower
+    for models of this size. Afterwards torch has as many as before.
     """
-    return run_pack([trial], context, [config])[0]
+    with one_thread():
+        return run_pack([trial], context, [config])[0]
 
 
 def run_pack(trials: Sequence[Trial], context: TrainContext = PLAIN, configs: Sequence[str] = ()) -> list[Record]:

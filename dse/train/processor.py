@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from dse.kernels.alignment import product
+from dse.train.threads import one_thread
 
 CHOICES = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA")
 """Environment variables that select the libraries' routines (torch's own is reported as ``instructions``)."""
@@ -55,13 +56,10 @@ def fingerprint() -> str:
 
     Machines with different fingerprints give different bits for the same trial; those with equal ones most likely not.
     """
-    digest, threads = hashlib.sha256(), torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    digest = hashlib.sha256()
+    with one_thread():
         for y in _results():
             digest.update(y.contiguous().numpy().tobytes())
-    finally:
-        torch.set_num_threads(threads)
     return digest.hexdigest()[:8]
 
 
