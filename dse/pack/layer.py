@@ -128,7 +128,7 @@ class PackLayer:
             schedule = run.recipe.schedule if run.recipe else None
             if schedule is None:
                 continue
-            seen = None if run.watch is None else run.watch.cpu()
+            seen = None if run.watch is None or run.watch.is_meta else run.watch.cpu()
             for i in range(run.start, run.stop):
                 known = seen is not None and bool(seen[i - run.start].isfinite().all())
                 watch = Watch(*seen[i - run.start]) if seen is not None and known else None

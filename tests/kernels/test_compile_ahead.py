@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +28,7 @@ from dse.kernels.compile_pool import CompilePool
 from dse.kernels.kernel_jobs import KernelJob, KernelName
 from dse.kernels.philox import words
 from dse.kernels.recording import recording
+from dse.numerics.techniques.schedules import Switch
 from dse.pack import compile_ahead as ahead
 from dse.pack.grouping import member_order
 from dse.pack.kernel_list import list_kernels
@@ -115,6 +118,29 @@ def test_kernels_of_packs() -> None:
     assert len(kernels(tuple(RECIPES), 2)) < MOST
     few = ("nvfp4", "mxfp4_rht_sr")
     assert kernels(few, 2) == kernels(few, 3), "further members cost nothing"
+
+
+def test_what_a_schedule_switches_to_is_listed() -> None:
+    own = RECIPES["mlperf_mxfp4_healing"]
+    assert isinstance(own.schedule, Switch)
+    subject = COMPARED["gpt128"](True)
+    members = [replace(trial, recipe=own) for trial in trials(subject, 2, ("mxfp4",))]
+    both, first = list[KernelJob](), list[KernelJob]()
+    list_kernels(members, subject.task.load(), HOPPER, both.append)
+    members = [replace(trial, recipe=replace(own, schedule=None)) for trial in members]
+    list_kernels(members, subject.task.load(), HOPPER, first.append)
+    assert {job.key for job in both} > {job.key for job in first}
+
+
+def test_kernels_have_one_key_in_all_processes() -> None:
+    """Whichever a process asks for first: by itself Triton would give a caller another key after its callees."""
+    names = ["quantize.quantize_kernel", "peaks.peak_kernel"]
+    found = set()
+    for order in (names, names[::-1]):
+        read = [f"{name}.cache_key" for name in order]
+        code = "\n".join(["from dse.kernels.device import peaks, quantize", *read, f"print({', '.join(sorted(read))})"])
+        found.add(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert len(found) == 1
 
 
 def test_a_pack_that_cannot_be_listed_is_compiled_by_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
