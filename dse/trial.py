@@ -29,6 +29,8 @@ class Trial:
     The same (task, training, seed) means the same initialization and the same batches, whatever the recipe, so trials
     are compared in pairs. ``start``: the trial, of the same seed, whose trained weights it starts from in place of the
     task's initialization; its optimizer and its schedule begin anew. With ``training.distillation`` it is the teacher.
+    A recipe with a post-training method (``post``) trains nothing: the trial quantizes the weights of its baseline, the
+    same trial under ``bf16``.
 
     ``recipe`` may be given by its name. Raises UserError for an unknown one, for a start of another seed, for one whose
     weights this task cannot go on with, and for distillation without a teacher or of a model that predicts no classes.
@@ -53,6 +55,8 @@ class Trial:
     @property
     def needs(self) -> tuple[Trial, ...]:
         """The trials whose trained weights it needs before its first step (``dse.train.weights``)."""
+        if self.recipe.post is not None:
+            return (self.baseline(),)
         return (self.start,) if self.start else ()
 
     @cached_property

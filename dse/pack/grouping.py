@@ -28,10 +28,11 @@ _LOCKSTEP = (
 
 def signature(trial: Trial) -> str:
     """Trials of one signature can train in one pack: same task, model, data, steps, batch and optimizer, all of them
-    with a teacher or none."""
+    with a teacher or none; those that quantize trained weights are packs of their own, which share calibrations."""
     data = to_data(trial.task)
     rhythm = [getattr(trial.training, name) for name in _LOCKSTEP]
     rhythm += ["distilled"] if trial.training.distillation else []
+    rhythm += ["post"] if trial.recipe.post else []
     return json.dumps([trial.task.name, trial.task.version, data, rhythm], sort_keys=True, separators=(",", ":"))
 
 

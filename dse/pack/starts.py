@@ -27,12 +27,21 @@ def first_models(trials: Sequence[Trial], data: Any, weights: Weights | None) ->
     made: dict[tuple[int, str], nn.Module] = {}
     for trial in trials:
         if (key := _key(trial)) not in made:
-            torch.manual_seed(trial.seed)
-            made[key] = trial.task.model(data)
-            if trial.start and weights is not None:
-                _load(made[key], weights[trial.start.uid], trial)
+            made[key] = trained_model(trial, data, weights[trial.start.uid] if trial.start and weights else None)
     models = [made[_key(trial)] for trial in trials]
     return [copy.deepcopy(models[0]), *models[1:]]
+
+
+def trained_model(trial: Trial, data: Any, parameters: ModelWeights | None) -> nn.Module:
+    """The trial's plain model on the CPU, initialized by its seed, with trained parameters where there are some.
+
+    Raises UserError for parameters of another model.
+    """
+    torch.manual_seed(trial.seed)
+    model = trial.task.model(data)
+    if parameters is not None:
+        _load(model, parameters, trial)
+    return model
 
 
 def _key(trial: Trial) -> tuple[int, str]:
@@ -51,4 +60,4 @@ def _load(model: nn.Module, trained: ModelWeights, trial: Trial) -> None:
             parameter.copy_(trained[name])
 
 
-__all__ = ["ModelWeights", "Weights", "first_models"]
+__all__ = ["ModelWeights", "Weights", "first_models", "trained_model"]

@@ -29,6 +29,7 @@ from dse.sweep.language.labels import HEAD
 from dse.sweep.language.option_names import SINGULAR, short_names
 from dse.sweep.language.ranges import ENDS, KINDS, PARTS
 from dse.sweep.read.schema import EntryBlock, SearchFile, SweepFile, WhenBlock
+from dse.sweep.read.shorthand import POST
 from dse.tasks import TASKS
 
 _NOTHING: Schema = {"type": "null"}
@@ -82,9 +83,10 @@ def _file() -> dict[str, Schema]:
 
 
 def _short_keys() -> dict[str, Schema]:
-    """Other words for the keys of a file, and training settings without their key."""
+    """Other words for the keys of a file, training settings without their key, and the axis beside `recipes`."""
     file = _file()
     keys = {word: file[key] for word, key in SINGULAR.items()}
+    keys[POST] = _axes(ranges=False)[0][POST]
     return {**keys, **{name: schema for name, schema in _prefixed(training_settings()).items() if name not in file}}
 
 

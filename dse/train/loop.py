@@ -29,6 +29,7 @@ from dse.train.halving import RungPlan
 from dse.train.hooks import EvaluationHook, Hook, Hooks, Observer, ObserverHook, ProgressHook, RungHook
 from dse.train.needed import Needed, needed_weights
 from dse.train.pack_run import PackRun
+from dse.train.post_run import quantized_outcomes
 from dse.train.provenance import device_name, host
 from dse.train.resume import CheckpointHook, content_key
 from dse.train.threads import one_thread
@@ -56,8 +57,8 @@ def run_pack(trials: Sequence[Trial], context: TrainContext = PLAIN, configs: Se
     - An exception of the model or the numerics, or too little memory, splits the pack in halves that start anew, and
       their records say why. In a pack of one it is a result too (``failed``, with its traceback).
     - An error in a hook or in an evaluation after the last step costs no training (``Hooks``, ``PackRun``).
-    - Trials that start from others' trained weights get them from the results folder (``dse.train.weights``); what is
-      not there is trained first. A trial whose start has diverged or failed has failed.
+    - Trials that start from others' trained weights, or quantize them, get them from the results folder
+      (``dse.train.weights``); what is not there is trained first. A trial has failed where that one has, or diverged.
     - UserError (missing data, say) is raised: it concerns the sweep, not the trial.
     - With halving the worse trials stop at its rungs. A trial that pauses at a rung gets the record of one that has
       stopped there, and leaves a checkpoint.
@@ -72,7 +73,7 @@ def run_pack(trials: Sequence[Trial], context: TrainContext = PLAIN, configs: Se
         return _without_start(trials, names, needed, context)
     plan = RungPlan.of(trials, context.options.halving, context.target)
     context = replace(context, target=plan.target)
-    if context.checkpoints is None:
+    if context.checkpoints is None or trials[0].recipe.post is not None:
         return _run_part(trials, names, (), context, needed.weights)
     parts = context.checkpoints.parts([trial.uid for trial in trials], plan.ranks, plan.target_step)
     if any(part.step == plan.target_step and not part.ranked for part in parts):  # a pack is ranked at a rung only once
@@ -112,6 +113,7 @@ def _run_part(
     """Trains and evaluates trials together, from the checkpoints at ``paths`` if there are any; ``weights``: what they
     need of others, by uid."""
     options, plan = context.options, RungPlan.of(trials, context.options.halving, context.target)
+    after = trials[0].recipe.post is not None
     observers: dict[str, Observer] = {"gemm_checks": GemmChecker()} if options.gemm_checks else {}
     observers |= {"probes": Prober(options.probes)} if options.probes else {}
     shared = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "data": ""}
@@ -119,10 +121,13 @@ def _run_part(
     try:
         data, shared["data"] = load(trials[0].task, options.data_dir, options.device)
         checkpoints = None
-        if context.checkpoints:
+        if context.checkpoints and not after:
             key = content_key(trials, context, shared["data"], plan.ranks)
             checkpoints = CheckpointHook(context.checkpoints, paths, key, observers, plan)
-        outcomes = _train(PackRun(trials, data, options.device, weights), context, plan, observers, checkpoints)
+        if after:
+            outcomes = quantized_outcomes(trials, data, options.device, weights, context.on_step)
+        else:
+            outcomes = _train(PackRun(trials, data, options.device, weights), context, plan, observers, checkpoints)
         seconds_before = checkpoints.seconds if checkpoints else 0.0
     except UserError:
         raise

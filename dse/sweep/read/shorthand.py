@@ -22,6 +22,8 @@ from dse.tasks.base import Training
 from dse.tasks.own import is_path
 
 _TRAINING = tuple(f.name for f in fields(Training))
+POST = "post"
+"""The axis that may stand beside `recipes`: post-training methods."""
 
 
 def expand_shorthands(source: YamlSource) -> YamlSource:
@@ -42,9 +44,13 @@ class _Writer(RecipeRewriter):
     def file(self, data: Mapping[str, Any]) -> dict[str, Any]:
         training: dict[str, LocatedValue] = {}
         kept: dict[str, LocatedValue] = {}
+        post: LocatedValue | None = None
         for key, item in mapping_items(data, ()):
             name = SINGULAR.get(key, match_choice(key, TOP_KEYS))
             if key.startswith("x-"):  # a place for anchors
+                continue
+            if key == POST:
+                post = item
                 continue
             if name not in TOP_KEYS:
                 kind, option = split_path(key)
@@ -54,6 +60,14 @@ class _Writer(RecipeRewriter):
                 self._misplaced(key, kind, option, item)
             self._once(kept, name, item, key)
         found = {name: self._section(name, item) for name, item in kept.items()}
+        if post:
+            axes = found.setdefault("grid", {})
+            self.lines.setdefault(("grid",), self._line(post.place))
+            if not isinstance(axes, dict):
+                return found  # what is wrong with it is said where it is read
+            if POST in axes:
+                raise self._error(post, "post is said twice: here and under grid")
+            axes[POST] = self._values(POST, post, ("grid", POST))
         if training:
             own = found.setdefault("training", {}) or {}
             self.lines.setdefault(("training",), self._line(next(iter(training.values())).place))

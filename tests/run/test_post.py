@@ -1,0 +1,119 @@
+"""Trials with a post-training method: their identity, what they need, their records, sweeps, and what goes wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dse import RECIPES, override
+from dse.errors import UserError
+from dse.nn.quantize import quantize_
+from dse.pack.starts import trained_model
+from dse.results.record import FAILED, OK
+from dse.results.store import Store
+from dse.run.engine import run_sweep
+from dse.sweep import load_sweep
+from dse.tasks import TASKS
+from dse.train.context import TrainContext
+from dse.train.loop import load, run_pack, run_trial
+from dse.train.options import RunOptions
+from dse.train.weights import missing, read_weights
+from dse.trial import Trial
+from tests.records import content
+
+TASK = TASKS["regression"]()
+TRAINING = replace(TASK.training(), steps=20, batch=64)
+
+
+def after(recipe: str = "mxfp4", method: Any = "rtn", seed: int = 0) -> Trial:
+    return Trial(TASK, TRAINING, override(RECIPES[recipe], "post", method), seed)
+
+
+def test_identity_and_what_it_needs() -> None:
+    trial = after(method={"gptq": {"damping": 0.1}})
+    assert trial.needs == (trial.baseline(),)
+    assert trial.needs[0] == Trial(TASK, TRAINING, RECIPES["bf16"], 0)
+    plain = replace(trial, recipe=RECIPES["mxfp4"])
+    assert len({trial.uid, after().uid, plain.uid, trial.baseline().uid}) == 4
+    assert "post" not in plain.spec["recipe"]
+    again = Trial.from_spec(trial.spec)
+    assert (again.uid, again.needs[0].uid) == (trial.uid, trial.needs[0].uid)
+
+
+def test_records(tmp_path: Path) -> None:
+    """Many trials of two trained models, each trained once; direct cast is the trained model under the recipe."""
+    context = TrainContext(RunOptions(results=tmp_path))
+    trials = [after(method=method, seed=seed) for seed in (0, 1) for method in ("rtn", "gptq", "error_diffusion")]
+    assert len(missing(trials, tmp_path)) == 2
+    records = run_pack(trials, context)
+    assert missing(trials, tmp_path) == []
+    assert [record.status for record in records] == [OK] * 6
+    assert [content(record) for record in records[3:5]] == [content(run_trial(trial, context)) for trial in trials[3:5]]
+    baseline, data = run_trial(trials[0].needs[0], context), load(TASK, None, "cpu")[0]
+    trained = trained_model(trials[0], data, read_weights(tmp_path, trials[0].needs[0]))
+    model = quantize_(trained, RECIPES["mxfp4"], exempt=TASK.exempt()).eval()
+    assert records[0].metric == pytest.approx(TASK.evaluate(model, data)[TASK.metric], rel=1e-6)
+    assert records[0].metric != records[1].metric != records[2].metric
+    assert records[0].metrics_bf16[TASK.metric] != records[0].metric
+    assert records[0].baseline_uid == baseline.uid
+    facts = records[1].pack["post"]
+    assert facts["bits_per_weight"] == 4.25
+    assert facts["calibration_rows"] == 16 * 64
+    assert "calibration_rows" not in records[0].pack["post"]
+
+
+def test_eight_bits_leave_the_metric_of_the_trained_model(tmp_path: Path) -> None:
+    """The evaluation is the one that the baseline has."""
+    context = TrainContext(RunOptions(results=tmp_path))
+    trial = after("mxint8")
+    record, baseline = run_trial(trial, context), run_trial(trial.needs[0], context)
+    assert record.metric == pytest.approx(baseline.metric, rel=1e-2)
+    assert record.metrics_bf16[TASK.metric] == pytest.approx(baseline.metric, rel=1e-2)
+
+
+def test_failures_are_one_line(tmp_path: Path) -> None:
+    context = TrainContext(RunOptions(results=tmp_path))
+    few = replace(after(method={"gptq": {"batches": 1}}), training=replace(TRAINING, batch=4))
+    fine = replace(few, recipe=after().recipe)
+    records = run_pack([few, fine], context)
+    assert [record.status for record in records] == [FAILED, OK]
+    assert "too little calibration data" in str(records[0].error)
+    assert "\n" not in str(records[0].error)
+    broken = Trial(TASK, replace(TRAINING, lr=1e30), after().recipe, 0)
+    assert "trial that has diverged" in str(run_trial(broken).error)
+    with pytest.raises(UserError, match=r"take training.activations: fp32"):
+        run_trial(replace(after(), training=replace(TRAINING, activations="bf16")))
+
+
+SWEEP = """
+name: after
+tasks:
+  - regression: {steps: 8, batch: 64}
+recipes: [bf16, mxfp4]
+seeds: 2
+post: [rtn, gptq, {gptq: {scales: shrunk}}]
+grid:
+  fprop.rotation: [none, {hadamard: {size: 32, signs: none}}]
+"""
+
+
+def test_a_sweep_trains_once_and_resumes(tmp_path: Path) -> None:
+    path = tmp_path / "after.yaml"
+    path.write_text(SWEEP, encoding="utf-8")
+    sweep, store = load_sweep(path), Store(tmp_path / "results")
+    assert len(sweep.cells) == 2 * (1 + 6)
+    options = RunOptions(executor="local", track=False, progress=False)
+    run_sweep(sweep, store, options)
+    records = {record.uid: record for record in store.records()}
+    assert {cell.uid for cell in sweep.cells} == set(records)
+    assert {record.status for record in records.values()} == {OK}
+    assert all(records[cell.uid].baseline_uid in records for cell in sweep.cells)
+    weights = sorted((tmp_path / "results" / "weights").iterdir())
+    assert len(weights) == 2
+    assert torch.load(weights[0], weights_only=True)["uid"] in records
+    run_sweep(sweep, store, options)
+    assert all(record.started == records[record.uid].started for record in store.records())
