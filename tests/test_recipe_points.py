@@ -7,6 +7,7 @@ that changes is a recipe that no longer computes what its source says, or did no
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from difflib import unified_diff
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from dse.numerics.attention import PRODUCTS, Product
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.quantizer import Quantizer
-from dse.numerics.recipe import POINTS, Recipe, override
+from dse.numerics.recipe import GEMMS, POINTS, Recipe, override
 from dse.numerics.registry import to_data
 from dse.numerics.techniques.schedules.switch import Switch
 from dse.recipes import RECIPES
@@ -28,8 +29,15 @@ _OWN_COLUMN = {"element", "scale", "block", "tile", "rounding", "scale_rounding"
 
 
 def rows(name: str, recipe: Recipe) -> Iterator[str]:
-    """A row for each point of a recipe, of attention's products, of a last stage and of other layers by its rules."""
+    """A row for each point of a recipe, of attention's products, of a last stage and of other layers by its rules; and
+    one for what it has beside its points."""
     yield from _rows(name, recipe)
+    schedule = recipe.schedule
+    if isinstance(schedule, Switch):  # its GEMMs have rows of their own
+        schedule = replace(schedule, to=Switch().to)
+    beside = to_data(replace(recipe, schedule=schedule, attention=None, layers=(), backward_source="original"))
+    if further := ", ".join(f"{key} {_text(own)}" for key, own in beside.items() if key not in GEMMS):
+        yield f"{name}: {further}"
     if recipe.attention:
         for product in PRODUCTS:
             yield from _rows(f"{name} {product}", getattr(recipe.attention, product))
@@ -45,10 +53,13 @@ def rows(name: str, recipe: Recipe) -> Iterator[str]:
 def _rows(name: str, owner: Recipe | Product) -> Iterator[str]:
     for point in POINTS:
         gemm = point.partition(".")[0]
-        rotation = _text(to_data(rotated)) if (rotated := getattr(owner, gemm).rotation) else "-"
+        products = {key: own for key, own in to_data(getattr(owner, gemm)).items() if key not in ("lhs", "rhs")}
+        rotation = _text(products.pop("rotation", "-"))
         backward = gemm != "fprop" and point.endswith(".rhs")
-        own = _quantizer(owner.quantizer(point))
-        cells = (name, point, *own[:-1], rotation, owner.backward_source if backward else "-", own[-1])
+        *own, more = _quantizer(owner.quantizer(point))
+        if products:  # of the GEMM as a whole
+            more = ", ".join([*[more] * (more != "-"), *(f"{key} {_text(value)}" for key, value in products.items())])
+        cells = (name, point, *own, rotation, owner.backward_source if backward else "-", more)
         yield "  ".join(f"{cell:{width}}" for cell, width in zip(cells, WIDTHS, strict=True)).rstrip()
 
 
@@ -103,11 +114,12 @@ def test_every_point_of_every_recipe_is_what_the_table_says() -> None:
         ("wgrad.lhs.statistic", "quest"),
         ("wgrad.rotation", {"hadamard": {"size": 64}}),
         ("backward_source", "forward"),
+        ("weights", "q_ema"),
     ],
 )
 def test_a_change_of_any_column_is_seen(path: str, value: object) -> None:
     before, after = RECIPES["nvfp4"], override(RECIPES["nvfp4"], path, value)
-    changed = [b for a, b in zip(rows("nvfp4", before), rows("nvfp4", after), strict=True) if a != b]
+    changed = set(rows("nvfp4", after)) - set(rows("nvfp4", before))
     assert changed
     assert all(row.split()[1].startswith(path.split(".")[0]) for row in changed if "." in path)
 

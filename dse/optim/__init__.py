@@ -5,7 +5,7 @@ from dse.optim.adamw import AdamW
 from dse.optim.base import Hyper, Optimizer
 from dse.optim.layout import Layout
 from dse.optim.moments import FIRST_MOMENTS, SECOND_MOMENTS
-from dse.optim.muon import Muon
+from dse.optim.muon import NVFP4_PRODUCTS, Muon
 from dse.optim.sgd import SGD
 from dse.optim.stable_spam import StableSpam
 from dse.optim.stored_moments import StoredMoments
@@ -16,6 +16,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "stable_spam": StableSpam(),
     "muon": Muon(),
     "muon_spectral": Muon(scale="spectral"),
+    "muon_nvfp4": Muon(products=NVFP4_PRODUCTS, iterations=8, margin=1.5),
 }
 
 

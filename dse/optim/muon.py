@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 
 from dse.errors import OptionError
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.formats import E2M1, UE4M3
 from dse.numerics.gemm import Gemm
 from dse.numerics.ops import Ops
 from dse.numerics.quantizer import BFloat16
+from dse.numerics.techniques.tensor_scales import Current
 from dse.optim.adam import adam, grow
 from dse.optim.base import Hyper, Optimizer
 from dse.optim.layout import Layout
@@ -21,6 +24,9 @@ from dse.optim.newton_schulz import orthogonalized
 
 SCALES = ("rms", "spectral")
 _BF16 = Gemm(BFloat16(), BFloat16())
+_ROWS = BlockQuantizer(E2M1, UE4M3, block=16, tensor_scale=Current())
+NVFP4_PRODUCTS = Gemm(_ROWS, _ROWS)
+"""NVFP4 in rows of 16, nearest, each matrix with a tensor scale of its own."""
 
 
 class _Group(NamedTuple):
@@ -39,24 +45,29 @@ class Muon(Optimizer):
     - W [N, K]: the weights of hidden linears and convolutions (``Layout.hidden``; a convolution's as [N, K h w]); lr is
       ``Hyper.matrix_lr``. Embeddings, the head, norms and biases are AdamW's, with ``Hyper.lr`` and the betas.
     - ``momentum``: mu; ``products``: how the operands of the Newton-Schulz products are quantized (BF16);
+    - ``iterations``: of Newton-Schulz; ``margin``: what X is divided by between them (``orthogonalized``);
     - ``scale``: 'rms' is .2 sqrt(max(N, K)): an update has a root mean square of about .2, as AdamW's, and shares its
       rate (arXiv 2502.16982, Moonlight, Sec. 2.2); 'spectral' is sqrt(max(1, N / K)) (Keller Jordan's), rate about .02.
 
     State: ``momentum`` [E, Q] of the matrices; ``first``, ``second`` [E, R] and ``powers`` float64 [E, 2] of the rest.
     Cost: 5 iterations of three products, 30 n matrix-unit operations per parameter of a square n x n matrix.
-    Source: kellerjordan.github.io/posts/muon.
-    Raises OptionError for another scale, or a momentum outside of [0, 1).
+    Source: kellerjordan.github.io/posts/muon; with NVFP4 products arXiv 2607.04422 (Full-Stack FP4).
+    Raises OptionError for another scale, a momentum outside of [0, 1), no iterations, or a margin below 1.
     """
 
     momentum: float = 0.95
     scale: str = "rms"
     products: Gemm = _BF16
+    iterations: int = 5
+    margin: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.momentum < 1:
             raise OptionError(f"muon.momentum must lie in [0, 1), not {self.momentum}")
         if self.scale not in SCALES:
             raise OptionError(f"muon.scale must be 'rms' or 'spectral', not {self.scale!r}")
+        if self.iterations < 1 or self.margin < 1:
+            raise OptionError(f"muon needs iterations and a margin of 1 at least: {self.iterations}, {self.margin:g}")
 
     def state(self, p: Tensor, layout: Layout) -> dict[str, Tensor]:
         matrices, rest = (p.new_zeros(len(p), layout.part(hidden).size) for hidden in (True, False))
@@ -122,7 +133,8 @@ class Muon(Optimizer):
         members, count = len(u), len(group.spans)
         x = torch.stack([u[:, a:b].unflatten(1, (group.rows, group.columns)) for a, b in group.spans], 1)
         sizes = torch.stack([norms[:, number] for number in group.numbers], 1)
-        found: Tensor = orthogonalized(x.flatten(0, 1), sizes.flatten(), self.products).unflatten(0, (members, count))
+        flat = orthogonalized(x.flatten(0, 1), sizes.flatten(), self.products, self.iterations, self.margin)
+        found: Tensor = flat.unflatten(0, (members, count))
         return found
 
     def _factor(self, group: _Group) -> float:
@@ -130,8 +142,10 @@ class Muon(Optimizer):
         return 0.2 * math.sqrt(max(n, k)) if self.scale == "rms" else math.sqrt(max(1.0, n / k))
 
     def ops(self) -> Ops:
-        n = 4096
-        return Ops(element=8, matrix=30.0 * n, reads=2, why=f"Newton-Schulz 30 n/parameter, n = {n} (Llama-3 8B)")
+        n, per = 4096, 6 * self.iterations
+        return Ops(
+            element=8, matrix=float(per * n), reads=2, why=f"Newton-Schulz {per} n/parameter, n = {n} (Llama-3 8B)"
+        )
 
 
 def _common(some: Iterable[tuple[int, int]], others: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

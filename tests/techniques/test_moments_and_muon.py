@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from dse.errors import OptionError, UserError
+from dse.numerics.gemm import Gemm
 from dse.optim import OPTIMIZERS, SECOND_MOMENTS, AdamW, Muon, make_optimizer
 from dse.optim.layout import Layout
 from dse.optim.newton_schulz import orthogonalized
@@ -122,10 +123,47 @@ def test_singular_values_come_near_one() -> None:
     assert bool(((s > 0.6) & (s < 1.3)).all()), s
 
 
+@pytest.mark.parametrize("kind", ["normal", "badly scaled", "nearly low rank"])
+def test_with_nvfp4_products_the_margin_keeps_singular_values_bounded(kind: str) -> None:
+    """Without it they grow beyond all bounds, or would with more iterations."""
+    print("seed", SEED)
+    random = torch.Generator().manual_seed(SEED)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(4, *shape, generator=random)
+
+    x = draw(24, 64)
+    if kind == "badly scaled":
+        x = x * torch.logspace(0, -2, 64)
+    elif kind == "nearly low rank":
+        x = draw(24, 8) @ draw(8, 64) + 0.05 * x
+    norms, muon = x.flatten(1).norm(dim=1), OPTIMIZERS["muon_nvfp4"]
+    assert isinstance(muon, Muon)
+    found = orthogonalized(x, norms, muon.products, muon.iterations, muon.margin)
+    s, exact = torch.linalg.svdvals(found), orthogonalized(x, norms, Muon().products)
+    assert bool(((s > 0.3) & (s < 1.6)).all()), s
+    cosine = (found * exact).sum((1, 2)) / (found.flatten(1).norm(dim=1) * exact.flatten(1).norm(dim=1))
+    assert bool((cosine > 0.88).all()), cosine
+    assert not bool((orthogonalized(x, norms, muon.products, muon.iterations).abs() < 100).all())
+
+
+def test_the_margin_divides_singular_values_between_iterations() -> None:
+    print("seed", SEED)
+    x = np.random.default_rng(SEED).normal(size=(24, 40))
+    u, s, vt = np.linalg.svd(x, full_matrices=False)
+    s = s / np.linalg.norm(s)
+    for step in range(4):
+        s = s / (1.3 if step else 1)
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    given = torch.from_numpy(x).float()[None]
+    found = orthogonalized(given, given.flatten(1).norm(dim=1), Gemm(), 4, 1.3)[0].double().numpy()
+    assert np.abs(found - (u * s) @ vt).max() < 1e-4
+
+
 def test_what_means_nothing_is_refused() -> None:
     for wrong in (("adamm",), ("adamw", "fp9"), ("sgd", "fp8", "fp16"), ("adamw", "nvfp4_sqrt")):
         with pytest.raises(UserError):
             make_optimizer(*wrong)
-    for options in ({"momentum": 1.0}, {"scale": "none"}):
+    for options in ({"momentum": 1.0}, {"scale": "none"}, {"iterations": 0}, {"margin": 0.9}):
         with pytest.raises(OptionError):
             Muon(**options)  # type: ignore[arg-type]

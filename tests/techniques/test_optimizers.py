@@ -205,7 +205,7 @@ def test_training_and_a_checkpoint(name: str) -> None:
 
 
 def test_every_optimizer_states_its_cost() -> None:
-    assert list(OPTIMIZERS) == ["adamw", "sgd", "stable_spam", "muon", "muon_spectral"]
+    assert list(OPTIMIZERS) == ["adamw", "sgd", "stable_spam", "muon", "muon_spectral", "muon_nvfp4"]
     assert OPTIMIZERS["stable_spam"].ops().element == 8
     assert all(o.ops().why for o in OPTIMIZERS.values())
 
