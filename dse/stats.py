@@ -91,6 +91,19 @@ def combine(strata: Sequence[Estimate]) -> Estimate:
     return Estimate(mean, math.sqrt(total) / len(strata), df, n)
 
 
+def across(strata: Sequence[Estimate]) -> Estimate:
+    """The mean over strata (tasks) that stand for others of their kind: seeds within tasks, tasks drawn at random.
+
+    The means of T strata are independent values whose variance holds both that between strata and the noise within
+    them, so se^2 = variance of the means / T, with T - 1 degrees of freedom: exact for equal numbers of seeds, and
+    wider than ``combine`` where strata differ. Without two strata there is no interval. Source: Searle, Casella,
+    McCulloch, Variance Components (1992), ch. 3 (the balanced one-way random model).
+    """
+    if not strata or any(s.n == 0 for s in strata):
+        return NO_ESTIMATE
+    return estimate(s.mean for s in strata)
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """Holm's step-down adjusted p-values, in the order given; a NaN stays NaN and does not count as a test."""
     tests = sorted((value, i) for i, value in enumerate(p) if not math.isnan(value))

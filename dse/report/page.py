@@ -14,16 +14,21 @@ from dse.report.analysis.agreement import RankingComparison
 from dse.report.analysis.claim_results import ClaimResult
 from dse.report.analysis.configs import ALL, front_numbers
 from dse.report.analysis.effects import BASELINE, OPTION, Effect
+from dse.report.analysis.front_draws import FrontDraws
+from dse.report.analysis.interactions import ConditionalEffect
 from dse.report.analysis.learned import LearnedShare
+from dse.report.analysis.proxies import TOLERATED, SizeProxy, StepProxy
 from dse.report.analysis.rungs import rung_tables
 from dse.report.analysis.searches import SearchHistory
 from dse.report.analysis.tidy import TidyTable, row_dicts
+from dse.report.analysis.variance_shares import VarianceShares
 from dse.report.findings import findings
 from dse.report.output_paths import sweep_hashes
 from dse.report.probe_summary import ProbedTask, probe_sentences
 from dse.report.sections import alarm_rows, problems, search_rows, table_rows
 from dse.report.sections.agreement_rows import agreement_tables
 from dse.report.sections.claim_rows import claim_rows
+from dse.report.sections.interaction_rows import interaction_map
 from dse.report.sections.learned_rows import learned_rows
 from dse.report.sections.provenance import provenance
 from dse.report.sections.sample_grids import sample_grids
@@ -64,6 +69,11 @@ class ReportData:
     searches: list[SearchHistory] = field(default_factory=list)
     probed: list[ProbedTask] = field(default_factory=list)
     rankings: RankingComparison | None = None
+    interactions: Sequence[ConditionalEffect] = ()
+    variance: VarianceShares | None = None
+    front: FrontDraws | None = None
+    steps: Sequence[StepProxy] = ()
+    sizes: Sequence[SizeProxy] = ()
     learned: Mapping[str, Sequence[LearnedShare]] = field(default_factory=dict)
     claims: Sequence[ClaimResult] = ()
     results: Path | None = None
@@ -114,7 +124,7 @@ def render_page(report: ReportData) -> str:
         "data": report.slug,
         "tiles": _tiles(report),
         "findings": findings(table, configs, report.effects, report.highlighted),
-        "members": table_rows.front_rows(configs, front_numbers(configs)),
+        "members": table_rows.front_rows(configs, front_numbers(configs), report.front),
         "overview": table_rows.overview_rows(table, configs, report.highlighted),
         "extras": shown,
         "in_bf16": {task: table_rows.has_bf16_metrics(configs, task) for task in tasks},
@@ -130,6 +140,13 @@ def render_page(report: ReportData) -> str:
             for search in report.searches
         ],
         "rankings": agreement_tables(report.rankings) if report.rankings else None,
+        "interactions": interaction_map(report.interactions),
+        "variance": report.variance,
+        "front": report.front,
+        "front_others": _near_front(report),
+        "step_proxies": report.steps,
+        "size_proxies": report.sizes,
+        "tolerated": TOLERATED,
         "learned": learned_rows(report.learned),
         "claims": claim_rows(report.claims),
         "rung_tables": rung_tables(report.sweep, table),
@@ -143,7 +160,7 @@ def render_page(report: ReportData) -> str:
         "missing": problems.missing(table),
         "merged": problems.merged(report.sweep),
         "exclusions": problems.exclusions(report.sweep.excluded),
-        "provenance": provenance(table, (cell.trial for cell in report.sweep.cells)),
+        "provenance": provenance(table),
         "limit": SHOWN,
         "mark": sweep_hashes(report.sweep),
         "path": _path(report.sweep.path),
@@ -207,6 +224,16 @@ def _not_on_figure(configs: pd.DataFrame) -> list[str]:
         return []
     rows = configs[(configs["task"] == ALL) & configs["lost_mean"].isna() & ~configs["is_baseline"]]
     return [f"{r['config']} ({r['why'] or 'unknown'})" for r in row_dicts(rows)]
+
+
+def _near_front(report: ReportData) -> list[tuple[str, float]]:
+    """Configurations off the front that are on it in a tenth of the draws or more, at most five."""
+    if report.front is None:
+        return []
+    rows = report.configs[(report.configs["task"] == ALL) & report.configs["front"]]
+    members = set(rows["config"])
+    others = [(name, p) for name, p in report.front.probability.items() if p >= 0.1 and name not in members]
+    return sorted(others, key=lambda pair: -pair[1])[:5]
 
 
 def _path(path: Path) -> str:

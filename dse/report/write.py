@@ -9,18 +9,23 @@ from typing import TYPE_CHECKING
 from dse.errors import UserError
 from dse.report.analysis.agreement import compare_rankings
 from dse.report.analysis.claim_results import claim_results
-from dse.report.analysis.configs import aggregate_seeds, highlighted_configs
+from dse.report.analysis.configs import ALL, aggregate_seeds, highlighted_configs
 from dse.report.analysis.effects import Effect, option_effects
+from dse.report.analysis.front_draws import front_draws
+from dse.report.analysis.interactions import interactions
 from dse.report.analysis.learned import learned_shares
+from dse.report.analysis.proxies import SizeProxy, StepProxy, size_proxies, step_proxies
 from dse.report.analysis.searches import SearchHistory, search_histories
 from dse.report.analysis.tidy import tabulate
 from dse.report.analysis.training_curves import training_curves
+from dse.report.analysis.variance_shares import VarianceShares, variance_shares
 from dse.report.csv_files import write_csv
 from dse.report.output_paths import output_name
 from dse.report.page import ReportData, render_page
 from dse.report.probe_summary import probed_tasks, shown_probe_frame
 from dse.report.sections.agreement_rows import agreement_frame
 from dse.report.sections.claim_rows import claim_frame
+from dse.report.sections.interaction_rows import interaction_frame
 from dse.report.sections.learned_rows import learned_frame
 from dse.report.sections.sample_grids import samples_frame
 
@@ -42,9 +47,12 @@ def write_report(sweep: Sweep, records: Iterable[Record], folder: Path, results:
     seen = [] if configs.empty else probed_tasks(table, configs, results)
     asked, ranked = search_histories(sweep, table, results), compare_rankings(table)
     learned, claims = learned_shares(table), claim_results(table)
+    crossed, shares = interactions(table), variance_shares(table, configs)
+    front, steps, sizes = front_draws(table, configs), step_proxies(table), size_proxies(table)
     report = ReportData(
-        sweep, table, configs, found, chosen, points, name, asked, seen, ranked, learned, claims, results, folder
-    )
+        sweep, table, configs, found, chosen, points, name, asked, seen, ranked, crossed, shares, front, steps, sizes,
+        learned, claims, results, folder,
+    )  # fmt: skip
     html = render_page(report)
     made = samples_frame(table)
     path, data = folder / f"{name}.html", folder / name
@@ -55,6 +63,9 @@ def write_report(sweep: Sweep, records: Iterable[Record], folder: Path, results:
             (configs.drop(columns="estimate", errors="ignore"), "configs.csv"),
             (effects_frame(found), "effects.csv"),
             (points, "curves.csv"),
+            *([(interaction_frame(crossed), "interactions.csv")] if crossed else []),
+            *([(shares_frame(shares), "variance.csv")] if shares else []),
+            *([(proxy_frame(steps, sizes), "proxies.csv")] if steps or sizes else []),
             *([(search_frame(asked), "search.csv")] if asked else []),
             *([(made, "samples.csv")] if len(made) else []),
             *([(shown_probe_frame(seen), "inside.csv")] if seen else []),
@@ -97,6 +108,8 @@ def effects_frame(found: list[Effect]) -> pd.DataFrame:
             "lost_difference": e.lost.mean,
             "lost_low": e.lost.low,
             "lost_high": e.lost.high,
+            "across_low": e.across.low if e.scope == ALL else None,
+            "across_high": e.across.high if e.scope == ALL else None,
             "gap_difference": e.gap.mean if e.gap else None,
             "gap_low": e.gap.low if e.gap else None,
             "gap_high": e.gap.high if e.gap else None,
@@ -110,5 +123,30 @@ def effects_frame(found: list[Effect]) -> pd.DataFrame:
             "p_holm": e.p_holm,
         }
         for e in found
+    ]
+    return pd.DataFrame(rows)
+
+
+def shares_frame(found: VarianceShares) -> pd.DataFrame:
+    """One row per option and pair of options: its share of the variance."""
+    import pandas as pd
+
+    single = [{"axis": axis, "with": "", "share": share} for axis, share in found.first.items()]
+    return pd.DataFrame(single + [{"axis": a, "with": b, "share": share} for (a, b), share in found.second.items()])
+
+
+def proxy_frame(steps: Sequence[StepProxy], sizes: Sequence[SizeProxy]) -> pd.DataFrame:
+    """One row per step of a task, and per quicker variant of one."""
+    import pandas as pd
+
+    rows: list[dict[str, object]] = [
+        {"task": one.task, "by": one.kind, "step": at.step}
+        | {"kendall": at.tau, "pairs": one.decided, "reversed": at.reversed}
+        for one in steps
+        for at in one.steps
+    ]
+    rows += [
+        {"task": one.task, "by": one.reference, "kendall": one.tau, "pairs": one.decided, "reversed": one.reversed}
+        for one in sizes
     ]
     return pd.DataFrame(rows)

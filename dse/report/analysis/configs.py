@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dse.report.analysis.tidy import MISSING, TidyTable, row_dicts
 from dse.results.record import DIVERGED, FAILED, OK, STOPPED
-from dse.stats import NO_ESTIMATE, Estimate, combine, estimate
+from dse.stats import Estimate, across, combine, estimate
 from dse.text import listing, plural
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def aggregate_seeds(table: TidyTable) -> pd.DataFrame:
 
     Columns: task, config, recipe, is_baseline, named, bits, overhead, relative_time, seeds (with a gap), counts ok,
     diverged, stopped, failed, missing; metric_mean, metric_sd (over seeds), gap_mean, gap_half, lost_mean, lost_half
-    (half widths of 95 % intervals over seeds, paired with the baseline by seed), all of trials with the full budget
+    (half widths of 95 % intervals over seeds, paired with the baseline by seed), lost_half_across (over all tasks: for
+    other tasks of this kind), all of trials with the full budget
     alone; gap_mean[NAME] and gap_half[NAME] to every further baseline; estimate (of lost); why (something is unknown);
     narrow (of the narrowest operands in the sweep, 4 bits or less); eligible (narrow, known, no seed diverged or
     stopped: seeds that went on without the others are the luckier ones); front (of overhead and lost, among the
@@ -165,9 +166,11 @@ def _over_tasks(tasks: list[str], rows: list[dict[str, Any]]) -> dict[str, Any]:
     if absent:
         reasons["not part"] = absent
     why = [f"{why}{f' on {listing(where)}' if len(where) < len(tasks) else ''}" for why, where in reasons.items()]
-    lost = NO_ESTIMATE if absent else combine([row["estimate"] for row in rows])
+    strata = [] if absent else [row["estimate"] for row in rows]
+    lost = combine(strata)
     counts = {status: sum(row[status] for row in rows) for status in STATUSES}
-    return _row(rows[0], ALL, rows[0]["config"], lost, counts) | {"why": "; ".join(why)}
+    whole = _row(rows[0], ALL, rows[0]["config"], lost, counts)
+    return whole | {"why": "; ".join(why), "lost_half_across": across(strata).half}
 
 
 def _fronts(rows: pd.DataFrame, cost: str, frame: pd.DataFrame) -> pd.Series[bool]:

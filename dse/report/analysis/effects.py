@@ -16,7 +16,7 @@ from dse.report.analysis.matched_pairs import (
     paired_differences,
 )
 from dse.report.analysis.tidy import TidyTable
-from dse.stats import Estimate, combine, estimate, holm
+from dse.stats import NO_ESTIMATE, Estimate, across, combine, estimate, holm
 
 OPTION, BASELINE, VERSUS = "option", "baseline", "versus"
 
@@ -27,7 +27,8 @@ class Effect:
 
     - ``kind``: OPTION, BASELINE (a recipe against the baseline) or VERSUS (two recipes);
     - ``scope``: a task or all tasks; ``recipe``: the recipe it is restricted to, or '';
-    - ``lost``: mean paired difference of the improvement lost; ``gap``: that of a single task's metric;
+    - ``lost``: mean paired difference of the improvement lost; ``gap``: that of a single task's metric; ``across``: as
+      ``lost``, with the interval for other tasks of this kind (``dse.stats.across``);
     - ``pairs``: number of pairs, of which ``better`` have a lower and ``worse`` a higher gap with ``value``;
     - ``only_value_diverged``, ``only_reference_diverged``: pairs without a difference because one side diverged;
     - ``p_holm``: p-value, adjusted within its family.
@@ -47,6 +48,7 @@ class Effect:
     only_value_diverged: int
     only_reference_diverged: int
     p_holm: float = math.nan
+    across: Estimate = NO_ESTIMATE
 
 
 def option_effects(table: TidyTable) -> list[Effect]:
@@ -101,7 +103,8 @@ def _summarize(
 
     def effect(scope: str, recipe: str, chosen: list[MatchedPair]) -> Effect:
         tasks = _by(chosen, "task")
-        lost = over_tasks(chosen, "lost")
+        means = [_mean(mine, "lost") for mine in tasks.values()]
+        lost = combine(means)
         gap = _mean(chosen, "gap") if len(tasks) == 1 else None
         gaps = [p.gap for p in chosen if math.isfinite(p.gap)]
         better, worse = sum(g < 0 for g in gaps), sum(g > 0 for g in gaps)
@@ -112,7 +115,7 @@ def _summarize(
             sum(p.diverged for p in chosen),
             sum(p.only_reference_diverged for p in chosen),
         )
-        return Effect(kind, axis, value, reference, scope, recipe, lost, gap, *counts)
+        return Effect(kind, axis, value, reference, scope, recipe, lost, gap, *counts, across=across(means))
 
     if not pairs:
         return
@@ -162,6 +165,7 @@ def _reversed(e: Effect) -> Effect:
         value=e.reference,
         reference=e.value,
         lost=replace(e.lost, mean=-e.lost.mean),
+        across=replace(e.across, mean=-e.across.mean),
         gap=replace(e.gap, mean=-e.gap.mean) if e.gap else None,
         better=e.worse,
         worse=e.better,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dse.number_format import SPACE, UNKNOWN, interval, number, p_value, percent
 from dse.report.analysis.configs import ALL, STATUSES, baselines_apart
 from dse.report.analysis.effects import VERSUS, Effect, recipe_pairs
+from dse.report.analysis.front_draws import FrontDraws
 from dse.report.analysis.tidy import TidyTable, row_dicts
 from dse.results.record import OK
 
@@ -75,11 +76,13 @@ class FrontRow:
     overrides: str
     overhead: str
     lost: str
+    probability: str
+    knee: bool
 
 
-def front_rows(configs: pd.DataFrame, marks: dict[str, str]) -> list[FrontRow]:
-    """The front over all tasks, cheapest first, where it bears numbers."""
-    if configs.empty or not marks:
+def front_rows(configs: pd.DataFrame, marks: dict[str, str], draws: FrontDraws | None) -> list[FrontRow]:
+    """The front over all tasks, cheapest first; those with overrides bear numbers."""
+    if configs.empty:
         return []
     rows = configs[(configs["task"] == ALL) & configs["front"]].sort_values("overhead")
     return [
@@ -89,9 +92,18 @@ def front_rows(configs: pd.DataFrame, marks: dict[str, str]) -> list[FrontRow]:
             overrides=r["config"].removeprefix(r["recipe"]).strip(),
             overhead=number(r["overhead"]),
             lost=percent(r["lost_mean"], r["lost_half"]),
+            probability=_probability(draws.probability[r["config"]] if draws else math.nan),
+            knee=bool(draws and draws.knee == r["config"]),
         )
         for r in row_dicts(rows)
     ]
+
+
+def _probability(share: float) -> str:
+    """A share of draws: at most two digits, since there are some thousand draws."""
+    if math.isnan(share):
+        return UNKNOWN
+    return f">{SPACE}0.99" if share > 0.995 else f"{share:.2f}"
 
 
 def extra_metrics(configs: pd.DataFrame, task: str, primary: str) -> list[str]:
@@ -147,6 +159,7 @@ def effect_rows(found: Sequence[Effect]) -> list[tuple[Effect, list[TableCell]]]
         )
         cells = [
             lost,
+            _across(e),
             gap,
             TableCell(f"{e.better} of {e.pairs}", e.better / e.pairs if e.pairs else math.inf),
             count_cell(e.lost.n),
@@ -178,6 +191,13 @@ def recipe_matrix(found: Sequence[Effect], recipes: Sequence[str]) -> list[tuple
                 cells.append(TableCell(shown, tint=math.copysign(sure, effect.lost.mean), title=title))
         rows.append((name, cells))
     return rows
+
+
+def _across(e: Effect) -> TableCell:
+    """The half width of the interval for other tasks; of several tasks alone."""
+    if e.scope != ALL or not e.across.df > 0:
+        return TableCell(UNKNOWN)
+    return TableCell(f"±{SPACE}{number(100 * e.across.half, 2)}", e.across.half)
 
 
 def _row(row: dict[str, Any], cells: list[TableCell]) -> TableRow:
