@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    FloatArray = NDArray[np.float64]
+    from dse.report.analysis.rank_correlation import FloatArray
 
 DRAWS = 2000
 _LEAST_FOR_KNEE = 3
