@@ -7,6 +7,7 @@ terms are plain products with FP32 accumulation; Y is the sum of the parts in FP
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from dse.numerics.points import GEMMS, Point
 from dse.numerics.quantizer import Quantized
 from dse.numerics.recipe import Recipe
 from dse.numerics.recipe_fields import quantizes
-from dse.numerics.techniques.decompositions import Decomposition, Kept, SplitProduct
+from dse.numerics.techniques.decompositions import DecodedOperands, Decomposition, Kept, SplitProduct, Term
 
 
 class Programs(ABC):
@@ -36,7 +37,9 @@ class Decomposed:
 
     def __init__(self, recipe: Recipe, programs: Programs, kept: Kept) -> None:
         assert recipe.decomposition is not None
-        self._programs, self._kept = programs, kept
+        if _recomputing():  # activation checkpointing repeats a forward pass that was looked at already
+            kept = kept._replace(key=replace(kept.key, sampling=False))
+        self._recipe, self._programs, self._kept = recipe, programs, kept
         self._own: dict[str, Decomposition | None] = {
             name: recipe.decomposition if quantizes(getattr(recipe, name)) else None for name in GEMMS
         }
@@ -44,15 +47,15 @@ class Decomposed:
     def forward(self, x: Tensor, w: Tensor, copies: bool) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Y [..., M, N], and the X and W that backward GEMMs take: ``copies`` of the forward product's, or these."""
         own = self._own["fprop"]
-        if own is not None and self._kept.key.sampling and not _recomputing():
+        if own is not None and self._kept.key.sampling:
             own.observe(x, w, self._kept)
         parts = SplitProduct(x, w) if own is None else own.fprop(x, w, self._kept)
         a, b = self._quantized(0, parts)
         y = self._sum(0, parts, a, b)
         if not copies:
             return y, (x, w)
-        a, b = _decodable(a), _decodable(b)
-        return y, (a.dequantize(), b.dequantize()) if own is None else own.copies(parts, a, b, self._kept)
+        copied = _decoded(a), _decoded(b)
+        return y, copied if own is None else own.copies(parts, *copied, self._kept)
 
     def input_gradient(self, g: Tensor, w: Tensor) -> Tensor:
         """dX = G W [..., M, K]."""
@@ -72,14 +75,26 @@ class Decomposed:
 
     def _sum(self, gemm: int, parts: SplitProduct, a: Quantized, b: Quantized) -> Tensor:
         y = self._programs.product(gemm, a, b)
-        for left, right, columns in parts.terms:
-            term = contract(Quantized(left), Quantized(right))
+        for left, right, columns in (*parts.terms, *self._corrections(gemm, parts, a, b)):
+            term = right.mT if left is None else contract(Quantized(left), Quantized(right))
             if columns is None:
                 y = y + term
             else:
                 places = columns[..., None, :].expand_as(term)
                 y = y.scatter(-1, places, y.gather(-1, places) + term)
         return y
+
+    def _corrections(self, gemm: int, parts: SplitProduct, a: Quantized, b: Quantized) -> tuple[Term, ...]:
+        name, left = GEMMS[gemm], 2 * gemm
+        own, rotation = self._own[name], getattr(self._recipe, name)
+        if own is None or not own.corrects or name not in own.splits:
+            return ()
+
+        def turn(rows: Tensor) -> Tensor:
+            turned: Tensor = rotation.turn(rows, rotation.basis(rows, self._kept.key.at(left)))
+            return turned
+
+        return own.corrections(name, parts, DecodedOperands(_decoded(a), _decoded(b), turn, left), self._kept)
 
 
 def operand_pairs(recipe: Recipe, x: Tensor, w: Tensor, g: Tensor, kept: Kept) -> dict[str, tuple[Tensor, Tensor]]:
@@ -97,10 +112,10 @@ def _recomputing() -> bool:
     return torch._C._current_graph_task_id() != -1
 
 
-def _decodable(q: Quantized) -> Quantized:
-    """Values in FP32 at least, in which decoding does not round them."""
+def _decoded(q: Quantized) -> Tensor:
+    """f(X) in FP32 at least, in which tensor scales do not round it."""
     wide = torch.promote_types(q.values.dtype, torch.float32)
-    return q if q.values.dtype == wide else Quantized(q.values.to(wide), q.alpha)
+    return Quantized(q.values.to(wide), q.alpha).dequantize()
 
 
 __all__ = ["Decomposed", "Programs", "operand_pairs"]

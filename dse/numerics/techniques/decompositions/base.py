@@ -11,28 +11,44 @@ from torch import Tensor
 
 from dse.numerics.ops import Ops
 from dse.numerics.points import GEMMS, POINTS
-from dse.numerics.quantizer import Quantized, Quantizer
+from dse.numerics.quantizer import Quantizer
 from dse.numerics.random import Key
 
 
 class Term(NamedTuple):
     """A correction ``left`` ``right``^T of a product [..., M, N], multiplied as it is, with FP32 accumulation.
 
-    ``left`` [..., M, r], ``right`` [..., n, r]; ``columns`` int64 [..., n]: the product's columns that it is added to,
-    None for all N.
+    ``left`` [..., M, r], or None for a column of ones; ``right`` [..., n, r]; ``columns`` int64 [..., n]: the product's
+    columns that it is added to, None for all N.
     """
 
-    left: Tensor
+    left: Tensor | None
     right: Tensor
     columns: Tensor | None = None
 
 
 class SplitProduct(NamedTuple):
-    """a b^T = ``lhs`` ``rhs``^T + the ``terms``; the GEMM quantizes ``lhs`` [..., M, K] and ``rhs`` [..., N, K]."""
+    """a b^T = ``lhs`` ``rhs``^T + the ``terms``; the GEMM quantizes ``lhs`` [..., M, K] and ``rhs`` [..., N, K].
+
+    ``aside``: tensors that were taken out of a and b, for ``Decomposition.corrections``.
+    """
 
     lhs: Tensor
     rhs: Tensor
     terms: tuple[Term, ...] = ()
+    aside: tuple[Tensor, ...] = ()
+
+
+class DecodedOperands(NamedTuple):
+    """The quantized operands of a GEMM, decoded: ``lhs`` [..., M, K'] and ``rhs`` [..., N, K'], in its rotated space.
+
+    ``turn``: takes rows [..., R, K] into that space; ``left``: number of the left operand's point.
+    """
+
+    lhs: Tensor
+    rhs: Tensor
+    turn: Callable[[Tensor], Tensor]
+    left: int
 
 
 class Kept(NamedTuple):
@@ -55,6 +71,7 @@ class Decomposition(ABC):
 
     arithmetic: ClassVar[int] = 1
     splits: ClassVar[tuple[str, ...]] = GEMMS
+    corrects: ClassVar[bool] = False
 
     def state(self, w: Tensor) -> dict[str, Tensor]:
         """The first tensors of a layer with the weight [N, K], by name."""
@@ -75,9 +92,13 @@ class Decomposition(ABC):
         """dW = G^T (X^T)^T in parts: shapes of G^T and X^T."""
         return SplitProduct(g.mT, x.mT)
 
-    def copies(self, parts: SplitProduct, x: Quantized, w: Quantized, kept: Kept) -> tuple[Tensor, Tensor]:
-        """X [..., M, K] and W [..., N, K] as the forward product has them, from its parts and quantized operands."""
-        return x.dequantize(), w.dequantize()
+    def corrections(self, gemm: str, parts: SplitProduct, operands: DecodedOperands, kept: Kept) -> tuple[Term, ...]:
+        """Terms of a GEMM that depend on its quantized operands; called only where ``corrects``."""
+        return ()
+
+    def copies(self, parts: SplitProduct, x: Tensor, w: Tensor, kept: Kept) -> tuple[Tensor, Tensor]:
+        """X [..., M, K] and W [..., N, K] as the forward product has them, from its parts and decoded operands."""
+        return x, w
 
     def computed_by(self, wrap: Callable[[Quantizer], Quantizer]) -> Self:
         """The same decomposition with each quantizer of its own wrapped."""

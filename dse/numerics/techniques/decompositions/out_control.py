@@ -13,7 +13,7 @@ from dse.kernels.sqrt import sqrt
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import E4M3, E8M0
 from dse.numerics.ops import Ops
-from dse.numerics.quantizer import Quantized, Quantizer
+from dse.numerics.quantizer import Quantizer
 from dse.numerics.techniques.decompositions.base import Decomposition, Kept, SplitProduct, Term
 from dse.numerics.techniques.rounding import AwayFromZero
 from dse.numerics.tree import total
@@ -80,9 +80,10 @@ class OutControl(Decomposition):
         term = Term(self._outer(g.mT, kept), self._outer(loud, kept), places)
         return SplitProduct(g.mT, torch.where(mask[..., None], 0.0, x.mT), (term,))
 
-    def copies(self, parts: SplitProduct, x: Quantized, w: Quantized, kept: Kept) -> tuple[Tensor, Tensor]:
+    def copies(self, parts: SplitProduct, x: Tensor, w: Tensor, kept: Kept) -> tuple[Tensor, Tensor]:
         order, hot = self._order(kept)
-        term = parts.terms[0]
+        (left, right, _), *_ = parts.terms
+        assert left is not None
         chosen = kept.tensors["chosen"][..., None, :]
 
         def whole(quiet: Tensor, loud: Tensor) -> Tensor:
@@ -90,7 +91,7 @@ class OutControl(Decomposition):
             arranged = torch.cat([quiet[..., :edge], torch.where(chosen, loud, quiet[..., edge:])], -1)
             return torch.empty_like(arranged).scatter_(-1, _places(order, arranged), arranged)
 
-        return whole(x.dequantize(), term.left), whole(w.dequantize(), term.right)
+        return whole(x, left), whole(w, right)
 
     def point_ops(self, point: str) -> Ops | None:
         if point not in ("fprop.lhs", "fprop.rhs"):
