@@ -15,6 +15,7 @@ from dse.report import write_report
 from dse.report.analysis.claim_list import CLAIMS, Claim
 from dse.report.analysis.claim_results import CONTRADICTED, NOT_VISIBLE, REPRODUCED, ClaimResult, claim_results
 from dse.report.analysis.learned import learned_shares, wilson
+from dse.report.analysis.post_claims import POST_CLAIMS
 from dse.report.analysis.published import recipe_content
 from dse.report.analysis.tidy import tabulate
 from dse.sweep import load_sweep
@@ -96,9 +97,10 @@ def test_wilson_s_interval() -> None:
 
 
 def test_shipped_sweeps_test_every_claim() -> None:
-    untested = {claim.statement for claim in CLAIMS}
-    for name in ("published", "factorial"):
+    untested = {claim.statement for claim in (*CLAIMS, *POST_CLAIMS)}
+    for name in ("published", "factorial", "post-training"):
         cells = load_sweep(Path(__file__).parents[2] / "sweeps" / f"{name}.yaml").cells
         known = {recipe_content(recipe) for recipe in {cell.trial.recipe for cell in cells}}
-        untested -= {c.statement for c in CLAIMS if {recipe_content(c.better), recipe_content(c.worse)} <= known}
+        every = (*CLAIMS, *POST_CLAIMS)
+        untested -= {c.statement for c in every if {recipe_content(c.better), recipe_content(c.worse)} <= known}
     assert untested == set()

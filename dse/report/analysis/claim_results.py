@@ -11,6 +11,7 @@ from typing import Literal
 from dse.numerics.registry import to_data
 from dse.report.analysis.claim_list import CLAIMS, Claim
 from dse.report.analysis.learned import learned_at
+from dse.report.analysis.post_claims import POST_CLAIMS
 from dse.report.analysis.published import recipe_content
 from dse.report.analysis.tidy import TidyTable, label_text
 from dse.results.record import DIVERGED, OK
@@ -50,7 +51,7 @@ _Trials = dict[tuple[str, str, int], _Trial]
 """(task, the rest of the training and of the start as text, seed) -> the trial."""
 
 
-def claim_results(table: TidyTable, claims: Sequence[Claim] = CLAIMS) -> list[ClaimResult]:
+def claim_results(table: TidyTable, claims: Sequence[Claim] = (*CLAIMS, *POST_CLAIMS)) -> list[ClaimResult]:
     """Every claim on every task of which the sweep has pairs of its recipes, in the order of the claims."""
     trials: dict[str, _Trials] = {}
     lost = dict(zip(table.frame["uid"], table.frame["lost"], strict=True)) if len(table.frame) else {}

@@ -1,0 +1,109 @@
+"""Published claims about post-training quantization, as data."""
+
+from __future__ import annotations
+
+from dse.numerics.recipe import Recipe
+from dse.report.analysis.changed_recipes import changed
+from dse.report.analysis.claim_list import Claim
+
+_MARGIN = 0.002
+"""Of the baseline's improvement: what these methods are apart is less than what recipes of training are."""
+_MX = "arXiv 2310.10537, direct cast, 30M to 175B parameters"
+_MR_GPTQ = "arXiv 2509.23202, 8B parameters, W4A4"
+_NEAREST = ("*.rounding", "nearest_even")
+
+
+def _rotation(size: int) -> tuple[str, object]:
+    return "fprop.rotation", {"hadamard": {"size": size, "signs": "none"}}
+
+
+def _after(base: str, method: object, *settings: tuple[str, object]) -> Recipe:
+    return changed(base, *settings, ("post", method))
+
+
+_SHRUNK = {"gptq": {"scales": "shrunk"}}
+_INT8, _E4M3 = _after("mxint8", "rtn", _NEAREST), _after("mxfp8_ocp", "rtn", _NEAREST)
+_E5M2 = _after("mxfp8_ocp", "rtn", _NEAREST, ("*.element", "e5m2"), ("*.constant", 32768))
+_E2M3, _E3M2 = _after("mxfp6_e2m3", "rtn", _NEAREST), _after("mxfp6", "rtn", _NEAREST)
+_FP4, _NV = _after("mxfp4", "rtn"), _after("nvfp4_plain", "rtn")
+
+POST_CLAIMS = tuple(
+    Claim(statement, source, better, worse, same, _MARGIN)
+    for statement, source, better, worse, same in (
+        ("Direct cast: MXINT8 loses less than MXFP8 E4M3", "arXiv 2510.25602; " + _MX, _INT8, _E4M3, False),
+        ("Direct cast: MXFP8 E4M3 loses less than E5M2", _MX, _E4M3, _E5M2, False),
+        ("Direct cast: MXFP6 E2M3 loses as much as MXFP8 E4M3", _MX, _E2M3, _E4M3, True),
+        ("Direct cast: MXFP6 E2M3 loses less than E3M2", _MX, _E2M3, _E3M2, False),
+        ("Direct cast: MXFP6 E3M2 loses less than MXFP4", _MX, _E3M2, _FP4, False),
+        ("Direct cast: NVFP4 loses less than MXFP4", _MR_GPTQ, _NV, _FP4, False),
+        ("MXFP4: error diffusion loses less than direct cast", _MX, _after("mxfp4", "error_diffusion"), _FP4, False),
+        ("MXFP4: GPTQ loses less than direct cast", _MR_GPTQ, _after("mxfp4", "gptq"), _FP4, False),
+        ("NVFP4: GPTQ loses less than direct cast", _MR_GPTQ, _after("nvfp4_plain", "gptq"), _NV, False),
+        (
+            "MXFP4: MR-GPTQ (Hadamard 32, scales of 4/3 2^k) loses less than GPTQ",
+            _MR_GPTQ,
+            _after("mxfp4", "gptq", ("forward.gain", 0.75), _rotation(32)),
+            _after("mxfp4", "gptq"),
+            False,
+        ),
+        (
+            "NVFP4: MR-GPTQ (Hadamard 16, searched scales) loses less than GPTQ",
+            _MR_GPTQ,
+            _after("nvfp4_plain", _SHRUNK, _rotation(16)),
+            _after("nvfp4_plain", "gptq"),
+            False,
+        ),
+        ("MXFP4: a Hadamard of 32 helps direct cast", _MR_GPTQ, _after("mxfp4", "rtn", _rotation(32)), _FP4, False),
+        (
+            "NVFP4: a Hadamard of 16 hurts direct cast",
+            _MR_GPTQ,
+            _NV,
+            _after("nvfp4_plain", "rtn", _rotation(16)),
+            False,
+        ),
+        (
+            "NVFP4: SmoothQuant loses less than direct cast",
+            _MR_GPTQ,
+            _after("nvfp4_plain", {"rtn": {"balance": "smoothquant"}}),
+            _NV,
+            False,
+        ),
+        (
+            "NVFP4: AWQ loses less than direct cast",
+            "arXiv 2306.00978; arXiv 2512.02010",
+            _after("nvfp4_plain", {"rtn": {"balance": "awq"}}),
+            _NV,
+            False,
+        ),
+        (
+            "NVFP4: four-over-six loses less than direct cast",
+            "arXiv 2512.02010",
+            _after("nvfp4_plain", "rtn", ("forward.choice", "four_over_six")),
+            _NV,
+            False,
+        ),
+        (
+            "NVFP4: swept weight scales lose less than those of the maximum",
+            "arXiv 2606.07618 (ScaleSweep)",
+            _after("nvfp4_plain", "rtn", ("W.choice", "scale_sweep"), ("W.scale_rounding", "toward_zero")),
+            _NV,
+            False,
+        ),
+        (
+            "MXFP4: scales by sign (AMXFP4) lose less than direct cast",
+            "arXiv 2411.09909",
+            _after(
+                "mxfp4",
+                "rtn",
+                ("*.outliers", "asymmetric"),
+                ("*.scale", "ue5m2"),
+                ("*.constant", 6),
+                ("*.scale_rounding", "nearest_even"),
+            ),
+            _FP4,
+            False,
+        ),
+    )
+)
+
+__all__ = ["POST_CLAIMS"]
