@@ -263,9 +263,13 @@ def recipes(
     gallery.recipes(name, options, model)
 
 
-@app.command(epilog="Examples: dse cost nvfp4 | dse cost mxfp4 --set G.rounding=stochastic --shape 8192,4096,14336")
+@app.command(
+    epilog="Examples: dse cost nvfp4 | dse cost mxfp4 --set G.rounding=stochastic --shape 8192,4096,14336 | "
+    "dse cost nvfp4 --model llama3-8b --hardware b200 | dse cost --compare nvfp4 mxfp4 --model my.yaml | "
+    "dse cost --check"
+)
 def cost(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe; see: dse recipes")],
+    recipe: Annotated[str | None, typer.Argument(help="Name of a recipe; see: dse recipes")] = None,
     shape: Annotated[
         str | None, typer.Option(help="M,K,N: tokens, input and output features; default: Llama-3 8B's layers")
     ] = None,
@@ -273,13 +277,41 @@ def cost(
         list[str] | None, typer.Option("--set", help="Option to override, PATH=VALUE; repeatable", metavar="PATH=VALUE")
     ] = None,
     plugin: Plugins = None,
+    model: Annotated[
+        str | None, typer.Option(help="Time of a training step of this model: a name, or a .yaml file of your own")
+    ] = None,
+    hardware: Annotated[str | None, typer.Option(help="On this hardware: a name, or a .yaml file of your own")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Tokens per step and GPU, in place of the model's")] = None,
+    tensor_parallel: Annotated[
+        int | None, typer.Option(min=1, help="GPUs that share a layer's matrices, in place of the model's")
+    ] = None,
+    compare: Annotated[list[str] | None, typer.Option(help="Another recipe to compare with; repeatable")] = None,
+    extra_tokens: Annotated[
+        float | None, typer.Option(min=0, help="Tokens more than BF16 needs for the same loss, in percent")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw where the time goes: a .svg, .png or .pdf file")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Compare the time model with published measurements")] = False,
+    docs: Annotated[Path | None, typer.Option(help="With --check: write the table and picture into this page")] = None,
 ) -> None:
-    """Show a recipe's overhead by GEMM, operand and technique, with the formula of each count."""
+    """Show a recipe's overhead by GEMM, operand and technique, or the time of a training step on hardware."""
+    from dse.commands import cost as costs
     from dse.commands import gallery
     from dse.plugins import load_plugins
 
     load_plugins(plugin or ())
-    gallery.cost(recipe, shape, settings or [])
+    if check:
+        costs.check(docs)
+    elif model or hardware or tokens or tensor_parallel or compare or picture or extra_tokens is not None:
+        names = (*(compare or ()), *([recipe] if recipe else []))
+        options = costs.StepOptions(names, tuple(settings or ()), model, hardware, tokens, tensor_parallel)
+        if shape:
+            costs.layer(options, shape)
+        else:
+            costs.steps(options, picture, extra_tokens)
+    elif recipe is None:
+        raise UserError("name a recipe; dse recipes lists them")
+    else:
+        gallery.cost(recipe, shape, settings or [])
 
 
 @app.command(epilog="Example: dse data --data-dir ~/datasets")

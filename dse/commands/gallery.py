@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
@@ -40,13 +40,7 @@ def cost(name: str, shape: str | None, settings: list[str]) -> None:
     from dse.cost import attention, breakdown, by_layer, overhead, relative_time, render
     from dse.cost.shapes import LLAMA3_8B, parse_shape
 
-    recipe = get(name)
-    for setting in settings:
-        path, equals, text = setting.partition("=")
-        if not equals:
-            raise UserError(f"--set {setting!r}: write PATH=VALUE, for example G.rounding=stochastic")
-        recipe = override(recipe, path, _value(text))
-    check(recipe)
+    recipe = set_options(get(name), settings)
     layers = (parse_shape(shape),) if shape else LLAMA3_8B
     console = Console()
     for own, layer in by_layer(recipe, layers):
@@ -58,6 +52,17 @@ def cost(name: str, shape: str | None, settings: list[str]) -> None:
         f"{title}: vector operations take {overhead(recipe, layers):.1f} % of the GEMM time if nothing overlaps; "
         f"the three GEMMs with them take {relative_time(recipe, layers):.2f} of the BF16 time"
     )
+
+
+def set_options(recipe: Recipe, settings: Iterable[str]) -> Recipe:
+    """The recipe with options of the command line set, each PATH=VALUE. Raises UserError for what does not fit."""
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting!r}: write PATH=VALUE, for example G.rounding=stochastic")
+        recipe = override(recipe, path, _value(text))
+    check(recipe)
+    return recipe
 
 
 def on_model(recipe: Recipe, model: str) -> str:

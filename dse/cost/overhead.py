@@ -21,7 +21,7 @@ from dse.numerics.recipe_fields import quantizes
 READ_BYTES = 2
 """Bytes per element of a tensor that is read again: activations, gradients and working weights are kept in BF16."""
 
-_OUTPUT = {"fprop": "G", "dgrad": "X", "wgrad": "W"}
+OUTPUT = {"fprop": "G", "dgrad": "X", "wgrad": "W"}
 """The tensor that has the size of each GEMM's output: Y has G's, dX has X's, dW has W's."""
 
 
@@ -177,7 +177,7 @@ def _row(recipe: Recipe, layer: LayerShape, hardware: Hardware, point: str, tech
     transforms)."""
     ops, note = (ops, "") if technique == "rotation" else counted(recipe, point, ops)
     tensor, gemm = TENSORS[point], point.split(".")[0]
-    n, outputs = layer.size(tensor), layer.size(_OUTPUT[gemm])
+    n, outputs = layer.size(tensor), layer.size(OUTPUT[gemm])
     count, block_symbol = blocks(layer, point, recipe.quantizer(point))
     vector = ops.element * n + ops.block * count + ops.output * outputs
     matrix = ops.matrix * n
@@ -186,7 +186,7 @@ def _row(recipe: Recipe, layer: LayerShape, hardware: Hardware, point: str, tech
     )
     vector, matrix = (0.0, matrix) if on_matrix else (vector, 0.0)
     symbol = SYMBOLS[tensor]
-    terms = [(ops.element, symbol), (ops.block, block_symbol), (ops.output, SYMBOLS[_OUTPUT[gemm]])]
+    terms = [(ops.element, symbol), (ops.block, block_symbol), (ops.output, SYMBOLS[OUTPUT[gemm]])]
     formula = " + ".join(f"{times:g} {size}".rstrip() for times, size in terms if times) or "0"
     return CostRow(
         gemm=gemm,

@@ -35,7 +35,7 @@ TENSORS = {
 }
 """The tensor at each quantization point."""
 
-_FIRST = {"dgrad.rhs": "fprop.rhs", "wgrad.lhs": "dgrad.lhs", "wgrad.rhs": "fprop.lhs"}
+FIRST = {"dgrad.rhs": "fprop.rhs", "wgrad.lhs": "dgrad.lhs", "wgrad.rhs": "fprop.lhs"}
 """A tensor's second use -> its first."""
 
 
@@ -79,7 +79,7 @@ def counted(recipe: Recipe, point: str, ops: Ops) -> tuple[Ops, str]:
 
 def _unrotated_pair(recipe: Recipe, point: str) -> str | None:
     """The tensor's first use, if this is its second and neither GEMM rotates."""
-    first = _FIRST.get(point)
+    first = FIRST.get(point)
     if first is None or (recipe.backward_source == "forward" and TENSORS[point] != "G"):
         return None
     gemms = (getattr(recipe, p.split(".")[0]) for p in (first, point))
