@@ -14,8 +14,9 @@ Width = Literal[4, 8, 16, 32]
 """Operand width of a matrix unit's rate, bits."""
 
 INSTRUCTIONS = {
-    "cast": "several elements are scaled to 4, 6 or 8 bits, rounded to nearest and packed by one instruction",
-    "stochastic_cast": "the same with stochastic rounding, from random bits in a register",
+    "narrow_cast": "several elements are rounded to 4 or 6 bits and packed by one instruction",
+    "byte_cast": "the same with 8 bits",
+    "stochastic_cast": "elements are rounded to 4 bits stochastically, from random bits in a register",
     "scale_cast": "a block scale is rounded to E8M0 by one instruction",
 }
 """Conversion instructions that a profile may have."""

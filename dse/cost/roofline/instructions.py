@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dse.cost.profiles import Profile
+from dse.numerics.formats import ELEMENTS
 from dse.numerics.ops import Ops
 
 EMULATED_CAST = 7
@@ -23,7 +24,8 @@ def on_hardware(technique: str, ops: Ops, profile: Profile) -> Ops:
     """A technique's operations on this hardware; ``technique``: its name in ``point_counts.techniques``."""
     has = profile.instructions
     if technique.endswith("in blocks"):
-        element = 0 if "cast" in has else EMULATED_CAST - 1
+        narrow = technique.split()[0] not in ELEMENTS or ELEMENTS[technique.split()[0]].bits < 8
+        element = 0 if ("narrow_cast" if narrow else "byte_cast") in has else EMULATED_CAST - 1
         block = 0 if "scale_cast" in has else EMULATED_CAST - 1
         return replace(ops, element=ops.element + element, block=ops.block + block)
     if technique == "element rounding" and ops.random_bits and "stochastic_cast" in has:
