@@ -1,8 +1,8 @@
 """Stated operations against those that the plain reference makes on a small operand.
 
-An element's rounding to the grid is one conversion instruction in hardware, and counts as one here. Decoding (code times
-scale, one multiplication per element) is the emulation's: a matrix unit does it. All else is equal to what techniques
-state, or differs by a number of operations that is listed with its reason.
+An element's rounding to the grid is one conversion instruction in hardware, and counts as one here. Decoding (code
+times scale, one multiplication per element) is the emulation's: a matrix unit does it. All else is equal to what
+techniques state, or differs by a number of operations that is listed with its reason.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def test_stochastic_rounding_states_its_draw_and_its_tail() -> None:
 
 @pytest.mark.parametrize("size", [16, 32, 128])
 def test_a_fast_hadamard_transform_states_its_additions(size: int) -> None:
-    """log2(size) additions and the sign; the factor 1 / sqrt(size), which the reference multiplies by, is the scale's."""
+    """log2(size) additions and the sign; the reference multiplies by 1 / sqrt(size) too, which scales can hold."""
     rotation = Hadamard(size, "none")
     x = torch.randn(ROWS, COLUMNS)
     basis = rotation.basis(x, None)

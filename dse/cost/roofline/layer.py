@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -62,7 +62,7 @@ def layer_time(
     its products, passes through memory come on top.
     """
     gemms: dict[str, float] = {}
-    parts: Counter[str] = Counter()
+    parts = dict.fromkeys(PARTS, 0.0)
     missing: list[str] = []
     done = Work()
     for name in GEMMS:
@@ -76,10 +76,10 @@ def layer_time(
             for stage in stages(recipe, padded, machine.profile, point, (setting.fusion, rate.emulated))
         ]
         own = _one(_product(recipe, name, padded, rate, experts), found, machine, setting)
-        parts.update(own)
+        parts |= {part: parts[part] + seconds for part, seconds in own.items()}
         gemms[name] = sum(own.values())
         done = sum((stage.work for stage in found), done)
-    return LayerTime(gemms, {part: parts[part] for part in PARTS}, tuple(missing), done)
+    return LayerTime(gemms, parts, tuple(missing), done)
 
 
 def gemm_seconds(recipe: Recipe, name: str, shape: LayerShape, machine: Machine) -> float:
@@ -90,17 +90,18 @@ def gemm_seconds(recipe: Recipe, name: str, shape: LayerShape, machine: Machine)
 
 def _one(product: Product, found: list[Stage], machine: Machine, setting: Setting) -> dict[str, float]:
     """Seconds of a GEMM and its operands' stages, by part."""
-    seconds = Counter({"GEMMs": machine.gemm(product)})
-    hidden: Counter[str] = Counter()
+    seconds, hidden = defaultdict[str, float](float), defaultdict[str, float](float)
+    seconds["GEMMs"] = machine.gemm(product)
     for stage in found:
         if stage.hidden:
             hidden[stage.what] += machine.operate(stage.work, setting.portable)
             seconds[stage.what] += stage.work.syncs * machine.profile.sync.value
         else:
             seconds[stage.what] += machine.kernel(stage.work, setting.portable)
-    beyond = max(hidden.total() - seconds["GEMMs"], 0)
+    total = sum(hidden.values())
+    beyond = max(total - seconds["GEMMs"], 0.0)
     for what, own in hidden.items():
-        seconds[what] += beyond * own / (hidden.total() or 1)
+        seconds[what] += beyond * own / total if beyond else 0.0
     return dict(seconds)
 
 

@@ -52,11 +52,11 @@ def step_time(recipe: Recipe, model: Deployed, machine: Machine, setting: Settin
     operands; the head in BF16; norms, activations and residuals as memory traffic; the optimizer's share of it. All of
     it takes ``sustained`` times as long as its kernels alone.
     """
-    parts: Counter[str] = Counter()
+    parts = dict.fromkeys(STEP_PARTS, 0.0)
     missing: dict[str, None] = {}
     for one in placed(recipe, model):
         time = layer_time(one.recipe, one.shape, machine, setting, one.experts)
-        parts.update({name: own * one.shape.count for name, own in time.parts.items()})
+        parts |= {name: parts[name] + own * one.shape.count for name, own in time.parts.items()}
         missing |= dict.fromkeys(time.missing)
     parts["attention"] = _attention(recipe, model, machine, setting)
     parts["head"] = _head(model, machine)
