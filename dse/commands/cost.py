@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dse.cost.roofline import Interval, LayerTime, Machine, StepTime
     from dse.numerics.recipe import Recipe
 
-    Timed = StepTime | LayerTime
+    TimedParts = StepTime | LayerTime
 
 MODEL, HARDWARE = "llama3-8b", "b200"
 _BAR = 40
@@ -126,7 +126,7 @@ def _verdict(low: float, high: float) -> str:
     return "faster than BF16" if high < 1 else "faster than BF16 only where kernels are fused"
 
 
-def _bars(high: Timed, low: Timed) -> Iterable[str]:
+def _bars(high: TimedParts, low: TimedParts) -> Iterable[str]:
     longest = max(high.parts.values())
     for part, seconds in high.parts.items():
         other = low.parts[part]

@@ -13,8 +13,8 @@ from dse.cost.profiles import PROFILES, profile
 from dse.cost.roofline import (
     AS_MEASURED,
     OPTIMISTIC,
+    Assumptions,
     Fusion,
-    Setting,
     Work,
     constants,
     gemm_rate,
@@ -122,7 +122,7 @@ def test_what_hardware_lacks_is_told(recipe: str, shape: LayerShape, hardware: s
     time = layer_time(RECIPES[recipe], shape, machine(hardware))
     assert (missing in time.missing) if missing else not time.missing
     if missing and recipe != "mxint8":
-        imagined = layer_time(RECIPES[recipe], shape, machine("b200"), Setting(imagined=True))
+        imagined = layer_time(RECIPES[recipe], shape, machine("b200"), Assumptions(imagined=True))
         assert imagined.seconds < time.seconds
 
 

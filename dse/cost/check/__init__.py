@@ -1,7 +1,17 @@
 """The time model against published measurements: points, fit of its constants, agreement on what is held out."""
 
 from dse.cost.check.fit import Agreement, Compared, agreement, compared, fitted
-from dse.cost.check.points import Point, measured_points
+from dse.cost.check.points import MeasuredPoint, measured_points
 from dse.cost.check.predict import UNITS, predicted
 
-__all__ = ["UNITS", "Agreement", "Compared", "Point", "agreement", "compared", "fitted", "measured_points", "predicted"]
+__all__ = [
+    "UNITS",
+    "Agreement",
+    "Compared",
+    "MeasuredPoint",
+    "agreement",
+    "compared",
+    "fitted",
+    "measured_points",
+    "predicted",
+]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from dse.cost.check.points import Point, measured_points
+from dse.cost.check.points import MeasuredPoint, measured_points
 from dse.cost.check.predict import predicted, seconds
 from dse.cost.roofline.constants import FITTED, Constants, constants
 
@@ -15,7 +15,7 @@ from dse.cost.roofline.constants import FITTED, Constants, constants
 class Compared(NamedTuple):
     """A measured point and what the model says."""
 
-    point: Point
+    point: MeasuredPoint
     predicted: float
 
     @property
@@ -24,7 +24,7 @@ class Compared(NamedTuple):
         return self.predicted / self.point.value - 1
 
 
-def fitted(points: Sequence[Point] | None = None, start: Constants | None = None) -> Constants:
+def fitted(points: Sequence[MeasuredPoint] | None = None, start: Constants | None = None) -> Constants:
     """The constants of ``FITTED`` with the least squared logarithm of predicted over measured, on points to fit."""
     from scipy.optimize import least_squares
 

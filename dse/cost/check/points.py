@@ -36,7 +36,7 @@ class Numerics(Described):
     gemms: dict[Literal["fprop", "dgrad", "wgrad"], Numerics] = Field(default_factory=dict)
 
 
-class LayersPoint(Measured):
+class LayersTime(Measured):
     """Milliseconds of a GEMM, or of all three, over some layers; each operand quantized anew, or before."""
 
     kind: Literal["layers"]
@@ -46,7 +46,7 @@ class LayersPoint(Measured):
     quantized_before: bool = False
 
 
-class KernelPoint(Measured):
+class KernelTime(Measured):
     """Microseconds of a kernel that measures or quantizes a tensor at some of its points."""
 
     kind: Literal["kernel"]
@@ -57,7 +57,7 @@ class KernelPoint(Measured):
     portable: bool = False
 
 
-class GemmPoint(Measured):
+class GemmRate(Measured):
     """TFLOP/s of a GEMM of operands that are quantized before."""
 
     kind: Literal["gemm"]
@@ -65,7 +65,7 @@ class GemmPoint(Measured):
     width: Width
 
 
-class TrainingPoint(Measured):
+class TrainingRate(Measured):
     """Tokens per second and GPU of a training."""
 
     kind: Literal["training"]
@@ -75,7 +75,7 @@ class TrainingPoint(Measured):
     fusion: Fusion
 
 
-class RatioPoint(Measured):
+class RateRatio(Measured):
     """Tokens per second of a training over those of the same with the numerics ``against``."""
 
     kind: Literal["ratio"]
@@ -86,30 +86,30 @@ class RatioPoint(Measured):
     fusion: Fusion
 
 
-Point = Annotated[LayersPoint | KernelPoint | GemmPoint | TrainingPoint | RatioPoint, Field(discriminator="kind")]
+MeasuredPoint = Annotated[LayersTime | KernelTime | GemmRate | TrainingRate | RateRatio, Field(discriminator="kind")]
 
 
-class Points(Described):
+class MeasuredPoints(Described):
     """All measured points."""
 
-    points: tuple[Point, ...]
+    points: tuple[MeasuredPoint, ...]
 
 
 @cache
-def measured_points() -> tuple[Point, ...]:
+def measured_points() -> tuple[MeasuredPoint, ...]:
     """The points that come with the package (``points.yaml``)."""
-    return read(Path(__file__).parent / "points.yaml", Points).points
+    return read(Path(__file__).parent / "points.yaml", MeasuredPoints).points
 
 
 __all__ = [
-    "GemmPoint",
-    "KernelPoint",
-    "LayersPoint",
+    "GemmRate",
+    "KernelTime",
+    "LayersTime",
     "Measured",
+    "MeasuredPoint",
+    "MeasuredPoints",
     "Numerics",
-    "Point",
-    "Points",
-    "RatioPoint",
-    "TrainingPoint",
+    "RateRatio",
+    "TrainingRate",
     "measured_points",
 ]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dse.cost.check.points import GemmPoint, KernelPoint, LayersPoint, Numerics, Point, RatioPoint, TrainingPoint
+from dse.cost.check.points import GemmRate, KernelTime, LayersTime, MeasuredPoint, Numerics, RateRatio, TrainingRate
 from dse.cost.models import deployed
 from dse.cost.profiles import profile
 from dse.cost.roofline.constants import Constants
-from dse.cost.roofline.layer import Setting, gemm_seconds, layer_time
+from dse.cost.roofline.layer import Assumptions, gemm_seconds, layer_time
 from dse.cost.roofline.stages import Fusion, stages
 from dse.cost.roofline.step import step_time
-from dse.cost.roofline.times import Machine, Product
+from dse.cost.roofline.times import GemmCall, Machine
 from dse.cost.roofline.work import Work
 from dse.cost.shapes import LayerShape
 from dse.numerics.recipe import Recipe, override
@@ -32,31 +32,31 @@ def numerics(own: Numerics) -> Recipe:
     return recipe
 
 
-def predicted(point: Point, constants: Constants) -> float:
+def predicted(point: MeasuredPoint, constants: Constants) -> float:
     """The model's value for a point, in the point's unit (``UNITS``)."""
     machine = Machine(profile(point.hardware), constants)
     match point:
-        case LayersPoint():
+        case LayersTime():
             return 1e3 * _layers(point, machine)
-        case KernelPoint():
+        case KernelTime():
             return 1e6 * _kernel(point, machine)
-        case GemmPoint():
+        case GemmRate():
             m, k, n = point.shape
-            product = Product(m, n, k, point.width, operands=point.width / 8)
+            product = GemmCall(m, n, k, point.width, operands=point.width / 8)
             return product.flop / machine.gemm(product) / 1e12
-        case TrainingPoint():
+        case TrainingRate():
             return _training(point, point.numerics, machine)
-        case RatioPoint():
+        case RateRatio():
             return _training(point, point.numerics, machine) / _training(point, point.against, machine)
 
 
-def seconds(point: Point, value: float) -> float:
+def seconds(point: MeasuredPoint, value: float) -> float:
     """A point's value as the time of its work, so that all points can be ranked together; 1 token,
     1 TFLOP."""
     return {"layers": 1e-3 * value, "kernel": 1e-6 * value}.get(point.kind, 1 / value)
 
 
-def _layers(point: LayersPoint, machine: Machine) -> float:
+def _layers(point: LayersTime, machine: Machine) -> float:
     recipe, total = numerics(point.numerics), 0.0
     for m, k, n in point.shapes:
         shape = LayerShape("layer", m, k, n)
@@ -76,7 +76,7 @@ def _alone(recipe: Recipe, name: str, shape: LayerShape) -> tuple[Recipe, LayerS
     return own, LayerShape("layer", *sides)
 
 
-def _kernel(point: KernelPoint, machine: Machine) -> float:
+def _kernel(point: KernelTime, machine: Machine) -> float:
     recipe, shape = numerics(point.numerics), LayerShape("layer", *point.shape)
     work = Work()
     for number, name in enumerate(point.points):
@@ -88,11 +88,11 @@ def _kernel(point: KernelPoint, machine: Machine) -> float:
     return machine.kernel(replace(work, read=work.read + work.reread, reread=0.0), point.portable)
 
 
-def _training(point: TrainingPoint | RatioPoint, own: Numerics, machine: Machine) -> float:
+def _training(point: TrainingRate | RateRatio, own: Numerics, machine: Machine) -> float:
     model = deployed(point.model)
     if point.tokens is not None:
         model = model.model_copy(update={"tokens": point.tokens})
-    return step_time(numerics(own), model, machine, Setting(point.fusion)).tokens_per_second
+    return step_time(numerics(own), model, machine, Assumptions(point.fusion)).tokens_per_second
 
 
 __all__ = ["UNITS", "numerics", "predicted", "seconds"]

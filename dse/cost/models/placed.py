@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dse.cost.models.model import Deployed, Linear
 from dse.cost.shapes import LayerShape
-from dse.numerics.layer_choice import LayerPlace
+from dse.numerics.layer_choice import Exempt, LayerPlace
 from dse.numerics.recipe import Recipe
 from dse.recipes.bf16 import BF16
 
@@ -36,8 +36,8 @@ def placed(recipe: Recipe, model: Deployed) -> tuple[Placed, ...]:
     Linears of one block that read the same X with equal numerics are one GEMM, its outputs those of all.
     """
     count: Counter[Placed] = Counter()
-    for group in _groups(recipe, model):
-        count[group] += 1
+    for group, times in _groups(recipe, model):
+        count[group] += times
     return tuple(Placed(one.recipe, _times(one.shape, times), one.experts) for one, times in count.items())
 
 
@@ -51,20 +51,22 @@ def core_numerics(recipe: Recipe, model: Deployed) -> Counter[tuple[str, Recipe]
     return found
 
 
-def _groups(recipe: Recipe, model: Deployed) -> Iterator[Placed]:
-    total = sum(len(model.kinds[kind].linears) for kind in model.blocks)
+def _groups(recipe: Recipe, model: Deployed) -> Iterator[tuple[Placed, int]]:
+    """The GEMMs of every block, or of one block of each kind and their number where all layers have one numerics."""
+    counts = Counter(model.blocks)
+    alike = not recipe.layers and recipe.exempt == Exempt()
+    total = sum(len(model.kinds[kind].linears) * times for kind, times in counts.items())
     index = 0
-    for number, kind in enumerate(model.blocks):
-        groups: dict[tuple[str, Recipe], list[Linear]] = {}
+    for number, kind in enumerate(dict.fromkeys(model.blocks) if alike else model.blocks):
+        groups: dict[str, dict[Recipe, list[Linear]]] = {}
         for linear in model.kinds[kind].linears:
             name = f"blocks.{number}.{linear.role}"
-            size = linear.parameters
-            place = LayerPlace(name, linear.kinds, index, total, number, len(model.blocks), size)
+            place = LayerPlace(name, linear.kinds, index, total, number, len(model.blocks), linear.parameters)
             own = BF16 if linear.exact else recipe.at(place) or BF16
-            groups.setdefault((linear.source or linear.role, own), []).append(linear)
+            groups.setdefault(linear.source or linear.role, {}).setdefault(own, []).append(linear)
             index += 1
-        for (_, own), linears in groups.items():
-            yield _fused(own, linears, model)
+        for one in groups.values():
+            yield from ((_fused(own, linears, model), counts[kind] if alike else 1) for own, linears in one.items())
 
 
 def _fused(recipe: Recipe, linears: list[Linear], model: Deployed) -> Placed:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from dse.cost.roofline.codes import code_bytes
 from dse.cost.roofline.stages import Fusion, Stage, stages
-from dse.cost.roofline.times import Machine, Product
+from dse.cost.roofline.times import GemmCall, Machine
 from dse.cost.roofline.units import Rate, gemm_rate
 from dse.cost.roofline.work import Work
 from dse.cost.shapes import LayerShape
@@ -20,7 +20,7 @@ PARTS = ("GEMMs", "maxima", "quantization", "gradients", "rules")
 
 
 @dataclass(frozen=True)
-class Setting:
+class Assumptions:
     """What a time is for, beside recipe and shape.
 
     ``fusion``: how passes are joined; ``imagined``: as if the matrix unit read every format that has its width;
@@ -32,9 +32,9 @@ class Setting:
     portable: bool = False
 
 
-OPTIMISTIC = Setting(Fusion.FUSED, imagined=True)
+OPTIMISTIC = Assumptions(Fusion.FUSED, imagined=True)
 """Everything that can be fused is, and the hardware has a unit for the recipe's operands."""
-AS_MEASURED = Setting(Fusion.SEPARATE)
+AS_MEASURED = Assumptions(Fusion.SEPARATE)
 """Every pass is a kernel, and products that the hardware has no unit for run in BF16."""
 
 
@@ -53,7 +53,7 @@ class LayerTime:
 
 
 def layer_time(
-    recipe: Recipe, shape: LayerShape, machine: Machine, setting: Setting = AS_MEASURED, experts: int = 1
+    recipe: Recipe, shape: LayerShape, machine: Machine, setting: Assumptions = AS_MEASURED, experts: int = 1
 ) -> LayerTime:
     """Time of a layer's three GEMMs with quantization, once; ``shape.count`` is not looked at.
 
@@ -88,7 +88,7 @@ def gemm_seconds(recipe: Recipe, name: str, shape: LayerShape, machine: Machine)
     return machine.gemm(_product(recipe, name, shape, rate, 1))
 
 
-def _one(product: Product, found: list[Stage], machine: Machine, setting: Setting) -> dict[str, float]:
+def _one(product: GemmCall, found: list[Stage], machine: Machine, setting: Assumptions) -> dict[str, float]:
     """Seconds of a GEMM and its operands' stages, by part."""
     seconds, hidden = defaultdict[str, float](float), defaultdict[str, float](float)
     seconds["GEMMs"] = machine.gemm(product)
@@ -105,12 +105,12 @@ def _one(product: Product, found: list[Stage], machine: Machine, setting: Settin
     return dict(seconds)
 
 
-def _product(recipe: Recipe, name: str, shape: LayerShape, rate: Rate, experts: int) -> Product:
+def _product(recipe: Recipe, name: str, shape: LayerShape, rate: Rate, experts: int) -> GemmCall:
     m, k, n = shape.tokens, shape.inputs, shape.outputs
     rows, columns, summed = {"fprop": (m, n, k), "dgrad": (m, k, n), "wgrad": (n, k, m)}[name]
     gemm = getattr(recipe, name)
     sizes = [_bytes(q, rate) for q in (gemm.lhs, gemm.rhs)]
-    return Product(rows, columns, summed, rate.width, experts, max(sizes), 4.0 if name == "wgrad" else 2.0)
+    return GemmCall(rows, columns, summed, rate.width, experts, max(sizes), 4.0 if name == "wgrad" else 2.0)
 
 
 def _bytes(quantizer: object, rate: Rate) -> float:
@@ -127,4 +127,4 @@ def _padded(shape: LayerShape, experts: int) -> LayerShape:
     return LayerShape(shape.name, -(-shape.tokens // 32) * 32, shape.inputs, shape.outputs, shape.count)
 
 
-__all__ = ["AS_MEASURED", "OPTIMISTIC", "PARTS", "LayerTime", "Setting", "gemm_seconds", "layer_time"]
+__all__ = ["AS_MEASURED", "OPTIMISTIC", "PARTS", "Assumptions", "LayerTime", "gemm_seconds", "layer_time"]

@@ -10,9 +10,9 @@ from dse.cost.models import Deployed, placed
 from dse.cost.models.placed import core_numerics
 from dse.cost.overhead import operand_bits
 from dse.cost.point_counts import techniques
-from dse.cost.roofline.layer import AS_MEASURED, OPTIMISTIC, PARTS, Setting, layer_time
+from dse.cost.roofline.layer import AS_MEASURED, OPTIMISTIC, PARTS, Assumptions, layer_time
 from dse.cost.roofline.stages import Fusion
-from dse.cost.roofline.times import Machine, Product
+from dse.cost.roofline.times import GemmCall, Machine
 from dse.cost.shapes import LayerShape
 from dse.cost.sharing import TENSORS
 from dse.nn.attention import as_linear
@@ -45,7 +45,7 @@ class StepTime:
         return self.tokens / self.seconds
 
 
-def step_time(recipe: Recipe, model: Deployed, machine: Machine, setting: Setting = AS_MEASURED) -> StepTime:
+def step_time(recipe: Recipe, model: Deployed, machine: Machine, setting: Assumptions = AS_MEASURED) -> StepTime:
     """Time of one step of ``model`` (``tokens`` per group of tensor-parallel GPUs) on one GPU.
 
     Linears as ``layer_time``; attention's products at the achieved share of the 16-bit peak, or of that of their
@@ -77,10 +77,10 @@ def _head(model: Deployed, machine: Machine) -> float:
         return 0.0
     columns = -(-model.vocabulary // model.tensor_parallel)
     m, k = model.tokens, model.hidden
-    return sum(machine.gemm(Product(*sides, 16)) for sides in ((m, columns, k), (m, k, columns), (columns, k, m)))
+    return sum(machine.gemm(GemmCall(*sides, 16)) for sides in ((m, columns, k), (m, k, columns), (columns, k, m)))
 
 
-def _elementwise(model: Deployed, machine: Machine, setting: Setting) -> float:
+def _elementwise(model: Deployed, machine: Machine, setting: Assumptions) -> float:
     """The forward pass and twice as much backward, in BF16, split over the group (sequence parallel)."""
     count = Counter(model.blocks)
     elements = sum(model.kinds[kind].elementwise * times for kind, times in count.items())
@@ -88,7 +88,7 @@ def _elementwise(model: Deployed, machine: Machine, setting: Setting) -> float:
     return machine.move(left * 3 * 2 * elements * model.tokens / model.tensor_parallel)
 
 
-def _attention(recipe: Recipe, model: Deployed, machine: Machine, setting: Setting) -> float:
+def _attention(recipe: Recipe, model: Deployed, machine: Machine, setting: Assumptions) -> float:
     total = 0.0
     for (kind, own), blocks in core_numerics(recipe, model).items():
         core = model.kinds[kind].core

@@ -20,7 +20,7 @@ _CACHE = 0.5
 """Share of the last cache that a tensor may fill to be there when the next kernel reads it."""
 
 
-class Product(NamedTuple):
+class GemmCall(NamedTuple):
     """``matrices`` independent products [m, k] x [k, n] in one call, at the rate of ``width`` bits.
 
     ``operands``, ``result``: bytes per element of both operands, and of the result.
@@ -50,7 +50,7 @@ class Machine(NamedTuple):
         own = self.constants
         return 1 / (1 / (own.matrix * self.profile.peak(width)) + 1 / own.feed)
 
-    def gemm(self, product: Product) -> float:
+    def gemm(self, product: GemmCall) -> float:
         """Seconds of one GEMM call: whole waves of tiles or the bytes, whichever takes longer, and the launch.
 
         Operands that fit into the cache come from there, results stay there.
@@ -91,7 +91,7 @@ class Machine(NamedTuple):
         """Single operations per second of the vector units at best."""
         return self.profile.vector.value / 2
 
-    def _waves(self, product: Product, tile: tuple[int, int, float], parts: int) -> float:
+    def _waves(self, product: GemmCall, tile: tuple[int, int, float], parts: int) -> float:
         rows, columns, share = tile
         tiles = product.matrices * ceil(product.m / rows) * ceil(product.n / columns) * parts
         processors = self.profile.processors.value
@@ -100,4 +100,4 @@ class Machine(NamedTuple):
         return ceil(tiles / processors) * each + self.near(partial)
 
 
-__all__ = ["Machine", "Product"]
+__all__ = ["GemmCall", "Machine"]
