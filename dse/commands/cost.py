@@ -73,7 +73,7 @@ def steps(options: StepOptions, picture: Path | None, extra_tokens: float | None
     if len(found) > 1:
         print(*_order(found), sep="\n")
     if picture is not None:
-        from dse.cost.pictures import stacked_bars
+        from dse.cost.time_pictures import stacked_bars
 
         stacked_bars(found, picture, f"{model.title} on {machine.profile.title}")
         print(f"\nwrote {picture}")
@@ -165,7 +165,7 @@ def check(docs: Path | None) -> None:
     if docs is None:
         print(text)
     else:
-        from dse.cost.pictures import scatter
+        from dse.cost.time_pictures import scatter
 
         try:
             page = replaced(docs.read_text(encoding="utf-8"), text)

@@ -1,7 +1,7 @@
 """The time model against published measurements: points, fit of its constants, agreement on what is held out."""
 
 from dse.cost.check.fit import Agreement, Compared, agreement, compared, fitted
-from dse.cost.check.points import MeasuredPoint, measured_points
+from dse.cost.check.measured import MeasuredPoint, measured_points
 from dse.cost.check.predict import UNITS, predicted
 
 __all__ = [

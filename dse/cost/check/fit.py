@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from dse.cost.check.points import MeasuredPoint, measured_points
+from dse.cost.check.measured import MeasuredPoint, measured_points
 from dse.cost.check.predict import predicted, seconds
 from dse.cost.roofline.constants import FITTED, Constants, constants
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dse.cost.check.points import GemmRate, KernelTime, LayersTime, MeasuredPoint, Numerics, RateRatio, TrainingRate
+from dse.cost.check.measured import GemmRate, KernelTime, LayersTime, MeasuredPoint, Numerics, RateRatio, TrainingRate
 from dse.cost.models import deployed
 from dse.cost.profiles import profile
 from dse.cost.roofline.constants import Constants
-from dse.cost.roofline.layer import Assumptions, gemm_seconds, layer_time
+from dse.cost.roofline.layer_seconds import Assumptions, gemm_seconds, layer_time
 from dse.cost.roofline.stages import Fusion, stages
-from dse.cost.roofline.step import step_time
+from dse.cost.roofline.step_seconds import step_time
 from dse.cost.roofline.times import GemmCall, Machine
 from dse.cost.roofline.work import Work
 from dse.cost.shapes import LayerShape

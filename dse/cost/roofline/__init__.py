@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dse.cost.profiles import profile
 from dse.cost.roofline.constants import Constants, constants
-from dse.cost.roofline.layer import AS_MEASURED, OPTIMISTIC, Assumptions, LayerTime, gemm_seconds, layer_time
+from dse.cost.roofline.layer_seconds import AS_MEASURED, OPTIMISTIC, Assumptions, LayerTime, gemm_seconds, layer_time
 from dse.cost.roofline.stages import Fusion, Stage, stages
-from dse.cost.roofline.step import STEP_PARTS, Interval, StepTime, step_interval, step_time, time_to_quality
+from dse.cost.roofline.step_seconds import STEP_PARTS, Interval, StepTime, step_interval, step_time, time_to_quality
 from dse.cost.roofline.times import GemmCall, Machine
 from dse.cost.roofline.units import gemm_rate
 from dse.cost.roofline.work import Work

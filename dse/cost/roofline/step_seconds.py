@@ -10,7 +10,7 @@ from dse.cost.models import Deployed, placed
 from dse.cost.models.placed import core_numerics
 from dse.cost.overhead import operand_bits
 from dse.cost.point_counts import techniques
-from dse.cost.roofline.layer import AS_MEASURED, OPTIMISTIC, PARTS, Assumptions, layer_time
+from dse.cost.roofline.layer_seconds import AS_MEASURED, OPTIMISTIC, PARTS, Assumptions, layer_time
 from dse.cost.roofline.stages import Fusion
 from dse.cost.roofline.times import GemmCall, Machine
 from dse.cost.shapes import LayerShape
