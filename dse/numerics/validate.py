@@ -209,6 +209,8 @@ def _decomposition(recipe: Recipe) -> Iterator[str]:
         return
     if not any(quantizes(getattr(recipe, name)) for name in own.splits):
         yield f"decomposition: it splits {', '.join(own.splits)}, and no block quantizer is there"
+    if not own.turns and any(getattr(recipe, name).rotation is not None for name in own.splits):
+        yield "decomposition: it speaks of channels, and a rotated GEMM quantizes mixtures of them"
     if not (recipe.fprop.lhs.straight_through and recipe.fprop.rhs.straight_through):
         yield "decomposition: gradients go straight through its parts, and fprop's quantizers have their own derivative"
     if recipe.weights is not None and recipe.weights.quantizes:

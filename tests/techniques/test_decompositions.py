@@ -22,7 +22,7 @@ from dse.numerics.linear_autograd import linear
 from dse.numerics.linear_gemms import LinearContext
 from dse.numerics.random import Key
 from dse.numerics.recipe import Recipe, override
-from dse.numerics.techniques.decompositions import Decomposition, Mean, OutControl
+from dse.numerics.techniques.decompositions import Decomposition, HotChannels, Mean, OutControl
 from dse.numerics.techniques.decompositions.mean import OF
 from dse.numerics.techniques.rotations import Hadamard
 from dse.numerics.techniques.rounding import AwayFromZero, Stochastic
@@ -148,9 +148,36 @@ def test_the_parts_of_a_mean_are_the_whole_without_rounding(rotated: bool) -> No
         assert (part - exact).norm() < 0.02 * exact.norm()
 
 
+def hot_channels() -> tuple[_Array, _Array, _Array, _Array]:
+    """Y, dX, dW with two patched channels, and all channels' scores, in NumPy."""
+    x, w, g = (t.double().numpy() for t in operands())
+    dx, dw = x - q(x), w - q(w)
+    scores = np.abs(dx).mean(0) + np.abs(dw).mean(0)
+    hot = np.argsort(-scores, kind="stable")[:2]
+    patch = bf16(dx[:, hot]) @ bf16(q(w)[:, hot]).T + bf16(q(x)[:, hot]) @ bf16(dw[:, hot]).T
+    return q(x) @ q(w).T + patch, q(g) @ q(w.T).T, q(g.T) @ q(x.T).T, scores
+
+
+def test_hot_channels_against_numpy() -> None:
+    own, (x, w, g) = HotChannels(share=2 / 40, every=3), operands()
+    recipe, state = replace(PLAIN, decomposition=own), own.state(w)
+    *products, scores = hot_channels()
+    for found, expected in zip(computed(recipe, x, w, g, state, 3), products, strict=True):
+        np.testing.assert_allclose(found.numpy(), expected, rtol=2e-5, atol=2e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(state["scores"], scores, rtol=1e-5)
+    computed(recipe, x.flip(-1), w, g, state, 5)
+    np.testing.assert_allclose(state["scores"], scores, rtol=1e-5)
+    computed(recipe, x.flip(-1), w, g, state, 6)
+    assert not torch.allclose(state["scores"], torch.from_numpy(scores).float())
+    exact = x.double() @ w.double().mT
+    plain = computed(PLAIN, x, w, g, {}, 3)[0]
+    assert (torch.from_numpy(products[0]) - exact).norm() < (plain - exact).norm()
+
+
 EXAMPLES: dict[str, tuple[Decomposition, Callable[[Recipe], Recipe]]] = {
     "out_control": (OutControl(share=0.2, start=1, track=1), lambda r: replace(r, backward_source="forward")),
     "out_control, original": (OutControl(share=0.2, start=1, track=1), lambda r: r),
+    "hot_channels": (HotChannels(share=0.1, every=2), lambda r: replace(r, backward_source="forward")),
     "mean": (Mean(), lambda r: replace(r, backward_source="forward")),
     "mean, stochastic and rotated": (
         Mean(outer=replace(FP4, rounding=Stochastic())),
@@ -209,17 +236,17 @@ def test_a_layer_goes_on_from_its_state_dict(name: str) -> None:
         set_clock(one, 0, step)
         one(x)
     saved = {name: t.clone() for name, t in one.state_dict().items()}
+    for model in (one, two):
+        set_clock(model.eval(), 0, 3)
     if any(key.startswith("0.parts_") for key in saved):
         assert not torch.equal(one(x), two(x)), "what is kept makes a difference"
     two.load_state_dict(saved)
-    one.eval(), two.eval()
-    for model in (one, two):
-        set_clock(model, 0, 3)
     assert torch.equal(one(x), two(x))
     assert all(torch.equal(t, saved[name]) for name, t in one.state_dict().items())
     plain = nn.Sequential(nn.Linear(K, N))
     one.load_state_dict(plain.state_dict())
-    assert not any(t.any() for name, t in one.state_dict().items() if name in ("0.parts_norms", "0.parts_chosen"))
+    first = layer().state_dict()
+    assert all(torch.equal(t, first[name]) for name, t in one.state_dict().items() if name.startswith("0.parts_"))
 
 
 REFUSED = {

@@ -1,9 +1,20 @@
 """Decompositions: products of a linear as a low-precision product plus terms in higher precision."""
 
 from dse.numerics.techniques.decompositions.base import DecodedOperands, Decomposition, Kept, SplitProduct, Term
+from dse.numerics.techniques.decompositions.hot_channels import HotChannels
 from dse.numerics.techniques.decompositions.mean import Mean
 from dse.numerics.techniques.decompositions.out_control import OutControl
 
-DECOMPOSITIONS: dict[str, type[Decomposition]] = {"out_control": OutControl, "mean": Mean}
+DECOMPOSITIONS: dict[str, type[Decomposition]] = {"out_control": OutControl, "mean": Mean, "hot_channels": HotChannels}
 
-__all__ = ["DECOMPOSITIONS", "DecodedOperands", "Decomposition", "Kept", "Mean", "OutControl", "SplitProduct", "Term"]
+__all__ = [
+    "DECOMPOSITIONS",
+    "DecodedOperands",
+    "Decomposition",
+    "HotChannels",
+    "Kept",
+    "Mean",
+    "OutControl",
+    "SplitProduct",
+    "Term",
+]

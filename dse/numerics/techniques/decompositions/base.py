@@ -66,12 +66,14 @@ class Decomposition(ABC):
     (straight-through).
 
     Tensors of a layer are made by ``state``, changed in place by ``observe`` and kept in checkpoints; all of them have
-    at least one axis behind the leading ones. ``splits``: the GEMMs that it writes in parts.
+    at least one axis behind the leading ones. ``splits``: the GEMMs that it writes in parts;
+    ``corrects``: whether ``corrections`` has terms; ``turns``: whether the GEMMs that it splits may be rotated.
     """
 
     arithmetic: ClassVar[int] = 1
     splits: ClassVar[tuple[str, ...]] = GEMMS
     corrects: ClassVar[bool] = False
+    turns: ClassVar[bool] = True
 
     def state(self, w: Tensor) -> dict[str, Tensor]:
         """The first tensors of a layer with the weight [N, K], by name."""
