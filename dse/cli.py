@@ -237,11 +237,12 @@ def dashboard(
     optuna: Annotated[
         Path | None, typer.Option("--optuna", help="Show this sweep's search in optuna-dashboard instead")
     ] = None,
+    browser: Annotated[bool, typer.Option(help="Open the page in this machine's browser, if it has a screen")] = True,
 ) -> None:
-    """Open MLflow's web page on the results (stop it with Ctrl-C)."""
+    """Open MLflow's web page on the results, at the newest sweep's runs sorted by gap (stop it with Ctrl-C)."""
     from dse.commands import sweeps
 
-    sweeps.dashboard(results, port, rebuild, optuna)
+    sweeps.dashboard(results, port, rebuild, optuna, browser)
 
 
 @app.command(

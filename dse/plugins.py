@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, cast
@@ -53,7 +53,7 @@ def _load(name: str, folder: Path) -> tuple[str, ...]:
     if known := next((_LOADED[name, place] for place in folders if (name, place) in _LOADED), None):
         return known
     what = f"plugin {name!r}"
-    if not isinstance(name, str) or not name:
+    if not name:
         raise UserError(f"{what}: write a file, ./mine.py, or the name of a module")
     with _watched(what) as added:
         _, home = user_module(what, _target(name), folders)
@@ -106,8 +106,8 @@ def _check(what: str, kind: str, name: str, entry: Any) -> None:
             raise UserError(f"{what}: recipe {name!r} calls itself {entry.name!r}; set its field name")
         return
     base = next(base for base in FAMILIES if words(base) == kind)
-    frozen = is_dataclass(entry) and vars(entry).get("__dataclass_params__") and entry.__dataclass_params__.frozen
-    if not (isinstance(entry, type) and issubclass(entry, base) and frozen):
+    own = vars(entry).get("__dataclass_params__") if isinstance(entry, type) else None  # not a parent's
+    if not (isinstance(entry, type) and issubclass(entry, base) and own is not None and own.frozen):
         raise UserError(f"{what}: {kind} {name!r} must be a frozen dataclass derived from {base.__name__}")
 
 

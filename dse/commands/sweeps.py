@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING, Any
@@ -131,7 +133,11 @@ def report(file: Path, results: Path, out: Path) -> None:
     print(f"{len(records)} of {len(sweep.cells)} trials in {path}")
 
 
-def dashboard(results: Path, port: int, rebuild: bool, optuna: Path | None = None) -> None:
+_LINKS = 10
+"""Sweeps whose pages are printed."""
+
+
+def dashboard(results: Path, port: int, rebuild: bool, optuna: Path | None = None, browser: bool = True) -> None:
     if optuna:
         _optuna(optuna, results, port)
         return
@@ -148,11 +154,24 @@ def dashboard(results: Path, port: int, rebuild: bool, optuna: Path | None = Non
     elif mlflow_runs.is_behind(results):
         print(f"{mlflow_runs.project(store)} runs added to {results / mlflow_runs.DATABASE}")
     served = mlflow_runs.dashboard_command(results, port)
-    print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
-    code = serve(served)
+    links = mlflow_runs.links(results, port)
+    print(f"MLflow (Ctrl-C stops it): {links[0][1] if links else f'http://127.0.0.1:{port}'}")
+    for name, link in links[1:_LINKS]:
+        print(f"  {name}: {link}")
+    print(end="", flush=True)
+    code = serve(served, on_ready=partial(_browse, links[0][1]) if links and browser else None, port=port)
     if code not in (0, 130, -2, -15):
         other = command("dashboard", results=results, port=5001 if port != 5001 else 5002)
         raise CommandFailed(f"MLflow stopped with exit code {code}; is port {port} in use? try: {other}")
+
+
+def _browse(link: str) -> None:
+    """Opens a page in the user's browser, where somebody sits at a screen of this machine."""
+    import webbrowser
+
+    at_a_screen = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if sys.stdout.isatty() and at_a_screen:
+        webbrowser.open(link)
 
 
 def _optuna(file: Path, results: Path, port: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dse.cost import overhead, relative_time
 from dse.errors import UserError
+from dse.numerics.recipe import override
+from dse.numerics.registry import to_data
+from dse.recipes import RECIPES
 from dse.results.manifest import Entry, Manifest, read_manifests
 from dse.results.record import DIVERGED, Record
 from dse.results.store import Store
 from dse.run.tracking import mlflow_runs
 from dse.run.tracking.live import Tracker
+from dse.run.tracking.recipe_params import recipe_costs, recipe_params
 from dse.tasks.pictures import Pictures
 
 Make = Callable[..., Record]
@@ -79,7 +85,7 @@ def test_live_projection_and_rebuild(
     assert set(found) == {"b0", "u1", "u2"}
 
     data = found["u1"].data
-    wanted = {"task": "regression", "recipe": "mxfp4", "config": "mxfp4", "seed": "0", "uid": "u1", "all.block": "16"}
+    wanted = {"task": "regression", "recipe": "mxfp4", "config": "mxfp4", "seed": "0", "all.block": "16"}
     wanted |= {"training.steps": "3", "training.lr": "0.1", "training.optimizer": "adamw"}
     assert wanted.items() <= data.params.items()
     assert "wgrad.rhs.rounding" not in data.params
@@ -89,6 +95,8 @@ def test_live_projection_and_rebuild(
     assert data.metrics["gap"] == 0.25 - 0.2
     assert data.metrics["gap_percent"] == pytest.approx(25)
     assert data.metrics["gap_lost"] == pytest.approx(0.05 / 0.8)
+    assert data.metrics["improvement lost"] == pytest.approx(5 / 0.8)
+    assert (data.tags["baseline_uid"], data.tags["is_baseline"]) == ("b0", "False")
     assert (data.metrics["metric"], data.metrics["metric_initial"], data.metrics["seconds"]) == (0.25, 1.0, 1.25)
     assert data.metrics["bf16/loss"] == 0.24
     assert not {"accuracy", "bf16/accuracy"} & data.metrics.keys()  # null
@@ -218,3 +226,31 @@ def test_names_of_runs_fit_into_mlflow(make_record: Callable[..., Record]) -> No
 
     entry = Entry("u0", "b0", "L" * 3000, False, {"task": "T" * 3000, "seed": 0})
     assert len(_title(entry, make_record())) <= 250
+
+
+def test_every_option_of_a_recipe_and_its_cost() -> None:
+    recipe = override(RECIPES["nvfp4"], "wgrad.lhs.block", 32)
+    params, costs = recipe_params(to_data(recipe)), recipe_costs(to_data(recipe))
+    assert params["recipe.fprop.lhs.block"] == "16"
+    assert params["recipe.block"] == "16, 32"
+    assert params["recipe.element"] == "e2m1"  # a default
+    assert params["recipe.wgrad.rotation"].startswith("hadamard")
+    assert costs == {"overhead": overhead(recipe), "time": relative_time(recipe)}
+    assert not any(key.startswith("recipe.fprop") for key in recipe_params(to_data(RECIPES["bf16"])))
+    unknown = {"fprop": {"lhs": {"block": {"statistic": "of_a_plugin"}}}}
+    assert (recipe_params(unknown), recipe_costs(unknown)) == ({}, {})
+
+
+def test_links_lead_to_runs_sorted_by_gap(store: Store, manifest: Manifest, records: list[Record]) -> None:
+    older = dataclasses.replace(manifest, name="older", identity="older")
+    for own, day in ((older, "01"), (manifest, "02")):
+        own.write(store.folder)
+        for record in records:
+            started = f"2026-01-{day}T00:00:00+00:00"
+            store.append(dataclasses.replace(record, started=started, attempt=int(day)))
+        mlflow_runs.project(store)
+    (newest, link), (other, _) = mlflow_runs.links(store.folder, 5001)
+    assert {newest, other} == {"a sweep", "older"}
+    assert re.fullmatch(
+        r"http://127.0.0.1:5001/#/experiments/\d+/runs\?orderByKey=metrics.%60gap%60&orderByAsc=true", link
+    )

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from dse.errors import UserError
 from dse.files import replacing
@@ -141,6 +142,18 @@ def dashboard_command(results: Path, port: int = 5000) -> list[str]:
     settings = ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", "MLFLOW_DISABLE_TELEMETRY=true"]
     server = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", f"sqlite:///{database}"]
     return ["env", *settings, *server, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+
+
+def links(results: Path, port: int) -> list[tuple[str, str]]:
+    """(experiment, address of the page that lists its runs by their gap), the one with the newest run first."""
+    query = (
+        "SELECT e.name, e.experiment_id FROM experiments e JOIN runs r ON r.experiment_id = e.experiment_id "
+        "WHERE e.lifecycle_stage = 'active' GROUP BY e.experiment_id ORDER BY max(r.end_time) DESC"
+    )
+    with closing(sqlite3.connect(f"file:{(results / DATABASE).resolve()}?mode=ro", uri=True)) as connection:
+        found = connection.execute(query).fetchall()
+    order = f"orderByKey={quote('metrics.`gap`')}&orderByAsc=true"
+    return [(name, f"http://127.0.0.1:{port}/#/experiments/{number}/runs?{order}") for name, number in found]
 
 
 _serial = itertools.count()  # MLflow caches one store per database name for ever, so no name is used twice

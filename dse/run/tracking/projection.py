@@ -21,6 +21,7 @@ from dse.results.manifest import Entry
 from dse.results.record import FAILED, Record
 from dse.results.samples import distance, pictures
 from dse.run.tracking.probe_series import series
+from dse.run.tracking.recipe_params import recipe_costs, recipe_params
 from dse.sweep.language.labels import shorten
 
 if TYPE_CHECKING:
@@ -32,6 +33,27 @@ _PARAMS = 100  # parameters in a call, its limit
 _TEXT = 6000  # characters of a parameter, its limit
 _ENLARGED = 6  # screen pixels of a picture's pixel
 PICTURES, ARTIFACTS = "samples.png", "mlartifacts"
+
+_EXPERIMENT = {
+    "mlflow.experimentKind": "custom_model_development",  # MLflow then shows runs, not pages about language models
+    "mlflow.note.content": """One run is one trial of the sweep: a small model trained from scratch under a recipe.
+
+| metric | |
+| --- | --- |
+| `metric` | final held-out metric of the task; lower is better |
+| `gap`, `gap_percent` | `metric` minus that of the baseline of the same seed; and in percent of the baseline's |
+| `gap_lost`, `improvement lost` | the gap as a share, and in percent, of the baseline's improvement over the training |
+| `overhead` | modelled time of quantization in percent of three FP4 GEMMs, for a Llama-3 8B on a B200 |
+| `time` | modelled time of a linear layer's GEMMs with quantization; BF16 is 1 |
+| `train_loss`, `eval_metric` | curves |
+
+Parameters: the axes of the sweep, `training.SETTING`, and every option of the recipe: `recipe.block` over all
+quantized points, `recipe.wgrad.lhs.block` at one. A search such as `params.`recipe.block` = '16' and metrics.gap <
+0.01` finds runs. For the front of accuracy and cost select all runs and draw a scatter plot of `improvement lost` or
+`gap` against `overhead` or `time`.
+""",
+}
+"""Tags of every experiment: its page in MLflow, and what the names mean."""
 
 
 class Projection:
@@ -57,7 +79,9 @@ class Projection:
         start, known = _start(record), self._runs.get(entry.uid)
         if known:
             self._client.delete_run(known.run_id)
-        run = self._client.create_run(self._experiment, start, self._tags(record), _title(entry, record))
+        tags = self._tags(record)
+        tags |= {"baseline_uid": entry.baseline_uid, "is_baseline": str(entry.is_baseline)}
+        run = self._client.create_run(self._experiment, start, tags, _title(entry, record))
         metrics = _metrics(record, baseline, start)
         params = _params(entry, record)
         for some in _chunks(params, _PARAMS):
@@ -94,7 +118,10 @@ class Projection:
     def _open(self, artifacts: Path) -> str:
         found = self._client.get_experiment_by_name(self._name)
         if found is None:
-            return str(self._client.create_experiment(self._name, artifact_location=artifacts.as_uri()))
+            return str(self._client.create_experiment(self._name, artifacts.as_uri(), tags=_EXPERIMENT))
+        for name, text in _EXPERIMENT.items():
+            if found.tags.get(name) != text:
+                self._client.set_experiment_tag(found.experiment_id, name, text)
         if found.lifecycle_stage == "deleted":  # by somebody in the dashboard
             self._client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
@@ -161,8 +188,8 @@ def _title(entry: Entry, record: Record) -> str:
 def _params(entry: Entry, record: Record) -> list[Param]:
     from mlflow.entities import Param
 
-    values: dict[str, Any] = {"config": entry.config, "uid": entry.uid, **entry.labels}
-    values |= {"baseline_uid": entry.baseline_uid, "is_baseline": entry.is_baseline}
+    values: dict[str, Any] = {"config": entry.config, **entry.labels}
+    values |= recipe_params(record.trial.get("recipe", {}))
     values |= {f"training.{key}": value for key, value in _training(record).items()}
     return [Param(_key(name), str(value)[:_TEXT]) for name, value in values.items() if value is not None]
 
@@ -179,12 +206,17 @@ def _metrics(record: Record, baseline: Record | None, time: int) -> list[Metric]
     from mlflow.entities import Metric
 
     difference = gap(record, baseline)
-    final = {**record.metrics, **{f"bf16/{name}": value for name, value in record.metrics_bf16.items()}}
+    final: dict[str, float | None] = {
+        **record.metrics,
+        **{f"bf16/{name}": value for name, value in record.metrics_bf16.items()},
+    }
     final |= {"metric": record.metric, "metric_initial": record.metric_initial}
     final |= {"seconds": record.seconds, "diverged_at": record.diverged_at}
     final |= {"sample_distance": distance(record, baseline)}
     if difference:
         final |= {"gap": difference.absolute, "gap_percent": difference.percent, "gap_lost": difference.lost}
+        final |= {"improvement lost": None if difference.lost is None else 100 * difference.lost}
+    final |= recipe_costs(record.trial.get("recipe", {}))
     points = [(name, value, 0) for name, value in final.items()]
     points += [("train_loss", loss, int(step or 0)) for step, loss in record.curve]
     points += [("eval_metric", value, int(step or 0)) for step, value in record.evals]

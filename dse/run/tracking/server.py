@@ -9,21 +9,28 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 GRACE = 5.0
 """Seconds that a server has to end by itself."""
 
 
-def serve(command: Sequence[str]) -> int:
-    """Runs a server until it ends, or this program is interrupted; its exit code, 130 after Ctrl-C."""
+def serve(command: Sequence[str], on_ready: Callable[[], None] | None = None, port: int = 0) -> int:
+    """Runs a server until it ends, or this program is interrupted; its exit code, 130 after Ctrl-C.
+
+    ``on_ready`` is called once something listens at ``port`` of this machine.
+    """
     supervisor = [sys.executable, os.path.abspath(__file__), *command]  # noqa: PTH100 - what the program was run as
     process = subprocess.Popen(supervisor, stdin=subprocess.PIPE, start_new_session=True)
     assert process.stdin is not None
+    if on_ready:
+        threading.Thread(target=_when_ready, args=(process, port, on_ready), daemon=True).start()
     try:
         return process.wait()
     except KeyboardInterrupt:
@@ -31,6 +38,14 @@ def serve(command: Sequence[str]) -> int:
     finally:
         process.stdin.close()
         process.wait()
+
+
+def _when_ready(process: subprocess.Popen[bytes], port: int, on_ready: Callable[[], None]) -> None:
+    while process.poll() is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            on_ready()
+            return
+        time.sleep(0.2)
 
 
 def supervise(command: Sequence[str]) -> int:
