@@ -16,6 +16,7 @@ from dse.numerics.registry import FAMILIES, to_data, words
 from dse.numerics.validate import check
 from dse.optim import FIRST_MOMENTS, OPTIMIZERS, SECOND_MOMENTS
 from dse.optim.loss_scaling import LOSS_SCALINGS
+from dse.optim.moment_memory import formats_memory
 from dse.recipes import RECIPES
 
 
@@ -51,6 +52,10 @@ def cost(name: str, shape: str | None, settings: list[str]) -> None:
     print(
         f"{title}: vector operations take {overhead(recipe, layers):.1f} % of the GEMM time if nothing overlaps; "
         f"the three GEMMs with them take {relative_time(recipe, layers):.2f} of the BF16 time"
+    )
+    print(
+        "the optimizer's moments are settings of the training (training.first_moment, second_moment), in bytes per "
+        f"parameter: {formats_memory()}"
     )
 
 

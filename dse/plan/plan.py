@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dse.optim.moment_memory import moment_memory
 from dse.pack.slowdown import slowdown
 from dse.plan.estimate import PROBED, Timing
 from dse.plan.timing import MEASURED, SIMILAR
@@ -39,6 +40,7 @@ class Plan:
     - ``seconds``: of what is to run, on one worker; ``sources``: where the figure is from -> trials; ``unknown``:
       trials to run that it leaves out;
     - ``first``: trials that others start from and whose weights are missing, which run before them;
+    - ``moments``: of its optimizers whose moments are not kept in FP32, the memory that these take;
     - ``slow``: trials to run of which plain torch computes a part on a GPU: what, why and how much slower -> number.
     """
 
@@ -55,6 +57,7 @@ class Plan:
     unknown: int = 0
     slow: Mapping[str, int] = field(default_factory=dict)
     first: tuple[Trial, ...] = ()
+    moments: tuple[str, ...] = ()
 
     def duration(self, workers: int = 1) -> str:
         """The estimate as a sentence, for so many workers at a time."""
@@ -106,7 +109,16 @@ def make_plan(
         unknown=len(todo) - len(known),
         slow=_slow(todo),
         first=tuple(first),
+        moments=_moments(sweep.cells),
     )
+
+
+def _moments(cells: Sequence[Cell]) -> tuple[str, ...]:
+    """The memory of moments that are not kept in FP32, one line for each kind among the cells."""
+    kinds = dict.fromkeys(
+        (t.optimizer, t.first_moment, t.second_moment) for t in (cell.trial.training for cell in cells)
+    )
+    return tuple(moment_memory(*kind) for kind in kinds if kind[1:] != ("fp32", "fp32"))
 
 
 def _slow(cells: Sequence[Cell]) -> dict[str, int]:

@@ -32,6 +32,8 @@ def _lines(plan: Plan, workers: int, most: int) -> Iterator[str]:
             yield f"    {task}, {steps} steps, {recipe}: {plural(number, 'seed')}"
         if len(groups) > most:
             yield f"    ... and {len(groups) - most} more"
+    for line in plan.moments[:most]:
+        yield f"  moments: {line} (emulated: the buffers here are FP32)"
     if search := _search(plan):
         yield f"  search: {search}"
     rows = [(axis, shorten(text_of(label))) for axis, labels in plan.by_axis.items() for label in labels]

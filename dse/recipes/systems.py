@@ -101,6 +101,12 @@ SYSTEMS = (
     System("torchao and torchtitan, DeepSeek-V3", "pytorch/ao #4798, torchtitan #4821", ("torchao_dsv3",)),
     System("Nemotron 3 Super", "arXiv 2604.12374", ("nemotron3_super",)),
     System("Averis", "arXiv 2603.10444", ("averis", "nvfp4_averis")),
+    System(
+        "CHON",
+        "arXiv 2602.02047",
+        ("chon",),
+        left_out="the output projection of linear attention in BF16: no task has linear attention",
+    ),
     System("SageBwd", "arXiv 2505.11594, 2603.02170", ("sagebwd",)),
     System("Attn-QAT", "arXiv 2603.00040", ("attn_qat",)),
     System(
@@ -122,11 +128,6 @@ SYSTEMS = (
         "arXiv 2607.24953",
         options="tile: 32, scale_rounding: up, rounding: stochastic and MXFP8 for Q K^T are options of a sweep",
         left_out="a recipe: which operands have which was not to be had",
-    ),
-    System(
-        "CHON",
-        "arXiv 2602.02047",
-        left_out="its patch of hot channels, whose quantization residuals are multiplied once more, is not built",
     ),
     System(
         "QAD",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -16,6 +17,9 @@ class MomentFormat(ABC):
     Emulated: the buffer stays in its dtype and holds decoded values. What is zero (padding included) stays zero, and no
     row depends on another.
     """
+
+    bits: ClassVar[float]
+    """Per parameter where it is stored, scales of blocks included; those of whole parameters are left out."""
 
     @abstractmethod
     def stored(self, x: Tensor, layout: Layout) -> Tensor:

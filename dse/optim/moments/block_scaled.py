@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -37,6 +38,8 @@ class MXFP8Moment(MomentFormat):
     Cost: 3 per parameter. Source: OCP Microscaling Formats v1.0; MindSpeed's low-precision optimizer (``mxfp8``).
     """
 
+    bits: ClassVar[float] = 8 + 8 / 32
+
     def stored(self, x: Tensor, layout: Layout) -> Tensor:
         return _MXFP8(x.float()).dequantize().to(x.dtype)
 
@@ -50,6 +53,8 @@ class NVFP4Moment(MomentFormat):
 
     Cost: 5 per parameter. Source: the format is arXiv 2509.25149's.
     """
+
+    bits: ClassVar[float] = 4 + 8 / BLOCK
 
     def stored(self, x: Tensor, layout: Layout) -> Tensor:
         return nvfp4(x.float(), layout).to(x.dtype)
@@ -66,6 +71,8 @@ class NVFP4Root(MomentFormat):
     the smallest positive element: a v of zero would leave m / eps (the zero-point problem of arXiv 2309.01507).
     Cost: 9 per parameter. Source: arXiv 2607.04422 (Full-Stack FP4), known from secondary sources; the floor is ours.
     """
+
+    bits: ClassVar[float] = NVFP4Moment.bits
 
     def stored(self, x: Tensor, layout: Layout) -> Tensor:
         root = sqrt(x.float())
@@ -86,6 +93,8 @@ class NVFP4CenteredRoot(MomentFormat):
     Cost: 20 per parameter. Source: arXiv 2607.04422 (Full-Stack FP4), known from secondary sources: mean removed and
     Hadamard; the mean's format and block and the floor are ours.
     """
+
+    bits: ClassVar[float] = NVFP4Moment.bits + 16 / BLOCK
 
     def stored(self, x: Tensor, layout: Layout) -> Tensor:
         root = sqrt(x.float())

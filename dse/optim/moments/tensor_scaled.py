@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,6 +37,8 @@ class TensorScaledFP8(MomentFormat):
     tensor scaling; arXiv 2501.17116 (Wang et al.) trains with it.
     """
 
+    bits: ClassVar[float] = 8
+
     def stored(self, x: Tensor, layout: Layout) -> Tensor:
         single = x.float()
         scale = layout.spread(scales(layout.peaks(single), E4M3.max))
@@ -53,6 +56,8 @@ class TensorScaledFP16(MomentFormat):
     Cost: 3 per parameter, and the maximum. Source: arXiv 2310.18313 (FP8-LM, MS-AMP): Adam's second moment.
     """
 
+    bits: ClassVar[float] = 16
+
     def stored(self, x: Tensor, layout: Layout) -> Tensor:
         single = x.float()
         scale = layout.spread(scales(layout.peaks(single), torch.finfo(torch.float16).max))
@@ -65,6 +70,8 @@ class TensorScaledFP16(MomentFormat):
 @dataclass(frozen=True)
 class BFloat16Moment(MomentFormat):
     """BF16, nearest-even. Cost: none counted. Source: DeepSeek-V3, arXiv 2412.19437, Sec. 3.3 (both moments)."""
+
+    bits: ClassVar[float] = 16
 
     def stored(self, x: Tensor, layout: Layout) -> Tensor:
         return x.bfloat16().to(x.dtype)
