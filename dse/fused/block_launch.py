@@ -11,13 +11,12 @@ from dse.fused.block_table import BlockTable
 from dse.fused.device_code import ERRORS, candidates, correction_code, statistic_code
 from dse.fused.launch import quantize as core_quantize
 from dse.fused.long_launch import LongBlocks, quantize_long
+from dse.fused.support import LARGEST_WHOLE
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.quantizer import Quantized
 from dse.numerics.random import Key
 from dse.numerics.techniques.tensor_scales import Outer
 
-LARGEST_WHOLE = 8192
-"""Elements of a block that one program holds, with all the blocks under its outer scale."""
 _ELEMENTS = 2048
 """Of a program where blocks are small; larger ones have a program each."""
 _WIDTH = 128
@@ -110,6 +109,7 @@ def quantize_blocks(
         RANDOM=table.random, LANE=table.lane if width % 16 == 0 else 0, SCALE_RANDOM=table.scale_random,
         WIDE=table.wide, VALUES=0 if table.values is None else table.values.shape[-1],
         CORRECTION=None if correction is None else (_power(joined.corrected), *correction[1:]),
+        MICRO=tuple(min(size, tile.width) for size in q.micro_exponents) or None,
         num_warps=8 if tile.elements > 2 * _ELEMENTS else 4, enable_fp_fusion=False,
     )  # fmt: skip
     return Quantized(out, alpha)

@@ -44,11 +44,10 @@ def block_row(q: BlockQuantizer) -> BlockRow:
     level = 0 if q.tensor_scale is None else LEVELS[type(q.tensor_scale)]
     every = q.tensor_scale.every if isinstance(q.tensor_scale, Delayed) else 1
     zero = {"flush": 0.0, "smallest": q.scale.smallest, "one": 1.0}[q.convention.zero]
-    upward, downward = map(len, q.element.halves) if isinstance(q.element, ValueFormat) else (0, 0)
     ints = [
         mode, bits, (0, 2, 1)[scale_mode], float_bits(2.0**q.scale.emin), q.scale.man << 23, scale_bits, encode,
         q.convention.encode_with == "unquantized", level, bool(getattr(q.convention, "divisor", False)), every,
-        upward, *scale_codes(q.scale), downward,
+        0, *scale_codes(q.scale), 0,
     ]  # fmt: skip
     floats = [
         threshold, offset, q.scale.max, 0.0 if q.scale.subnormals else q.scale.smallest, scale_threshold, scale_offset,
@@ -68,7 +67,8 @@ def _candidate(q: BlockQuantizer, how: Candidate) -> tuple[list[int], list[float
             target = target * own / how.constant
             base = own if q.choice.divides else 0.0
     hides = how.element.max * how.multiple * q.convention.largest(q.scale) <= torch.finfo(torch.float32).max
-    ints = [float_bits(2.0**how.element.emin), how.element.man << 23, how.codes, int(hides)]
+    upward, downward = map(len, how.element.halves) if isinstance(how.element, ValueFormat) else (0, 0)
+    ints = [float_bits(2.0**how.element.emin), how.element.man << 23, how.codes, int(hides), upward, downward, 0, 0]
     c = how.constant
     floats = [how.element.max, c, 1.0 / c, target * c, base, base / c if base else 1.0, how.gain, how.multiple]
     return ints, floats

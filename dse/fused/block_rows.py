@@ -23,16 +23,16 @@ class BlockOptions:
     """Of E members of one ``structure``.
 
     ``how``: candidates, the measure of their errors, whether they differ in scale codes, log2 of blocks under an outer
-    scale (-1: none), sums that the ``statistic`` takes, and of a correction log2 of the blocks that it takes together
-    (-1: none), its random bits, and whether in units of elements; ``fields`` int32 [E, 10 + 10 C], floats as their
-    bits: the outer scale's target, the statistic's two numbers, the constant that Z is divided by (0: none), 1 / gain,
-    the scale format's last code, 1 / smallest and first code, 1 / c, and whether a candidate's NaN always meets a NaN
-    scale; then of each candidate emin, mantissa, codes, whether its infinities become NaN, the largest value, c, 1 / c
-    (1 where Z is divided), what the quotient is multiplied by, gain and 1 / gain. ``common``: the row that all have, or
-    None.
+    scale (-1: none), sums that the ``statistic`` takes; of a correction log2 of the blocks that it takes together (-1:
+    none), its random bits, and whether in units of elements; sizes of parts with micro-exponents, added up. ``fields``
+    int32 [E, 10 + 10 C], floats as their bits: the outer scale's target, the statistic's two numbers, the constant that
+    Z is divided by (0: none), 1 / gain, the scale format's last code, 1 / smallest and first code, 1 / c, and whether a
+    candidate's NaN always meets a NaN scale; then of each candidate emin, mantissa, codes, whether its infinities
+    become NaN, the largest value, c, 1 / c (1 where Z is divided), what the quotient is multiplied by, gain and 1 /
+    gain. ``common``: the row that all have, or None.
     """
 
-    how: tuple[int, int, int, int, int, int, int, int]
+    how: tuple[int, ...]
     statistic: StatisticCode
     fields: Tensor
     common: tuple[int, ...] | None
@@ -59,6 +59,7 @@ def block_options(uses: Sequence[Use], device: torch.device | str) -> BlockOptio
         first.tensor_scale.blocks.bit_length() - 1 if isinstance(first.tensor_scale, Outer) else -1,
         statistic_code(first).sums,
         *_correction(first),
+        sum(first.micro_exponents),
     )
     fields = torch.tensor(rows, dtype=torch.int32).to(device)
     return BlockOptions(how, statistic_code(first), fields, rows[0] if len(set(rows)) == 1 else None)
@@ -83,7 +84,7 @@ def _row(q: BlockQuantizer) -> tuple[int, ...]:
 
 def _candidate(q: BlockQuantizer, number: int) -> list[int]:
     own = block_row(q)
-    emin, man, codes, hides = own.candidate_ints[number]
+    emin, man, codes, hides, *_ = own.candidate_ints[number]
     largest, c, inverse, _, base, ratio, gain, inverse_gain = own.candidate_floats[number]
     numbers = (largest, c, 1.0 if base else inverse, ratio, gain, inverse_gain)
     return [emin, man, codes, hides, *map(float_bits, numbers)]

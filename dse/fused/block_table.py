@@ -25,10 +25,10 @@ class BlockTable:
     """One operand's quantizers for E members of one structure (``dse.fused.structure``).
 
     ``rotation``: the table of the rotation that goes before, or None; ``ints`` int32 [E, 16], ``floats`` float32
-    [E, 16], ``candidate_ints`` int32 [E, C, 4], ``candidate_floats`` float32 [E, C, 8]: see block_factors.py;
+    [E, 16], ``candidate_ints`` int32 [E, C, 8], ``candidate_floats`` float32 [E, C, 8]: see block_factors.py;
     ``codes``: whether candidates differ in scale codes; ``lane``: bits of a random lane where all stochastic members
     have the same, else 0; ``levels``: the kinds of tensor scales, member by member; ``alpha`` [E, 1, 1]: of the gain
-    alone, or None; ``values`` float32 [E, 2, V]: of formats that are lists, magnitudes upward and downward, then
+    alone, or None; ``values`` float32 [E, C, 2, V]: of formats that are lists, magnitudes upward and downward, then
     infinities, or None.
     """
 
@@ -87,19 +87,28 @@ def block_table(uses: Sequence[Use], device: torch.device | str) -> BlockTable:
         bool(lanes),
         lanes.pop() if len(lanes) == 1 else 0,
         any(q.scale_rounding.random_bits for q in quantizers),
-        any(not short(how.element) for q in quantizers for how in candidates(q)),
+        _wide([how.element for q in quantizers for how in candidates(q)]),
         levels,
         None if measured or all(gain == 1 for gain in gains) else floats(gains)[:, None, None],
-        None if _lists(quantizers) == 0 else floats([_values(q.element, _lists(quantizers)) for q in quantizers]),
+        None
+        if _lists(quantizers) == 0
+        else floats([[_values(how.element, _lists(quantizers)) for how in candidates(q)] for q in quantizers]),
     )
+
+
+def _wide(formats: Sequence[Format]) -> bool:
+    """Whether some have long mantissas; beside lists of values: whether some are none."""
+    lists = any(isinstance(fmt, ValueFormat) for fmt in formats)
+    return any(not isinstance(fmt, ValueFormat) and (lists or not short(fmt)) for fmt in formats)
 
 
 def _lists(quantizers: Sequence[BlockQuantizer]) -> int:
     """Places in a half of the longest list of values, a power of two; 0: no element format is one."""
-    counts = [len(half) for q in quantizers if isinstance(q.element, ValueFormat) for half in q.element.halves]
+    formats = [how.element for q in quantizers for how in candidates(q)]
+    counts = [len(half) for fmt in formats if isinstance(fmt, ValueFormat) for half in fmt.halves]
     return 1 << (max(counts) - 1).bit_length() if counts else 0
 
 
 def _values(fmt: Format, places: int) -> list[list[float]]:
-    assert isinstance(fmt, ValueFormat)
-    return [[*half, *[float("inf")] * (places - len(half))] for half in fmt.halves]
+    halves = fmt.halves if isinstance(fmt, ValueFormat) else ((), ())  # not read
+    return [[*half, *[float("inf")] * (places - len(half))] for half in halves]

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 from dse.kernels.availability import interpreted
 
-UNCHECKED: dict[str, str] = {"corrections": "its kernels were not compared with the reference on a GPU"}
+_NEW = "its kernels were not compared with the reference on a GPU"
+UNCHECKED: dict[str, str] = {"corrections": _NEW, "grids": _NEW, "micro-exponents": _NEW}
 """What plain torch computes on a GPU until its kernels have been compared there, and why."""
 
 

@@ -80,6 +80,8 @@ def uncovered_gradient(use: Use) -> str:
         return f"quantizer {type(q).__name__}"
     if not q.constant_scales:
         return "a gradient through the scale"
+    if q.micro_exponents:
+        return "a gradient through micro-exponents"
     if type(q.slope) not in SLOPES:
         return f"slope {type(q.slope).__name__}"
     smooth = SLOPES[type(q.slope)](q.slope).kind in _SMOOTH

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import frexp
+from math import frexp, prod
 from typing import NamedTuple
 
 from dse.fused.checked import unchecked
@@ -29,6 +29,8 @@ from dse.numerics.value_formats import ValueFormat
 
 LARGEST_BLOCK = 256
 LARGEST_TILE = 32
+LARGEST_WHOLE = 8192
+"""Elements of a block that one program holds, with all the blocks under its outer scale."""
 _IN_GROUPS = (AbsMax, HardSoft, Quest)
 """Statistics to which zeros beyond an operand add nothing."""
 _ROUNDINGS = (NearestEven, NearestAway, MantissaEven, TowardZero, AwayFromZero, Stochastic)
@@ -63,9 +65,10 @@ def structure(use: Use) -> str:
         "block": q.block,
         "statistic": statistic_code(q).value.removesuffix("_value"),
         "choice": q.choice and f"{q.choice.error} of {len(candidates(q))}",
-        "elements": "of a list" if isinstance(q.element, ValueFormat) else None,
+        "elements": _listed(q),
         "outer": getattr(q.tensor_scale, "blocks", None),
         "correction": q.correction,
+        "micro-exponents": q.micro_exponents or None,
     }
     return ", ".join(f"{name} {value}" for name, value in parts.items() if value is not None)
 
@@ -89,6 +92,7 @@ def in_groups(use: Use) -> bool:
         and _power(outer, 1, max(LARGEST_BLOCK // q.block, 1))
         and type(q.statistic) in _IN_GROUPS
         and _power(corrected, 1, max(LARGEST_BLOCK // q.block, 1))
+        and (not q.micro_exponents or (q.micro_exponents[0] <= 16 and q.choice is None and q.gain == 1))
         and (first.gain, first.codes) == (1.0, 0)
         and not any(_element(own.element) for own in (first, *others))
     )
@@ -122,15 +126,19 @@ def _general_reasons(q: BlockQuantizer) -> tuple[str, ...]:
         "" if type(q.statistic) in STATISTICS else f"statistic {type(q.statistic).__name__}",
         "" if q.choice is None or q.choice.error in ERRORS else f"error {q.choice.error}",
         _correction(q),
-        "" if not q.micro_exponents else "micro-exponents",
-        _grids(q),
+        _micro_exponents(q),
         "an outer scale per row" if isinstance(q.tensor_scale, Outer) and not q.tensor_scale.blocks else "",
         "" if type(q.convention) in (Decode, Encode) else f"convention {type(q.convention).__name__}",
         "" if q.tensor_scale is None or type(q.tensor_scale) in LEVELS else
         f"tensor scale {type(q.tensor_scale).__name__}",
         _rounding(q.rounding, "rounding"),
         _rounding(q.scale_rounding, "scale rounding"),
-        "" if isinstance(q.element, ValueFormat) or _signed(q.element) else f"element format {q.element.name}",
+        *(
+            f"element format {how.element.name}"
+            for how in candidates(q)
+            if not (isinstance(how.element, ValueFormat) or _signed(how.element))
+        ),
+        f"a choice of lists of values: {why}" if q.choice and _listed(q) and (why := unchecked("grids")) else "",
         "" if q.scale.emin >= -127 and q.scale.man <= 23 else f"scale format {q.scale.name}",
     )  # fmt: skip
 
@@ -177,11 +185,25 @@ def _correction(q: BlockQuantizer) -> str:
     return own if type(q.correction) not in CORRECTIONS else f"{own}: {why}" if why else ""
 
 
-def _grids(q: BlockQuantizer) -> str:
-    """A launch has one list of values; grids of a block are formats of powers of two."""
-    listed = [isinstance(how.element, ValueFormat) for how in candidates(q)]
-    same = all(how.element == q.element for how in candidates(q))
-    return "a choice of lists of values" if any(listed) and not same else ""
+def _micro_exponents(q: BlockQuantizer) -> str:
+    """Parts are cut out of a program's tile, which has to hold whole blocks."""
+    if not q.micro_exponents:
+        return ""
+    outer = q.tensor_scale.blocks if isinstance(q.tensor_scale, Outer) else 1
+    padded = prod(1 << max(n - 1, 0).bit_length() for n in (q.tile, q.block, outer))
+    if q.block == 0 or q.tile == 0 or padded > LARGEST_WHOLE:
+        return "micro-exponents of blocks that no program holds"
+    if any(n & n - 1 for n in q.micro_exponents):
+        return f"micro-exponents of {max(n for n in q.micro_exponents if n & n - 1)} elements"
+    if q.correction is not None:
+        return "micro-exponents with corrected scales"
+    return f"micro-exponents: {why}" if (why := unchecked("micro-exponents")) else ""
+
+
+def _listed(q: BlockQuantizer) -> str | None:
+    """Whether elements are of lists of values; None: of powers of two."""
+    lists = {isinstance(how.element, ValueFormat) for how in candidates(q)}
+    return "of a list" if lists == {True} else "of lists and powers of two" if True in lists else None
 
 
 def _power(n: int, low: int, high: int) -> bool:
@@ -235,7 +257,7 @@ def exact_in_fp16(use: Use) -> bool:
     if len(hows) < len(candidates(q)) or any(isinstance(how.element, ValueFormat) for how in hows):
         return False
     bits = [_significant(how.element) + _significant(q.scale) + int(how.multiple).bit_length() for how in hows]
-    largest = max(how.element.max * how.multiple for how in hows) * q.scale.max
+    largest = max(how.element.max * how.multiple for how in hows) * q.scale.max * 2 ** len(q.micro_exponents)
     least = min(2.0 ** (how.element.emin - how.element.man) for how in hows) * q.scale.smallest
     return max(bits) <= 11 and largest <= 65504 and least >= 2.0**-24
 

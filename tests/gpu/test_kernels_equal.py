@@ -31,7 +31,9 @@ from tests.kernels.cases import (
     corrected_options,
     differences,
     general_options,
+    grid_options,
     large_rotations,
+    micro_options,
     operands,
     options,
     recipes,
@@ -84,7 +86,9 @@ def cases() -> dict[str, Case]:
         Case("one", some("element=e2m1")[:1], 1, 1, torch.bfloat16),
         Case("tiles", some("block="), 70, 70, torch.bfloat16),
     ]
-    for program, uses in structures((*general_options(), *corrected_options(), *recipes())).items():
+    for program, uses in structures(
+        (*general_options(), *corrected_options(), *grid_options(), *micro_options(), *recipes())
+    ).items():
         if program != "core":
             found.append(Case(program, uses, 37, 200))
             exact = tuple((n, u) for n, u in uses if exact_in_bf16(u))

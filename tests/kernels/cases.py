@@ -16,7 +16,7 @@ from dse.numerics.quantizer import BFloat16, Identity, Quantized
 from dse.numerics.random import Key
 from dse.numerics.recipe import POINTS
 from dse.numerics.registry import FAMILIES
-from dse.numerics.techniques.choices import IF4, FourOverSix, ScaleSweep
+from dse.numerics.techniques.choices import IF4, FourOverSix, Grids, ScaleSweep
 from dse.numerics.techniques.conventions import Decode, Encode
 from dse.numerics.techniques.corrections import Eden
 from dse.numerics.techniques.outliers import Asymmetric, Clamp
@@ -40,6 +40,7 @@ NF4 = [
     0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1.0,
 ]  # fmt: skip
 """The values of NF4, arXiv 2305.14314."""
+E2M1_VALUES = [sign * v for v in ELEMENTS["e2m1"].grid.tolist() for sign in (1, -1) if v or sign > 0]
 BASE = BlockQuantizer(scale=SCALES["ue4m3"], block=16)
 
 
@@ -179,6 +180,42 @@ def corrected_options() -> Iterator[tuple[str, Use]]:
         yield f"outer {blocks}, {q.correction}", Use(q, None)
     yield "Eden, NF4", Use(replace(scaled, element=value_format(NF4), correction=Eden(32)), None)
     yield "Eden, outliers", Use(replace(BASE, outliers=Clamp(), correction=Eden(32)), None)
+
+
+def grid_options() -> Iterator[tuple[str, Use]]:
+    """Choices between lists of values, of any length, and formats."""
+    scaled = replace(BASE, tensor_scale=Current())
+    plus, minus = (value_format(sorted([*E2M1_VALUES, special])) for special in (5.0, -5.0))
+    for element, others in (
+        (minus, (plus,)), (minus, (value_format(NF4), value_format([0, 1]))), (ELEMENTS["e2m1"], (minus,)),
+        (plus, (ELEMENTS["int4"],)), (value_format(NF4), (ELEMENTS["e3m0"], ELEMENTS["e4m3"])),
+    ):  # fmt: skip
+        for rounding in (NearestEven(), NearestAway(), TowardZero(), AwayFromZero(), Stochastic(), Stochastic(12)):
+            q = replace(scaled, element=element, choice=Grids(others), rounding=rounding)
+            yield f"{element.name} or {[fmt.name for fmt in others]} {rounding}", Use(q, None)
+        for error, block, tile in (("mae", 16, 16), ("max", 24, 1), ("mse", 0, 1), ("mae", 0, 0)):
+            q = replace(q, choice=Grids(others, error), block=block, tile=tile, gain=0.75)
+            yield f"{element.name} or {[fmt.name for fmt in others]} {error} block={block} tile={tile}", Use(q, None)
+
+
+def micro_options() -> Iterator[tuple[str, Use]]:
+    """Micro-exponents of one, two and three levels, in groups of 16 and beyond."""
+    scaled = replace(BASE, tensor_scale=Current())
+    hif4 = RECIPES["hif4"].fprop.lhs
+    assert isinstance(hif4, BlockQuantizer)
+    for tile in (1, 4):
+        yield f"hif4 tile={tile}", Use(replace(hif4, tile=tile), None)
+        for sizes, block in (((8, 4), 64), ((16,), 32), ((2,), 16), ((16, 8, 1), 32), ((32, 8), 64), ((8, 2), 24)):
+            q = replace(scaled, block=block, tile=tile, micro_exponents=sizes)
+            yield f"{sizes} block={block} tile={tile}", Use(q, None)
+            yield f"{sizes} block={block} tile={tile} stochastic", Use(replace(q, rounding=Stochastic()), None)
+            q = replace(q, tensor_scale=None, scale=SCALES["fp32"], element=ELEMENTS["e4m3"])
+            yield f"{sizes} block={block} tile={tile} fp32", Use(q, None)
+            yield f"{sizes} block={block} tile={tile} encode", Use(replace(q, convention=Encode()), None)
+    yield "micro-exponents, outer", Use(replace(BASE, tensor_scale=Outer(2), micro_exponents=(4,)), None)
+    for choice in (FourOverSix(), IF4()):
+        q = replace(scaled, choice=choice, micro_exponents=(8, 2), gain=0.75)
+        yield f"micro-exponents, {choice}", Use(q, None)
 
 
 def block_options() -> Iterator[tuple[str, Use]]:

@@ -59,10 +59,11 @@ def element_threshold(
 def listed(m, negative, mode, offset, fixed, threshold, counts, values, RANDOM: tl.constexpr, VALUES: tl.constexpr):
     """Magnitudes ``m`` rounded to a list of values: dse.numerics.value_formats, in float64.
 
-    ``values`` [2, VALUES]: magnitudes of the values from 0 upward and downward, then infinities; ``counts``: how many.
+    ``values`` [2, VALUES]: magnitudes of the values from 0 upward and downward, then infinities; ``counts``: how many,
+    0 where the format is no list, and whatever comes out.
     """
     base = tl.where(negative, VALUES, 0)
-    last = tl.where(negative, counts[1], counts[0]) - 1
+    last = tl.maximum(tl.where(negative, counts[1], counts[0]) - 1, 0)
     m = smaller(m, tl.load(values + base + last))
     at = base * 0
     for j in range(1, VALUES):
@@ -104,7 +105,7 @@ def rounded(
     """Magnitudes of the elements; ``factor`` and what is loaded are scalars or beside the elements.
 
     RANDOM: some members are stochastic; WIDE: some formats have long mantissas; VALUES: formats are lists of up to as
-    many ``values`` a half.
+    many ``values`` a half, but for some where WIDE.
     """
     mode = tl.load(ints)
     fixed, offset = tl.load(floats), tl.load(floats + 1)
@@ -112,8 +113,15 @@ def rounded(
     largest = tl.load(candidate_floats)
     m = smaller((tl.abs(x) * factor) * tl.load(candidate_floats + 6), largest)
     if VALUES > 0:
-        counts = tl.load(ints + 11), tl.load(ints + 15)
+        counts = tl.load(candidate_ints + 4), tl.load(candidate_ints + 5)
         q = listed(m, x < 0, mode, offset, fixed, threshold, counts, values, RANDOM, VALUES)
+        if WIDE:
+            v, lattice = scale_lattice(m, 0.0, largest, emin, man)
+            own = round_scale(v, lattice, mode, offset, fixed)
+            if RANDOM:
+                if mode == 1:
+                    own = round_scale(v, lattice, 1, 0.0, threshold)
+            q = tl.where(counts[0] > 0, q, own)
     elif WIDE:
         v, lattice = scale_lattice(m, 0.0, largest, emin, man)
         q = round_scale(v, lattice, mode, offset, fixed)

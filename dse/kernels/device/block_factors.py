@@ -8,7 +8,7 @@ from dse.kernels.device.lattice import LARGEST, bits_of, float_of, round_scale, 
 from dse.kernels.device.philox import one_draw
 
 BLOCK_INTS, BLOCK_FLOATS = tl.constexpr(16), tl.constexpr(16)
-CANDIDATE_INTS, CANDIDATE_FLOATS = tl.constexpr(4), tl.constexpr(8)
+CANDIDATE_INTS, CANDIDATE_FLOATS = tl.constexpr(8), tl.constexpr(8)
 
 
 @triton.jit
@@ -79,8 +79,13 @@ def tensor_level(g, mode, encode, divisor, target):
 
 
 @triton.jit
-def block_factors(z, g, threshold, ints, floats, candidate_ints, candidate_floats, CODES: tl.constexpr):
-    """What elements are multiplied by, what they are decoded by, and alpha: [NR, NB] each, as ``z``, ``g`` are."""
+def block_factors(
+    z, g, threshold, ints, floats, candidate_ints, candidate_floats, CODES: tl.constexpr, GAIN: tl.constexpr = True
+):  # fmt: skip
+    """What elements are multiplied by, what they are decoded by, and alpha: [NR, NB] each, as ``z``, ``g`` are.
+
+    GAIN: the first with the quantizer's gain.
+    """
     encode, unquantized, mode = tl.load(ints + 6), tl.load(ints + 7), tl.load(ints + 8)
     c, inverse_c, target = tl.load(candidate_floats + 1), tl.load(candidate_floats + 2), tl.load(candidate_floats + 3)
     base, ratio = tl.load(candidate_floats + 4), tl.load(candidate_floats + 5)
@@ -107,4 +112,6 @@ def block_factors(z, g, threshold, ints, floats, candidate_ints, candidate_float
         factor = smaller(tl.div_rn(used, alpha), LARGEST)
         decode = tl.div_rn(blank + 1.0, s_q)
     decode = tl.where((tl.load(candidate_ints + 3) != 0) & (z == float("inf")), float("nan"), decode)
-    return smaller(factor * tl.load(floats + 7), LARGEST), decode, alpha
+    if GAIN:
+        factor = smaller(factor * tl.load(floats + 7), LARGEST)
+    return factor, decode, alpha

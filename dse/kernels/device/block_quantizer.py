@@ -25,6 +25,7 @@ from dse.kernels.device.lattice import (
     threshold_16,
     with_sign,
 )
+from dse.kernels.device.micro_exponents import beyond, halvings_16, inverse
 
 INTS = tl.constexpr(16)
 FLOATS = tl.constexpr(16)
@@ -197,7 +198,7 @@ def candidate_values(
     x, common, ints, floats, key, more, more_at, n: tl.constexpr,
     ENCODE: tl.constexpr, RANDOM: tl.constexpr, WIDE: tl.constexpr, THRESHOLD: tl.constexpr,
     SCALE_RANDOM: tl.constexpr, KNOWN: tl.constexpr, SHORT: tl.constexpr, HOW: tl.constexpr, MORE: tl.constexpr,
-    INTERPRET: tl.constexpr,
+    ROW: tl.constexpr, TILES: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """Magnitudes of the decoded values under the ``n``-th candidate, the largest that they can be times alpha, and what
     a correction needs: the elements times the candidate's multiple, and their scale.
@@ -223,9 +224,16 @@ def candidate_values(
         z, s, row, group, width, tall, ints, floats, emax, c, alpha, key, more, how, ENCODE, SCALE_RANDOM,
         CANDIDATES, CODES,
     )  # fmt: skip
+    MICRO: tl.constexpr = 0 if HOW is None else HOW[8]
+    half = (1.0,)
+    if MICRO > 0:
+        half = halvings_16(x, encode, beyond(emax), ROW, TILES, MICRO, INTERPRET)
     m = ()
     for i in tl.static_range(16):
-        u = magnitude(x[i], INTERPRET) * encode
+        if MICRO > 0:
+            u = magnitude(x[i], INTERPRET) * (encode * half[i])
+        else:
+            u = magnitude(x[i], INTERPRET) * encode
         if n > 0:
             u = u * float_of(how[8])
         m = m + (smaller(u, emax),)
@@ -246,7 +254,10 @@ def candidate_values(
             decode = decode * float_of(how[9])
     y = ()
     for i in tl.static_range(16):
-        v = q[i] * decode
+        if MICRO > 0:
+            v = q[i] * (decode * inverse(half[i]))
+        else:
+            v = q[i] * decode
         if CANDIDATES > 1 and not EXACT:
             v = v * float_of(how[9])
         y = y + (v,)
@@ -282,8 +293,8 @@ def block_values(
     ``rows``: of this operand, the ``matrix``-th of its member, in tiles of ``tall``. HOW: candidates, the measure of
     their errors, whether they differ in scale codes, log2 of blocks under an outer scale (-1: none), sums of the
     statistic that TERMS and VALUE make, log2 of blocks whose scales are corrected together (-1: none), random bits of
-    new scales, and whether their sums are in units of elements; None: one way, from the largest magnitude, under one
-    tensor scale or none.
+    new scales, whether their sums are in units of elements, and sizes of parts with micro-exponents, added up; None:
+    one way, from the largest magnitude, under one tensor scale or none.
     """
     kind, rotation, block, tile, emode, emin, eman, ebits, smode, smin, sman, sbits, convention = ints
     emax, ethreshold, eoffset, smax, slow, sthreshold, soffset, zero, gain, factor, c = floats
@@ -321,12 +332,12 @@ def block_values(
     common = (z, divided, multiplier, alpha, own_row, group, width, tall, index)
     best, reach, elements, scale = candidate_values(
         x, common, ints, floats, key, more, more_at, 0, ENCODE, RANDOM, WIDE, THRESHOLD, SCALE_RANDOM,
-        ROW_KNOWN, SHORT, HOW, MORE, INTERPRET,
+        ROW_KNOWN, SHORT, HOW, MORE, ROW, TILES, INTERPRET,
     )  # fmt: skip
     for n in tl.static_range(1, CANDIDATES):
         y, far, others, decode = candidate_values(
             x, common, ints, floats, key, more, more_at, n, ENCODE, RANDOM, WIDE, THRESHOLD, SCALE_RANDOM,
-            ROW_KNOWN, SHORT, HOW, MORE, INTERPRET,
+            ROW_KNOWN, SHORT, HOW, MORE, ROW, TILES, INTERPRET,
         )  # fmt: skip
         better = closer_16(
             y, best, x, alpha * float_of(more[4]), reach + far, GROUP, ROW, BLOCKS, TILES, HOW[1], INTERPRET

@@ -153,7 +153,7 @@ def long_elements_kernel(
     y = chosen_values(
         x, own, inside, threshold, ints, floats, candidate_int_table + member * (CANDIDATES * CANDIDATE_INTS),
         candidate_float_table + member * (CANDIDATES * CANDIDATE_FLOATS), factors, factors_n, chosen,
-        value_table + member * (2 * VALUES), CANDIDATES, RANDOM, WIDE, VALUES, CORRECTED,
+        value_table + member * (CANDIDATES * 2 * VALUES), CANDIDATES, RANDOM, WIDE, VALUES, CORRECTED,
     )  # fmt: skip
     if OUTER:
         y = y * tl.load(factors + 2 * factors_n + own, inside, 0.0)
@@ -185,6 +185,7 @@ def chosen_values(
         number = tl.load(chosen + own, inside, 0)
         candidate_ints += number * CANDIDATE_INTS
         candidate_floats += number * CANDIDATE_FLOATS
+        values += number * (2 * VALUES)
     encode, decode = tl.load(factors + own, inside, 0.0), tl.load(factors + factors_n + own, inside, 0.0)
     q = rounded(x, encode, threshold, ints, floats, candidate_ints, candidate_floats, RANDOM, WIDE, VALUES, values)
     if CORRECTED:
@@ -226,7 +227,7 @@ def long_products_kernel(
     y = chosen_values(
         x, own, inside, threshold, ints, floats, candidate_int_table + member * (CANDIDATES * CANDIDATE_INTS),
         candidate_float_table + member * (CANDIDATES * CANDIDATE_FLOATS), factors, factors_n, chosen,
-        value_table + member * (2 * VALUES), CANDIDATES, RANDOM, WIDE, VALUES,
+        value_table + member * (CANDIDATES * 2 * VALUES), CANDIDATES, RANDOM, WIDE, VALUES,
     )  # fmt: skip
     undone = tl.load(factors + 2 * factors_n + own, inside, 0.0) * tl.load(floats + 8)
     squares, products = eden_terms(tl.abs(x), y, tl.load(factors + factors_n + own, inside, 0.0), undone, ELEMENTS)
@@ -298,12 +299,12 @@ def long_errors_kernel(
     candidate_floats = candidate_float_table + member * (CANDIDATES * CANDIDATE_FLOATS)
     old = chosen_values(
         x, own, inside, threshold, ints, floats, candidate_ints, candidate_floats, best, best_n, chosen,
-        value_table + member * (2 * VALUES), CANDIDATES, RANDOM, WIDE, VALUES,
+        value_table + member * (CANDIDATES * 2 * VALUES), CANDIDATES, RANDOM, WIDE, VALUES,
     )  # fmt: skip
     new = decoded(
         x, tl.load(other + own, inside, 0.0), tl.load(other + other_n + own, inside, 0.0), threshold, ints, floats,
         candidate_ints + number * CANDIDATE_INTS, candidate_floats + number * CANDIDATE_FLOATS,
-        RANDOM, WIDE, VALUES, value_table + member * (2 * VALUES),
+        RANDOM, WIDE, VALUES, value_table + (member * CANDIDATES + number) * (2 * VALUES),
     )  # fmt: skip
     alpha = tl.load(alphas + own, inside, 0.0) * tl.load(floats + 8)
     one, two = error_parts(new, old, x, alpha, ERROR)

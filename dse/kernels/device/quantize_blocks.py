@@ -17,7 +17,8 @@ from dse.kernels.device.block_factors import (
     tensor_level,
 )
 from dse.kernels.device.corrections import eden_terms, new_scale
-from dse.kernels.device.lattice import MAGNITUDE, bits_of, float_of
+from dse.kernels.device.lattice import LARGEST, MAGNITUDE, bits_of, float_of, smaller
+from dse.kernels.device.micro_exponents import beyond, halvings, inverse
 from dse.kernels.device.trees import block_peak, group_total, tree_total
 
 SIGN = tl.constexpr(-2147483648)
@@ -33,6 +34,22 @@ def group_peak(peak, GROUP: tl.constexpr):
     return float_of(tl.reshape(whole, (NR, NB)))
 
 
+@triton.jit
+def element_factors(x, encode, decode, floats, candidate_floats, MICRO: tl.constexpr):
+    """What each element is multiplied and decoded by, from the blocks' factors, with their micro-exponents.
+
+    MICRO: sizes of parts, and ``encode`` is without the quantizer's gain; None: there are none.
+    """
+    factor, unit = each(encode), each(decode)
+    if MICRO is not None:
+        gain = tl.load(floats + 7)
+        u = (tl.abs(x) * each(smaller(encode * gain, LARGEST))) * tl.load(candidate_floats + 6)
+        half = halvings(u, beyond(tl.load(candidate_floats)), MICRO)
+        factor = smaller((factor * half) * gain, LARGEST)
+        unit = unit * inverse(half)
+    return factor, unit
+
+
 @triton.jit(do_not_specialize=["layer", "point", "clock_e", "clock_i", "grid_k", "programs", "tiles", "blocks"])
 def blocks_kernel(
     source, source_e, source_r, source_k, R, K, target, target_e, target_r, target_k,
@@ -43,7 +60,7 @@ def blocks_kernel(
     LEVELS: tl.constexpr, TERMS: tl.constexpr, VALUE: tl.constexpr, SUMS: tl.constexpr,
     CANDIDATES: tl.constexpr, ERROR: tl.constexpr, CODES: tl.constexpr,
     RANDOM: tl.constexpr, LANE: tl.constexpr, SCALE_RANDOM: tl.constexpr, WIDE: tl.constexpr,
-    VALUES: tl.constexpr, CORRECTION: tl.constexpr,
+    VALUES: tl.constexpr, CORRECTION: tl.constexpr, MICRO: tl.constexpr,
 ):  # fmt: skip
     """Decoded values of NR x NB blocks of t x b elements of source [E, R, K], padded to T x B; see BlockTable.
 
@@ -51,7 +68,7 @@ def blocks_kernel(
     is none; ``tiles``, ``blocks``: of an operand, down and across; ``matrices``: operands [E] of one member, which draw
     as one of all their rows; ``levels`` float32 [E]: g where it is the operand's (LEVELS); TERMS, VALUE: functions of
     statistics.py, SUMS: how many sums they take; CORRECTION: of new scales, the blocks whose sums are added up, padded,
-    their random bits, and whether in units of elements; None: there are none.
+    their random bits, and whether in units of elements; MICRO: sizes of parts of a block; None: there are none.
     """
     pid = tl.program_id(0)
     e = (pid // programs).to(tl.int64)
@@ -60,7 +77,7 @@ def blocks_kernel(
     ints, floats = int_table + member * BLOCK_INTS, float_table + member * BLOCK_FLOATS
     candidate_ints = candidate_int_table + member * (CANDIDATES * CANDIDATE_INTS)
     candidate_floats = candidate_float_table + member * (CANDIDATES * CANDIDATE_FLOATS)
-    values = value_table + member * (2 * VALUES)
+    values = value_table + member * (CANDIDATES * 2 * VALUES)
     seed = tl.load(clock + member * clock_e)
     step = tl.load(clock + member * clock_e + clock_i)
     tile = at // grid_k * NR + tl.arange(0, NR)
@@ -105,17 +122,20 @@ def blocks_kernel(
         threshold = element_threshold(
             row + matrix * tiles * t, first, column, blocks * b, ints, point, layer, seed, step, B, LANE
         )  # fmt: skip
-    factor, decode, alpha = block_factors(z, g, edge, ints, floats, candidate_ints, candidate_floats, CODES)
-    q = rounded(
-        x, each(factor), threshold, ints, floats, candidate_ints, candidate_floats, RANDOM, WIDE, VALUES, values
+    encode, decode, alpha = block_factors(
+        z, g, edge, ints, floats, candidate_ints, candidate_floats, CODES, MICRO is None
     )  # fmt: skip
-    best = q * each(decode) * tl.load(candidate_floats + 7)
+    factor, unit = element_factors(x, encode, decode, floats, candidate_floats, MICRO)
+    q = rounded(x, factor, threshold, ints, floats, candidate_ints, candidate_floats, RANDOM, WIDE, VALUES, values)
+    best = q * unit * tl.load(candidate_floats + 7)
     elements, scale = q * tl.load(candidate_floats + 7), decode
     for n in range(1, CANDIDATES):
         how_ints, how_floats = candidate_ints + n * CANDIDATE_INTS, candidate_floats + n * CANDIDATE_FLOATS
-        factor, decode, own = block_factors(z, g, edge, ints, floats, how_ints, how_floats, CODES)
-        q = rounded(x, each(factor), threshold, ints, floats, how_ints, how_floats, RANDOM, WIDE, VALUES, values)
-        y = q * each(decode) * tl.load(how_floats + 7)
+        encode, decode, own = block_factors(z, g, edge, ints, floats, how_ints, how_floats, CODES, MICRO is None)
+        factor, unit = element_factors(x, encode, decode, floats, how_floats, MICRO)
+        listed = values + n * (2 * VALUES)
+        q = rounded(x, factor, threshold, ints, floats, how_ints, how_floats, RANDOM, WIDE, VALUES, listed)
+        y = q * unit * tl.load(how_floats + 7)
         better = closer(y, best, x, alpha * tl.load(floats + 8), ERROR)
         best = tl.where(each(better), y, best)
         if CORRECTION is not None:
