@@ -31,7 +31,7 @@ def sync_held_scales(model: nn.Module, group: Any = None) -> None:
     layers = _keepers(model)
     scales = [layer.memory for layer in layers if layer.memory is not None]
     watches = [layer.watch for layer in layers if layer.watch is not None]
-    watches += [t for layer in layers for t in layer.parts.values() if t.is_floating_point()]
+    watches += [t for layer in layers for t in layer.measured if t.is_floating_point()]
     _reduce(scales, lambda t: dist.all_reduce(t, dist.ReduceOp.MAX, group))
     _reduce(watches, lambda t: (dist.all_reduce(t, dist.ReduceOp.SUM, group), t.div_(dist.get_world_size(group))))
 
@@ -63,7 +63,7 @@ def agree(model: nn.Module) -> None:
 def _keepers(model: nn.Module) -> list[QuantizedLayer]:
     """The layers that keep something of the data."""
     layers = [m for m in model.modules() if isinstance(m, QuantizedLayer)]
-    return [layer for layer in layers if layer.memory is not None or layer.watch is not None or layer.parts]
+    return [layer for layer in layers if layer.memory is not None or layer.watch is not None or layer.measured]
 
 
 @torch.no_grad()

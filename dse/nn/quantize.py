@@ -122,6 +122,7 @@ def set_clock(model: nn.Module, seed: int, step: int, steps: int | None = None, 
     """
     agree(model)
     for layer in quantized_layers(model):
+        layer.refresh(step)
         layer.sampled = Sampled.of(*layer.held)
         layer.calls.set(seed, step, rank)
         schedule = layer.recipe.schedule

@@ -120,9 +120,21 @@ class QuantizedLayer(Clocked):
         return {name: self._buffers[f"{_PARTS}{name}"] for name in self._part_names}  # type: ignore[misc]
 
     @property
+    def measured(self) -> tuple[Tensor, ...]:
+        """Those of them that come from data, not from the weight."""
+        own = self.recipe.decomposition
+        return tuple(self.parts.values()) if own is not None and own.measures else ()
+
+    @property
     def held(self) -> tuple[Tensor | None, ...]:
         """What the passes of a training step change."""
         return self.memory, self.watch, *self.parts.values()
+
+    @torch.no_grad()
+    def refresh(self, step: int) -> None:
+        """Lets the decomposition look at the weight before a training step."""
+        if self.recipe.decomposition is not None and not self.weight.is_meta:
+            self.recipe.decomposition.refresh(self.matrix.detach(), self.parts, step)
 
     def _first_parts(self) -> dict[str, Tensor]:
         own = self.recipe.decomposition

@@ -138,6 +138,13 @@ class PackLayer:
         self.arrange()
         return True
 
+    @torch.no_grad()
+    def refresh(self, step: int) -> None:
+        """Lets decompositions look at the weights before a training step."""
+        for run in self.runs:
+            if run.parts and run.recipe is not None and run.recipe.decomposition is not None:
+                run.recipe.decomposition.refresh(self.w[run.members].detach(), run.parts, step)
+
     def entering(self, x: Tensor) -> Tensor:
         """An input of the layer in the format of activations."""
         return x.bfloat16() if self.precision.dtype == torch.bfloat16 else x

@@ -157,6 +157,11 @@ class Pack:
         changed = [module.reschedule(step, steps) for module in self.stateful.values()]
         return any(changed)
 
+    def refresh(self, step: int) -> None:
+        """Lets decompositions look at the weights before a step; outside of CUDA graphs."""
+        for layer in self.layers.values():
+            layer.refresh(step)
+
     @property
     def stateful(self) -> dict[str, PackLayer | PackAttention]:
         """The layers and attentions, which have phases and state per member, by the template's names."""

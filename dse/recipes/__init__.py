@@ -12,6 +12,7 @@ from dse.recipes import (
     chon,
     four_over_six,
     fp4_all_the_way,
+    full_stack,
     fusion,
     graphcore,
     healing,
@@ -99,6 +100,7 @@ _BY_NAME: dict[str, Recipe] = {
         attention.SAGEBWD,
         attention.ATTN_QAT,
         attention.FULL_STACK_ATTENTION,
+        full_stack.FULL_STACK_FP4,
     )
 }
 

@@ -85,7 +85,8 @@ SYSTEMS = (
         "github.com/AMD-AGI/ALTO",
         ("amdfp4", "amdfp4_one_level", "mxfp4_macro128"),
         "its de-oscillation: weights: {osci_reset: {every: 200, track: 200, ratio: 4, start: 1800}}",
-        "pruning and post-training quantization, which are no training numerics",
+        "pruning and post-training quantization, which are no training numerics; its low-rank branch, whose factors "
+        "are parameters of their own, trained in FP4: another model (decomposition: low_rank splits W itself)",
     ),
     System(
         "MLPerf fine-tuning in MXFP4, healed in FP8",
@@ -112,10 +113,10 @@ SYSTEMS = (
     System(
         "Full-Stack FP4",
         "arXiv 2607.04422",
-        ("full_stack_attention",),
+        ("full_stack_attention", "full_stack_fp4"),
         "Adam's second moment in FP4: training.second_moment: nvfp4_hadamard; Newton-Schulz products in NVFP4: "
         "training.optimizer: muon_nvfp4",
-        "its low-rank branch of the linears in BF16",
+        "the rank of the linears' BF16 branch was not to be had: it is ours",
     ),
     System(
         "FP4-FA4",

@@ -66,8 +66,9 @@ class PackRun:
             self.facts["compiled_kernels"] = {"kernels": found.kernels, "seconds": round(found.seconds, 1)}
 
     def update_phases(self) -> None:
-        """Lets precision schedules choose the numerics of the next step."""
+        """Lets precision schedules and decompositions choose the numerics of the next step."""
         pack = self.train_step.pack
+        pack.refresh(self.steps_done)
         if pack.scheduled and pack.reschedule(self.steps_done, self.steps):
             self.graphed_step.reset()
 

@@ -65,15 +65,18 @@ class Decomposition(ABC):
     left whole. The gradients of X and W are those of the GEMMs: quantizers and terms count as the identity
     (straight-through).
 
-    Tensors of a layer are made by ``state``, changed in place by ``observe`` and kept in checkpoints; all of them have
-    at least one axis behind the leading ones. ``splits``: the GEMMs that it writes in parts;
-    ``corrects``: whether ``corrections`` has terms; ``turns``: whether the GEMMs that it splits may be rotated.
+    Tensors of a layer are made by ``state``, changed in place by ``observe``, ``refresh`` and ``corrections`` in
+    training, and kept in checkpoints; all of them have at least one axis behind the leading ones.
+
+    ``splits``: the GEMMs that it writes in parts; ``corrects``: whether ``corrections`` has terms; ``turns``: whether
+    the GEMMs that it splits may be rotated; ``measures``: whether its tensors come from data.
     """
 
     arithmetic: ClassVar[int] = 1
     splits: ClassVar[tuple[str, ...]] = GEMMS
     corrects: ClassVar[bool] = False
     turns: ClassVar[bool] = True
+    measures: ClassVar[bool] = True
 
     def state(self, w: Tensor) -> dict[str, Tensor]:
         """The first tensors of a layer with the weight [N, K], by name."""
@@ -81,6 +84,9 @@ class Decomposition(ABC):
 
     def observe(self, x: Tensor, w: Tensor, kept: Kept) -> None:  # noqa: B027 - not all of them look
         """Looks at the operands of a forward pass in training; may change the layer's tensors."""
+
+    def refresh(self, w: Tensor, tensors: Mapping[str, Tensor], step: int) -> None:  # noqa: B027 - few do
+        """Called before each training step with the weight [..., N, K]; may change the layer's tensors."""
 
     def fprop(self, x: Tensor, w: Tensor, kept: Kept) -> SplitProduct:
         """Y = X W^T in parts: shapes of X and W."""
