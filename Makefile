@@ -62,7 +62,7 @@ distclean: clean ## also the environment
 	rm -rf $(VENV)
 
 $(VENV)/.installed: $(INPUTS)
-	@tools/setup_env.sh
+	@tools/setup_env.sh all
 	@touch $@
 
 $(VENV)/.installed-test: $(INPUTS)

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from dse.errors import UserError
+from dse.extras import missing_extra
 
 app = typer.Typer(
     help="Design-space exploration of FP4 and microscaling quantized training.\n\n"
@@ -401,6 +402,11 @@ def main() -> None:
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if not (text := missing_extra(error)):
+            raise
+        typer.echo(f"error: {text}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 from signal import SIGINT, SIGTERM
@@ -10,8 +11,10 @@ from signal import SIGINT, SIGTERM
 import pytest
 
 from dse import cli
+from dse.extras import EXTRAS
 from dse.run.interrupt import Stopped
 
+ROOT = Path(__file__).parents[1]
 VERBS = {
     "init",
     "plan",
@@ -87,6 +90,20 @@ def test_mistakes_are_one_line(
     assert message.format(**places) in error
     assert error.startswith("error: ")
     assert error.count("\n") == 1
+
+
+def test_a_library_of_an_extra_that_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "sweep.yaml").write_text(SWEEP, encoding="utf-8")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "ray", None)
+        assert call(patch, "run", str(tmp_path / "sweep.yaml"), "--results", str(tmp_path / "results")) == 1
+    text = "error: this needs ray, which is not installed; run: pip install 'fp4-dse[sweep]'\n"
+    assert capsys.readouterr().err.endswith(text)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for module, extra in EXTRAS.items():
+        assert any(line.startswith(module.replace("sklearn", "scikit-learn")) for line in extras[extra]), module
 
 
 def test_the_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

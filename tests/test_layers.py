@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    "version errors shell terminal checkout text stats number_format",
+    "version errors extras shell terminal checkout text stats number_format",
     "former_names files",
     "kernels",
     "numerics",

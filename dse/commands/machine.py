@@ -8,17 +8,21 @@ import platform
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.errors import CommandFailed
+from dse.extras import EXTRAS
 from dse.version import __version__
 
 if TYPE_CHECKING:
     from dse.numerics.formats import Format
 
-_PACKAGES = ("torch", "numpy", "ray", "optuna", "polars", "pandas", "mlflow", "seaborn", "scipy", "scikit-learn")
+_CORE = ("torch", "numpy", "polars", "pyarrow", "pydantic", "ruamel.yaml", "typer", "rich")
+_OPTIONAL = {module: "scikit-learn" if module == "sklearn" else module for module in EXTRAS}
+"""Module -> the distribution that installs it."""
 
 
 def data(data_dir: Path | None) -> None:
@@ -47,16 +51,18 @@ def doctor(results: Path) -> None:
 
 def _versions(results: Path) -> Iterator[str]:
     yield f"dse {__version__}, Python {platform.python_version()} on {platform.platform()}"
-    missing = []
-    found = []
-    for package in _PACKAGES:
+    found, missing = dict[str, str](), []
+    for package in (*_CORE, *_OPTIONAL.values()):
         try:
-            found.append(f"{package} {version(package)}")
+            found[package] = version(package)
         except PackageNotFoundError:
             missing.append(package)
-    yield ", ".join(found)
-    if missing:
-        raise RuntimeError(f"not installed: {', '.join(missing)}; run: pip install -e .")
+    yield ", ".join(f"{package} {number}" for package, number in found.items())
+    if lacking := [package for package in missing if package in _CORE]:
+        raise RuntimeError(f"not installed: {', '.join(lacking)}; run: pip install fp4-dse")
+    for module, package in _OPTIONAL.items():
+        if package in missing:
+            yield f"without {package}: pip install 'fp4-dse[{EXTRAS[module]}]'"
 
 
 def _devices(results: Path) -> Iterator[str]:
@@ -150,6 +156,9 @@ def _folder(results: Path) -> Iterator[str]:
 
 
 def _ray(results: Path) -> Iterator[str]:
+    if find_spec("ray") is None:
+        yield "not installed: trials run in one process (dse run --executor local)"
+        return
     from dse.run.executors.cluster import cluster
     from dse.train.options import RunOptions
 
