@@ -5,7 +5,6 @@ from __future__ import annotations
 EXTRAS = {
     "ray": "sweep",
     "optuna": "sweep",
-    "scipy": "sweep",
     "sklearn": "sweep",
     "mlflow": "track",
     "pandas": "report",

@@ -20,7 +20,7 @@ from dse.version import __version__
 if TYPE_CHECKING:
     from dse.numerics.formats import Format
 
-_CORE = ("torch", "numpy", "polars", "pyarrow", "pydantic", "ruamel.yaml", "typer", "rich")
+_CORE = ("torch", "numpy", "scipy", "polars", "pyarrow", "pydantic", "ruamel.yaml", "typer", "rich")
 _OPTIONAL = {module: "scikit-learn" if module == "sklearn" else module for module in EXTRAS}
 """Module -> the distribution that installs it."""
 
