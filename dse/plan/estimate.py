@@ -63,7 +63,8 @@ def probe_missing(
     for cell in cells:
         if cell.uid not in known:
             spec, batch = cell.trial.spec, str(cell.trial.training.batch)
-            workload: _Key = (texts.text(spec.get("task")), texts.text(spec.get("options")), batch)
+            kind = "post" * (cell.trial.recipe.post is not None)
+            workload: _Key = (texts.text(spec.get("task")), texts.text(spec.get("options")), batch, kind)
             groups[workload][(texts.text(spec.get("recipe")),)].append(cell)
     end = time.perf_counter() + budget
     probes: dict[_Key, dict[_Key, Probe]] = defaultdict(dict)
@@ -86,7 +87,8 @@ def probe_missing(
             for cell in members if use else ():
                 training = cell.trial.training
                 if training not in expected:
-                    expected[training] = Timing(fmean(p.seconds(training) for p in use), PROBED)
+                    after = bool(workload[-1])
+                    expected[training] = Timing(fmean(p.seconds(training, after) for p in use), PROBED)
                 found[cell.uid] = expected[training]
     return found
 

@@ -120,7 +120,8 @@ class TimingKeys:
     def of(self, spec: Mapping[str, Any]) -> TimingKey:
         """The key of a trial, by its spec."""
         training = {name: spec["training"][name] for name in _COSTLY if name in spec["training"]}
-        parts = (self._json.text(spec["options"]), json.dumps(training, sort_keys=True))
+        parts = [self._json.text(spec["options"]), json.dumps(training, sort_keys=True)]
+        parts += ["after training"] * ("post" in spec["recipe"])  # nothing is trained
         return TimingKey("\n".join((str(spec["task"]), *parts)), self._json.text(spec["recipe"]))
 
 

@@ -21,8 +21,10 @@ class Probe:
     step: float
     evaluation: float
 
-    def seconds(self, training: Training) -> float:
-        """Expected seconds of a whole trial with this batch size."""
+    def seconds(self, training: Training, after: bool = False) -> float:
+        """Expected seconds of a whole trial with this batch size; ``after``: of one that quantizes trained weights."""
+        if after:
+            return 2 * self.evaluation
         evaluations = 2 + ((training.steps - 1) // training.eval_every if training.eval_every else 0)
         return training.steps * self.step + evaluations * self.evaluation
 

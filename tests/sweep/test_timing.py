@@ -8,10 +8,16 @@ from typing import Any
 
 import pytest
 
+from dse.numerics.recipe import override
 from dse.plan import estimate
+from dse.plan.timing import key_of
+from dse.plan.timing_probe import Probe
+from dse.recipes import RECIPES
 from dse.results.record import Record
 from dse.run.tally import Tally
 from dse.sweep import Sweep
+from dse.tasks import TASKS
+from dse.trial import Trial
 
 FILE = """
 tasks: [{regression: {training: {steps: 4}}}, {image: {training: {steps: 4}}}]
@@ -91,3 +97,11 @@ def test_time_left_is_not_an_average_over_tasks(cells: Any) -> None:
     assert (early.untimed, early.seconds_left()) == (0, pytest.approx(len(regression) - 1 + 60.0 * len(images)))
     elsewhere = Tally(cells, [record(regression[0], 0.001, device="NVIDIA H100")], workers=1, device="cpu")
     assert elsewhere.seconds_left() is None
+
+
+def test_trials_after_training_have_times_of_their_own() -> None:
+    """Training times say nothing about them, and a probe counts their two evaluations alone."""
+    trained = Trial(TASKS["regression"](), TASKS["regression"]().training(), RECIPES["mxfp4"], 0)
+    after = replace(trained, recipe=override(RECIPES["mxfp4"], "post", "rtn"))
+    assert key_of(trained.spec).workload != key_of(after.spec).workload
+    assert Probe(2.0, 3.0).seconds(trained.training, after=True) == 6
