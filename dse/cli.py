@@ -218,6 +218,44 @@ def report(
     sweeps.report(file, results, out)
 
 
+@app.command(
+    epilog="Examples: dse ask sweeps/quickstart.yaml 'best under 10 % overhead' | dse ask sweeps/stabilizers.yaml "
+    "'does stochastic rounding help with hadamard'"
+)
+def ask(
+    file: SweepPath,
+    question: Annotated[
+        str,
+        typer.Argument(
+            help="best [under N % overhead] [on TASK]; cheapest within .01 [on TASK]; does OPTION help [with OTHER]; "
+            "is CONFIG better than CONFIG; what to try next",
+            metavar="QUESTION",
+        ),
+    ],
+    results: ResultsFolder = RESULTS,
+) -> None:
+    """Answer a question about a sweep in one sentence with an interval, and name the trials behind it."""
+    from dse.commands import ask
+
+    ask.ask(file, question, results)
+
+
+@app.command(epilog="Examples: dse compare nvfp4 mxfp4 | dse compare sweeps/before.yaml sweeps/after.yaml")
+def compare(
+    a: Annotated[str, typer.Argument(help="A configuration, or a sweep file", metavar="A")],
+    b: Annotated[str, typer.Argument(help="Another one", metavar="B")],
+    results: ResultsFolder = RESULTS,
+    sweep: Annotated[
+        Path | None,
+        typer.Option("--sweep", help="Sweep file of the configurations (default: the one in the results with both)"),
+    ] = None,
+) -> None:
+    """Say what differs between two configurations or two sweeps, with intervals of differences paired by seed."""
+    from dse.commands import ask
+
+    ask.compare(a, b, results, sweep)
+
+
 @app.command(epilog="Example: dse power sweep.yaml --gap 0.01")
 def power(
     file: SweepPath,

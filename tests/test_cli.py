@@ -21,6 +21,8 @@ VERBS = {
     "run",
     "status",
     "why",
+    "ask",
+    "compare",
     "report",
     "dashboard",
     "recipes",

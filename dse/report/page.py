@@ -25,6 +25,7 @@ from dse.report.analysis.variance_shares import VarianceShares
 from dse.report.findings import findings
 from dse.report.output_paths import sweep_hashes
 from dse.report.probe_summary import ProbedTask, probe_sentences
+from dse.report.questions import Answer, Study, standing_questions
 from dse.report.sections import alarm_rows, problems, search_rows, table_rows
 from dse.report.sections.agreement_rows import agreement_tables
 from dse.report.sections.claim_rows import claim_rows
@@ -123,6 +124,7 @@ def render_page(report: ReportData) -> str:
         "figures": report.figures,
         "data": report.slug,
         "tiles": _tiles(report),
+        "answers": _answers(report),
         "findings": findings(table, configs, report.effects, report.highlighted),
         "members": table_rows.front_rows(configs, front_numbers(configs), report.front),
         "overview": table_rows.overview_rows(table, configs, report.highlighted),
@@ -194,6 +196,7 @@ def _commands(report: ReportData) -> dict[str, str]:
     return {
         "run": command("run", path, **run),
         "retry": command("run", path, **run, retry="failed"),
+        "ask": command("ask", path, "does OPTION help with OTHER", results=results),
         "report": command("report", path, results=results, out=report.out),
     }
 
@@ -224,6 +227,14 @@ def _not_on_figure(configs: pd.DataFrame) -> list[str]:
         return []
     rows = configs[(configs["task"] == ALL) & configs["lost_mean"].isna() & ~configs["is_baseline"]]
     return [f"{r['config']} ({r['why'] or 'unknown'})" for r in row_dicts(rows)]
+
+
+def _answers(report: ReportData) -> list[Answer]:
+    """The standing questions, with what the report has computed already."""
+    study = Study(report.sweep, report.table)
+    known = {"configs": report.configs, "effects": report.effects, "interactions": list(report.interactions)}
+    vars(study).update(known, front=report.front)
+    return standing_questions(study)
 
 
 def _near_front(report: ReportData) -> list[tuple[str, float]]:

@@ -1,0 +1,126 @@
+"""Questions and their answers: the numbers of the rule that made the records, and the trials behind them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dse.commands.ask import ask, compare
+from dse.errors import UserError
+from dse.report.questions import FORMS, Study, answer, standing_questions
+from dse.results.store import Store
+from tests.report.studies import records_of, sweep_of
+
+TEXT = """
+    tasks: [lm, regression]
+    recipes: [mxfp4, nvfp4_plain]
+    seeds: 3
+    grid: {G.rounding: [nearest_even, stochastic], wgrad.rotation: [none, {hadamard: {size: 16}}]}
+"""
+
+
+def rule(at: Mapping[str, Any]) -> float | None:
+    """mxfp4 loses 0.3, nvfp4_plain 0.1; stochastic G gains 0.01, with Hadamard 0.05; a little noise per seed."""
+    if at["recipe"] == "bf16":
+        return 1.0
+    rotated = "hadamard" in str(at["wgrad.rotation"])
+    gap = {"mxfp4": 0.3, "nvfp4_plain": 0.1}[at["recipe"]] * (1 + 0.01 * at["seed"])
+    return 1.0 + gap - (at["G.rounding"] == "stochastic") * (0.05 if rotated else 0.01) * (1 + 0.1 * at["seed"])
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    sweep = sweep_of(tmp_path, TEXT)
+    return Study.of(sweep, records_of(sweep, rule))
+
+
+def said(study: Study, question: str) -> str:
+    return answer(study, question).sentence.replace("\u00a0", " ")
+
+
+def test_the_best_and_the_cheapest(study: Study) -> None:
+    best = answer(study, "best")
+    assert "nvfp4_plain G.rounding=stochastic wgrad.rotation=hadamard(size=16) loses 4.60 ±" in best.sentence.replace(
+        "\u00a0", " "
+    )
+    assert len(best.trials) == 2 * 2 * 3  # it and the next one, on two tasks
+    rows = study.configs[(study.configs["task"] == "all tasks") & ~study.configs["is_baseline"]]
+    limit = float(rows["overhead"].min()) + 0.01
+    (cheapest,) = rows[rows["overhead"] <= limit]["config"]
+    assert cheapest in said(study, f"best under {limit} % overhead")
+    assert said(study, "best under 0.001 % overhead on lm").startswith("No configuration under 0.001 % overhead")
+    assert said(study, "cheapest within 5 %") == said(study, "cheapest within .05")
+    assert said(study, "cheapest within .05").startswith("Cheapest within 5 %: nvfp4_plain G.rounding=stochastic")
+    assert said(study, "cheapest within .001").startswith("None loses at most 0.1 %")
+
+
+def test_whether_an_option_helps(study: Study) -> None:
+    alone = said(study, "does stochastic rounding help?")
+    assert alone.startswith(
+        "G.rounding = stochastic instead of nearest_even helps: the improvement lost changes by −3.30 ±"
+    )
+    together = said(study, "does stochastic rounding help with hadamard")
+    assert "helps with wgrad.rotation = hadamard(size=16): the improvement lost changes by −5.50 ±" in together
+    assert "by −1.10 ± " in together
+    assert "it changes −4.40 ± " in together
+    assert "with wgrad.rotation = none: the improvement lost changes by −1.10" in said(
+        study, "does stochastic rounding help without hadamard"
+    )
+    behind = answer(study, "does stochastic help with hadamard").trials
+    labels = [study.table.cells[uid].labels for uid in behind]
+    assert len(behind) == 2 * 2 * 3
+    assert {str(own["G.rounding"]) for own in labels} == {"stochastic"}
+    assert said(study, "does nearest_even help").endswith("nearest_even is what others are compared with.")
+
+
+def test_two_configurations(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tail = "G.rounding=nearest_even wgrad.rotation=none"
+    text = said(study, f"is nvfp4_plain {tail} better than mxfp4 {tail}")
+    assert f"nvfp4_plain {tail} loses less than mxfp4 {tail}: −20.20 ±" in text
+    assert "they differ in recipe (nvfp4_plain against mxfp4)." in text
+    results = tmp_path / "results"
+    Store(results).append(*study.table.records.values())
+    ask(tmp_path / "x.yaml", "best", results)
+    out = capsys.readouterr().out
+    assert "4.60 ± " in out, "no-break spaces stay out of terminals"
+    assert re.search(r"\n  dse why [0-9a-f]{16} --results ", out)
+    other = tmp_path / "other"
+    other.mkdir()
+    sweep_of(other, TEXT.replace("seeds: 3", "seeds: 3\n    name: other").replace("[mxfp4, nvfp4_plain]", "[mxfp4]"))
+    compare(str(tmp_path / "x.yaml"), str(other / "x.yaml"), results)
+    out = capsys.readouterr().out
+    assert "  only in A: nvfp4_plain G.rounding=nearest_even" in out
+    assert "  the same trials in both: 4 configurations" in out
+    assert "  hypervolume to (" in out
+    with pytest.raises(UserError, match=r"^no sweep in .* has both 'a' and 'b'; name its file"):
+        compare("a", "b", results)
+
+
+def test_what_to_try_next(tmp_path: Path, study: Study) -> None:
+    assert said(study, "what to try next").startswith("Try next: ")
+    sweep = sweep_of(tmp_path, TEXT)
+
+    def but_one(at: Mapping[str, Any]) -> float | None:
+        new = (at["recipe"], at["G.rounding"], "hadamard" in str(at.get("wgrad.rotation")))
+        return None if new == ("nvfp4_plain", "stochastic", True) else rule(at)
+
+    text = said(Study.of(sweep, records_of(sweep, but_one)), "what to try next")
+    assert text.startswith("Try next: of the 6 trials to run first nvfp4_plain G.rounding=stochastic wgrad.rotation=")
+
+
+def test_questions_that_are_not_understood(study: Study, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such question") as told:
+        answer(study, "why is the sky blue")
+    assert all(" ".join(form.split()) in str(told.value) for form in FORMS)
+    with pytest.raises(UserError, match=r"no option 'hadamart'; valid: "):
+        answer(study, "does hadamart help")
+    with pytest.raises(UserError, match="no task 'image'"):
+        answer(study, "best on image")
+    sweep = sweep_of(tmp_path, TEXT)
+    assert standing_questions(Study.of(sweep, [])) == []
+    one = Study.of(sweep, records_of(sweep, lambda at: rule(at) if at["seed"] == 0 else None))
+    assert "one seed gives no interval" in said(one, "cheapest within .06")
