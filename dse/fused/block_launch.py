@@ -52,7 +52,7 @@ class Joined:
     @classmethod
     def of(cls, q: BlockQuantizer, width: int, blocks: int) -> Joined:
         """Of an operand whose rows are ``blocks`` of ``width`` elements."""
-        outer = q.tensor_scale.blocks if isinstance(q.tensor_scale, Outer) else 1
+        outer = (q.tensor_scale.blocks or blocks) if isinstance(q.tensor_scale, Outer) else 1
         correction = correction_code(q)
         corrected = 1 if correction is None else max(1, correction.group // width)
         apart = 1 != outer != corrected != 1 and any(n & n - 1 for n in (outer, corrected))
@@ -85,13 +85,13 @@ def quantize_blocks(
     q, matrices, clock = table.quantizer, max(key.matrices, 1), key.clock
     height, width = q.block_shape(rows, columns)
     tiles, blocks = -(-rows // height), -(-columns // width)
+    kept = table.kept if dtype.itemsize == 2 else None
     joined = Joined.of(q, width, blocks)
     levels, alpha = operand_levels(x, table, key, peaks) if table.measured else (table.floats, table.alpha)
     if alpha is not None and alpha.shape[0] != operands:
         alpha = alpha.repeat_interleave(matrices, 0)
-    if joined.apart or _power(height) * _power(width) * _power(joined.blocks) > LARGEST_WHOLE:
-        quantize_long(LongBlocks(x, table, key, height, width), levels, out)
-        return Quantized(out, alpha)
+    if kept or joined.apart or _power(height) * _power(width) * _power(joined.blocks) > LARGEST_WHOLE:
+        return Quantized(out, alpha, quantize_long(LongBlocks(x, table, key, height, width), levels, out, kept))
     tile = block_tile(height, width, joined.blocks, (tiles, blocks), across)
     grid_r = -(-tiles // tile.rows)
     groups = -(-blocks // joined.blocks)

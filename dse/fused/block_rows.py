@@ -14,6 +14,8 @@ from dse.fused.support import Use, in_groups, structure
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.techniques.tensor_scales import Outer
 
+OF_ROWS = -2
+"""In the place of log2 of blocks: outer scales of whole rows."""
 _SHORT = 6
 """Mantissa bits of an element format whose stochastic rounding is compiled in."""
 
@@ -23,13 +25,13 @@ class BlockOptions:
     """Of E members of one ``structure``.
 
     ``how``: candidates, the measure of their errors, whether they differ in scale codes, log2 of blocks under an outer
-    scale (-1: none), sums that the ``statistic`` takes; of a correction log2 of the blocks that it takes together (-1:
-    none), its random bits, and whether in units of elements; sizes of parts with micro-exponents, added up. ``fields``
-    int32 [E, 10 + 10 C], floats as their bits: the outer scale's target, the statistic's two numbers, the constant that
-    Z is divided by (0: none), 1 / gain, the scale format's last code, 1 / smallest and first code, 1 / c, and whether a
-    candidate's NaN always meets a NaN scale; then of each candidate emin, mantissa, codes, whether its infinities
-    become NaN, the largest value, c, 1 / c (1 where Z is divided), what the quotient is multiplied by, gain and 1 /
-    gain. ``common``: the row that all have, or None.
+    scale (-1: none, -2: all of a row), sums that the ``statistic`` takes; of a correction log2 of the blocks that it
+    takes together (-1: none), its random bits, and whether in units of elements; sizes of parts with micro-exponents,
+    added up. ``fields`` int32 [E, 10 + 10 C], floats as their bits: the outer scale's target, the statistic's two
+    numbers, the constant that Z is divided by (0: none), 1 / gain, the scale format's last code, 1 / smallest and first
+    code, 1 / c, and whether a candidate's NaN always meets a NaN scale; then of each candidate emin, mantissa, codes,
+    whether its infinities become NaN, the largest value, c, 1 / c (1 where Z is divided), what the quotient is
+    multiplied by, gain and 1 / gain. ``common``: the row that all have, or None.
     """
 
     how: tuple[int, ...]
@@ -41,6 +43,11 @@ class BlockOptions:
     def beside(self) -> int:
         """log2 of blocks side by side that depend on each other."""
         return max(0, self.how[3], self.how[5])
+
+    @property
+    def of_rows(self) -> bool:
+        """Whether outer scales are those of whole rows."""
+        return self.how[3] == OF_ROWS
 
 
 def block_options(uses: Sequence[Use], device: torch.device | str) -> BlockOptions | None:
@@ -56,7 +63,7 @@ def block_options(uses: Sequence[Use], device: torch.device | str) -> BlockOptio
         len(candidates(first)),
         0 if first.choice is None else ERRORS[first.choice.error],
         int(any(own.codes for q in quantizers for own in candidates(q))),
-        first.tensor_scale.blocks.bit_length() - 1 if isinstance(first.tensor_scale, Outer) else -1,
+        _outer(first),
         statistic_code(first).sums,
         *_correction(first),
         sum(first.micro_exponents),
@@ -70,6 +77,12 @@ def _correction(q: BlockQuantizer) -> tuple[int, int, int]:
     if code is None:
         return -1, 0, 0
     return max(1, code.group // q.block).bit_length() - 1, code.bits, int(code.elements)
+
+
+def _outer(q: BlockQuantizer) -> int:
+    if not isinstance(q.tensor_scale, Outer):
+        return -1
+    return q.tensor_scale.blocks.bit_length() - 1 if q.tensor_scale.blocks else OF_ROWS
 
 
 def _row(q: BlockQuantizer) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dse.fused.block_numbers import block_row, lane, short
+from dse.fused.carried import KeptScale
 from dse.fused.device_code import candidates, undone
 from dse.fused.rows import RecipeTable
 from dse.fused.rows import table as core_table
@@ -29,7 +30,7 @@ class BlockTable:
     ``codes``: whether candidates differ in scale codes; ``lane``: bits of a random lane where all stochastic members
     have the same, else 0; ``levels``: the kinds of tensor scales, member by member; ``alpha`` [E, 1, 1]: of the gain
     alone, or None; ``values`` float32 [E, C, 2, V]: of formats that are lists, magnitudes upward and downward, then
-    infinities, or None.
+    infinities, or None; ``kept``: the scale that stays out of values of 16 bits.
     """
 
     quantizer: BlockQuantizer
@@ -46,6 +47,7 @@ class BlockTable:
     levels: tuple[int, ...]
     alpha: Tensor | None
     values: Tensor | None
+    kept: KeptScale | None = None
 
     @property
     def measured(self) -> bool:
@@ -58,7 +60,7 @@ class BlockTable:
         return 2 in self.levels
 
 
-def block_table(uses: Sequence[Use], device: torch.device | str) -> BlockTable:
+def block_table(uses: Sequence[Use], device: torch.device | str, kept: KeptScale | None = None) -> BlockTable:
     """The table of uses of one structure."""
     rows = [block_row(use.quantizer) for use in uses if isinstance(use.quantizer, BlockQuantizer)]
     quantizers = [use.quantizer for use in uses if isinstance(use.quantizer, BlockQuantizer)]
@@ -93,6 +95,7 @@ def block_table(uses: Sequence[Use], device: torch.device | str) -> BlockTable:
         None
         if _lists(quantizers) == 0
         else floats([[_values(how.element, _lists(quantizers)) for how in candidates(q)] for q in quantizers]),
+        kept,
     )
 
 

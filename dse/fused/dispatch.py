@@ -10,6 +10,7 @@ from torch import Tensor
 from dse.fused import launch
 from dse.fused.block_launch import both_blocks, quantize_blocks
 from dse.fused.block_table import BlockTable, block_table
+from dse.fused.carried import KeptScale
 from dse.fused.launch import LaunchShape
 from dse.fused.outlier_launch import OutlierTable, quantize_parts
 from dse.fused.rows import RecipeTable
@@ -23,8 +24,11 @@ Table = RecipeTable | BlockTable | OutlierTable
 """One operand's options for E members."""
 
 
-def table(uses: Sequence[Use], device: torch.device | str) -> Table:
-    """The table of uses of one ``structure``. Raises ValueError where one is not covered or they differ in it."""
+def table(uses: Sequence[Use], device: torch.device | str, kept: KeptScale | None = None) -> Table:
+    """The table of uses of one ``structure``. Raises ValueError where one is not covered or they differ in it.
+
+    ``kept``: the scale that stays out of values of 16 bits, in all of the uses.
+    """
     for use in uses:
         if reason := uncovered(use):
             raise ValueError(f"no kernel for {reason}")
@@ -32,10 +36,10 @@ def table(uses: Sequence[Use], device: torch.device | str) -> Table:
     if len(programs) > 1:
         raise ValueError(f"no launch for operands of {len(programs)} structures: {'; '.join(sorted(programs))}")
     if programs <= {CORE} or all(in_groups(use) for use in uses):
-        return core_table(uses, device)
+        return core_table(uses, device, kept)
     first = uses[0].quantizer
     if not isinstance(first, BlockQuantizer) or first.outliers is None:
-        return block_table(uses, device)
+        return block_table(uses, device, kept)
     rotation = None
     if uses[0].rotation is not None:
         rotation = core_table([Use(Identity(), use.rotation) for use in uses], device)

@@ -183,7 +183,7 @@ def _gradients(x: Tensor, g: Tensor, table: GradientTable, key: Key, dtype: torc
 def _outer(operand: LongBlocks) -> int:
     """Blocks under one outer scale, of those that there are."""
     scale = operand.table.quantizer.tensor_scale
-    return min(scale.blocks, operand.blocks) if isinstance(scale, Outer) else 1
+    return min(scale.blocks or operand.blocks, operand.blocks) if isinstance(scale, Outer) else 1
 
 
 def _fits(operand: LongBlocks) -> bool:

@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dse.fused.levels import LaunchTile, Operand, Region, known_width, prepare
+from dse.fused.levels import LaunchTile, Operand, Prepared, Region, known_width, prepare
+from dse.fused.long_launch import KEPT
+from dse.fused.row_peaks import row_peaks
 from dse.fused.rows import RecipeTable
+from dse.kernels import SumFactors
 from dse.kernels.availability import interpreted
 from dse.numerics.quantizer import Quantized
 from dse.numerics.random import Key
@@ -84,8 +87,8 @@ def quantize_both(
     every member's second operand is the transpose of its first (square tiles, a plain cast), it is a view of it.
     """
     if rows.transposable is not None and rows.transposable == columns.transposable:
-        values, alpha = quantize(x, rows, row_key, dtype, shape)
-        return Quantized(values, alpha), Quantized(values.mT, alpha)
+        first = quantize(x, rows, row_key, dtype, shape)
+        return first, first._replace(values=first.values.mT)
     if x.stride(-1) != 1 and x.stride(-2) == 1:  # x is itself a transposed view: read it as it lies
         second, first = quantize_both(x.mT, columns, column_key, rows, row_key, dtype, shape)
         return first, second
@@ -125,6 +128,9 @@ def _run(
     known = x.numel() >= _LARGE if shape.known is None else shape.known
     prepared = prepare(x, operands, region, known)
     p, p2 = prepared[0], prepared[-1]
+    peaks = [_peaks(x, own, ready) for own, ready in zip(operands, prepared, strict=True)]
+    f = _factors(one, x.shape, dtype) if along else None
+    f2 = _factors(two, x.mT.shape, dtype) if across else None
     o = out if out is not None else out2
     o2 = out2 if out2 is not None else out
     assert o is not None
@@ -142,7 +148,7 @@ def _run(
         o, *o.stride(), width, one.ints, one.floats, p.signs, p.signs_share, p.levels, p.levels_share,
         int(first[1].point),
         o2, *_transposed(o2), width2, two.ints, two.floats, p2.signs, p2.signs_share, p2.levels, p2.levels_share,
-        int(second[1].point), *_options(one), *_options(two), one.levels, 0, two.levels, 0,
+        int(second[1].point), *_options(one), *_options(two), peaks[0], peaks[-1], *_scales(f, one), *_scales(f2, two),
         grid_k, chunks[0], members, RR=region.rows, RK=region.columns, MANY=chunks != (1, 1),
         ALONG=along is not None, ACROSS=across is not None,
         RUN=8 if x.dtype == torch.bfloat16 else 4,
@@ -150,16 +156,43 @@ def _run(
         P=tile.positions, INNER=tile.inner, **_flags(one, ""),
         P2=tile2.positions, INNER2=tile2.inner, **_flags(two, "2"),
         **_structure(one, known, ""), **_structure(two, known, "2"),
-        FACTORED=False, FACTORED2=False,
+        **_kept(one, f, ""), **_kept(two, f2, "2"),
         ONE=one.common if known else None, TWO=two.common if known else None,
         WIDTH=known_width(x) if x.numel() >= _LARGE or known else 0, APART=apart,
         FIT=region.fit(x, columns), FIT2=region.fit(x, rows),
         INTERPRET=interpreted(), num_warps=warps, enable_fp_fusion=False, maxnreg=shape.registers,
     )  # fmt: skip
     return (
-        None if out is None else Quantized(out, p.alpha),
-        None if out2 is None else Quantized(out2.mT, p2.alpha),
+        None if out is None else Quantized(out, p.alpha, f),
+        None if out2 is None else Quantized(out2.mT, p2.alpha, f2),
     )
+
+
+def _peaks(x: Tensor, operand: Operand, ready: Prepared) -> Tensor:
+    """Of its rows where their scales need them, or a tensor that is not read."""
+    table = operand.table
+    return row_peaks(x, operand, ready.signs, ready.signs_share) if table.by_row else table.ints
+
+
+def _factors(table: RecipeTable, shape: torch.Size, dtype: torch.dtype) -> SumFactors | None:
+    """Room for what is kept out of the values of an operand [E, R, K] in ``dtype``."""
+    kept = table.kept
+    if kept is None or dtype.itemsize > 2:
+        return None
+    members, rows, columns = shape
+    groups = -(-table.padded(columns) // kept.group) if kept.group else 1
+    return SumFactors(torch.empty(members, groups, rows, device=table.ints.device), kept.group)
+
+
+def _scales(factors: SumFactors | None, table: RecipeTable) -> tuple[Tensor, int]:
+    """The scales to be written and their number for a row, or a tensor that is not written."""
+    return (table.levels, 0) if factors is None else (factors.scales, factors.scales.shape[1])
+
+
+def _kept(table: RecipeTable, factors: SumFactors | None, suffix: str) -> dict[str, int]:
+    if table.kept is None or factors is None:
+        return {"KEPT" + suffix: 0, "UNDER" + suffix: 0}
+    return {"KEPT" + suffix: KEPT[table.kept.scale], "UNDER" + suffix: table.kept.group // 16}
 
 
 def _converted(x: Tensor, table: RecipeTable, dtype: torch.dtype) -> Tensor | None:

@@ -9,12 +9,16 @@ import torch
 from torch import Tensor
 
 from dse.fused.block_table import BlockTable
+from dse.fused.carried import KeptScale
 from dse.fused.device_code import ERRORS, CorrectionCode, candidates, correction_code, statistic_code
+from dse.kernels import SumFactors
 from dse.numerics.random import Key
 from dse.numerics.techniques.tensor_scales import Outer
 
 _ELEMENTS = 2048
 """Of a program."""
+KEPT: dict[str | None, int] = {None: 0, "outer": 1, "block": 2}
+"""What kernels call the scale that they keep out of the values."""
 _FOLD, _BLOCKS = 1024, 128
 """Numbers of a tree that a program adds up, and blocks of one that computes factors."""
 
@@ -69,8 +73,11 @@ class LongBlocks:
         return _ELEMENTS // wide, wide
 
 
-def quantize_long(operand: LongBlocks, levels: Tensor, out: Tensor) -> None:
-    """Decoded values to ``out`` [E, R, K]; ``levels`` float32 [E]: the operands' g, where it is measured."""
+def quantize_long(operand: LongBlocks, levels: Tensor, out: Tensor, kept: KeptScale | None = None) -> SumFactors | None:
+    """Decoded values to ``out`` [E, R, K]; ``levels`` float32 [E]: the operands' g, where it is measured.
+
+    -> What is ``kept`` out of them.
+    """
     from dse.kernels.device import long_blocks as device
 
     x, table, q = operand.x, operand.table, operand.table.quantizer
@@ -87,8 +94,21 @@ def quantize_long(operand: LongBlocks, levels: Tensor, out: Tensor) -> None:
         *operand.source, out, *out.stride(), *operand.numbers, operand.values, best, best.stride(0), chosen,
         *operand.sizes, grid_k, programs, PT=high, PB=wide, CANDIDATES=hows, RANDOM=table.random, LANE=table.lane,
         WIDE=table.wide, VALUES=operand.places,
-        OUTER=isinstance(q.tensor_scale, Outer), CORRECTED=correction is not None, num_warps=4, enable_fp_fusion=False,
+        OUTER=isinstance(q.tensor_scale, Outer), CORRECTED=correction is not None, KEPT=KEPT[kept and kept.scale],
+        num_warps=4, enable_fp_fusion=False,
     )  # fmt: skip
+    return None if kept is None else _kept_factors(operand, best, kept)
+
+
+def _kept_factors(operand: LongBlocks, factors: Tensor, kept: KeptScale) -> SumFactors:
+    """From encode, decode and alpha of each block, float32 [3, E, tiles, blocks]."""
+    if kept.scale == "block":
+        found = factors[1]
+    else:
+        found = factors[2][..., :: kept.group // operand.width or operand.blocks]
+    if operand.height > 1:
+        found = found.repeat_interleave(operand.height, 1)[:, : operand.x.shape[1]]
+    return SumFactors(found.mT.contiguous(), kept.group)
 
 
 def chosen_factors(operand: LongBlocks, levels: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dse.fused.block_rows import BlockOptions, block_options
+from dse.fused.carried import KeptScale
 from dse.fused.device_code import undone
 from dse.fused.support import Use, in_groups, uncovered_by_core
 from dse.numerics.block import BlockQuantizer
@@ -75,7 +76,7 @@ class RecipeTable:
     every one of them quantizes X^T to f(X)^T, else None: tables of equal rows then give transposes of each other.
     ``common``: what the kernels are compiled for where all members have it: the ints, the bits of the floats, whether
     NaN elements have NaN scales, and the sign bits (-1: drawn); None where members differ. ``options``: choices,
-    statistics and outer scales, or None.
+    statistics and outer scales, or None; ``kept``: the scale that stays out of values of 16 bits.
     """
 
     statics: Statics
@@ -95,6 +96,12 @@ class RecipeTable:
     levels: Tensor
     alpha: Tensor | None
     options: BlockOptions | None = None
+    kept: KeptScale | None = None
+
+    @property
+    def by_row(self) -> bool:
+        """Whether outer scales are those of rows, whose largest magnitudes have to be known before."""
+        return self.options is not None and self.options.of_rows
 
     def padded(self, columns: int) -> int:
         """Columns of the quantized operand: padded to the widest rotation among the members."""
@@ -111,7 +118,7 @@ class _Row(NamedTuple):
     level_floats: tuple[float, float, float]
 
 
-def table(uses: Sequence[Use], device: torch.device | str) -> RecipeTable:
+def table(uses: Sequence[Use], device: torch.device | str, kept: KeptScale | None = None) -> RecipeTable:
     """Raises ValueError where a use is not covered, or some have block options and not the same structure."""
     for use in uses:
         if (reason := uncovered_by_core(use)) and not in_groups(use):
@@ -132,7 +139,7 @@ def table(uses: Sequence[Use], device: torch.device | str) -> RecipeTable:
         _statics(rows)._replace(beside=0 if options is None else options.beside),
         rotations,
         _elementwise(rows),
-        tuple(map(_content, rows)) if options is None and all(map(_transposable, rows)) else None,
+        tuple(map(_content, rows)) if options is None and kept is None and all(map(_transposable, rows)) else None,
         _common(rows),
         any(row.drawn for row in rows),
         scaled,
@@ -146,6 +153,7 @@ def table(uses: Sequence[Use], device: torch.device | str) -> RecipeTable:
         floats([(row.level_floats[1], 1.0) for row in rows]),
         None if scaled or all(g == 1 for g in gains) else floats([[g] for g in gains]).unsqueeze(-1),
         options,
+        kept,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import frexp, prod
+from math import prod
 from typing import NamedTuple
 
 from dse.fused.checked import unchecked
@@ -82,7 +82,7 @@ def in_groups(use: Use) -> bool:
     if type(q) is not BlockQuantizer or not uncovered_by_core(use) or uncovered(use) or q.outliers is not None:
         return False
     if isinstance(q.tensor_scale, Outer):
-        outer = q.tensor_scale.blocks
+        outer = q.tensor_scale.blocks or 1  # of a row: its largest magnitude comes from a launch before
     correction = correction_code(q)
     corrected = 1 if correction is None else max(1, correction.group // (q.block or 1))
     first, *others = candidates(q)
@@ -127,7 +127,7 @@ def _general_reasons(q: BlockQuantizer) -> tuple[str, ...]:
         "" if q.choice is None or q.choice.error in ERRORS else f"error {q.choice.error}",
         _correction(q),
         _micro_exponents(q),
-        "an outer scale per row" if isinstance(q.tensor_scale, Outer) and not q.tensor_scale.blocks else "",
+        _of_rows(q),
         "" if type(q.convention) in (Decode, Encode) else f"convention {type(q.convention).__name__}",
         "" if q.tensor_scale is None or type(q.tensor_scale) in LEVELS else
         f"tensor scale {type(q.tensor_scale).__name__}",
@@ -189,6 +189,8 @@ def _micro_exponents(q: BlockQuantizer) -> str:
     """Parts are cut out of a program's tile, which has to hold whole blocks."""
     if not q.micro_exponents:
         return ""
+    if isinstance(q.tensor_scale, Outer) and q.tensor_scale.blocks == 0:
+        return "micro-exponents under outer scales of rows"
     outer = q.tensor_scale.blocks if isinstance(q.tensor_scale, Outer) else 1
     padded = prod(1 << max(n - 1, 0).bit_length() for n in (q.tile, q.block, outer))
     if q.block == 0 or q.tile == 0 or padded > LARGEST_WHOLE:
@@ -204,6 +206,12 @@ def _listed(q: BlockQuantizer) -> str | None:
     """Whether elements are of lists of values; None: of powers of two."""
     lists = {isinstance(how.element, ValueFormat) for how in candidates(q)}
     return "of a list" if lists == {True} else "of lists and powers of two" if True in lists else None
+
+
+def _of_rows(q: BlockQuantizer) -> str:
+    rows = isinstance(q.tensor_scale, Outer) and q.tensor_scale.blocks == 0
+    why = unchecked("outer scales of rows") if rows else ""
+    return why and f"an outer scale per row: {why}"
 
 
 def _power(n: int, low: int, high: int) -> bool:
@@ -222,49 +230,3 @@ def _element(fmt: Format) -> str:
     """Nine fractional bits fit above the lattice, and the smallest step is a normal float."""
     fits = fmt.signed and fmt.subnormals and fmt.man <= 8 and fmt.emin - fmt.man >= -100 and fmt.emax <= 100
     return "" if fits else f"element format {fmt.name}"
-
-
-def exact_in_bf16(use: Use) -> bool:
-    """Whether every decoded value (without alpha) is a BF16 number, by the formats alone.
-
-    A product of significands of p and q bits has p + q bits at most, and BF16 holds 8. Below 2^-126, where BF16 keeps
-    fewer, a block's largest value is too small to matter (2^-110 for E5M2 elements): that range does not count.
-    """
-    q = use.quantizer
-    if isinstance(q, BFloat16):
-        return True
-    if not isinstance(q, BlockQuantizer) or q.outliers is not None:
-        return False
-    powers = q.scale.exp > 0 and q.scale.man == 0  # of two: their inverses are, too
-    if not (isinstance(q.convention, Decode) or (isinstance(q.convention, Encode) and powers)):
-        return False
-    if q.tensor_scale is not None and not q.tensor_scale.tensor_wide:
-        return False
-    scale = _significant(q.scale)
-    elements = [_significant(how.element) for how in candidates(q)]
-    short = all((n + scale if min(n, scale) > 1 else max(n, scale)) <= 8 for n in elements)
-    return short and all(how.gain == how.multiple == 1 for how in candidates(q))
-
-
-def exact_in_fp16(use: Use) -> bool:
-    """Whether every decoded value (without alpha) is an FP16 number: 11 bits, multiples of 2^-24 up to 65504."""
-    q = use.quantizer
-    if not isinstance(q, BlockQuantizer) or q.outliers is not None or type(q.convention) is not Decode:
-        return False
-    if q.scale.exp in (0, 8) or (q.tensor_scale is not None and not q.tensor_scale.tensor_wide):
-        return False
-    hows = [how for how in candidates(q) if how.multiple % 1 == 0]
-    if len(hows) < len(candidates(q)) or any(isinstance(how.element, ValueFormat) for how in hows):
-        return False
-    bits = [_significant(how.element) + _significant(q.scale) + int(how.multiple).bit_length() for how in hows]
-    largest = max(how.element.max * how.multiple for how in hows) * q.scale.max * 2 ** len(q.micro_exponents)
-    least = min(2.0 ** (how.element.emin - how.element.man) for how in hows) * q.scale.smallest
-    return max(bits) <= 11 and largest <= 65504 and least >= 2.0**-24
-
-
-def _significant(fmt: Format) -> int:
-    """Bits of the longest significand; an integer grid has no implicit one."""
-    if isinstance(fmt, ValueFormat):
-        whole = [abs(int(frexp(v)[0] * 2**24)) for v in fmt.values if v]
-        return max(24 - ((n & -n).bit_length() - 1) for n in whole)
-    return fmt.man + 1 if fmt.exp else fmt.man

@@ -15,8 +15,8 @@ _SHARED = 227 << 10
 """Bytes of shared memory that a program can have on Hopper and on Blackwell for servers."""
 _GROUP = 8
 """Rows of tiles that are walked together."""
-PAIRS = 6
-"""Products of parts of two numbers in three parts that are not below FP32's precision."""
+PAIRS = {(1, 1): 1, (3, 1): 3, (1, 3): 3, (3, 3): 6}
+"""Products of the parts of two numbers that are not below FP32's precision, by the numbers' parts."""
 
 
 def fits(x: Tensor) -> bool:
@@ -26,21 +26,22 @@ def fits(x: Tensor) -> bool:
 
 def multiplies(x: Tensor, y: Tensor) -> bool:
     """Whether ``launch`` can multiply x [E, M, K] and y [E, N, K], FP32 operands after ``split``."""
-    return 0 not in (*x.shape, *y.shape) and (x.dtype == torch.float32 or (fits(x) and fits(y)))
+    return 0 not in (*x.shape, *y.shape) and all(t.dtype == torch.float32 or fits(t) for t in (x, y))
 
 
 def launch(x: Tensor, y: Tensor, out: Tensor, epilogue: Epilogue, tiling: Tiling) -> None:
     """The sums of x [E, M, K] and y [E, N, K], finished, into ``out`` [parts * E, M, N], contiguous.
 
-    The operands have to be such that they ``fits``. They may also be [3 * E, ., K], from ``split``, or
-    float32: then each program splits what it reads, in the same way.
+    The operands have to be such that they ``fits``. Each may also be [3 * E, ., K], from ``split``, or both float32:
+    then each program splits what it reads, in the same way.
     """
     from dse.kernels.device import descriptor_matmul as device
 
     (_, rows, depth), columns, tile = x.shape, y.shape[1], tiling.tile
     share, parts = tiling.share(depth)
     members = len(out) // parts
-    pairs = 1 if len(x) == members else PAIRS
+    parts_x, parts_y = len(x) // members, len(y) // members
+    pairs = PAIRS[parts_x, parts_y]
     tiles = -(-rows // tile.m), -(-columns // tile.n)
     way = 1 if fits(out) else 0
     if way and tiling.programs and _bytes(tiling, out.dtype) > _SHARED // tiling.programs - 1024:
@@ -54,10 +55,10 @@ def launch(x: Tensor, y: Tensor, out: Tensor, epilogue: Epilogue, tiling: Tiling
         kernel, grid = device.tile_kernel, (tiles[0] * tiles[1], parts, members)
     kernel[grid](
         _descriptor(x, tile.m, tile.k), _descriptor(y, tile.n, tile.k),
-        _descriptor(out, tile.m, tile.n // way) if way else out, *epilogue[:4], rows, columns, share, *tiles,
-        members, parts, BM=tile.m, BN=tile.n, BK=tile.k, A_TURNED=_turned(x), B_TURNED=_turned(y),
-        GROUP=_GROUP, PAIRS=pairs, PRECISION="bf16x6" if x.dtype == torch.float32 else "tf32",
-        SCALES=epilogue.scales, BIAS=epilogue.biased, OUT=way, INTERPRET=constant, **more,
+        _descriptor(out, tile.m, tile.n // way) if way else out, *epilogue.arguments, rows, columns, depth, share,
+        *tiles, members, parts, BM=tile.m, BN=tile.n, BK=tile.k, A_TURNED=_turned(x), B_TURNED=_turned(y),
+        GROUP=_GROUP, A_PARTS=parts_x, B_PARTS=parts_y, PRECISION="bf16x6" if x.dtype == torch.float32 else "tf32",
+        **epilogue.constants, OUT=way, INTERPRET=constant, **more,
         num_warps=tile.warps, num_stages=tile.stages, enable_fp_fusion=False,
     )  # fmt: skip
 

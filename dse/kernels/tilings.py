@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import gcd
 from typing import NamedTuple
 
 import torch
@@ -91,6 +92,17 @@ def described(rows: int, columns: int, depth: int, slots: int, dtype: torch.dtyp
     if depth >= 1024:
         return Tiling(square)
     return Tiling(MatmulTile(256, 128, 64, 8, 4 if room and columns > 512 else 3), 1, 1)
+
+
+def in_groups(rows: int, columns: int, depth: int, group: int, slots: int) -> Tiling:
+    """BF16 operands whose factors change with every ``group`` elements of the contraction axis.
+
+    A program has two sums of each element of its tile: of all groups so far, and of a step within one.
+    """
+    m, n = 64 if rows <= 64 else 128, 64 if columns <= 64 else 128
+    tiles = -(-rows // m) * -(-columns // n)
+    tile = MatmulTile(m, n, gcd(group, 64), 8 if m + n == 256 else 4, 3)
+    return Tiling(tile, _parts(rows, columns, depth, tiles, slots))
 
 
 def _parts(rows: int, columns: int, depth: int, tiles: int, slots: int) -> int:

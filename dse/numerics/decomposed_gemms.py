@@ -115,7 +115,7 @@ def _recomputing() -> bool:
 def _decoded(q: Quantized) -> Tensor:
     """f(X) in FP32 at least, in which tensor scales do not round it."""
     wide = torch.promote_types(q.values.dtype, torch.float32)
-    return Quantized(q.values.to(wide), q.alpha).dequantize()
+    return q._replace(values=q.values.to(wide)).dequantize()
 
 
 __all__ = ["Decomposed", "Programs", "operand_pairs"]

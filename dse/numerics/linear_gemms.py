@@ -121,7 +121,7 @@ def deviations(g: Tensor, q: Quantized) -> Tensor:
 
     From sums in FP64 of G, G^2 and (q - G)^2, q - G in FP32, over all elements in the order of ``dse.numerics.tree``.
     """
-    count = g.shape[-2:].numel()
+    count, q = g.shape[-2:].numel(), q.folded()
     if g.dim() == 3 and kernels.takes(g):
         first, second, noise = kernels.moments(g, q.values, q.alpha)
     else:

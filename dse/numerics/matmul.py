@@ -17,13 +17,14 @@ def contract(a: Quantized, b: Quantized, bias: Tensor | None = None, dtype: torc
     (None: FP32, or FP64 for double operands).
 
     On a GPU a kernel of our own takes stacked operands: a library chooses its algorithm, and with it the bits, by the
-    number of members.
+    number of members. Factors of operands are applied to its partial sums, and folded into the values elsewhere.
     """
     x, y = a.values, b.values
     stacked = x.dim() == y.dim() == 3 and len(x) == len(y)
     if stacked and x.dtype != torch.float64 and kernels.takes(x):
-        return kernels.contract(x, y, a.alpha, b.alpha, bias, torch.float32 if dtype is None else dtype)
-    return finished(scaled(product(x, y), a, b), bias, dtype)
+        factors = (a.factors, b.factors)
+        return kernels.contract(x, y, a.alpha, b.alpha, bias, torch.float32 if dtype is None else dtype, factors)
+    return finished(scaled(product(a.folded().values, b.folded().values), a, b), bias, dtype)
 
 
 def finished(y: Tensor, bias: Tensor | None, dtype: torch.dtype | None) -> Tensor:

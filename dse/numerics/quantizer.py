@@ -9,23 +9,33 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dse.kernels.factors import SumFactors
 from dse.numerics.ops import FREE, Ops
 from dse.numerics.random import Key
 
 
 class Quantized(NamedTuple):
-    """A quantized GEMM operand: its decoded values, and the factor that the GEMM's epilogue applies.
+    """A quantized GEMM operand: its decoded values, and the factors that the GEMM applies to sums.
 
     ``values`` [..., R, K] are element times block scale, exact in BF16 for E2M1 with E8M0, UE4M3 and UE5M3 scales.
     ``alpha`` [..., 1, 1] is the FP32 tensor scale, or None; folding it into the values would make them inexact.
+    ``factors``: scales of rows or of groups of K that kernels keep out of the values, or None. The plain-torch
+    quantizers have none: what differs along K is in their values, rounded to FP32, and their products say what those
+    of factors approximate, to within the rounding of a product's sums.
     """
 
     values: Tensor
     alpha: Tensor | None = None
+    factors: SumFactors | None = None
 
     def dequantize(self) -> Tensor:
         """f(X), shape [..., R, K]."""
-        return self.values if self.alpha is None else self.values * self.alpha
+        values = self.folded().values
+        return values if self.alpha is None else values * self.alpha
+
+    def folded(self) -> Quantized:
+        """The same with its factors in the values, which are FP32 where there are any."""
+        return self if self.factors is None else Quantized(self.factors.times(self.values), self.alpha)
 
 
 class Quantizer(ABC):

@@ -15,7 +15,7 @@ from dse.numerics.attention import Attention
 from dse.numerics.linear_gemms import LinearContext
 from dse.numerics.random import Key
 from dse.pack.segmentation import partition
-from dse.pack.segments import Held, LayerOperands, Segment
+from dse.pack.segments import LayerOperands, Segment
 
 
 class _SegmentProduct(torch.autograd.Function):
@@ -30,7 +30,7 @@ class _SegmentProduct(torch.autograd.Function):
             y, kept = segment.forward(operands, _context(segment, key), needs)
             outputs.append(y)
             held.append(kept)
-        ctx.segments, ctx.key, ctx.columns = segments, key, [h.columns for h in held]
+        ctx.segments, ctx.key, ctx.held = segments, key, [h._replace(tensors=()) for h in held]
         ctx.counts = [len(h.tensors) for h in held]
         ctx.save_for_backward(*(t for h in held for t in h.tensors))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
@@ -38,8 +38,8 @@ class _SegmentProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         (g,), saved, needs, found = grads, list(ctx.saved_tensors), tuple(ctx.needs_input_grad[:2]), []
-        for segment, count, columns in zip(ctx.segments, ctx.counts, ctx.columns, strict=True):
-            held, saved = Held(tuple(saved[:count]), columns), saved[count:]
+        for segment, count, bare in zip(ctx.segments, ctx.counts, ctx.held, strict=True):
+            held, saved = bare._replace(tensors=tuple(saved[:count])), saved[count:]
             found.append(segment.backward(held, g[_matrices(segment, ctx.key)], _context(segment, ctx.key), needs))
         da, db = (
             torch.cat([pair[i] for pair in found]) if len(found) > 1 else found[0][i] if needs[i] else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from dse import fused
-from dse.fused import Use
+from dse.fused import Carried, Use
 from dse.nn.attention import as_linear
 from dse.numerics.attention import PRODUCTS
 from dse.numerics.points import POINTS, Point
@@ -40,7 +40,7 @@ class Backend:
     """The programs of a recipe; members of equal ones are computed together, whatever their other options.
 
     ``programs``: of the six points in their order, the name of a kernel, or the operand that plain torch quantizes;
-    ``dtypes``: of the operands of fprop, dgrad and wgrad, 'bf16', 'fp16' or 'float32';
+    ``carried``: of the six points, the type of the operand's values, and the scale that is kept out of them;
     ``source``: what the backward GEMMs quantize, 'original' or 'forward';
     ``rule``: the weight rule that quantizes W in the forward GEMM; ``accumulations``: of the three GEMMs;
     ``derivatives``: of X and of W; ``watched``: the program of dgrad.lhs without its rotation, whose noise a precision
@@ -48,7 +48,7 @@ class Backend:
     """
 
     programs: tuple[str | Use, ...]
-    dtypes: tuple[str, str, str]
+    carried: tuple[Carried, ...]
     source: str
     rule: WeightRule | None = None
     accumulations: tuple[Accumulation | None, ...] = (None, None, None)
@@ -63,12 +63,11 @@ def backend(recipe: Recipe, use_kernels: bool) -> Backend | None:
     if all(isinstance(recipe.quantizer(p), Identity) for p in POINTS) and not any(g.accumulation for g in gemms):
         return None
     operands = uses(recipe)
-    first, second, third = (_dtype(operands[i : i + 2]) if use_kernels else "float32" for i in (0, 2, 4))
     rule = recipe.weights if recipe.weights is not None and recipe.weights.quantizes else None
     watches = recipe.schedule is not None and recipe.schedule.watches
     return Backend(
         tuple(_program(use, use_kernels) for use in operands),
-        (first, second, third),
+        carried(recipe) if use_kernels else (Carried("float32"),) * len(operands),
         recipe.backward_source,
         rule,
         tuple(gemm.accumulation for gemm in gemms),
@@ -78,11 +77,19 @@ def backend(recipe: Recipe, use_kernels: bool) -> Backend | None:
     )
 
 
-def _dtype(operands: list[Use]) -> str:
-    """The shortest that holds both operands of a GEMM exactly."""
-    if all(map(fused.exact_in_bf16, operands)):
-        return "bf16"
-    return "fp16" if all(map(fused.exact_in_fp16, operands)) else "float32"
+def carried(recipe: Recipe) -> tuple[Carried, ...]:
+    """How the operands of a recipe's six points reach their products by kernels.
+
+    Models of accumulation say how the products of decoded values are added, and weight rules choose among these: there
+    scales stay in the values.
+    """
+    operands, found = uses(recipe), list[Carried]()
+    rule = recipe.weights is not None and recipe.weights.quantizes
+    for number, gemm in enumerate((recipe.fprop, recipe.dgrad, recipe.wgrad)):
+        plain = gemm.accumulation is None
+        keeps = plain, plain and not (rule and number == 0)
+        found += fused.carried(operands[2 * number], operands[2 * number + 1], keeps)
+    return tuple(found)
 
 
 def watched_use(recipe: Recipe) -> Use:

@@ -33,7 +33,8 @@ class _Stacked(torch.autograd.Function):
 
         found = side_by_side([partial(computed, segment) for segment in layer.segments], x.device)
         outputs, held = [y for y, _ in found], [kept for _, kept in found]
-        ctx.layer, ctx.segments, ctx.call, ctx.columns = layer, layer.segments, call, [h.columns for h in held]
+        ctx.layer, ctx.segments, ctx.call = layer, layer.segments, call
+        ctx.held = [h._replace(tensors=()) for h in held]
         ctx.counts = [len(h.tensors) for h in held]
         ctx.seen = (layer.tap, x.detach(), w.detach()) if layer.tap else None
         ctx.save_for_backward(*(t for h in held for t in h.tensors))
@@ -46,8 +47,8 @@ class _Stacked(torch.autograd.Function):
             tap, x, w = ctx.seen
             tap(wide(x), w, wide(g.detach()), needs)
         tasks = []
-        for segment, count, columns in zip(ctx.segments, ctx.counts, ctx.columns, strict=True):
-            held, saved = Held(tuple(saved[:count]), columns), saved[count:]
+        for segment, count, bare in zip(ctx.segments, ctx.counts, ctx.held, strict=True):
+            held, saved = bare._replace(tensors=tuple(saved[:count])), saved[count:]
             context = ctx.layer.context(segment, ctx.call)
             tasks.append(partial(segment.backward, held, g[segment.members], context, needs))
         found = side_by_side(tasks, g.device)

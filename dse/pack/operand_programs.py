@@ -80,10 +80,10 @@ class ReferencePoint(PointProgram):
         x = x.to(torch.float32)
         turned = gemm.turn(x, gemm.basis(x, context.key.at(self.point.lhs)))
         if self.rule is None:
-            values, alpha = self.use.quantizer(turned, key)
+            found = self.use.quantizer(turned, key)
         else:
-            values, alpha = self.rule.quantize(self.use.quantizer, turned, dict(context.state), key)
-        return Quantized(values.to(dtype), alpha)
+            found = self.rule.quantize(self.use.quantizer, turned, dict(context.state), key)
+        return found._replace(values=found.values.to(dtype))
 
     def matches(self, other: PointProgram) -> bool:
         return self == other

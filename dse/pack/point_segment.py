@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from dse.kernels import SumFactors
 from dse.numerics import linear_gemms
 from dse.numerics.gemm import check_widths
 from dse.numerics.linear_gemms import LinearContext
@@ -48,18 +49,20 @@ class PointSegment(Segment):
         b, bt = self.w.both(w, context) if needs[0] and again else (self.w.first(w, context), None)
         if self.copies:
             at, bt = a if needs[1] else None, b if needs[0] else None
-        kept = [t for q in (at, bt) if q is not None for t in _pair(q)]
+        saved = [q for q in (at, bt) if q is not None]
+        kept = [t for q in saved for t in _apart(q)]
+        groups = tuple(None if q.factors is None else q.factors.group for q in saved)
         for tensor, derivative, need in zip((x, w), self.derivatives, needs, strict=True):
             if need and derivative is not None and derivative.saves:
                 kept.append(tensor)
-        return self.product(0, a, b, bias, x.dtype), Held(tuple(kept), x.shape[-1])
+        return self.product(0, a, b, bias, x.dtype), Held(tuple(kept), x.shape[-1], groups)
 
     def backward(
         self, held: Held, g: Tensor, context: LinearContext, needs: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        kept = list(held.tensors)
-        at = _quantized(kept) if needs[1] else None
-        bt = _quantized(kept) if needs[0] else None
+        kept, groups = list(held.tensors), list(held.groups)
+        at = _quantized(kept, groups.pop(0)) if needs[1] else None
+        bt = _quantized(kept, groups.pop(0)) if needs[0] else None
         if self.copies:
             at = None if at is None else self.x.second(_decoded(at).mT, context)
             bt = None if bt is None else self.w.second(_decoded(bt).mT, context)
@@ -124,14 +127,16 @@ class PointSegment(Segment):
 
 def _decoded(q: Quantized) -> Tensor:
     """f(X): BF16 where that is exact."""
+    q = q.folded()
     return q.values if q.alpha is None else q.values.float() * q.alpha
 
 
-def _pair(q: Quantized) -> tuple[Tensor, Tensor]:
-    return q.values, q.values.new_empty(0) if q.alpha is None else q.alpha
+def _apart(q: Quantized) -> list[Tensor]:
+    nothing = q.values.new_empty(0)
+    return [q.values, nothing if q.alpha is None else q.alpha, nothing if q.factors is None else q.factors.scales]
 
 
-def _quantized(tensors: list[Tensor]) -> Quantized:
-    """The first of the operands that ``_pair`` took apart; it is taken from the list."""
-    values, alpha = tensors.pop(0), tensors.pop(0)
-    return Quantized(values, alpha if alpha.numel() else None)
+def _quantized(tensors: list[Tensor], group: int | None) -> Quantized:
+    """The first of the operands that ``_apart`` took apart; it is taken from the list. ``group``: of its factors."""
+    values, alpha, scales = (tensors.pop(0) for _ in range(3))
+    return Quantized(values, alpha if alpha.numel() else None, None if group is None else SumFactors(scales, group))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dse import fused
-from dse.fused import GradientTable, RecipeTable, RuleStep, Table, Use
+from dse.fused import GradientTable, KeptScale, RecipeTable, RuleStep, Table, Use
 from dse.numerics.points import Point
 from dse.numerics.quantizer import Identity, Quantizer
 from dse.numerics.recipe import Recipe
@@ -57,12 +57,12 @@ def partition(
 def _kernel(found: Backend, recipes: Sequence[Recipe], start: int, device: torch.device) -> Segment:
     """The segment of members ``start`` and following under ``recipes``, which have one backend."""
     points = [list(point) for point in zip(*map(uses, recipes), strict=True)]
+    kept = [own.kept for own in found.carried]
     programs = [
-        _program(Point(i), found.programs[i], own, device, found.rule if i == Point.FPROP_RHS else None)
+        _program(Point(i), found.programs[i], own, device, kept[i], found.rule if i == Point.FPROP_RHS else None)
         for i, own in enumerate(points)
     ]
-    fprop, dgrad, wgrad = (_DTYPES[name] for name in found.dtypes)
-    dtypes = dict(zip(Point, (fprop, fprop, dgrad, dgrad, wgrad, wgrad), strict=True))
+    dtypes = [_DTYPES[own.dtype] for own in found.carried]
 
     def two(rows: Point, columns: Point) -> TwoOperands:
         same = all(repeats(use) for use in (*points[rows], *points[columns]))
@@ -72,7 +72,7 @@ def _kernel(found: Backend, recipes: Sequence[Recipe], start: int, device: torch
     watched: PointProgram | None = None
     if found.watched is not None:
         operands = [watched_use(recipe) for recipe in recipes]
-        watched = _program(Point.DGRAD_LHS, found.watched, operands, device)
+        watched = _program(Point.DGRAD_LHS, found.watched, operands, device, kept[Point.DGRAD_LHS])
         if watched.matches(g.rows) and not any(use.quantizer.remembers for use in operands):
             watched = g.rows
     segment = PointSegment(
@@ -106,7 +106,12 @@ def _derivative(
 
 
 def _program(
-    point: Point, name: str | Use, operands: Sequence[Use], device: torch.device, rule: Any = None
+    point: Point,
+    name: str | Use,
+    operands: Sequence[Use],
+    device: torch.device,
+    kept: KeptScale | None,
+    rule: Any = None,
 ) -> PointProgram:
     if rule is not None and isinstance(name, str) and not fused.uncovered_rule(rule, operands[0].quantizer):
         return RulePoint(point, known_rule_step(rule, operands[0].quantizer, len(operands), str(device)))
@@ -119,7 +124,7 @@ def _program(
         return ReferencePoint(point, own, rule)
     if not isinstance(name, str):
         return ReferencePoint(point, operands[0])
-    return KernelPoint(point, _table(tuple(map(_Same, operands)), str(device)))
+    return KernelPoint(point, _table(tuple(map(_Same, operands)), str(device), kept))
 
 
 class _Same(tuple[Any, ...]):
@@ -141,8 +146,8 @@ def known_backend(recipe: _Same, use_kernels: bool) -> Backend | None:
 
 
 @lru_cache(_TABLES)
-def _table(operands: tuple[_Same, ...], device: str) -> Table:
-    return fused.table([Use(*use) for use in operands], device)
+def _table(operands: tuple[_Same, ...], device: str, kept: KeptScale | None = None) -> Table:
+    return fused.table([Use(*use) for use in operands], device, kept)
 
 
 @lru_cache(_TABLES)

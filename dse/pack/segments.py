@@ -39,10 +39,14 @@ class LayerOperands(NamedTuple):
 
 
 class Held(NamedTuple):
-    """Tensors a segment saves for its backward pass; ``columns``: of X, to which the gradient of X is cut."""
+    """Tensors a segment saves for its backward pass; ``columns``: of X, to which the gradient of X is cut.
+
+    ``groups``: of the factors of the operands that are saved, None of one without.
+    """
 
     tensors: tuple[Tensor, ...]
     columns: int
+    groups: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def candidates(shape: Shape) -> list[Candidate]:
     rows, columns = shape.sides
     depth = {"fprop": shape.inputs, "dgrad": shape.outputs, "wgrad": shape.tokens}[shape.gemm]
     slots = tilings.multiprocessors(torch.device("cuda", 0))
-    pairs = descriptors.PAIRS if shape.wide else 1
+    pairs = 6 if shape.wide else 1
     found = [Candidate(tilings.described(rows, columns, pairs * depth, slots, shape.dtype))]
     if shape.wide:
         inside = [

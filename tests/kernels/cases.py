@@ -111,7 +111,7 @@ def general_options() -> Iterator[tuple[str, Use]]:
             for level in (None, Current()):
                 q = replace(BASE, block=32, statistic=statistic, convention=convention, tensor_scale=level)
                 yield f"{statistic} {convention} {level}", Use(replace(q, scale_rounding=Stochastic(5)), None)
-    for blocks in (2, 3, 8):
+    for blocks in (0, 2, 3, 8):
         for tile in (1, 4):
             for convention in (Decode(), Decode("smallest"), Encode()):
                 q = replace(BASE, tile=tile, convention=convention, tensor_scale=Outer(blocks))
@@ -228,9 +228,28 @@ def block_options() -> Iterator[tuple[str, Use]]:
     yield "sweep", Use(replace(scaled, choice=ScaleSweep(-1, 2)), None)
     yield "outer stochastic", Use(replace(BASE, tensor_scale=Outer(8), rounding=Stochastic()), Hadamard(16, "random"))
     yield "outer encode", Use(replace(BASE, tile=4, tensor_scale=Outer(2), convention=Encode(divisor=True)), None)
+    yield "outer of rows", Use(replace(BASE, tensor_scale=Outer(0), rounding=Stochastic()), Hadamard(32, "random"))
+    yield (
+        "outer of rows, tiles",
+        Use(replace(BASE, tile=4, tensor_scale=Outer(0), convention=Encode(divisor=True)), None),
+    )
     yield "quest", Use(replace(BASE, block=32, statistic=Quest(centered=True)), Hadamard(32, "none"))
     q = replace(scaled, constant=6.1, rounding=NearestAway(), correction=Eden(32))
     yield "eden", Use(q, Hadamard(32, "random"))
+
+
+def kept_options() -> Iterator[tuple[str, Use]]:
+    """Operands of which a scale is kept out: outer ones of 128 elements and of rows, those of blocks and of rows."""
+    fp8 = BlockQuantizer(ELEMENTS["e4m3"], FP32, 64, tensor_scale=Current())
+    yield "outer 8", Use(replace(BASE, tensor_scale=Outer(8), rounding=Stochastic()), Hadamard(16, "random"))
+    yield "outer 4, tiles", Use(replace(BASE, tile=4, tensor_scale=Outer(4)), None)
+    yield "outer of rows", Use(replace(BASE, tensor_scale=Outer(0)), Hadamard(32, "fixed"))
+    yield "outer of rows, tiles", Use(replace(BASE, tile=2, tensor_scale=Outer(0), gain=0.75), None)
+    yield "blocks", Use(fp8, Hadamard(16, "random"))
+    yield "blocks, tiles", Use(replace(fp8, tile=8, scale=SCALES["bf16"], tensor_scale=None), None)
+    yield "outer, e4m3", Use(replace(fp8, scale=SCALES["ue4m3"], tensor_scale=Outer(2)), None)
+    yield "rows", Use(BlockQuantizer(scale=FP32, block=0, rounding=Stochastic()), None)
+    yield "all", Use(BlockQuantizer(ELEMENTS["e5m2"], FP32, 0, 0), None)
 
 
 def large_rotations() -> Iterator[tuple[str, Use]]:

@@ -198,10 +198,10 @@ def candidate_values(
     x, common, ints, floats, key, more, more_at, n: tl.constexpr,
     ENCODE: tl.constexpr, RANDOM: tl.constexpr, WIDE: tl.constexpr, THRESHOLD: tl.constexpr,
     SCALE_RANDOM: tl.constexpr, KNOWN: tl.constexpr, SHORT: tl.constexpr, HOW: tl.constexpr, MORE: tl.constexpr,
-    ROW: tl.constexpr, TILES: tl.constexpr, INTERPRET: tl.constexpr,
+    ROW: tl.constexpr, TILES: tl.constexpr, KEPT: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """Magnitudes of the decoded values under the ``n``-th candidate, the largest that they can be times alpha, and what
-    a correction needs: the elements times the candidate's multiple, and their scale.
+    a correction needs: the elements times the candidate's multiple, and their scale. KEPT: 2: it stays out of values.
 
     KNOWN: the table's row where members share it, else None; SHORT: whether a stochastic rounding is compiled in.
     """
@@ -216,7 +216,7 @@ def candidate_values(
         how = load_more(more_at, MORE, FIRST, CANDIDATE_FIELDS)
         emax, c = float_of(how[4]), float_of(how[5])
         s = divided * (multiplier * float_of(how[6])) * float_of(how[7])
-    elif HOW is not None and HOW[3] >= 0:
+    elif HOW is not None and HOW[3] != -1:
         s = divided * (multiplier * float_of(more[8]))
     else:
         s = divided * multiplier
@@ -260,6 +260,8 @@ def candidate_values(
             v = q[i] * decode
         if CANDIDATES > 1 and not EXACT:
             v = v * float_of(how[9])
+        if KEPT == 2:  # beyond FP32 the value stays what it is
+            v = tl.where(v < float("inf"), q[i], v)
         y = y + (v,)
     if CANDIDATES > 1 and HOW[5] >= 0:
         elements = ()
@@ -280,21 +282,23 @@ def picked(better, y, best):
 
 @triton.jit
 def block_values(
-    x, row, group, rows, width, tall, matrix, ints, floats, level, key, more_at,
+    x, row, group, rows, width, tall, matrix, ints, floats, level, key, more_at, peaks,
     GROUP: tl.constexpr, ROW: tl.constexpr, BLOCKS: tl.constexpr, TILES: tl.constexpr,
     ENCODE: tl.constexpr, RANDOM: tl.constexpr, WIDE: tl.constexpr, THRESHOLD: tl.constexpr,
     SCALE_RANDOM: tl.constexpr, ROW_KNOWN: tl.constexpr, HOW: tl.constexpr, TERMS: tl.constexpr, VALUE: tl.constexpr,
-    MORE: tl.constexpr, FOLD: tl.constexpr, INTERPRET: tl.constexpr,
+    MORE: tl.constexpr, KEPT: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
-    """Decoded values without alpha, but times that of outer scales where FOLD, and alpha [P].
+    """Decoded values without alpha, but times that of outer scales, and what is KEPT out of them [P]: 1, outer scales,
+    2, the scales of blocks; 0: nothing.
 
     ROW_KNOWN: see ``load_ints``, MORE: see ``load_more``.
 
     ``rows``: of this operand, the ``matrix``-th of its member, in tiles of ``tall``. HOW: candidates, the measure of
-    their errors, whether they differ in scale codes, log2 of blocks under an outer scale (-1: none), sums of the
-    statistic that TERMS and VALUE make, log2 of blocks whose scales are corrected together (-1: none), random bits of
-    new scales, whether their sums are in units of elements, and sizes of parts with micro-exponents, added up; None:
-    one way, from the largest magnitude, under one tensor scale or none.
+    their errors, whether they differ in scale codes, log2 of blocks under an outer scale (-1: none, -2: all of a
+    row, of tiles whose largest magnitudes are ``peaks``), sums of the statistic that TERMS and VALUE make, log2 of
+    blocks whose scales are corrected together (-1: none), random bits of new scales, whether their sums are in units
+    of elements, and sizes of parts with micro-exponents, added up; None: one way, from the largest magnitude, under one
+    tensor scale or none.
     """
     kind, rotation, block, tile, emode, emin, eman, ebits, smode, smin, sman, sbits, convention = ints
     emax, ethreshold, eoffset, smax, slow, sthreshold, soffset, zero, gain, factor, c = floats
@@ -310,9 +314,12 @@ def block_values(
     z = float_of(top)
     if SUMS > 0:
         z = measured(z, x, row, group, rows, width, tall, block, more, GROUP, ROW, BLOCKS, TILES, SUMS, TERMS, VALUE)
-    if OUTER >= 0:
-        for i in tl.static_range(OUTER):
-            top = merge(top, GROUP << (BLOCKS + i))
+    if OUTER != -1:
+        if OUTER == -2:
+            top = tl.load(peaks + row // tall, row < rows, 0)
+        else:
+            for i in tl.static_range(OUTER):
+                top = merge(top, GROUP << (BLOCKS + i))
         multiplier, alpha = tensor_level(float_of(top), 1, convention & 1, convention & 4, float_of(more[0]))
     else:
         multiplier = level[0]
@@ -332,12 +339,12 @@ def block_values(
     common = (z, divided, multiplier, alpha, own_row, group, width, tall, index)
     best, reach, elements, scale = candidate_values(
         x, common, ints, floats, key, more, more_at, 0, ENCODE, RANDOM, WIDE, THRESHOLD, SCALE_RANDOM,
-        ROW_KNOWN, SHORT, HOW, MORE, ROW, TILES, INTERPRET,
+        ROW_KNOWN, SHORT, HOW, MORE, ROW, TILES, KEPT, INTERPRET,
     )  # fmt: skip
     for n in tl.static_range(1, CANDIDATES):
         y, far, others, decode = candidate_values(
             x, common, ints, floats, key, more, more_at, n, ENCODE, RANDOM, WIDE, THRESHOLD, SCALE_RANDOM,
-            ROW_KNOWN, SHORT, HOW, MORE, ROW, TILES, INTERPRET,
+            ROW_KNOWN, SHORT, HOW, MORE, ROW, TILES, KEPT, INTERPRET,
         )  # fmt: skip
         better = closer_16(
             y, best, x, alpha * float_of(more[4]), reach + far, GROUP, ROW, BLOCKS, TILES, HOW[1], INTERPRET
@@ -362,9 +369,11 @@ def block_values(
     out = ()
     for i in tl.static_range(16):
         v = best[i]
-        if OUTER >= 0 and FOLD:
+        if OUTER != -1 and KEPT == 0:
             v = v * alpha
         out = out + (with_sign(v, x[i], INTERPRET),)
+    if KEPT == 2:
+        return out, scale
     return out, alpha
 
 

@@ -130,10 +130,13 @@ def long_elements_kernel(
     int_table, float_table, candidate_int_table, candidate_float_table, value_table, factors, factors_n, chosen,
     t, b, tiles, blocks, grid_k, programs, PT: tl.constexpr, PB: tl.constexpr,
     CANDIDATES: tl.constexpr, RANDOM: tl.constexpr, LANE: tl.constexpr, WIDE: tl.constexpr, VALUES: tl.constexpr,
-    OUTER: tl.constexpr, CORRECTED: tl.constexpr,
+    OUTER: tl.constexpr, CORRECTED: tl.constexpr, KEPT: tl.constexpr,
 ):  # fmt: skip
     """Decoded values from the ``factors`` of the ``chosen`` candidates (int32 [E, tiles * blocks]); CORRECTED: with new
-    scales."""
+    scales.
+
+    KEPT: what stays out of them: 1, outer scales, 2, the scales of blocks, of one candidate; 0: nothing.
+    """
     pid = tl.program_id(0)
     e = (pid // programs).to(tl.int64)
     at = pid % programs
@@ -155,7 +158,14 @@ def long_elements_kernel(
         candidate_float_table + member * (CANDIDATES * CANDIDATE_FLOATS), factors, factors_n, chosen,
         value_table + member * (CANDIDATES * 2 * VALUES), CANDIDATES, RANDOM, WIDE, VALUES, CORRECTED,
     )  # fmt: skip
-    if OUTER:
+    if KEPT == 2:
+        q = rounded(
+            x, tl.load(factors + own, inside, 0.0), threshold, ints, floats,
+            candidate_int_table + member * CANDIDATE_INTS, candidate_float_table + member * CANDIDATE_FLOATS,
+            RANDOM, WIDE, VALUES, value_table + member * (2 * VALUES),
+        )  # fmt: skip
+        y = tl.where(y < float("inf"), q, y)
+    if OUTER and KEPT == 0:
         y = y * tl.load(factors + 2 * factors_n + own, inside, 0.0)
     out = float_of(bits_of(y) | (bits_of(x) & SIGN))
     tl.store(target + e * target_e + row * target_r + column * target_k, out.to(target.dtype.element_ty), inside)

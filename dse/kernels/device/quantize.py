@@ -30,16 +30,17 @@ def turned(
 @triton.jit
 def quantize_tile(
     source, target, first_row, first_group, R, K, source_r, source_k, target_r, target_k, padded,
-    ints, floats, signs, level, key, matrix, more, factors, factors_n,
+    ints, floats, signs, level, key, matrix, more, peaks, factors,
     ACROSS: tl.constexpr, RUN: tl.constexpr, STORE: tl.constexpr, P: tl.constexpr, INNER: tl.constexpr,
     ROTATES: tl.constexpr, STAGES: tl.constexpr, BLOCKS: tl.constexpr, TILES: tl.constexpr, ENCODE: tl.constexpr,
     RANDOM: tl.constexpr, WIDE: tl.constexpr, THRESHOLD: tl.constexpr, SCALE_RANDOM: tl.constexpr,
     KNOWN_ROW: tl.constexpr, HOW: tl.constexpr, TERMS: tl.constexpr, VALUE: tl.constexpr, MORE: tl.constexpr,
-    FACTORED: tl.constexpr, FIT: tl.constexpr, INTERPRET: tl.constexpr,
+    KEPT: tl.constexpr, UNDER: tl.constexpr, FIT: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """One tile of one operand, the ``matrix``-th of its member: read, rotate, quantize, write.
 
-    FACTORED: outer scales go to ``factors`` [R, factors_n], else into the values.
+    KEPT: see ``block_values``; what stays out of the values goes to ``factors`` [., R], one for UNDER groups of 16, or
+    (0) for a row.
     """
     GROUP: tl.constexpr = INNER if ACROSS else 1
     ROW: tl.constexpr = 1 if ACROSS else INNER
@@ -55,15 +56,17 @@ def quantize_tile(
     y = x
     if kind == 2:
         tall = tl.minimum(ints[3], R)
-        y, alpha = block_values(
-            x, row, group, R, width, tall, matrix, ints, floats, level, key, more,
+        y, kept = block_values(
+            x, row, group, R, width, tall, matrix, ints, floats, level, key, more, peaks,
             GROUP, ROW, BLOCKS, TILES, ENCODE, RANDOM, WIDE, THRESHOLD, SCALE_RANDOM, KNOWN_ROW,
-            HOW, TERMS, VALUE, MORE, not FACTORED, INTERPRET,
+            HOW, TERMS, VALUE, MORE, KEPT, INTERPRET,
         )  # fmt: skip
-        if FACTORED:
-            WIDE_GROUPS: tl.constexpr = 1 << (BLOCKS + HOW[3])
-            first = (row < R) & (group % WIDE_GROUPS == 0) & (group * 16 < width)
-            tl.store(factors + row * factors_n + group // WIDE_GROUPS, alpha, first)
+        if KEPT != 0:
+            if UNDER == 0:
+                tl.store(factors + row, kept, (row < R) & (group == 0))
+            else:
+                first = (row < R) & (group % UNDER == 0) & (group * 16 < padded)
+                tl.store(factors + group // UNDER * R + row, kept, first)
     if kind == 1:
         y = bfloat16_values(x)
     if ROTATES and KNOWN_ROW is None:
@@ -80,7 +83,7 @@ def quantize_kernel(
     source, source_e, source_r, source_k, R, K, clock, clock_e, clock_i, layer, matrices,
     target, target_e, target_r, target_k, padded, int_table, float_table, signs, signs_n, levels, levels_n, point,
     target2, target2_e, target2_r, target2_k, padded2, int_table2, float_table2, signs2, signs2_n, levels2, levels2_n,
-    point2, more, more_n, more2, more2_n, factors, factors_n, factors2, factors2_n,
+    point2, more, more_n, more2, more2_n, peaks, peaks2, factors, factors_n, factors2, factors2_n,
     regions_k, chunks_r, operands, RR: tl.constexpr, RK: tl.constexpr, MANY: tl.constexpr,
     ALONG: tl.constexpr, ACROSS: tl.constexpr, RUN: tl.constexpr, STORE: tl.constexpr,
     P: tl.constexpr, INNER: tl.constexpr,
@@ -91,7 +94,7 @@ def quantize_kernel(
     RANDOM2: tl.constexpr, WIDE2: tl.constexpr, THRESHOLD2: tl.constexpr, SCALE_RANDOM2: tl.constexpr,
     HOW: tl.constexpr, TERMS: tl.constexpr, VALUE: tl.constexpr, MORE: tl.constexpr,
     HOW2: tl.constexpr, TERMS2: tl.constexpr, VALUE2: tl.constexpr, MORE2: tl.constexpr,
-    FACTORED: tl.constexpr, FACTORED2: tl.constexpr,
+    KEPT: tl.constexpr, UNDER: tl.constexpr, KEPT2: tl.constexpr, UNDER2: tl.constexpr,
     ONE: tl.constexpr, TWO: tl.constexpr, WIDTH: tl.constexpr, APART: tl.constexpr,
     FIT: tl.constexpr, FIT2: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
@@ -100,8 +103,9 @@ def quantize_kernel(
     ACROSS, the operand is source transposed, [K, R]. For both, a program reads its region twice, or (APART) two
     neighboring programs read it at the same time, one of them from the cache. ONE, TWO: the row that all members have
     in the tables of the first and the second operand (``RecipeTable.common``), or None: it is read. HOW, TERMS, VALUE,
-    MORE: of ``block_values``, ``more``: the table of the block options, of ``more_n`` fields; FACTORED: outer scales go
-    to ``factors`` [E, R, factors_n], of the second operand [E, K, factors2_n]. WIDTH: the strides
+    MORE: of ``block_values``, ``more``: the table of the block options, of ``more_n`` fields; ``peaks`` int32 [E, R],
+    of the second operand [E, K]: largest magnitudes of its tiles' rows; KEPT, UNDER: of ``quantize_tile``, ``factors``
+    [E, factors_n, R], of the second operand [E, factors2_n, K]. WIDTH: the strides
     source_r and target2_k, or 0: not known. A member has ``matrices`` operands, which are quantized one by one and draw
     as one operand of all their rows; signs and levels are those of one operand, or (``signs_n`` > 1) of as many.
     """
@@ -140,9 +144,9 @@ def quantize_kernel(
                 quantize_tile(
                     source, target + e * target_e, row, group, R, K, source_r, source_k, target_r, target_k, padded,
                     ints, floats, signs + e // signs_n * SIGN_WORDS, level, key, matrix, more + member * more_n,
-                    factors + e * R * factors_n, factors_n,
+                    peaks + e * R, factors + e * R * factors_n,
                     False, RUN, STORE, P, INNER, ROTATES, STAGES, BLOCKS, TILES, ENCODE,
-                    RANDOM, WIDE, THRESHOLD, SCALE_RANDOM, ONE, HOW, TERMS, VALUE, MORE, FACTORED, FIT, INTERPRET,
+                    RANDOM, WIDE, THRESHOLD, SCALE_RANDOM, ONE, HOW, TERMS, VALUE, MORE, KEPT, UNDER, FIT, INTERPRET,
                 )  # fmt: skip
     if ACROSS and which != 0:
         ints2 = load_ints(int_table2 + member * INTS, TWO)
@@ -158,9 +162,9 @@ def quantize_kernel(
                 quantize_tile(
                     source, target2 + e * target2_e, row, group, K, R, source_k, source_r, target2_r, target2_k,
                     padded2, ints2, floats2, signs2 + e // signs2_n * SIGN_WORDS, level2, key2, matrix,
-                    more2 + member * more2_n, factors2 + e * K * factors2_n, factors2_n,
+                    more2 + member * more2_n, peaks2 + e * K, factors2 + e * K * factors2_n,
                     True, RUN, STORE, P2, INNER2, ROTATES2, STAGES2, BLOCKS2, TILES2, ENCODE2,
-                    RANDOM2, WIDE2, THRESHOLD2, SCALE_RANDOM2, TWO, HOW2, TERMS2, VALUE2, MORE2, FACTORED2,
+                    RANDOM2, WIDE2, THRESHOLD2, SCALE_RANDOM2, TWO, HOW2, TERMS2, VALUE2, MORE2, KEPT2, UNDER2,
                     FIT2, INTERPRET,
                 )  # fmt: skip
 

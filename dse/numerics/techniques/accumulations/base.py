@@ -29,7 +29,7 @@ class Accumulation(ABC):
         self, a: Quantized, b: Quantized, bias: Tensor | None = None, dtype: torch.dtype | None = None
     ) -> Tensor:
         """The product with its epilogue: tensor scales, ``bias`` [..., N], one rounding to ``dtype`` (None: none)."""
-        return finished(scaled(self.product(a.values, b.values), a, b), bias, dtype)
+        return finished(scaled(self.product(a.folded().values, b.folded().values), a, b), bias, dtype)
 
     @abstractmethod
     def ops(self) -> Ops:

@@ -125,6 +125,7 @@ class Groups(Accumulation):
     def contract(
         self, a: Quantized, b: Quantized, bias: Tensor | None = None, dtype: torch.dtype | None = None
     ) -> Tensor:
+        a, b = a.folded(), b.folded()
         x, y = a.values, b.values
         stacked = x.dim() == y.dim() == 3 and len(x) == len(y)
         if not (stacked and x.dtype != torch.float64 and kernels.takes(x)):
