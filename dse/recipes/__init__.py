@@ -100,6 +100,7 @@ _BY_NAME: dict[str, Recipe] = {
         attention.SAGEBWD,
         attention.ATTN_QAT,
         attention.FULL_STACK_ATTENTION,
+        attention.FP4_FA4,
         full_stack.FULL_STACK_FP4,
     )
 }

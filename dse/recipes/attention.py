@@ -10,6 +10,9 @@ dV = P^T dO.
   rowsum(P dP) it has P before quantization, as the paper asks (rowsum(dO O) with the quantized O diverges there).
 - ``full_stack_attention``: the linears of ``nvfp4_4over6``, NVFP4 for Q K^T and both products of dS, BF16 for the
   others. Left out of the system: its low-rank branch in BF16, and Adam's moments in FP4.
+- ``fp4_fa4``: the linears of ``nvfp4``; Q and K in NVFP4 rows of 16, P and V in E4M3, dO in E5M2 (E4M3 underflows
+  there). Known from the project's description: the scales of P, V and dO, FP32 and one per row here, and BF16 for
+  dQ = dS K and dK = dS^T Q are our reading.
 
 Tensor scales are one per sample and head here, in the systems one per tensor.
 """
@@ -18,12 +21,12 @@ from dataclasses import replace
 
 from dse.numerics.attention import Attention, Product
 from dse.numerics.block import BlockQuantizer
-from dse.numerics.formats import ELEMENTS, FP32
+from dse.numerics.formats import E4M3, E5M2, ELEMENTS, FP32
 from dse.numerics.gemm import Gemm
 from dse.numerics.recipe import Recipe
 from dse.recipes.bf16 import BF16
 from dse.recipes.four_over_six import NVFP4_4OVER6
-from dse.recipes.nvfp4 import NVFP4_PLAIN
+from dse.recipes.nvfp4 import NVFP4, NVFP4_PLAIN
 
 _BF16, _NVFP4 = BF16.fprop, NVFP4_PLAIN.fprop
 _QUERIES, _KEYS = 128, 64
@@ -71,4 +74,15 @@ FULL_STACK_ATTENTION: Recipe = replace(
     summary="nvfp4_4over6 with NVFP4 for attention's scores and both products of their gradient, BF16 for the outputs",
     source="arXiv 2607.04422 (Full-Stack FP4), attention and linears without the low-rank branch",
     attention=Attention(Product(_NVFP4, _NVFP4, _NVFP4), Product(_BF16, _BF16, _BF16)),
+)
+
+_E4M3, _E5M2 = (BlockQuantizer(element, FP32, block=0) for element in (E4M3, E5M2))
+_FP8_BACKWARD = Gemm(_E5M2, _E4M3)
+
+FP4_FA4: Recipe = replace(
+    NVFP4,
+    name="fp4_fa4",
+    summary="nvfp4 with attention's Q and K in NVFP4, P and V in E4M3, dO in E5M2",
+    source="github.com/MrHuff/fp4-fa4, description",
+    attention=Attention(Product(_NVFP4, _BF16, _BF16), Product(Gemm(_E4M3, _E4M3), _FP8_BACKWARD, _FP8_BACKWARD)),
 )

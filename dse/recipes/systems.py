@@ -118,12 +118,7 @@ SYSTEMS = (
         "training.optimizer: muon_nvfp4",
         "the rank of the linears' BF16 branch was not to be had: it is ours",
     ),
-    System(
-        "FP4-FA4",
-        "github.com/MrHuff/fp4-fa4",
-        options="NVFP4 for Q K^T and FP8 for P V, under `attention` in a sweep",
-        left_out="a recipe: how the scores' gradients and the scales of P, V and dO are formed is not stated",
-    ),
+    System("FP4-FA4", "github.com/MrHuff/fp4-fa4", ("fp4_fa4",)),
     System(
         "MXFP4 with 2-D blocks, truncation-free scales and stochastic rounding",
         "arXiv 2607.24953",
