@@ -56,6 +56,7 @@ def _lines(details: TrialDetails, results: Path) -> Iterator[str]:
         yield from _result(record, details.baseline)
         yield from _numerics(record, details.baseline)
         yield from _checks(record, details.baseline)
+        yield from _after_training(record)
         yield from _neighbors(details)
         yield from _provenance(record)
         if record.error:
@@ -141,6 +142,16 @@ def _neighbor(neighbor: Neighbor, details: TrialDetails) -> str:
     if record.metric is None or details.record is None or details.record.metric is None:
         return text + f"{outcome(record)} {_number(record.metric) if record.metric is not None else reason(record)}"
     return text + f"{outcome(record)} {record.metric:.6g} ({record.metric - details.record.metric:+.3g})"
+
+
+def _after_training(record: Record) -> Iterator[str]:
+    """What a post-training method has made of the trained weights."""
+    if facts := record.pack.get("post"):
+        text = f"{plural(facts['quantized_layers'], 'layer')} quantized, {facts['bits_per_weight']:g} bits per weight"
+        rows = (
+            f", calibrated on at least {facts['calibration_rows']:,} rows each" if "calibration_rows" in facts else ""
+        )
+        yield _row("post", text + rows)
 
 
 def _provenance(record: Record) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dse.cost.hardware import B200, Hardware
 from dse.cost.point_counts import SYMBOLS, blocks, techniques
@@ -33,7 +33,8 @@ class CostRow:
     - ``note``: what is counted elsewhere, because a kernel does it once for two GEMMs (``dse.cost.sharing``);
     - ``vector``, ``matrix``: operations on the vector units and on the matrix unit; ``random_bits``: bits drawn;
     - ``read_bytes``: extra passes over the operand; ``syncs``: grid-wide dependencies;
-    - ``percent``: time of the operations as a share of the layer's three GEMMs at the FP4 rate, nothing overlapped.
+    - ``percent``: time of the operations as a share of the layer's three GEMMs (after training: of one) at the FP4
+      rate, nothing overlapped.
     """
 
     gemm: str
@@ -50,10 +51,23 @@ class CostRow:
     percent: float
 
 
+def points_of(recipe: Recipe) -> tuple[str, ...]:
+    """The points at work: all six in training; X of the forward GEMM after training, where W is quantized once."""
+    return POINTS if recipe.post is None else POINTS[:1]
+
+
+def gemms_of(recipe: Recipe) -> tuple[str, ...]:
+    """The GEMMs at work: three in training, the forward one after it."""
+    return GEMMS if recipe.post is None else GEMMS[:1]
+
+
 def breakdown(recipe: Recipe, layer: LayerShape, hardware: Hardware = B200) -> list[CostRow]:
-    """A row per (GEMM, operand, technique), in the order of the six points; a rotation stands before its operands."""
+    """A row per (GEMM, operand, technique), in the order of the six points; a rotation stands before its operands.
+
+    With a post-training method the counts, and the GEMMs that they are compared with, are those of inference.
+    """
     rows = []
-    for point in POINTS:
+    for point in points_of(recipe):
         for name, ops in techniques(recipe, point):
             rows.append(_row(recipe, layer, hardware, point, name, ops))
         rows += _terms(recipe, layer, hardware, point)
@@ -106,16 +120,16 @@ class _Total:
     hardware: Hardware
 
     def gemm(self, rate: float) -> float:
-        """All three GEMMs of all linears at one rate."""
-        return sum(3 * layer.flop * layer.count for layer in self.layers) / rate
+        """All GEMMs of all linears at one rate."""
+        return sum(len(gemms_of(self.recipe)) * layer.flop * layer.count for layer in self.layers) / rate
 
     @property
     def own_gemm(self) -> float:
         """The GEMMs at the rate of the recipe's operands; of attention's, what they take longer than in BF16."""
-        linears = sum(layer.count * self._gemms(own, layer) for own, layer in by_layer(self.recipe, self.layers))
+        linears = sum(layer.count * self._gemms(own, layer) for own, layer in self._linears)
         slack = [
-            layer.count * (self._gemms(owner, layer) - 3 * layer.flop / self.hardware.bf16)
-            for owner, layer in attention(self.recipe, self.layers)
+            layer.count * (self._gemms(owner, layer) - len(gemms_of(owner)) * layer.flop / self.hardware.bf16)
+            for owner, layer in self._attention
         ]
         return linears + sum(slack)
 
@@ -129,9 +143,20 @@ class _Total:
         return sum(count * row.read_bytes for count, row in self._rows())
 
     def _rows(self) -> Iterator[tuple[int, CostRow]]:
-        everywhere = [*by_layer(self.recipe, self.layers), *attention(self.recipe, self.layers)]
-        for owner, layer in everywhere:
+        for owner, layer in (*self._linears, *self._attention):
             yield from ((layer.count, row) for row in breakdown(owner, layer, self.hardware))
+
+    @property
+    def _linears(self) -> list[tuple[Recipe, LayerShape]]:
+        return [(self._then(own), layer) for own, layer in by_layer(self.recipe, self.layers)]
+
+    @property
+    def _attention(self) -> list[tuple[Recipe, LayerShape]]:
+        return [(self._then(own), layer) for own, layer in attention(self.recipe, self.layers)]
+
+    def _then(self, own: Recipe) -> Recipe:
+        """A layer's numerics at inference where the whole recipe is one of inference."""
+        return replace(own, post=own.post or self.recipe.post) if self.recipe.post else own
 
     def _gemms(self, recipe: Recipe, layer: LayerShape) -> float:
         return sum(layer.flop * share / self.hardware.rate(bits) for share, bits in _widths(recipe))
@@ -139,7 +164,7 @@ class _Total:
 
 def _widths(recipe: Recipe) -> Iterator[tuple[float, int]]:
     """Shares of the three GEMMs, and the width of their wider operand: a decomposition may take a share from one."""
-    for name in GEMMS:
+    for name in gemms_of(recipe):
         gemm: Gemm = getattr(recipe, name)
         own = recipe.decomposition if quantizes(gemm) else None
         share, bits = (0.0, 16) if own is None else own.wider(name)
@@ -166,7 +191,7 @@ def _terms(recipe: Recipe, layer: LayerShape, hardware: Hardware, point: str) ->
         return
     flop = own.term_flop(gemm, layer.tokens, layer.inputs, layer.outputs)
     if flop:
-        percent = 100 * flop / hardware.bf16 / (3 * layer.flop / hardware.fp4)
+        percent = 100 * flop / hardware.bf16 / (len(gemms_of(recipe)) * layer.flop / hardware.fp4)
         formula, why = f"{flop:.3g} (matrix unit)", "products of the terms, in BF16"
         yield CostRow(gemm, TENSORS[point], "decomposition terms", formula, why, "", 0, flop, 0, 0, 0, percent)
 
@@ -185,7 +210,7 @@ def _row(recipe: Recipe, layer: LayerShape, hardware: Hardware, point: str, tech
         not vector or (hardware.dense_transforms and matrix / hardware.bf16 < vector / hardware.vector)
     )
     vector, matrix = (0.0, matrix) if on_matrix else (vector, 0.0)
-    symbol = SYMBOLS[tensor]
+    symbol, bare = SYMBOLS[tensor], len(gemms_of(recipe)) * layer.flop / hardware.fp4
     terms = [(ops.element, symbol), (ops.block, block_symbol), (ops.output, SYMBOLS[OUTPUT[gemm]])]
     formula = " + ".join(f"{times:g} {size}".rstrip() for times, size in terms if times) or "0"
     return CostRow(
@@ -200,5 +225,5 @@ def _row(recipe: Recipe, layer: LayerShape, hardware: Hardware, point: str, tech
         random_bits=ops.random_bits * n + ops.block_bits * count,
         read_bytes=ops.reads * n * READ_BYTES,
         syncs=ops.syncs,
-        percent=100 * (vector / hardware.vector + matrix / hardware.bf16) / (3 * layer.flop / hardware.fp4),
+        percent=100 * (vector / hardware.vector + matrix / hardware.bf16) / bare,
     )

@@ -30,7 +30,8 @@ def techniques(recipe: Recipe, point: str) -> Iterator[tuple[str, Ops]]:
     """(technique, operation count) at a quantization point.
 
     The forward GEMM's points bear what the gradients of X and W pass on their way back through its quantizers and its
-    rotation; a weight rule stands at W's, a schedule at the gradient's.
+    rotation; a weight rule stands at W's, a schedule at the gradient's. After training nothing passes back, and X bears
+    what the method does to it.
     """
     gemm: Gemm = getattr(recipe, point.split(".")[0])
     quantizer = recipe.quantizer(point)
@@ -40,6 +41,10 @@ def techniques(recipe: Recipe, point: str) -> Iterator[tuple[str, Ops]]:
     own = recipe.decomposition if quantizes(gemm) else None
     if own is not None and (parts := own.point_ops(point)) is not None:
         yield "decomposition", parts
+    if recipe.post is not None:
+        if (ops := recipe.post.ops()) != Ops(why=ops.why):
+            yield "balance", ops
+        return
     if point.startswith("fprop"):
         yield from quantizer.vjp_ops()
         if gemm.rotation is not None:

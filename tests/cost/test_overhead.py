@@ -22,6 +22,7 @@ from dse.cost import (
     relative_time,
 )
 from dse.cost.overhead import operand_bits
+from dse.cost.storage import stored_bits
 from dse.numerics.recipe import POINTS, Recipe, override
 from dse.recipes import RECIPES
 from dse.sweep.language.numerics import apply_settings
@@ -357,3 +358,33 @@ def test_rules_are_counted_layer_by_layer() -> None:
     half = override(RECIPES["nvfp4"], "layers", [{"kind": "core", "first_blocks": 16, "attention": "same"}])
     shapes = attention(half, LLAMA3_8B)
     assert [shape.count for _, shape in shapes] == [512, 512]
+
+
+def test_after_training_activations_alone_cost_time() -> None:
+    """One GEMM, W quantized once: X's cast, rotation and balance per element, by hand."""
+    recipe = override(RECIPES["mxfp4"], "post", "gptq")
+    layer = parse_shape("2048,1024,512")
+    rows = breakdown(recipe, layer, B200)
+    assert {(row.gemm, row.operand) for row in rows} == {("fprop", "X")}
+    n = 2048 * 1024
+    vector = 2 * n + 2 * n / 32 + 2 * n
+    assert sum(row.vector for row in rows) == vector
+    assert overhead(recipe, [layer], B200) == pytest.approx(100 * vector / B200.vector * B200.fp4 / layer.flop)
+    balanced = override(recipe, "post.balance", "awq")
+    assert sum(row.vector for row in breakdown(balanced, layer, B200)) == vector + n
+    turned = override(recipe, "fprop.rotation", {"hadamard": {"size": 32, "signs": "none"}})
+    assert overhead(turned, [layer], B200) > overhead(recipe, [layer], B200)
+    assert relative_time(override(RECIPES["mxfp8"], "post", "rtn"), [layer]) < 1
+    assert overhead(recipe, [layer], B200) < 3 * overhead(RECIPES["mxfp4"], [layer], B200)
+
+
+def test_stored_bits() -> None:
+    """Elements, and what blocks keep beside them."""
+    level = 32 / (64 * 128)
+    expected = {"mxfp4": 4.25, "mxfp8": 8.25, "mxint8": 8.25, "nvfp4_plain": 4.5 + level, "bf16": 16, "fp32": 32}
+    for name, bits in expected.items():
+        assert stored_bits(RECIPES[name].fprop.rhs, 64, 128) == bits
+    assert stored_bits(RECIPES["nvfp4"].fprop.rhs, 64, 128) == 4 + 8 / 256 + 32 / (64 * 128)
+    by_sign = override(RECIPES["mxfp4"], "W.outliers", "asymmetric").fprop.rhs
+    assert stored_bits(by_sign, 64, 128) == 4.5
+    assert stored_bits(RECIPES["hif4"].fprop.rhs, 64, 128) == 4 + (8 + 8 + 16) / 64
