@@ -12,12 +12,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dse.numerics.matmul import contract
 from dse.numerics.points import GEMMS, Point
 from dse.numerics.quantizer import Quantized
 from dse.numerics.recipe import Recipe
 from dse.numerics.recipe_fields import quantizes
 from dse.numerics.techniques.decompositions import DecodedOperands, Decomposition, Kept, SplitProduct, Term
+from dse.numerics.techniques.decompositions.base import times
 
 
 class Programs(ABC):
@@ -76,7 +76,7 @@ class Decomposed:
     def _sum(self, gemm: int, parts: SplitProduct, a: Quantized, b: Quantized) -> Tensor:
         y = self._programs.product(gemm, a, b)
         for left, right, columns in (*parts.terms, *self._corrections(gemm, parts, a, b)):
-            term = right.mT if left is None else contract(Quantized(left), Quantized(right))
+            term = right.mT if left is None else times(left, right)
             if columns is None:
                 y = y + term
             else:

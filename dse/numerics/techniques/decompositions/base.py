@@ -9,9 +9,10 @@ from typing import ClassVar, NamedTuple, Self
 
 from torch import Tensor
 
+from dse.numerics.matmul import contract
 from dse.numerics.ops import Ops
 from dse.numerics.points import GEMMS, POINTS
-from dse.numerics.quantizer import Quantizer
+from dse.numerics.quantizer import Quantized, Quantizer
 from dse.numerics.random import Key
 
 
@@ -56,6 +57,14 @@ class Kept(NamedTuple):
 
     tensors: Mapping[str, Tensor]
     key: Key
+
+
+def times(a: Tensor, b: Tensor) -> Tensor:
+    """a b^T [..., M, N] of a [..., M, K] and b [..., N, K] as they are, with FP32 accumulation.
+
+    A library's product depends on how its operands lie, so both are laid out in rows.
+    """
+    return contract(Quantized(a.contiguous()), Quantized(b.contiguous()))
 
 
 class Decomposition(ABC):

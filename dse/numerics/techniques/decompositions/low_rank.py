@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from dse.errors import OptionError
-from dse.numerics.matmul import contract, product
+from dse.numerics.matmul import product
 from dse.numerics.ops import Ops
-from dse.numerics.quantizer import BFloat16, Quantized
-from dse.numerics.techniques.decompositions.base import Decomposition, Kept, SplitProduct, Term
+from dse.numerics.quantizer import BFloat16
+from dse.numerics.techniques.decompositions.base import Decomposition, Kept, SplitProduct, Term, times
 
 _BF16 = BFloat16()
 
@@ -58,13 +58,13 @@ class LowRank(Decomposition):
 
     def fprop(self, x: Tensor, w: Tensor, kept: Kept) -> SplitProduct:
         a, b = (kept.tensors[name].to(w.dtype) for name in ("a", "b"))
-        branch = _times(a, b.mT)
-        return SplitProduct(x, w - branch, (Term(_rounded(_times(_rounded(x), b)), a),), (branch,))
+        branch = times(a, b.mT)
+        return SplitProduct(x, w - branch, (Term(_rounded(times(_rounded(x), b)), a),), (branch,))
 
     def dgrad(self, g: Tensor, w: Tensor, kept: Kept) -> SplitProduct:
         a, b = (kept.tensors[name].to(w.dtype) for name in ("a", "b"))
-        term = Term(_rounded(_times(_rounded(g), a.mT)), b.mT)
-        return SplitProduct(g, (w - _times(a, b.mT)).mT, (term,))
+        term = Term(_rounded(times(_rounded(g), a.mT)), b.mT)
+        return SplitProduct(g, (w - times(a, b.mT)).mT, (term,))
 
     def copies(self, parts: SplitProduct, x: Tensor, w: Tensor, kept: Kept) -> tuple[Tensor, Tensor]:
         return x, w + parts.aside[0]
@@ -93,11 +93,6 @@ class LowRank(Decomposition):
 
 def _rounded(t: Tensor) -> Tensor:
     return _BF16(t).dequantize()
-
-
-def _times(a: Tensor, b: Tensor) -> Tensor:
-    """a b^T [..., M, N] with FP32 accumulation."""
-    return contract(Quantized(a.contiguous()), Quantized(b.contiguous()))
 
 
 __all__ = ["LowRank"]

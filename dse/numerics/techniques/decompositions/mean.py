@@ -8,10 +8,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from dse.errors import OptionError, nearest
-from dse.numerics.matmul import contract
 from dse.numerics.ops import Ops
-from dse.numerics.quantizer import BFloat16, Quantized, Quantizer
-from dse.numerics.techniques.decompositions.base import DecodedOperands, Decomposition, Kept, SplitProduct, Term
+from dse.numerics.quantizer import BFloat16, Quantizer
+from dse.numerics.techniques.decompositions.base import DecodedOperands, Decomposition, Kept, SplitProduct, Term, times
 from dse.numerics.tree import total
 
 OF = ("both", "activations", "gradients")
@@ -64,12 +63,12 @@ class Mean(Decomposition):
     def corrections(self, gemm: str, parts: SplitProduct, operands: DecodedOperands, kept: Kept) -> tuple[Term, ...]:
         if gemm != "wgrad":
             return tuple(
-                Term(None, _times(operands.rhs, self._outer(operands.turn(mu), operands.left, kept)))
+                Term(None, times(operands.rhs, self._outer(operands.turn(mu), operands.left, kept)))
                 for mu in parts.aside
             )
         mu_g, mu_x = parts.aside
         one = mu_g.new_ones(*mu_g.shape[:-2], 1, parts.lhs.shape[-1])
-        sum_g, sum_x = (_times(t, operands.turn(one)) for t in (operands.lhs, operands.rhs))
+        sum_g, sum_x = (times(t, operands.turn(one)) for t in (operands.lhs, operands.rhs))
         terms = []
         if mu_x.shape[-2]:
             p_x = self._outer(mu_x, operands.left + 1, kept).mT
@@ -112,11 +111,6 @@ class Mean(Decomposition):
 def _mean(x: Tensor) -> Tensor:
     """The mean over the rows of [..., M, K]: [..., 1, K]."""
     return total(x, (-2,)) * (1 / max(1, x.shape[-2])) if x.shape[-2] else x.new_zeros(*x.shape[:-2], 1, x.shape[-1])
-
-
-def _times(matrix: Tensor, row: Tensor) -> Tensor:
-    """[..., R, K] times a row [..., 1, K] as a column: [..., R, 1]."""
-    return contract(Quantized(matrix), Quantized(row))
 
 
 __all__ = ["OF", "Mean"]
