@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
+import torch
+
 from dse.pack.cuda_graph import GraphedStep
 from dse.pack.grouping import member_order, use_kernels
 from dse.pack.starts import ModelWeights, Weights
@@ -18,6 +20,7 @@ from dse.pack.step import TrainStep
 from dse.train.context import last_line
 from dse.train.evaluation import MemberFailure, add_bf16_metrics, add_samples, held_out
 from dse.train.history import History
+from dse.train.machine_use import MachineUse
 from dse.train.provenance import provenance
 from dse.train.warmup import compile_step
 from dse.trial import Trial
@@ -43,6 +46,7 @@ class PackRun:
     ) -> None:
         self.trials, self.steps = trials, trials[0].training.steps
         self.steps_done = 0
+        self._use = MachineUse(torch.device(device))
         self.facts: dict[str, Any] = {}
         self._results: list[dict[str, Any]] = [{} for _ in trials]
         kernels = use_kernels(device)
@@ -198,6 +202,7 @@ class PackRun:
 
     def _write_results(self, members: Iterable[int]) -> None:
         losses, shared = self.train_step.log.cpu(), provenance(self.train_step, self.graphed_step)
+        shared |= self._use.facts()
         for member in members:
             history = self._histories[member]
             own = history.outcome(losses[:, member], self.members[member])

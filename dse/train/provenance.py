@@ -13,6 +13,7 @@ from dse.pack.backend import uncovered
 from dse.pack.cuda_graph import GraphedStep
 from dse.pack.grouping import unlabeled
 from dse.pack.step import TrainStep
+from dse.train.machine_use import commit
 from dse.train.placement import depends_on_place
 from dse.train.processor import processor
 
@@ -38,6 +39,8 @@ def provenance(train_step: TrainStep, graphed_step: GraphedStep) -> dict[str, An
         facts["no_graph_because"] = graphed_step.refused
     if names := depends_on_place(train_step):
         facts["depends_on_place"] = names
+    if own := commit():
+        facts["commit"] = own
     facts["processor"] = dict(processor())
     return facts
 

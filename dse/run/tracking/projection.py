@@ -46,6 +46,8 @@ _EXPERIMENT = {
 | `overhead` | modelled time of quantization in percent of three FP4 GEMMs, for a Llama-3 8B on a B200 |
 | `time` | modelled time of a linear layer's GEMMs with quantization; BF16 is 1 |
 | `train_loss`, `eval_metric` | curves |
+| `seconds` | the trial's share of its pack's time |
+| `cpu_seconds`, `memory_mib`, `gpu_memory_mib` | of the whole pack: processor time; most memory of process and GPU |
 
 Parameters: the axes of the sweep, `training.SETTING`, and every option of the recipe: `recipe.block` over all
 quantized points, `recipe.wgrad.lhs.block` at one. A search such as `params.`recipe.block` = '16' and metrics.gap <
@@ -216,6 +218,7 @@ def _metrics(record: Record, baseline: Record | None, time: int) -> list[Metric]
     if difference:
         final |= {"gap": difference.absolute, "gap_percent": difference.percent, "gap_lost": difference.lost}
         final |= {"improvement lost": None if difference.lost is None else 100 * difference.lost}
+    final |= {name: record.pack.get(name) for name in ("cpu_seconds", "memory_mib", "gpu_memory_mib")}
     final |= recipe_costs(record.trial.get("recipe", {}))
     points = [(name, value, 0) for name, value in final.items()]
     points += [("train_loss", loss, int(step or 0)) for step, loss in record.curve]
