@@ -12,7 +12,7 @@ INPUTS := pyproject.toml setup.py tools/setup_env.sh $(wildcard constraints/*.tx
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-crash test-kills test-processors lint types format env clean distclean
+.PHONY: help demo test test-slow test-crash test-kills test-processors lint types format docs env clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -41,6 +41,10 @@ test-crash: $(VENV)/.installed-test ## everything that kills processes, in full:
 test-kills: $(VENV)/.installed-test ## kills drivers, workers and raylets KILLS times (100): half an hour
 	@$(BIN)/python -m tests.crash.kills --kills $(KILLS)
 
+docs: $(VENV)/.installed-docs ## the documentation as a site, in build/site
+	$(BIN)/mkdocs build --quiet
+	@echo "build/site/index.html"
+
 lint: $(VENV)/.installed-test ## ruff: lint and format check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -67,4 +71,8 @@ $(VENV)/.installed: $(INPUTS)
 
 $(VENV)/.installed-test: $(INPUTS)
 	@tools/setup_env.sh test
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-docs: $(INPUTS)
+	@tools/setup_env.sh all docs
 	@touch $(VENV)/.installed $@
