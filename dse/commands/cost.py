@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.commands.gallery import get, set_options
+from dse.cost.limits import HARDWARE, MODEL
 from dse.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     TimedParts = StepTime | LayerTime
 
-MODEL, HARDWARE = "llama3-8b", "b200"
 _BAR = 40
 
 
@@ -180,4 +180,4 @@ def check(docs: Path | None) -> None:
             print(f"{name}: fitted anew it is {now:.4g}, the package has {was:.4g}")
 
 
-__all__ = ["HARDWARE", "MODEL", "StepOptions", "check", "layer", "steps"]
+__all__ = ["StepOptions", "check", "layer", "steps"]

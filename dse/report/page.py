@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dse.report.analysis.agreement import RankingComparison
 from dse.report.analysis.claim_results import ClaimResult
 from dse.report.analysis.configs import ALL, front_numbers
+from dse.report.analysis.deployment import PlaceTimes, place_times
 from dse.report.analysis.effects import BASELINE, OPTION, Effect
 from dse.report.analysis.front_draws import FrontDraws
 from dse.report.analysis.interactions import ConditionalEffect
@@ -100,6 +101,22 @@ class ReportData:
         }
 
     @cached_property
+    def places(self) -> list[PlaceTimes]:
+        """The configurations' times at models on hardware."""
+        return place_times(self.sweep, self.configs)
+
+    @cached_property
+    def deployment(self) -> list[tuple[PlaceTimes, str]]:
+        """Models on hardware with the times of the configurations there, each with the data URI of its figure."""
+        if not self.table.records:
+            return []
+        from dse.report.figures.place_panel import at_place
+        from dse.report.figures.style import recipe_styles
+
+        styles = recipe_styles(self.table.recipes, self.table.baseline)
+        return [(place, at_place(place, styles)) for place in self.places]
+
+    @cached_property
     def probe_sections(self) -> list[tuple[ProbedTask, list[str], str | None, str | None]]:
         """For each task with probed trials: the trials, sentences about them, and the data URIs of two figures."""
         from dse.report.figures import probe_panels
@@ -137,6 +154,7 @@ def render_page(report: ReportData) -> str:
         "versus": table_rows.recipe_matrix(report.effects, table.recipes),
         "baselines": 0 if configs.empty else configs.loc[configs["is_baseline"], "config"].nunique(),
         "untied": _not_on_figure(configs),
+        "deployment": report.deployment,
         "searches": [
             (search, search_rows.front_rows(search, configs), search_rows.importance_rows(search))
             for search in report.searches

@@ -10,6 +10,7 @@ from dse.errors import UserError
 from dse.report.analysis.agreement import compare_rankings
 from dse.report.analysis.claim_results import claim_results
 from dse.report.analysis.configs import ALL, aggregate_seeds, highlighted_configs
+from dse.report.analysis.deployment import deployment_frame
 from dse.report.analysis.effects import Effect, option_effects
 from dse.report.analysis.front_draws import front_draws
 from dse.report.analysis.interactions import interactions
@@ -72,6 +73,7 @@ def write_report(sweep: Sweep, records: Iterable[Record], folder: Path, results:
             *([(agreement_frame(ranked), "agreement.csv")] if ranked else []),
             *([(learned_frame(learned), "learned.csv")] if learned else []),
             *([(claim_frame(claims), "claims.csv")] if claims else []),
+            *([(deployment_frame(report.places), "deployment.csv")] if report.deployment else []),
         ):
             write_csv(frame, data / file)
         path.write_text(html, encoding="utf-8")

@@ -7,10 +7,12 @@ depends on several values at once is checked by the loader alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel
 
+from dse.cost.limits import COSTS
 from dse.recipes import RECIPES
 from dse.sweep.definition.search import METHODS, OBJECTIVES
 from dse.sweep.json_schema_values import (
@@ -54,6 +56,7 @@ def schema_json() -> dict[str, Any]:
             "zip": any_of(mapping_of(*_axes(ranges=False)), list_of(mapping_of(*_axes(ranges=False)), 0), _NOTHING),
             "when": any_of(*_one_or_listed(mapping_of(_described(WhenBlock, _when()))), _NOTHING),
             "rule": _rule(),
+            "exclusion": _rule(COSTS),
             "training": any_of(mapping_of(_prefixed(training_settings())), _NOTHING),
             "recipe": _recipe(),
             "recipe_name": any_of({"enum": list(RECIPES)}, _TEXT),
@@ -76,7 +79,7 @@ def _file() -> dict[str, Schema]:
         "baseline": any_of(baseline, list_of(baseline), _SEVERAL),
         "training": ref("training"),
         **{key: ref(key) for key in ("grid", "zip", "when")},
-        "exclude": any_of(*_one_or_listed(ref("rule")), _NOTHING),
+        "exclude": any_of(*_one_or_listed(ref("exclusion")), _NOTHING),
         "search": any_of(*map(_search, METHODS), {"enum": [m for m in METHODS if None not in METHODS[m].values()]}),
         "probes": any_of(mapping_of({"every": {"type": "integer", "minimum": 1}, "layers": _TEXT}), _NOTHING),
     }
@@ -143,11 +146,14 @@ def _when() -> dict[str, Schema]:
     return {"if": ref("rule"), "grid": ref("grid"), "zip": ref("zip")}
 
 
-def _rule() -> Schema:
-    """{axis: value}, {axis: [values]} or {axis: {not: value}}; a value may be written as its label: anything goes."""
+def _rule(limits: Iterable[str] = ()) -> Schema:
+    """{axis: value}, {axis: [values]} or {axis: {not: value}}; a value may be written as its label: anything goes.
+
+    ``limits``: costs that a comparison may stand for, {overhead: '> 15 %'}.
+    """
     known: dict[str, Schema] = {head: {} for head in (*HEAD, *(f"{head}s" for head in HEAD))}
     explicit, patterns = option_paths()
-    known |= dict.fromkeys(short_names(), _ANY)
+    known |= dict.fromkeys(short_names(), _ANY) | dict.fromkeys(limits, _TEXT)
     return any_of(mapping_of({**known, **dict.fromkeys(explicit, _ANY)}, dict.fromkeys(patterns, _ANY)), _NOTHING)
 
 

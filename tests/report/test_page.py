@@ -15,6 +15,7 @@ import pytest
 
 from dse.errors import UserError
 from dse.report import write_report
+from dse.report.analysis.deployment import PLACES
 from dse.results.record import Record
 from tests.report.studies import INITIAL, diverged, failed, records_of, sweep_of
 
@@ -107,10 +108,10 @@ def test_what_comes_from_outside_is_text(report: tuple[Path, Page]) -> None:
 
 def test_every_section_has_its_figure_and_its_numbers(report: tuple[Path, Page]) -> None:
     _, page = report
-    for section in ("findings", "pareto", "configurations", "effects", "curves", "problems", "provenance"):
-        assert section in page.values("id")
+    sections = "findings pareto deployment configurations effects curves problems provenance"
+    assert set(sections.split()) <= set(page.values("id"))
     images = page.values("src")
-    assert len(images) == 4
+    assert len(images) == 4 + len(PLACES)
     for image in images:
         kind, data = image.split(";base64,")
         content = base64.b64decode(data, validate=True)
@@ -126,6 +127,7 @@ def test_the_data_beside_the_page(report: tuple[Path, Page]) -> None:
     path, _ = report
     data = {file.name: list(csv.DictReader(file.open(encoding="utf-8"))) for file in (path.parent / "a-b-i").iterdir()}
     names = {"trials", "configs", "effects", "interactions", "variance", "proxies", "curves", "agreement", "claims"}
+    names.add("deployment")
     assert set(data) <= {f"{name}.csv" for name in names}
     assert set(data) >= {f"{name}.csv" for name in names - {"variance"}}
     assert len(data["trials.csv"]) == 2 * 3 * (1 + 1 + 3 * 2)

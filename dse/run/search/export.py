@@ -15,7 +15,7 @@ from dse.files import replacing, unwritable
 from dse.results.store import Store
 from dse.run.search import with_asked_cells
 from dse.run.search.journal import key_of
-from dse.run.search.objectives import OBJECTIVES, Mark, values
+from dse.run.search.objectives import USUAL, Mark, values
 from dse.run.search.study import Observation, rebuild
 from dse.shell import command
 
@@ -53,7 +53,7 @@ def export(sweep: Sweep, store: Store) -> tuple[Path, int]:
                 study = rebuild(sweep.space, sweep.search, items, storage=storage, study_name=name)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # the method is called experimental
-                    study.set_metric_names(list(sweep.search.objectives or OBJECTIVES))
+                    study.set_metric_names(list(sweep.search.objectives or USUAL))
     except OSError as error:
         raise unwritable(store.folder, error) from None
     return final, count
@@ -68,7 +68,7 @@ def _observations(sweep: Sweep, store: Store) -> dict[str, list[Observation]]:
         if cell.uid not in cell.baselines.values():
             assignment = sweep.space.assignment(cell.labels)
             groups.setdefault(key_of(assignment), (assignment, []))[1].append(cell)
-    names = sweep.search.objectives or tuple(OBJECTIVES)
+    names = sweep.search.objectives or USUAL
     found: dict[str, list[Observation]] = {}
     for assignment, cells in groups.values():
         if all(cell.uid in marks and cell.baseline_uid in marks for cell in cells):

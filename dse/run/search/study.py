@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dse.run.search.journal import key_of
-from dse.run.search.objectives import OBJECTIVES
+from dse.run.search.objectives import USUAL
 from dse.run.search.samplers import GENERATION, sampler
 from dse.sweep import Assignment, Dimension, Label, Search, Space
 from dse.sweep.language.labels import text_of
@@ -149,7 +149,7 @@ def rebuild(space: Space, search: Search, observations: Sequence[Observation], o
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    directions = [optuna.study.StudyDirection.MINIMIZE] * len(search.objectives or OBJECTIVES)
+    directions = [optuna.study.StudyDirection.MINIMIZE] * len(search.objectives or USUAL)
     study = optuna.create_study(directions=directions, sampler=own, **where)
     parameters = Parameters(space)
     complete = 0

@@ -34,8 +34,9 @@ class CellCollector:
         trials = {name: pair.trial(seed) for name, pair in references.items()}
         uids = {name: trial.uid for name, trial in trials.items()}
         own = set(uids.values())
-        labels = next(iter(references.values())).labels_at(seed)
-        reason = self._exclusion.reason(labels) if listed else ""
+        first = next(iter(references.values()))
+        labels = first.labels_at(seed)
+        reason = self._exclusion.reason(labels, first.variant.recipe) if listed else ""
         kept = [self._keep(pair, seed, uids, own) for pair in pairs]
         if any(kept) or (listed and not reason and not setting.reason):
             into = self._baselines
@@ -56,7 +57,7 @@ class CellCollector:
 
     def _keep(self, pair: SettingVariant, seed: int, uids: Mapping[str, str], references: set[str]) -> bool:
         """Keeps the cell unless something excludes it. Returns whether it was kept."""
-        reason = self._exclusion.rules and self._exclusion.reason(pair.labels_at(seed))
+        reason = self._exclusion.rules and self._exclusion.reason(pair.labels_at(seed), pair.variant.recipe)
         reason = reason or pair.setting.reason or pair.variant.reason
         if reason:
             self.excluded.append(Excluded(pair.labels_at(seed), reason))

@@ -29,7 +29,9 @@ def sampled_pairs(space: Space) -> PairsBySetting:
             pair = space.pair(assignment)
             groups.setdefault(pair.setting, []).append(pair)
             why = pair.setting.reason or pair.variant.reason
-            left -= not why and any(not space.exclusion.reason(pair.labels_at(seed)) for seed in space.spec.seeds)
+            recipe = pair.variant.recipe
+            seeds = (pair.labels_at(seed) for seed in space.spec.seeds)
+            left -= not why and any(not space.exclusion.reason(labels, recipe) for labels in seeds)
             if left <= 0:
                 break
     return groups

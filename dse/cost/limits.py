@@ -1,0 +1,89 @@
+"""Costs of a recipe by name, and limits of them as sweep files write them: ``overhead: '> 15 %'``.
+
+A cost needs no run: it is a function of the recipe alone, and of a model and hardware where it is a time.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+from dse.cost.overhead import overhead
+from dse.errors import UserError, nearest
+from dse.numerics.recipe import Recipe
+
+COSTS = {
+    "overhead": "extra vector operations at peak rates, in percent of three FP4 GEMMs",
+    "time": "time of a training step with separate kernels, BF16 = 1",
+}
+"""Name of a cost -> what it is."""
+MODEL, HARDWARE = "llama3-8b", "b200"
+"""Where times are taken if nothing else is said."""
+_COMPARED = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+_FORM = re.compile(r"\s*(>=|<=|>|<)\s*(\d+(?:\.\d+)?)\s*(%?)(?:\s+at\s+(\S+))?(?:\s+on\s+(\S+))?\s*")
+
+
+@cache
+def step_against_bf16(recipe: Recipe, model: str = MODEL, hardware: str = HARDWARE) -> float:
+    """Time of a step, BF16 = 1, every pass a kernel of its own. Raises UserError for unknown names."""
+    from dse.cost.models import deployed
+    from dse.cost.roofline import machine, step_interval
+
+    interval = step_interval(recipe, deployed(model), machine(hardware))
+    return interval.high.seconds / interval.high_base.seconds
+
+
+@cache
+def _overhead(recipe: Recipe) -> float:
+    return overhead(recipe)
+
+
+@dataclass(frozen=True)
+class CostLimit:
+    """A comparison of a recipe's cost with a number; ``model`` and ``hardware``: of a time."""
+
+    cost: str
+    comparison: str
+    value: float
+    model: str = MODEL
+    hardware: str = HARDWARE
+
+    def met(self, recipe: Recipe) -> bool:
+        """Whether the comparison holds for a recipe."""
+        own = _overhead(recipe) if self.cost == "overhead" else step_against_bf16(recipe, self.model, self.hardware)
+        compare: Callable[[float, float], bool] = _COMPARED[self.comparison]
+        return compare(own, self.value)
+
+
+def cost_limit(cost: str, text: object) -> CostLimit:
+    """A limit from text: '> 15 %', '>= 0.8', or with a place, '> 0.8 at llama3-70b on gb200'.
+
+    Raises UserError for anything else, for an unknown model or hardware, and for a place of what is no time.
+
+    >>> cost_limit("overhead", "> 15 %")
+    CostLimit(cost='overhead', comparison='>', value=15.0, model='llama3-8b', hardware='b200')
+    """
+    from dse.cost.models import deployed
+    from dse.cost.profiles import profile
+
+    found = _FORM.fullmatch(text) if isinstance(text, str) else None
+    if cost not in COSTS:
+        raise UserError(f"no cost {cost!r}{nearest(cost, COSTS)}")
+    if found is None:
+        example = "'> 15 %'" if cost == "overhead" else "'> 0.8', or '> 0.8 at llama3-70b on gb200'"
+        raise UserError(f"{cost} is compared with a number, for example {example}; found {text!r}")
+    comparison, number, percent, model, hardware = found.groups()
+    if cost == "overhead" and (model or hardware):
+        raise UserError("overhead counts operations on Llama-3 8B; only time is at a model and on hardware")
+    value = float(number) / (100 if percent and cost == "time" else 1)
+    own = CostLimit(cost, comparison, value, model or MODEL, hardware or HARDWARE)
+    if cost == "time":
+        deployed(own.model)
+        profile(own.hardware)
+    return own
+
+
+__all__ = ["COSTS", "HARDWARE", "MODEL", "CostLimit", "cost_limit", "step_against_bf16"]

@@ -1,0 +1,65 @@
+"""`exclude` by cost, and time as an objective of a search."""
+
+from collections.abc import Callable
+
+import pytest
+
+from dse.cost import overhead
+from dse.cost.limits import cost_limit, step_against_bf16
+from dse.errors import UserError
+from dse.recipes import RECIPES
+from dse.run.search.objectives import OBJECTIVES, USUAL
+from dse.sweep import Sweep
+
+Load = Callable[[str], Sweep]
+BASE = """
+tasks: [lm]
+recipes: [bf16, mxfp4, nvfp4, ue5m3, mxfp8]
+seeds: 1
+exclude:
+"""
+
+
+def left(sweep: Sweep) -> set[str]:
+    return {str(cell.labels["recipe"]) for cell in sweep.cells}
+
+
+def test_recipes_are_left_out_by_their_cost(sweep: Load) -> None:
+    line = (overhead(RECIPES["mxfp4"]) + overhead(RECIPES["nvfp4"])) / 2
+    found = sweep(BASE + f"  - {{overhead: '> {line:.2f} %'}}\n")
+    assert left(found) == {
+        name for name in ("bf16", "mxfp4", "nvfp4", "ue5m3", "mxfp8") if overhead(RECIPES[name]) < line
+    }
+    assert "nvfp4" not in left(found)
+    assert {e.reason for e in found.excluded} == {"excluded on line 5"}
+
+
+def test_time_depends_on_the_place(sweep: Load) -> None:
+    assert "nvfp4" in left(sweep(BASE + "  - {time: '>= 1'}\n"))
+    assert "nvfp4" not in left(sweep(BASE + "  - {time: '> 1 at llama3-1b on h200'}\n"))
+    assert "ue5m3" not in left(sweep(BASE + "  - {time: '> 100 %'}\n"))  # no unit for its scales
+    assert left(sweep(BASE + "  - {time: '> 1', recipe: mxfp8}\n")) == {"bf16", "mxfp4", "nvfp4", "ue5m3", "mxfp8"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ("overhead: 15", "overhead is compared with a number, for example '> 15 %'; found 15"),
+        ("time: '> fast'", "time is compared with a number"),
+        ("time: '> 1 on b2000'", "unknown hardware 'b2000'; did you mean 'b200'?"),
+        ("overhead: '> 15 % on b200'", "overhead counts operations"),
+        ("overhed: '> 15 %'", "no axis 'overhed'; did you mean 'overhead'?"),
+    ],
+)
+def test_a_limit_that_means_nothing(sweep: Load, rule: str, told: str) -> None:
+    with pytest.raises(UserError) as caught:
+        sweep(BASE + f"  - {{{rule}}}\n")
+    assert "exclude: " + told in str(caught.value)
+    assert ":5:" in str(caught.value)
+
+
+def test_time_is_an_objective() -> None:
+    assert USUAL == ("gap", "overhead")
+    assert set(OBJECTIVES) == {"gap", "overhead", "time"}
+    assert step_against_bf16(RECIPES["bf16"]) == 1
+    assert cost_limit("time", "> 80 %").value == 0.8
