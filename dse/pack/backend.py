@@ -110,7 +110,8 @@ def uses(recipe: Recipe) -> list[Use]:
 class Uncovered(NamedTuple):
     """A part of a recipe that plain torch computes on a GPU, and why.
 
-    ``part``: a point such as 'fprop.lhs', 'fprop.lhs derivative', 'fprop accumulation', or 'watched gradient'.
+    ``part``: a point such as 'fprop.lhs', 'fprop.lhs derivative', 'fprop accumulation', 'watched gradient' or
+    'decomposition'.
     """
 
     part: str
@@ -149,6 +150,8 @@ def _uncovered(recipe: Recipe) -> Iterator[Uncovered]:
             turned = f"the inverse rotation: {fused.unchecked('derivatives')}"
             why = turned if straight else fused.uncovered_gradient(found.program)
             yield Uncovered(f"{point.path} derivative", why)
+    if recipe.decomposition is not None:
+        yield Uncovered("decomposition", f"{type(recipe.decomposition).__name__} splits operands and adds its terms")
     if recipe.schedule is not None and recipe.schedule.watches and (reason := fused.uncovered(watched_use(recipe))):
         yield Uncovered("watched gradient", reason)
 
