@@ -36,7 +36,7 @@ from dse.recipes import RECIPES
 from dse.train import warmup
 
 HOPPER = Gpu((9, 0), 132)
-MOST = 320
+MOST = 480
 """Kernels of a step and an evaluation of a pack of all recipes, at most."""
 
 
