@@ -12,7 +12,9 @@ INPUTS := pyproject.toml setup.py tools/setup_env.sh $(wildcard constraints/*.tx
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-crash test-kills test-processors lint types format docs env clean distclean
+REFERENCE := published
+
+.PHONY: help demo study-report test test-slow test-crash test-kills test-processors lint types format docs env clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -25,6 +27,9 @@ demo: $(VENV)/.installed ## set up, run the quickstart sweep, write its report
 	@page=$$(find reports -name '*.html' -path '*$(basename $(notdir $(SWEEP)))*' -exec ls -t {} + | head -n 1); \
 	test -n "$$page" || { echo "error: no report was written under reports/" >&2; exit 1; }; \
 	printf '\nReport     %s\nDashboard  %s\n' "$(CURDIR)/$$page" "$(BIN)/dse dashboard"
+
+study-report: $(VENV)/.installed ## the pages of the shipped results: reports/reference
+	@for sweep in $(REFERENCE); do $(BIN)/dse report sweeps/$$sweep.yaml --results results/reference --out reports/reference || exit 1; done
 
 test: lint types ## set up with the test tools, then lint, types and tests (all but the slow ones)
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
