@@ -1,4 +1,4 @@
-"""CSV files that are safe to open in a spreadsheet: text that looks like a formula is escaped."""
+"""Tables as files: CSV that is safe to open in a spreadsheet (text that looks like a formula is escaped), LaTeX."""
 
 from __future__ import annotations
 
@@ -38,4 +38,16 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     safe.to_csv(path, index=False, encoding="utf-8")
 
 
-__all__ = ["escape_formula", "write_csv"]
+def write_latex(frame: pd.DataFrame, path: Path) -> None:
+    """Writes a table for LaTeX (packages booktabs, longtable): text escaped, numbers to four digits."""
+    rounded = frame.copy()
+    for name in rounded.columns:
+        if rounded[name].dtype.kind == "f":
+            rounded[name] = [f"{value:.4g}" if value == value else "" for value in rounded[name]]
+        else:
+            rounded[name] = rounded[name].astype(str)
+    text = rounded.to_latex(index=False, escape=True, longtable=True, caption=None)
+    path.write_text(text, encoding="utf-8")
+
+
+__all__ = ["escape_formula", "write_csv", "write_latex"]

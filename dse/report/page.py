@@ -23,6 +23,7 @@ from dse.report.analysis.rungs import rung_tables
 from dse.report.analysis.searches import SearchHistory
 from dse.report.analysis.tidy import TidyTable, row_dicts
 from dse.report.analysis.variance_shares import VarianceShares
+from dse.report.analysis.varied_look import by_varied_option
 from dse.report.findings import findings
 from dse.report.output_paths import sweep_hashes
 from dse.report.probe_summary import ProbedTask, probe_sentences
@@ -30,8 +31,10 @@ from dse.report.questions import Answer, Study, standing_questions
 from dse.report.sections import alarm_rows, problems, search_rows, table_rows
 from dse.report.sections.agreement_rows import agreement_tables
 from dse.report.sections.claim_rows import claim_rows
+from dse.report.sections.figure_texts import described_figures
 from dse.report.sections.interaction_rows import interaction_map
 from dse.report.sections.learned_rows import learned_rows
+from dse.report.sections.point_details import as_script, numbered, point_details
 from dse.report.sections.provenance import provenance
 from dse.report.sections.sample_grids import sample_grids
 from dse.results.identity import identity
@@ -44,9 +47,15 @@ from dse.version import __version__
 if TYPE_CHECKING:
     import pandas as pd
     from jinja2 import Environment
+    from markupsafe import Markup
 
+    from dse.report.figures.drawing import Drawing
     from dse.sweep import Sweep
 
+_TITLED = 150
+"""Configurations up to which points carry their text in the figure too, for browsers without JavaScript."""
+_CHOICES = 40
+"""Values of an option that a filter offers."""
 SHOWN = 12
 """Table rows before 'show all'."""
 
@@ -82,22 +91,30 @@ class ReportData:
     out: Path | None = None
 
     @cached_property
-    def figures(self) -> dict[str, str | None]:
-        """Data URIs by name; None where there is nothing to show."""
+    def details(self) -> list[dict[str, Any]]:
+        """What each point tells, by the number of its configuration."""
+        return point_details(self.table, self.configs, self.results)
+
+    @cached_property
+    def figures(self) -> dict[str, Drawing | None]:
+        """By name; None where there is nothing to show."""
         if not self.table.records:
             return dict.fromkeys(("overall", "per_task", "forest", "curves", "search"))
         from dse.report.figures import curves, forest, pareto
         from dse.report.figures.search_progress import search_progress
         from dse.report.figures.style import recipe_styles
 
-        styles = recipe_styles(self.table.recipes, self.table.baseline)
         numbers = front_numbers(self.configs)
+        table, configs = by_varied_option(self.table, numbered(self.configs))
+        styles, own = (recipe_styles(known.recipes, known.baseline) for known in (table, self.table))
+        looks = dict(zip(configs["config"], configs["recipe"], strict=True))
+        points = self.points.assign(recipe=self.points["config"].map(looks)) if len(self.points) else self.points
         return {
-            "overall": pareto.overall(self.table, self.configs, styles, numbers),
-            "per_task": pareto.per_task(self.table, self.configs, styles, numbers),
+            "overall": pareto.overall(table, configs, styles, numbers),
+            "per_task": pareto.per_task(table, configs, styles, numbers),
             "forest": forest.forest(self.effects, self.table.tasks),
-            "curves": curves.training(self.table, self.points, styles),
-            "search": search_progress(self.table, self.searches, styles) if self.searches else None,
+            "curves": curves.training(table, points, styles),
+            "search": search_progress(self.table, self.searches, own) if self.searches else None,
         }
 
     @cached_property
@@ -106,8 +123,8 @@ class ReportData:
         return place_times(self.sweep, self.configs)
 
     @cached_property
-    def deployment(self) -> list[tuple[PlaceTimes, str]]:
-        """Models on hardware with the times of the configurations there, each with the data URI of its figure."""
+    def deployment(self) -> list[tuple[PlaceTimes, Drawing]]:
+        """Models on hardware with the times of the configurations there, each with its figure."""
         if not self.table.records:
             return []
         from dse.report.figures.place_panel import at_place
@@ -117,8 +134,30 @@ class ReportData:
         return [(place, at_place(place, styles)) for place in self.places]
 
     @cached_property
-    def probe_sections(self) -> list[tuple[ProbedTask, list[str], str | None, str | None]]:
-        """For each task with probed trials: the trials, sentences about them, and the data URIs of two figures."""
+    def inline_figures(self) -> dict[str, Markup | None]:
+        """The figures as HTML, with descriptions of what is seen."""
+        from markupsafe import Markup
+
+        few = len(self.details) <= _TITLED
+        title = (lambda number: "\n".join([self.details[number]["n"], *self.details[number]["t"]])) if few else None
+        said = described_figures(self.table, self.configs, self.effects, self.points)
+        return {
+            name: Markup(drawn.inline(name, said[name], title)) if drawn else None
+            for name, drawn in self.figures.items()
+        }
+
+    @property
+    def drawings(self) -> dict[str, Drawing]:
+        """Every figure by the name of its file."""
+        found = {name.replace("_", "-"): drawn for name, drawn in self.figures.items() if drawn}
+        for i, (*_, lines, heat) in enumerate(self.probe_sections, 1):
+            own = {f"inside-{i}": lines, f"inside-{i}-layers": heat}
+            found |= {name: drawn for name, drawn in own.items() if drawn}
+        return found | {f"place-{i}": drawn for i, (_, drawn) in enumerate(self.deployment, 1)}
+
+    @cached_property
+    def probe_sections(self) -> list[tuple[ProbedTask, list[str], Drawing | None, Drawing | None]]:
+        """For each task with probed trials: the trials, sentences about them, and two figures."""
         from dse.report.figures import probe_panels
         from dse.report.figures.style import recipe_styles
 
@@ -131,14 +170,18 @@ class ReportData:
 
 def render_page(report: ReportData) -> str:
     """The whole page. Everything that comes from outside is escaped by the template engine."""
-    table, configs = report.table, report.configs
+    from markupsafe import Markup
+
+    table, configs = report.table, numbered(report.configs)
     tasks = [] if configs.empty else table.tasks
     shown = {task: table_rows.extra_metrics(configs, task, table.metric[task]) for task in tasks}
     context: dict[str, Any] = {
         "report": report,
         "sweep": report.sweep,
         "table": table,
-        "figures": report.figures,
+        "figures": report.inline_figures,
+        "details": Markup(as_script(report.details)),
+        "filters": _filters(report.details),
         "data": report.slug,
         "tiles": _tiles(report),
         "answers": _answers(report),
@@ -147,14 +190,21 @@ def render_page(report: ReportData) -> str:
         "overview": table_rows.overview_rows(table, configs, report.highlighted),
         "extras": shown,
         "in_bf16": {task: table_rows.has_bf16_metrics(configs, task) for task in tasks},
-        "configurations": {task: table_rows.config_rows(configs, task, shown[task], table.others) for task in tasks},
+        "configurations": {
+            task: table_rows.config_rows(configs, task, shown[task], table.others)[: table_rows.MOST_ROWS // len(tasks)]
+            for task in tasks
+        },
+        "configs_per_task": table_rows.MOST_ROWS // max(1, len(tasks)),
         "effects": table_rows.effect_rows(report.effects),
         "has_options": any(e.kind == OPTION for e in report.effects),
         "has_interval": any(e.lost.df > 0 for e in report.effects),
         "versus": table_rows.recipe_matrix(report.effects, table.recipes),
         "baselines": 0 if configs.empty else configs.loc[configs["is_baseline"], "config"].nunique(),
         "untied": _not_on_figure(configs),
-        "deployment": report.deployment,
+        "deployment": [
+            (place, Markup(drawn.inline(f"drawn{i}", f"Improvement lost against the time of a step, {place.title}")))
+            for i, (place, drawn) in enumerate(report.deployment, 1)
+        ],
         "searches": [
             (search, search_rows.front_rows(search, configs), search_rows.importance_rows(search))
             for search in report.searches
@@ -170,7 +220,7 @@ def render_page(report: ReportData) -> str:
         "learned": learned_rows(report.learned),
         "claims": claim_rows(report.claims),
         "rung_tables": rung_tables(report.sweep, table),
-        "inside": report.probe_sections,
+        "inside": _inside(report),
         "grids": [] if configs.empty else sample_grids(table, configs, report.highlighted),
         "first_baseline": next((name for cell in report.sweep.cells for name in cell.baselines), table.baseline),
         "alarms": alarm_rows.alarm_groups(table, report.results),
@@ -245,6 +295,30 @@ def _not_on_figure(configs: pd.DataFrame) -> list[str]:
         return []
     rows = configs[(configs["task"] == ALL) & configs["lost_mean"].isna() & ~configs["is_baseline"]]
     return [f"{r['config']} ({r['why'] or 'unknown'})" for r in row_dicts(rows)]
+
+
+def _filters(details: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Options with several values, and these; the recipe among them."""
+    values: dict[str, dict[str, None]] = {}
+    for one in details:
+        for axis, value in one["o"].items():
+            values.setdefault(axis, {})[value] = None
+    return {axis: [v for v in known if v][:_CHOICES] for axis, known in values.items() if len(known) > 1}
+
+
+def _inside(report: ReportData) -> list[tuple[ProbedTask, list[str], Markup | None, Markup | None]]:
+    from markupsafe import Markup
+
+    found = []
+    for i, (probed, sentences, lines, heat) in enumerate(report.probe_sections, 1):
+        alt = f"Probe quantities of {probed.task} over the steps: {' '.join(sentences)}"
+        layers = f"Errors of the layers of {probed.focus.config} over the steps, as heat maps"
+        drawn = [
+            Markup(one.inline(f"inside{i}{kind}", said)) if one else None
+            for one, kind, said in ((lines, "a", alt), (heat, "b", layers))
+        ]
+        found.append((probed, sentences, drawn[0], drawn[1]))
+    return found
 
 
 def _answers(report: ReportData) -> list[Answer]:

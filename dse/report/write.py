@@ -20,7 +20,8 @@ from dse.report.analysis.searches import SearchHistory, search_histories
 from dse.report.analysis.tidy import tabulate
 from dse.report.analysis.training_curves import training_curves
 from dse.report.analysis.variance_shares import VarianceShares, variance_shares
-from dse.report.csv_files import write_csv
+from dse.report.analysis.varied_look import by_varied_option
+from dse.report.csv_files import write_csv, write_latex
 from dse.report.output_paths import output_name
 from dse.report.page import ReportData, render_page
 from dse.report.probe_summary import probed_tasks, shown_probe_frame
@@ -37,12 +38,16 @@ if TYPE_CHECKING:
     from dse.sweep import Sweep
 
 
+_RAW = ("trials.csv", "curves.csv", "inside.csv")
+"""Data by trial, step or layer, which nobody prints: the other files are LaTeX tables too."""
+
+
 def write_report(sweep: Sweep, records: Iterable[Record], folder: Path, results: Path | None = None) -> Path:
     """Computes and writes the page and its CSV files, as ``dse.report.write_report`` documents."""
     table = tabulate(sweep, records)
     configs = aggregate_seeds(table)
     found = option_effects(table)
-    chosen = highlighted_configs(table, configs)
+    chosen = highlighted_configs(*by_varied_option(table, configs))
     points = training_curves(table, chosen)
     name = output_name(sweep, folder)
     seen = [] if configs.empty else probed_tasks(table, configs, results)
@@ -76,6 +81,11 @@ def write_report(sweep: Sweep, records: Iterable[Record], folder: Path, results:
             *([(deployment_frame(report.places), "deployment.csv")] if report.deployment else []),
         ):
             write_csv(frame, data / file)
+            if file not in _RAW:
+                write_latex(frame, (data / file).with_suffix(".tex"))
+        for figure, drawn in report.drawings.items():
+            (data / f"{figure}.svg").write_bytes(drawn.svg)
+            (data / f"{figure}.pdf").write_bytes(drawn.pdf)
         path.write_text(html, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write the report to {folder}: {error.strerror or error}") from None

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from dse.report.analysis.tidy import TidyTable
 from dse.report.analysis.training_curves import HELD_OUT, TRAINING
-from dse.report.figures.style import MUTED, Style, data_uri, new_figure, theme
+from dse.report.figures.drawing import Drawing
+from dse.report.figures.style import MUTED, Style, finished, new_figure, theme
 from dse.results.record import DIVERGED, OK
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _SMOOTH = 15
 """Differences are running means over this share of the curve's points."""
 
 
-def training(table: TidyTable, points: pd.DataFrame, styles: dict[str, Style]) -> str | None:
+def training(table: TidyTable, points: pd.DataFrame, styles: dict[str, Style]) -> Drawing | None:
     """A row per task: training loss, its difference to the baseline, and held-out metrics where there are several."""
     tasks = [task for task in table.tasks if task in set(points["task"])]
     if not tasks:
@@ -45,7 +46,7 @@ def training(table: TidyTable, points: pd.DataFrame, styles: dict[str, Style]) -
         for axes in grid[-1]:
             axes.set_xlabel("step")
         _legend(figure, points, styles)
-        return data_uri(figure)
+        return finished(figure)
 
 
 def _losses(axes: Axes, points: pd.DataFrame, styles: dict[str, Style], marker: bool = False) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from dse.report.analysis.configs import ALL
 from dse.report.analysis.effects import BASELINE, OPTION, VERSUS, Effect
-from dse.report.figures.style import INK, MARKERS, MUTED, data_uri, new_figure, symlog, theme
+from dse.report.figures.drawing import Drawing
+from dse.report.figures.style import INK, MARKERS, MUTED, finished, new_figure, symlog, theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 MOST = 40
 
 
-def forest(found: Sequence[Effect], tasks: list[str]) -> str | None:
+def forest(found: Sequence[Effect], tasks: list[str]) -> Drawing | None:
     """All-task effects of options and of recipes against the baseline (at most MOST), single tasks as small marks."""
     kept = [e for e in found if not e.recipe and e.kind != VERSUS and math.isfinite(e.lost.mean)]
     main = [e for e in kept if e.scope == ALL]
@@ -39,7 +40,7 @@ def forest(found: Sequence[Effect], tasks: list[str]) -> str | None:
             "paired difference of the improvement lost, percentage points    (← loses less · loses more →)"
         )
         _legend(figure, tasks)
-        return data_uri(figure)
+        return finished(figure)
 
 
 _EffectGroup = tuple[str, str, str]

@@ -6,6 +6,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from dse.report.analysis.tidy import row_dicts
+from dse.report.figures.drawing import POINTS
 from dse.report.figures.label_layout import PointLabel, place_labels
 from dse.report.figures.style import INK, MUTED, Style, symlog
 
@@ -42,6 +43,7 @@ def draw_points(axes: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> Non
             else:
                 shape |= {"color": style.color, "linewidth": 0}
             sns.scatterplot(data=part, x="x", y="y", ax=axes, legend=False, zorder=4, **shape)
+            axes.collections[-1].set_gid(POINTS + "-".join(str(number) for number in part["number"]))
     axes.axhline(0, color=MUTED, lw=1, zorder=1)
     symlog(axes, [*rows["y"], *(rows["y"] + rows["half"])])
     axes.margins(x=0.09 if rows["x"].nunique() > 1 else 0.5, y=0.1)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from dse.report.analysis.configs import ALL, task_front
 from dse.report.analysis.tidy import TidyTable
 from dse.report.figures import panel
-from dse.report.figures.style import Style, data_uri, fix_layout, new_figure, theme
+from dse.report.figures.drawing import Drawing
+from dse.report.figures.style import Style, finished, fix_layout, new_figure, theme
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 _OVERHEAD = "overhead: extra vector operations (% of the FP4 GEMM time)"
 
 
-def overall(table: TidyTable, configs: pd.DataFrame, styles: dict[str, Style], numbers: dict[str, str]) -> str | None:
+def overall(
+    table: TidyTable, configs: pd.DataFrame, styles: dict[str, Style], numbers: dict[str, str]
+) -> Drawing | None:
     """All tasks together: mean share of the baseline's improvement that is lost. None when nothing is known.
 
     Left: the narrowest operands against their overhead. Right: every width against the time of its GEMMs.
@@ -42,10 +45,12 @@ def overall(table: TidyTable, configs: pd.DataFrame, styles: dict[str, Style], n
         fix_layout(figure)
         panel.label_points(left, narrow, styles, _names(narrow) | numbers)
         panel.label_points(right, wide, styles, {c: r for c, r in _recipes(wide) if c not in set(narrow["config"])})
-        return data_uri(figure)
+        return finished(figure)
 
 
-def per_task(table: TidyTable, configs: pd.DataFrame, styles: dict[str, Style], numbers: dict[str, str]) -> str | None:
+def per_task(
+    table: TidyTable, configs: pd.DataFrame, styles: dict[str, Style], numbers: dict[str, str]
+) -> Drawing | None:
     """One panel per task: the narrowest operands, in the gap of the task's own metric; arguments as for ``overall``."""
     import pandas as pd
 
@@ -75,7 +80,7 @@ def per_task(table: TidyTable, configs: pd.DataFrame, styles: dict[str, Style], 
         fix_layout(figure)
         for axes, (_, rows) in zip(grid, panels, strict=False):
             panel.label_points(axes, rows, styles, _names(rows) | numbers)
-        return data_uri(figure)
+        return finished(figure)
 
 
 def _names(rows: pd.DataFrame) -> dict[str, str]:

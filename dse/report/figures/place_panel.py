@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dse.report.analysis.deployment import ROBUSTLY, SOMETIMES, PlaceTimes, finite
-from dse.report.figures.style import MUTED, Style, data_uri, fix_layout, new_figure, symlog, theme
+from dse.report.figures.drawing import Drawing
+from dse.report.figures.style import MUTED, Style, finished, new_figure, symlog, theme
 
 
-def at_place(place: PlaceTimes, styles: dict[str, Style]) -> str:
+def at_place(place: PlaceTimes, styles: dict[str, Style]) -> Drawing:
     """A point per configuration at the middle of its times; filled: robustly on the front, ringed: sometimes."""
     with theme():
         figure = new_figure(3.6)
@@ -27,8 +28,7 @@ def at_place(place: PlaceTimes, styles: dict[str, Style]) -> str:
         symlog(axes, [100 * (one.lost + finite(one.half)) for one in place.configs])
         axes.set(xlabel="time of a training step (BF16 = 1)", ylabel="improvement lost (%)   lower is better")
         axes.set_title(place.title)
-        fix_layout(figure)
-        return data_uri(figure)
+        return finished(figure)
 
 
 __all__ = ["at_place"]

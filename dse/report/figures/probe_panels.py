@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from dse.report.figures.style import INK, MUTED, Style, data_uri, new_figure, theme
+from dse.report.figures.drawing import Drawing
+from dse.report.figures.style import INK, MUTED, Style, finished, new_figure, theme
 from dse.report.probe_summary.probe_frame import MEASURES, Measure, pivot_layers, worst_layer
 from dse.report.probe_summary.probed_task import ProbedTask, ProbedTrial
 from dse.report.probe_summary.selection import BASELINE
@@ -26,7 +27,7 @@ _MAP = "YlOrRd"
 _ERRORS = (("wgrad", "error"), ("dgrad.lhs", "error"))
 
 
-def small_multiples(probed: ProbedTask, styles: dict[str, Style]) -> str | None:
+def small_multiples(probed: ProbedTask, styles: dict[str, Style]) -> Drawing | None:
     """A panel per quantity: each trial's median layer, and the layer that is worst at its last measurement."""
     shown = [m for m in MEASURES if any(len(pivot_layers(one.series, m)) > 1 for one in probed.trials)]
     if not shown:
@@ -42,10 +43,10 @@ def small_multiples(probed: ProbedTask, styles: dict[str, Style]) -> str | None:
         for axes in places[max(0, len(shown) - _COLUMNS) : len(shown)]:
             axes.set_xlabel("step")
         _legend(places[len(shown)], probed, styles)
-        return data_uri(figure)
+        return finished(figure)
 
 
-def layer_heatmaps(probed: ProbedTask) -> str | None:
+def layer_heatmaps(probed: ProbedTask) -> Drawing | None:
     """The focus trial's layers over the steps: errors of dW and of G, and the scale codes of G in its worst layer."""
     focus = probed.focus
     maps = [(m, v) for m in MEASURES if (m.point, m.quantity) in _ERRORS and len(v := pivot_layers(focus.series, m))]
@@ -69,7 +70,7 @@ def layer_heatmaps(probed: ProbedTask) -> str | None:
             axes.set_xlabel("step")
             if focus.diverged_at is not None:
                 axes.axvline(focus.diverged_at, color=INK, lw=1, ls=":")
-        return data_uri(figure)
+        return finished(figure)
 
 
 def _panel(axes: Axes, probed: ProbedTask, measure: Measure, styles: dict[str, Style]) -> None:

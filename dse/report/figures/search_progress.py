@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from dse.report.analysis.searches import AskedConfiguration, SearchHistory
 from dse.report.analysis.tidy import TidyTable
-from dse.report.figures.style import INK, MUTED, Style, data_uri, new_figure, symlog, theme
+from dse.report.figures.drawing import Drawing
+from dse.report.figures.style import INK, MUTED, Style, finished, new_figure, symlog, theme
 from dse.results.record import DIVERGED, OK, STOPPED
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _MANY = 300
 """Number of configurations from which on points are small."""
 
 
-def search_progress(table: TidyTable, searches: Sequence[SearchHistory], styles: dict[str, Style]) -> str | None:
+def search_progress(table: TidyTable, searches: Sequence[SearchHistory], styles: dict[str, Style]) -> Drawing | None:
     """A row per task: the gap with its best so far, and the overhead. None when nothing is known."""
     shown = [search for search in searches if any(math.isfinite(config.gap) for config in search.configurations)]
     if not shown:
@@ -43,7 +44,7 @@ def search_progress(table: TidyTable, searches: Sequence[SearchHistory], styles:
         for axes in grid[-1]:
             axes.set_xlabel("configuration, in the order of asking")
         _legend(figure, shown, styles)
-        return data_uri(figure)
+        return finished(figure)
 
 
 def _gaps(axes: Axes, search: SearchHistory, styles: dict[str, Style]) -> None:

@@ -1,16 +1,15 @@
-"""Style shared by all figures: a color and marker per recipe, type sizes, axis scales, and export as data URI."""
+"""Style shared by all figures: a color and marker per recipe, type sizes, axis scales, and finishing."""
 
 from __future__ import annotations
 
-import base64
-import io
 import math
-import re
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from dse.report.figures.drawing import Drawing, drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,8 +21,6 @@ PALETTE = ("#0173b2", "#d55e00", "#029e73", "#aa4499", "#c98500", "#3aa5d8", "#8
 """After Okabe and Ito, and Paul Tol's 'muted': distinct for color-blind readers, and dark enough for text on white."""
 MARKERS = "osD^vPX<>"
 _DASHES: tuple[Any, ...] = ("", (5, 1.5), (1.5, 1.2), (6, 1.5, 1.5, 1.5))
-_LARGEST_SVG = 300_000
-_PATH, _DIGITS = re.compile(rb' d="[^"]*"'), re.compile(rb"(\.\d\d)\d+")  # a hundredth of a point is enough
 
 RC: Any = {
     "font.family": "sans-serif",
@@ -97,17 +94,10 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
     return figure
 
 
-def data_uri(figure: Figure) -> str:
-    """The figure as an SVG data URI or, where that is large, a PNG at twice the resolution."""
+def finished(figure: Figure) -> Drawing:
+    """The figure with its final layout."""
     fix_layout(figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    kind, content = "svg+xml", _PATH.sub(lambda m: _DIGITS.sub(rb"\1", m[0]), buffer.getvalue())
-    if len(content) > _LARGEST_SVG:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=192, metadata={"Software": None})
-        kind, content = "png", buffer.getvalue()
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return drawing(figure)
 
 
 def fix_layout(figure: Figure) -> None:

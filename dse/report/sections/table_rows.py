@@ -17,7 +17,8 @@ from dse.results.record import OK
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_ROWS = 3000
+MOST_ROWS = 600
+"""Rows over all of a page's tables of configurations; the CSV file has all."""
 _EXTRAS = 2
 _SHORT = {
     "diverged": "diverged",
@@ -42,7 +43,7 @@ class TableCell:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A table row: a configuration, the marks it bears, its cells."""
+    """A table row: a configuration, the marks it bears, its cells; ``number``: its place in the page's details."""
 
     recipe: str
     overrides: str
@@ -50,6 +51,7 @@ class TableRow:
     baseline: bool
     cells: list[TableCell]
     note: str = ""
+    number: int = -1
 
 
 def overview_rows(table: TidyTable, configs: pd.DataFrame, chosen: Sequence[str]) -> list[TableRow]:
@@ -137,7 +139,7 @@ def config_rows(configs: pd.DataFrame, task: str, shown: Sequence[str], others: 
             TableCell(", ".join(f"{row[s]} {s}" for s in STATUSES if row[s]), sum(row[s] for s in STATUSES if s != OK)),
         ]
         rows.append(_row(row, cells))
-    return baselines_apart(rows, lambda row: (row.cells[0].value, row.cells[1].value))[:MOST_ROWS]
+    return baselines_apart(rows, lambda row: (row.cells[0].value, row.cells[1].value))
 
 
 def effect_rows(found: Sequence[Effect]) -> list[tuple[Effect, list[TableCell]]]:
@@ -202,7 +204,8 @@ def _across(e: Effect) -> TableCell:
 
 def _row(row: dict[str, Any], cells: list[TableCell]) -> TableRow:
     overrides = row["config"].removeprefix(row["recipe"]).strip()
-    return TableRow(row["recipe"], overrides, row["front"], row["is_baseline"], cells, row["why"])
+    number = row.get("number", -1)
+    return TableRow(row["recipe"], overrides, row["front"], row["is_baseline"], cells, row["why"], number)
 
 
 def _gap(row: dict[str, Any], mean: str, half: str) -> TableCell:

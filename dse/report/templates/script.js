@@ -14,7 +14,7 @@
     let met = 0;
     for (const row of table.tBodies[0].rows) {
       const text = row.cells[0].textContent.toLowerCase();
-      const match = wanted.every((word) => text.includes(word));
+      const match = wanted.every((word) => text.includes(word)) && !row.classList.contains("off");
       if (match) met += 1;
       row.hidden = !match || met > limit;
     }
@@ -57,5 +57,84 @@
     });
     show(table);
   }
+  document.addEventListener("filtered", () => tables.forEach(show));
   if (filter) filter.addEventListener("input", () => tables.forEach(show));
+})();
+
+// Points and rows of one configuration: hover or focus tells its numbers, click or Enter highlights it everywhere.
+(function () {
+  const details = JSON.parse(document.getElementById("details").textContent);
+  const tip = document.getElementById("tip");
+  const marks = Array.from(document.querySelectorAll("[data-c]"));
+  const picked = new Set();
+
+  function tell(mark, x, y) {
+    const one = details[Number(mark.dataset.c)];
+    if (!one) return;
+    tip.replaceChildren();
+    tip.append(Object.assign(document.createElement("b"), { textContent: one.n }));
+    for (const line of one.t) tip.append(Object.assign(document.createElement("div"), { textContent: line }));
+    tip.hidden = false;
+    const box = tip.getBoundingClientRect();
+    tip.style.left = Math.max(4, Math.min(x + 14, innerWidth - box.width - 6)) + "px";
+    tip.style.top = Math.max(4, y + 16 + box.height > innerHeight ? y - box.height - 12 : y + 16) + "px";
+  }
+
+  function pick(number) {
+    if (!picked.delete(number)) picked.add(number);
+    for (const mark of marks) mark.classList.toggle("picked", picked.has(mark.dataset.c));
+  }
+
+  for (const mark of marks) {
+    if (mark.classList.contains("pt")) {
+      const title = mark.querySelector("title");
+      if (title) { mark.setAttribute("aria-label", title.textContent); title.remove(); }
+      mark.addEventListener("mousemove", (event) => tell(mark, event.clientX, event.clientY));
+      mark.addEventListener("mouseleave", () => { tip.hidden = true; });
+      mark.addEventListener("blur", () => { tip.hidden = true; });
+      mark.addEventListener("focus", () => {
+        const box = mark.getBoundingClientRect();
+        tell(mark, box.right, box.bottom);
+      });
+    }
+    mark.addEventListener("click", () => pick(mark.dataset.c));
+    mark.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" || event.key === " ") { event.preventDefault(); pick(mark.dataset.c); }
+    });
+  }
+
+  // Filters by option values: points that do not match fade, rows disappear.
+  const box = document.querySelector(".options");
+  if (box) {
+    const choices = Array.from(box.querySelectorAll("select"));
+    box.hidden = false;
+    const apply = () => {
+      const wanted = choices.filter((choice) => choice.value);
+      for (const mark of marks) {
+        const one = details[Number(mark.dataset.c)];
+        const match = !one || wanted.every((choice) => one.o[choice.dataset.axis] === choice.value);
+        mark.classList.toggle("off", !match);
+      }
+      document.dispatchEvent(new Event("filtered"));
+    };
+    for (const choice of choices) choice.addEventListener("change", apply);
+    box.querySelector(".clear").addEventListener("click", () => {
+      for (const choice of choices) choice.value = "";
+      for (const number of Array.from(picked)) pick(number);
+      apply();
+    });
+  }
+
+  // Double-click zooms a figure in around the pointer, Escape out.
+  for (const figure of document.querySelectorAll("figure svg")) {
+    const whole = figure.getAttribute("viewBox");
+    figure.addEventListener("dblclick", (event) => {
+      const [x, y, width, height] = figure.getAttribute("viewBox").split(" ").map(Number);
+      const at = figure.getBoundingClientRect();
+      const across = (event.clientX - at.left) / at.width, down = (event.clientY - at.top) / at.height;
+      figure.setAttribute("viewBox", [x + across * width / 2, y + down * height / 2, width / 2, height / 2].join(" "));
+    });
+    document.addEventListener("keydown", (event) => { if (event.key === "Escape") figure.setAttribute("viewBox", whole); });
+  }
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hidden = true; });
 })();

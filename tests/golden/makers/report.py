@@ -17,7 +17,8 @@ from tests.golden.makers.fixed import RESULTS, SWEEPS
 
 _NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d+(?:e[-+]?\d+)?(?![\w.])")
 _IMAGE = re.compile(r"data:image/[^\"]+")
-_FIGURE = re.compile(r"<img [^>]*>")
+_FIGURE = re.compile(r"<img [^>]*>|(?<=<svg role=\"img\" )aria-label=\"[^\"]*\"")
+_DRAWN = re.compile(r"<svg role=.*?</svg>", re.DOTALL)
 _WRITTEN = re.compile(r"Written [^.]*? by dse [\w.]+")
 _MARK = re.compile(r"<meta name=\"sweep\" content=\"[^\"]*\">")
 
@@ -61,8 +62,8 @@ def _tables(name: str) -> dict[str, Any]:
 def _page(name: str) -> Iterator[tuple[str, Any]]:
     html = Path("reports", f"{name}.html").read_text(encoding="utf-8")
     yield f"{name}: figures", [_IMAGE.sub("FIGURE", figure) for figure in _FIGURE.findall(html)]
-    yield f"{EXACT}{name}: figures", [digest(image) for image in _IMAGE.findall(html)]
-    plain = _MARK.sub("MARK", _WRITTEN.sub("WRITTEN", _IMAGE.sub("FIGURE", html)))
+    yield f"{EXACT}{name}: figures", [digest(image) for image in (*_DRAWN.findall(html), *_IMAGE.findall(html))]
+    plain = _MARK.sub("MARK", _WRITTEN.sub("WRITTEN", _IMAGE.sub("FIGURE", _DRAWN.sub("DRAWN", html))))
     head, *sections = plain.split("<section ")
     yield f"{name}: page, head", digest(head)
     for section in sections:
