@@ -67,7 +67,7 @@ def drawing(figure: Figure) -> Drawing:
 
 def _saved(figure: Figure, kind: str, metadata: dict[str, str | None]) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, metadata=metadata, **({"dpi": 192} if kind == "png" else {}))
+    figure.savefig(buffer, format=kind, metadata=metadata, dpi=192 if kind == "png" else "figure")
     return buffer.getvalue()
 
 
