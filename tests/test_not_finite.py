@@ -37,7 +37,8 @@ def through(recipe: Recipe, x: Tensor, w: Tensor, g: Tensor, memory: Tensor | No
     state = recipe.weights.state(w) if recipe.weights else {}
     x, w = x.clone().requires_grad_(), w.clone().requires_grad_()
     key = Key(torch.tensor([0, 3]), 1, memory=memory)
-    y = linear(x, w, recipe, LinearContext(key, state))
+    parts = recipe.decomposition.state(w.detach()) if recipe.decomposition else {}
+    y = linear(x, w, recipe, LinearContext(key, state, parts=parts))
     return y, *torch.autograd.grad(y, (x, w), g)
 
 

@@ -34,8 +34,8 @@ def test_examples_and_defaults() -> None:
 
 
 def _printed(text: str) -> list[list[str]]:
-    """The commands in an output: to the end of the line, or to what explains them."""
-    return [shlex.split(line.split("   ")[0]) for line in re.findall(r"\bdse (?:run|status|why|report)[^\n]*", text)]
+    """The commands in an output: to the end of the line or text, or to what explains them."""
+    return [shlex.split(line.split("   ")[0]) for line in re.findall(r"\bdse (?:run|status|why|report)[^\n\"]*", text)]
 
 
 def _runs(words: Sequence[str]) -> str:

@@ -154,7 +154,7 @@ def test_a_model_can_be_copied_pickled_and_saved(name: str) -> None:
     fresh = Net(tied)
     extra = fresh.load_state_dict(saved, strict=False)  # into a plain model, and back
     assert not extra.missing_keys
-    numerics = ("memory", "watch", "phase_index", "rule_")
+    numerics = ("memory", "watch", "phase_index", "rule_", "parts_")
     assert all(key.rsplit(".", 1)[1].startswith(numerics) for key in extra.unexpected_keys)
     assert torch.equal(quantize_(fresh, RECIPES[name])(TOKENS).isfinite(), y.isfinite())
 

@@ -87,10 +87,11 @@ ESTIMATORS = {
     ("wang_fp4", "wgrad"): (0.5, 1.0),
     ("quartet", "dgrad"): (0.2, 0.5),
     ("quartet", "wgrad"): (0.2, 0.5),
+    ("full_stack_fp4", "fprop"): (0.05, 0.25),
     ("per_token_nvfp4", "dgrad"): (0.08, 0.2),
     ("per_token_nvfp4", "wgrad"): (0.08, 0.2),
 }
-"""Where BF16 products read copies in NVFP4, or the backward pass means another derivative.
+"""Where BF16 products read copies in NVFP4, a low-rank part is in BF16, or the backward pass means another derivative.
 
 DGE's slopes scatter around 1, a trust mask drops what clips.
 """

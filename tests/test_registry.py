@@ -49,6 +49,7 @@ WORDS = (
     "unquantized",
     "elements",
     "nearest_even",
+    "activations",
 )
 
 
@@ -60,6 +61,8 @@ def others(value: Any) -> list[Any]:
         return [value + 1, 2 * value, max(1, value // 2)]
     if isinstance(value, float):
         return [value / 2, value * 1.25, (value + 1) / 2]
+    if isinstance(value, Quantizer):
+        return [BFloat16(), replace(value, block=16)] if isinstance(value, BlockQuantizer) else [BlockQuantizer()]
     if isinstance(value, Product):
         return [replace(value, backward_source="forward")]
     if isinstance(value, tuple) and value and isinstance(value[0], Format):

@@ -171,7 +171,7 @@ def _browse(link: str) -> None:
 
     at_a_screen = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if sys.stdout.isatty() and at_a_screen:
-        webbrowser.open(link)
+        webbrowser.open_new_tab(link)
 
 
 def _optuna(file: Path, results: Path, port: int) -> None:

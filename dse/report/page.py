@@ -230,7 +230,7 @@ def render_page(report: ReportData) -> str:
         "missing": problems.missing(table),
         "merged": problems.merged(report.sweep),
         "exclusions": problems.exclusions(report.sweep.excluded),
-        "provenance": provenance(table),
+        "provenance": provenance(table, (cell.trial for cell in report.sweep.cells)),
         "limit": SHOWN,
         "mark": sweep_hashes(report.sweep),
         "path": _path(report.sweep.path),

@@ -48,7 +48,8 @@ def commit(folder: Path = Path(__file__).parents[2]) -> str:
 
 
 def _git(folder: Path, *words: str) -> str:
-    done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10)
+    command = ["git", "-C", str(folder), *words]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True, timeout=10)
     return done.stdout.strip()
 
 

@@ -20,16 +20,16 @@ def _names(text: str) -> frozenset[str]:
 MOVED = _names("""
     _local_scalar_dense _to_copy _unsafe_view alias arange as_strided cat clone constant_pad_nd copy_ detach
     embedding empty empty_like expand full full_like gather index index_copy_ index_select lift_fresh linspace
-    masked_fill masked_fill_ max_pool2d_with_indices new_empty new_zeros ones ones_like permute pixel_shuffle
-    pixel_unshuffle promote_types randn scalar_tensor select slice slice_backward split squeeze stack t transpose triu
-    unbind unsqueeze view where zeros zeros_like
+    masked_fill masked_fill_ max_pool2d_with_indices new_empty new_ones new_zeros ones ones_like permute pixel_shuffle
+    pixel_unshuffle promote_types randn scalar_tensor scatter scatter_ select slice slice_backward split squeeze stack t
+    transpose triu unbind unsqueeze view where zeros zeros_like
 """)
 """Creates, copies, chooses: nothing is rounded. (``randn``, ``linspace``: constants that all members share.)"""
 
 EXACT = _names("""
     __lshift__ __rshift__ abs abs_ all amax aminmax any argmax bitwise_and bitwise_not bitwise_or bitwise_right_shift
     ceil_ clamp clamp_ clamp_max clamp_min clamp_min_ copysign_ eq floor floor_ floor_divide frexp ge gt isinf isnan le
-    logical_and logical_and_ lt max maximum min nan_to_num ne neg relu remainder round searchsorted sign sort
+    logical_and logical_and_ logical_or_ lt max maximum min nan_to_num ne neg relu remainder round searchsorted sign sort
     threshold_backward trunc
 """)
 """Whole numbers, comparisons, signs, roundings to whole numbers: there is one right answer, and it is given."""

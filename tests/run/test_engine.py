@@ -50,7 +50,7 @@ def test_runs_every_cell_once_and_then_nothing(
     assert list((store.folder / "shards").iterdir()) == []  # compacted
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "tiny: 6 trials to run, 0 done before"
-    assert out[-1].startswith("6/6  0s left  ok 6  best so far: regression mxfp4")
+    assert out[-1].startswith("6/6  0 s left  ok 6  best so far, improvement lost: regression mxfp4")
 
     monkeypatch.setattr(loop, "run_pack", lambda *_a, **_k: pytest.fail("ran a trial again"))
     before = {path: path.stat().st_mtime_ns for path in store.folder.rglob("*")}
@@ -87,7 +87,7 @@ def test_failed_trials_run_again_only_when_asked(
         patch.setattr(pack_run, "TrainStep", lambda *_a: 1 / 0)
         summary = run_sweep(replace(sweep, cells=(cell,)), store, RunOptions("local", track=False))
     assert (summary.ran, summary.ok, summary.failed) == (1, 0, 1)
-    assert "crashed: regression mxfp4 *.block=32 seed 1 ZeroDivisionError: division by zero" in capsys.readouterr().out
+    assert "crashed: regression mxfp4 *.block=32@1 ZeroDivisionError: division by zero" in capsys.readouterr().out
     quiet = {"track": False, "progress": False}
     assert run_sweep(sweep, store, RunOptions("local", **quiet)).failed == 1
     assert store.done()[cell.uid] == FAILED

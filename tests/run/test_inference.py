@@ -89,8 +89,12 @@ def test_it_changes_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dse.train.pack_run.add_bf16_metrics", lambda *_: None)
     for with_it, without in zip(found, run_pack(own), strict=True):
         assert without.metrics_bf16 == {}
-        bare = replace(with_it, metrics_bf16={}, seconds=0.0, started="")
-        assert bare == replace(without, seconds=0.0, started="")
+        bare = replace(with_it, metrics_bf16={}, seconds=0.0, started="", pack={})
+        assert bare == replace(without, seconds=0.0, started="", pack={})
+        used = {"cpu_seconds", "memory_mib"}
+        assert {k: v for k, v in with_it.pack.items() if k not in used} == {
+            k: v for k, v in without.pack.items() if k not in used
+        }
 
 
 def test_what_is_trained_in_bf16_is_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:

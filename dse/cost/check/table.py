@@ -34,7 +34,9 @@ def lines(rows: Sequence[Compared], own: Constants) -> Iterator[str]:
         values = f"{row.predicted:.4g} | {row.point.value:.4g} | {UNITS[row.point.kind]}"
         yield f"| {row.point.name} | {values} | {100 * row.error:+.0f} % | {state} |"
     yield ""
-    yield "Sources: " + "; ".join(dict.fromkeys(row.point.source for row in rows)) + "."
+    yield "Sources:"
+    yield ""
+    yield from (f"- {source}" for source in dict.fromkeys(row.point.source for row in rows))
 
 
 MISS = 0.3

@@ -60,6 +60,9 @@ def checkpoint() -> dict[str, Any]:
         found[f"{name}: classes"] = sorted(_classes(path))
         found[f"{name}: content"] = dict(_tree(_load(path)))
         resumed, whole = _resumed(name), _trained(name)
+        for own in (*resumed, *whole):
+            for fact in ("commit", "cpu_seconds", "memory_mib"):  # of the checkout and the machine
+                own["pack"].pop(fact, None)
         for own in resumed:
             found[f"{name}: {own['config']} seed {own['seed']} {own['uid']}"] = own
         found[f"{EXACT}{name}: records"] = digest(json.dumps(resumed))

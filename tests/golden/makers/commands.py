@@ -89,7 +89,7 @@ def _one_run() -> dict[str, Any]:
             else set()
         )
         old = {f"{name}={value}" for name, value in os.environ.items()}
-        said = re.sub(r"in \d+ s", "in N s", ended.stdout.replace(folder, "FOLDER")).splitlines()
+        said = re.sub(r"in [\d.]+ s", "in N s", ended.stdout.replace(folder, "FOLDER")).splitlines()
         then = sorted(line.replace(folder, "FOLDER") for line in given - old)
     return {
         "a run": {"exit code": ended.exit_code, "stdout": [line for line in said if " left " not in line]},
