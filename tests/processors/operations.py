@@ -29,8 +29,8 @@ MOVED = _names("""
 EXACT = _names("""
     __lshift__ __rshift__ abs abs_ all amax aminmax any argmax bitwise_and bitwise_not bitwise_or bitwise_right_shift
     ceil_ clamp clamp_ clamp_max clamp_min clamp_min_ copysign_ eq floor floor_ floor_divide frexp ge gt isinf isnan le
-    logical_and logical_and_ logical_or_ lt max maximum min nan_to_num ne neg relu remainder round searchsorted sign sort
-    threshold_backward trunc
+    logical_and logical_and_ logical_or_ lt max maximum min nan_to_num ne neg relu remainder round searchsorted sign
+    sort threshold_backward trunc
 """)
 """Whole numbers, comparisons, signs, roundings to whole numbers: there is one right answer, and it is given."""
 
