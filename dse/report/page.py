@@ -235,7 +235,7 @@ def render_page(report: ReportData) -> str:
         "mark": sweep_hashes(report.sweep),
         "path": _path(report.sweep.path),
         "commands": _commands(report),
-        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "written": _now().strftime("%Y-%m-%d %H:%M UTC"),
         "dse": __version__,
         "constants": {"ALL": ALL, "OPTION": OPTION, "BASELINE": BASELINE},
     }
@@ -346,3 +346,9 @@ def _path(path: Path) -> str:
     except ValueError:  # another drive
         return str(path)
     return str(path) if relative.startswith("..") else relative
+
+
+def _now() -> datetime:
+    """The time, or that of SOURCE_DATE_EPOCH (reproducible-builds.org), with which equal results give equal pages."""
+    fixed = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return datetime.fromtimestamp(int(fixed), UTC) if fixed.isdigit() else datetime.now(UTC)
