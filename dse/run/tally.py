@@ -116,15 +116,16 @@ class Tally:
         """Estimated from the times of completed trials of the same kind, and the progress of running ones.
 
         Trials of a kind of which none has completed (``untimed``) are left out. Before any that waits is of a timed
-        kind, the progress of the first packs tells; None before there is some.
+        kind, the pace so far tells: what has finished, and the progress of running packs; None before there is some.
         """
         known, like = self._timed_waiting()
         if like or (self._times.trials and not self._waiting.total()):
             usual = known / like if like else 0.0
             return max(0.0, known - usual * min(self.progress, like)) / self._workers
-        if self._since is None or self.progress <= _FIRST_SHARE * self.running:
+        done = self.ran + self.progress
+        if self._since is None or done <= _FIRST_SHARE * self.running:
             return None
-        return (time.monotonic() - self._since) * (self.total - self.progress) / self.progress
+        return (time.monotonic() - self._since) * (self.left - self.progress) / done
 
     @property
     def untimed(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -69,7 +70,7 @@ def test_only_completed_trials_of_one_kind_of_device_count(cells: Any) -> None:
     assert not {c.uid for c in images} & on_gpu.keys()
 
 
-def test_time_left_is_not_an_average_over_tasks(cells: Any) -> None:
+def test_time_left_is_not_an_average_over_tasks(cells: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither of what is left, nor by trials that ended early."""
 
     def record(cell: Any, seconds: float, status: str = "ok", device: str = "cpu (x)") -> Record:
@@ -97,6 +98,16 @@ def test_time_left_is_not_an_average_over_tasks(cells: Any) -> None:
     assert (early.untimed, early.seconds_left()) == (0, pytest.approx(len(regression) - 1 + 60.0 * len(images)))
     elsewhere = Tally(cells, [record(regression[0], 0.001, device="NVIDIA H100")], workers=1, device="cpu")
     assert elsewhere.seconds_left() is None
+
+    ticks = iter((100.0, 160.0))
+    monkeypatch.setattr("dse.run.tally.time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    pace = Tally([*regression, *images], [], workers=1, device="cpu")
+    pace.update(1, 0.0)
+    for cell in regression:
+        pace.add(record(cell, 1.0))
+    pace.update(len(images), 0.5)
+    done = len(regression) + 0.5
+    assert pace.seconds_left() == pytest.approx(60.0 * (len(images) - 0.5) / done), "what has finished counts too"
 
 
 def test_trials_after_training_have_times_of_their_own() -> None:
