@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from dse.numerics.quantizer import Quantized
@@ -47,6 +49,32 @@ class BlockTrace:
         """[..., R/t, t, K/b, b] -> [..., R, K], without the padding; smaller sizes are broadcast."""
         rows, columns = self.quantized.values.shape[-2:]
         return unblocked(blocks.expand_as(self.blocks), rows, columns)
+
+
+class Steps(NamedTuple):
+    """What one candidate makes of the blocks on the way to their values; see ``BlockTrace``."""
+
+    scaled: Tensor
+    elements: Tensor
+    encode: Tensor
+    decode: Tensor
+    chosen: Tensor
+
+
+class Decoded(NamedTuple):
+    """Decoded values in blocks, without alpha; ``steps``: None where nobody wants them, which frees their memory."""
+
+    values: Tensor
+    alpha: Tensor | None
+    steps: Steps | None
+
+    def replaced(self, where: Tensor, by: Decoded) -> Decoded:
+        """With those of ``by`` in the blocks of a mask; alpha stays."""
+        values = torch.where(where, by.values, self.values)
+        if self.steps is None or by.steps is None:
+            return Decoded(values, self.alpha, None)
+        steps = (torch.where(where, new, old) for new, old in zip(by.steps, self.steps, strict=True))
+        return Decoded(values, self.alpha, Steps(*steps))
 
 
 def unblocked(blocks: Tensor, rows: int, columns: int) -> Tensor:

@@ -9,7 +9,7 @@ import io
 import json
 import pickle
 import re
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, is_dataclass
 from typing import Any
 
 import pytest
@@ -90,6 +90,7 @@ def test_the_docstring_states_source_cost_and_errors(base: type, name: str, cls:
         assert re.search(r"Sources?: [^.]*(arXiv \d{4}\.\d{4,5}|IEEE|OCP|Bengio|torchao|Knuth)", text), "source"
     if "__post_init__" in vars(cls):
         assert "Raises OptionError" in text, "errors"
+    text = " ".join(c.__doc__ or "" for c in cls.__mro__ if is_dataclass(c))  # where fields are declared
     assert {f.name for f in fields(cls) if f.type == "str"} == set() or re.search(r"'\w+'", text), "words"
 
 
