@@ -206,16 +206,22 @@ def why(
     why.why(trial, results)
 
 
-@app.command(epilog="Example: dse report sweep.yaml --out reports")
+@app.command(epilog="Examples: dse report sweep.yaml --out reports | dse report formats.yaml stabilizers.yaml")
 def report(
-    file: SweepPath,
+    files: Annotated[
+        list[Path], typer.Argument(help="Sweep file (YAML), or several: one report of all their trials", metavar="FILE")
+    ],
     results: ResultsFolder = RESULTS,
     out: Annotated[Path, typer.Option(help="Folder for the page and its CSV files", callback=_home)] = REPORTS,
 ) -> None:
-    """Write the sweep's report: one HTML page with the Pareto front, and the same data as CSV."""
+    """Write the report of a sweep: one HTML page with the Pareto front, and the same data as CSV.
+
+    Of several sweeps: one page. A trial that is in two of them counts once, so baselines are shared where they are the
+    very same trials; a configuration whose name means different trials bears its sweep's name.
+    """
     from dse.commands import sweeps
 
-    sweeps.report(file, results, out)
+    sweeps.report(files, results, out)
 
 
 @app.command(

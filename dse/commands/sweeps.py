@@ -6,7 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -115,17 +115,20 @@ def _then(line: str, summary: Summary, file: Path, results: Path) -> None:
         raise CommandFailed(f"--then {line!r} ended with exit code {code}; the sweep itself is complete")
 
 
-def report(file: Path, results: Path, out: Path) -> None:
+def report(files: Sequence[Path], results: Path, out: Path) -> None:
     from dse.report import write_report
+    from dse.report.joined_sweeps import join_sweeps
     from dse.results.store import Store
     from dse.run.search import with_asked_cells
     from dse.sweep import load_sweep
 
-    sweep = with_asked_cells(load_sweep(file, say), results)
-    if not sweep.cells:
-        raise UserError(
-            f"the search of {sweep.name} has asked for nothing yet; run: {command('run', file, results=results)}"
-        )
+    sweeps = [with_asked_cells(load_sweep(file, say), results) for file in files]
+    for file, one in zip(files, sweeps, strict=True):
+        if not one.cells:
+            raise UserError(
+                f"the search of {one.name} has asked for nothing yet; run: {command('run', file, results=results)}"
+            )
+    sweep = join_sweeps(sweeps)
     store = Store(results)
     records = store.records({cell.uid for cell in sweep.cells}, without=("probes",))
     say_damage(store)

@@ -33,8 +33,9 @@ def page_name(name: str) -> str:
 
 
 def sweep_hashes(sweep: Sweep) -> str:
-    """Hashes of a sweep's path and text, by which a page is recognized as its own."""
-    return f"{_hash(resolved_path(sweep.path))} {_hash(sweep.text)}"
+    """Hashes of a sweep's path (of joined sweeps, their paths) and text, by which a page is recognized as its own."""
+    paths = "\n".join(resolved_path(part.path) for part in sweep.parts or (sweep,))
+    return f"{_hash(paths)} {_hash(sweep.text)}"
 
 
 def _is_free(path: Path, sweep: Sweep) -> bool:

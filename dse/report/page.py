@@ -233,7 +233,7 @@ def render_page(report: ReportData) -> str:
         "provenance": provenance(table, (cell.trial for cell in report.sweep.cells)),
         "limit": SHOWN,
         "mark": sweep_hashes(report.sweep),
-        "path": _path(report.sweep.path),
+        "path": ", ".join(_path(part.path) for part in report.sweep.parts or (report.sweep,)),
         "commands": _commands(report),
         "written": _now().strftime("%Y-%m-%d %H:%M UTC"),
         "dse": __version__,
@@ -257,15 +257,17 @@ def _environment() -> Environment:
 
 
 def _commands(report: ReportData) -> dict[str, str]:
-    """Shell commands that continue, retry and report this sweep."""
-    path, results = _path(report.sweep.path), report.results
-    manifest = read_manifest(results, identity(report.sweep, results)) if results else None
-    run: dict[str, Any] = {"results": results, **(manifest.options if manifest else {})}
+    """Shell commands that continue, retry and report this sweep, or those that were joined."""
+    parts, results = report.sweep.parts or (report.sweep,), report.results
+    paths = [_path(part.path) for part in parts]
+    manifests = [read_manifest(results, identity(part, results)) if results else None for part in parts]
+    given: list[dict[str, Any]] = [{"results": results, **(known.options if known else {})} for known in manifests]
+    runs = [*zip(paths, given, strict=True)]
     return {
-        "run": command("run", path, **run),
-        "retry": command("run", path, **run, retry="failed"),
-        "ask": command("ask", path, "does OPTION help with OTHER", results=results),
-        "report": command("report", path, results=results, out=report.out),
+        "run": " && ".join(command("run", path, **own) for path, own in runs),
+        "retry": " && ".join(command("run", path, **own, retry="failed") for path, own in runs),
+        "ask": command("ask", paths[0], "does OPTION help with OTHER", results=results),
+        "report": command("report", *paths, results=results, out=report.out),
     }
 
 

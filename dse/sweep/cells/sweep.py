@@ -24,6 +24,7 @@ class Sweep:
     whole comparisons to show. ``axes``: every label of every axis, whether or not a cell is left there; of a range,
     those that were drawn. ``search`` tells how configurations are chosen; while it needs results to choose (tpe,
     nsga2), there are no cells yet, and ``space`` makes them, see `dse.sweep.cell_at`. ``probes`` change no trial.
+    ``parts``: the sweeps that a report has joined to this one; none for the sweep of a file.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Sweep:
     search: Search = field(default_factory=Search)
     space: Space | None = field(default=None, repr=False, compare=False)
     probes: Probes | None = None
+    parts: tuple[Sweep, ...] = field(default=(), repr=False)
 
     @property
     def merged(self) -> int:
