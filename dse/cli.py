@@ -1,18 +1,32 @@
 """The command line. Each command parses its options and calls one function of ``dse.commands``.
 
-Everything that changes a result is set in the sweep file.
+Here: commands about a sweep and its results; those without one are in ``cli_reference``. Everything that changes a
+result is set in the sweep file.
 """
 
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from signal import SIGINT, Signals
 from typing import Annotated
 
 import typer
 
+from dse.cli_options import (
+    REPORTS,
+    RESULTS,
+    DataDir,
+    ExecutorName,
+    Plugins,
+    ResultsFolder,
+    Retry,
+    SweepPath,
+    Workers,
+    Yes,
+    home,
+)
+from dse.cli_reference import bench, reference
 from dse.errors import UserError
 from dse.extras import missing_extra
 
@@ -26,26 +40,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with: dse init, which writes sweep.yaml; then: dse run sweep.yaml",
 )
-
-
-class ExecutorName(StrEnum):
-    ray = "ray"
-    local = "local"
-    tune = "tune"
-
-
-class Retry(StrEnum):
-    none = "none"
-    failed = "failed"
-    all = "all"
-
-
-SweepPath = Annotated[Path, typer.Argument(help="Sweep file (YAML), for example sweep.yaml", metavar="FILE")]
-
-
-def _home(path: Path | None) -> Path | None:
-    """``--results=~/x`` reaches the program as it stands: a shell expands ~ at the beginning of a word alone."""
-    return path.expanduser() if path else None
 
 
 def _version(asked: bool) -> None:
@@ -65,26 +59,9 @@ def _options(
     """Options of ``dse`` itself; its help is the application's."""
 
 
-ResultsFolder = Annotated[Path, typer.Option(help="Folder of results", envvar=None, callback=_home)]
-DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", help="Folder with data sets of your own; see: dse data", metavar="DIR", callback=_home),
-]
-Workers = Annotated[
-    int | None, typer.Option("--workers", "-w", min=1, help="Trials at a time (default: one per processor or GPU)")
-]
-Yes = Annotated[bool, typer.Option("--yes", help="Go on with a sweep of more than 100,000 cells")]
-Plugins = Annotated[
-    list[str] | None,
-    typer.Option("--plugin", help="File or module with techniques and recipes of your own; repeatable", metavar="FILE"),
-]
-RESULTS = Path("results")
-REPORTS = Path("reports")
-
-
 @app.command(epilog="Examples: dse init | dse init study --task --technique")
 def init(
-    folder: Annotated[Path, typer.Argument(help="Folder for the files, made if need be", callback=_home)] = Path(),
+    folder: Annotated[Path, typer.Argument(help="Folder for the files, made if need be", callback=home)] = Path(),
     task: Annotated[bool, typer.Option("--task", help="Also write my_task.py, a task to change")] = False,
     technique: Annotated[
         bool, typer.Option("--technique", help="Also write my_technique.py, a technique to change")
@@ -212,7 +189,7 @@ def report(
         list[Path], typer.Argument(help="Sweep file (YAML), or several: one report of all their trials", metavar="FILE")
     ],
     results: ResultsFolder = RESULTS,
-    out: Annotated[Path, typer.Option(help="Folder for the page and its CSV files", callback=_home)] = REPORTS,
+    out: Annotated[Path, typer.Option(help="Folder for the page and its CSV files", callback=home)] = REPORTS,
 ) -> None:
     """Write the report of a sweep: one HTML page with the Pareto front, and the same data as CSV.
 
@@ -290,141 +267,8 @@ def dashboard(
     sweeps.dashboard(results, port, rebuild, optuna, browser)
 
 
-@app.command(
-    epilog="Examples: dse recipes | dse recipes nvfp4 | dse recipes nvfp4 --model lm:small | dse recipes --options"
-)
-def recipes(
-    name: Annotated[str | None, typer.Argument(help="A recipe to show in full")] = None,
-    options: Annotated[bool, typer.Option("--options", help="List every option of every axis")] = False,
-    model: Annotated[
-        str | None, typer.Option("--model", help="TASK or TASK:SIZE: show what the recipe does with each of its layers")
-    ] = None,
-    plugin: Plugins = None,
-) -> None:
-    """List the gallery of recipes with their sources, show one in full or on a task's model, or list every option."""
-    from dse.commands import gallery
-    from dse.plugins import load_plugins
-
-    load_plugins(plugin or ())
-    gallery.recipes(name, options, model)
-
-
-@app.command(
-    epilog="Examples: dse cost nvfp4 | dse cost mxfp4 --set G.rounding=stochastic --shape 8192,4096,14336 | "
-    "dse cost nvfp4 --model llama3-8b --hardware b200 | dse cost --compare nvfp4 mxfp4 --model my.yaml | "
-    "dse cost --check"
-)
-def cost(
-    recipe: Annotated[str | None, typer.Argument(help="Name of a recipe; see: dse recipes")] = None,
-    shape: Annotated[
-        str | None, typer.Option(help="M,K,N: tokens, input and output features; default: Llama-3 8B's layers")
-    ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Option to override, PATH=VALUE; repeatable", metavar="PATH=VALUE")
-    ] = None,
-    plugin: Plugins = None,
-    model: Annotated[
-        str | None, typer.Option(help="Time of a training step of this model: a name, or a .yaml file of your own")
-    ] = None,
-    hardware: Annotated[str | None, typer.Option(help="On this hardware: a name, or a .yaml file of your own")] = None,
-    tokens: Annotated[int | None, typer.Option(min=1, help="Tokens per step and GPU, in place of the model's")] = None,
-    tensor_parallel: Annotated[
-        int | None, typer.Option(min=1, help="GPUs that share a layer's matrices, in place of the model's")
-    ] = None,
-    compare: Annotated[list[str] | None, typer.Option(help="Another recipe to compare with; repeatable")] = None,
-    extra_tokens: Annotated[
-        float | None, typer.Option(min=0, help="Tokens more than BF16 needs for the same loss, in percent")
-    ] = None,
-    picture: Annotated[Path | None, typer.Option(help="Draw where the time goes: a .svg, .png or .pdf file")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Compare the time model with published measurements")] = False,
-    docs: Annotated[Path | None, typer.Option(help="With --check: write the table and picture into this page")] = None,
-) -> None:
-    """Show a recipe's overhead by GEMM, operand and technique, or the time of a training step on hardware."""
-    from dse.commands import cost as costs
-    from dse.commands import gallery
-    from dse.plugins import load_plugins
-
-    load_plugins(plugin or ())
-    if check:
-        costs.check(docs)
-    elif model or hardware or tokens or tensor_parallel or compare or picture or extra_tokens is not None:
-        names = (*(compare or ()), *([recipe] if recipe else []))
-        options = costs.StepOptions(names, tuple(settings or ()), model, hardware, tokens, tensor_parallel)
-        if shape:
-            costs.layer(options, shape)
-        else:
-            costs.steps(options, picture, extra_tokens)
-    elif recipe is None:
-        raise UserError("name a recipe; dse recipes lists them")
-    else:
-        gallery.cost(recipe, shape, settings or [])
-
-
-@app.command(epilog="Example: dse data --data-dir ~/datasets")
-def data(data_dir: DataDir = None) -> None:
-    """List the data sources: which work offline, which were found where, which can be downloaded."""
-    from dse.commands import machine
-
-    machine.data(data_dir)
-
-
-@app.command(epilog="Example: dse doctor")
-def doctor(results: ResultsFolder = RESULTS) -> None:
-    """Check this installation: versions, devices, Ray, folders, and that the arithmetic is exact on each device."""
-    from dse.commands import machine
-
-    machine.doctor(results)
-
-
-@app.command(epilog="Example: dse schema > sweep.schema.json")
-def schema(plugin: Plugins = None) -> None:
-    """Print the JSON Schema of sweep files, with which editors complete and check them."""
-    from dse.commands import gallery
-    from dse.plugins import load_plugins
-
-    load_plugins(plugin or ())
-    gallery.schema()
-
-
-bench = typer.Typer(help="Measure this machine: each figure beside its floor and its peers.", no_args_is_help=True)
+app.registered_commands += reference.registered_commands
 app.add_typer(bench, name="bench")
-Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one")]
-Out = Annotated[Path | None, typer.Option("--out", help="JSON file for the table", metavar="FILE")]
-Quick = Annotated[bool, typer.Option("--quick", help="Small sizes and hardly any time: does it run?")]
-
-
-@bench.command("kernels", epilog="Example: dse bench kernels --out kernels.json")
-def bench_kernels(device: Device = "auto", out: Out = None, quick: Quick = False, size: int | None = None) -> None:
-    """Time the quantizers on a square operand against a copy of it."""
-    from dse.commands import bench as command
-
-    command.kernels(device, out, quick, size)
-
-
-@bench.command("packs", epilog="Example: dse bench packs --models gpt128 --models mlp --budget 90")
-def bench_packs(
-    device: Device = "auto",
-    out: Out = None,
-    quick: Quick = False,
-    models: Annotated[list[str] | None, typer.Option(help="mlp, gpt128, gpt256, dit, vit, image_mlp")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Variants: pack, bf16, eager, processes, ...")] = None,
-    width: Annotated[int | None, typer.Option(min=1, help="Trials in a pack (default 64)")] = None,
-    budget: Annotated[float, typer.Option(help="Seconds after which nothing more is begun")] = 150.0,
-    peer: Annotated[list[str] | None, typer.Option(help="PACKAGE=FOLDER of torchao or microxcaling")] = None,
-) -> None:
-    """Time packs against eager trials, plain BF16 and other simulators."""
-    from dse.commands import bench as command
-
-    options = command.PacksOptions(quick, models or (), only or (), width, budget, peer or ())
-    command.packs(device, out, options)
-
-
-@bench.command("sweep", epilog="Example: dse bench sweep --trials 1000")
-def bench_sweep(device: Device = "auto", out: Out = None, quick: Quick = False, trials: int = 1000) -> None:
-    """Time a sweep of small trials against the sum of its packs."""
-    from dse.commands import bench as command
-
-    command.sweep(device, out, quick, trials)
 
 
 def _stopped(stopped: KeyboardInterrupt) -> int:

@@ -34,6 +34,8 @@ FLOORS = (
     "run",
     "report",
     "bench commands",
+    "cli_options",
+    "cli_reference",
     "cli",
     "__main__",
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dse import cli
+from dse import cli_options
 from dse.errors import UserError
 from dse.results.record import DIVERGED, FAILED, OK
 from dse.run import executors
@@ -47,5 +47,5 @@ def test_statuses_to_retry() -> None:
 
 
 def test_names_on_the_command_line() -> None:
-    assert {name.value for name in cli.ExecutorName} == set(EXECUTORS) == set(executors.EXECUTORS)
-    assert [name.value for name in cli.Retry] == list(RETRY)
+    assert {name.value for name in cli_options.ExecutorName} == set(EXECUTORS) == set(executors.EXECUTORS)
+    assert [name.value for name in cli_options.Retry] == list(RETRY)
