@@ -127,7 +127,7 @@ def test_clamping_keeps_infinities(compensate: bool) -> None:
         assert visible(q.dequantized(x)[2, :16])
 
 
-@pytest.mark.parametrize("name", ["sagebwd", "attn_qat", "full_stack_attention", "fp4_fa4"])
+@pytest.mark.parametrize("name", ["sagebwd", "sageattention3", "attn_qat", "full_stack_attention", "fp4_fa4"])
 def test_attention(name: str) -> None:
     """A bad element of dO is seen in dQ, dK and dV; one of V in O; one of Q or K in O."""
     own = RECIPES[name].attention

@@ -246,7 +246,7 @@ def test_sagebwd_quantizes_a_tensor_once() -> None:
     torch.testing.assert_close(steps, steps.round(), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["sagebwd", "attn_qat", "full_stack_attention", "fp4_fa4"])
+@pytest.mark.parametrize("name", ["sagebwd", "sageattention3", "attn_qat", "full_stack_attention", "fp4_fa4"])
 def test_attention_in_few_bits_is_near_the_real_one(name: str) -> None:
     """Relative errors of O, dQ, dK, dV for normal operands; SageBwd's paper has .07, .26, .31, .05 on a model's."""
     attention = RECIPES[name].attention
@@ -260,5 +260,5 @@ def test_attention_in_few_bits_is_near_the_real_one(name: str) -> None:
     errors = [error(a, b) for a, b in zip(found, exact, strict=True)]
     print(name, errors)
     ranges = {"sagebwd": (0.01, 0.08), "attn_qat": (0.05, 0.25), "full_stack_attention": (0.02, 0.25)}
-    low, high = (ranges | {"fp4_fa4": (0.02, 0.2)})[name]
+    low, high = (ranges | {"fp4_fa4": (0.02, 0.2), "sageattention3": (0.05, 0.3)})[name]
     assert all(low < e < high for e in errors), errors

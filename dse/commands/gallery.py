@@ -114,6 +114,8 @@ def describe(recipe: Recipe, full: bool = False) -> Iterator[str]:
                 yield f"attention.{name}.backward_source: {product.backward_source}"
         if recipe.attention.smooth_keys:
             yield "attention.smooth_keys: True"
+        if recipe.attention.smooth_queries is not None:
+            yield f"attention.smooth_queries: {recipe.attention.smooth_queries}"
 
 
 def _points(owner: Recipe | Product, data: Callable[[Any], Any]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dse.kernels.softmax import attention_weights
 from dse.nn.clock import Calls, Clocked
+from dse.nn.smoothing import Smoothed, smoothed
 from dse.nn.uncompiled import uncompiled
 from dse.numerics.attention import Attention, Product
 from dse.numerics.autocast import output_dtype, without_autocast
@@ -33,11 +34,11 @@ def stream(index: int) -> int:
 
 
 class Products(NamedTuple):
-    """Attention's two products a b^T of stacks [S, ..., ...] of FP32 matrices, and what becomes of the keys before."""
+    """Attention's two products a b^T of stacks [S, ..., ...] of FP32 matrices, and the smoothing of Q and K before."""
 
     scores: Callable[[Tensor, Tensor], Tensor]
     outputs: Callable[[Tensor, Tensor], Tensor]
-    keys: Callable[[Tensor], Tensor]
+    smooth: Callable[[Tensor, Tensor], Smoothed]
 
 
 def attend(numerics: Attention, q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None, key: Key) -> Tensor:
@@ -53,32 +54,28 @@ def attend(numerics: Attention, q: Tensor, k: Tensor, v: Tensor, causal: bool, m
         context = LinearContext(replace(key, layer=layer))
         return lambda a, b: linear(a, b, as_linear(own), context)
 
-    keys = centered if numerics.smooth_keys else _unchanged
-    products = Products(product(numerics.scores, key.layer), product(numerics.outputs, key.layer + 1), keys)
+    products = Products(
+        product(numerics.scores, key.layer),
+        product(numerics.outputs, key.layer + 1),
+        lambda q, k: smoothed(numerics, q, k, key),
+    )
     return attend_by(products, q, k, v, causal, mask)
 
 
 def attend_by(products: Products, q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None) -> Tensor:
-    """``attend`` with its products and what becomes of the keys given."""
+    """``attend`` with its products and its smoothing given."""
     lead, dtype, wide = q.shape[:-2], q.dtype, torch.promote_types(q.dtype, torch.float32)
     q, k, v = (x.to(wide).flatten(0, -3).contiguous() for x in (q, k, v))  # alone, one matrix would be a view
-    k = products.keys(k)
     with without_autocast(q):
-        p = attention_weights(products.scores(q, k), 1 / math.sqrt(q.shape[-1]), causal)
+        q, k, correction = products.smooth(q, k)
+        s = products.scores(q, k)
+        s = s if correction is None else s + correction
+        p = attention_weights(s, 1 / math.sqrt(q.shape[-1]), causal)
         if mask is not None:
             p = p * mask.flatten(0, -3)
         y = products.outputs(p, v.mT)
     whole: Tensor = y.unflatten(0, lead).to(dtype)
     return whole
-
-
-def centered(k: Tensor) -> Tensor:
-    """Keys [S, T, D] without their mean over the tokens."""
-    return k - k.mean(-2, keepdim=True)
-
-
-def _unchanged(k: Tensor) -> Tensor:
-    return k
 
 
 def at_work(recipe: Recipe | None, phase: str) -> Attention | None:
@@ -148,4 +145,4 @@ def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
         raise RuntimeError(f"QuantizedAttention got q, k, v of {list(q.shape)}, {list(k.shape)}, {list(v.shape)}")
 
 
-__all__ = ["Products", "QuantizedAttention", "as_linear", "at_work", "attend", "attend_by", "centered", "stream"]
+__all__ = ["Products", "QuantizedAttention", "as_linear", "at_work", "attend", "attend_by", "stream"]

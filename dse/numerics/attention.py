@@ -59,12 +59,23 @@ class Attention:
     - ``scores``, ``outputs``: the numerics of Q K^T and of P V;
     - ``smooth_keys``: the keys' mean over the tokens of a sample is subtracted before Q K^T. It moves all scores of a
       query by the same number, which the softmax does not see; only the rounding errors change (and, under a causal
-      mask, depend on later tokens through the mean). Source: SageAttention, arXiv 2410.02367.
+      mask, depend on later tokens through the mean). Source: SageAttention, arXiv 2410.02367;
+    - ``smooth_queries``: tokens of a tile (0: all) whose mean is subtracted from its queries before Q K^T; none: no
+      means. Unlike the keys' mean it changes scores, by the mean times the (smoothed) keys, and this product is added
+      to them in FP32, from operands that are not quantized. A last tile that is not full has the mean of its own
+      tokens. Source: SageAttention3, arXiv 2505.11594, Sec. 3.2: tiles of 128.
+
+    Raises OptionError for a negative tile.
     """
 
     scores: Product = field(default_factory=Product)
     outputs: Product = field(default_factory=Product)
     smooth_keys: bool = False
+    smooth_queries: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.smooth_queries is not None and self.smooth_queries < 0:
+            raise OptionError(f"smooth_queries must be at least 0 (0: all tokens), not {self.smooth_queries}")
 
 
 __all__ = ["PRODUCTS", "Attention", "Product"]

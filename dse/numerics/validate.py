@@ -19,7 +19,7 @@ from dse.numerics.techniques.choices import IF4, FourOverSix, ScaleSweep
 from dse.numerics.techniques.conventions import Encode
 from dse.numerics.techniques.corrections import Eden
 from dse.numerics.techniques.outliers import Asymmetric
-from dse.numerics.techniques.post import PostTraining
+from dse.numerics.techniques.post import PostTraining, Rtn
 from dse.numerics.techniques.rounding import NEAREST_EVEN, MantissaEven
 from dse.numerics.techniques.schedules import ForwardOnly, NoiseSwitch, Switch
 from dse.numerics.techniques.slopes import STRAIGHT_THROUGH, Spline
@@ -193,10 +193,14 @@ def _after_training(recipe: Recipe, post: PostTraining) -> Iterator[str]:
     for option in ("schedule", "weights", "decomposition"):
         if getattr(recipe, option) is not None:
             yield f"{option}: it acts in training, and post quantizes weights after it"
-    try:
-        post.check(recipe.fprop.rhs)
-    except OptionError as error:
-        yield str(error)
+    if recipe.attention is not None and not isinstance(recipe.fprop.rhs, BlockQuantizer):
+        if post != Rtn():
+            yield "post: fprop.rhs has no block quantizer, so there are no weights to decide about; write post: rtn"
+    else:
+        try:
+            post.check(recipe.fprop.rhs)
+        except OptionError as error:
+            yield str(error)
     for point in SELECTORS["forward"]:
         if recipe.quantizer(point).remembers:
             yield f"{point}.tensor_scale: it is held from step to step, and after training there are none"
@@ -239,6 +243,8 @@ def _attention(recipe: Recipe, attention: Attention) -> Iterator[str]:
         yield "attention: none of its products' operands is quantized; write 'none'"
     elif attention.smooth_keys and not isinstance(attention.scores.fprop.rhs, BlockQuantizer):
         yield "attention.smooth_keys: the keys have no block quantizer at attention.scores.fprop.rhs"
+    elif attention.smooth_queries is not None and not isinstance(attention.scores.fprop.lhs, BlockQuantizer):
+        yield "attention.smooth_queries: the queries have no block quantizer at attention.scores.fprop.lhs"
     if isinstance(recipe.schedule, NoiseSwitch):
         yield "schedule: noise_switch watches the gradients of linears, and attention's products would never switch"
 

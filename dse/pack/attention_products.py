@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dse.nn.attention import Products, as_linear, centered
+from dse.nn.attention import Products, as_linear
+from dse.nn.smoothing import Smoothed, smoothed
 from dse.numerics.attention import Attention
 from dse.numerics.linear_gemms import LinearContext
 from dse.numerics.random import Key
@@ -64,8 +65,9 @@ class AttentionProducts:
         owners = [None] * len(numerics)
         self._scores = partition([as_linear(own.scores) for own in numerics], owners, device, True)
         self._outputs = partition([as_linear(own.outputs) for own in numerics], owners, device, True)
-        runs = [(smooth, len(list(run))) for smooth, run in groupby(own.smooth_keys for own in numerics)]
-        self._smooth = tuple(runs)
+        groups = groupby(enumerate(numerics), lambda one: (one[1].smooth_keys, one[1].smooth_queries))
+        runs = [list(run) for _, run in groups]
+        self._smooth = [(slice(run[0][0], run[-1][0] + 1), run[0][1]) for run in runs]
 
     def products(self, key: Key) -> Products:
         """``key``: of the scores, with the members' clock [E, 2] and the matrices of each."""
@@ -79,12 +81,28 @@ class AttentionProducts:
             y: Tensor = _SegmentProduct.apply(a, b, self._outputs, above)  # type: ignore[no-untyped-call]
             return y
 
-        def keys(k: Tensor) -> Tensor:
-            parts = k.split([count * key.matrices for _, count in self._smooth])
-            done = [centered(part) if smooth else part for part, (smooth, _) in zip(parts, self._smooth, strict=True)]
-            return done[0] if len(done) == 1 else torch.cat(done)
+        def smooth(q: Tensor, k: Tensor) -> Smoothed:
+            done = []
+            for members, own in self._smooth:
+                at = slice(members.start * key.matrices, members.stop * key.matrices)
+                done.append(smoothed(own, q[at], k[at], replace(key, clock=key.clock[members])))
+            if len(done) == 1:
+                return done[0]
+            corrections = None
+            if any(one.correction is not None for one in done):  # zeros change no score
+                zeros = (one.q.new_zeros(*one.q.shape[:-1], one.k.shape[-2]) for one in done)
+                added = [
+                    zero if one.correction is None else one.correction for one, zero in zip(done, zeros, strict=True)
+                ]
+                corrections = torch.cat(added)
+            return Smoothed(torch.cat([one.q for one in done]), torch.cat([one.k for one in done]), corrections)
 
-        return Products(scores, outputs, keys)
+        return Products(scores, outputs, smooth)
+
+
+def _added(one: Smoothed) -> Tensor:
+    """What is added to scores; zeros, which change none, where that is nothing."""
+    return one.q.new_zeros(*one.q.shape[:-1], one.k.shape[-2]) if one.correction is None else one.correction
 
 
 __all__ = ["AttentionProducts"]

@@ -98,6 +98,7 @@ _BY_NAME: dict[str, Recipe] = {
         by_layer.NEMOTRON3_SUPER,
         zhou.ZHOU_MODULEWISE_FP8,
         attention.SAGEBWD,
+        attention.SAGEATTENTION3,
         attention.ATTN_QAT,
         attention.FULL_STACK_ATTENTION,
         attention.FP4_FA4,

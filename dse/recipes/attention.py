@@ -8,6 +8,11 @@ dV = P^T dO.
   keys; K without its mean over the tokens. Linears stay in BF16.
 - ``attn_qat``: NVFP4 for Q, K, V and P; the backward pass takes these copies, and is not quantized itself. With
   rowsum(P dP) it has P before quantization, as the paper asks (rowsum(dO O) with the quantized O diverges there).
+- ``sageattention3``: Q and K in NVFP4 along D, P and V along the keys, scales in E4M3 with no tensor scale. K without
+  its mean, Q without those of tiles of 128 tokens, whose product with K is added in FP32. P has two levels: an FP32
+  factor per query makes its largest element 448 * 6 before it is quantized. An inference system: ``post: rtn`` with it
+  quantizes attention alone after training; trained, its backward pass is BF16, straight through. The released kernel
+  divides P by the scale before it is rounded (``convention: {decode: {encode_with: unquantized}}``).
 - ``full_stack_attention``: the linears of ``nvfp4_4over6``, NVFP4 for Q K^T and both products of dS, BF16 for the
   others. Left out of the system: its low-rank branch in BF16, and Adam's moments in FP4.
 - ``fp4_fa4``: the linears of ``nvfp4``; Q and K in NVFP4 rows of 16, P and V in E4M3, dO in E5M2 (E4M3 underflows
@@ -21,9 +26,10 @@ from dataclasses import replace
 
 from dse.numerics.attention import Attention, Product
 from dse.numerics.block import BlockQuantizer
-from dse.numerics.formats import E4M3, E5M2, ELEMENTS, FP32
+from dse.numerics.formats import E2M1, E4M3, E5M2, ELEMENTS, FP32, UE4M3
 from dse.numerics.gemm import Gemm
 from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.tensor_scales import Outer
 from dse.recipes.bf16 import BF16
 from dse.recipes.four_over_six import NVFP4_4OVER6
 from dse.recipes.nvfp4 import NVFP4, NVFP4_PLAIN
@@ -66,6 +72,21 @@ ATTN_QAT = replace(
     summary="NVFP4 for Q, K, V and P forward, their copies in an unquantized backward pass; linears in BF16",
     source="arXiv 2603.00040 (Attn-QAT)",
     attention=Attention(_QAT, _QAT),
+)
+
+_BLOCKS = BlockQuantizer(E2M1, UE4M3, 16)
+
+SAGEATTENTION3 = replace(
+    BF16,
+    name="sageattention3",
+    summary="NVFP4 for Q, K, V and P, queries and keys without their means, P in two levels; linears in BF16",
+    source="arXiv 2505.11594, Sec. 3 (SageAttention3)",
+    attention=Attention(
+        Product(Gemm(_BLOCKS, _BLOCKS), _BF16, _BF16),
+        Product(Gemm(replace(_BLOCKS, tensor_scale=Outer(0)), _BLOCKS), _BF16, _BF16),
+        smooth_keys=True,
+        smooth_queries=128,
+    ),
 )
 
 FULL_STACK_ATTENTION: Recipe = replace(

@@ -109,6 +109,14 @@ SYSTEMS = (
         left_out="the output projection of linear attention in BF16: no task has linear attention",
     ),
     System("SageBwd", "arXiv 2505.11594, 2603.02170", ("sagebwd",)),
+    System(
+        "SageAttention3",
+        "arXiv 2505.11594",
+        ("sageattention3",),
+        "P divided by its unrounded scale, as the released kernel does: attention.outputs.X.convention; after "
+        "training: post: rtn",
+        "zero padding of the tokens to whole tiles, which enters the means of the released kernel's last tile",
+    ),
     System("Attn-QAT", "arXiv 2603.00040", ("attn_qat",)),
     System(
         "Full-Stack FP4",

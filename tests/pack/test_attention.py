@@ -35,6 +35,7 @@ MIX = (
     numerics("mxfp8", {"scores": "same"}),
     override(numerics("quartet", {"outputs": "same"}), "attention.outputs.G.rounding", "stochastic"),
     override(numerics("nvfp4_plain"), "attention.smooth_keys", True),
+    override(RECIPES["sageattention3"], "attention.smooth_queries", 7),
 )
 
 
@@ -54,7 +55,7 @@ def task(name: str, monkeypatch: pytest.MonkeyPatch) -> Task:  # type: ignore[ty
 def test_every_net(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     own = task(name, monkeypatch)
     training = replace(own.training(), steps=2, batch=3, eval_every=0)
-    mix = MIX if name in ("lm", "gpt") else (MIX[0], MIX[1], MIX[6])
+    mix = MIX if name in ("lm", "gpt") else (MIX[0], MIX[1], MIX[6], MIX[7])
     records = assert_pack_equals_solo([Trial(own, training, recipe, i % 3) for i, recipe in enumerate(mix)])
     assert {record.status for record in records} == {OK}
     assert len({record.metric for record in records}) == len(mix)

@@ -1,4 +1,4 @@
-"""The YAML blocks of docs/sweeps.md are sweeps, alone or with what a short block leaves out."""
+"""The YAML blocks of docs/sweeps.md and docs/post-training.md are sweeps, alone or with what a block leaves out."""
 
 import re
 from pathlib import Path
@@ -11,8 +11,13 @@ from dse.sweep.definition.search import METHODS
 from dse.sweep.read.include import read_files
 from dse.sweep.read.schema import SweepFile, keys_of
 
-PAGE = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "sweeps.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(
+    r"^```yaml\n(.*?)^```",
+    PAGE + (DOCS / "post-training.md").read_text(encoding="utf-8"),
+    re.MULTILINE | re.DOTALL,
+)
 HEAD = {"tasks": "tasks: [lm, image]\n", "recipes": "recipes: [mxfp4, nvfp4]\n"}
 
 

@@ -25,6 +25,11 @@ _SHRUNK = {"gptq": {"scales": "shrunk"}}
 _INT8, _E4M3 = _after("mxint8", "rtn", _NEAREST), _after("mxfp8_ocp", "rtn", _NEAREST)
 _E5M2 = _after("mxfp8_ocp", "rtn", _NEAREST, ("*.element", "e5m2"), ("*.constant", 32768))
 _E2M3, _E3M2 = _after("mxfp6_e2m3", "rtn", _NEAREST), _after("mxfp6", "rtn", _NEAREST)
+_SAGE = "arXiv 2505.11594 (SageAttention3), video and image models"
+_SAGE3, _NO_K = (_after("sageattention3", "rtn", *own) for own in ((), (("attention.smooth_keys", False),)))
+_NO_Q = _after("sageattention3", "rtn", ("attention.smooth_queries", "none"))
+_ONE_LEVEL = ("attention.outputs.fprop.lhs.tensor_scale", {"outer": {"blocks": 0, "target": 1 / 6}})
+_SAGE_MXFP4 = ("attention.forward", {"block": {"constant": 4, "scale_rounding": "toward_zero"}})
 _FP4, _NV = _after("mxfp4", "rtn"), _after("nvfp4_plain", "rtn")
 
 POST_CLAIMS = tuple(
@@ -103,6 +108,22 @@ POST_CLAIMS = tuple(
             _FP4,
             False,
         ),
+        (
+            "SageAttention3: two levels of P lose less than one",
+            _SAGE,
+            _SAGE3,
+            _after("sageattention3", "rtn", _ONE_LEVEL),
+            False,
+        ),
+        (
+            "SageAttention3: NVFP4 loses less than MXFP4",
+            _SAGE,
+            _SAGE3,
+            _after("sageattention3", "rtn", _SAGE_MXFP4),
+            False,
+        ),
+        ("SageAttention3: smoothing keys helps", _SAGE, _SAGE3, _NO_K, False),
+        ("SageAttention3: smoothing keys matters more than smoothing queries", _SAGE, _NO_Q, _NO_K, False),
     )
 )
 
