@@ -12,6 +12,7 @@ from dse.fused.block_table import BlockTable
 from dse.fused.carried import KeptScale
 from dse.fused.device_code import ERRORS, CorrectionCode, candidates, correction_code, statistic_code
 from dse.kernels import SumFactors
+from dse.kernels.tree import fold
 from dse.numerics.random import Key
 from dse.numerics.techniques.tensor_scales import Outer
 
@@ -19,8 +20,8 @@ _ELEMENTS = 2048
 """Of a program."""
 KEPT: dict[str | None, int] = {None: 0, "outer": 1, "block": 2}
 """What kernels call the scale that they keep out of the values."""
-_FOLD, _BLOCKS = 1024, 128
-"""Numbers of a tree that a program adds up, and blocks of one that computes factors."""
+_BLOCKS = 128
+"""Of a program that computes factors."""
 
 
 @dataclass(frozen=True)
@@ -250,34 +251,16 @@ def _over_groups(sums: Tensor, blocks: int) -> Tensor:
     if blocks == 1 or count == 1:
         return sums.contiguous()
     groups = torch.nn.functional.pad(sums, (0, -count % blocks)).reshape(-1, blocks, 1)
-    totals = _folded(groups).view(*sums.shape[:-1], -1)
+    totals = fold(groups).view(*sums.shape[:-1], -1)
     return totals.repeat_interleave(blocks, -1)[..., :count].contiguous()
 
 
 def _by_block(operand: LongBlocks, parts: Tensor) -> Tensor:
     """Sums [S, E, tiles * height, blocks, parts] of rows' parts -> [S, E, tiles, blocks]."""
     if parts.shape[-1] > 1:
-        parts = _folded(parts.reshape(-1, parts.shape[-1], 1)).view(*parts.shape[:-1], 1)
+        parts = fold(parts.reshape(-1, parts.shape[-1], 1)).view(*parts.shape[:-1], 1)
     shape = (*parts.shape[:2], operand.tiles, operand.blocks)
-    return _folded(parts.reshape(-1, operand.height, operand.blocks)).view(shape)
-
-
-def _folded(x: Tensor) -> Tensor:
-    """x [A, n, side] contiguous -> [A, side], the tree's sum over the middle axis."""
-    from dse.kernels.device.long_blocks import fold_kernel
-
-    outer, n, side = x.shape
-    while n > 1:
-        fold = min(_power(n), _FOLD)
-        beside = min(_power(side), 2 * _ELEMENTS // fold)
-        parts = -(-n // fold)
-        programs = parts * -(-side // beside)
-        y = torch.empty(outer, parts, side, dtype=x.dtype, device=x.device)
-        fold_kernel[(outer * programs,)](
-            x, y, n, side, parts, programs, F=fold, S=beside, num_warps=4, enable_fp_fusion=False
-        )
-        x, n = y, parts
-    return x.squeeze(1)
+    return fold(parts.reshape(-1, operand.height, operand.blocks)).view(shape)
 
 
 def _power(n: int) -> int:

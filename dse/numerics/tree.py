@@ -5,15 +5,20 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import pad
 
+from dse.kernels.tree import takes_tree, tree_sum
+
 
 def total(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     """The sum over ``dims``, which stay as size 1, one dimension after the other, the last of ``dims`` first.
 
     Along a dimension neighbors are added, (x0 + x1) + (x2 + x3) and so on, with zeros up to the next power of two. So a
     tree over a part that starts at a multiple of a power of two and is as long is a subtree, and zeros behind the
-    elements change nothing but the sign of a zero: a sum of zeros is +0.
+    elements change nothing but the sign of a zero: a sum of zeros is +0. On a GPU kernels compute the same bits.
     """
     for dim in reversed(dims):
+        if takes_tree(x):
+            x = tree_sum(x, dim)
+            continue
         y = x.movedim(dim, -1)
         while y.shape[-1] > 1:
             if y.shape[-1] % 2:

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import torch
 
-_STREAMS = 4
+_STREAMS = 16
+"""Of a pack of all recipes, H200: 801 model-steps/s by 1, 1,232 by 4, 1,298 by 8, 1,382 by 16, 1,403 by 32."""
 _Result = TypeVar("_Result")
 
 

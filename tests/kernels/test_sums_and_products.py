@@ -15,6 +15,8 @@ import torch
 from dse.optim.layout import Layout
 from dse.kernels import column_sums, contract, norms
 from dse.kernels import matmul
+from dse.kernels.tree import tree_sum
+from dse.numerics.tree import total as total_of
 
 g = torch.Generator().manual_seed(4)
 cases = ((2, 33, 50, 70, False), (2, 64, 40, 2100, True), (3, 1, 20, 32, False), (1, 130, 1, 5, True))
@@ -78,6 +80,14 @@ for e, m, n in ((2, 33, 50), (3, 700, 65), (1, 1, 7), (2, 0, 3)):
     narrow = column_sums(x.bfloat16())
     assert narrow.dtype == torch.float32
     assert torch.equal(narrow, column_sums(x.bfloat16().float()))
+
+for shape, dim in (((2, 3000, 5), -2), ((3, 7, 129), 1), ((2, 1, 4), -2), ((65, 33), 0), ((4, 3, 1025), -1)):
+    x = torch.randn(shape, generator=g)
+    x[x.abs() < 0.3] = -0.0
+    found, expected = tree_sum(x, dim) + 0.0, total_of(x, (dim,))
+    assert torch.equal(found, expected) and torch.equal(found.signbit(), expected.signbit()), (shape, dim)
+    y = x.mT if x.dim() > 2 else x.T
+    assert torch.equal(tree_sum(y, dim) + 0.0, total_of(y, (dim,)))
 print("done")
 """
 

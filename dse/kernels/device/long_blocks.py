@@ -67,20 +67,6 @@ def long_terms_kernel(
         tl.store(where + sums_n, tree_total(tl.where(inside, terms[1], 0.0)), (row < R)[:, None])
 
 
-@triton.jit(do_not_specialize=["programs", "parts"])
-def fold_kernel(x, y, n, side, parts, programs, F: tl.constexpr, S: tl.constexpr):
-    """x [A, n, side] -> y [A, parts, side]: trees over F elements of the middle axis."""
-    pid = tl.program_id(0)
-    a = (pid // programs).to(tl.int64)
-    at = pid % programs
-    part = at % parts
-    s = (at // parts * S + tl.arange(0, S))[None, None, :, None]
-    i = (part * F + tl.arange(0, F))[None, None, None, :]
-    total = tree_total(tl.load(x + (a * n + i) * side + s, (i < n) & (s < side), 0.0))
-    s = (at // parts * S + tl.arange(0, S))[None, :]
-    tl.store(y + (a * parts + part) * side + s, total, s < side)
-
-
 @triton.jit(do_not_specialize=["layer", "point", "clock_e", "clock_i", "programs", "number"])
 def long_factors_kernel(
     peaks, one, two, R, K, clock, clock_e, clock_i, layer, point, matrices, int_table, float_table,

@@ -1,0 +1,53 @@
+"""Sums as pairwise trees by kernels: the bits of ``dse.numerics.tree``, in one pass over memory for every 1,024 numbers
+of a sum.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dse.kernels.availability import takes
+
+_FOLD, _ELEMENTS = 1024, 2048
+"""Numbers of a tree that a program adds up, and elements that it holds."""
+
+
+def takes_tree(x: Tensor) -> bool:
+    """Whether ``tree_sum`` computes sums of ``x``: float32 on a GPU, outside of transforms, without a gradient."""
+    if x.dtype != torch.float32 or not takes(x) or torch.compiler.is_compiling() or not x.numel():
+        return False
+    return not (x.requires_grad and torch.is_grad_enabled()) and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+
+
+def tree_sum(x: Tensor, dim: int) -> Tensor:
+    """The sums over a dimension, which stays as size 1: float32, neighbors added, then neighboring sums and so on."""
+    dim %= x.dim()
+    before, n, after = x.shape[:dim], x.shape[dim], x.shape[dim + 1 :]
+    return fold(x.reshape(before.numel(), n, after.numel()).contiguous()).view(*before, 1, *after)
+
+
+def fold(x: Tensor) -> Tensor:
+    """x [A, n, side] contiguous float32 -> [A, side]: the trees' sums over the middle axis."""
+    from dse.kernels.device.fold import fold_kernel
+
+    outer, n, side = x.shape
+    while n > 1:
+        width = min(_power(n), _FOLD)
+        beside = min(_power(side), _ELEMENTS // width)
+        parts = -(-n // width)
+        programs = parts * -(-side // beside)
+        y = torch.empty(outer, parts, side, dtype=x.dtype, device=x.device)
+        fold_kernel[(outer * programs,)](
+            x, y, n, side, parts, programs, F=width, S=beside, num_warps=4, enable_fp_fusion=False
+        )
+        x, n = y, parts
+    return x.squeeze(1)
+
+
+def _power(n: int) -> int:
+    """The next power of two."""
+    return 1 << max(n - 1, 0).bit_length()
+
+
+__all__ = ["fold", "takes_tree", "tree_sum"]
