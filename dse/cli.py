@@ -183,13 +183,25 @@ def why(
     why.why(trial, results)
 
 
-@app.command(epilog="Examples: dse report sweep.yaml --out reports | dse report formats.yaml stabilizers.yaml")
+@app.command(
+    epilog="Examples: dse report sweep.yaml --out reports | dse report formats.yaml stabilizers.yaml | "
+    "dse report sweep.yaml --place 'llama3-70b on gb200'"
+)
 def report(
     files: Annotated[
         list[Path], typer.Argument(help="Sweep file (YAML), or several: one report of all their trials", metavar="FILE")
     ],
     results: ResultsFolder = RESULTS,
     out: Annotated[Path, typer.Option(help="Folder for the page and its CSV files", callback=home)] = REPORTS,
+    place: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--place",
+            help="Model and hardware at which times are stated, in the place of the sweep's; repeatable, the first is "
+            "shown at once",
+            metavar="'MODEL on HARDWARE'",
+        ),
+    ] = None,
 ) -> None:
     """Write the report of a sweep: one HTML page with the Pareto front, and the same data as CSV.
 
@@ -198,7 +210,7 @@ def report(
     """
     from dse.commands import sweeps
 
-    sweeps.report(files, results, out)
+    sweeps.report(files, results, out, place or ())
 
 
 @app.command(

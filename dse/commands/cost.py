@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse.commands.gallery import get, set_options
-from dse.cost.limits import HARDWARE, MODEL
+from dse.cost.cost_places import USUAL
 from dse.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class StepOptions:
         from dse.cost.models.model import Deployed
         from dse.cost.roofline import machine
 
-        model = deployed(self.model or MODEL)
+        model = deployed(self.model or USUAL.model)
         changed = {"tokens": self.tokens, "tensor_parallel": self.tensor_parallel}
         changed = {name: value for name, value in changed.items() if value is not None}
         if changed:
@@ -51,7 +51,7 @@ class StepOptions:
                 model = Deployed.model_validate(model.model_dump() | changed)
             except ValidationError as error:
                 raise UserError(f"{model.name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
-        return model, machine(self.hardware or HARDWARE)
+        return model, machine(self.hardware or USUAL.hardware)
 
 
 def steps(options: StepOptions, picture: Path | None, extra_tokens: float | None) -> None:

@@ -115,13 +115,16 @@ def _then(line: str, summary: Summary, file: Path, results: Path) -> None:
         raise CommandFailed(f"--then {line!r} ended with exit code {code}; the sweep itself is complete")
 
 
-def report(files: Sequence[Path], results: Path, out: Path) -> None:
+def report(files: Sequence[Path], results: Path, out: Path, places: Sequence[str] = ()) -> None:
+    """``places``: as --place, in the place of the sweeps'."""
+    from dse.cost.cost_places import cost_place
     from dse.report import write_report
     from dse.report.joined_sweeps import join_sweeps
     from dse.results.store import Store
     from dse.run.search import with_asked_cells
     from dse.sweep import load_sweep
 
+    chosen = tuple(dict.fromkeys(map(cost_place, places)))
     sweeps = [with_asked_cells(load_sweep(file, say), results) for file in files]
     for file, one in zip(files, sweeps, strict=True):
         if not one.cells:
@@ -129,6 +132,7 @@ def report(files: Sequence[Path], results: Path, out: Path) -> None:
                 f"the search of {one.name} has asked for nothing yet; run: {command('run', file, results=results)}"
             )
     sweep = join_sweeps(sweeps)
+    sweep = replace(sweep, places=chosen or sweep.places)
     store = Store(results)
     records = store.records({cell.uid for cell in sweep.cells}, without=("probes",))
     say_damage(store)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+from dse.cost.cost_places import USUAL, CostPlace
 from dse.cost.overhead import overhead
 from dse.errors import UserError, nearest
 from dse.numerics.recipe import Recipe
@@ -20,20 +21,27 @@ COSTS = {
     "time": "time of a training step with separate kernels, BF16 = 1",
 }
 """Name of a cost -> what it is."""
-MODEL, HARDWARE = "llama3-8b", "b200"
-"""Where times are taken if nothing else is said."""
 _COMPARED = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 _FORM = re.compile(r"\s*(>=|<=|>|<)\s*(\d+(?:\.\d+)?)\s*(%?)(?:\s+at\s+(\S+))?(?:\s+on\s+(\S+))?\s*")
 
 
 @cache
-def step_against_bf16(recipe: Recipe, model: str = MODEL, hardware: str = HARDWARE) -> float:
+def step_against_bf16(recipe: Recipe, at: CostPlace = USUAL) -> float:
     """Time of a step, BF16 = 1, every pass a kernel of its own. Raises UserError for unknown names."""
     from dse.cost.models import deployed
-    from dse.cost.roofline import machine, step_interval
+    from dse.cost.roofline import AS_MEASURED, machine, step_time
 
-    interval = step_interval(recipe, deployed(model), machine(hardware))
-    return interval.high.seconds / interval.high_base.seconds
+    own = step_time(recipe, deployed(at.model), machine(at.hardware), AS_MEASURED)
+    return own.seconds / _bf16_seconds(at)
+
+
+@cache
+def _bf16_seconds(at: CostPlace) -> float:
+    from dse.cost.models import deployed
+    from dse.cost.roofline import AS_MEASURED, machine, step_time
+    from dse.recipes.bf16 import BF16
+
+    return step_time(BF16, deployed(at.model), machine(at.hardware), AS_MEASURED).seconds
 
 
 @cache
@@ -43,17 +51,16 @@ def _overhead(recipe: Recipe) -> float:
 
 @dataclass(frozen=True)
 class CostLimit:
-    """A comparison of a recipe's cost with a number; ``model`` and ``hardware``: of a time."""
+    """A comparison of a recipe's cost with a number; ``at``: the place of a time."""
 
     cost: str
     comparison: str
     value: float
-    model: str = MODEL
-    hardware: str = HARDWARE
+    at: CostPlace = USUAL
 
     def met(self, recipe: Recipe) -> bool:
         """Whether the comparison holds for a recipe."""
-        own = _overhead(recipe) if self.cost == "overhead" else step_against_bf16(recipe, self.model, self.hardware)
+        own = _overhead(recipe) if self.cost == "overhead" else step_against_bf16(recipe, self.at)
         compare: Callable[[float, float], bool] = _COMPARED[self.comparison]
         return compare(own, self.value)
 
@@ -64,11 +71,8 @@ def cost_limit(cost: str, text: object) -> CostLimit:
     Raises UserError for anything else, for an unknown model or hardware, and for a place of what is no time.
 
     >>> cost_limit("overhead", "> 15 %")
-    CostLimit(cost='overhead', comparison='>', value=15.0, model='llama3-8b', hardware='b200')
+    CostLimit(cost='overhead', comparison='>', value=15.0, at=CostPlace(model='llama3-8b', hardware='b200'))
     """
-    from dse.cost.models import deployed
-    from dse.cost.profiles import profile
-
     found = _FORM.fullmatch(text) if isinstance(text, str) else None
     if cost not in COSTS:
         raise UserError(f"no cost {cost!r}{nearest(cost, COSTS)}")
@@ -79,11 +83,8 @@ def cost_limit(cost: str, text: object) -> CostLimit:
     if cost == "overhead" and (model or hardware):
         raise UserError("overhead counts operations on Llama-3 8B; only time is at a model and on hardware")
     value = float(number) / (100 if percent and cost == "time" else 1)
-    own = CostLimit(cost, comparison, value, model or MODEL, hardware or HARDWARE)
-    if cost == "time":
-        deployed(own.model)
-        profile(own.hardware)
-    return own
+    at = CostPlace(model or USUAL.model, hardware or USUAL.hardware)
+    return CostLimit(cost, comparison, value, at.checked() if cost == "time" else at)
 
 
-__all__ = ["COSTS", "HARDWARE", "MODEL", "CostLimit", "cost_limit", "step_against_bf16"]
+__all__ = ["COSTS", "CostLimit", "cost_limit", "step_against_bf16"]

@@ -58,6 +58,7 @@ def join_sweeps(sweeps: Sequence[Sweep]) -> Sweep:
         search=Search(halving=_halving(sweeps)),
         probes=next((sweep.probes for sweep in sweeps if sweep.probes), None),
         parts=tuple(sweeps),
+        places=tuple(dict.fromkeys(place for sweep in sweeps for place in sweep.places)),
     )
 
 

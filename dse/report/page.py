@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -123,28 +123,54 @@ class ReportData:
         return place_times(self.sweep, self.configs)
 
     @cached_property
-    def deployment(self) -> list[tuple[PlaceTimes, Drawing]]:
-        """Models on hardware with the times of the configurations there, each with its figure."""
+    def deployment(self) -> list[tuple[PlaceTimes, Drawing | None, Drawing | None]]:
+        """Models on hardware with the times of the configurations there: figures over all tasks, and of each."""
         if not self.table.records:
             return []
-        from dse.report.figures.place_panel import at_place
+        from dse.report.figures.place_panel import at_place, tasks_at_place
         from dse.report.figures.style import recipe_styles
 
-        styles = recipe_styles(self.table.recipes, self.table.baseline)
-        return [(place, at_place(place, styles)) for place in self.places]
+        table, configs = by_varied_option(self.table, numbered(self.configs))
+        styles = recipe_styles(table.recipes, table.baseline)
+        shown = zip(configs["config"], configs["recipe"], configs["number"], strict=True)
+        looks = {name: (styles[recipe], int(number)) for name, recipe, number in shown}
+        return [(place, at_place(place, looks), tasks_at_place(place, looks)) for place in self.places]
 
     @cached_property
     def inline_figures(self) -> dict[str, Markup | None]:
         """The figures as HTML, with descriptions of what is seen."""
         from markupsafe import Markup
 
-        few = len(self.details) <= _TITLED
-        title = (lambda number: "\n".join([self.details[number]["n"], *self.details[number]["t"]])) if few else None
         said = described_figures(self.table, self.configs, self.effects, self.points)
         return {
-            name: Markup(drawn.inline(name, said[name], title)) if drawn else None
+            name: Markup(drawn.inline(name, said[name], self._title)) if drawn else None
             for name, drawn in self.figures.items()
         }
+
+    @cached_property
+    def inline_places(self) -> list[tuple[PlaceTimes, Markup | None, Markup | None]]:
+        """The places with their figures as HTML."""
+        from markupsafe import Markup
+
+        found = []
+        for i, (place, overall, tasks) in enumerate(self.deployment, 1):
+            seen = f"Improvement lost against the time of a step, BF16 = 1, {place.title}."
+            parts = ((overall, f"place-{i}", place.main[:1]), (tasks, f"place-{i}-tasks", place.tasks))
+            inline = [
+                Markup(drawn.inline(name, f"{seen} {' '.join(one.described for one in own)}", self._title))
+                if drawn
+                else None
+                for drawn, name, own in parts
+            ]
+            found.append((place, inline[0], inline[1]))
+        return found
+
+    @property
+    def _title(self) -> Callable[[int], str] | None:
+        """What a point tells without JavaScript, by its configuration's number; None where there are many."""
+        if len(self.details) > _TITLED:
+            return None
+        return lambda number: "\n".join([self.details[number]["n"], *self.details[number]["t"]])
 
     @property
     def drawings(self) -> dict[str, Drawing]:
@@ -153,7 +179,10 @@ class ReportData:
         for i, (*_, lines, heat) in enumerate(self.probe_sections, 1):
             own = {f"inside-{i}": lines, f"inside-{i}-layers": heat}
             found |= {name: drawn for name, drawn in own.items() if drawn}
-        return found | {f"place-{i}": drawn for i, (_, drawn) in enumerate(self.deployment, 1)}
+        for i, (_, overall, tasks) in enumerate(self.deployment, 1):
+            own = {f"place-{i}": overall, f"place-{i}-tasks": tasks}
+            found |= {name: drawn for name, drawn in own.items() if drawn}
+        return found
 
     @cached_property
     def probe_sections(self) -> list[tuple[ProbedTask, list[str], Drawing | None, Drawing | None]]:
@@ -201,10 +230,7 @@ def render_page(report: ReportData) -> str:
         "versus": table_rows.recipe_matrix(report.effects, table.recipes),
         "baselines": 0 if configs.empty else configs.loc[configs["is_baseline"], "config"].nunique(),
         "untied": _not_on_figure(configs),
-        "deployment": [
-            (place, Markup(drawn.inline(f"drawn{i}", f"Improvement lost against the time of a step, {place.title}")))
-            for i, (place, drawn) in enumerate(report.deployment, 1)
-        ],
+        "deployment": report.inline_places,
         "searches": [
             (search, search_rows.front_rows(search, configs), search_rows.importance_rows(search))
             for search in report.searches

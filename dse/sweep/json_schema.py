@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from dse.cost.limits import COSTS
 from dse.recipes import RECIPES
-from dse.sweep.definition.search import METHODS, OBJECTIVES
+from dse.sweep.definition.search import METHODS, OBJECTIVES, TIME_AT
 from dse.sweep.json_schema_values import (
     Schema,
     any_of,
@@ -40,6 +40,8 @@ _SEVERAL: Schema = {"type": "string", "pattern": r"[*?\[,]|^all$"}
 """A word for several names: ``all``, a pattern, or names with commas between them."""
 _CALL: Schema = {"type": "string", "pattern": r"^\w+\(.*\)$"}
 """An object as a plan prints it."""
+_PLACE: Schema = {"type": "string", "pattern": r"^ *\S+ +on +\S+ *$"}
+"""A model on hardware."""
 _NUMBERS: Schema = {"type": "string", "pattern": r"^[-+.\deE]+(, *[-+.\deE]+)*$"}
 
 
@@ -82,6 +84,7 @@ def _file() -> dict[str, Schema]:
         "exclude": any_of(*_one_or_listed(ref("exclusion")), _NOTHING),
         "search": any_of(*map(_search, METHODS), {"enum": [m for m in METHODS if None not in METHODS[m].values()]}),
         "probes": any_of(mapping_of({"every": {"type": "integer", "minimum": 1}, "layers": _TEXT}), _NOTHING),
+        "places": any_of(_PLACE, list_of(_PLACE)),
     }
 
 
@@ -215,7 +218,9 @@ def _search(method: str) -> Schema:
     count: Schema = {"type": "integer", "minimum": 0}
     own: dict[str, Schema] = dict.fromkeys(METHODS[method], count)
     if "objectives" in own:
-        own["objectives"] = list_of({"enum": list(OBJECTIVES)})
+        own["objectives"] = list_of(
+            any_of({"enum": list(OBJECTIVES)}, {**_TEXT, "pattern": rf"^{TIME_AT}\S+ +on +\S+$"})
+        )
     share: Schema = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
     rungs = any_of({"type": "integer", "minimum": 1}, list_of(share))
     own["halving"] = mapping_of({"eta": {"type": "integer", "minimum": 2}, "rungs": rungs})

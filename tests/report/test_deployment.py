@@ -1,15 +1,22 @@
 """The report's front against the time of a training step of deployed models on hardware."""
 
+import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from dse.cli import app
+from dse.cost import models
+from dse.cost.cost_places import PLACES
 from dse.cost.models import deployed
 from dse.cost.roofline import machine, step_interval
+from dse.errors import UserError
 from dse.recipes import RECIPES
 from dse.report.analysis.configs import aggregate_seeds
-from dse.report.analysis.deployment import PLACES, ROBUSTLY, SOMETIMES, deployment_frame, place_times
+from dse.report.analysis.deployment import ROBUSTLY, SOMETIMES, deployment_frame, place_times
 from dse.report.analysis.tidy import tabulate
+from dse.results.store import Store
 from tests.report.studies import records_of, sweep_of
 
 LOST = {"bf16": 0.0, "mxfp8": 0.05, "mxfp4": 0.5, "nvfp4": 0.3, "ue5m3": 0.2, "quartet2": 0.6}
@@ -20,8 +27,13 @@ def test_robustly_and_sometimes_on_the_front(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, TEXT)
     records = records_of(sweep, lambda labels: 1.0 + LOST[str(labels["recipe"])])
     places = place_times(sweep, aggregate_seeds(tabulate(sweep, records)))
-    assert [(place.model, place.hardware) for place in places] == list(PLACES)
-    at = {place.hardware: {one.config: one for one in place.configs} for place in places if place.model == "llama3-8b"}
+    assert [place.at for place in places] == list(PLACES)
+    assert all(place.overall and not place.tasks for place in places)  # one task: over all is the same
+    at = {
+        place.at.hardware: {one.config: one for one in place.main[0].configs}
+        for place in places
+        if place.at.model == "llama3-8b"
+    }
     own = at["b200"]
     interval = step_interval(RECIPES["nvfp4"], deployed("llama3-8b"), machine("b200"))
     assert (own["nvfp4"].low, own["nvfp4"].high) == pytest.approx(interval.relative)
@@ -38,3 +50,64 @@ def test_robustly_and_sometimes_on_the_front(tmp_path: Path) -> None:
 def test_nothing_is_known(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, TEXT)
     assert place_times(sweep, aggregate_seeds(tabulate(sweep, []))) == []
+
+
+def test_places_are_the_sweeps(tmp_path: Path) -> None:
+    """Those that the sweep names, a model of one's own beside the file among them; others on the command line."""
+    own = (Path(models.__file__).parent / "llama3-1b.yaml").read_text(encoding="utf-8").replace("Llama 3.2 1B", "Mine")
+    (tmp_path / "mine.yaml").write_text(own, encoding="utf-8")
+    sweep = sweep_of(tmp_path, TEXT + "places: [nemotron-h-8b on gb200, mine.yaml on h200]\n")
+    configs = aggregate_seeds(tabulate(sweep, records_of(sweep, lambda labels: 1.0 + LOST[str(labels["recipe"])])))
+    first, second = place_times(sweep, configs)
+    assert first.title == "Nemotron-H 8B on NVIDIA GB200"
+    assert second.title.startswith("Mine on NVIDIA H200")
+    assert second.main[0].configs[0].config == "mxfp8"  # H200 has units for eight bits, and none for four
+    hardware = {one.config: one.assumption for one in first.main[0].configs}
+    assert set(hardware) == set(LOST)
+
+
+def test_each_task_where_nothing_is_known_over_all(tmp_path: Path) -> None:
+    text = "tasks: [lm, addition]\nrecipes: [bf16, nvfp4, mxfp4]\nseeds: 2\nplaces: llama3-8b on b200\n"
+    sweep = sweep_of(tmp_path, text)
+    records = records_of(sweep, lambda labels: 1.0 + LOST[str(labels["recipe"])])
+    task = {cell.uid: (cell.labels["task"], cell.labels["recipe"]) for cell in sweep.cells}
+    lost = [r for r in records if task[r.uid] not in (("lm", "mxfp4"), ("addition", "nvfp4"))]
+    configs = aggregate_seeds(tabulate(sweep, lost))
+    (place,) = place_times(sweep, configs)
+    assert place.overall is None
+    assert [(one.task, {c.config for c in one.configs}) for one in place.tasks] == [
+        ("lm", {"bf16", "nvfp4"}),
+        ("addition", {"bf16", "mxfp4"}),
+    ]
+    assert {one.front for times in place.tasks for one in times.configs} == {ROBUSTLY}
+    assert set(deployment_frame([place])["task"]) == {"lm", "addition"}
+
+
+@pytest.mark.parametrize(
+    ("places", "told"),
+    [
+        ("[llama3-8b]", "places: a place is a model on hardware, for example 'llama3-8b on b200'; found 'llama3-8b'"),
+        ("[llama3-8b on b2000]", "places: unknown hardware 'b2000'; did you mean 'b200'?"),
+        ("[llama3-8b on b200, llama3-8b on b200]", "places: llama3-8b on b200 is listed twice"),
+        ("[]", "places: the list is empty"),
+    ],
+)
+def test_places_that_mean_nothing(tmp_path: Path, places: str, told: str) -> None:
+    with pytest.raises(UserError, match=re.escape(told)) as caught:
+        sweep_of(tmp_path, TEXT + f"places: {places}\n")
+    assert ":4:" in str(caught.value)
+
+
+def test_places_on_the_command_line(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, TEXT)
+    store = Store(tmp_path / "results")
+    store.append(*records_of(sweep, lambda labels: 1.0 + LOST[str(labels["recipe"])]))
+    run = ["report", str(sweep.path), "--results", str(store.folder), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, [*run, "--place", "vit-l on h200", "--place", "llama3-70b on gb200"])
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "out" / f"{sweep.name}.html").read_text(encoding="utf-8")
+    labels = re.findall(r'<label for="place-\w+">(.*?)</label>', page)
+    assert labels == ["time, vit-l on h200", "time, llama3-70b on gb200", "operations"]
+    assert page.index('id="place-1" checked') < page.index('id="place-2"')
+    wrong = CliRunner().invoke(app, [*run, "--place", "vit-l"])
+    assert wrong.exit_code != 0

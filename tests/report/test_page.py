@@ -109,7 +109,7 @@ def test_every_section_has_its_figure_and_its_numbers(report: tuple[Path, Page])
     _, page = report
     sections = "findings pareto deployment configurations effects curves problems provenance"
     assert set(sections.split()) <= set(page.values("id"))
-    assert page.tags.count("svg") == 4 + len(PLACES)
+    assert page.tags.count("svg") == 4 + 2 * len(PLACES)  # over both tasks, and each
     assert page.values("src") == []
     said = page.values("aria-label")
     assert any(one.startswith("Scatter plot of ") and "On the front, cheapest first: " in one for one in said)

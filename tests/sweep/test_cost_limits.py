@@ -5,10 +5,12 @@ from collections.abc import Callable
 import pytest
 
 from dse.cost import overhead
+from dse.cost.cost_places import CostPlace
 from dse.cost.limits import cost_limit, step_against_bf16
 from dse.errors import UserError
 from dse.recipes import RECIPES
-from dse.run.search.objectives import OBJECTIVES, USUAL
+from dse.results.record import OK
+from dse.run.search.objectives import OBJECTIVES, USUAL, Mark, values
 from dse.sweep import Sweep
 
 Load = Callable[[str], Sweep]
@@ -63,3 +65,23 @@ def test_time_is_an_objective() -> None:
     assert set(OBJECTIVES) == {"gap", "overhead", "time"}
     assert step_against_bf16(RECIPES["bf16"]) == 1
     assert cost_limit("time", "> 80 %").value == 0.8
+
+
+SEARCH = "tasks: [lm]\nrecipes: [mxfp4, nvfp4]\nseeds: 1\nsearch: {method: random, trials: 2}\n"
+
+
+def test_time_elsewhere_is_an_objective(sweep: Load) -> None:
+    objectives = "gap, time at llama3-1b on h200, time"
+    own = sweep(SEARCH.replace("random, trials: 2", f"tpe, trials: 2, objectives: '{objectives}'"))
+    assert own.search.objectives == ("gap", "time at llama3-1b on h200", "time")
+    cells = [next(cell for cell in sweep(SEARCH).cells if cell.labels["recipe"] == "nvfp4")]
+    marks = {uid: Mark(OK, metric, 2.0) for uid, metric in ((cells[0].uid, 1.5), (cells[0].baseline_uid, 1.25))}
+    gap, there, here = values(cells, marks, own.search.objectives) or ()
+    assert gap == 0.25
+    assert there == step_against_bf16(RECIPES["nvfp4"], CostPlace("llama3-1b", "h200")) > 1 > here
+
+
+def test_an_objective_nowhere(sweep: Load) -> None:
+    text = SEARCH.replace("random, trials: 2", "tpe, trials: 2, objectives: [time at llama3-8b on b2000]")
+    with pytest.raises(UserError, match="unknown hardware 'b2000'; did you mean 'b200'"):
+        sweep(text)

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
+from dse.cost.cost_places import PLACES
 from dse.report.analysis.configs import ALL, pareto_front
 from dse.report.analysis.tidy import row_dicts
+from dse.text import plural
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dse.cost.cost_places import CostPlace
     from dse.cost.roofline import Interval, StepTime
     from dse.numerics.recipe import Recipe
     from dse.sweep import Sweep
 
-PLACES = (
-    ("llama3-8b", "b200"),
-    ("llama3-8b", "mi355x"),
-    ("llama3-8b", "rtx-pro-6000"),
-    ("dsv3-16b", "b200"),
-)
-"""Models and hardware that a report can show; the first is shown at once."""
-MOST = 40
-"""Configurations that are timed: those that lose least. Each takes some ten milliseconds for each place."""
+MOST = 150
+"""Different recipes that are timed: those that lose least. Each takes some ten milliseconds for each place."""
+_SPOKEN = 6
+_HIDDEN = ("overrides", "named", "number")
 ROBUSTLY, SOMETIMES = "robustly", "sometimes"
 """On the front whatever is assumed about kernels and hardware; on it under some assumption."""
 
@@ -35,8 +33,9 @@ ROBUSTLY, SOMETIMES = "robustly", "sometimes"
 class TimedConfig:
     """A configuration at a place: time of a step, BF16 = 1, from fused to separate kernels, and its place on the front.
 
-    ``lost``, ``half``: the share of the improvement that is lost, and half of its 95 % interval. ``front``: 'robustly',
-    'sometimes' or nothing; ``assumption``: what has to hold where it is on the front sometimes.
+    ``lost``, ``half``: the share of the improvement that is lost, and half of its 95 % interval. ``named``: the recipe
+    without overrides. ``front``: 'robustly', 'sometimes' or nothing; ``assumption``: what has to hold where it is on
+    the front sometimes; ``number``: its label in a figure, if it is on a front and has a long name.
     """
 
     config: str
@@ -46,51 +45,100 @@ class TimedConfig:
     high: float
     lost: float
     half: float
+    named: bool = True
     front: str = ""
     assumption: str = ""
+    number: str = ""
+
+
+@dataclass(frozen=True)
+class TaskTimes:
+    """The configurations with a known loss on a task, or over all tasks (``ALL``), fastest first."""
+
+    task: str
+    configs: tuple[TimedConfig, ...]
+
+    @property
+    def front(self) -> list[TimedConfig]:
+        """Those on the front under some assumption, fastest first."""
+        return [one for one in self.configs if one.front]
+
+    @property
+    def described(self) -> str:
+        """Its points in words."""
+        members = [f"{one.config} ({one.low:.2f} to {one.high:.2f}, {one.front})" for one in self.front[:_SPOKEN]]
+        return f"{self.task}, {plural(len(self.configs), 'configuration')}; on the front: {'; '.join(members)}."
 
 
 @dataclass(frozen=True)
 class PlaceTimes:
-    """The configurations of a sweep at one place, fastest first."""
+    """The configurations of a sweep at one place; ``untimed``: how many more have a known loss.
 
-    model: str
-    hardware: str
+    ``overall``: over all tasks, None where no configuration is known on each; ``tasks``: each of several, or the only
+    one where nothing is known over all.
+    """
+
+    at: CostPlace
     title: str
-    configs: tuple[TimedConfig, ...]
+    overall: TaskTimes | None
+    tasks: tuple[TaskTimes, ...]
+    untimed: int = 0
+
+    @property
+    def all(self) -> tuple[TaskTimes, ...]:
+        """Over all tasks, and each."""
+        return ((self.overall,) if self.overall else ()) + self.tasks
+
+    @property
+    def main(self) -> tuple[TaskTimes, ...]:
+        """Over all tasks, or each where nothing is known over all."""
+        return (self.overall,) if self.overall else self.tasks
 
 
 def place_times(sweep: Sweep, configs: pd.DataFrame) -> list[PlaceTimes]:
-    """The sweep's configurations at every place; empty where no loss is known."""
+    """The sweep's configurations at its places, or at the usual ones; empty where no loss is known."""
+    from dse.cost.models import deployed
+    from dse.cost.profiles import profile
+    from dse.sweep import config_of
+
     rows = _known(configs)
-    recipes = {cell.config: cell.trial.recipe for cell in sweep.cells}
-    return [_at(model, hardware, rows, recipes) for model, hardware in PLACES] if rows else []
+    if not rows:
+        return []
+    recipes = {name: cell.trial.recipe for cell in sweep.cells for name in (cell.config, *map(config_of, cell.also))}
+    timed = set(list(dict.fromkeys(recipes[str(row["config"])] for row in rows))[:MOST])
+    shown = [row for row in rows if recipes[str(row["config"])] in timed]
+    untimed = len({str(row["config"]) for row in rows} - {str(row["config"]) for row in shown})
+    found = []
+    for at in sweep.places or PLACES:
+        intervals = {name: _interval(recipes[name], at) for name in dict.fromkeys(str(row["config"]) for row in shown)}
+        times = {str(task): _on_task(str(task), shown, intervals) for task in dict.fromkeys(r["task"] for r in shown)}
+        overall = times.pop(ALL, None)
+        tasks = tuple(times[name] for name in dict.fromkeys(map(str, configs["task"])) if name in times)
+        title = f"{deployed(at.model).title} on {profile(at.hardware).title}"
+        found.append(PlaceTimes(at, title, overall, () if overall and len(tasks) == 1 else tasks, untimed))
+    return found
 
 
 def _known(configs: pd.DataFrame) -> list[dict[str, object]]:
-    """Rows over all tasks with a loss and without a seed that diverged or stopped, the baseline among them."""
+    """Rows with a loss and without a seed that diverged or stopped, the baseline's among them, the least loss first."""
     if configs.empty:
         return []
-    rows = configs[(configs["task"] == ALL) & configs["lost_mean"].notna()]
-    sound = rows[(rows["diverged"] == 0) & (rows["stopped"] == 0)].sort_values("lost_mean")
-    return row_dicts(sound.drop_duplicates("config").head(MOST))
+    sound = configs[configs["lost_mean"].notna() & (configs["diverged"] == 0) & (configs["stopped"] == 0)]
+    compared = sound[sound["task"].isin(sound.loc[~sound["is_baseline"], "task"])]
+    return row_dicts(compared.sort_values(["lost_mean", "config"]).drop_duplicates(["task", "config"]))
 
 
-def _at(model: str, hardware: str, rows: Sequence[Mapping[str, object]], recipes: Mapping[str, Recipe]) -> PlaceTimes:
-    from dse.cost.models import deployed
-    from dse.cost.profiles import profile
-
-    found, missing = [], {}
+def _on_task(task: str, rows: Sequence[Mapping[str, object]], intervals: Mapping[str, Interval]) -> TaskTimes:
+    found = []
     for row in rows:
-        config = str(row["config"])
-        interval = _interval(recipes[config], model, hardware)
-        low, high = interval.relative
-        missing[config] = interval.missing
-        overrides = config.removeprefix(str(row["recipe"])).strip()
-        lost, half = float(str(row["lost_mean"])), float(str(row["lost_half"]))
-        found.append(TimedConfig(config, str(row["recipe"]), overrides, low, high, lost, half))
-    title = f"{deployed(model).title} on {profile(hardware).title}"
-    return PlaceTimes(model, hardware, title, tuple(_judged(found, missing)))
+        if row["task"] == task:
+            config, recipe = str(row["config"]), str(row["recipe"])
+            low, high = intervals[config].relative
+            lost, half = float(str(row["lost_mean"])), float(str(row["lost_half"]))
+            overrides = config.removeprefix(recipe).strip()
+            found.append(TimedConfig(config, recipe, overrides, low, high, lost, half, bool(row["named"])))
+    judged = _judged(found, {name: interval.missing for name, interval in intervals.items()})
+    return TaskTimes(task, tuple(_numbered(judged)))
 
 
 def _judged(found: Sequence[TimedConfig], missing: Mapping[str, Sequence[str]]) -> list[TimedConfig]:
@@ -102,39 +150,49 @@ def _judged(found: Sequence[TimedConfig], missing: Mapping[str, Sequence[str]]) 
         front = ROBUSTLY if fused and separate else SOMETIMES if fused or separate else ""
         needs = f"the hardware has {missing[one.config][0]}" if missing[one.config] else "kernels are fused"
         why = "" if front != SOMETIMES else needs if fused else "kernels are not fused"
-        judged.append(TimedConfig(**{**vars(one), "front": front, "assumption": why}))
+        judged.append(replace(one, front=front, assumption=why))
     return sorted(judged, key=lambda one: (one.low + one.high, one.config))
 
 
+def _numbered(judged: Sequence[TimedConfig]) -> list[TimedConfig]:
+    """With numbers, from the fastest on, for those on the front that no recipe's name tells."""
+    unnamed = [one.config for one in judged if one.front and not one.named]
+    numbers = {name: str(i) for i, name in enumerate(unnamed, 1)}
+    return [replace(one, number=numbers.get(one.config, "")) for one in judged]
+
+
 @cache
-def _interval(recipe: Recipe, model: str, hardware: str) -> Interval:
+def _interval(recipe: Recipe, at: CostPlace) -> Interval:
     from dse.cost.models import deployed
     from dse.cost.roofline import AS_MEASURED, OPTIMISTIC, Interval, machine, step_time
 
-    own, place = deployed(model), machine(hardware)
-    low, high = (step_time(recipe, own, place, how) for how in (OPTIMISTIC, AS_MEASURED))
-    return Interval(low, high, *_base(model, hardware))
+    model, on = deployed(at.model), machine(at.hardware)
+    low, high = (step_time(recipe, model, on, how) for how in (OPTIMISTIC, AS_MEASURED))
+    return Interval(low, high, *_base(at))
 
 
 @cache
-def _base(model: str, hardware: str) -> tuple[StepTime, StepTime]:
+def _base(at: CostPlace) -> tuple[StepTime, StepTime]:
     """BF16's step, its elementwise operations fused and not."""
     from dse.cost.models import deployed
     from dse.cost.roofline import AS_MEASURED, OPTIMISTIC, machine, step_time
     from dse.recipes.bf16 import BF16
 
-    low, high = (step_time(BF16, deployed(model), machine(hardware), how) for how in (OPTIMISTIC, AS_MEASURED))
+    model, on = deployed(at.model), machine(at.hardware)
+    low, high = (step_time(BF16, model, on, how) for how in (OPTIMISTIC, AS_MEASURED))
     return low, high
 
 
 def deployment_frame(places: Iterable[PlaceTimes]) -> pd.DataFrame:
-    """One row per place and configuration."""
+    """One row per place, task and configuration."""
     import pandas as pd
 
     rows = [
-        {"model": place.model, "hardware": place.hardware, **{k: v for k, v in vars(one).items() if k != "overrides"}}
+        {"model": place.at.model, "hardware": place.at.hardware, "task": times.task}
+        | {key: value for key, value in vars(one).items() if key not in _HIDDEN}
         for place in places
-        for one in place.configs
+        for times in place.all
+        for one in times.configs
     ]
     return pd.DataFrame(rows)
 
@@ -144,4 +202,13 @@ def finite(value: float) -> float:
     return value if math.isfinite(value) else 0.0
 
 
-__all__ = ["PLACES", "ROBUSTLY", "SOMETIMES", "PlaceTimes", "TimedConfig", "deployment_frame", "finite", "place_times"]
+__all__ = [
+    "ROBUSTLY",
+    "SOMETIMES",
+    "PlaceTimes",
+    "TaskTimes",
+    "TimedConfig",
+    "deployment_frame",
+    "finite",
+    "place_times",
+]

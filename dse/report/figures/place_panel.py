@@ -1,34 +1,125 @@
-"""The Pareto figure of one place: accuracy lost against the time of a step, with both intervals."""
+"""The Pareto figures of one place: accuracy lost against the time of a step, with both intervals."""
 
 from __future__ import annotations
 
-from dse.report.analysis.deployment import ROBUSTLY, SOMETIMES, PlaceTimes, finite
-from dse.report.figures.drawing import Drawing
-from dse.report.figures.style import MUTED, Style, finished, new_figure, symlog, theme
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from dse.report.analysis.configs import ALL, pareto_front
+from dse.report.analysis.deployment import ROBUSTLY, PlaceTimes, TaskTimes, TimedConfig, finite
+from dse.report.figures.drawing import POINTS, Drawing
+from dse.report.figures.label_layout import PointLabel, place_labels
+from dse.report.figures.style import INK, MUTED, Style, finished, fix_layout, new_figure, symlog, theme
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_TIME = "time of a training step (BF16 = 1), from fused kernels to separate ones"
+_LOST = "improvement lost (%)"
+_MANY = 40
+"""Points; where there are more, only the front and named recipes have bars."""
+
+Looks = Mapping[str, tuple[Style, int]]
+"""Configuration -> its style, and its number in the page's details."""
 
 
-def at_place(place: PlaceTimes, styles: dict[str, Style]) -> Drawing:
-    """A point per configuration at the middle of its times; filled: robustly on the front, ringed: sometimes."""
+def at_place(place: PlaceTimes, looks: Looks) -> Drawing | None:
+    """Over all tasks: a point per configuration at the middle of its times. None where nothing is known over all.
+
+    Filled: robustly on the front; open: sometimes; small: never. Lines: the front where kernels are fused (dotted) and
+    where they are separate.
+    """
+    if place.overall is None:
+        return None
     with theme():
-        figure = new_figure(3.6)
+        figure = new_figure(4.7)
         axes = figure.subplots()
-        for one in place.configs:
-            color, middle = styles[one.recipe].color, (one.low + one.high) / 2
-            lost, half = 100 * one.lost, 100 * finite(one.half)
-            axes.errorbar(
-                middle, lost, half, (one.high - one.low) / 2, fmt="none", ecolor=color, elinewidth=1.2, alpha=0.7
-            )
-            face = color if one.front == ROBUSTLY else "white"
-            shown = {"edgecolor": color, "facecolor": face, "linewidth": 1.4, "s": 52 if one.front else 18}
-            axes.scatter([middle], [lost], marker=styles[one.recipe].marker, zorder=4, **shown)  # type: ignore[arg-type]
-            if one.front in (ROBUSTLY, SOMETIMES):
-                axes.annotate(one.config, (middle, lost), textcoords="offset points", xytext=(6, 5), fontsize=7)
-        axes.axhline(0, color=MUTED, lw=1, zorder=1)
-        axes.axvline(1, color=MUTED, lw=1, zorder=1)
-        symlog(axes, [100 * (one.lost + finite(one.half)) for one in place.configs])
-        axes.set(xlabel="time of a training step (BF16 = 1)", ylabel="improvement lost (%)   lower is better")
-        axes.set_title(place.title)
+        _panel(axes, place.overall, looks)
+        axes.set(xlabel=_TIME, ylabel=f"{_LOST}   lower is better", title=place.title)
+        fix_layout(figure)
+        _labels(axes, place.overall, looks)
         return finished(figure)
 
 
-__all__ = ["at_place"]
+def tasks_at_place(place: PlaceTimes, looks: Looks) -> Drawing | None:
+    """A panel per task; None where there is one task."""
+    if not place.tasks:
+        return None
+    columns = min(2, len(place.tasks))
+    lines = math.ceil(len(place.tasks) / columns)
+    with theme():
+        figure = new_figure(3.4 * lines + 0.2)
+        grid = figure.subplots(lines, columns, squeeze=False).flatten()
+        for axes in grid[len(place.tasks) :]:
+            axes.remove()
+        for axes, times in zip(grid, place.tasks, strict=False):
+            _panel(axes, times, looks)
+            axes.set(ylabel=_LOST, title=times.task)
+        for axes in grid[len(place.tasks) - columns : len(place.tasks)]:
+            axes.set(xlabel="time of a training step (BF16 = 1)")
+        fix_layout(figure)
+        for axes, times in zip(grid, place.tasks, strict=False):
+            _labels(axes, times, looks)
+        return finished(figure)
+
+
+def _panel(axes: Axes, times: TaskTimes, looks: Looks) -> None:
+    """Everything but the labels; sets the axes' final limits."""
+    _points(axes, times, looks)
+    axes.axhline(0, color=MUTED, lw=1, zorder=1)
+    axes.axvline(1, color=MUTED, lw=1, zorder=1)
+    symlog(axes, [100 * (one.lost + finite(one.half)) for one in times.configs])
+    axes.margins(x=0.06, y=0.1)
+    axes.autoscale_view()
+    axes.set_xlim(axes.get_xlim())
+    axes.set_ylim(axes.get_ylim())
+    for end, style in (("low", ":"), ("high", "-")):
+        _line(axes, times, end, style)
+
+
+def _points(axes: Axes, times: TaskTimes, looks: Looks) -> None:
+    many = len(times.configs) > _MANY
+    for one in times.configs:
+        if one.front or one.named or not many:
+            color, lost, half = looks[one.config][0].color, 100 * one.lost, 100 * finite(one.half)
+            bars: dict[str, Any] = {"fmt": "none", "ecolor": color, "elinewidth": 1.2, "alpha": 0.7}
+            axes.errorbar(_middle(one), lost, half, (one.high - one.low) / 2, **bars)
+    groups: dict[tuple[str, str, str], list[TimedConfig]] = {}
+    for one in times.configs:
+        style = looks[one.config][0]
+        groups.setdefault((style.color, style.marker, one.front), []).append(one)
+    for (color, marker, front), own in groups.items():
+        face = color if front in (ROBUSTLY, "") else "white"
+        shape: dict[str, Any] = {"marker": marker, "s": 52 if front else 18, "edgecolor": color, "facecolor": face}
+        shape |= {"linewidth": 1.4 if front else 0, "zorder": 5 if front else 4}
+        marks = axes.scatter([_middle(one) for one in own], [100 * one.lost for one in own], **shape)
+        marks.set_gid(POINTS + "-".join(str(looks[one.config][1]) for one in own))
+
+
+def _line(axes: Axes, times: TaskTimes, end: str, style: str) -> None:
+    """The front at one end of the interval."""
+    ends, losses = [getattr(one, end) for one in times.configs], [100 * one.lost for one in times.configs]
+    members = sorted((x, y) for x, y, on in zip(ends, losses, pareto_front(ends, losses), strict=True) if on)
+    xs, ys = [*(x for x, _ in members), axes.get_xlim()[1]], [*(y for _, y in members), members[-1][1]]
+    axes.step(xs, ys, style, where="post", color=INK, lw=1.1, alpha=0.55, zorder=2)
+
+
+def _labels(axes: Axes, times: TaskTimes, looks: Looks) -> None:
+    """Names of recipes without overrides, over all tasks also numbers of others on the front; bold: robustly there."""
+    shown = [one for one in times.configs if one.front or (one.named and times.task == ALL)]
+    labels = [
+        PointLabel(
+            one.number or one.config, _middle(one), 100 * one.lost, looks[one.config][0].color, one.front == ROBUSTLY
+        )
+        for one in shown[:_MANY]
+    ]
+    bars = [(x, 100 * one.lost) for one in shown for x in (one.low, one.high)]
+    place_labels(axes, labels, [*((_middle(one), 100 * one.lost) for one in times.configs), *bars][:600])
+
+
+def _middle(one: TimedConfig) -> float:
+    return (one.low + one.high) / 2
+
+
+__all__ = ["Looks", "at_place", "tasks_at_place"]

@@ -4,7 +4,7 @@
 - ``overhead``: ``dse.cost.excess``, percent of time beside three bare FP4 GEMMs. Among FP4 recipes it is their
   ``overhead``; a wider recipe pays for its slower GEMMs, which would look free otherwise;
 - ``time``: ``dse.cost.limits.step_against_bf16``, time of a training step of Llama-3 8B on a B200 with separate
-  kernels, BF16 = 1.
+  kernels, BF16 = 1; ``time at llama3-70b on gb200``: the same elsewhere.
 
 A seed that diverged counts as a model that has learned nothing (the baseline's metric before training): the search is
 to keep away from there. One that was stopped at a rung has the gap that it had there, to the baseline at that step. One
@@ -19,8 +19,11 @@ from functools import cache
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
+from dse.cost.cost_places import cost_place
+from dse.cost.limits import step_against_bf16
 from dse.results.gaps import metric_at
 from dse.results.record import DIVERGED, STOPPED, Record, Status
+from dse.sweep.definition.search import TIME_AT
 
 if TYPE_CHECKING:
     from dse.numerics.recipe import Recipe
@@ -41,13 +44,23 @@ class Mark(NamedTuple):
 
 
 Marks = Mapping[str, Mark]
+Objective = Callable[["Sequence[Cell]", Marks], float | None]
+"""Value from a configuration's cells, one per seed, and their results."""
 
 
 def values(cells: Sequence[Cell], marks: Marks, objectives: Sequence[str]) -> tuple[float, ...] | None:
     """The objectives of a configuration from the results of its cells, one per seed; None when there are none."""
-    found = [OBJECTIVES[name](cells, marks) for name in objectives]
+    found = [_objective(name)(cells, marks) for name in objectives]
     known = [value for value in found if value is not None]
     return tuple(known) if len(known) == len(found) and _gap(cells, marks) is not None else None
+
+
+def _objective(name: str) -> Objective:
+    """Of OBJECTIVES, or the time at a place."""
+    if name.startswith(TIME_AT):
+        at = cost_place(name.removeprefix(TIME_AT))
+        return lambda cells, _: step_against_bf16(cells[0].trial.recipe, at)
+    return OBJECTIVES[name]
 
 
 def _gap(cells: Sequence[Cell], marks: Marks) -> float | None:
@@ -78,12 +91,10 @@ def _cost(recipe: Recipe) -> float:
 
 
 def _time(cells: Sequence[Cell], _: Marks) -> float | None:
-    from dse.cost.limits import step_against_bf16
-
     return step_against_bf16(cells[0].trial.recipe)
 
 
-OBJECTIVES: dict[str, Callable[[Sequence[Cell], Marks], float | None]] = {
+OBJECTIVES: dict[str, Objective] = {
     "gap": _gap,
     "overhead": _overhead,
     "time": _time,

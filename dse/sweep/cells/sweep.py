@@ -13,6 +13,7 @@ from dse.sweep.definition.search import Search
 from dse.sweep.language.labels import Label
 
 if TYPE_CHECKING:
+    from dse.cost.cost_places import CostPlace
     from dse.probes import Probes
 
 
@@ -25,6 +26,7 @@ class Sweep:
     those that were drawn. ``search`` tells how configurations are chosen; while it needs results to choose (tpe,
     nsga2), there are no cells yet, and ``space`` makes them, see `dse.sweep.cell_at`. ``probes`` change no trial.
     ``parts``: the sweeps that a report has joined to this one; none for the sweep of a file.
+    ``places``: models on hardware at which reports state times; none: the usual ones.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Sweep:
     space: Space | None = field(default=None, repr=False, compare=False)
     probes: Probes | None = None
     parts: tuple[Sweep, ...] = field(default=(), repr=False)
+    places: tuple[CostPlace, ...] = ()
 
     @property
     def merged(self) -> int:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dse.errors import nearest
+from dse.cost.cost_places import cost_place
+from dse.errors import UserError, nearest
 from dse.sweep.definition.halving import Halving, read_halving
 from dse.sweep.language.source import Location
 from dse.sweep.read.schema import SearchFile, checked
@@ -24,8 +25,10 @@ random and qmc: configurations that need no results, so they are known in advanc
 OBJECTIVES = {
     "gap": "accuracy lost against the baseline",
     "overhead": "cost beside the GEMMs",
-    "time": "time of a training step of Llama-3 8B on a B200, BF16 = 1",
+    "time": "time of a training step of Llama-3 8B on a B200, BF16 = 1; elsewhere: time at llama3-70b on gb200",
 }
+TIME_AT = "time at "
+"""Begins the objective of the time of a step at a place: 'time at llama3-70b on gb200'."""
 
 _LIMITS = {"trials": 1_000_000, "seed": 2**32 - 1, "batch": 100_000, "startup": 1_000_000, "population": 100_000}
 
@@ -85,7 +88,12 @@ def _count(at: Location, key: str, value: Any) -> int:
 
 def _objectives(at: Location, value: list[Any]) -> tuple[str, ...]:
     for index, name in enumerate(value):
-        if not isinstance(name, str) or name not in OBJECTIVES:
+        if isinstance(name, str) and name.startswith(TIME_AT):
+            try:
+                cost_place(name.removeprefix(TIME_AT))
+            except UserError as error:
+                raise (at / index).error(f"search: objective {name!r}: {error}") from None
+        elif not isinstance(name, str) or name not in OBJECTIVES:
             raise (at / index).error(f"search: unknown objective {name!r}{nearest(name, OBJECTIVES)}")
         if name in value[:index]:
             raise (at / index).error(f"search: the objective {name!r} is listed twice")

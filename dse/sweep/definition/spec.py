@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dse.cost.cost_places import CostPlace
 from dse.probes.schedule import Probes
 from dse.recipes import RECIPES
 from dse.sweep.definition.axes import Axis, Dimension, first_duplicate
 from dse.sweep.definition.baselines import Baseline, read_baselines
 from dse.sweep.definition.blocks import ConditionNames, LocatedBlocks, dimensions_of
+from dse.sweep.definition.deployment_places import read_places
 from dse.sweep.definition.entries import RecipeEntry, TaskEntry, read_recipes, read_tasks
 from dse.sweep.definition.probes import read_probes
 from dse.sweep.definition.search import Search, read_search
@@ -41,6 +43,7 @@ class Spec:
     exclude: tuple[tuple[Location, Mapping[str, Any]], ...]
     search: Search
     probes: Probes | None = None
+    places: tuple[CostPlace, ...] = ()
 
     @property
     def axes(self) -> Iterator[Axis]:
@@ -93,6 +96,7 @@ def read_spec(path: Path) -> Spec:
         exclude=tuple(_items(files, "exclude")),
         search=searches[-1] if searches else Search(),
         probes=probes[-1] if probes else None,
+        places=read_places(_last(files, "places")),
     )
     _check_ranges(spec, has_search=bool(searches))
     return spec

@@ -17,7 +17,7 @@ from dse.tasks.base import Training
 
 TOP_KEYS = (
     "include", "name", "tasks", "recipes", "seeds", "baseline", "training", "grid", "zip", "when", "exclude", "search",
-    "probes", "plugins",
+    "probes", "plugins", "places",
 )  # fmt: skip
 """The keys of a sweep file."""
 
@@ -31,6 +31,7 @@ SINGULAR = {
     "includes": "include",
     "excludes": "exclude",
     "plugin": "plugins",
+    "place": "places",
 }
 """Singular and plural forms of keys -> the key."""
 

@@ -148,6 +148,9 @@ class SweepFile(TaskBlock):
     exclude: Rules = Field([], description="partial cells to leave out, {axis: value}")
     search: OptionsBlock = Field({}, description="how configurations are chosen from the axes")
     probes: OptionsBlock = Field({}, description="when and where trainings are looked into: {every: 50, layers: '*'}")
+    places: Annotated[list[Any], Field(min_length=1), BeforeValidator(_one_or_more)] = Field(
+        ["llama3-8b on b200"], description="models on hardware at which reports state the time of a training step"
+    )
 
 
 _EXPECTED = {
