@@ -111,7 +111,7 @@ class Uncovered(NamedTuple):
     """A part of a recipe that plain torch computes on a GPU, and why.
 
     ``part``: a point such as 'fprop.lhs', 'fprop.lhs derivative', 'fprop accumulation', 'watched gradient' or
-    'decomposition'.
+    'decomposition Mean'.
     """
 
     part: str
@@ -151,7 +151,8 @@ def _uncovered(recipe: Recipe) -> Iterator[Uncovered]:
             why = turned if straight else fused.uncovered_gradient(found.program)
             yield Uncovered(f"{point.path} derivative", why)
     if recipe.decomposition is not None:
-        yield Uncovered("decomposition", f"{type(recipe.decomposition).__name__} splits operands and adds its terms")
+        part = f"decomposition {type(recipe.decomposition).__name__}"
+        yield Uncovered(part, "operands are split and terms added in plain torch")
     if recipe.schedule is not None and recipe.schedule.watches and (reason := fused.uncovered(watched_use(recipe))):
         yield Uncovered("watched gradient", reason)
 

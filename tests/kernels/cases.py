@@ -249,6 +249,9 @@ def kept_options() -> Iterator[tuple[str, Use]]:
     yield "blocks, tiles", Use(replace(fp8, tile=8, scale=SCALES["bf16"], tensor_scale=None), None)
     yield "outer, e4m3", Use(replace(fp8, scale=SCALES["ue4m3"], tensor_scale=Outer(2)), None)
     yield "rows", Use(BlockQuantizer(scale=FP32, block=0, rounding=Stochastic()), None)
+    yield "blocks of 16", Use(replace(fp8, scale=FP32, block=16, tensor_scale=None), Hadamard(16, "random"))
+    encoded = replace(BASE, block=32, convention=Encode(), rounding=Stochastic())
+    yield "blocks of 32", Use(encoded, Hadamard(32, "fixed"))
     yield "all", Use(BlockQuantizer(ELEMENTS["e5m2"], FP32, 0, 0), None)
 
 

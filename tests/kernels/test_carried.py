@@ -19,8 +19,7 @@ from tests.kernels.cases import clock, general_options, kept_options, options, r
 
 PRODUCTS = {
     **dict.fromkeys(("nvfp4", "if4", "tetrajet2", "mxfp4_macro128", "zhou_modulewise", "zhou_modulewise_fp8"), 1),
-    **dict.fromkeys(("per_token_nvfp4", "per_token_nvfp4_backward"), 1),
-    **dict.fromkeys(("ufp4", "graphcore_ue5m3", "graphcore_e4m3"), 6),
+    **dict.fromkeys(("per_token_nvfp4", "per_token_nvfp4_backward", "ufp4", "graphcore_ue5m3", "graphcore_e4m3"), 1),
     "wang_fp4": 3,
 }
 """BF16 products of each GEMM of a recipe."""
@@ -66,11 +65,10 @@ def test_scales_stay_out_where_both_operands_allow_it() -> None:
     long, row, exact = (True, True), KeptScale("block", 0), Use(BlockQuantizer(), None)
     assert carried(use(64), use(128), long) == tuple(Carried("bf16", KeptScale("block", n)) for n in (64, 128))
     assert carried(use(0), exact, long) == (Carried("bf16", row), Carried("bf16"))
-    assert carried(use(0), use(16), long) == (Carried("bf16", row), Carried("float32"))
+    assert carried(use(0), use(16), long) == (Carried("bf16", row), Carried("bf16", KeptScale("block", 16)))
+    assert carried(use(0), use(8), long) == (Carried("bf16", row), Carried("float32"))
     assert carried(use(128), exact, (False, True)) == (Carried("float32"), Carried("bf16"))
     assert carried(Use(Identity(), None), exact, long) == (Carried("float32"), Carried("bf16"))
     assert keepable(use(SMALLEST_GROUP // 2)) is None
     assert all(keepable(one) for _, one in kept_options())
-    assert carried(use(96), use(128), long) == (Carried("float32"), Carried("float32")), (
-        "their groups share 32 elements"
-    )
+    assert carried(use(96), use(128), long) == tuple(Carried("bf16", KeptScale("block", n)) for n in (96, 128))
