@@ -36,7 +36,7 @@ def recipes(
 @reference.command(
     epilog="Examples: dse cost nvfp4 | dse cost mxfp4 --set G.rounding=stochastic --shape 8192,4096,14336 | "
     "dse cost nvfp4 --model llama3-8b --hardware b200 | dse cost --compare nvfp4 mxfp4 --model my.yaml | "
-    "dse cost --check"
+    "dse cost --check | dse cost --measure --model llama3-8b"
 )
 def cost(
     recipe: Annotated[str | None, typer.Argument(help="Name of a recipe; see: dse recipes")] = None,
@@ -62,6 +62,12 @@ def cost(
     picture: Annotated[Path | None, typer.Option(help="Draw where the time goes: a .svg, .png or .pdf file")] = None,
     check: Annotated[bool, typer.Option("--check", help="Compare the time model with published measurements")] = False,
     docs: Annotated[Path | None, typer.Option(help="With --check: write the table and picture into this page")] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time the kernels of a model's layers here, beside what is predicted")
+    ] = False,
+    save: Annotated[
+        Path | None, typer.Option(help="With --measure: the JSON file to write (default: cost-MODEL-HARDWARE.json)")
+    ] = None,
 ) -> None:
     """Show a recipe's overhead by GEMM, operand and technique, or the time of a training step on hardware."""
     from dse.commands import cost as costs
@@ -69,11 +75,15 @@ def cost(
     from dse.plugins import load_plugins
 
     load_plugins(plugin or ())
+    names = (*(compare or ()), *([recipe] if recipe else []))
+    options = costs.StepOptions(names, tuple(settings or ()), model, hardware, tokens, tensor_parallel)
     if check:
         costs.check(docs)
+    elif measure:
+        from dse.commands import measured_cost
+
+        measured_cost.measure(options, save)
     elif model or hardware or tokens or tensor_parallel or compare or picture or extra_tokens is not None:
-        names = (*(compare or ()), *([recipe] if recipe else []))
-        options = costs.StepOptions(names, tuple(settings or ()), model, hardware, tokens, tensor_parallel)
         if shape:
             costs.layer(options, shape)
         else:

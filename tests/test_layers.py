@@ -44,7 +44,7 @@ FLOORS = (
 UPWARDS: dict[tuple[str, str], str] = {}
 """Imports that run up, (importer, imported): why."""
 
-BESIDE = {("commands", "bench"): "the command of that name runs the benchmarks"}
+BESIDE = {("commands", "bench"): "the commands that time: bench, and cost --measure"}
 """Imports between rooms of one floor: why."""
 
 TASKS_MAY_IMPORT = {
