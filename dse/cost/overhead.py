@@ -17,6 +17,7 @@ from dse.numerics.ops import Ops
 from dse.numerics.quantizer import BFloat16, Quantizer
 from dse.numerics.recipe import GEMMS, POINTS, Recipe
 from dse.numerics.recipe_fields import quantizes
+from dse.numerics.techniques.post import Rtn
 
 READ_BYTES = 2
 """Bytes per element of a tensor that is read again: activations, gradients and working weights are kept in BF16."""
@@ -152,7 +153,8 @@ class _Total:
 
     @property
     def _attention(self) -> list[tuple[Recipe, LayerShape]]:
-        return [(self._then(own), layer) for own, layer in attention(self.recipe, self.layers)]
+        after = None if self.recipe.post is None else Rtn()  # without what methods do to weights
+        return [(replace(own, post=after), layer) for own, layer in attention(self.recipe, self.layers)]
 
     def _then(self, own: Recipe) -> Recipe:
         """A layer's numerics at inference where the whole recipe is one of inference."""
@@ -185,8 +187,13 @@ def attention(recipe: Recipe, layers: Sequence[LayerShape]) -> list[tuple[Recipe
 
 
 def _terms(recipe: Recipe, layer: LayerShape, hardware: Hardware, point: str) -> Iterator[CostRow]:
-    """The products of a decomposition's terms, at the left operand of their GEMM."""
+    """The products of a decomposition's terms and of a branch, at the left operand of their GEMM."""
     (gemm, side), own = point.split("."), recipe.decomposition
+    if recipe.post is not None and recipe.post.branch is not None:
+        flop = recipe.post.branch.flop(layer.tokens, layer.inputs, layer.outputs)
+        percent = 100 * flop / hardware.bf16 / (layer.flop / hardware.fp4)
+        why = "two thin products with BF16 factors"
+        yield CostRow(gemm, "X", "low-rank branch", f"{flop:.3g} (matrix unit)", why, "", 0, flop, 0, 0, 0, percent)
     if own is None or side != "lhs" or not quantizes(getattr(recipe, gemm)):
         return
     flop = own.term_flop(gemm, layer.tokens, layer.inputs, layer.outputs)

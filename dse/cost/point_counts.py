@@ -38,12 +38,13 @@ def techniques(recipe: Recipe, point: str) -> Iterator[tuple[str, Ops]]:
     if gemm.rotation is not None:
         yield "rotation", gemm.rotation.ops()
     yield from quantizer.ops()
-    own = recipe.decomposition if quantizes(gemm) else None
-    if own is not None and (parts := own.point_ops(point)) is not None:
+    split = recipe.decomposition if quantizes(gemm) else None
+    if split is not None and (parts := split.point_ops(point)) is not None:
         yield "decomposition", parts
     if recipe.post is not None:
-        if (ops := recipe.post.ops()) != Ops(why=ops.why):
-            yield "balance", ops
+        for part in ("balance", "branch"):
+            if (own := getattr(recipe.post, part)) is not None:
+                yield part, own.ops()
         return
     if point.startswith("fprop"):
         yield from quantizer.vjp_ops()

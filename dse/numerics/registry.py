@@ -22,6 +22,7 @@ from dse.numerics.gemm import Gemm
 from dse.numerics.quantizer import BFloat16, Identity, Quantizer
 from dse.numerics.techniques.accumulations import ACCUMULATIONS, Accumulation
 from dse.numerics.techniques.balances import BALANCES, Balance
+from dse.numerics.techniques.branches import BRANCHES, Branch
 from dse.numerics.techniques.choices import CHOICES, Choice
 from dse.numerics.techniques.conventions import CONVENTIONS, Convention
 from dse.numerics.techniques.corrections import CORRECTIONS, Correction
@@ -58,6 +59,7 @@ FAMILIES: dict[type, Mapping[str, type]] = {
     PostTraining: POST_TRAINING,
     Balance: BALANCES,
     ScaleSearch: SCALE_SEARCHES,
+    Branch: BRANCHES,
 }
 """Abstract base -> YAML name -> class. A new technique is one file and one entry in its family's dict."""
 

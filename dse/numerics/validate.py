@@ -198,7 +198,7 @@ def _after_training(recipe: Recipe, post: PostTraining) -> Iterator[str]:
             yield "post: fprop.rhs has no block quantizer, so there are no weights to decide about; write post: rtn"
     else:
         try:
-            post.check(recipe.fprop.rhs)
+            post.check_gemm(recipe.fprop)
         except OptionError as error:
             yield str(error)
     for point in SELECTORS["forward"]:

@@ -26,17 +26,19 @@ def rows_of(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def input_statistics(
-    model: nn.Module, layers: Mapping[str, nn.Module], calibration: Calibration
+    model: nn.Module, layers: Mapping[str, nn.Module], calibration: Calibration, keep: int = 0
 ) -> dict[str, InputStatistics]:
     """Statistics of the inputs of ``layers`` (by name, modules of ``model``), float64, in evaluation mode.
 
     All layers are looked at in the model as it is: no input has passed through quantized layers. Raises
-    CalibrationError for activations that are not finite; a layer that no input has reached has no entry.
+    CalibrationError for activations that are not finite; a layer that no input has reached has no entry. ``keep``: rows
+    of each layer's input that methods want to see themselves.
     """
     found: dict[str, InputStatistics] = {}
 
     def look(name: str, layer: nn.Module, x: Tensor) -> None:
-        own = InputStatistics.of(rows_of(layer, x))
+        had = found[name].rows if name in found else 0
+        own = InputStatistics.of(rows_of(layer, x), max(0, keep - had))
         if not own.largest.isfinite().all():
             what = "NaN" if own.largest.isnan().any() else "infinite"
             raise CalibrationError(f"calibration: an input of layer {name} is {what}; look for the batch that makes it")

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from dse.nn.unfold import Window, images, patches
 from dse.numerics.autocast import output_dtype, without_autocast
+from dse.numerics.block import BlockQuantizer
 from dse.numerics.gemm import Gemm
 from dse.numerics.input_statistics import InputStatistics
+from dse.numerics.matmul import contract
 from dse.numerics.points import Point
-from dse.numerics.quantizer import Quantized
+from dse.numerics.quantizer import BFloat16, Quantized
 from dse.numerics.random import Key
-from dse.numerics.techniques.post import PostTraining
+from dse.numerics.techniques.branches.base import FACTOR_BITS
+from dse.numerics.techniques.post import PostOperands, PostTraining, StaticInput
 
 
 @dataclass(frozen=True, eq=False)
 class QuantizedWeight:
     """A weight on its grid, and what X goes through before the product.
 
-    ``operand``: W [N, K], balanced and rotated; ``balance``: s, float32 [K], that X is divided by, or None; ``basis``:
+    ``made``: of W [N, K], balanced and rotated; ``balance``: s, float32 [K], that X is divided by, or None; ``basis``:
     of the rotation, or None.
     """
 
-    operand: Quantized
+    made: PostOperands
     balance: Tensor | None
     basis: Tensor | None
 
@@ -48,53 +51,88 @@ def quantize_weight(
         assert gemm.rotation is not None
         w = gemm.turn(w, basis)
         inputs = None if inputs is None else inputs.turned(gemm.rotation, basis)
-    return QuantizedWeight(method.quantize(gemm.rhs, w, inputs, key.at(Point.FPROP_RHS)), balance, basis)
+    return QuantizedWeight(method.make(gemm, w, inputs, key.at(Point.FPROP_RHS)), balance, basis)
 
 
 class PostQuantizedLayer(nn.Module):
-    """Y = Q(X / s R) W^T + bias, with W on its grid, balanced and rotated; no gradients.
+    """Y = Q(X / s R) W^T + BF16(X / s R) (up down)^T + bias, with W on its grid, balanced and rotated; no gradients.
 
     Made from a plain ``nn.Linear`` or ``nn.Conv2d``. Buffers: ``weight`` [N, K] (K padded to whole rotations), and
-    where there are some ``alpha`` [1, 1], ``balance`` [K] and ``basis``; the bias is the plain layer's.
+    where there are some ``alpha`` [1, 1], ``balance`` [K], ``basis``, the branch ``up`` [N, r] and ``down`` [r, K], and
+    of X's static quantization ``scale`` [1, 1] and ``shift`` [K]; the bias is the plain layer's.
     """
 
     weight: Tensor
     alpha: Tensor | None
     balance: Tensor | None
     basis: Tensor | None
+    up: Tensor | None
+    down: Tensor | None
+    scale: Tensor | None
+    shift: Tensor | None
 
-    def __init__(self, plain: nn.Linear | nn.Conv2d, made: QuantizedWeight, gemm: Gemm, key: Key) -> None:
+    def __init__(self, plain: nn.Linear | nn.Conv2d, quantized: QuantizedWeight, gemm: Gemm, key: Key) -> None:
         super().__init__()
+        made, static = quantized.made, quantized.made.static
         self.gemm, self.key = gemm, key
-        self.bias = plain.bias
-        self.register_buffer("weight", made.operand.values)
-        self.register_buffer("alpha", made.operand.alpha)
-        self.register_buffer("balance", made.balance)
-        self.register_buffer("basis", made.basis)
+        if made.element is not None and isinstance(gemm.rhs, BlockQuantizer):
+            self.gemm = replace(gemm, rhs=replace(gemm.rhs, element=made.element))
+        self.bias, self.element = plain.bias, None if static is None else static.element
+        buffers = {
+            "weight": made.weight.values,
+            "alpha": made.weight.alpha,
+            "balance": quantized.balance,
+            "basis": quantized.basis,
+            "up": None if made.low_rank is None else made.low_rank.up,
+            "down": None if made.low_rank is None else made.low_rank.down,
+            "scale": None if static is None else static.scale,
+            "shift": None if static is None else static.shift,
+        }
+        for name, tensor in buffers.items():
+            self.register_buffer(name, tensor)
+
+    @property
+    def beside(self) -> int:
+        """Bits beside the weight's own: of a branch in BF16, and of exponent shifts, a byte each."""
+        branch = 0 if self.up is None or self.down is None else FACTOR_BITS * (self.up.numel() + self.down.numel())
+        return branch + (0 if self.shift is None or (self.shift == 1).all() else 8 * self.shift.numel())
+
+    def widen_inputs(self) -> None:
+        """Lets activations stay in BF16 from now on."""
+        self.gemm, self.element = replace(self.gemm, lhs=BFloat16()), None
 
     def rows(self, x: Tensor) -> Tensor:
         """Y [M, N] from X [M, K]."""
         with torch.no_grad(), without_autocast(x):
             wide = x.to(self.weight.dtype)
             wide = wide if self.balance is None else wide / self.balance
-            a = self.gemm.lhs(self.gemm.turn(wide, self.basis), self.key.at(Point.FPROP_LHS))
-            y = self.gemm.contract(a, Quantized(self.weight, self.alpha))
+            wide = self.gemm.turn(wide, self.basis)
+            y = self.gemm.contract(self._quantized(wide), Quantized(self.weight, self.alpha))
+            if self.up is not None and self.down is not None:
+                thin = contract(BFloat16()(wide), Quantized(self.down))
+                y = y + contract(BFloat16()(thin), Quantized(self.up))
             return (y if self.bias is None else y + self.bias.to(y.dtype)).to(output_dtype(x))
+
+    def _quantized(self, x: Tensor) -> Quantized:
+        """f(X)."""
+        if self.element is None or self.scale is None or self.shift is None:
+            return self.gemm.lhs(x, self.key.at(Point.FPROP_LHS))
+        return StaticInput(self.element, self.scale, self.shift)(x)
 
     def _apply(self, fn: object, recurse: bool = True) -> PostQuantizedLayer:
         """Moves with the model, and keeps FP32: values of the grid would not survive another rounding."""
-        before = {name: tensor.dtype for name, tensor in self._buffers.items() if tensor is not None}
+        before = {name: tensor for name, tensor in self._buffers.items() if tensor is not None}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, dtype in before.items():
-            self._buffers[name] = self._buffers[name].to(dtype)  # type: ignore[union-attr]
+        for name, tensor in before.items():
+            self._buffers[name] = tensor.to(self._buffers[name].device)  # type: ignore[union-attr]
         return self
 
 
 class PostQuantizedLinear(PostQuantizedLayer):
     """The same in place of an ``nn.Linear``."""
 
-    def __init__(self, plain: nn.Linear, made: QuantizedWeight, gemm: Gemm, key: Key) -> None:
-        super().__init__(plain, made, gemm, key)
+    def __init__(self, plain: nn.Linear, quantized: QuantizedWeight, gemm: Gemm, key: Key) -> None:
+        super().__init__(plain, quantized, gemm, key)
         self.in_features, self.out_features = plain.in_features, plain.out_features
 
     def forward(self, x: Tensor) -> Tensor:
@@ -108,8 +146,8 @@ class PostQuantizedLinear(PostQuantizedLayer):
 class PostQuantizedConv2d(PostQuantizedLayer):
     """The same in place of an ``nn.Conv2d`` without groups that is padded with zeros."""
 
-    def __init__(self, plain: nn.Conv2d, made: QuantizedWeight, gemm: Gemm, key: Key) -> None:
-        super().__init__(plain, made, gemm, key)
+    def __init__(self, plain: nn.Conv2d, quantized: QuantizedWeight, gemm: Gemm, key: Key) -> None:
+        super().__init__(plain, quantized, gemm, key)
         self.window = Window.of(plain)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -79,7 +79,9 @@ def quantize_post(
     needed = {name: layer.module for name, layer in layers.items() if layer.calibrates}
     if needed and calibration is None:
         raise CalibrationError(f"{_name(recipe)} looks at activations: give calibration data")
-    found = input_statistics(model, needed, calibration) if calibration is not None and needed else {}
+    found: Mapping[str, InputStatistics] = {}
+    if calibration is not None and needed:
+        found = input_statistics(model, needed, calibration, max(layer.method.keeps for layer in layers.values()))
     return quantize_with(model, recipe, found, exempt, seed=seed)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from dse.cost.storage import stored_bits
 from dse.errors import CalibrationError, UserError
 from dse.nn.attention import QuantizedAttention
 from dse.numerics.input_statistics import InputStatistics
-from dse.numerics.quantizer import BFloat16
 from dse.numerics.recipe import Recipe
 from dse.pack.starts import ModelWeights, trained_model
 from dse.post.calibration import input_statistics
@@ -81,7 +79,8 @@ class _Calibrated:
                 for step in range(trial.training.steps, trial.training.steps + batches):
                     task.loss(model, single(task, self._data, trial.seed, step, trial.training.batch))
 
-            self._known[batches] = input_statistics(self.model, layers, run) if layers else {}
+            keep = max((recipe.post.keeps for recipe in recipes if recipe.post), default=0)
+            self._known[batches] = input_statistics(self.model, layers, run, keep) if layers else {}
         return self._known[batches]
 
 
@@ -93,7 +92,7 @@ def _outcome(trial: Trial, trained: _Calibrated, data: Any) -> dict[str, Any]:
     model = quantize_with(trained.model, recipe, found, task.exempt(), seed=trial.seed)
     layers = [layer for layer in model.modules() if isinstance(layer, PostQuantizedLayer)]
     sizes = [layer.weight.numel() for layer in layers]
-    bits = [stored_bits(layer.gemm.rhs, *layer.weight.shape) for layer in layers]
+    bits = [stored_bits(layer.gemm.rhs, *layer.weight.shape) + layer.beside / layer.weight.numel() for layer in layers]
     facts: dict[str, Any] = {
         "quantized_layers": len(layers),
         "bits_per_weight": round(sum(b * n for b, n in zip(bits, sizes, strict=True)) / sum(sizes), 6),
@@ -116,7 +115,7 @@ def _outcome(trial: Trial, trained: _Calibrated, data: Any) -> dict[str, Any]:
         }
     if not any(isinstance(module, QuantizedAttention) for module in model.modules()):
         for layer in layers:
-            layer.gemm = replace(layer.gemm, lhs=BFloat16())
+            layer.widen_inputs()
         fields["metrics_bf16"] = _evaluated(trial, model, data)[0]
     return fields | {"status": OK, "metric": value}
 

@@ -138,3 +138,55 @@ def hadamard(size: int) -> Array:
     while len(h) < size:
         h = np.block([[h, h], [h, -h]])
     return h / np.sqrt(size)
+
+
+def low_rank(e: Array, rank: int) -> Array:
+    """The best approximation of a rank, from the eigenvectors of E^T E."""
+    _, vectors = np.linalg.eigh(e.T @ e)
+    v = vectors[:, -rank:]
+    return np.asarray(e @ v @ v.T)
+
+
+def floating(x: Array, bias: Array, exp: int, man: int) -> Array:
+    """LLM-FP4's eq. 4 to 6: a format without infinities under a real exponent bias."""
+    largest = (2 - 2.0**-man) * 2.0 ** (2**exp - 1 - bias)
+    x = np.clip(x, -largest, largest)
+    with np.errstate(divide="ignore"):
+        step = 2.0 ** (np.maximum(np.floor(np.log2(np.abs(x)) + bias), 1) - man - bias)
+    return step * np.round(x / step)
+
+
+def bias_of(largest: Array, exp: int, man: int) -> Array:
+    """The bias under which a format ends at a magnitude."""
+    return np.asarray(2**exp - np.log2(largest) + np.log2(2 - 2.0**-man) - 1)
+
+
+def fpq(
+    w: Array, x: Array, rounds: int, clips: Array, bits: tuple[int, int], start: tuple[int, int], shifts: bool
+) -> tuple[Array, Array]:
+    """f(W) and f(X), every candidate judged by the outputs themselves. ``start``: M of W's and X's first formats."""
+    y = x @ w.T
+    kinds = [[(b - 1 - m, m) for m in (range(b - 1) if b < 8 else range(2, 7))] for b in bits]
+    first = [(b - 1 - m, m) for b, m in zip(bits, start, strict=True)]
+    top = np.abs(w).max(1, keepdims=True)
+    exponents = np.round(np.log2(np.abs(x).max() / np.abs(x).max(0))) if shifts else np.zeros(x.shape[1])
+    c = 2.0 ** np.clip(exponents, 0, 2 ** first[1][0] - 1)
+    fw = floating(w, bias_of(top, *first[0]), *first[0])
+    fx = floating(x * c, bias_of(np.abs(x).max(), *first[1]), *first[1]) / c
+    for _ in range(rounds):
+        lost = ((fx @ fw.T - y) ** 2).sum(0)
+        for kind in sorted(kinds[0], key=lambda one: -one[1]):
+            own, least = np.zeros_like(w), np.full(len(w), np.inf)
+            for clip in clips:
+                f = floating(w, bias_of(top * clip, *kind), *kind)
+                off = ((fx @ f.T - y) ** 2).sum(0)
+                own, least = np.where((off < least)[:, None], f, own), np.minimum(off, least)
+            if least.sum() < lost.sum():
+                fw, lost = own, least
+        whole = ((fx @ fw.T - y) ** 2).sum()
+        for kind in kinds[1]:
+            for clip in clips:
+                f = floating(x * c, bias_of(np.abs(x * c).max() * clip, *kind), *kind) / c
+                if (off := ((f @ fw.T - y) ** 2).sum()) < whole:
+                    fx, whole = f, off
+    return fw, fx

@@ -25,6 +25,18 @@ _SHRUNK = {"gptq": {"scales": "shrunk"}}
 _INT8, _E4M3 = _after("mxint8", "rtn", _NEAREST), _after("mxfp8_ocp", "rtn", _NEAREST)
 _E5M2 = _after("mxfp8_ocp", "rtn", _NEAREST, ("*.element", "e5m2"), ("*.constant", 32768))
 _E2M3, _E3M2 = _after("mxfp6_e2m3", "rtn", _NEAREST), _after("mxfp6", "rtn", _NEAREST)
+_LLM_FP4 = "arXiv 2310.16836 (LLM-FP4), 7B parameters, W4A4"
+
+
+def _fpq(**options: object) -> Recipe:
+    """LLM-FP4's layout at W4A4: one FP32 scale per output channel of W and one for X."""
+    layout = {"element": "e2m1", "scale": "fp32", "block": 0}
+    points = (("fprop.rhs", {"block": layout}), ("fprop.lhs", {"block": {**layout, "tile": 0}}))
+    return _after("bf16", {"fpq": options}, *points)
+
+
+_LQER = {"rtn": {"branch": {"lqer": {"rank": 8}}}}
+_SVDQUANT = {"gptq": {"balance": "smoothquant", "branch": {"svdquant": {"rank": 8}}}}
 _SAGE = "arXiv 2505.11594 (SageAttention3), video and image models"
 _SAGE3, _NO_K = (_after("sageattention3", "rtn", *own) for own in ((), (("attention.smooth_keys", False),)))
 _NO_Q = _after("sageattention3", "rtn", ("attention.smooth_queries", "none"))
@@ -106,6 +118,28 @@ POST_CLAIMS = tuple(
                 ("*.scale_rounding", "nearest_even"),
             ),
             _FP4,
+            False,
+        ),
+        (
+            "LLM-FP4: searched formats and clips lose less than MinMax",
+            _LLM_FP4,
+            _fpq(shifts=False),
+            _fpq(rounds=0, shifts=False),
+            False,
+        ),
+        ("LLM-FP4: pre-shifted exponent biases lose less than none", _LLM_FP4, _fpq(), _fpq(shifts=False), False),
+        (
+            "NVFP4: a low-rank branch for the error (LQER) loses less than direct cast",
+            "arXiv 2402.02446",
+            _after("nvfp4_plain", _LQER),
+            _NV,
+            False,
+        ),
+        (
+            "NVFP4: SVDQuant loses less than GPTQ",
+            "arXiv 2411.05007",
+            _after("nvfp4_plain", _SVDQUANT),
+            _after("nvfp4_plain", "gptq"),
             False,
         ),
         (

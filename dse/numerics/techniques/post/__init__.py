@@ -2,9 +2,11 @@
 
 from dse.numerics.techniques.post.base import PostTraining
 from dse.numerics.techniques.post.error_diffusion import ErrorDiffusion
+from dse.numerics.techniques.post.fpq import Fpq
 from dse.numerics.techniques.post.gptq import Gptq
+from dse.numerics.techniques.post.operands import PostOperands, StaticInput
 from dse.numerics.techniques.post.rtn import Rtn
 
-POST_TRAINING: dict[str, type[PostTraining]] = {"rtn": Rtn, "gptq": Gptq, "error_diffusion": ErrorDiffusion}
+POST_TRAINING: dict[str, type[PostTraining]] = {"rtn": Rtn, "gptq": Gptq, "error_diffusion": ErrorDiffusion, "fpq": Fpq}
 
-__all__ = ["POST_TRAINING", "ErrorDiffusion", "Gptq", "PostTraining", "Rtn"]
+__all__ = ["POST_TRAINING", "ErrorDiffusion", "Fpq", "Gptq", "PostOperands", "PostTraining", "Rtn", "StaticInput"]

@@ -11,11 +11,14 @@ from torch import Tensor
 from dse.errors import OptionError
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.fixed_scales import FixedScales
+from dse.numerics.gemm import Gemm
 from dse.numerics.input_statistics import InputStatistics
 from dse.numerics.ops import Ops
 from dse.numerics.quantizer import Quantized, Quantizer
 from dse.numerics.random import Key
 from dse.numerics.techniques.balances import Balance
+from dse.numerics.techniques.branches import Branch
+from dse.numerics.techniques.post.operands import PostOperands
 from dse.numerics.techniques.scale_searches import ScaleSearch
 
 
@@ -24,6 +27,7 @@ class PostTraining(ABC):
     """Quantizes trained weights once, for inference with the forward GEMM of a recipe; nothing is trained with it.
 
     - ``balance``: factors between X and W, or none; ``scales``: a search of W's block scales, or none: the quantizer's;
+    - ``branch``: a part of W of low rank that stays in 16 bits, or none;
     - ``batches``: how many batches the statistics of activations are taken from, where a method needs them.
 
     Activations are quantized and rotated as the forward GEMM says, at every product. ``arithmetic``: see
@@ -33,6 +37,7 @@ class PostTraining(ABC):
     balance: Balance | None = None
     scales: ScaleSearch | None = None
     batches: int = 16
+    branch: Branch | None = None
     arithmetic: ClassVar[int] = 1
     data: ClassVar[bool] = False
     """Whether the rounding itself looks at X."""
@@ -44,7 +49,17 @@ class PostTraining(ABC):
     @property
     def calibrates(self) -> bool:
         """Whether the method looks at activations."""
-        return self.data or self.balance is not None or (self.scales is not None and self.scales.data)
+        parts = (self.scales, self.branch)
+        return self.data or self.balance is not None or any(part is not None and part.data for part in parts)
+
+    @property
+    def keeps(self) -> int:
+        """Rows of each layer's X that the method wants to see themselves."""
+        return 0
+
+    def check_gemm(self, gemm: Gemm) -> None:
+        """Raises OptionError where the method has no meaning for a forward GEMM."""
+        self.check(gemm.rhs)
 
     def check(self, quantizer: Quantizer) -> None:
         """Raises OptionError where the method has no meaning for a quantizer of W."""
@@ -65,6 +80,13 @@ class PostTraining(ABC):
         """The scales under which W [N, K] is rounded."""
         return FixedScales.of(quantizer, w) if self.scales is None else self.scales.scales(quantizer, w, inputs)
 
+    def make(self, gemm: Gemm, w: Tensor, inputs: InputStatistics | None, key: Key) -> PostOperands:
+        """W [N, K], float32, already balanced and rotated, for a GEMM: its operand and what goes with it."""
+        if self.branch is None:
+            return PostOperands(self.quantize(gemm.rhs, w, inputs, key))
+        operand, low_rank = self.branch.split(w, inputs, lambda part: self.quantize(gemm.rhs, part, inputs, key))
+        return PostOperands(operand, low_rank=low_rank)
+
     @abstractmethod
     def quantize(self, quantizer: Quantizer, w: Tensor, inputs: InputStatistics | None, key: Key) -> Quantized:
         """W [N, K], float32, already balanced and rotated, as the operand of the forward GEMM.
@@ -74,5 +96,6 @@ class PostTraining(ABC):
         """
 
     def ops(self) -> Ops:
-        """Cost at inference beyond that of the recipe, per element of X."""
-        return Ops(why="0") if self.balance is None else self.balance.ops()
+        """Cost at inference beyond that of the recipe, per element of X, and of Y for a branch."""
+        parts = [part.ops() for part in (self.balance, self.branch) if part is not None]
+        return sum(parts[1:], parts[0]) if parts else Ops(why="0")
