@@ -20,10 +20,6 @@ from dse.numerics.techniques.outliers.clamp import place
 _ROWS, _COLUMNS = 16, 256
 """Elements of a program."""
 _LAST = 0x7FFFFFFF
-_BINS = 64
-_DIGITS = ((26, 6), (20, 6), (14, 6), (8, 6), (2, 6), (0, 2))
-"""Shift and width of the digits of 32 bits, the first ones first. A histogram's time grows with its bins: with digits
-of 8 bits it was 15 times that of reading the operand (H200)."""
 
 Launch = Callable[[Tensor, RecipeTable | BlockTable, Key, torch.dtype], Quantized]
 """How a part is quantized."""
@@ -80,17 +76,12 @@ def _bounds(x: Tensor, clamp: Clamp) -> Tensor:
     shares = torch.full((2,), low_share, dtype=torch.float64, device=x.device)
     shares[1:].fill_(high_share)
     prefixes = torch.zeros(len(x), 2, dtype=torch.int32, device=x.device)
-    ranks, counts = torch.zeros_like(prefixes), torch.zeros(len(x), 2, _BINS, dtype=torch.int32, device=x.device)
+    ranks, counts = torch.zeros_like(prefixes), torch.zeros(len(x), 2, 256, dtype=torch.int32, device=x.device)
     above = torch.full_like(prefixes, _LAST)
     grid, tile = _grid(x)
-    for shift, bits in _DIGITS:
-        device.digits_kernel[(len(x) * grid[1],)](
-            *_source(x), prefixes, counts, *grid, SHIFT=shift, BITS=bits, BINS=_BINS, **tile
-        )
-        first = shift == _DIGITS[0][0]
-        device.choose_kernel[(2 * len(x),)](
-            prefixes, ranks, counts, low, high, FIRST=first, SHIFT=shift, BINS=_BINS, num_warps=1
-        )
+    for shift in (24, 16, 8, 0):
+        device.digits_kernel[(len(x) * grid[1],)](*_source(x), prefixes, counts, *grid, SHIFT=shift, **tile)
+        device.choose_kernel[(2 * len(x),)](prefixes, ranks, counts, low, high, SHIFT=shift, num_warps=4)
     device.above_kernel[(len(x) * grid[1],)](*_source(x), prefixes, above, *grid, **tile)
     bounds = torch.empty(len(x), 2, device=x.device)
     device.bounds_kernel[(2 * len(x),)](

@@ -26,12 +26,18 @@ def load_tile(source, row, column, R, K, source_r, source_k):
     return tl.load(source + row * source_r + column * source_k, inside, 0.0).to(tl.float32), inside
 
 
+@triton.jit
+def counted(digit, chosen):
+    """How often each digit occurs, int32 [512]; those that are not chosen are counted as 256."""
+    return tl.histogram(tl.where(chosen, digit, 256), 512)
+
+
 @triton.jit(do_not_specialize=["grid_k", "programs"])
 def digits_kernel(
     source, source_e, source_r, source_k, R, K, prefixes, counts, grid_k, programs,
-    SHIFT: tl.constexpr, BITS: tl.constexpr, BINS: tl.constexpr, BR: tl.constexpr, BK: tl.constexpr,
+    SHIFT: tl.constexpr, BR: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
-    """Adds to counts int32 [E, 2, BINS]: how many elements with each target's prefix have which next digit of BITS."""
+    """Adds to counts int32 [E, 2, 256]: how many elements with each target's prefix have which next digit."""
     pid = tl.program_id(0)
     e = (pid // programs).to(tl.int64)
     at = pid % programs
@@ -40,22 +46,20 @@ def digits_kernel(
     x, inside = load_tile(source + e * source_e, row, column, R, K, source_r, source_k)
     key = tl.reshape(ordered(x) ^ -2147483648, (BR * BK,))
     inside = tl.reshape(inside, (BR * BK,))
-    digit = (key >> SHIFT) & ((1 << BITS) - 1)
-    where = counts + e * 2 * BINS + tl.arange(0, BINS)
-    if SHIFT + BITS == 32:
-        found = tl.histogram(digit, BINS, inside)
-        tl.atomic_add(where, found, sem="relaxed")
-        tl.atomic_add(where + BINS, found, sem="relaxed")
-    else:
-        for target in tl.static_range(2):
-            above = SHIFT + BITS
-            match = inside & ((key >> above) == (tl.load(prefixes + e * 2 + target) >> above))
+    digit = (key >> SHIFT) & 255
+    bins = tl.arange(0, 512)
+    for target in tl.static_range(2):
+        where = counts + (e * 2 + target) * 256 + bins
+        if SHIFT == 24:
+            tl.atomic_add(where, counted(digit, inside), bins < 256, sem="relaxed")
+        else:
+            match = inside & ((key >> (SHIFT + 8)) == (tl.load(prefixes + e * 2 + target) >> (SHIFT + 8)))
             if tl.max(match.to(tl.int32), 0) > 0:
-                tl.atomic_add(where + target * BINS, tl.histogram(digit, BINS, match), sem="relaxed")
+                tl.atomic_add(where, counted(digit, match), bins < 256, sem="relaxed")
 
 
 @triton.jit(do_not_specialize=["low", "high"])
-def choose_kernel(prefixes, ranks, counts, low, high, FIRST: tl.constexpr, SHIFT: tl.constexpr, BINS: tl.constexpr):
+def choose_kernel(prefixes, ranks, counts, low, high, SHIFT: tl.constexpr):
     """Each target's next digit; ranks int32 [E, 2] become those among the elements with it, and counts zeros.
 
     After the last digit a rank is negative where the next element in order is a larger one.
@@ -63,11 +67,11 @@ def choose_kernel(prefixes, ranks, counts, low, high, FIRST: tl.constexpr, SHIFT
     at = tl.program_id(0).to(tl.int64)
     rank = tl.where(at % 2 == 0, low, high)
     prefix = 0
-    if not FIRST:
+    if SHIFT != 24:
         rank = tl.load(ranks + at)
         prefix = tl.load(prefixes + at)
-    bins = tl.arange(0, BINS)
-    count = tl.load(counts + at * BINS + bins)
+    bins = tl.arange(0, 256)
+    count = tl.load(counts + at * 256 + bins)
     upto = tl.cumsum(count, 0)
     digit = tl.sum((upto <= rank).to(tl.int32), 0)
     before = tl.sum(tl.where(bins < digit, count, 0), 0)
@@ -77,7 +81,7 @@ def choose_kernel(prefixes, ranks, counts, low, high, FIRST: tl.constexpr, SHIFT
         rank = tl.where(rank + 1 < own, 0, -1)
     tl.store(prefixes + at, prefix | (digit << SHIFT))
     tl.store(ranks + at, rank)
-    tl.store(counts + at * BINS + bins, tl.zeros((BINS,), tl.int32))
+    tl.store(counts + at * 256 + bins, tl.zeros((256,), tl.int32))
 
 
 @triton.jit(do_not_specialize=["grid_k", "programs"])
