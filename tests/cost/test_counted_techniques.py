@@ -21,11 +21,11 @@ from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import E2M1, UE4M3
 from dse.numerics.gemm import Gemm
 from dse.numerics.linear_gemms import deviations
-from dse.numerics.quantizer import Quantized
 from dse.numerics.random import Key
+from dse.numerics.techniques.branches import ThinFactors
 from dse.numerics.techniques.decompositions import DECOMPOSITIONS
 from dse.numerics.techniques.decompositions.base import DecodedOperands, Kept, SplitProduct, Term
-from dse.numerics.techniques.post import PostTraining
+from dse.numerics.techniques.post import PostOperands, PostTraining
 from dse.numerics.techniques.rotations import Hadamard
 from dse.numerics.techniques.schedules import Schedule
 from dse.numerics.techniques.tensor_scales import Current
@@ -254,7 +254,7 @@ def test_methods_after_training(name: str, balance: str | None) -> None:
     method: PostTraining = registry.POST_TRAINING[name](balance=registry.BALANCES[balance]() if balance else None)
     gemm, x, plain = Gemm(PLAIN, PLAIN), operand(M, K), torch.nn.Linear(K, N, bias=False)
     factors = torch.full((K,), 2.0) if balance else None
-    made = QuantizedWeight(Quantized(PLAIN(plain.weight.detach(), KEY).values), factors, None)
+    made = QuantizedWeight(PostOperands(PLAIN(plain.weight.detach(), KEY)), factors, None)
     layer = PostQuantizedLinear(plain, made, gemm, KEY)
     with traced("cast") as tracer:
         layer(x)
@@ -262,6 +262,23 @@ def test_methods_after_training(name: str, balance: str | None) -> None:
         PLAIN(x, KEY)
     added = tracer.per_element(x.numel()) - alone.per_element(x.numel())
     assert added == method.ops().element == (1 if balance else 0)
+
+
+@pytest.mark.parametrize("name", registry.BRANCHES)
+def test_branches(name: str) -> None:
+    """Two thin products, whose operations are stated, and one addition per output."""
+    branch, plain = registry.BRANCHES[name](), torch.nn.Linear(K, N, bias=False)
+    thin = ThinFactors.of(operand(N, branch.rank), operand(branch.rank, K))
+    work: list[tuple[int, float]] = []
+    for low_rank in (None, thin):
+        made = QuantizedWeight(PostOperands(PLAIN(plain.weight.detach(), KEY), low_rank=low_rank), None, None)
+        layer = PostQuantizedLinear(plain, made, Gemm(PLAIN, PLAIN), KEY)
+        with traced("cast") as tracer, FlopCounterMode(display=False) as counter:
+            layer(operand(M, K))
+        work.append((counter.get_total_flops(), sum(n for (_, size), n in tracer.counts.items() if size == M * N)))
+    (flop, outputs), (with_flop, with_outputs) = work
+    assert with_flop - flop == branch.flop(M, K, N)
+    assert with_outputs - outputs == branch.ops().output
 
 
 def test_what_is_done_on_the_matrix_unit_or_once() -> None:
@@ -275,7 +292,16 @@ def test_every_technique_is_counted() -> None:
     here = {
         *(id(case["family"]) for case in CASES.values()),
         *map(id, (registry.SLOPES, registry.WEIGHT_RULES, registry.DECOMPOSITIONS, registry.SCHEDULES)),
-        *map(id, (registry.POST_TRAINING, registry.BALANCES, registry.ACCUMULATIONS, registry.SCALE_SEARCHES)),
+        *map(
+            id,
+            (
+                registry.POST_TRAINING,
+                registry.BRANCHES,
+                registry.BALANCES,
+                registry.ACCUMULATIONS,
+                registry.SCALE_SEARCHES,
+            ),
+        ),
     }
     elsewhere = {id(registry.ROTATIONS), id(registry.QUANTIZERS)}
     missing = [cls.__name__ for cls, family in registry.FAMILIES.items() if id(family) not in here | elsewhere]
