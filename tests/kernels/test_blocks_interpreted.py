@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from tests.interpreted import interpreted
 
 PROGRAM = """
 import sys, torch
@@ -70,13 +67,7 @@ def test_kernels_give_the_references_bits(most: int, rows: int, columns: int, ki
 
 def run(program: str) -> None:
     """Under the interpreter."""
-    root = Path(__file__).parents[2]
-    env = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program], cwd=root, env=env, capture_output=True, text=True,
-        encoding="utf-8",
-    )  # fmt: skip
-    assert result.stdout.strip() == "done", result.stderr[-3000:]
+    assert interpreted("-c", program) == "done"
 
 
 TIES = """

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.interpreted import interpreted
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
@@ -79,9 +78,6 @@ print("done")
 
 def test_in_the_interpreter() -> None:
     pytest.importorskip("triton")
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False, encoding="utf-8"
-    )
-    print(done.stdout)
-    assert done.stdout.endswith("done\n"), done.stderr[-2000:]
+    said = interpreted("-c", SCRIPT)
+    print(said)
+    assert said.endswith("done")

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dse.kernels.exp_log import EXP_HIGH, exp, log
+from tests.interpreted import interpreted
 
 LIMIT = 0.50003
 """Units in the last place: a half, and 2^24 times the polynomials' relative error."""
@@ -93,10 +90,4 @@ def test_the_device_code_gives_the_same_bits() -> None:
     pytest.importorskip("triton")
     seed = random.randrange(2**31)
     print(f"seed {seed}")
-    root = Path(__file__).parents[2]
-    env = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    program = "from math import inf, nan\n" + PROGRAM.format(seed=seed)
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program], cwd=root, env=env, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
+    interpreted("-c", "from math import inf, nan\n" + PROGRAM.format(seed=seed))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from tests.interpreted import interpreted
 
 pytest.importorskip("triton")
 
@@ -64,7 +61,7 @@ def test_kernels_give_the_references_bits(
 ) -> None:
     """In a process of its own: whether Triton interprets is decided when it is imported."""
     words = {"names": names, "rows": rows, "columns": columns, "kinds": kinds, "dtype": dtype, "store": store}
-    interpreted(PROGRAM.format(**words, others=[], held=held))
+    run(PROGRAM.format(**words, others=[], held=held))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +77,7 @@ def test_kernels_give_the_references_bits(
 def test_two_operands_of_one_tensor(names: list[str], others: list[str], held: list[float]) -> None:
     """Their tensor scales come from one read of it."""
     words = {"names": names, "rows": 20, "columns": 40, "kinds": ["bf16", "infinite"], "dtype": "torch.float32"}
-    interpreted(PROGRAM.format(**words, store=8, others=others, held=held))
+    run(PROGRAM.format(**words, store=8, others=others, held=held))
 
 
 KNOWN = """
@@ -127,7 +124,7 @@ for one, two, kind, apart in {pairs!r}:
 )
 def test_options_that_all_members_have_are_compiled(pairs: list[tuple[str, str, str, bool]]) -> None:
     """Where the table of a launch has equal rows, its kernel knows them."""
-    interpreted(KNOWN.format(pairs=pairs))
+    run(KNOWN.format(pairs=pairs))
 
 
 MATRICES = """
@@ -172,7 +169,7 @@ assert not bad, bad
 )  # fmt: skip
 def test_members_of_several_matrices(names: list[str], others: list[str], known: bool, axis: int) -> None:
     """Samples and heads of attention: one launch, scales of each matrix, random bits of one operand of all rows."""
-    interpreted(MATRICES.format(names=names, others=others, known=known, axis=axis))
+    run(MATRICES.format(names=names, others=others, known=known, axis=axis))
 
 
 CONVERTED = """
@@ -204,20 +201,9 @@ for x in (kinds["special"], kinds["special"].mT):
 
 def test_work_that_is_not_needed_is_not_done() -> None:
     """Square tiles are quantized once for both operands, and operands that nobody changes are not copied."""
-    interpreted(CONVERTED)
+    run(CONVERTED)
 
 
-def interpreted(program: str) -> None:
+def run(program: str) -> None:
     """Runs a program under Triton's interpreter, in a process of its own."""
-    program = "from math import inf, nan\n" + program
-    root = Path(__file__).parents[2]
-    env = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program],
-        cwd=root,
-        env=env,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
+    interpreted("-c", "from math import inf, nan\n" + program)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.pack.interpreted import interpreted
+from tests.interpreted import interpreted
 
 SCRIPT = """
 import torch

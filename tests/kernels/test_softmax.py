@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kernels.test_interpreted import interpreted
+from tests.kernels.test_interpreted import run
 
 pytest.importorskip("triton")
 
@@ -30,4 +30,4 @@ for shape, causal in (((2, 3, 20, 20), True), ((3, 5, 33), False), ((2, 1, 1), T
 
 
 def test_softmax_and_its_gradient() -> None:
-    interpreted(PROGRAM)
+    run(PROGRAM)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from tests.interpreted import interpreted
 
 pytest.importorskip("triton")
 
@@ -39,9 +36,4 @@ for source, dtype in ((x, torch.float32), (x.bfloat16(), torch.float32), (x.mT.c
 
 def test_it_gives_the_references_bits() -> None:
     """In a process of its own: whether Triton interprets is decided when it is imported."""
-    root = Path(__file__).parents[2]
-    env = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PROGRAM], cwd=root, env=env, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
+    interpreted("-c", PROGRAM)

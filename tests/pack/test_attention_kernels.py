@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.pack.interpreted import ROOT, interpreted
+from tests.interpreted import ROOT, interpreted
 
 
 @pytest.mark.parametrize(

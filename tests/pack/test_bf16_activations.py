@@ -30,7 +30,7 @@ from dse.tasks.base import Training, single
 from dse.tasks.nets.activations import gelu
 from dse.train.loop import run_pack, run_trial
 from dse.trial import Trial
-from tests.pack.interpreted import interpreted
+from tests.interpreted import interpreted
 from tests.records import content
 
 TASKS_OF_ALL_NETS: dict[str, Task[Any]] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pack.interpreted import interpreted
+from tests.interpreted import interpreted
 
 ROOT = Path(__file__).parents[2]
 MIXED = """

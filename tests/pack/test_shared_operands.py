@@ -15,7 +15,7 @@ from dse.pack.operand_programs import ReferencePoint, TwoOperands
 from dse.pack.segmentation import partition
 from dse.pack.shared_operands import Both, SharedOperands
 from dse.recipes import RECIPES
-from tests.pack.interpreted import interpreted
+from tests.interpreted import interpreted
 
 
 def programs(name: str, *, repeats: bool = True) -> TwoOperands:

@@ -41,7 +41,7 @@ ROUNDED = _names("""
 
 PROBED = _names("""
     _log_softmax _log_softmax_backward_data _softmax _softmax_backward_data col2im cos cumprod cumsum
-    embedding_dense_backward erf exp lerp linalg_vector_norm log logsumexp max_pool2d_with_indices_backward mean
+    embedding_dense_backward erf exp linalg_vector_norm max_pool2d_with_indices_backward mean
     mse_loss mse_loss_backward native_layer_norm native_layer_norm_backward pow rsqrt scatter_add sin special_ndtri
     sqrt sum
 """)
@@ -50,7 +50,7 @@ PROBED = _names("""
 SHARED = frozenset({"cumprod", "cumsum"})
 """Of the probed ones, those whose operands are the same for all members, or whole numbers."""
 
-BY_FORM = frozenset({"_softmax_backward_data", "embedding_dense_backward", "lerp", "log", "logsumexp"})
+BY_FORM = frozenset({"_softmax_backward_data", "embedding_dense_backward"})
 """Tried out in ``FORMS`` alone: they are called for members of one recipe, or with the number of members."""
 
 PRODUCTS = frozenset({"mm", "bmm"})

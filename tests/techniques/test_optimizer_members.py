@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from dse.optim import OPTIMIZERS, SGD, AdamW, Hyper, Optimizer, StableSpam, make_optimizer
+from tests.interpreted import interpreted
 from tests.techniques.stacked import LAYOUT, gradients, hyper, members, rows, same, train
 
 SEED = 20263
@@ -64,12 +62,7 @@ def test_the_cpu_s_tiles_leave_no_trace(optimizer: Optimizer) -> None:
 def test_the_fused_kernel_is_the_reference_bit_for_bit() -> None:
     """In Triton's interpreter, which has to be chosen before triton is imported."""
     pytest.importorskip("triton")
-    script = Path(__file__).with_name("fused_adam.py")
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, script], env=environment, capture_output=True, text=True, check=False, encoding="utf-8"
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    interpreted(str(Path(__file__).with_name("fused_adam.py")))
 
 
 @each
