@@ -233,6 +233,7 @@ SAME_MODULE_NAME = {
     "rungs": "the decisions of successive halving, and the report's view of them",
     "sweep": "a sweep with its cells, and the benchmark that runs one",
     "text": "words for people, and corpora that models learn",
+    "tree": "sums in a stated order, and their kernels",
 }
 """Base names of modules that exist more than once: why. Not counted: ``base`` of a family, and code of devices."""
 
