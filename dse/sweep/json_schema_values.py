@@ -6,6 +6,7 @@ import re
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from dse.errors import UserError
@@ -85,13 +86,13 @@ def training_settings() -> dict[str, Schema]:
         "decayed": list(DECAYED),
         "activations": list(ACTIVATIONS),
     }
-    found = {f.name: _kind(get_type_hints(Training)[f.name], f.name) for f in fields(Training)}
+    found = {f.name: _kind(_hints(Training)[f.name], f.name) for f in fields(Training)}
     return {**found, **{name: {"enum": known} for name, known in choices.items()}}
 
 
 def task_options(cls: type[Task[Any]]) -> dict[str, Schema]:
     """Task option -> schema of its values; an enumeration where the task takes certain words only."""
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     return {f.name: _words_of(cls.name, f.name) or _kind(hints[f.name], f.name) for f in fields(cls)}
 
 
@@ -101,10 +102,10 @@ def option_paths(*, numerics: bool = False) -> tuple[dict[str, Schema], dict[str
     With ``numerics``, only those of a recipe: options at quantization points, and of the recipe as a whole.
     """
     found: dict[str, Schema] = {}
+    at_points = [option for owner in (BlockQuantizer, Gemm) for option in _options(owner)]
     for selector in SELECTORS:
         found[selector] = any_of(ref(_name(Quantizer)), {"enum": ["none", "off", None]})
-        for owner in (BlockQuantizer, Gemm):
-            found |= {f"{selector}.{path}": schema for path, schema in _options(owner)}
+        found |= {f"{selector}.{path}": schema for path, schema in at_points}
     found |= {path: schema for path, schema in _options(Recipe) if path.split(".")[0] in RECIPE_OPTIONS}
     inner = "|".join(re.escape(selector) for selector in SELECTORS if selector not in GEMMS)
     anywhere = "|".join(re.escape(selector) for selector in SELECTORS)
@@ -121,9 +122,14 @@ def option_paths(*, numerics: bool = False) -> tuple[dict[str, Schema], dict[str
     return found, patterns
 
 
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
 def _options(owner: type) -> Iterator[tuple[str, Schema]]:
     """The options of a dataclass, and the parameters of those that a family stands behind: ``rounding.bits``."""
-    hints = get_type_hints(owner)
+    hints = _hints(owner)
     for f in fields(owner):
         kind, _ = _bare(hints[f.name])
         schema = _kind(hints[f.name], f.name)
@@ -134,7 +140,7 @@ def _options(owner: type) -> Iterator[tuple[str, Schema]]:
         parameters: dict[str, list[Schema]] = {}
         for cls in members:
             for inner in fields(cls):
-                parameters.setdefault(inner.name, []).append(_kind(get_type_hints(cls)[inner.name], inner.name))
+                parameters.setdefault(inner.name, []).append(_kind(_hints(cls)[inner.name], inner.name))
         yield from ((f"{f.name}.{name}", any_of(*schemas)) for name, schemas in parameters.items())
 
 
@@ -175,7 +181,7 @@ def _family(family: type) -> Schema:
 
 def _parameters(cls: type) -> Schema:
     about = (cls.__doc__ or "").strip().splitlines()
-    known = mapping_of({f.name: _kind(get_type_hints(cls)[f.name], f.name) for f in fields(cls)})
+    known = mapping_of({f.name: _kind(_hints(cls)[f.name], f.name) for f in fields(cls)})
     return {**known, "description": about[0]} if about else known
 
 

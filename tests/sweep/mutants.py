@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+from functools import lru_cache
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -59,11 +60,7 @@ def _words(text: str, generator: random.Random) -> str:
 
 def _tree(text: str, generator: random.Random) -> str:
     """A value replaced, removed, renamed or moved. Text that is no YAML any more stays."""
-    try:
-        data = YAML(typ="safe", pure=True).load(text)
-        json.dumps(data)
-    except Exception:  # noqa: BLE001 - whatever the parser says to a mutant of a mutant
-        return text
+    data = copy.deepcopy(_data(text))
     spots = list(_spots(data))
     if not spots:
         return text
@@ -83,6 +80,17 @@ def _tree(text: str, generator: random.Random) -> str:
         case _:
             owner[key] = [owner[key], copy.deepcopy(generator.choice(ODD))]
     return json.dumps(data, indent=1, ensure_ascii=False)
+
+
+@lru_cache(256)
+def _data(text: str) -> Any:
+    """What is in a file's text, most of which are asked for again and again; None where that is no YAML."""
+    try:
+        data = YAML(typ="safe", pure=True).load(text)
+        json.dumps(data)
+    except Exception:  # noqa: BLE001 - whatever the parser says to a mutant of a mutant
+        return None
+    return data
 
 
 def _spots(data: Any) -> Any:
