@@ -207,7 +207,9 @@ def _shape(x: Tensor, one: RecipeTable, two: RecipeTable, both: bool) -> LaunchS
     narrow = two.statics.joined <= 1  # rows of 128 bytes at least in a tile across
     if x.numel() >= _LARGE and narrow:
         known = one.common is not None and two.common is not None
-        return LaunchShape(across_positions=128, across=128, apart=False, repeat=1 if known or not both else 2)
+        random = one.statics.random or two.statics.random
+        repeat = 4 if random else 2 if both and not known else 1
+        return LaunchShape(across_positions=128, across=128, apart=False, repeat=repeat)
     plain = not any(s.rotates or s.random or s.wide for s in (one.statics, two.statics)) and not (
         one.options or two.options
     )
