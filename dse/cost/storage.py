@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from dse.cost.ruled_shapes import by_layer
+from dse.cost.shapes import LLAMA3_8B, LayerShape
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.quantizer import BFloat16, Quantizer
+from dse.numerics.recipe import Recipe
 from dse.numerics.techniques.outliers import Asymmetric
 
 _FP32 = 32
@@ -25,4 +30,15 @@ def stored_bits(quantizer: Quantizer, rows: int, columns: int) -> float:
     return bits / (rows * columns)
 
 
-__all__ = ["stored_bits"]
+def weight_bits(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B) -> float:
+    """Bits per weight of a model's linears after training: ``stored_bits``, and what the method keeps beside them."""
+    bits, count = 0.0, 0
+    for own, layer in by_layer(recipe, tuple(layers)):
+        size, post = layer.outputs * layer.inputs, own.post or recipe.post
+        beside = 0 if post is None else post.beside(own.fprop, layer.outputs, layer.inputs)
+        bits += layer.count * (stored_bits(own.fprop.rhs, layer.outputs, layer.inputs) * size + beside)
+        count += layer.count * size
+    return bits / count
+
+
+__all__ = ["stored_bits", "weight_bits"]

@@ -18,6 +18,7 @@ from dse.report.analysis.effects import BASELINE, OPTION, Effect
 from dse.report.analysis.front_draws import FrontDraws
 from dse.report.analysis.interactions import ConditionalEffect
 from dse.report.analysis.learned import LearnedShare
+from dse.report.analysis.post_front import PostConfig, best_at_four_bits, post_front
 from dse.report.analysis.proxies import TOLERATED, SizeProxy, StepProxy
 from dse.report.analysis.rungs import rung_tables
 from dse.report.analysis.searches import SearchHistory
@@ -137,6 +138,42 @@ class ReportData:
         return [(place, at_place(place, looks), tasks_at_place(place, looks)) for place in self.places]
 
     @cached_property
+    def after_training(self) -> list[PostConfig]:
+        """Configurations that quantize after training, the fewest bits first."""
+        return post_front(self.sweep, self.configs)
+
+    @cached_property
+    def after_training_numbers(self) -> dict[str, str]:
+        """Labels of those on a front."""
+        front = [one.config for one in self.after_training if (one.by_bits or one.by_time) and not one.baseline]
+        return {name: str(i) for i, name in enumerate(front, 1)}
+
+    @cached_property
+    def after_training_figure(self) -> Drawing | None:
+        """Their losses against bits and time."""
+        if not self.after_training:
+            return None
+        from dse.report.figures.post_panels import after_training
+        from dse.report.figures.style import recipe_styles
+
+        table, configs = by_varied_option(self.table, numbered(self.configs))
+        styles = recipe_styles(table.recipes, table.baseline)
+        return after_training(self.after_training, configs, styles, self.after_training_numbers)
+
+    @cached_property
+    def after_training_section(self) -> dict[str, Any] | None:
+        """What the section about them shows."""
+        from markupsafe import Markup
+
+        drawn = self.after_training_figure
+        if drawn is None:
+            return None
+        sentence, rows = best_at_four_bits(self.after_training), self.after_training
+        seen = f"Improvement lost of {plural(len(rows), 'configuration')} against bits per weight and time. {sentence}"
+        inline = Markup(drawn.inline("after-training", seen, self._title))
+        return {"rows": rows, "numbers": self.after_training_numbers, "sentence": sentence, "drawn": inline}
+
+    @cached_property
     def inline_figures(self) -> dict[str, Markup | None]:
         """The figures as HTML, with descriptions of what is seen."""
         from markupsafe import Markup
@@ -182,6 +219,8 @@ class ReportData:
         for i, (_, overall, tasks) in enumerate(self.deployment, 1):
             own = {f"place-{i}": overall, f"place-{i}-tasks": tasks}
             found |= {name: drawn for name, drawn in own.items() if drawn}
+        if self.after_training_figure:
+            found["after-training"] = self.after_training_figure
         return found
 
     @cached_property
@@ -231,6 +270,7 @@ def render_page(report: ReportData) -> str:
         "baselines": 0 if configs.empty else configs.loc[configs["is_baseline"], "config"].nunique(),
         "untied": _not_on_figure(configs),
         "deployment": report.inline_places,
+        "after_training": report.after_training_section,
         "searches": [
             (search, search_rows.front_rows(search, configs), search_rows.importance_rows(search))
             for search in report.searches

@@ -15,6 +15,7 @@ from dse.report.analysis.effects import Effect, option_effects
 from dse.report.analysis.front_draws import front_draws
 from dse.report.analysis.interactions import interactions
 from dse.report.analysis.learned import learned_shares
+from dse.report.analysis.post_front import post_front_frame
 from dse.report.analysis.proxies import SizeProxy, StepProxy, size_proxies, step_proxies
 from dse.report.analysis.searches import SearchHistory, search_histories
 from dse.report.analysis.tidy import tabulate
@@ -78,6 +79,7 @@ def write_report(sweep: Sweep, records: Iterable[Record], folder: Path, results:
             *([(agreement_frame(ranked), "agreement.csv")] if ranked else []),
             *([(learned_frame(learned), "learned.csv")] if learned else []),
             *([(claim_frame(claims), "claims.csv")] if claims else []),
+            *([(post_front_frame(report.after_training), "after-training.csv")] if report.after_training else []),
             *([(deployment_frame(report.places), "deployment.csv")] if report.deployment else []),
         ):
             write_csv(frame, data / file)

@@ -80,6 +80,10 @@ class PostTraining(ABC):
         """The scales under which W [N, K] is rounded."""
         return FixedScales.of(quantizer, w) if self.scales is None else self.scales.scales(quantizer, w, inputs)
 
+    def beside(self, gemm: Gemm, outputs: int, inputs: int) -> int:
+        """Bits that a layer with W [N, K] keeps beside its weight's elements and scales."""
+        return 0 if self.branch is None else self.branch.bits(outputs, inputs)
+
     def make(self, gemm: Gemm, w: Tensor, inputs: InputStatistics | None, key: Key) -> PostOperands:
         """W [N, K], float32, already balanced and rotated, for a GEMM: its operand and what goes with it."""
         if self.branch is None:

@@ -75,6 +75,9 @@ class Fpq(PostTraining):
         if isinstance(gemm.lhs, BlockQuantizer):
             _check_layout(gemm.lhs, "fprop.lhs", "of the tensor", 0)
 
+    def beside(self, gemm: Gemm, outputs: int, inputs: int) -> int:
+        return 8 * inputs if self.shifts and isinstance(gemm.lhs, BlockQuantizer) else 0
+
     def make(self, gemm: Gemm, w: Tensor, inputs: InputStatistics | None, key: Key) -> PostOperands:
         assert inputs is not None
         assert isinstance(gemm.rhs, BlockQuantizer)

@@ -1,0 +1,109 @@
+"""Accuracy against bits per weight and against time at inference, of recipes that quantize after training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dse.report.analysis.configs import ALL, pareto_front
+from dse.report.analysis.tidy import row_dicts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dse.numerics.recipe import Recipe
+    from dse.sweep import Sweep
+
+_FOUR = 4
+
+
+@dataclass(frozen=True)
+class PostConfig:
+    """A configuration after training, or the baseline (``baseline``).
+
+    ``widths``: W4A4, say: bits of W's elements and of X's; ``weight_bits``: per weight of Llama 3 8B, with scales and
+    all that is stored beside; ``time``: of its forward GEMMs and what activations go through, BF16 = 1 (modelled);
+    ``lost``, ``half``: share of the improvement that is lost, and half of its 95 % interval; ``by_bits``, ``by_time``:
+    whether no other loses less with as few bits, or in as little time.
+    """
+
+    config: str
+    recipe: str
+    widths: str
+    weight_bits: float
+    time: float
+    lost: float
+    half: float
+    baseline: bool = False
+    by_bits: bool = False
+    by_time: bool = False
+
+    @property
+    def overrides(self) -> str:
+        """What is changed of the recipe."""
+        return self.config.removeprefix(self.recipe).strip()
+
+
+def post_front(sweep: Sweep, configs: pd.DataFrame) -> list[PostConfig]:
+    """Configurations that quantize after training and the baseline, over all tasks, the fewest bits first.
+
+    Empty where nothing is known of any; without those of which a seed diverged.
+    """
+    if configs.empty:
+        return []
+    recipes = {cell.config: cell.trial.recipe for cell in sweep.cells}
+    known = configs[(configs["task"] == ALL) & configs["lost_mean"].notna() & (configs["diverged"] == 0)]
+    rows = [row for row in row_dicts(known) if row["is_baseline"] or recipes[row["config"]].post is not None]
+    if all(row["is_baseline"] for row in rows):
+        return []
+    found = [_place(row, recipes[row["config"]]) for row in rows]
+    lost = [one.lost for one in found]
+    by_bits, by_time = (pareto_front([getattr(one, x) for one in found], lost) for x in ("weight_bits", "time"))
+    judged = [
+        PostConfig(**{**vars(one), "by_bits": bits, "by_time": time})
+        for one, bits, time in zip(found, by_bits, by_time, strict=True)
+    ]
+    return sorted(judged, key=lambda one: (one.weight_bits, one.lost, one.config))
+
+
+def _place(row: dict[str, object], recipe: Recipe) -> PostConfig:
+    from dse.cost.overhead import operand_bits, relative_time
+    from dse.cost.storage import weight_bits
+
+    x, w = (operand_bits(recipe.quantizer(point)) for point in ("fprop.lhs", "fprop.rhs"))
+    lost, half = (float(str(row[name])) for name in ("lost_mean", "lost_half"))
+    names = str(row["config"]), str(row["recipe"])
+    base = bool(row["is_baseline"])
+    return PostConfig(*names, f"W{w}A{x}", weight_bits(recipe), relative_time(recipe), lost, half, base)
+
+
+def best_at_four_bits(found: Sequence[PostConfig]) -> str:
+    """Which quantization after training at W4A4, and at what cost, in a sentence; empty where none is known."""
+    four = [one for one in found if one.widths == f"W{_FOUR}A{_FOUR}"]
+    if not four:
+        return ""
+    best, direct = min(four, key=lambda one: one.lost), min(four, key=lambda one: (one.time, one.lost))
+    text = f"At W4A4 {best.config} loses least: {_said(best)}"
+    close = [one for one in four if one is not best and one.lost - best.lost < best.half]
+    if close:
+        text += f"; {len(close)} of {len(four) - 1} others lie within its interval"
+    if direct.config != best.config and direct.time < 0.999 * best.time:
+        text += f". The fastest is {direct.config}: {_said(direct)}"
+    return text + "."
+
+
+def _said(one: PostConfig) -> str:
+    half = f" ± {100 * one.half:.2g}" if one.half == one.half else ""
+    cost = f"{one.weight_bits:.2f} bits per weight, {one.time:.2f} of BF16's time"
+    return f"{100 * one.lost:.3g}{half} % of the improvement, {cost}"
+
+
+def post_front_frame(found: Iterable[PostConfig]) -> pd.DataFrame:
+    """One row per configuration."""
+    import pandas as pd
+
+    return pd.DataFrame([vars(one) for one in found])
+
+
+__all__ = ["PostConfig", "best_at_four_bits", "post_front", "post_front_frame"]

@@ -1,0 +1,96 @@
+"""The report's front after training: bits per weight, time at inference, and the sentence about W4A4."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from dse import RECIPES, override
+from dse.cost.shapes import LLAMA3_8B, LayerShape
+from dse.cost.storage import weight_bits
+from dse.numerics.recipe import Recipe
+from dse.report.analysis.configs import aggregate_seeds
+from dse.report.analysis.post_front import best_at_four_bits, post_front
+from dse.report.analysis.tidy import tabulate
+from dse.report.write import write_report
+from tests.report.studies import records_of, sweep_of
+
+TEXT = """
+tasks: [lm]
+recipes:
+  - bf16
+  - mxfp4
+  - nvfp4_plain
+  - mxint8
+seeds: 3
+post:
+  - rtn
+  - {rtn: {branch: {svdquant: {rank: 32}}}}
+"""
+LOST = {"mxfp4": 0.4, "nvfp4_plain": 0.2, "mxint8": 0.02}
+
+
+def after(name: str, method: object = "rtn") -> Recipe:
+    return override(RECIPES[name], "post", method)
+
+
+def test_bits_per_weight() -> None:
+    branch = {"rtn": {"branch": {"svdquant": {"rank": 32}}}}
+    one = [LayerShape("layer", 1, 4096, 4096)]
+    assert weight_bits(after("mxfp4"), one) == 4.25
+    assert weight_bits(after("mxfp4", branch), one) == 4.25 + 16 * 32 * 2 / 4096
+    assert weight_bits(after("nvfp4_plain"), one) == 4.5 + 32 / 4096**2
+    assert weight_bits(RECIPES["bf16"], one) == 16
+    assert weight_bits(after("sageattention3"), one) == 16
+    layout = {"block": {"element": "e2m1", "scale": "fp32", "block": 0}}
+    fpq = override(RECIPES["bf16"], "fprop.rhs", layout)
+    fpq = override(fpq, "fprop.lhs", {"block": {**layout["block"], "tile": 0}})
+    assert weight_bits(override(fpq, "post", "fpq"), one) == 4 + 32 / 4096 + 8 / 4096
+    assert weight_bits(override(fpq, "post", {"fpq": {"shifts": False}}), one) == 4 + 32 / 4096
+    shares = [
+        (weight_bits(after("mxfp4", branch), [layer]), layer.count * layer.inputs * layer.outputs)
+        for layer in LLAMA3_8B
+    ]
+    total = sum(size for _, size in shares)
+    assert weight_bits(after("mxfp4", branch)) == pytest.approx(sum(bits * size for bits, size in shares) / total)
+
+
+def test_the_front_and_the_page(tmp_path: Path) -> None:
+    """A branch halves what is lost: more bits and time, less lost; no configuration is better in both."""
+    sweep = sweep_of(tmp_path, TEXT)
+
+    def lost(labels: object) -> float:
+        recipe = str(labels["recipe"])  # type: ignore[index]
+        own = LOST.get(recipe, 0.0)
+        return 1.0 + own * (0.5 if "branch" in str(labels.get("post")) else 1.0)  # type: ignore[attr-defined]
+
+    records = records_of(sweep, lost)
+    found = post_front(sweep, aggregate_seeds(tabulate(sweep, records)))
+    by_name = {one.config: one for one in found}
+    assert len(found) == 7
+    assert {one.widths for one in found} == {"W4A4", "W8A8", "W16A16"}
+    assert [one.weight_bits for one in found] == sorted(one.weight_bits for one in found)
+    assert {name for name, one in by_name.items() if not one.by_bits} == {"nvfp4_plain post=rtn"}  # a branch has fewer
+    assert by_name["mxfp4 post=rtn"].by_time
+    assert by_name["bf16"].time == 1
+    best = by_name[min((n for n in by_name if n.startswith("nvfp4")), key=lambda n: by_name[n].lost)]
+    said = best_at_four_bits(found)
+    assert said.startswith(f"At W4A4 {best.config} loses least: ")
+    assert f"{best.weight_bits:.2f} bits per weight" in said
+    assert "The fastest is " in said
+    path = write_report(sweep, records, tmp_path / "out")
+    page = path.read_text(encoding="utf-8")
+    assert 'id="after-training"' in page
+    assert "bits per weight" in page
+    (data,) = (tmp_path / "out").rglob("after-training.csv")
+    rows = list(csv.DictReader(data.open(encoding="utf-8")))
+    assert {row["config"] for row in rows} == set(by_name)
+
+
+def test_a_sweep_without_post_training_has_none(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, "tasks: [lm]\nrecipes: [bf16, mxfp4]\nseeds: 2\n")
+    configs = aggregate_seeds(tabulate(sweep, records_of(sweep, lambda labels: 1.0)))
+    assert post_front(sweep, configs) == []
+    assert best_at_four_bits([]) == ""
