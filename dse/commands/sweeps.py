@@ -132,11 +132,10 @@ def report(files: Sequence[Path], results: Path, out: Path, places: Sequence[str
                 f"the search of {one.name} has asked for nothing yet; run: {command('run', file, results=results)}"
             )
     sweep = join_sweeps(sweeps)
-    sweep = replace(sweep, places=chosen or sweep.places)
     store = Store(results)
     records = store.records({cell.uid for cell in sweep.cells}, without=("probes",))
     say_damage(store)
-    path = write_report(sweep, records, out, results)
+    path = write_report(sweep, records, out, results, chosen)
     print(f"{len(records)} of {len(sweep.cells)} trials in {path}")
 
 

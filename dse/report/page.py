@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
+    from dse.cost.cost_places import CostPlace
     from dse.report.figures.drawing import Drawing
     from dse.sweep import Sweep
 
@@ -68,7 +69,8 @@ class ReportData:
     - ``configs``: the table's rows aggregated over seeds; ``points``: training curves of the ``highlighted`` configs;
     - ``learned``: shares of seeds that learn, by task; ``claims``: published claims, as far as the sweep tests them;
     - ``slug``: file name of the page, without its ending, and of the folder of its data;
-    - ``results``, ``out``: the folders of the results and of the page, as the user named them.
+    - ``results``, ``out``: the folders of the results and of the page, as the user named them;
+    - ``asked_places``: where times are stated, in the place of the sweep's.
     """
 
     sweep: Sweep
@@ -90,6 +92,7 @@ class ReportData:
     claims: Sequence[ClaimResult] = ()
     results: Path | None = None
     out: Path | None = None
+    asked_places: tuple[CostPlace, ...] = ()
 
     @cached_property
     def details(self) -> list[dict[str, Any]]:
@@ -121,7 +124,7 @@ class ReportData:
     @cached_property
     def places(self) -> list[PlaceTimes]:
         """The configurations' times at models on hardware."""
-        return place_times(self.sweep, self.configs)
+        return place_times(self.sweep, self.configs, self.asked_places)
 
     @cached_property
     def deployment(self) -> list[tuple[PlaceTimes, Drawing | None, Drawing | None]]:
@@ -333,7 +336,7 @@ def _commands(report: ReportData) -> dict[str, str]:
         "run": " && ".join(command("run", path, **own) for path, own in runs),
         "retry": " && ".join(command("run", path, **own, retry="failed") for path, own in runs),
         "ask": command("ask", paths[0], "does OPTION help with OTHER", results=results),
-        "report": command("report", *paths, results=results, out=report.out),
+        "report": command("report", *paths, results=results, out=report.out, place=report.asked_places),
     }
 
 

@@ -35,6 +35,7 @@ from dse.report.sections.sample_grids import samples_frame
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dse.cost.cost_places import CostPlace
     from dse.results.record import Record
     from dse.sweep import Sweep
 
@@ -43,7 +44,13 @@ _RAW = ("trials.csv", "curves.csv", "inside.csv")
 """Data by trial, step or layer, which nobody prints: the other files are LaTeX tables too."""
 
 
-def write_report(sweep: Sweep, records: Iterable[Record], folder: Path, results: Path | None = None) -> Path:
+def write_report(
+    sweep: Sweep,
+    records: Iterable[Record],
+    folder: Path,
+    results: Path | None = None,
+    places: Sequence[CostPlace] = (),
+) -> Path:
     """Computes and writes the page and its CSV files, as ``dse.report.write_report`` documents."""
     table = tabulate(sweep, records)
     configs = aggregate_seeds(table)
@@ -58,7 +65,7 @@ def write_report(sweep: Sweep, records: Iterable[Record], folder: Path, results:
     front, steps, sizes = front_draws(table, configs), step_proxies(table), size_proxies(table)
     report = ReportData(
         sweep, table, configs, found, chosen, points, name, asked, seen, ranked, crossed, shares, front, steps, sizes,
-        learned, claims, results, folder,
+        learned, claims, results, folder, tuple(places),
     )  # fmt: skip
     html = render_page(report)
     made = samples_frame(table)

@@ -108,6 +108,8 @@ def test_places_on_the_command_line(tmp_path: Path) -> None:
     page = (tmp_path / "out" / f"{sweep.name}.html").read_text(encoding="utf-8")
     labels = re.findall(r'<label for="place-\w+">(.*?)</label>', page)
     assert labels == ["time, vit-l on h200", "time, llama3-70b on gb200", "operations"]
+    again = "--place &#39;vit-l on h200&#39; --place &#39;llama3-70b on gb200&#39;"
+    assert re.search(rf"dse report [^<]* {again}", page)
     assert page.index('id="place-1" checked') < page.index('id="place-2"')
     wrong = CliRunner().invoke(app, [*run, "--place", "vit-l"])
     assert wrong.exit_code != 0

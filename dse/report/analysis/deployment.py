@@ -95,8 +95,8 @@ class PlaceTimes:
         return (self.overall,) if self.overall else self.tasks
 
 
-def place_times(sweep: Sweep, configs: pd.DataFrame) -> list[PlaceTimes]:
-    """The sweep's configurations at its places, or at the usual ones; empty where no loss is known."""
+def place_times(sweep: Sweep, configs: pd.DataFrame, places: Sequence[CostPlace] = ()) -> list[PlaceTimes]:
+    """The sweep's configurations at ``places``, or its own, or the usual ones; empty where no loss is known."""
     from dse.cost.models import deployed
     from dse.cost.profiles import profile
     from dse.sweep import config_of
@@ -109,7 +109,7 @@ def place_times(sweep: Sweep, configs: pd.DataFrame) -> list[PlaceTimes]:
     shown = [row for row in rows if recipes[str(row["config"])] in timed]
     untimed = len({str(row["config"]) for row in rows} - {str(row["config"]) for row in shown})
     found = []
-    for at in sweep.places or PLACES:
+    for at in places or sweep.places or PLACES:
         intervals = {name: _interval(recipes[name], at) for name in dict.fromkeys(str(row["config"]) for row in shown)}
         times = {str(task): _on_task(str(task), shown, intervals) for task in dict.fromkeys(r["task"] for r in shown)}
         overall = times.pop(ALL, None)
