@@ -1,7 +1,8 @@
 """Agreement of tasks: rank correlations between the tasks' rankings of configurations, and with published rankings.
 
-Intervals are percentiles over bootstrap samples of the seeds, drawn for each task separately. They do not cover the
-choice of configurations, and with fewer than four seeds they are too narrow.
+Intervals are the spread of bootstrap samples of the seeds, drawn for each task separately, about the estimate: samples
+repeat seeds, which weakens correlations, so their percentiles alone may lie below it. They do not cover the choice of
+configurations, and with fewer than four seeds they are too narrow.
 """
 
 from __future__ import annotations
@@ -142,12 +143,13 @@ def _correlation(how: object, x: FloatArray, y: FloatArray, drawn: tuple[FloatAr
     import numpy as np
 
     assert callable(how)
-    low, high = math.nan, math.nan
+    value, low, high = float(how(x, y)), math.nan, math.nan
     if drawn is not None:
         values = how(*(np.broadcast_to(part, (BOOTSTRAP_SAMPLES, len(x))) for part in drawn))
         if not np.isnan(values).all():
-            low, high = np.nanquantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Correlation(float(how(x, y)), float(low), float(high), len(x))
+            below, middle, above = np.nanquantile(values, [(1 - CONFIDENCE) / 2, 0.5, (1 + CONFIDENCE) / 2])
+            low, high = max(value + below - middle, -1.0), min(value + above - middle, 1.0)
+    return Correlation(value, float(low), float(high), len(x))
 
 
 def compare_tasks(task: TaskRanking, reference: TaskRanking) -> TaskAgreement:
