@@ -8,6 +8,7 @@ TRITON_INTERPRET=1 python -m tests.faster_interpreter (-c PROGRAM | SCRIPT) [ARG
 - The builtin functions of ``triton.language`` are found once, and replaced once per launch, in place of at every call
   of a function of the device.
 - What a tensor says of its shape is made once per shape.
+- Overflow of whole numbers is not looked for: Triton's own does so and drops what it finds, except for debugging.
 ``tests/kernels/test_faster_interpreter.py`` compares it with the interpreter as it comes.
 """
 
@@ -18,6 +19,7 @@ import math
 import runpy
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +36,9 @@ def install() -> None:
     interpreter._patch_builtin = partial(_patch, interpreter._patch_attr, builtins_of)
     assert callable(interpreter.ReduceOps.generic_reduce)
     interpreter.ReduceOps.generic_reduce = _fold
+    builder = interpreter.interpreter_builder
+    assert not builder.options.debug
+    builder.options = replace(builder.options, sanitize_overflow=False)
     places = SimpleNamespace(__globals__={"tl": tl, "core": tl.core})  # all that a function of the device may name
     interpreter._patch_lang = partial(_everywhere, interpreter._patch_lang, places)
     assert callable(interpreter.InterpretedFunction.__call__)
