@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from dse.tasks.base import Training as Training
     from dse.train.loop import run_trial as run_trial
     from dse.train.options import RunOptions as RunOptions
+    from dse.train.saved_weights import load_model as load_model
     from dse.trial import Trial as Trial
     from dse.trial import make_task as make_task
     from dse.trial import make_trial as make_trial
@@ -75,6 +76,7 @@ PUBLIC = {
     "Trial": "dse.trial",
     "run_trial": "dse.train.loop",
     "Record": "dse.results.record",
+    "load_model": "dse.train.saved_weights",
     # a sweep
     "make_sweep": "dse.sweep.from_python",
     "load_sweep": "dse.sweep.cells.expansion",

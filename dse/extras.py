@@ -11,6 +11,7 @@ EXTRAS = {
     "matplotlib": "report",
     "seaborn": "report",
     "jinja2": "report",
+    "safetensors": "weights",
     "transformers": "hf",
 }
 """Module -> the extra of this package that installs it; what is not named here is always installed."""

@@ -17,10 +17,12 @@ from dse.commands.follow_up import same_command, say_changed_code, say_damage, s
 from dse.commands.messages import say
 from dse.errors import CommandFailed, UserError, nearest
 from dse.shell import DEFAULTS, STAYING, command
-from dse.text import duration
+from dse.text import duration, plural
 
 if TYPE_CHECKING:
+    from dse.results.store import Store
     from dse.run.summary import Summary
+    from dse.sweep import Cell, Sweep
     from dse.train.options import RunOptions
 
 
@@ -72,6 +74,7 @@ def run(file: Path, results: Path, options: RunOptions, then: str | None = None,
     store, known = Store(results), with_asked_cells(sweep, results).cells
     if options.retry != "all":
         say_changed_code(known, store.records({cell.uid for cell in known}, brief=True))
+    _say_unsaved(sweep, known, store)
     summary = run_sweep(sweep, store, options, staying)
     again = command("run", file, **given, retry="failed")
     print(*_lines(summary, sweep.name), sep="\n")
@@ -82,6 +85,16 @@ def run(file: Path, results: Path, options: RunOptions, then: str | None = None,
     if then and not summary.stopped and not summary.left:
         _then(then, summary, file, results)
     return summary.exit_code
+
+
+def _say_unsaved(sweep: Sweep, cells: Sequence[Cell], store: Store) -> None:
+    """Says how many results have no saved weights, though the sweep now asks for them."""
+    if "weights" not in sweep.save:
+        return
+    from dse.train.saved_weights import without_saved
+
+    if count := without_saved(store.records({cell.uid for cell in cells}, brief=True), store.folder):
+        say(f"{plural(count, 'result')} here have no saved weights; --retry all trains them again")
 
 
 def _lines(summary: Summary, name: str) -> Iterator[str]:

@@ -22,6 +22,7 @@ from dse.tasks.base import Training
 from dse.tasks.own import is_path
 from dse.text import duration, plural
 from dse.train.processor import described
+from dse.train.saved_weights import saved_path
 from dse.trial import Trial, make_task
 
 _MOST = 24
@@ -57,6 +58,8 @@ def _lines(details: TrialDetails, results: Path) -> Iterator[str]:
         yield from _numerics(record, details.baseline)
         yield from _checks(record, details.baseline)
         yield from _after_training(record)
+        if (saved := saved_path(results, record.uid)).exists():
+            yield _row("weights", f"{saved} (dse.load_model)")
         yield from _neighbors(details)
         yield from _provenance(record)
         if record.error:

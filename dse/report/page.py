@@ -25,6 +25,7 @@ from dse.report.analysis.searches import SearchHistory
 from dse.report.analysis.tidy import TidyTable, row_dicts
 from dse.report.analysis.variance_shares import VarianceShares
 from dse.report.analysis.varied_look import by_varied_option
+from dse.report.figures.thinning import at_drawn, drawn_configs, place_fronts
 from dse.report.findings import findings
 from dse.report.output_paths import sweep_hashes
 from dse.report.probe_summary import ProbedTask, probe_sentences
@@ -95,9 +96,31 @@ class ReportData:
     asked_places: tuple[CostPlace, ...] = ()
 
     @cached_property
-    def details(self) -> list[dict[str, Any]]:
+    def drawn(self) -> set[str]:
+        """The configurations that the Pareto figures draw."""
+        panels = (1 + len(self.places)) * (1 + len(self.table.tasks))
+        return drawn_configs(self.configs, self.table.tasks, panels) | place_fronts(self.places)
+
+    @cached_property
+    def extra_metrics(self) -> dict[str, list[str]]:
+        """Task -> the held-out metrics shown beside the primary one."""
+        tasks = [] if self.configs.empty else self.table.tasks
+        return {task: table_rows.extra_metrics(self.configs, task, self.table.metric[task]) for task in tasks}
+
+    @cached_property
+    def config_tables(self) -> dict[str, list[table_rows.TableRow]]:
+        """Task -> the rows of its table: the configurations that lose least, as many as a page holds."""
+        rows, shown, others = numbered(self.configs), self.extra_metrics, self.table.others
+        return {
+            task: table_rows.config_rows(rows, task, extra, others)[: table_rows.MOST_ROWS // len(shown)]
+            for task, extra in shown.items()
+        }
+
+    @cached_property
+    def details(self) -> list[dict[str, Any] | None]:
         """What each point tells, by the number of its configuration."""
-        return point_details(self.table, self.configs, self.results)
+        listed = {row.number for rows in self.config_tables.values() for row in rows}
+        return point_details(self.table, self.configs, self.results, self.drawn, listed)
 
     @cached_property
     def figures(self) -> dict[str, Drawing | None]:
@@ -109,7 +132,8 @@ class ReportData:
         from dse.report.figures.style import recipe_styles
 
         numbers = front_numbers(self.configs)
-        table, configs = by_varied_option(self.table, numbered(self.configs))
+        rows = numbered(self.configs)
+        table, configs = by_varied_option(self.table, rows[rows["config"].isin(self.drawn)])
         styles, own = (recipe_styles(known.recipes, known.baseline) for known in (table, self.table))
         looks = dict(zip(configs["config"], configs["recipe"], strict=True))
         points = self.points.assign(recipe=self.points["config"].map(looks)) if len(self.points) else self.points
@@ -138,7 +162,11 @@ class ReportData:
         styles = recipe_styles(table.recipes, table.baseline)
         shown = zip(configs["config"], configs["recipe"], configs["number"], strict=True)
         looks = {name: (styles[recipe], int(number)) for name, recipe, number in shown}
-        return [(place, at_place(place, looks), tasks_at_place(place, looks)) for place in self.places]
+        drawn = [at_drawn(place, self.drawn) for place in self.places]
+        return [
+            (place, at_place(own, looks), tasks_at_place(own, looks))
+            for place, own in zip(self.places, drawn, strict=True)
+        ]
 
     @cached_property
     def after_training(self) -> list[PostConfig]:
@@ -210,7 +238,12 @@ class ReportData:
         """What a point tells without JavaScript, by its configuration's number; None where there are many."""
         if len(self.details) > _TITLED:
             return None
-        return lambda number: "\n".join([self.details[number]["n"], *self.details[number]["t"]])
+
+        def title(number: int) -> str:
+            one = self.details[number]
+            return "\n".join([one["n"], *one["t"]]) if one else ""
+
+        return title
 
     @property
     def drawings(self) -> dict[str, Drawing]:
@@ -245,7 +278,6 @@ def render_page(report: ReportData) -> str:
 
     table, configs = report.table, numbered(report.configs)
     tasks = [] if configs.empty else table.tasks
-    shown = {task: table_rows.extra_metrics(configs, task, table.metric[task]) for task in tasks}
     context: dict[str, Any] = {
         "report": report,
         "sweep": report.sweep,
@@ -259,12 +291,9 @@ def render_page(report: ReportData) -> str:
         "findings": findings(table, configs, report.effects, report.highlighted),
         "members": table_rows.front_rows(configs, front_numbers(configs), report.front),
         "overview": table_rows.overview_rows(table, configs, report.highlighted),
-        "extras": shown,
+        "extras": report.extra_metrics,
         "in_bf16": {task: table_rows.has_bf16_metrics(configs, task) for task in tasks},
-        "configurations": {
-            task: table_rows.config_rows(configs, task, shown[task], table.others)[: table_rows.MOST_ROWS // len(tasks)]
-            for task in tasks
-        },
+        "configurations": report.config_tables,
         "configs_per_task": table_rows.MOST_ROWS // max(1, len(tasks)),
         "effects": table_rows.effect_rows(report.effects),
         "has_options": any(e.kind == OPTION for e in report.effects),
@@ -272,6 +301,8 @@ def render_page(report: ReportData) -> str:
         "versus": table_rows.recipe_matrix(report.effects, table.recipes),
         "baselines": 0 if configs.empty else configs.loc[configs["is_baseline"], "config"].nunique(),
         "untied": _not_on_figure(configs),
+        "drawn": len(report.drawn),
+        "all_configs": len(report.details),
         "deployment": report.inline_places,
         "after_training": report.after_training_section,
         "searches": [
@@ -368,10 +399,10 @@ def _not_on_figure(configs: pd.DataFrame) -> list[str]:
     return [f"{r['config']} ({r['why'] or 'unknown'})" for r in row_dicts(rows)]
 
 
-def _filters(details: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Options with several values, and these; the recipe among them."""
+def _filters(details: Sequence[Mapping[str, Any] | None]) -> dict[str, list[str]]:
+    """Options with several values, and these, of what is shown; the recipe among them."""
     values: dict[str, dict[str, None]] = {}
-    for one in details:
+    for one in filter(None, details):
         for axis, value in one["o"].items():
             values.setdefault(axis, {})[value] = None
     return {axis: [v for v in known if v][:_CHOICES] for axis, known in values.items() if len(known) > 1}

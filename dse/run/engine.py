@@ -48,6 +48,10 @@ def run_sweep(
     """
     clock = time.monotonic()
     options = replace(options, halving=halving_rule(sweep), probes=sweep.probes, results=store.folder)
+    if "weights" in sweep.save:
+        import safetensors.torch  # noqa: F401 - before anything is trained
+
+        options = replace(options, save_weights=True)
     executor = make_executor(options)
     register_sweep(sweep, store.folder, remembered)
     backlog = make_backlog(sweep, store, options, executor)

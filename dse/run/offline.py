@@ -84,8 +84,8 @@ def plan(
 ) -> list[BundleJob]:
     """Writes the trials of the sweeps that have no result in ``results``; ``tasks``: patterns of the jobs to take.
 
-    Halving and probes are left out. Raises UserError for a broken sweep, for one that chooses trials by results, or
-    when nothing is left.
+    Halving, probes and saved weights are left out. Raises UserError for a broken sweep, for one that chooses trials by
+    results, or when nothing is left.
     """
     from dse.sweep import load_sweep
 
@@ -95,7 +95,8 @@ def plan(
         if sweep.search.needs_results:
             method = sweep.search.method
             raise UserError(f"{sweep.name}: {method} chooses its next trials by results, which are not here")
-        if kept := [name for name, own in (("halving", sweep.search.halving), ("probes", sweep.probes)) if own]:
+        own = {"halving": sweep.search.halving, "probes": sweep.probes, "saved weights": sweep.save}
+        if kept := [name for name, value in own.items() if value]:
             say(f"{sweep.name}: trained without its {' and '.join(kept)}")
     jobs = [job for sweep in sweeps for job in jobs_of(sweep, done)]
     if tasks:

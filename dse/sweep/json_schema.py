@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from dse.cost.limits import COSTS
 from dse.recipes import RECIPES
+from dse.sweep.definition.save import KINDS as SAVED
 from dse.sweep.definition.search import METHODS, OBJECTIVES, TIME_AT
 from dse.sweep.json_schema_values import (
     Schema,
@@ -85,6 +86,7 @@ def _file() -> dict[str, Schema]:
         "search": any_of(*map(_search, METHODS), {"enum": [m for m in METHODS if None not in METHODS[m].values()]}),
         "probes": any_of(mapping_of({"every": {"type": "integer", "minimum": 1}, "layers": _TEXT}), _NOTHING),
         "places": any_of(_PLACE, list_of(_PLACE)),
+        "save": any_of({"enum": list(SAVED)}, list_of({"enum": list(SAVED)}, 0), _NOTHING),
     }
 
 

@@ -32,6 +32,7 @@ from dse.train.pack_run import PackRun
 from dse.train.post_run import quantized_outcomes
 from dse.train.provenance import device_name, host
 from dse.train.resume import CheckpointHook, content_key
+from dse.train.saved_weights import write_saved
 from dse.train.threads import one_thread
 from dse.train.weights import write_weights
 from dse.trial import Trial
@@ -212,15 +213,18 @@ def _train(
 
 def _keep_weights(run: PackRun, context: TrainContext) -> None:
     """Hands the trained weights on, and writes them where the options say so; where that fails, a record says why."""
-    results = context.options.results if context.options.keep_weights else None
+    options = context.options
+    results = options.results if options.keep_weights or options.save_weights else None
     if not results and not context.keep:
         return
     for trial, parameters in run.trained():
         if context.keep:
             context.keep(trial.uid, parameters)
         try:
-            if results:
+            if results and options.keep_weights:
                 write_weights(results, trial, parameters)
+            if results and options.save_weights:
+                write_saved(results, trial, parameters)
         except OSError as error:
             run.facts["weights_missing_because"] = error.strerror or str(error)
 

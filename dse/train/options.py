@@ -41,7 +41,8 @@ class RunOptions:
 
     ``run_sweep`` fills in the rest from the sweep: ``halving``, which trials stop early; ``probes``, when layers are
     measured; ``results``, the folder for checkpoints and trained weights, as a worker can reach it (None: neither);
-    ``keep_weights``: trained weights are kept there, because other trials start from them.
+    ``keep_weights``: trained weights are kept there, because other trials start from them; ``save_weights``: as files
+    of safetensors, because the sweep says so.
     """
 
     executor: str = "ray"
@@ -61,6 +62,7 @@ class RunOptions:
     probes: Probes | None = None
     results: Path | None = None
     keep_weights: bool = False
+    save_weights: bool = False
 
     def __post_init__(self) -> None:
         if self.executor not in EXECUTORS:

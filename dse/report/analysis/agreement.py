@@ -8,18 +8,26 @@ configurations, and with fewer than four seeds they are too narrow.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dse.report.analysis.published import PUBLISHED_RANKINGS, PublishedRanking, recipe_content
 from dse.report.analysis.rank_correlation import kendall, spearman
-from dse.report.analysis.task_ranking import BOOTSTRAP_SAMPLES, MIN_CONFIGS, TaskRanking, task_ranking
+from dse.report.analysis.task_ranking import (
+    BOOTSTRAP_SAMPLES,
+    MIN_CONFIGS,
+    TaskRanking,
+    decided_differences,
+    task_ranking,
+)
 from dse.stats import CONFIDENCE
 
 if TYPE_CHECKING:
     from dse.report.analysis.rank_correlation import FloatArray
     from dse.report.analysis.tidy import TidyTable
+
+    CorrelationFn = Callable[[FloatArray, FloatArray], FloatArray]
 
 
 @dataclass(frozen=True)
@@ -106,13 +114,15 @@ def compare_rankings(
     matrix = [[lower[max(i, j)][min(i, j)] for j in range(len(tasks))] for i in range(len(tasks))]
     if not any(rank.n for i, row in enumerate(matrix) for j, rank in enumerate(row) if i != j):
         return None
-    recipes = {cell.config: recipe_content(cell.trial.recipe) for cell in table.cells.values()}
+    recipes = {cell.config: cell.trial.recipe for cell in table.cells.values()}
+    known = {recipe: recipe_content(recipe) for recipe in dict.fromkeys(recipes.values())}
+    contents = {config: known[recipe] for config, recipe in recipes.items()}
     return RankingComparison(
         tasks,
         reference.task,
         [compare_tasks(one, reference) for one in tasks if one is not reference],
         matrix,
-        [found for one in orderings for task in tasks if (found := _published_agreement(task, one, recipes))],
+        [found for one in orderings for task in tasks if (found := _published_agreement(task, one, contents))],
     )
 
 
@@ -122,27 +132,29 @@ def _shared(a: TaskRanking, b: TaskRanking) -> list[str]:
 
 
 def _spearman(a: TaskRanking, b: TaskRanking) -> Correlation:
-    return _correlations(a, b, _shared(a, b))[0]
+    return _correlations(a, b, _shared(a, b), (spearman,))[0]
 
 
-def _correlations(a: TaskRanking, b: TaskRanking, names: Sequence[str]) -> tuple[Correlation, Correlation]:
-    """Spearman's and Kendall's, with intervals where both have several seeds."""
+def _correlations(
+    a: TaskRanking, b: TaskRanking, names: Sequence[str], kinds: Sequence[CorrelationFn] = (spearman, kendall)
+) -> list[Correlation]:
+    """One of each kind, with intervals where both have several seeds."""
     import numpy as np
 
-    unknown = Correlation(math.nan, math.nan, math.nan, 0)
     if not names:
-        return unknown, unknown
+        return [Correlation(math.nan, math.nan, math.nan, 0) for _ in kinds]
     random = np.random.default_rng(0)
     x, y = (np.array([one.means[name] for name in names]) for one in (a, b))
     several = a is not b and min(len(a.gaps), len(b.gaps)) > 1
     drawn = (a.samples(names, random), b.samples(names, random)) if several else None
-    return _correlation(spearman, x, y, drawn), _correlation(kendall, x, y, drawn)
+    return [_correlation(how, x, y, drawn) for how in kinds]
 
 
-def _correlation(how: object, x: FloatArray, y: FloatArray, drawn: tuple[FloatArray, FloatArray] | None) -> Correlation:
+def _correlation(
+    how: CorrelationFn, x: FloatArray, y: FloatArray, drawn: tuple[FloatArray, FloatArray] | None
+) -> Correlation:
     import numpy as np
 
-    assert callable(how)
     value, low, high = float(how(x, y)), math.nan, math.nan
     if drawn is not None:
         values = how(*(np.broadcast_to(part, (BOOTSTRAP_SAMPLES, len(x))) for part in drawn))
@@ -154,48 +166,17 @@ def _correlation(how: object, x: FloatArray, y: FloatArray, drawn: tuple[FloatAr
 
 def compare_tasks(task: TaskRanking, reference: TaskRanking) -> TaskAgreement:
     """A task's ranking against a reference's."""
+    import numpy as np
+
     names = _shared(task, reference)
     rho, tau = _correlations(task, reference, names)
     here, there = decided_differences(task, names), decided_differences(reference, names)
-    decided, reversals = 0, []
-    for pair, mine in here.items():
-        theirs = there[pair]
-        decided += bool(mine and theirs)
-        if min(mine, theirs) < 0 < max(mine, theirs):
-            better, worse = pair if theirs > 0 else pair[::-1]
-            reversals.append(Reversal(better, worse, -abs(mine), abs(theirs)))
+    reversals = []
+    for i, j in np.argwhere(np.sign(here) * np.sign(there) < 0).tolist():
+        better, worse = (names[i], names[j]) if there[i, j] > 0 else (names[j], names[i])
+        reversals.append(Reversal(better, worse, -abs(float(here[i, j])), abs(float(there[i, j]))))
+    decided = int(np.count_nonzero((here != 0) & (there != 0)))
     return TaskAgreement(task.task, rho, tau, decided, sorted(reversals, key=lambda r: r.here * r.there))
-
-
-def decided_differences(task: TaskRanking, names: Sequence[str]) -> dict[tuple[str, str], float]:
-    """Second minus first, paired by seed, for every pair of configurations; 0 where it is within the noise.
-
-    The noise of a difference is pooled over all pairs of the task, and judged by a t-interval. One that diverged with
-    any seed is infinitely behind one that never did, as in the ranking.
-    """
-    import numpy as np
-    from scipy.stats import t
-
-    columns = [task.gaps[:, task.configs.index(name)] for name in names]
-    pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
-    ended = [bool(np.isinf(column).any()) for column in columns]
-    found, spread, df = {}, 0.0, 0
-    for i, j in pairs:
-        both = np.isfinite(columns[i]) & np.isfinite(columns[j])
-        own = (columns[j] - columns[i])[both] if both.any() else np.zeros(0)
-        found[i, j] = own
-        spread += float(((own - own.mean()) ** 2).sum()) if len(own) else 0.0
-        df += max(0, len(own) - 1)
-    degrees = df * 2 // max(1, len(names))  # pairs share configurations: as many are independent as there are gaps
-    limit = float(t.ppf((1 + CONFIDENCE) / 2, degrees)) * math.sqrt(spread / df) if degrees and df else math.inf
-
-    def decided(i: int, j: int) -> float:
-        if ended[i] or ended[j]:
-            return math.inf * (ended[j] - ended[i]) if ended[i] != ended[j] else 0.0
-        own = found[i, j]
-        return float(own.mean()) if len(own) and abs(own.mean()) > limit / math.sqrt(len(own)) else 0.0
-
-    return {(names[i], names[j]): decided(i, j) for i, j in pairs}
 
 
 def _published_agreement(
@@ -213,14 +194,16 @@ def _published_agreement(
     drawn = (task.samples(names, random), y) if len(task.gaps) > 1 else None
     ordered = [(i, j) for i in range(len(names)) for j in range(len(names)) if y[i] < y[j]]
     agree = sum(bool(x[i] < x[j]) for i, j in ordered)
+    difference, place = task.decided, {name: i for i, name in enumerate(task.means)}
     beyond = [
-        (difference > 0) == (values[b] > values[a])
-        for (a, b), difference in decided_differences(task, list(task.means)).items()
-        if difference and a in values and b in values and values[a] != values[b]
+        bool(difference[place[a], place[b]] > 0) == (values[b] > values[a])
+        for i, a in enumerate(names)
+        for b in names[i + 1 :]
+        if difference[place[a], place[b]] and values[a] != values[b]
     ]
     rho, tau = (_correlation(how, x, y, drawn) for how in (spearman, kendall))
     return PublishedAgreement(task.task, published, rho, tau, len(ordered), agree, len(beyond), sum(beyond))
 
 
 __all__ = ["Correlation", "PublishedAgreement", "RankingComparison", "Reversal", "TaskAgreement", "compare_rankings"]
-__all__ += ["compare_tasks", "decided_differences"]
+__all__ += ["compare_tasks"]

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from dse.report.analysis.tidy import MISSING, TidyTable, row_dicts
+from dse.report.analysis.tidy import MISSING, TidyTable
 from dse.results.record import DIVERGED, FAILED, OK, STOPPED
 from dse.stats import Estimate, across, combine, estimate
 from dse.text import listing, plural
@@ -41,7 +41,7 @@ def aggregate_seeds(table: TidyTable) -> pd.DataFrame:
     if table.frame.empty:
         return pd.DataFrame()
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for cell in row_dicts(table.frame):
+    for cell in table.rows:
         groups.setdefault((cell["task"], cell["config"]), []).append(cell)
     per_task = [_per_task(task, config, cells, table.others) for (task, config), cells in groups.items()]
     by_config: dict[str, list[dict[str, Any]]] = {}

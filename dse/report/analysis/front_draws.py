@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dse.report.analysis.configs import ALL
-from dse.report.analysis.tidy import TidyTable, row_dicts
+from dse.report.analysis.tidy import TidyTable
 from dse.stats import CONFIDENCE
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _lost(table: TidyTable, task: str, names: Sequence[str]) -> FloatArray:
     import numpy as np
 
     place = {name: i for i, name in enumerate(names)}
-    rows = [row for row in row_dicts(table.frame) if row["task"] == task and row["config"] in place]
+    rows = [row for row in table.rows if row["task"] == task and row["config"] in place]
     seeds = list(dict.fromkeys(row["seed"] for row in rows))
     lost = np.full((len(seeds), len(names)), np.nan)
     for row in rows:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from dse.report.analysis.tidy import TidyTable, row_dicts
+from dse.report.analysis.tidy import TidyTable
 from dse.stats import estimate
 
 POWER, ALPHA = 0.8, 0.05
@@ -52,7 +52,7 @@ class SeedNoise:
 
 def seed_noise(table: TidyTable) -> list[SeedNoise]:
     """One per task, in the table's order. Trials without a metric, or without one of their baseline, are left out."""
-    rows = row_dicts(table.frame)
+    rows = table.rows
     return [_noise(task, table, [row for row in rows if row["task"] == task]) for task in table.tasks]
 
 

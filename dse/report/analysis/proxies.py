@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dse.report.analysis.agreement import compare_tasks, decided_differences
+from dse.report.analysis.agreement import compare_tasks
 from dse.report.analysis.rank_correlation import kendall
-from dse.report.analysis.task_ranking import MIN_CONFIGS, TaskRanking, task_ranking
-from dse.report.analysis.tidy import TidyTable, label_text, row_dicts
+from dse.report.analysis.task_ranking import MIN_CONFIGS, TaskRanking, decided_differences, task_ranking
+from dse.report.analysis.tidy import TidyTable, label_text
 from dse.stats import estimate
 
 if TYPE_CHECKING:
@@ -119,23 +119,25 @@ def _steps(table: TidyTable, ranking: TaskRanking) -> StepProxy | None:
     names = sorted(means, key=means.__getitem__)[:_MOST]
     if len(names) < MIN_CONFIGS:
         return None
-    order = {pair: sign for pair, sign in decided_differences(ranking, names).items() if sign}
+    order = decided_differences(ranking, names)
+    first, second = np.nonzero(order)
     kind, series = _series(table, ranking.task, names)
-    if not order or not series:
+    if not len(first) or not series:
         return None
     final = np.array([ranking.means[name] for name in names])
-    place = {name: i for i, name in enumerate(names)}
+    signs = order[first, second]
     steps = []
     for step, gaps in sorted(series.items()):
         there = np.array([gaps[name] for name in names])
-        wrong = sum((there[place[b]] - there[place[a]]) * sign <= 0 for (a, b), sign in order.items())
+        wrong = ((there[second] - there[first]) * signs <= 0).sum()
         steps.append(ProxyStep(step, float(kendall(there, final)), int(wrong)))
-    return StepProxy(ranking.task, kind, len(order), steps[-1].step, steps)
+    return StepProxy(ranking.task, kind, len(first), steps[-1].step, steps)
 
 
 def _series(table: TidyTable, task: str, names: Sequence[str]) -> tuple[str, dict[int, dict[str, float]]]:
     """Step -> configuration -> mean gap to the baseline of the same seed, at steps that all of them have."""
-    rows = [row for row in row_dicts(table.frame) if row["task"] == task and row["config"] in set(names)]
+    wanted = set(names)
+    rows = [row for row in table.rows if row["task"] == task and row["config"] in wanted]
     pairs = [(row["config"], table.records.get(row["uid"]), table.records.get(row["baseline_uid"])) for row in rows]
     known = [(config, own, base) for config, own, base in pairs if own and base and own.data == base.data]
     for kind in ("held-out metric", "training loss"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from dse.numerics.recipe import Recipe
 from dse.numerics.registry import to_data
@@ -26,6 +27,7 @@ class PublishedRanking:
     values: dict[str, float]
 
 
+@lru_cache(maxsize=4096)
 def recipe_content(recipe: Recipe) -> str:
     """A recipe without its texts, so that equal numerics are equal."""
     return json.dumps(to_data(replace(recipe, name="", summary="", source="")), sort_keys=True)

@@ -13,8 +13,9 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from dse.report.analysis.rank_correlation import spearman
-from dse.report.analysis.tidy import TidyTable, row_dicts
+from dse.report.analysis.tidy import TidyTable
 from dse.results.record import DIVERGED
+from dse.stats import CONFIDENCE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,11 +62,21 @@ class TaskRanking:
         counts = (~np.isnan(self.gaps)).sum(0)
         return int(counts[counts > 0].min()) if counts.any() else 0
 
+    @cached_property
+    def decided(self) -> FloatArray:
+        """``decided_differences`` of the configurations of ``means``."""
+        return decided_differences(self, list(self.means))
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Configuration -> its column of the gaps."""
+        return {name: i for i, name in enumerate(self.configs)}
+
     def samples(self, names: Sequence[str], random: np.random.Generator) -> FloatArray:
         """Means [draw, configuration] over seeds drawn with replacement; the mean of all where a draw has no value."""
         import numpy as np
 
-        chosen = self.gaps[:, [self.configs.index(name) for name in names]]
+        chosen = self.gaps[:, [self.places[name] for name in names]]
         drawn = chosen[random.integers(0, len(chosen), (BOOTSTRAP_SAMPLES, len(chosen)))]
         return np.where(np.isnan(drawn).all(1), [self.means[name] for name in names], _mean(drawn))
 
@@ -85,11 +96,45 @@ class TaskRanking:
         return float(np.nanmean(spearman(first, second)))
 
 
+def decided_differences(task: TaskRanking, names: Sequence[str]) -> FloatArray:
+    """[i, j]: configuration j minus i, for i before j, the mean over seeds; 0 where it is within the noise.
+
+    The noise of a difference is pooled over all pairs of the task, and judged by a t-interval. One that diverged with
+    any seed is infinitely behind one that never did, as in the ranking.
+    """
+    import numpy as np
+    from scipy.stats import t
+
+    gaps = task.gaps[:, [task.places[name] for name in names]]
+    count, finite = len(names), np.isfinite(gaps)
+    ended = np.any(np.isinf(gaps), axis=0)
+    gaps = np.where(finite, gaps, 0.0)
+    found, seeds = np.zeros((count, count)), np.zeros((count, count))
+    spread, df = 0.0, 0
+    for i in range(count - 1):
+        both = finite[:, i + 1 :] & finite[:, i : i + 1]
+        own = np.where(both, gaps[:, i + 1 :] - gaps[:, i : i + 1], 0.0)
+        known = both.sum(0)
+        mean = own.sum(0) / np.maximum(known, 1)
+        spread += float((np.where(both, own - mean, 0.0) ** 2).sum())
+        df += int(np.maximum(known - 1, 0).sum())
+        found[i, i + 1 :], seeds[i, i + 1 :] = mean, known
+    degrees = df * 2 // max(1, count)  # pairs share configurations: as many are independent as there are gaps
+    limit = float(t.ppf((1 + CONFIDENCE) / 2, degrees)) * math.sqrt(spread / df) if degrees and df else math.inf
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found[~(np.abs(found) > limit / np.sqrt(seeds))] = 0.0
+    one, other = np.reshape(ended, (-1, 1)), np.reshape(ended, (1, -1))
+    found[np.triu(one | other, 1)] = 0.0
+    found[np.triu(one & ~other, 1)] = -math.inf
+    found[np.triu(~one & other, 1)] = math.inf
+    return found
+
+
 def task_ranking(table: TidyTable, task: str) -> TaskRanking | None:
     """None where nothing has run, or nothing but baselines."""
     import numpy as np
 
-    rows = [row for row in row_dicts(table.frame) if row["task"] == task]
+    rows = [row for row in table.rows if row["task"] == task]
     done = [row for row in rows if not math.isnan(row["seconds"])]
     cells = [row for row in rows if not row["is_baseline"]]
     if not done or not cells:
@@ -117,4 +162,4 @@ def _mean(drawn: FloatArray) -> FloatArray:
     return found
 
 
-__all__ = ["BOOTSTRAP_SAMPLES", "MIN_CONFIGS", "TaskRanking", "task_ranking"]
+__all__ = ["BOOTSTRAP_SAMPLES", "MIN_CONFIGS", "TaskRanking", "decided_differences", "task_ranking"]

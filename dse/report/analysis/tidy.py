@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from dse.results.record import DIVERGED, FAILED, OK, STOPPED, Record
@@ -48,6 +48,11 @@ class TidyTable:
     others: list[str] = field(default_factory=list)
     ranged: frozenset[str] = frozenset()
 
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of ``frame`` as dicts; to be read only."""
+        return row_dicts(self.frame)
+
 
 def tabulate(sweep: Sweep, records: Iterable[Record]) -> TidyTable:
     """Joins cells with their records and those with their baselines' records; nothing is dropped.
@@ -84,7 +89,9 @@ def tabulate(sweep: Sweep, records: Iterable[Record]) -> TidyTable:
 
 def row_dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows as dicts by column name."""
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+    names = [str(name) for name in frame.columns]
+    columns = [frame.iloc[:, i].tolist() for i in range(len(names))]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def label_text(label: Label) -> str:

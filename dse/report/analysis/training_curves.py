@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from dse.report.analysis.tidy import TidyTable, row_dicts
+from dse.report.analysis.tidy import TidyTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ def training_curves(table: TidyTable, configs: Iterable[str]) -> pd.DataFrame:
 
     chosen = set(configs)
     rows = []
-    for cell in row_dicts(table.frame):
+    for cell in table.rows:
         record = table.records.get(cell["uid"])
         if record is None or cell["config"] not in chosen:
             continue

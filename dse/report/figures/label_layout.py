@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from dse.report.analysis.rank_correlation import FloatArray
+
 _GAP = 7.0  # points between marker and text
 _DIRECTIONS = [(1, 0), (1, 1), (1, -1), (-1, 0), (-1, 1), (-1, -1), (0, 1), (0, -1)]
 _RINGS = (1.0, 2.2, 3.6, 5.2, 7.0)
@@ -33,13 +35,16 @@ def place_labels(axes: Axes, labels: Sequence[PointLabel], obstacles: Sequence[t
     ``obstacles`` are points in data coordinates. The axes' limits and the layout must be final. Where nothing is free,
     the least bad spot is taken.
     """
+    import numpy as np
+
     figure = axes.figure
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     pixels = figure.dpi / 72
     frame = axes.get_window_extent(renderer)
     bounds = (frame.x0, frame.y0, frame.x1, frame.y1)
     points = [tuple(axes.transData.transform(p)) for p in obstacles]
-    taken: list[Box] = [(x - 4 * pixels, y - 4 * pixels, x + 4 * pixels, y + 4 * pixels) for x, y in points]
+    taken = np.array([(x - 4 * pixels, y - 4 * pixels, x + 4 * pixels, y + 4 * pixels) for x, y in points])
+    taken = taken.reshape(-1, 4)
     for label in sorted(labels, key=lambda item: (-item.x, -item.y)):
         weight = "bold" if label.bold else "normal"
         probe = axes.text(0, 0, label.text, fontsize=8.8, weight=weight)
@@ -50,13 +55,14 @@ def place_labels(axes: Axes, labels: Sequence[PointLabel], obstacles: Sequence[t
         for ring in _RINGS:
             for dx, dy in _DIRECTIONS:
                 box = _box((px, py), (dx, dy), ring * _GAP * pixels, (extent.width, extent.height))
-                cost = 10 * _outside(box, bounds) + sum(_overlap(box, other) for other in taken) + 18 * ring
+                cost = 10 * _outside(box, bounds) + float(_overlaps(box, taken).sum()) + 18 * ring
                 cost += 6 * (dx <= 0) + 4 * (dy != 0)
                 if best is None or cost < best[0]:
                     best = (cost, dx, dy, ring)
         assert best is not None
         _, dx, dy, ring = best
-        taken.append(_box((px, py), (dx, dy), ring * _GAP * pixels, (extent.width, extent.height)))
+        own = _box((px, py), (dx, dy), ring * _GAP * pixels, (extent.width, extent.height))
+        taken = np.concatenate([taken, np.array([own])])
         axes.annotate(
             label.text,
             (label.x, label.y),
@@ -80,6 +86,16 @@ def _box(point: tuple[float, float], direction: tuple[int, int], distance: float
     left = x + dx * distance - (0 if dx > 0 else width if dx < 0 else width / 2)
     bottom = y + dy * distance - (0 if dy > 0 else height if dy < 0 else height / 2)
     return left, bottom, left + width, bottom + height
+
+
+def _overlaps(box: Box, others: FloatArray) -> FloatArray:
+    """``_overlap`` with each of [n, 4] boxes."""
+    import numpy as np
+
+    width = np.minimum(box[2], others[:, 2]) - np.maximum(box[0], others[:, 0])
+    height = np.minimum(box[3], others[:, 3]) - np.maximum(box[1], others[:, 1])
+    found: FloatArray = np.maximum(0.0, width) * np.maximum(0.0, height)
+    return found
 
 
 def _overlap(a: Box, b: Box) -> float:

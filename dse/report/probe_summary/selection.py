@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ def _choose(table: TidyTable, configs: pd.DataFrame, task: str) -> list[tuple[st
     rows = configs[(configs["task"] == task) & configs["gap_mean"].notna() & ~configs["is_baseline"]]
     ranked = [str(name) for name in rows.sort_values("gap_mean")["config"]]
     ranked = [name for name in ranked if name not in {cell["config"] for _, cell in chosen}]
-    seeds = [cell["seed"] for _, cell in chosen] + [cell["seed"] for cell in cells]
+    seeds = list(dict.fromkeys([cell["seed"] for _, cell in chosen] + [cell["seed"] for cell in cells]))
     if len(ranked) > 1:
         chosen += _first(WORST, cells, ranked[-1:], seeds)
         ranked = ranked[:-1]
@@ -75,7 +76,8 @@ def _first(
 ) -> list[tuple[str, TidyRow]]:
     """The first configuration, and of it the first seed, that came to its end."""
     by = {(cell["config"], cell["seed"]): cell for cell in cells if cell["status"] == OK}
-    return [(role, by[name, seed]) for name in names for seed in seeds if (name, seed) in by][:1]
+    ended = ((role, by[name, seed]) for name in names for seed in seeds if (name, seed) in by)
+    return list(islice(ended, 1))
 
 
 def _probed(table: TidyTable, uids: set[str], results: Path | None) -> dict[str, Record]:

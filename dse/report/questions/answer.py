@@ -11,7 +11,7 @@ from dse.report.analysis.configs import aggregate_seeds
 from dse.report.analysis.effects import Effect, option_effects
 from dse.report.analysis.front_draws import FrontDraws, front_draws
 from dse.report.analysis.interactions import ConditionalEffect, interactions
-from dse.report.analysis.tidy import TidyTable, row_dicts, tabulate
+from dse.report.analysis.tidy import TidyTable, tabulate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +50,7 @@ class Study:
 
     def trials(self, configs: Sequence[str], task: str = "") -> tuple[str, ...]:
         """uids of the trials of some configurations that have run, on a task or on all."""
-        rows = [row for row in row_dicts(self.table.frame) if row["config"] in configs and task in ("", row["task"])]
+        rows = [row for row in self.table.rows if row["config"] in configs and task in ("", row["task"])]
         return tuple(row["uid"] for row in rows if row["uid"] in self.table.records)
 
 

@@ -10,7 +10,7 @@ from dse.errors import UserError, nearest
 from dse.number_format import UNKNOWN, interval, number
 from dse.report.analysis.configs import ALL
 from dse.report.analysis.front_draws import front_draws
-from dse.report.analysis.tidy import TidyTable, label_text, row_dicts
+from dse.report.analysis.tidy import TidyTable, label_text
 from dse.report.questions.answer import Answer, Study
 from dse.stats import NO_ESTIMATE, Estimate, combine, estimate
 from dse.text import listing, plural
@@ -27,7 +27,7 @@ def paired(table: TidyTable, config: str, reference: str, task: str = "") -> Est
     Over all tasks where none is named.
     """
     lost: dict[tuple[str, str, str], float] = {
-        (row["task"], row["seed"], row["config"]): row["lost"] for row in row_dicts(table.frame)
+        (row["task"], row["seed"], row["config"]): row["lost"] for row in table.rows
     }
     return _over_tasks([task] if task else table.tasks, lost, config, lost, reference)
 
@@ -47,7 +47,7 @@ def compare_configs(study: Study, question: str, a: str, b: str) -> Answer:
     text = f"{one} {verdict} {other}: {_points(found)} points of the improvement over {plural(found.n, 'seed')}"
     if len(table.tasks) > 1:
         text += f" ({', '.join(f'{task} {_points(paired(table, one, other, task))}' for task in table.tasks)})"
-    cost = {row["config"]: row["overhead"] for row in row_dicts(table.frame)}
+    cost = {row["config"]: row["overhead"] for row in table.rows}
     text += f", at {number(cost[one])} against {number(cost[other])} % overhead"
     cells = {cell.config: cell for cell in table.cells.values()}
     apart = _differences(cells[one], cells[other], ["recipe", *table.axes])
@@ -67,9 +67,9 @@ def compare_studies(a: Study, b: Study) -> Iterator[str]:
     if not tasks:
         yield "  no task is in both sweeps, so nothing else can be compared"
         return
-    lost = [{(r["task"], r["seed"], r["config"]): r["lost"] for r in row_dicts(s.table.frame)} for s in (a, b)]
-    uids = [{(r["task"], r["seed"], r["config"]): r["uid"] for r in row_dicts(s.table.frame)} for s in (a, b)]
-    baselines = {row["config"] for row in row_dicts(a.table.frame) if row["is_baseline"]}
+    lost = [{(r["task"], r["seed"], r["config"]): r["lost"] for r in s.table.rows} for s in (a, b)]
+    uids = [{(r["task"], r["seed"], r["config"]): r["uid"] for r in s.table.rows} for s in (a, b)]
+    baselines = {row["config"] for row in a.table.rows if row["is_baseline"]}
     both = [name for name in names[0] if name in names[1] and name not in baselines]
     keys = {name: [key for key in uids[0] if key[2] == name and key in uids[1]] for name in both}
     same = [name for name in both if keys[name] and all(uids[0][key] == uids[1][key] for key in keys[name])]

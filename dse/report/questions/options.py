@@ -11,7 +11,6 @@ from dse.number_format import interval, p_value
 from dse.report.analysis.configs import ALL
 from dse.report.analysis.effects import OPTION
 from dse.report.analysis.matched_pairs import RECIPE
-from dse.report.analysis.tidy import row_dicts
 from dse.report.questions.answer import Answer, Study
 from dse.stats import Estimate
 from dse.text import plural
@@ -104,7 +103,7 @@ def _points(e: Estimate) -> str:
 
 
 def _with(study: Study, options: dict[str, str]) -> tuple[str, ...]:
-    rows = [row for row in row_dicts(study.table.frame) if all(row[axis] == value for axis, value in options.items())]
+    rows = [row for row in study.table.rows if all(row[axis] == value for axis, value in options.items())]
     return tuple(row["uid"] for row in rows if row["uid"] in study.table.records)
 
 

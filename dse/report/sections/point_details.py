@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from dse.number_format import SPACE, interval, number, percent
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
+
+    from dse.numerics.recipe import Recipe
 
 _SHOWN = 3
 """Trials whose uids are named, and techniques of the overhead."""
@@ -30,25 +34,35 @@ def numbered(configs: pd.DataFrame) -> pd.DataFrame:
     return configs.assign(number=configs["config"].map(place))
 
 
-def point_details(table: TidyTable, configs: pd.DataFrame, results: Path | None) -> list[dict[str, Any]]:
-    """By number: name, label on every axis, and the lines of text of a configuration."""
+def point_details(
+    table: TidyTable, configs: pd.DataFrame, results: Path | None, drawn: Collection[str], listed: Collection[int]
+) -> list[dict[str, Any] | None]:
+    """By number: name, label on every axis, and the lines of text of a configuration.
+
+    Those whose number is ``listed`` in a table and that are not ``drawn`` have no lines, since nothing shows them;
+    others are None.
+    """
     if configs.empty:
         return []
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in row_dicts(configs):
         rows.setdefault(row["config"], []).append(row)
     cells: dict[str, list[dict[str, Any]]] = {}
-    for cell in row_dicts(table.frame):
+    for cell in table.rows:
         cells.setdefault(cell["config"], []).append(cell)
-    found = []
-    for name, mine in rows.items():
+    found: list[dict[str, Any] | None] = []
+    for place, (name, mine) in enumerate(rows.items()):
+        if name not in drawn and place not in listed:
+            found.append(None)
+            continue
         first = cells[name][0]
         options = {axis: first[axis] for axis in ("recipe", *table.axes)}
-        found.append({"n": name, "o": options, "t": _lines(table, mine, cells[name], results)})
+        lines = _lines(table, mine, cells[name], results) if name in drawn else []
+        found.append({"n": name, "o": options, "t": lines})
     return found
 
 
-def as_script(details: list[dict[str, Any]]) -> str:
+def as_script(details: list[dict[str, Any] | None]) -> str:
     """JSON that is safe inside of a script element."""
     text = json.dumps(details, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
@@ -65,7 +79,7 @@ def _lines(
         if row["task"] != ALL and not math.isnan(row["gap_mean"]):
             gap = interval(row["gap_mean"], row["gap_half"], sign=True)
             lines.append(f"{row['task']}: gap {gap} in {table.metric[row['task']]}, {row['seeds']} seeds")
-    lines.append(f"overhead {number(whole['overhead'])}{SPACE}%{_breakdown(table, cells[0]['uid'])}")
+    lines.append(f"overhead {number(whole['overhead'])}{SPACE}%{_breakdown(table.cells[cells[0]['uid']].trial.recipe)}")
     run = [cell["uid"][:_DIGITS] for cell in cells if cell["uid"] in table.records]
     if run:
         more = f" and {len(run) - _SHOWN} more" if len(run) > _SHOWN else ""
@@ -73,14 +87,15 @@ def _lines(
     return lines
 
 
-def _breakdown(table: TidyTable, uid: str) -> str:
+@lru_cache(maxsize=1024)
+def _breakdown(recipe: Recipe) -> str:
     """The techniques that cost most, in percent of the FP4 GEMMs."""
     from dse.cost import LLAMA3_8B, breakdown
 
     shares: dict[str, float] = {}
     flop = sum(shape.flop * shape.count for shape in LLAMA3_8B)
     for shape in LLAMA3_8B:
-        for row in breakdown(table.cells[uid].trial.recipe, shape):
+        for row in breakdown(recipe, shape):
             shares[row.technique] = shares.get(row.technique, 0.0) + row.percent * shape.flop * shape.count / flop
     top = sorted((item for item in shares.items() if item[1] > 0.005), key=lambda item: -item[1])[:_SHOWN]
     return f": {', '.join(f'{name} {number(share, 2)}' for name, share in top)}" if top else ""

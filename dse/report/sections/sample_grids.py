@@ -64,7 +64,7 @@ def samples_frame(table: TidyTable) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for cell in row_dicts(table.frame):
+    for cell in table.rows:
         record = table.records.get(cell["uid"])
         if record is None or not (record.samples or _FRECHET in record.metrics):
             continue

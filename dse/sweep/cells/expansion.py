@@ -104,8 +104,10 @@ def _sweep(space: Space, groups: PairsBySetting, cells: tuple[Cell, ...], exclud
             found = {pair.labels[path] for pairs in groups.values() for pair in pairs} - {None, *axes[path]}
             axes[path] += sorted(found)  # type: ignore[type-var]
     frozen = {axis: tuple(labels) for axis, labels in axes.items()}
-    search, probes, at = spec.search, spec.probes, spec.places
-    return Sweep(spec.name, spec.at.source.path, spec.text, cells, excluded, frozen, search, space, probes, places=at)
+    search, probes, saved, at = spec.search, spec.probes, spec.save, spec.places
+    return Sweep(
+        spec.name, spec.at.source.path, spec.text, cells, excluded, frozen, search, space, probes, saved, places=at
+    )
 
 
 @contextmanager

@@ -24,7 +24,8 @@ class Sweep:
     Cells have distinct trials; the baselines come first, then the rest seed by seed, so that an interrupted sweep has
     whole comparisons to show. ``axes``: every label of every axis, whether or not a cell is left there; of a range,
     those that were drawn. ``search`` tells how configurations are chosen; while it needs results to choose (tpe,
-    nsga2), there are no cells yet, and ``space`` makes them, see `dse.sweep.cell_at`. ``probes`` change no trial.
+    nsga2), there are no cells yet, and ``space`` makes them, see `dse.sweep.cell_at`. ``probes`` change no trial,
+    and neither does ``save``, what is kept of each beside its record.
     ``parts``: the sweeps that a report has joined to this one; none for the sweep of a file.
     ``places``: models on hardware at which reports state times; none: the usual ones.
     """
@@ -38,6 +39,7 @@ class Sweep:
     search: Search = field(default_factory=Search)
     space: Space | None = field(default=None, repr=False, compare=False)
     probes: Probes | None = None
+    save: tuple[str, ...] = ()
     parts: tuple[Sweep, ...] = field(default=(), repr=False)
     places: tuple[CostPlace, ...] = ()
 

@@ -16,6 +16,7 @@ from dse.sweep.definition.blocks import ConditionNames, LocatedBlocks, dimension
 from dse.sweep.definition.deployment_places import read_places
 from dse.sweep.definition.entries import RecipeEntry, TaskEntry, read_recipes, read_tasks
 from dse.sweep.definition.probes import read_probes
+from dse.sweep.definition.save import read_save
 from dse.sweep.definition.search import Search, read_search
 from dse.sweep.language.ranges import Range
 from dse.sweep.language.source import Location
@@ -44,6 +45,7 @@ class Spec:
     search: Search
     probes: Probes | None = None
     places: tuple[CostPlace, ...] = ()
+    save: tuple[str, ...] = ()
 
     @property
     def axes(self) -> Iterator[Axis]:
@@ -83,6 +85,8 @@ def read_spec(path: Path) -> Spec:
     searches = [read_search(Location(file.source) / "search", file.keys.search) for file in searching]
     probing = [file for file in files if "probes" in file.keys.model_fields_set]
     probes = [read_probes(Location(file.source) / "probes", file.keys.probes) for file in probing]
+    saving = [file for file in files if "save" in file.keys.model_fields_set]
+    saved = [read_save(Location(file.source) / "save", file.keys.save) for file in saving]
     spec = Spec(
         name=files[-1].keys.name or sweep_name(path.stem),
         at=root,
@@ -97,6 +101,7 @@ def read_spec(path: Path) -> Spec:
         search=searches[-1] if searches else Search(),
         probes=probes[-1] if probes else None,
         places=read_places(_last(files, "places")),
+        save=saved[-1] if saved else (),
     )
     _check_ranges(spec, has_search=bool(searches))
     return spec

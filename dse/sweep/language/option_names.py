@@ -17,7 +17,7 @@ from dse.tasks.base import Training
 
 TOP_KEYS = (
     "include", "name", "tasks", "recipes", "seeds", "baseline", "training", "grid", "zip", "when", "exclude", "search",
-    "probes", "plugins", "places",
+    "probes", "save", "plugins", "places",
 )  # fmt: skip
 """The keys of a sweep file."""
 

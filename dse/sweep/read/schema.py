@@ -151,6 +151,9 @@ class SweepFile(TaskBlock):
     places: Annotated[list[Any], Field(min_length=1), BeforeValidator(_one_or_more)] = Field(
         ["llama3-8b on b200"], description="models on hardware at which reports state the time of a training step"
     )
+    save: Annotated[list[str], BeforeValidator(_one_or_more)] = Field(
+        [], description="what is kept of every trial beside its record: weights"
+    )
 
 
 _EXPECTED = {
