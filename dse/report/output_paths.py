@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,10 +34,12 @@ def page_name(name: str) -> str:
     return slug(re.sub(r"[^\w.]+", "-", name).strip("-.") or "sweep")
 
 
-def sweep_hashes(sweep: Sweep) -> str:
-    """Hashes of a sweep's path (of joined sweeps, their paths) and text, by which a page is recognized as its own."""
-    paths = "\n".join(resolved_path(part.path) for part in sweep.parts or (sweep,))
-    return f"{_hash(paths)} {_hash(sweep.text)}"
+def sweep_hashes(sweep: Sweep, folder: Path) -> str:
+    """Hashes of a sweep's path (of joined sweeps, their paths) and text, by which a page is recognized as its own.
+
+    The path is that from the page's ``folder``, so that another checkout writes the same page.
+    """
+    return f"{_hash(_joined(sweep, lambda path: _from(path, folder)))} {_hash(sweep.text)}"
 
 
 def _is_free(path: Path, sweep: Sweep) -> bool:
@@ -44,7 +48,20 @@ def _is_free(path: Path, sweep: Sweep) -> bool:
             found = _MARK.search(file.read(_HEAD))
     except OSError:
         return True
-    return found is None or bool({*found.groups()} & {*sweep_hashes(sweep).split()})
+    absolute = _hash(_joined(sweep, resolved_path))  # of a page from before paths were relative
+    return found is None or bool({*found.groups()} & {absolute, *sweep_hashes(sweep, path.parent).split()})
+
+
+def _joined(sweep: Sweep, told: Callable[[Path], str]) -> str:
+    return "\n".join(told(part.path) for part in sweep.parts or (sweep,))
+
+
+def _from(path: Path, folder: Path) -> str:
+    """The way from ``folder`` to ``path``; the whole path where there is none, as from one Windows drive to another."""
+    try:
+        return Path(os.path.relpath(resolved_path(path), resolved_path(folder))).as_posix()
+    except ValueError:
+        return resolved_path(path)
 
 
 def _hash(text: str) -> str:

@@ -332,7 +332,7 @@ def render_page(report: ReportData) -> str:
         "exclusions": problems.exclusions(report.sweep.excluded),
         "provenance": provenance(table, (cell.trial for cell in report.sweep.cells)),
         "limit": SHOWN,
-        "mark": sweep_hashes(report.sweep),
+        "mark": sweep_hashes(report.sweep, report.out or Path()),
         "path": ", ".join(_path(part.path) for part in report.sweep.parts or (report.sweep,)),
         "commands": _commands(report),
         "written": _now().strftime("%Y-%m-%d %H:%M UTC"),

@@ -5,6 +5,7 @@ The expected numbers follow from the rule that the records are made by, never fr
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from dse.report.analysis.configs import aggregate_seeds
 from dse.report.analysis.effects import option_effects
 from dse.report.analysis.tidy import tabulate
 from dse.report.joined_sweeps import AXIS, join_sweeps
-from dse.report.output_paths import output_name
+from dse.report.output_paths import output_name, sweep_hashes
 from dse.results.record import Record
 from dse.results.store import Store
 from dse.sweep import Sweep, load_sweep
@@ -122,3 +123,19 @@ def test_the_page_names_every_file_and_how_to_go_on(tmp_path: Path, capsys: pyte
     assert (tmp_path / "out" / "a-b" / "configs.csv").exists()
     single = replace(a, name="a + b")
     assert output_name(single, tmp_path / "out") != "a-b", "another sweep of that name must not replace the page"
+
+
+def test_a_page_knows_its_sweep_in_another_checkout(tmp_path: Path) -> None:
+    """The mark of a page does not depend on where the project lies, and pages from before this was so are known."""
+    text = "name: same\ntasks: regression\nrecipes: bf16\n"
+    marks = set()
+    for checkout in ("one", "two"):
+        (tmp_path / checkout).mkdir()
+        (tmp_path / checkout / "a.yaml").write_text(text, encoding="utf-8")
+        marks.add(sweep_hashes(load_sweep(tmp_path / checkout / "a.yaml"), tmp_path / checkout / "reports"))
+    assert len(marks) == 1
+    found, folder = load_sweep(tmp_path / "one" / "a.yaml"), tmp_path / "elsewhere"
+    folder.mkdir()
+    absolute = hashlib.sha256(str((tmp_path / "one" / "a.yaml").resolve()).encode()).hexdigest()[:16]
+    (folder / "same.html").write_text(f'<meta name="sweep" content="{absolute} {"0" * 16}">', encoding="utf-8")
+    assert output_name(found, folder) == "same"
