@@ -171,7 +171,7 @@ class ReportData:
     @cached_property
     def after_training(self) -> list[PostConfig]:
         """Configurations that quantize after training, the fewest bits first."""
-        return post_front(self.sweep, self.configs)
+        return post_front(self.sweep, self.table, self.configs)
 
     @cached_property
     def after_training_numbers(self) -> dict[str, str]:

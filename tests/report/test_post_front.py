@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,8 @@ def test_the_front_and_the_page(tmp_path: Path) -> None:
         return 1.0 + own * (0.5 if "branch" in str(labels.get("post")) else 1.0)  # type: ignore[attr-defined]
 
     records = records_of(sweep, lost)
-    found = post_front(sweep, aggregate_seeds(tabulate(sweep, records)))
+    table = tabulate(sweep, records)
+    found = post_front(sweep, table, aggregate_seeds(table))
     by_name = {one.config: one for one in found}
     assert len(found) == 7
     assert {one.widths for one in found} == {"W4A4", "W8A8", "W16A16"}
@@ -89,8 +91,25 @@ def test_the_front_and_the_page(tmp_path: Path) -> None:
     assert {row["config"] for row in rows} == set(by_name)
 
 
+def test_bits_are_those_of_the_models_that_were_quantized(tmp_path: Path) -> None:
+    """A branch that takes 7 bits per weight in small layers is no W4A4, however few it takes in large ones."""
+    sweep = sweep_of(tmp_path, TEXT)
+    records = records_of(sweep, lambda labels: 0.9 if "branch" in str(labels.get("post")) else 1.0)
+    bits = {cell.uid: 7.0 if "branch" in cell.config else 4.25 for cell in sweep.cells if cell.trial.recipe.post}
+    records = [
+        replace(one, pack={"post": {"bits_per_weight": bits[one.uid]}}) if one.uid in bits else one for one in records
+    ]
+    table = tabulate(sweep, records)
+    found = post_front(sweep, table, aggregate_seeds(table))
+    assert {one.weight_bits for one in found if "branch" in one.config} == {7.0}
+    assert all(one.large_bits < 5 for one in found if one.widths == "W4A4")
+    said = best_at_four_bits(found)
+    assert "branch" not in said.partition(" loses least")[0]
+    assert "more than 5 bits per weight here" in said
+
+
 def test_a_sweep_without_post_training_has_none(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, "tasks: [lm]\nrecipes: [bf16, mxfp4]\nseeds: 2\n")
-    configs = aggregate_seeds(tabulate(sweep, records_of(sweep, lambda labels: 1.0)))
-    assert post_front(sweep, configs) == []
+    table = tabulate(sweep, records_of(sweep, lambda labels: 1.0))
+    assert post_front(sweep, table, aggregate_seeds(table)) == []
     assert best_at_four_bits([]) == ""
