@@ -55,8 +55,9 @@ if TYPE_CHECKING:
     from dse.report.figures.drawing import Drawing
     from dse.sweep import Sweep
 
-_TITLED = 150
-"""Configurations up to which points carry their text in the figure too, for browsers without JavaScript."""
+_TITLED = 40
+"""Configurations up to which points carry all of their text in the figures too, for browsers without JavaScript; with
+more they carry their names."""
 _CHOICES = 40
 """Values of an option that a filter offers."""
 SHOWN = 12
@@ -234,14 +235,13 @@ class ReportData:
         return found
 
     @property
-    def _title(self) -> Callable[[int], str] | None:
-        """What a point tells without JavaScript, by its configuration's number; None where there are many."""
-        if len(self.details) > _TITLED:
-            return None
+    def _title(self) -> Callable[[int], str]:
+        """What a point tells without JavaScript, by its configuration's number."""
+        few = len(self.details) <= _TITLED
 
         def title(number: int) -> str:
             one = self.details[number]
-            return "\n".join([one["n"], *one["t"]]) if one else ""
+            return "\n".join([one["n"], *(one["t"] if few else ())]) if one else ""
 
         return title
 
@@ -337,7 +337,7 @@ def render_page(report: ReportData) -> str:
         "commands": _commands(report),
         "written": _now().strftime("%Y-%m-%d %H:%M UTC"),
         "dse": __version__,
-        "constants": {"ALL": ALL, "OPTION": OPTION, "BASELINE": BASELINE},
+        "constants": {"ALL": ALL, "OPTION": OPTION, "BASELINE": BASELINE, "MATRIX": table_rows.MATRIX},
     }
     return _environment().get_template("page.html.j2").render(context)
 

@@ -56,7 +56,7 @@ def test_nothing_that_shows_results_imports_a_task_they_name(
     assert EVIL in capsys.readouterr().out
     status(sweep.path, store.folder)
     sweeps.plan(sweep.path, store.folder, None, 1)
-    sweeps.report(sweep.path, store.folder, tmp_path / "reports")
+    sweeps.report([sweep.path], store.folder, tmp_path / "reports")
     power.power(sweep.path, store.folder, ())
     mlflow_runs.rebuild(store)
     assert read_manifests(store.folder)
@@ -97,7 +97,7 @@ def test_error_texts_in_csv_files(sweep: Sweep, poisoned: tuple[Store, str], tmp
     bad = replace(store.records([sweep.cells[3].uid])[0], status="failed", metric=None, error="=1+1")
     store.append(replace(bad, started="2099-01-01T00:00:00+00:00"))
     store.close()
-    sweeps.report(sweep.path, store.folder, tmp_path / "reports")
+    sweeps.report([sweep.path], store.folder, tmp_path / "reports")
     for path in (tmp_path / "reports").rglob("*.csv"):
         with path.open(encoding="utf-8", newline="") as stream:
             cells = [cell for row in csv.reader(stream) for cell in row]

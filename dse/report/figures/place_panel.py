@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _TIME = "time of a training step (BF16 = 1), from fused kernels to separate ones"
 _LOST = "improvement lost (%)"
 _MANY = 40
-"""Points; where there are more, only the front and named recipes have bars."""
+"""Points; where there are more, only the front has bars, and named recipes if they are no more."""
 
 Looks = Mapping[str, tuple[Style, int]]
 """Configuration -> its style, and its number in the page's details."""
@@ -79,9 +79,9 @@ def _panel(axes: Axes, times: TaskTimes, looks: Looks) -> None:
 
 
 def _points(axes: Axes, times: TaskTimes, looks: Looks) -> None:
-    many = len(times.configs) > _MANY
+    many, named = len(times.configs) > _MANY, sum(one.named for one in times.configs)
     for one in times.configs:
-        if one.front or one.named or not many:
+        if one.front or (one.named and named <= _MANY) or not many:
             color, lost, half = looks[one.config][0].color, 100 * one.lost, 100 * finite(one.half)
             bars: dict[str, Any] = {"fmt": "none", "ecolor": color, "elinewidth": 1.2, "alpha": 0.7}
             axes.errorbar(_middle(one), lost, half, (one.high - one.low) / 2, **bars)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from dse.number_format import SPACE, UNKNOWN, interval, number, p_value, percent
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 600
 """Rows over all of a page's tables of configurations; the CSV file has all."""
+MATRIX = 16
+"""Recipes of the table of recipe against recipe; the CSV file has all."""
 _EXTRAS = 2
 _SHORT = {
     "diverged": "diverged",
@@ -173,9 +176,16 @@ def effect_rows(found: Sequence[Effect]) -> list[tuple[Effect, list[TableCell]]]
 
 
 def recipe_matrix(found: Sequence[Effect], recipes: Sequence[str]) -> list[tuple[str, list[TableCell | None]]]:
-    """Row recipe minus column recipe over all tasks; None on the diagonal. Empty where there are no such pairs."""
+    """Row recipe minus column recipe over all tasks; None on the diagonal. Empty where there are no such pairs.
+
+    Of more than MATRIX recipes those that lose least, in the order of ``recipes``.
+    """
     pairs = {key: effect for key, effect in recipe_pairs(list(found)).items() if math.isfinite(effect.lost.mean)}
-    names = [r for r in recipes if any(r in pair for pair in pairs)]
+    lost: dict[str, list[float]] = {}
+    for (name, _), known in pairs.items():
+        lost.setdefault(name, []).append(known.lost.mean)
+    least = set(sorted(lost, key=lambda name: fmean(lost[name]))[:MATRIX])
+    names = [r for r in recipes if r in least]
     rows: list[tuple[str, list[TableCell | None]]] = []
     for name in names:
         cells: list[TableCell | None] = []

@@ -47,7 +47,7 @@ def test_a_search_runs_to_its_end_and_then_nothing(
 
     sweeps.plan(sweep.path, store.folder, None, 1)
     status(sweep.path, store.folder, watch=True)
-    sweeps.report(sweep.path, store.folder, tmp_path / "reports")
+    sweeps.report([sweep.path], store.folder, tmp_path / "reports")
     out = capsys.readouterr().out
     assert "26 trials, 2 of them baselines: 26 done, 0 to run" in out
     assert "hunt: 26 of 26 trials done" in out
@@ -214,4 +214,4 @@ def test_failed_configurations_do_not_stop_a_search(
 
 def test_an_empty_search_has_no_report(load: Callable[..., Sweep], store: Store, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has asked for nothing yet; run: dse run"):
-        sweeps.report(load().path, store.folder, tmp_path)
+        sweeps.report([load().path], store.folder, tmp_path)
