@@ -12,7 +12,7 @@ FOLDER = ROOT / "tests" / "golden"
 _GROWING = {"published.yaml"}
 """Sweeps of all recipes of the gallery: each new one changes their cells."""
 SWEEPS = (
-    *sorted(path for path in ROOT.glob("sweeps/*.yaml") if path.name not in _GROWING),
+    *sorted(path for path in ROOT.glob("sweeps/**/*.yaml") if path.name not in _GROWING),
     *sorted(ROOT.glob("tests/sweep/corpus/*.yaml")),
 )
 PROCESSOR = "processor"
