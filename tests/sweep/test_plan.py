@@ -150,19 +150,19 @@ def test_recipes_without_kernels_for_all(sweep: Load, monkeypatch: pytest.Monkey
     def left(use: fused.Use) -> str:
         return "" if use.quantizer.random_bits == 0 else "random bits"
 
-    monkeypatch.setattr(fused, "uncovered", left)
-    text = "tasks: regression\nrecipes: [nvfp4, nvfp4_plain]\nseeds: 2\n"
-    assert [str(part) for part in backend.uncovered(RECIPES["nvfp4"])] == [
-        "dgrad.lhs: random bits",
-        "wgrad.lhs: random bits",
-    ]
-    plan = make_plan(sweep(text), {})
-    assert list(plan.slow.values()) == [2]
-    assert "of 2 trials" in plan_text(plan)
-    assert "not measured" in plan_text(plan)
-    monkeypatch.setattr(slowdown, "FACTORS", {"dgrad.lhs": 1.5, "wgrad.lhs": 2.0})
-    assert "nvfp4: dgrad.lhs: random bits; wgrad.lhs: random bits (about 2.5 times as long)" in plan_text(
-        make_plan(sweep(text), {})
-    )
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(fused, "uncovered", left)
+        text = "tasks: regression\nrecipes: [nvfp4, nvfp4_plain]\nseeds: 2\n"
+        assert [str(part) for part in backend.uncovered(RECIPES["nvfp4"])] == [
+            "dgrad.lhs: random bits",
+            "wgrad.lhs: random bits",
+        ]
+        plan = make_plan(sweep(text), {})
+        assert list(plan.slow.values()) == [2]
+        assert "of 2 trials" in plan_text(plan)
+        assert "not measured" in plan_text(plan)
+        patch.setattr(slowdown, "FACTORS", {"dgrad.lhs": 1.5, "wgrad.lhs": 2.0})
+        assert "nvfp4: dgrad.lhs: random bits; wgrad.lhs: random bits (about 2.5 times as long)" in plan_text(
+            make_plan(sweep(text), {})
+        )
     assert make_plan(sweep(text.replace("nvfp4, ", "bf16, ")), {}).slow == {}
