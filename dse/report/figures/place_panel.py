@@ -19,6 +19,8 @@ _TIME = "time of a training step (BF16 = 1), from fused kernels to separate ones
 _LOST = "improvement lost (%)"
 _MANY = 40
 """Points; where there are more, only the front has bars, and named recipes if they are no more."""
+_LABELED = 16
+"""Named recipes; of more, only those on the front have labels."""
 
 Looks = Mapping[str, tuple[Style, int]]
 """Configuration -> its style, and its number in the page's details."""
@@ -107,7 +109,8 @@ def _line(axes: Axes, times: TaskTimes, end: str, style: str) -> None:
 
 def _labels(axes: Axes, times: TaskTimes, looks: Looks) -> None:
     """Names of recipes without overrides, over all tasks also numbers of others on the front; bold: robustly there."""
-    shown = [one for one in times.configs if one.front or (one.named and times.task == ALL)]
+    few = times.task == ALL and sum(one.named for one in times.configs) <= _LABELED
+    shown = [one for one in times.configs if one.front or (one.named and few)]
     labels = [
         PointLabel(
             one.number or one.config, _middle(one), 100 * one.lost, looks[one.config][0].color, one.front == ROBUSTLY
