@@ -89,12 +89,8 @@ class AttentionProducts:
             if len(done) == 1:
                 return done[0]
             corrections = None
-            if any(one.correction is not None for one in done):  # zeros change no score
-                zeros = (one.q.new_zeros(*one.q.shape[:-1], one.k.shape[-2]) for one in done)
-                added = [
-                    zero if one.correction is None else one.correction for one, zero in zip(done, zeros, strict=True)
-                ]
-                corrections = torch.cat(added)
+            if any(one.correction is not None for one in done):
+                corrections = torch.cat([_added(one) for one in done])
             return Smoothed(torch.cat([one.q for one in done]), torch.cat([one.k for one in done]), corrections)
 
         return Products(scores, outputs, smooth)
