@@ -43,7 +43,7 @@ def text_files(tree: ast.AST) -> Iterator[tuple[int, str]]:
         text = {
             "read_text": True,
             "write_text": True,
-            "open": owner not in ("os", "tarfile", "self") and not any("b" in mode for mode in modes),
+            "open": owner not in ("os", "tarfile", "Image", "self") and not any("b" in mode for mode in modes),
             "fdopen": not any("b" in mode for mode in modes),
             "NamedTemporaryFile": bool(modes) and not any("b" in mode for mode in modes),
             **dict.fromkeys(("run", "Popen", "check_output"), "text" in keywords),
