@@ -13,7 +13,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from dse.kernels.availability import Gpu
-from dse.kernels.compile_pool import Compiled, CompilePool
+from dse.kernels.compile_pool import LIMIT, Compiled, CompilePool
 from dse.kernels.recording import OnKernel
 from dse.pack.grouping import member_order
 from dse.pack.kernel_list import list_kernels
@@ -23,6 +23,8 @@ from dse.trial import Trial
 Say = Callable[[str], None]
 _PATIENCE = 5.0
 """Seconds between lines about the progress, and before the first."""
+_LONG = 60.0
+"""Seconds after which a line names the kernel that is being compiled."""
 
 
 class Ahead(NamedTuple):
@@ -50,7 +52,8 @@ def compile_ahead(
     """Compiles what packs need on ``gpu``, each given by its trials in any order and its data, on any device.
 
     Only what is not in Triton's cache is compiled, by as many ``processes`` (0: one for each processor, at most 16),
-    and at most for so many seconds. Raises nothing: what fails here is compiled when it is launched, and fails there.
+    at most ``most`` seconds in all and ``LIMIT`` seconds a kernel. Raises nothing: what fails here is compiled when it
+    is launched, and fails there.
     """
     start, found, problems = time.monotonic(), 0, list[str]()
     with CompilePool(processes) as pool:
@@ -88,7 +91,13 @@ def _listed(lineup: Sequence[Trial], data: Any, gpu: Gpu, on_kernel: OnKernel) -
 
 def _progress(state: Compiled) -> str:
     left = "" if state.left is None else f", about {duration(state.left)} left"
-    return f"compiling {plural(state.kernels, 'kernel')}: {state.done} done{left}"
+    slow = "" if state.longest is None or state.longest[1] < _LONG else _slow(*state.longest)
+    failed = f", {len(state.failed)} given up" if state.failed else ""
+    return f"compiling {plural(state.kernels, 'kernel')}: {state.done} done{failed}{left}{slow}"
+
+
+def _slow(name: str, seconds: float) -> str:
+    return f"; {name} for {duration(seconds)} (given up after {duration(LIMIT)})"
 
 
 __all__ = ["Ahead", "Say", "compile_ahead", "to_stderr"]

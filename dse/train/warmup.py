@@ -44,7 +44,8 @@ def compile_step(step: TrainStep, say: Say = to_stderr) -> Ahead:
 def warm(packs: Sequence[Sequence[Trial]], device: str, data_dir: Path | None, processes: int, say: Say) -> Ahead:
     """Compiles the kernels of many packs; elsewhere than on a GPU there are none.
 
-    A pack that fails here is left out; its own training will report the error.
+    Trials after training launch none themselves: those of the trainings that they need are compiled. A pack that fails
+    here is left out; its own training will report the error.
     """
     return compile_packs(packs, data_dir, Gpu.of(device), processes, say) if use_kernels(device) else _NOTHING
 
@@ -56,7 +57,7 @@ def compile_packs(packs: Sequence[Sequence[Trial]], data_dir: Path | None, gpu: 
     def loaded() -> Iterator[tuple[Sequence[Trial], Any]]:
         data: dict[Task[Any], Any] = {}
         for trials in packs:
-            task = trials[0].task
+            trials, task = _trained(trials), trials[0].task
             try:
                 if task not in data:
                     data[task] = task.load(data_dir)
@@ -67,6 +68,13 @@ def compile_packs(packs: Sequence[Sequence[Trial]], data_dir: Path | None, gpu: 
 
     found = compile_ahead(loaded(), gpu, processes, say=say)
     return found._replace(problems=(*problems, *found.problems))
+
+
+def _trained(trials: Sequence[Trial]) -> list[Trial]:
+    """What is trained for a pack's trials: themselves, or what they quantize."""
+    if trials[0].recipe.post is None:
+        return list(trials)
+    return list({own.uid: own for trial in trials for own in trial.needs}.values())
 
 
 __all__ = ["compile_packs", "compile_step", "warm"]

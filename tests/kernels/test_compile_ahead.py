@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,10 +25,11 @@ from dse.bench.models import COMPARED
 from dse.bench.timed_packs import trials
 from dse.kernels import available, compile_pool
 from dse.kernels.availability import Gpu, lies_on_gpu
-from dse.kernels.compile_pool import CompilePool
+from dse.kernels.compile_pool import Compiled, CompilePool
 from dse.kernels.kernel_jobs import KernelJob, KernelName
 from dse.kernels.philox import words
 from dse.kernels.recording import recording
+from dse.numerics.recipe import override
 from dse.numerics.techniques.schedules import Switch
 from dse.pack import compile_ahead as ahead
 from dse.pack.grouping import member_order
@@ -185,3 +187,59 @@ def test_processes_that_cannot_start_or_end_early(monkeypatch: pytest.MonkeyPatc
             pool.submit(job)
             assert pool.wait(60)
             assert re.search(why, pool.state.failed[0])
+
+
+def test_a_kernel_that_never_ends_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its process and what that has started; the next kernel gets another process, and the end waits for none."""
+    (job,) = word_jobs()
+    endless, pids = tmp_path / "endless", tmp_path / "pids"
+    endless.write_text(f"#!/bin/sh\nsleep 1000 & echo $! >> {pids}\nwait\n", encoding="utf-8")
+    endless.chmod(0o700)
+    others = [replace(job, kernel=KernelName(job.kernel.module, f"other{i}")) for i in range(2)]
+    for i, own in enumerate((job, *others)):
+        vars(own)["key"] = str(i)
+    monkeypatch.setattr(KernelJob, "is_compiled", lambda own: False)
+    monkeypatch.setattr(compile_pool.sys, "executable", str(endless))
+    with CompilePool(1, limit=0.4) as pool:
+        for own in (job, others[0]):
+            pool.submit(own)
+        assert not pool.wait(0.1)
+        longest = pool.state.longest
+        assert longest is not None
+        assert longest[0] in (job.kernel.name, "other0")
+        assert pool.wait(60)
+        assert pool.state.longest is None
+        assert [line.split(": ")[1] for line in pool.state.failed] == ["given up after 0.4 s"] * 2
+    with CompilePool(1) as pool:
+        pool.submit(others[1])
+        while len(pids.read_text(encoding="utf-8").split()) < 3:
+            assert not pool.wait(0.02)
+    for pid in map(int, pids.read_text(encoding="utf-8").split()):
+        assert not running(pid)
+
+
+def running(pid: int) -> bool:
+    """Whether a process does anything; one that nobody has waited for does not."""
+    status = Path(f"/proc/{pid}/stat")
+    for _ in range(200):
+        if not status.exists() or status.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z":
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def test_a_line_names_what_takes_long() -> None:
+    said = ahead._progress(Compiled(45, 43, ("one: refused",), 2.0, ("slow_kernel", 120.0)))
+    assert said == (
+        "compiling 45 kernels: 43 done, 1 given up, about 2 s left; slow_kernel for 2 min (given up after 5 min)"
+    )
+    assert ahead._progress(Compiled(45, 43, (), 2.0, ("kernel", 9.0))).endswith(": 43 done, about 2 s left")
+
+
+def test_trials_after_training_need_the_kernels_of_the_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(warmup, "compile_ahead", lambda packs, *a, **k: seen.extend(packs) or ahead.Ahead(0, 0, 0, ()))
+    one, other = trials(COMPARED["mlp"](True), 2, ("mxfp4",))
+    own = [replace(one, recipe=override(one.recipe, "post", method)) for method in ("rtn", "gptq")]
+    warmup.compile_packs([own, [one, other]], None, HOPPER, 1, print)
+    assert [pack for pack, _ in seen] == [[one.baseline()], [one, other]]
