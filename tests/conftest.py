@@ -25,3 +25,11 @@ def _one_thread() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != 1:
         torch.set_num_threads(1)
+
+
+@pytest.fixture
+def short_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three steps of the diffusion task's sampler instead of twenty, for tests that compare and do not grade."""
+    from dse.tasks import diffusion
+
+    monkeypatch.setattr(diffusion, "STEPS", 3)

@@ -1,6 +1,4 @@
-"""Triton's interpreter with its slowest parts replaced, and a program run under it: the same bits in less time.
-
-TRITON_INTERPRET=1 python -m tests.faster_interpreter (-c PROGRAM | SCRIPT) [ARGUMENTS]
+"""Triton's interpreter with its slowest parts replaced: the same bits in less time.
 
 - A reduction with a combine function of one's own folds whole slices in the same order, not one number at a time
   (so that its function must not branch on values, which none in ``dse`` does).
@@ -16,8 +14,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import runpy
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
@@ -125,18 +121,3 @@ def _fold(self: Any, operands: Any) -> list[Any]:
             data = data.item()
         found.append(self.to_tensor(data, kind))
     return found
-
-
-def main(words: list[str]) -> None:
-    """Like Python with these words, under the interpreter of this module."""
-    install()
-    if words[0] == "-c":
-        sys.argv = ["-c", *words[2:]]
-        exec(compile(words[1], "<program>", "exec"), {"__name__": "__main__"})
-    else:
-        sys.argv = words
-        runpy.run_path(words[0], run_name="__main__")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

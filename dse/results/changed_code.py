@@ -30,7 +30,7 @@ _SETTINGS: dict[str, Mapping[str, object]] = {
     "first_moment": FIRST_MOMENTS,
     "second_moment": SECOND_MOMENTS,
 }
-"""Settings of a training that name an object -> the objects."""
+"""Settings of a training that name an object or a class -> the objects or classes."""
 _NAMED = 3
 """Changed classes that are named."""
 
@@ -81,7 +81,7 @@ def _classes(trial: Trial) -> Iterator[tuple[str, type]]:
         for setting, known in _SETTINGS.items():
             name = getattr(one.training, setting)
             if (used := known.get(name)) is not None:
-                yield f"{setting.replace('_', ' ')} {name}", type(used)
+                yield f"{setting.replace('_', ' ')} {name}", used if isinstance(used, type) else type(used)
         yield from _techniques(one.recipe)
 
 

@@ -19,6 +19,8 @@ from dse.train.options import RunOptions
 from dse.trial import Trial
 from tests.pack.test_pack_equals_solo import assert_pack_equals_solo, content, one_thread  # noqa: F401
 
+pytestmark = pytest.mark.usefixtures("short_sampling")
+
 
 def numerics(name: str, attention: object = "same", **options: object) -> Recipe:
     recipe = override(RECIPES[name], "attention", attention)

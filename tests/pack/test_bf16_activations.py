@@ -263,6 +263,8 @@ from dse.recipes import RECIPES
 from dse.tasks import TASKS
 from dse.trial import Trial
 
+pytestmark = pytest.mark.usefixtures("short_sampling")
+
 task = TASKS["regression"]()
 training = replace(task.training(), steps=1, batch=16, activations="bf16")
 trials = [Trial(task, training, RECIPES[name], seed) for seed, name in enumerate(("bf16", "nvfp4", "mxfp4_rht_sr"))]

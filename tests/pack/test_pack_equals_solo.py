@@ -17,6 +17,8 @@ from dse.train.loop import run_pack, run_trial
 from dse.trial import Trial
 from tests.records import content
 
+pytestmark = pytest.mark.usefixtures("short_sampling")
+
 REGRESSION = TASKS["regression"]()
 SHORT = replace(REGRESSION.training(), steps=6, batch=16, eval_every=3)
 
@@ -37,7 +39,8 @@ def assert_pack_equals_solo(trials: list[Trial], solo: list[Record] | None = Non
 
 
 def test_every_recipe_in_one_pack() -> None:
-    trials = [Trial(REGRESSION, SHORT, recipe, seed=i % 3) for i, recipe in enumerate(RECIPES.values())]
+    training = replace(SHORT, steps=3)
+    trials = [Trial(REGRESSION, training, recipe, seed=i % 3) for i, recipe in enumerate(RECIPES.values())]
     random.Random(0).shuffle(trials)
     records = assert_pack_equals_solo(trials)
     assert {record.status for record in records} == {OK}

@@ -12,10 +12,11 @@ import pytest
 from dse import cli
 from dse.numerics.recipe import override
 from dse.numerics.techniques.statistics import STATISTICS
+from dse.optim.loss_scaling import LOSS_SCALINGS
 from dse.recipes import RECIPES
 from dse.results.changed_code import changed_code, code_of
 from dse.results.record import Record
-from dse.results.source_code import statements
+from dse.results.source_code import code_digest, statements
 from dse.results.store import Store
 from dse.tasks import own
 from dse.tasks.user_module import FILE
@@ -150,3 +151,12 @@ def test_comments_and_docstrings_do_not_count() -> None:
     assert statements(bare) != statements(bare.replace("no comment", "a comment"))
     assert statements(bare) != statements(bare.replace("a\n", "c\n"))
     assert statements("def f(): 'Adds.'; return 1") != statements("def f(): 'Adds.'; return 2")
+
+
+@pytest.mark.parametrize("name", ["static", "dynamic"])
+def test_loss_scaling_is_its_own_code(name: str) -> None:
+    """It is named by class: what counts is that class's file, not the file of the class's type."""
+    task = make_task("regression", {})
+    trial = Trial(task, replace(task.training(), loss_scaling=name), RECIPES["mxfp4"], 0)
+    assert code_of(trial)[f"loss scaling {name}"] == code_digest(LOSS_SCALINGS[name])
+    assert code_digest(LOSS_SCALINGS[name])

@@ -20,6 +20,8 @@ from dse.tasks.lm import SIZES as TEXTS
 from dse.train.loop import load, run_pack, run_trial
 from tests.records import trained
 
+pytestmark = pytest.mark.usefixtures("short_sampling")
+
 LARGE = {"base", "1M", "3M", "9M", "30M", "60M", "nanogpt-gpu", "paper"}
 
 

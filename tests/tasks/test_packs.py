@@ -17,6 +17,8 @@ from dse.tasks.nets.activations import gelu, silu
 from dse.tasks.nets.attention import attention
 from tests.tasks.packing import Pack, packable
 
+pytestmark = pytest.mark.usefixtures("short_sampling")
+
 CASES: dict[str, Task[Any]] = {
     "regression": TASKS["regression"](),
     "regression-linear": TASKS["regression"](net="linear", noise=0.1),

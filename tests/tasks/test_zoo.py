@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
+import inspect
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -26,6 +28,8 @@ from dse.train.options import RunOptions
 from dse.trial import Trial
 from tests.records import trained
 from tests.tasks import zoo
+
+pytestmark = pytest.mark.usefixtures("short_sampling")
 
 EVERY = {**zoo.NETS, **zoo.COLOR}
 
@@ -260,14 +264,18 @@ def test_bytes_and_folders(tmp_path: Path) -> None:
     assert metrics["bits_per_char"] == pytest.approx(metrics["loss"] / 0.6931472 * share, rel=1e-5)
 
 
-def test_bpe() -> None:
+def test_bpe(tmp_path: Path) -> None:
     pytest.importorskip("tokenizers")
-    task = TASKS["lm"](tokens="bpe", vocabulary=400)
-    data, again = task.load(), task.load()
+    folder = tmp_path / "text" / "modules"
+    folder.mkdir(parents=True)
+    for module in (argparse, gzip, zipfile):
+        (folder / f"{module.__name__}.txt").write_text(inspect.getsource(module), encoding="utf-8")
+    task = TASKS["lm"](text="modules", tokens="bpe", vocabulary=400)
+    data, again = task.load(tmp_path), task.load(tmp_path)
     assert torch.equal(data.x, again.x)
     assert data.size == 400
     assert int(data.x.max()) < 400
-    plain = TASKS["lm"]().load()
+    plain = TASKS["lm"](text="modules").load(tmp_path)
     assert len(data.test_x) < 0.8 * len(plain.test_x)
     metrics = task.evaluate(task.model(data), data)
     share = len(data.test_x) / len(plain.test_x)
