@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 
+from dse.cli import app
 from tests.test_layers import SAME_MODULE_NAME
 
 ROOT = Path(__file__).parents[1]
@@ -114,3 +118,29 @@ def test_the_tests_notice() -> None:
 def test_the_glossary_has_every_name_that_stands_at_two_levels() -> None:
     section = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").split("## Names at more than one level")[1]
     assert set(SAME_MODULE_NAME) - set(re.findall(r"`(\w+)`", section)) == set()
+
+
+def _commands(page: Path) -> list[list[str]]:
+    """The ``dse`` commands in a page's blocks, without what a shell does with their output."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    found = []
+    for block in re.findall(r"^```(?:bash)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        for line in re.findall(r"^(?:\w+=\S+ )?(dse \w.*)$", block, re.MULTILINE):
+            words = shlex.split(line, comments=True)
+            found.append(words[: next((i for i, word in enumerate(words) if word in (">", "|", "&&")), len(words))])
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_ids)
+def test_commands_are_of_the_command_line(page: Path) -> None:
+    """Verbs, options and the kinds of their values; nothing runs."""
+    group: Any = typer.main.get_command(app)
+    for _, verb, *words in _commands(page):
+        group.commands[verb].make_context(verb, words)
+
+
+def test_a_command_that_does_not_exist_is_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```\ndse plan my.yaml --no-such-option # why\n```\n", encoding="utf-8")
+    with pytest.raises(Exception, match="no-such-option"):
+        test_commands_are_of_the_command_line(page)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from dse import PUBLIC, cli
+from dse.numerics.formats import ELEMENTS, SCALES
 from dse.numerics.registry import FAMILIES
 from dse.recipes import RECIPES
 from dse.sweep.language.option_names import TOP_KEYS
@@ -56,3 +58,28 @@ def test_reference_pages_hold_what_is_registered(site: Any) -> None:
 def test_the_start_page_links_to_pages(site: Any) -> None:
     assert "](sweeps.md)" in site.home()
     assert "](docs/" not in site.home()
+
+
+def test_formulas_can_be_drawn(site: Any) -> None:
+    pytest.importorskip("latex2mathml", reason="comes with the docs extra")
+    found = 0
+    for page in (ROOT / "docs").glob("*.md"):
+        text = re.sub(r"^```.*?^```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for shown, inline in re.findall(r"\$\$(.*?)\$\$|(?<!\$)\$(?!\s)([^$]+?)(?<!\s)\$", text, re.DOTALL):
+            assert site.formula(shown or inline, bool(shown)).count("<math") == 1
+            found += 1
+    assert found > 40
+    html = site.on_page_content('a <span class="arithmatex">\\(x &lt; y\\)</span>', None, None, None)
+    assert html.startswith('a <math xmlns="http://www.w3.org/1998/Math/MathML" display="inline">')
+    assert "&#x0003C;" in html
+    with pytest.raises(ValueError, match=r"^\\no_such cannot be drawn".replace("_", "")):
+        site.formula(r"\nosuch x", displayed=False)
+
+
+def test_the_numbers_of_the_comparison() -> None:
+    row = next(
+        line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if "this project |" in line
+    )
+    assert f"{len(ELEMENTS)} × {len(SCALES)} formats" in row
+    assert "over 50" in row
+    assert sum(len(family) for family in FAMILIES.values()) > 50

@@ -1,10 +1,12 @@
-"""MkDocs hooks: pages of the documentation site that are made from the registries, the public names and the README.
+"""MkDocs hooks: pages of the documentation site that are made from the registries, the public names and the README,
+and formulas as MathML, which browsers draw without a script.
 
 ``make docs`` builds the site into ``build/site``.
 """
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections.abc import Callable
@@ -88,6 +90,14 @@ def python() -> str:
     return head + names
 
 
+def mlflow() -> str:
+    """Metrics, parameters and tags of a run in MLflow: the description that its experiment has there."""
+    from dse.run.tracking.projection import DESCRIPTION
+
+    head = "# Fields in MLflow\n\nWhat `dse dashboard` shows, as every experiment's description says it.\n\n"
+    return head + DESCRIPTION
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "index.md": home,
     "reference/recipes.md": recipes,
@@ -95,6 +105,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/sweep-keys.md": sweep_keys,
     "reference/commands.md": commands,
     "reference/python.md": python,
+    "reference/mlflow.md": mlflow,
 }
 """Path in the site -> the function that writes the page."""
 
@@ -106,3 +117,21 @@ def on_files(files: Any, config: Any) -> Any:
     for path, write in PAGES.items():
         files.append(File.generated(config, path, content=write()))
     return files
+
+
+_FORMULA = re.compile(r'<(span|div) class="arithmatex">(?:\\\(|\\\[)(.*?)(?:\\\)|\\\])</\1>', re.DOTALL)
+
+
+def on_page_content(content: str, page: Any, config: Any, files: Any) -> str:
+    """MkDocs calls it with a page's HTML: what pymdownx.arithmatex has marked becomes MathML."""
+    return _FORMULA.sub(lambda found: formula(html.unescape(found[2]), displayed=found[1] == "div"), content)
+
+
+def formula(latex: str, displayed: bool) -> str:
+    """A formula as MathML. Raises ValueError for a command that is not known."""
+    from latex2mathml.converter import convert
+
+    found: str = convert(latex.strip(), display="block" if displayed else "inline")
+    if unknown := re.search(r"\\[a-zA-Z]+", re.sub(r"<annotation.*?</annotation>", "", found)):
+        raise ValueError(f"{unknown[0]} cannot be drawn, in {latex.strip()}")
+    return f'<div style="overflow-x: auto">{found}</div>' if displayed else found

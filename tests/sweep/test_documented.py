@@ -1,4 +1,4 @@
-"""The YAML blocks of docs/sweeps.md and docs/post-training.md are sweeps, alone or with what a block leaves out."""
+"""The YAML blocks of docs/sweeps.md and other pages are sweeps, alone or with what a block leaves out."""
 
 import re
 from pathlib import Path
@@ -13,9 +13,10 @@ from dse.sweep.read.schema import SweepFile, keys_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "sweeps.md").read_text(encoding="utf-8")
+OTHERS = ("post-training.md", "first-sweep.md", "faq.md")
 BLOCKS = re.findall(
     r"^```yaml\n(.*?)^```",
-    PAGE + (DOCS / "post-training.md").read_text(encoding="utf-8"),
+    PAGE + "".join((DOCS / page).read_text(encoding="utf-8") for page in OTHERS),
     re.MULTILINE | re.DOTALL,
 )
 HEAD = {"tasks": "tasks: [lm, image]\n", "recipes": "recipes: [mxfp4, nvfp4]\n"}

@@ -34,9 +34,7 @@ _TEXT = 6000  # characters of a parameter, its limit
 _ENLARGED = 6  # screen pixels of a picture's pixel
 PICTURES, ARTIFACTS = "samples.png", "mlartifacts"
 
-_EXPERIMENT = {
-    "mlflow.experimentKind": "custom_model_development",  # MLflow then shows runs, not pages about language models
-    "mlflow.note.content": """One run is one trial of the sweep: a small model trained from scratch under a recipe.
+DESCRIPTION = """One run is one trial of the sweep: a small model trained from scratch under a recipe.
 
 | metric | |
 | --- | --- |
@@ -53,7 +51,12 @@ Parameters: the axes of the sweep, `training.SETTING`, and every option of the r
 quantized points, `recipe.wgrad.lhs.block` at one. A search such as `params.`recipe.block` = '16' and metrics.gap <
 0.01` finds runs. For the front of accuracy and cost select all runs and draw a scatter plot of `improvement lost` or
 `gap` against `overhead` or `time`.
-""",
+"""
+"""The description of every experiment, in Markdown."""
+
+_EXPERIMENT = {
+    "mlflow.experimentKind": "custom_model_development",  # MLflow then shows runs, not pages about language models
+    "mlflow.note.content": DESCRIPTION,
 }
 """Tags of every experiment: its page in MLflow, and what the names mean."""
 
