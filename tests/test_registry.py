@@ -50,6 +50,7 @@ WORDS = (
     "elements",
     "nearest_even",
     "activations",
+    "mse",
 )
 
 

@@ -59,14 +59,38 @@ def rounded(w: Array, s: Array) -> Array:
     return e2m1(w / s) * s
 
 
-def gptq(w: Array, x: Array, s: Array, damping: float, ordered: bool) -> Array:
+def nearest(u: Array, grid: Array) -> Array:
+    """Nearest of the magnitudes ``grid``, ties to the even place; saturates."""
+    size = np.minimum(np.abs(u), grid[-1])
+    high = np.clip(np.searchsorted(grid, size), 1, len(grid) - 1)
+    below, above = size - grid[high - 1], grid[high] - size
+    up = (above < below) | ((above == below) & (high % 2 == 0))
+    return np.asarray(np.sign(u) * grid[np.where(up, high, high - 1)])
+
+
+def floating_grid(exp: int, man: int) -> Array:
+    """Magnitudes of ExMy with the bias 2^(E - 1) - 1 and no reserved code."""
+    bias = 2 ** (exp - 1) - 1
+    codes = range(2 ** (exp + man))
+    parts = [(code >> man, code & (2**man - 1)) for code in codes]
+    return np.array([(m / 2**man + (e > 0)) * 2.0 ** (max(e, 1) - bias) for e, m in parts])
+
+
+def gptq(
+    w: Array,
+    x: Array,
+    s: Array,
+    damping: float,
+    ordered: bool,
+    quantize: Callable[[Array, Array], Array] = rounded,
+) -> Array:
     """Optimal brain surgeon, a column at a time: the inverse loses a row and a column after each."""
     h = x.T @ x
     h += damping * np.mean(np.diag(h)) * np.eye(len(h))
     left = list(np.argsort(-np.diag(x.T @ x), kind="stable")) if ordered else list(range(len(h)))
     w, q, inverse = w.copy(), np.zeros_like(w), np.linalg.inv(h)
     for j in left:
-        q[:, j] = rounded(w[:, j], s[:, j])
+        q[:, j] = quantize(w[:, j], s[:, j])
         w -= np.outer((w[:, j] - q[:, j]) / inverse[j, j], inverse[j])
         inverse = inverse - np.outer(inverse[:, j], inverse[j]) / inverse[j, j]
     return q
@@ -190,3 +214,31 @@ def fpq(
                 if (off := ((f @ fw.T - y) ** 2).sum()) < whole:
                     fx, whole = f, off
     return fw, fx
+
+
+def adaround(
+    w: Array, x: Array, s: Array, grid: Array, iterations: int, rate: float, weight: float, aware: bool
+) -> Array:
+    """The learned rounding, with neighbors looked up in the grid, rows of X, and every element by itself."""
+    whole = np.concatenate([-grid[:0:-1], grid])
+    place = np.clip(np.searchsorted(whole, w / s, side="right") - 1, 0, len(whole) - 2)
+    low, high = whole[place] * s, whole[place + 1] * s
+    ends = np.abs(w / s) > grid[-1] * (1 - 1e-6)
+    low, high = np.where(ends, w, low), np.where(ends, w, high)
+    gap = high - low
+    unit = np.where(ends, 1, gap if aware else 1)
+    share = (w - low) / np.where(ends, 1, gap)
+    v, first, second = unit * np.log((share + 0.1) / (1.1 - share)), 0.0, 0.0
+    for i in range(iterations):
+        sigmoid = 1 / (1 + np.exp(-v / unit))
+        h = np.clip(1.2 * sigmoid - 0.1, 0, 1)
+        errors = x @ (low + h * gap - w).T
+        g = 2 * np.einsum("mn,mk->nk", errors, x) / len(x) * gap
+        progress = i / iterations
+        if progress >= 0.2:
+            b = 20 - 18 * (progress - 0.2) / 0.8
+            g = g - weight * b * 2 * np.sign(2 * h - 1) * np.abs(2 * h - 1) ** (b - 1)
+        g = np.where((h > 0) & (h < 1), g * 1.2 * sigmoid * (1 - sigmoid) / unit, 0.0)
+        first, second = 0.9 * first + 0.1 * g, 0.999 * second + 0.001 * g * g
+        v = v - rate * (first / (1 - 0.9 ** (i + 1))) / (np.sqrt(second / (1 - 0.999 ** (i + 1))) + 1e-8)
+    return np.where(v >= 0, high, low)

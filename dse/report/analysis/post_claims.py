@@ -35,6 +35,17 @@ def _fpq(**options: object) -> Recipe:
     return _after("bf16", {"fpq": options}, *points)
 
 
+_HQDIT, _FP4DIT = "arXiv 2405.19751 (HQ-DiT), DiT-XL/2, W4A4", "arXiv 2503.15465 (FP4DiT), W4A6"
+
+
+def _per_token(method: object, *settings: tuple[str, object], x: str = "e2m1") -> Recipe:
+    """HQ-DiT's layout: one FP32 scale per output channel of W and one per token of X."""
+    w, own = ({"element": element, "scale": "fp32", "block": 0} for element in ("e2m1", x))
+    return _after("bf16", method, ("fprop.rhs", {"block": w}), ("fprop.lhs", {"block": own}), *settings)
+
+
+_TURNED = ("fprop.rotation", {"hadamard": {"size": 64}})
+_GATE = ("layers", [{"kind": "gate", "W.element": "e3m0", "optional": True}])
 _LQER = {"rtn": {"branch": {"lqer": {"rank": 8}}}}
 _SVDQUANT = {"gptq": {"balance": "smoothquant", "branch": {"svdquant": {"rank": 8}}}}
 _SAGE = "arXiv 2505.11594 (SageAttention3), video and image models"
@@ -128,6 +139,35 @@ POST_CLAIMS = tuple(
             False,
         ),
         ("LLM-FP4: pre-shifted exponent biases lose less than none", _LLM_FP4, _fpq(), _fpq(shifts=False), False),
+        (
+            "HQ-DiT: a random Hadamard rotation of activations and weights helps",
+            _HQDIT,
+            _per_token("hqdit", _TURNED),
+            _per_token("hqdit"),
+            False,
+        ),
+        ("HQ-DiT loses less than LLM-FP4", _HQDIT, _per_token("hqdit", _TURNED), _fpq(), False),
+        (
+            "HQ-DiT: formats by the ratio lose less than E2M1 for all layers",
+            _HQDIT,
+            _per_token("hqdit", _TURNED),
+            _per_token("gptq", _TURNED),
+            False,
+        ),
+        (
+            "FP4DiT: learned rounding loses less than rounding to nearest",
+            _FP4DIT,
+            _per_token("adaround", _GATE, x="e2m3"),
+            _per_token("rtn", _GATE, x="e2m3"),
+            False,
+        ),
+        (
+            "FP4DiT: scale-aware AdaRound loses less than AdaRound",
+            _FP4DIT,
+            _per_token("adaround", _GATE, x="e2m3"),
+            _per_token({"adaround": {"scale_aware": False}}, _GATE, x="e2m3"),
+            False,
+        ),
         (
             "NVFP4: a low-rank branch for the error (LQER) loses less than direct cast",
             "arXiv 2402.02446",
