@@ -47,6 +47,7 @@ def sweep_file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_killed_and_interrupted_every_trial_is_there_once(sweep_file: Path, tmp_path: Path) -> None:
     sweep, results = load_sweep(sweep_file), tmp_path / "results"
     undisturbed = Store(tmp_path / "undisturbed")

@@ -22,6 +22,8 @@ from dse.report.analysis.tidy import tabulate
 from dse.sweep import load_sweep
 from tests.report.studies import diverged, record, sweep_of
 
+pytestmark = pytest.mark.usefixtures("few_pictures")
+
 GAPS = {
     "mxfp8": 0.001, "ue5m3": 0.03, "nvfp4": 0.04, "nvfp4_plain": 0.05, "fusion_mxfp4_h32": 0.06, "fusion_nvfp4": 0.08,
     "fusion_mxfp4": 0.10, "mxfp4": 0.13,

@@ -13,6 +13,8 @@ from dse.report.analysis.tidy import tabulate
 from dse.report.sections.table_rows import config_rows
 from tests.report.studies import records_of, sweep_of
 
+pytestmark = pytest.mark.usefixtures("few_pictures")
+
 TWO = """
     tasks: [lm]
     recipes: [mxfp4, nvfp4]

@@ -21,6 +21,8 @@ from dse.report.analysis.tidy import tabulate
 from dse.sweep import load_sweep
 from tests.report.studies import diverged, record, sweep_of
 
+pytestmark = pytest.mark.usefixtures("few_pictures")
+
 TEXT = """
     tasks: [regression]
     recipes: [nvfp4, mxfp4]

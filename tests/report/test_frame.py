@@ -15,6 +15,8 @@ from dse.run.search import with_asked_cells
 from dse.sweep import load_sweep
 from tests.report.studies import records_of, sweep_of
 
+pytestmark = pytest.mark.usefixtures("few_pictures")
+
 FIXED = Path(__file__).parents[1] / "golden" / "results"
 FIRST = ["uid", "task", "recipe", "seed", "config"]
 

@@ -16,6 +16,8 @@ from dse.results.record import OK, STOPPED, Record
 from dse.sweep import Cell
 from tests.report.studies import INITIAL, record, sweep_of
 
+pytestmark = pytest.mark.usefixtures("few_pictures")
+
 TEXT = """
     tasks: [{regression: {training: {steps: 10}}}]
     recipes: [mxfp4, nvfp4]

@@ -22,6 +22,8 @@ from dse.sweep import Sweep
 from tests.report.studies import diverged, records_of, sweep_of
 from tests.report.test_page import Page
 
+pytestmark = pytest.mark.usefixtures("few_pictures")
+
 TEXT = "name: x\ntasks: [lm]\nrecipes: [mxfp4, nvfp4, ue5m3]\nseeds: 2\n"
 GAP = {"bf16": 0.0, "nvfp4": 0.1, "ue5m3": 0.2, "mxfp4": 0.3}
 SIZE = {"bf16": 0.01, "nvfp4": 0.1, "ue5m3": 0.15, "mxfp4": 0.2}

@@ -18,6 +18,8 @@ from dse.report.analysis.tidy import tabulate
 from dse.report.write import write_report
 from tests.report.studies import records_of, sweep_of
 
+pytestmark = pytest.mark.usefixtures("few_pictures")
+
 TEXT = """
 tasks: [lm]
 recipes:

@@ -21,6 +21,8 @@ from dse.tasks.pictures import Pictures
 from tests.report.studies import diverged, records_of, sweep_of
 from tests.report.test_page import Page
 
+pytestmark = pytest.mark.usefixtures("few_pictures")
+
 TEXT = "name: x\ntasks: [{diffusion: {generate: 64}}, lm]\nrecipes: [mxfp4, nvfp4]\nseeds: 2\n"
 GAP = {"bf16": 0.0, "nvfp4": 0.1, "mxfp4": 0.2}
 FAR = {"bf16": 0, "nvfp4": 10, "mxfp4": 40}

@@ -18,6 +18,8 @@ from dse.run.search import with_asked_cells
 from dse.sweep import Cell
 from tests.report.studies import INITIAL, diverged, failed, record, sweep_of
 
+pytestmark = pytest.mark.usefixtures("few_pictures")
+
 TPE = """
     name: hunt
     tasks: [regression]
