@@ -222,7 +222,7 @@ def ask(
     question: Annotated[
         str,
         typer.Argument(
-            help="best [under N % overhead] [on TASK]; cheapest within .01 [on TASK]; does OPTION help [with OTHER]; "
+            help="best (under N % overhead) (on TASK); cheapest within .01 (on TASK); does OPTION help (with OTHER); "
             "is CONFIG better than CONFIG; what to try next",
             metavar="QUESTION",
         ),

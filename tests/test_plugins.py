@@ -143,6 +143,18 @@ def test_init_writes_what_runs(
         init(both, task=False, technique=False)
 
 
+def test_init_adds_skeletons_to_a_sweep_that_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text("# mine\n", encoding="utf-8")
+    init(tmp_path, task=True, technique=False)
+    assert sweep.read_text(encoding="utf-8") == "# mine\n"
+    assert (tmp_path / "my_task.py").exists()
+    assert "- ./my_task.py:Larger" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"my_task\.py exists already, and is left as it is"):
+        init(tmp_path, task=True, technique=True)
+    assert not (tmp_path / "my_technique.py").exists()
+
+
 def test_skeletons_are_those_of_the_documentation() -> None:
     docs = STARTERS.parents[2] / "docs"
     assert (STARTERS / "my_task.py.txt").read_text(encoding="utf-8") in (docs / "add-a-task.md").read_text("utf-8")

@@ -18,10 +18,13 @@ _OPTIONAL = re.compile(r"^#(task|technique) (.*)$")
 def init(folder: Path, task: bool, technique: bool) -> None:
     """Writes the files into ``folder``, which is made where it is missing, and prints what to do next.
 
-    Raises UserError, and writes nothing, where one of them is there already.
+    A skeleton that is asked for in a folder with a sweep leaves that as it is, and prints the lines that it needs.
+    Raises UserError, and writes nothing, where another of the files is there already.
     """
     wanted = [name for name, asked in (("task", task), ("technique", technique)) if asked]
-    texts = {STARTER: "".join(_lines(wanted))} | {f"my_{name}.py": _starter(f"my_{name}.py.txt") for name in wanted}
+    texts = {f"my_{name}.py": _starter(f"my_{name}.py.txt") for name in wanted}
+    kept = bool(wanted) and (folder / STARTER).exists()
+    texts = texts if kept else {STARTER: "".join(_lines(wanted))} | texts
     paths = {folder / name: text for name, text in texts.items()}
     if there := [path for path in paths if path.exists()]:
         raise UserError(f"{there[0]} exists already, and is left as it is; name another folder: dse init FOLDER")
@@ -33,6 +36,10 @@ def init(folder: Path, task: bool, technique: bool) -> None:
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror or error}") from None
     print(f"wrote {', '.join(map(str, paths))}")
+    if kept:
+        print(f"{folder / STARTER} is left as it is; lines for it, under plugins, tasks and grid:")
+        print("".join(f"  {line}\n" for line in _skeleton_lines(wanted)), end="")
+        return
     for verb in ("plan", "run", "report"):
         print(f"  {command(verb, folder / STARTER)}")
 
@@ -45,6 +52,14 @@ def _lines(wanted: Sequence[str]) -> Iterator[str]:
             yield f"{line}\n"
         elif found[1] in wanted:
             yield f"{found[2].rstrip()}\n"
+
+
+def _skeleton_lines(wanted: Sequence[str]) -> Iterator[str]:
+    """The lines of the sweep that the skeletons need, without comments."""
+    for line in _starter(STARTER).splitlines():
+        found = _OPTIONAL.match(line)
+        if found and found[1] in wanted and (text := found[2].partition("#")[0].strip()):
+            yield text
 
 
 def _starter(name: str) -> str:
