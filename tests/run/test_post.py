@@ -13,11 +13,13 @@ from dse import RECIPES, override
 from dse.errors import UserError
 from dse.nn.quantize import quantize_
 from dse.pack.starts import trained_model
+from dse.post.calibration import input_statistics
 from dse.results.record import FAILED, OK
 from dse.results.store import Store
 from dse.run.engine import run_sweep
 from dse.sweep import load_sweep
 from dse.tasks import TASKS
+from dse.train import post_run
 from dse.train.context import TrainContext
 from dse.train.loop import load, run_pack, run_trial
 from dse.train.options import RunOptions
@@ -64,6 +66,26 @@ def test_records(tmp_path: Path) -> None:
     assert facts["bits_per_weight"] == 4.25
     assert facts["calibration_rows"] == 16 * 64
     assert "calibration_rows" not in records[0].pack["post"]
+
+
+def test_configurations_of_a_trained_model_share_its_hessians(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all methods, balances and rotations: each layer's X^T X is summed up in one pass over the calibration data."""
+    passes: list[int] = []
+
+    def counted(model: Any, layers: Any, run: Any, keep: int) -> Any:
+        passes.append(len(layers))
+        return input_statistics(model, layers, run, keep)
+
+    monkeypatch.setattr(post_run, "input_statistics", counted)
+    methods: list[Any] = [{"gptq": {"damping": damping}} for damping in (0.01, 0.1)]
+    methods += ["error_diffusion", {"gptq": {"balance": "smoothquant"}}]
+    trials = [after(method=method) for method in methods]
+    rotation = {"hadamard": {"size": 32, "signs": "none"}}
+    turned = [replace(trial, recipe=override(trial.recipe, "fprop.rotation", rotation)) for trial in trials]
+    records = run_pack([*trials, *turned], TrainContext(RunOptions(results=tmp_path)))
+    assert {record.status for record in records} == {OK}
+    assert len(passes) == 1
+    assert len({record.metric for record in records}) > len(records) // 2
 
 
 def test_eight_bits_leave_the_metric_of_the_trained_model(tmp_path: Path) -> None:
