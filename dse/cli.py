@@ -9,18 +9,27 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from signal import SIGINT, Signals
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dse.cli_options import (
     REPORTS,
     RESULTS,
+    Account,
+    Cpus,
     DataDir,
     ExecutorName,
+    Gpus,
+    Jobs,
+    JobTime,
+    Nodes,
+    Partition,
     Plugins,
     ResultsFolder,
     Retry,
+    Sbatch,
+    Slurm,
     SweepPath,
     Workers,
     Yes,
@@ -87,7 +96,10 @@ def plan(
     sweeps.plan(file, results, data_dir, workers, yes)
 
 
-@app.command(epilog="Examples: dse run sweep.yaml --workers 2 | dse run sweep.yaml --executor tune")
+@app.command(
+    epilog="Examples: dse run sweep.yaml --workers 2 | dse run sweep.yaml --executor tune | "
+    "dse run sweep.yaml --slurm --gpus 8 --time 8:00:00"
+)
 def run(
     file: SweepPath,
     results: ResultsFolder = RESULTS,
@@ -125,17 +137,37 @@ def run(
     ] = None,
     track: Annotated[bool, typer.Option(help="Write each result to MLflow while the sweep runs")] = True,
     yes: Yes = False,
+    slurm: Slurm = False,
+    partition: Partition = None,
+    account: Account = None,
+    time: JobTime = None,
+    nodes: Nodes = None,
+    jobs: Jobs = None,
+    gpus: Gpus = None,
+    cpus: Cpus = None,
+    sbatch: Sbatch = None,
 ) -> None:
     """Run every trial of a sweep that has no result yet. Running it again is the resume.
 
     Exit code: 0, every trial has a result, and none has failed; 1, a trial has failed or has no result, or the command
     of --then has failed; 2, a mistake in the input, or a folder that cannot be written; 130, 143, 129: stopped by
-    Ctrl-C, SIGTERM, SIGHUP. After SIGTERM a run ends within 30 seconds, and long trials leave a checkpoint.
+    Ctrl-C, SIGTERM, SIGHUP. After SIGTERM a run ends within 30 seconds, and long trials leave a checkpoint. With
+    --slurm the jobs end with these codes; the command itself ends with 0 once they are in the queue.
     """
     from dse.commands import sweeps
     from dse.terminal import go_on_unheard
     from dse.train.options import RunOptions
 
+    asked = {
+        "partition": partition,
+        "account": account,
+        "time": time,
+        "nodes": nodes,
+        "jobs": jobs,
+        "gpus": gpus,
+        "cpus": cpus,
+        "sbatch": tuple(sbatch) if sbatch else None,
+    }
     go_on_unheard()
     try:
         options = RunOptions(
@@ -149,6 +181,8 @@ def run(
             retry=retry.value,
             track=track,
         )
+        if _submitted(slurm, asked, file, results, options, then, yes):
+            return
         code = sweeps.run(file, results, options, then, yes)
     except KeyboardInterrupt as stopped:  # typer would end without a word
         code = _stopped(stopped)
@@ -281,6 +315,23 @@ def dashboard(
 
 app.registered_commands += reference.registered_commands
 app.add_typer(bench, name="bench")
+
+
+def _submitted(slurm: bool, asked: dict[str, Any], *job: Any) -> bool:
+    """Whether the run was handed to Slurm. ``asked``: of Slurm, None where nothing is; ``job``: fields of a SweepJob.
+
+    Raises UserError where something is asked of Slurm without --slurm.
+    """
+    from dse.run.slurm.request import SlurmRequest, given_options
+
+    given = {name: value for name, value in asked.items() if value is not None}
+    if not slurm:
+        given_options(given)
+        return False
+    from dse.commands.slurm import SweepJob, submit
+
+    submit(SlurmRequest(**given), SweepJob(tuple(sys.argv), *job))
+    return True
 
 
 def _stopped(stopped: KeyboardInterrupt) -> int:

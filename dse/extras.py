@@ -12,6 +12,7 @@ EXTRAS = {
     "seaborn": "report",
     "jinja2": "report",
     "safetensors": "weights",
+    "submitit": "slurm",
     "transformers": "hf",
 }
 """Module -> the extra of this package that installs it; what is not named here is always installed."""

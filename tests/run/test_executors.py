@@ -12,7 +12,7 @@ import torch
 from dse.errors import UserError
 from dse.results.store import Store
 from dse.run.engine import run_sweep
-from dse.run.executors.cluster import _importable, worker_count
+from dse.run.executors.cluster import importable, worker_count
 from dse.run.executors.devices import processors
 from dse.sweep import Sweep
 from dse.train.options import RunOptions
@@ -57,10 +57,10 @@ def test_workers_can_import_this_package(monkeypatch: pytest.MonkeyPatch) -> Non
     import dse
 
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
-    with _importable():
+    with importable():
         assert os.environ["PYTHONPATH"] == f"{Path(dse.__file__).parents[1]}{os.pathsep}/elsewhere"
     assert os.environ["PYTHONPATH"] == "/elsewhere"
     monkeypatch.delenv("PYTHONPATH")
-    with _importable():
+    with importable():
         assert "PYTHONPATH" in os.environ
     assert "PYTHONPATH" not in os.environ

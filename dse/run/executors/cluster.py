@@ -22,6 +22,8 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns about a default that will change
 }
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+"""Arguments of ``ray.init`` by which Ray prints errors alone."""
 START_TIMEOUT = 180.0
 """Seconds after which it is an error that no actor starts: Ray waits for ever for resources that others hold."""
 _OBJECT_STORE = 128 * 2**20  # bytes; trials and records are small
@@ -68,15 +70,14 @@ def check_started(since: float) -> None:
 def _start_ray(options: RunOptions) -> None:
     import ray
 
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     address = os.environ.get("RAY_ADDRESS", "local")
     try:
         if address != "local":
             _check_reachable(address)
-            ray.init(address=address, **quiet)
+            ray.init(address=address, **QUIET)
             return
         check_device(options.device)
-        with _importable():
+        with importable():
             folder = session_folder()
             ray.init(
                 address="local",
@@ -84,7 +85,7 @@ def _start_ray(options: RunOptions) -> None:
                 object_store_memory=_OBJECT_STORE,
                 include_dashboard=False,
                 _temp_dir=folder,
-                **quiet,
+                **QUIET,
             )
     except (OSError, RuntimeError, ValueError) as error:
         where = "Ray does not start" if address == "local" else f"RAY_ADDRESS={address} cannot be reached"
@@ -99,7 +100,7 @@ def _check_reachable(address: str) -> None:
 
 
 @contextmanager
-def _importable() -> Iterator[None]:
+def importable() -> Iterator[None]:
     """Context in which a local Ray starts workers that import this very `dse` and `tasks`, installed or not.
 
     They inherit the environment of the process that starts Ray; `sys.path` may have been set in other ways.
@@ -128,4 +129,4 @@ def worker_count(options: RunOptions, resources: dict[str, float]) -> int:
     return options.workers or max(1, min(room, int(resources.get("CPU", room))))
 
 
-__all__ = ["SETTINGS", "START_TIMEOUT", "check_started", "cluster", "needs_gpu", "worker_count"]
+__all__ = ["QUIET", "SETTINGS", "START_TIMEOUT", "check_started", "cluster", "importable", "needs_gpu", "worker_count"]

@@ -58,10 +58,9 @@ class Pool:
 
         while True:
             self._start_attempts()
-            if not self._calls and self._queue.exhausted():
-                return
-            if self._stop.is_set() and all(call.attempt is None for call in self._calls.values()):
-                return
+            at_work = any(call.attempt is not None for call in self._calls.values())
+            if not at_work and (self._stop.is_set() or self._queue.exhausted()):
+                return  # an actor that still starts is not needed: for one of a node that died there may be no place
             if self._calls:
                 answered, _ = ray.wait(list(self._calls), num_returns=1, timeout=_POLL)
             else:
