@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from dse.numerics.registry import to_data
+from dse.pack.slowdown import MEASURED
 from dse.plan.plan import Count, Plan
 from dse.sweep.language.labels import format_call, shorten, text_of
 from dse.text import plural
@@ -56,7 +57,8 @@ def _lines(plan: Plan, workers: int, most: int) -> Iterator[str]:
         if len(plan.excluded) > most:
             yield f"           ... and {len(plan.excluded) - most} more reasons"
     if plan.slow:
-        yield f"\n  on a GPU plain torch computes a part of {plural(sum(plan.slow.values()), 'trial')}:"
+        yield f"\n  on a GPU plain torch computes a part of {plural(sum(plan.slow.values()), 'trial')}"
+        yield f"  (times against kernels alone: {MEASURED}):"
         for what, number in list(plan.slow.items())[:most]:
             yield f"  {number:7}  {what}"
         if len(plan.slow) > most:

@@ -160,6 +160,7 @@ def test_recipes_without_kernels_for_all(sweep: Load, monkeypatch: pytest.Monkey
         plan = make_plan(sweep(text), {})
         assert list(plan.slow.values()) == [2]
         assert "of 2 trials" in plan_text(plan)
+        assert slowdown.MEASURED in plan_text(plan), "a factor is worth what is known about its measurement"
         assert "not measured" in plan_text(plan)
         patch.setattr(slowdown, "FACTORS", {"dgrad.lhs": 1.5, "wgrad.lhs": 2.0})
         assert "nvfp4: dgrad.lhs: random bits; wgrad.lhs: random bits (about 2.5 times as long)" in plan_text(
