@@ -29,6 +29,7 @@ def join_sweeps(sweeps: Sequence[Sweep]) -> Sweep:
     - Where one name means different trials of a task, each bears its sweep's: 'mxfp4 [A]'. If
       baselines are among them (the sweeps train a task otherwise), what is not shared has its sweep's name on the axis
       ``sweep`` too, so that only trials of one training are compared; else it is the recipe that bears the name.
+    - ``places`` and ``save`` are those that any of them names, in the order of the files.
     - The order in which a search asked is that of a sweep alone; it is left out.
 
     Raises UserError for sweeps with different first baselines, tasks of one name that are different ones, or rungs at
@@ -57,6 +58,7 @@ def join_sweeps(sweeps: Sequence[Sweep]) -> Sweep:
         axes=_axes(sweeps, found, names if apart else []),
         search=Search(halving=_halving(sweeps)),
         probes=next((sweep.probes for sweep in sweeps if sweep.probes), None),
+        save=tuple(dict.fromkeys(kind for sweep in sweeps for kind in sweep.save)),
         parts=tuple(sweeps),
         places=tuple(dict.fromkeys(place for sweep in sweeps for place in sweep.places)),
     )

@@ -101,6 +101,16 @@ def test_one_is_itself_and_the_same_twice_is_refused(tmp_path: Path) -> None:
         join_sweeps([a, a])
 
 
+def test_places_and_what_is_saved_are_those_of_all(tmp_path: Path) -> None:
+    a = sweep_named(tmp_path, "a", base("mxfp4") + "places: [llama3-8b on h200, llama3-8b on b200]\n")
+    b = sweep_named(tmp_path, "b", base("nvfp4") + "places: [llama3-8b on b200, vit-l on b300]\nsave: weights\n")
+    c = sweep_named(tmp_path, "c", base("mxfp8"))
+    both = join_sweeps([a, b, c])
+    assert [str(place) for place in both.places] == ["llama3-8b on h200", "llama3-8b on b200", "vit-l on b300"]
+    assert both.save == ("weights",)
+    assert not join_sweeps([c, sweep_named(tmp_path, "d", base("mxfp4"))]).places
+
+
 def test_gaps_to_different_baselines_are_refused(tmp_path: Path) -> None:
     a = sweep_named(tmp_path, "a", base("mxfp4"))
     b = sweep_named(tmp_path, "b", base("mxfp4") + "baseline: mxfp8\n")
