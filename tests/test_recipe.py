@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from dataclasses import replace
 
@@ -199,3 +200,14 @@ def test_attention_is_set_by_the_paths_of_its_products() -> None:
     assert override(override(same, "attention.outputs", "none"), "attention.*.block", 16).attention is not None
     assert to_data(override(mxfp4, "attention", "none")) == to_data(mxfp4)
     assert build(Recipe, to_data(same), "recipe") == replace(same, name="", summary="", source="")
+
+
+def test_a_recipe_leaves_its_hash_in_its_process() -> None:
+    """It is computed once, of all fields, and is another one where texts hash otherwise."""
+    recipe = replace(RECIPES["nvfp4"], source="here")
+    assert hash(recipe) != hash(RECIPES["nvfp4"])
+    again = pickle.loads(pickle.dumps(recipe))
+    assert "_hash" in vars(recipe)
+    assert "_hash" not in vars(again)
+    assert (again, hash(again)) == (recipe, hash(recipe))
+    assert hash(replace(recipe, source=RECIPES["nvfp4"].source)) == hash(RECIPES["nvfp4"])

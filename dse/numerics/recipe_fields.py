@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from dse.errors import OptionError
@@ -66,6 +66,18 @@ class Recipe:
             names = [rule.name for rule in self.layers]
             if twice := next((name for name in names if names.count(name) > 1), None):
                 raise OptionError(f"layers: two rules are called {twice!r}; give one another name")
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Of all fields, computed once: a recipe is a tree of some hundred objects, and the key of many tables."""
+        return hash(tuple(getattr(self, f.name) for f in fields(self) if f.compare))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the hash, which is another one in another process."""
+        return {name: value for name, value in vars(self).items() if name != "_hash"}
 
     def quantizer(self, point: str) -> Quantizer:
         """The quantizer at a point such as ``wgrad.rhs``."""

@@ -24,8 +24,10 @@ from dse.report.analysis.variance_shares import VarianceShares, variance_shares
 from dse.report.analysis.varied_look import by_varied_option
 from dse.report.csv_files import write_csv, write_latex
 from dse.report.output_paths import output_name
-from dse.report.page import ReportData, render_page
+from dse.report.page import render_page
 from dse.report.probe_summary import probed_tasks, shown_probe_frame
+from dse.report.report_data import ReportData
+from dse.report.report_figures import ReportFigures
 from dse.report.sections.agreement_rows import agreement_frame
 from dse.report.sections.claim_rows import claim_frame
 from dse.report.sections.interaction_rows import interaction_frame
@@ -67,7 +69,8 @@ def write_report(
         sweep, table, configs, found, chosen, points, name, asked, seen, ranked, crossed, shares, front, steps, sizes,
         learned, claims, results, folder, tuple(places),
     )  # fmt: skip
-    html = render_page(report)
+    figures = ReportFigures(report)
+    html = render_page(report, figures)
     made = samples_frame(table)
     path, data = folder / f"{name}.html", folder / name
     try:
@@ -87,14 +90,14 @@ def write_report(
             *([(learned_frame(learned), "learned.csv")] if learned else []),
             *([(claim_frame(claims), "claims.csv")] if claims else []),
             *([(post_front_frame(report.after_training), "after-training.csv")] if report.after_training else []),
-            *([(deployment_frame(report.places), "deployment.csv")] if report.deployment else []),
+            *([(deployment_frame(report.places), "deployment.csv")] if report.table.records and report.places else []),
         ):
             write_csv(frame, data / file)
             if file not in _RAW:
                 write_latex(frame, (data / file).with_suffix(".tex"))
-        for figure, drawn in report.drawings.items():
-            (data / f"{figure}.svg").write_bytes(drawn.svg)
-            (data / f"{figure}.pdf").write_bytes(drawn.pdf)
+        for file, drawn in figures.files.items():
+            (data / f"{file}.svg").write_bytes(drawn.svg)
+            (data / f"{file}.pdf").write_bytes(drawn.pdf)
         path.write_text(html, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write the report to {folder}: {error.strerror or error}") from None

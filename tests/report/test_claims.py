@@ -13,7 +13,14 @@ from scipy.stats import norm
 from dse.recipes import RECIPES
 from dse.report import write_report
 from dse.report.analysis.claim_list import CLAIMS, Claim
-from dse.report.analysis.claim_results import CONTRADICTED, NOT_VISIBLE, REPRODUCED, ClaimResult, claim_results
+from dse.report.analysis.claim_results import (
+    ABSENT,
+    CONTRADICTED,
+    NOT_VISIBLE,
+    REPRODUCED,
+    ClaimResult,
+    claim_results,
+)
 from dse.report.analysis.learned import learned_shares, wilson
 from dse.report.analysis.post_claims import POST_CLAIMS
 from dse.report.analysis.published import recipe_content
@@ -63,6 +70,20 @@ def test_an_interval_decides(tmp_path: Path, difference: float, spread: float, s
     assert one.verdict == verdict
     assert one.difference.mean == pytest.approx(difference)
     assert one.seeds == 6
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_a_part_that_a_task_lacks_decides_nothing(tmp_path: Path, same: bool) -> None:
+    """Recipes that differ in attention alone, say, train the same on a task without it: no evidence either way."""
+    claim = replace(CLAIM, same=same)
+    assert result(tmp_path, 0.0, claim, spread=0).verdict == ABSENT
+    # one pair whose curves differ somewhere, and the interval decides again
+    sweep = sweep_of(tmp_path, TEXT)
+    records = [record(cell, 0.5 if cell.is_baseline else 0.53) for cell in sweep.cells]
+    odd = next(i for i, cell in enumerate(sweep.cells) if cell.config == "mxfp4")
+    records[odd] = replace(records[odd], curve=[[step, loss + 1e-7] for step, loss in records[odd].curve[:-1]])
+    (one,) = claim_results(tabulate(sweep, records), [claim])
+    assert one.verdict == (REPRODUCED if same else CONTRADICTED)
 
 
 def test_a_recipe_that_diverges_is_worse(tmp_path: Path) -> None:

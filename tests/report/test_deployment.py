@@ -111,5 +111,15 @@ def test_places_on_the_command_line(tmp_path: Path) -> None:
     again = "--place &#39;vit-l on h200&#39; --place &#39;llama3-70b on gb200&#39;"
     assert re.search(rf"dse report [^<]* {again}", page)
     assert page.index('id="place-1" checked') < page.index('id="place-2"')
+    figures = {
+        name: part for part in page.split("<figure>") for name in ("place-1", "place-2") if f"{name}.svg" in part
+    }
+    for part in figures.values():  # one configuration of each, so that no marker is used twice
+        titles = re.findall(
+            r'<g class="pt" data-c="\d+" tabindex="0"><title>(.*?)</title><(?:use|path) ', part, re.DOTALL
+        )
+        assert {title.split("\n")[0] for title in titles} == set(LOST)
+        assert len(titles) == len(LOST)
+        assert all(re.search(r"\nlm: gap .*\n(.*\n)*.*dse why ", title) for title in titles)
     wrong = CliRunner().invoke(app, [*run, "--place", "vit-l"])
     assert wrong.exit_code != 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import time
 from itertools import combinations
 from pathlib import Path
 
@@ -11,12 +13,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from dse.report import write_report
 from dse.report.analysis import rank_correlation
 from dse.report.analysis.configs import ALL, pareto_front, task_front
 from dse.report.analysis.task_ranking import TaskRanking, decided_differences
 from dse.report.csv_files import write_latex
 from dse.report.figures.thinning import MOST_POINTS, drawn_configs
 from dse.stats import CONFIDENCE
+from tests.report.ten_thousand import SEED, ten_thousand
 
 
 def configs_of(count: int) -> pd.DataFrame:
@@ -107,3 +111,24 @@ def test_decided_differences_are_those_of_each_pair_by_itself() -> None:
         decided += expected != 0.0
     assert 5 < decided < 28
     assert not np.tril(found).any()
+
+
+@pytest.mark.slow
+def test_the_page_of_ten_thousand_trials(tmp_path: Path) -> None:
+    """Under 2 MB, with every figure and table; every point of a figure tells what it is."""
+    print("seed", SEED)
+    sweep, records = ten_thousand(tmp_path)
+    assert len(records) == len({record.uid for record in records}) > 10_000
+    began = time.process_time()
+    page = write_report(sweep, records, tmp_path / "out")
+    size = page.stat().st_size
+    print(f"{len(records):,} trials: {size / 1e6:.2f} MB, {time.process_time() - began:.0f} s of processor")
+    assert size < 2_000_000
+    html = page.read_text(encoding="utf-8")
+    for section in ("pareto", "configurations", "effects", "interactions", "learned", "curves", "problems"):
+        assert f'<section id="{section}">' in html, section
+    points = html.count('<g class="pt" ')
+    assert 1000 < points <= MOST_POINTS * 1.2
+    assert points == len(re.findall(r'<g class="pt" data-c="\d+" tabindex="0"><title>[^<]', html))
+    with (tmp_path / "out" / "ten-thousand" / "trials.csv").open(encoding="utf-8") as file:
+        assert sum(1 for _ in file) == len(records) + 1

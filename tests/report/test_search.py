@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,11 @@ def test_in_the_order_of_asking(tmp_path: Path) -> None:
     assert "varies no option" not in html
     assert "training.lr, G.rounding: no two trials differ in one of these alone" in html
     assert not {e.axis for e in option_effects(table)} - {"recipe"}, "drawn numbers are no options to compare"
+    figure = html[html.index('<section id="search">') :].split("</svg>")[0]
+    told = re.findall(r'<g class="pt" data-c="\d+" tabindex="0"><title>(.*?)</title><(?:use|path)', figure, re.DOTALL)
+    gaps = sum(math.isfinite(c.gap) for c in hunt.configurations)
+    assert len(told) == gaps + sum(math.isfinite(c.overhead) for c in hunt.configurations)
+    assert sum("training.lr=0.01 " in title and "dse why " in title for title in told) == 2
     rows = list(csv.DictReader((tmp_path / "out" / "hunt" / "search.csv").open(encoding="utf-8")))
     assert [row["number"] for row in rows] == [str(n) for n in range(1, 10)]
 

@@ -14,13 +14,15 @@ from dse.report.analysis.learned import learned_at
 from dse.report.analysis.post_claims import POST_CLAIMS
 from dse.report.analysis.published import recipe_content
 from dse.report.analysis.tidy import TidyTable, label_text
-from dse.results.record import DIVERGED, OK
+from dse.results.record import DIVERGED, OK, Record
 from dse.stats import CONFIDENCE, Estimate, estimate
 
-Verdict = Literal["reproduced", "not reproduced", "not visible at this size"]
+Verdict = Literal["reproduced", "not reproduced", "not visible at this size", "not visible: both compute the same here"]
 REPRODUCED: Verdict = "reproduced"
 CONTRADICTED: Verdict = "not reproduced"
 NOT_VISIBLE: Verdict = "not visible at this size"
+ABSENT: Verdict = "not visible: both compute the same here"
+"""The task lacks the part that the recipes differ in, attention for example: every number of each pair is equal."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class ClaimResult:
 class _Trial:
     lost: float  # infinite where it has diverged
     learned: bool | None
+    record: Record
 
 
 _Trials = dict[tuple[str, str, int], _Trial]
@@ -64,7 +67,7 @@ def claim_results(table: TidyTable, claims: Sequence[Claim] = (*CLAIMS, *POST_CL
         learned = None if threshold is None else learned_at(record, threshold) is not None
         rest = json.dumps([to_data(cell.trial.training), cell.trial.spec.get("start")], sort_keys=True)
         key = label_text(cell.labels["task"]), rest, cell.trial.seed
-        trials.setdefault(recipe_content(cell.trial.recipe), {})[key] = _Trial(own, learned)
+        trials.setdefault(recipe_content(cell.trial.recipe), {})[key] = _Trial(own, learned, record)
     found = []
     for claim in claims:
         better, worse = (trials.get(recipe_content(recipe), {}) for recipe in (claim.better, claim.worse))
@@ -82,12 +85,20 @@ def _tested(claim: Claim, task: str, pairs: Sequence[tuple[_Trial, _Trial]]) -> 
     learned = None
     if pairs[0][0].learned is not None:
         learned = sum(bool(a.learned) for a, _ in pairs), sum(bool(b.learned) for _, b in pairs)
+    if all(_equal(a.record, b.record) for a, b in pairs):
+        verdict = ABSENT
+    elif learned is not None:
         verdict = _of_shares(claim, *learned, len(pairs))
     elif any(diverged):
         verdict = _of_order(claim, [(b > a) - (b < a) for a, b in both])
     else:
         verdict = _of_interval(claim, difference)
     return ClaimResult(claim, task, difference, len(pairs), diverged, learned, verdict)
+
+
+def _equal(one: Record, other: Record) -> bool:
+    """Whether two trials have the same losses at every step, bit for bit, and the same metrics at the end."""
+    return (one.curve, one.evals, one.metrics) == (other.curve, other.evals, other.metrics)
 
 
 def _of_interval(claim: Claim, difference: Estimate) -> Verdict:
@@ -125,4 +136,4 @@ def _decided(claim: Claim, as_said: bool) -> Verdict:
     return REPRODUCED if as_said and not claim.same else CONTRADICTED
 
 
-__all__ = ["CONTRADICTED", "NOT_VISIBLE", "REPRODUCED", "ClaimResult", "Verdict", "claim_results"]
+__all__ = ["ABSENT", "CONTRADICTED", "NOT_VISIBLE", "REPRODUCED", "ClaimResult", "Verdict", "claim_results"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dse.report.analysis.tidy import TidyTable
 from dse.report.analysis.training_curves import HELD_OUT, TRAINING
 from dse.report.figures.drawing import Drawing
-from dse.report.figures.style import MUTED, Style, finished, new_figure, theme
+from dse.report.figures.style import MUTED, Style, finished, new_figure, theme, title_lines
 from dse.results.record import DIVERGED, OK
 
 if TYPE_CHECKING:
@@ -29,17 +29,17 @@ def training(table: TidyTable, points: pd.DataFrame, styles: dict[str, Style]) -
     several = set(steps[steps > 2].index)
     columns = 3 if several else 2
     with theme():
-        figure = new_figure(2.55 * len(tasks) + 0.5)
+        figure = new_figure(2.65 * len(tasks) + 0.5)
         grid = figure.subplots(len(tasks), columns, squeeze=False)
         for row, task in zip(grid, tasks, strict=True):
             mine = points[points["task"] == task]
             train = mine[mine["kind"] == TRAINING]
-            row[0].set_title(f"{task}: training loss")
+            row[0].set_title(title_lines(f"{task}: training loss", columns))
             _losses(row[0], train, styles)
-            row[1].set_title(f"{task}: difference to {table.baseline}, same seed")
+            row[1].set_title(title_lines(f"{task}: difference to {table.baseline}, same seed", columns))
             _differences(row[1], train[train["recipe"] != table.baseline], styles)
             if task in several:
-                row[2].set_title(f"{task}: held-out {table.metric[task]}")
+                row[2].set_title(title_lines(f"{task}: held-out {table.metric[task]}", columns))
                 _losses(row[2], mine[mine["kind"] == HELD_OUT], styles, marker=True)
             elif several:
                 row[2].set_visible(False)
@@ -77,18 +77,20 @@ def _draw(axes: Axes, points: pd.DataFrame, what: str, styles: dict[str, Style],
 
     Returns the means, and limits the axis to the trials that finished where there are any.
     """
-    import seaborn as sns
-
     whole = points[points["status"] == OK]
     stats = whole.groupby(["config", "recipe", "step"], sort=False)[what].agg(["mean", "min", "max"]).reset_index()
+    stats = stats.sort_values("step", kind="stable")
     for (config, recipe), part in stats.groupby(["config", "recipe"], sort=False):
         style = styles[str(recipe)]
         axes.fill_between(part["step"], part["min"], part["max"], color=style.color, alpha=0.16, lw=0)
-        line = {"dashes": style.dashes} if style.dashes else {}
-        sns.lineplot(
-            data=part, x="step", y="mean", color=style.color, lw=1.5, ax=axes, estimator=None, errorbar=None,
-            label=str(config), legend=False, marker=style.marker if marker else None, markersize=4, zorder=3, **line,
-        )  # fmt: skip
+        line: dict[str, Any] = {"dashes": style.dashes} if style.dashes else {}
+        shape: dict[str, Any] = {
+            "marker": style.marker if marker else None,
+            "ms": 4,
+            "mec": "white",
+            "label": str(config),
+        }
+        axes.plot(part["step"], part["mean"], color=style.color, lw=1.5, zorder=3, **shape, **line)
     if len(stats):
         _limit(axes, [*stats["min"], *stats["max"]])
     for (_, recipe, _), part in points[points["status"] == DIVERGED].groupby(["config", "recipe", "seed"], sort=False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,11 +73,19 @@ def place_labels(axes: Axes, labels: Sequence[PointLabel], obstacles: Sequence[t
             fontsize=8.8,
             weight=weight,
             color=label.color,
-            arrowprops={"arrowstyle": "-", "color": label.color, "lw": 0.6, "shrinkB": 4} if ring > 1.5 else None,
+            arrowprops=_line(label.color, dx, dy) if ring > 1.5 else None,
             bbox={"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 0.4},
             annotation_clip=False,
             zorder=6,
         )
+
+
+def _line(color: str, dx: int, dy: int) -> dict[str, Any]:
+    """From the corner or side of the label that is nearest to its point, so that nothing has to be clipped."""
+    nearest = ((1 - dx) / 2, (1 - dy) / 2)
+    return {
+        "arrowstyle": "-", "color": color, "lw": 0.6, "shrinkA": 0, "shrinkB": 4, "patchA": None, "relpos": nearest
+    }  # fmt: skip
 
 
 def _box(point: tuple[float, float], direction: tuple[int, int], distance: float, size: tuple[float, float]) -> Box:

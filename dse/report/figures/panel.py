@@ -6,8 +6,8 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from dse.report.analysis.tidy import row_dicts
-from dse.report.figures.drawing import POINTS
 from dse.report.figures.label_layout import PointLabel, place_labels
+from dse.report.figures.point_marks import points_id
 from dse.report.figures.style import INK, MUTED, Style, symlog
 
 if TYPE_CHECKING:
@@ -27,23 +27,20 @@ def placed_rows(rows: pd.DataFrame, x: str, y: str, scale: float, front: str = "
 
 def draw_points(axes: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> None:
     """Everything but the labels; sets the axes' final limits. With a diverged or stopped seed the marker is open."""
-    import seaborn as sns
-
     many = len(rows) > _MANY
-    for row in row_dicts(_barred(rows)):
-        color = styles[row["recipe"]].color
-        bar: dict[str, Any] = {"fmt": "none", "ecolor": color, "elinewidth": 1.2, "capsize": 2.5, "alpha": 0.75}
-        axes.errorbar(row["x"], row["y"], row["half"], **bar)
-    for recipe, group in rows.groupby("recipe", sort=False):
-        style = styles[str(recipe)]
-        for diverged, part in group.groupby((group["diverged"] > 0) | (group["stopped"] > 0)):
-            shape: dict[str, Any] = {"marker": style.marker, "s": 22 if many else 46, "alpha": 0.35 if many else 1.0}
-            if diverged:
-                shape |= {"facecolor": "white", "edgecolor": style.color, "linewidth": 1.4}
-            else:
-                shape |= {"color": style.color, "linewidth": 0}
-            sns.scatterplot(data=part, x="x", y="y", ax=axes, legend=False, zorder=4, **shape)
-            axes.collections[-1].set_gid(POINTS + "-".join(str(number) for number in part["number"]))
+    rows = rows.assign(
+        color=[styles[recipe].color for recipe in rows["recipe"]],
+        marker=[styles[recipe].marker for recipe in rows["recipe"]],
+        open=(rows["diverged"] > 0) | (rows["stopped"] > 0),
+    )
+    for color, group in _barred(rows).groupby("color", sort=False):
+        bar: dict[str, Any] = {"fmt": "none", "elinewidth": 1.2, "capsize": 2.5, "alpha": 0.75}
+        axes.errorbar(group["x"], group["y"], group["half"], ecolor=str(color), **bar)
+    for (marker, hollow), group in rows.groupby(["marker", "open"], sort=False):
+        colors = list(group["color"])
+        shape: dict[str, Any] = {"marker": marker, "s": 22 if many else 46, "alpha": 0.35 if many else 1.0, "zorder": 4}
+        shape |= {"fc": "white", "ec": colors, "lw": 1.4} if bool(hollow) else {"color": colors, "lw": 0}
+        axes.scatter(group["x"], group["y"], **shape).set_gid(points_id(group["number"]))
     axes.axhline(0, color=MUTED, lw=1, zorder=1)
     symlog(axes, [*rows["y"], *(rows["y"] + rows["half"])])
     axes.margins(x=0.09 if rows["x"].nunique() > 1 else 0.5, y=0.1)
@@ -52,9 +49,9 @@ def draw_points(axes: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> Non
     axes.set_ylim(axes.get_ylim())
     axes.set(xlabel="", ylabel="")
     members = rows[rows["front"]].sort_values("x")
-    for row in row_dicts(members) if many else []:
-        style = styles[row["recipe"]]
-        axes.scatter(row["x"], row["y"], s=50, color=style.color, marker=style.marker, ec="white", lw=0.8, zorder=5)
+    for marker, group in members.groupby("marker", sort=False) if many else []:
+        large: dict[str, Any] = {"s": 50, "c": list(group["color"]), "marker": marker, "ec": "white", "lw": 0.8}
+        axes.scatter(group["x"], group["y"], zorder=5, **large).set_gid(points_id(group["number"]))
     if len(members):
         xs, ys = [*members["x"], axes.get_xlim()[1]], [*members["y"], members["y"].iloc[-1]]
         axes.step(xs, ys, where="post", color=INK, lw=1.1, alpha=0.55, zorder=2)

@@ -9,12 +9,13 @@ from dse.report.analysis.configs import ALL, task_front
 from dse.report.analysis.tidy import TidyTable
 from dse.report.figures import panel
 from dse.report.figures.drawing import Drawing
-from dse.report.figures.style import Style, finished, fix_layout, new_figure, theme
+from dse.report.figures.style import Style, finished, fix_layout, new_figure, theme, title_lines
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+_LABELED = 16
 _OVERHEAD = "overhead: extra vector operations (% of the FP4 GEMM time)"
 
 
@@ -72,7 +73,7 @@ def per_task(
         for axes, (task, rows) in zip(grid, panels, strict=False):
             panel.draw_points(axes, rows, styles)
             panel.label_zero_line(axes, table.baseline)
-            axes.set_title(task)
+            axes.set_title(title_lines(task, columns))
             axes.set(ylabel=f"gap in held-out {table.metric.get(task, 'metric')}")
         for axes in grid[len(panels) - columns : len(panels)]:
             axes.set(xlabel=_OVERHEAD)
@@ -84,7 +85,10 @@ def per_task(
 
 
 def _names(rows: pd.DataFrame) -> dict[str, str]:
-    return {config: config for config in rows.loc[rows["named"], "config"]}
+    """Of recipes without overrides; of more than a panel can hold, those on the front."""
+    named = rows[rows["named"]]
+    shown = named if len(named) <= _LABELED else named[named["front"]]
+    return {config: config for config in shown["config"]}
 
 
 def _recipes(rows: pd.DataFrame) -> list[tuple[str, str]]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dse.report.analysis.configs import ALL, pareto_front
 from dse.report.analysis.deployment import ROBUSTLY, PlaceTimes, TaskTimes, TimedConfig, finite
-from dse.report.figures.drawing import POINTS, Drawing
+from dse.report.figures.drawing import Drawing
 from dse.report.figures.label_layout import PointLabel, place_labels
-from dse.report.figures.style import INK, MUTED, Style, finished, fix_layout, new_figure, symlog, theme
+from dse.report.figures.point_marks import points_id
+from dse.report.figures.style import INK, MUTED, Looks, finished, fix_layout, new_figure, symlog, theme, title_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,9 +21,6 @@ _MANY = 40
 """Points; where there are more, only the front has bars, and named recipes if they are no more."""
 _LABELED = 16
 """Named recipes; of more, only those on the front have labels."""
-
-Looks = Mapping[str, tuple[Style, int]]
-"""Configuration -> its style, and its number in the page's details."""
 
 
 def at_place(place: PlaceTimes, looks: Looks) -> Drawing | None:
@@ -57,7 +54,7 @@ def tasks_at_place(place: PlaceTimes, looks: Looks) -> Drawing | None:
             axes.remove()
         for axes, times in zip(grid, place.tasks, strict=False):
             _panel(axes, times, looks)
-            axes.set(ylabel=_LOST, title=times.task)
+            axes.set(ylabel=_LOST, title=title_lines(times.task, columns))
         for axes in grid[len(place.tasks) - columns : len(place.tasks)]:
             axes.set(xlabel="time of a training step (BF16 = 1)")
         fix_layout(figure)
@@ -82,21 +79,24 @@ def _panel(axes: Axes, times: TaskTimes, looks: Looks) -> None:
 
 def _points(axes: Axes, times: TaskTimes, looks: Looks) -> None:
     many, named = len(times.configs) > _MANY, sum(one.named for one in times.configs)
+    barred: dict[str, list[TimedConfig]] = {}
     for one in times.configs:
         if one.front or (one.named and named <= _MANY) or not many:
-            color, lost, half = looks[one.config][0].color, 100 * one.lost, 100 * finite(one.half)
-            bars: dict[str, Any] = {"fmt": "none", "ecolor": color, "elinewidth": 1.2, "alpha": 0.7}
-            axes.errorbar(_middle(one), lost, half, (one.high - one.low) / 2, **bars)
-    groups: dict[tuple[str, str, str], list[TimedConfig]] = {}
+            barred.setdefault(looks[one.config][0].color, []).append(one)
+    for color, own in barred.items():
+        at = [_middle(one) for one in own], [100 * one.lost for one in own]
+        halves = [100 * finite(one.half) for one in own], [(one.high - one.low) / 2 for one in own]
+        axes.errorbar(*at, *halves, fmt="none", ecolor=color, elinewidth=1.2, alpha=0.7)
+    groups: dict[tuple[str, str], list[TimedConfig]] = {}
     for one in times.configs:
-        style = looks[one.config][0]
-        groups.setdefault((style.color, style.marker, one.front), []).append(one)
-    for (color, marker, front), own in groups.items():
-        face = color if front in (ROBUSTLY, "") else "white"
-        shape: dict[str, Any] = {"marker": marker, "s": 52 if front else 18, "edgecolor": color, "facecolor": face}
+        groups.setdefault((looks[one.config][0].marker, one.front), []).append(one)
+    for (marker, front), own in groups.items():
+        colors = [looks[one.config][0].color for one in own]
+        face = colors if front in (ROBUSTLY, "") else "white"
+        shape: dict[str, Any] = {"marker": marker, "s": 52 if front else 18, "edgecolor": colors, "facecolor": face}
         shape |= {"linewidth": 1.4 if front else 0, "zorder": 5 if front else 4}
         marks = axes.scatter([_middle(one) for one in own], [100 * one.lost for one in own], **shape)
-        marks.set_gid(POINTS + "-".join(str(looks[one.config][1]) for one in own))
+        marks.set_gid(points_id(looks[one.config][1] for one in own))
 
 
 def _line(axes: Axes, times: TaskTimes, end: str, style: str) -> None:
@@ -125,4 +125,4 @@ def _middle(one: TimedConfig) -> float:
     return (one.low + one.high) / 2
 
 
-__all__ = ["Looks", "at_place", "tasks_at_place"]
+__all__ = ["at_place", "tasks_at_place"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import textwrap
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 11.4  # inches; 1094 px at the browser's 96 px an inch
+_TITLE_LETTERS = 126
+"""Bold letters of a title that fit into the width, with room for the ticks of two panels and wider fonts."""
 INK, MUTED, RULE = "#1c2430", "#667085", "#d9dee5"
 PALETTE = ("#0173b2", "#d55e00", "#029e73", "#aa4499", "#c98500", "#3aa5d8", "#882255", "#7f8c1f", "#332288", "#cc6677")
 """After Okabe and Ito, and Paul Tol's 'muted': distinct for color-blind readers, and dark enough for text on white."""
@@ -62,6 +65,10 @@ class Style:
     color: str
     marker: str
     dashes: Any
+
+
+Looks = Mapping[str, tuple[Style, int]]
+"""Configuration -> its style, and its number in the page's details."""
 
 
 def recipe_styles(recipes: Iterable[str], baseline: str) -> dict[str, Style]:
@@ -119,6 +126,11 @@ def linear_up_to(values: Iterable[float]) -> float | None:
     if largest / middle <= 20:
         return None
     return float(10 ** math.floor(math.log10(middle)))
+
+
+def title_lines(text: str, columns: int = 1) -> str:
+    """A title in lines that fit above one of so many panels side by side, broken at spaces."""
+    return textwrap.fill(text, int(_TITLE_LETTERS / columns), break_long_words=False, break_on_hyphens=False)
 
 
 def symlog(axes: Axes, values: Iterable[float], axis: str = "y") -> bool:

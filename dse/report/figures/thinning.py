@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dse.report.analysis.deployment import PlaceTimes, TaskTimes
+    from dse.report.analysis.searches import SearchHistory
 
 MOST_POINTS = 3000
 """Points over all panels of a page: about 0.6 MB."""
@@ -47,6 +48,11 @@ def place_fronts(places: Sequence[PlaceTimes]) -> set[str]:
     return {one.config for place in places for times in place.all for one in times.front}
 
 
+def search_fronts(searches: Sequence[SearchHistory]) -> set[str]:
+    """The configurations on the front of a search."""
+    return {one.config for search in searches for one in search.front}
+
+
 def at_drawn(place: PlaceTimes, drawn: set[str]) -> PlaceTimes:
     """The place with the configurations to draw alone."""
 
@@ -57,4 +63,4 @@ def at_drawn(place: PlaceTimes, drawn: set[str]) -> PlaceTimes:
     return replace(place, overall=overall, tasks=tuple(some(times) for times in place.tasks))
 
 
-__all__ = ["MOST_POINTS", "at_drawn", "drawn_configs", "place_fronts"]
+__all__ = ["MOST_POINTS", "at_drawn", "drawn_configs", "place_fronts", "search_fronts"]

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dse.number_format import UNKNOWN, percent
-from dse.report.analysis.claim_results import CONTRADICTED, REPRODUCED, ClaimResult
+from dse.report.analysis.claim_results import CONTRADICTED, NOT_VISIBLE, REPRODUCED, ClaimResult
 from dse.report.sections.table_rows import TableCell, count_cell, sort_key
 from dse.text import plural
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_ORDER = (REPRODUCED, CONTRADICTED)
+_ORDER = (REPRODUCED, CONTRADICTED, NOT_VISIBLE)
 
 
 def claim_rows(found: Sequence[ClaimResult]) -> list[tuple[ClaimResult, list[TableCell]]]:

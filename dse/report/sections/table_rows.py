@@ -246,4 +246,5 @@ def count_cell(value: int) -> TableCell:
 
 
 def sort_key(value: float) -> float:
-    return math.inf if math.isnan(value) else value
+    """What a table is sorted by: the value to six digits, unknown ones last."""
+    return math.inf if math.isnan(value) else float(f"{value:.6g}")
