@@ -6,6 +6,8 @@ EXTRAS = {
     "ray": "sweep",
     "optuna": "sweep",
     "sklearn": "sweep",
+    "pooch": "data",
+    "requests": "data",
     "mlflow": "track",
     "pandas": "report",
     "matplotlib": "report",

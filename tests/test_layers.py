@@ -49,6 +49,7 @@ BESIDE = {("commands", "bench"): "the commands that time: bench, and cost --meas
 
 TASKS_MAY_IMPORT = {
     "dse.errors": "errors are one line for the user",
+    "dse.extras": "which extra brings the library for downloads",
     "dse.numerics.random": "random streams of batches",
     "dse.kernels.alignment": "attention's products have the same bits in any pack",
     "dse.kernels.availability": "which tensors kernels take",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -158,7 +157,7 @@ _LINKS = 10
 
 def dashboard(results: Path, port: int, rebuild: bool, optuna: Path | None = None, browser: bool = True) -> None:
     if optuna:
-        _optuna(optuna, results, port)
+        _optuna(optuna, results, port, browser)
         return
     from dse.results.store import Store
     from dse.run.tracking import mlflow_runs
@@ -174,11 +173,13 @@ def dashboard(results: Path, port: int, rebuild: bool, optuna: Path | None = Non
         print(f"{mlflow_runs.project(store)} runs added to {results / mlflow_runs.DATABASE}")
     served = mlflow_runs.dashboard_command(results, port)
     links = mlflow_runs.links(results, port)
-    print(f"MLflow (Ctrl-C stops it): {links[0][1] if links else f'http://127.0.0.1:{port}'}")
-    for name, link in links[1:_LINKS]:
-        print(f"  {name}: {link}")
+    print(f"MLflow (Ctrl-C stops it): {links[0].runs if links else f'http://127.0.0.1:{port}'}")
+    if links and links[0].charts:
+        print(f"  accuracy against cost: {links[0].charts}")
+    for link in links[1:_LINKS]:
+        print(f"  {link.experiment}: {link.runs}")
     print(end="", flush=True)
-    code = serve(served, on_ready=partial(_browse, links[0][1]) if links and browser else None, port=port)
+    code = serve(served, on_ready=partial(_browse, links[0].runs) if links and browser else None, port=port)
     if code not in (0, 130, -2, -15):
         other = command("dashboard", results=results, port=5001 if port != 5001 else 5002)
         raise CommandFailed(f"MLflow stopped with exit code {code}; is port {port} in use? try: {other}")
@@ -193,8 +194,9 @@ def _browse(link: str) -> None:
         webbrowser.open_new_tab(link)
 
 
-def _optuna(file: Path, results: Path, port: int) -> None:
+def _optuna(file: Path, results: Path, port: int, browser: bool) -> None:
     """Writes a sweep's studies, and opens optuna-dashboard on them where it is installed."""
+    import sysconfig
     from shutil import which
 
     from dse.results.store import Store
@@ -204,12 +206,16 @@ def _optuna(file: Path, results: Path, port: int) -> None:
 
     path, count = export(load_sweep(file), Store(results))
     print(f"{count} configurations in {path}")
-    served = ["optuna-dashboard", str(path), "--host", "127.0.0.1", "--port", str(port)]
-    if which(served[0]) is None:
-        print(f"to open it: pip install optuna-dashboard, then: {shlex.join(served)}")
+    places = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])  # this environment's first
+    program = which("optuna-dashboard", path=places)
+    if program is None:
+        again = command("dashboard", results=results, optuna=file)
+        print(f"to open it: pip install 'fp4-dse[optuna-dashboard]', then: {again}")
         return
-    print(f"Optuna: http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
-    code = serve(served)
+    page = f"http://127.0.0.1:{port}/dashboard"
+    print(f"Optuna: {page} (Ctrl-C stops it)", flush=True)
+    served = [program, str(path), "--host", "127.0.0.1", "--port", str(port)]
+    code = serve(served, on_ready=partial(_browse, page) if browser else None, port=port)
     if code not in (0, 130, -2, -15):
         other = command("dashboard", results=results, port=5001 if port != 5001 else 5002, optuna=file)
         raise CommandFailed(f"optuna-dashboard stopped with exit code {code}; is port {port} in use? try: {other}")

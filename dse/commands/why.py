@@ -17,6 +17,7 @@ from dse.results.gaps import gap
 from dse.results.outcome import outcome, reason
 from dse.results.record import FAILED, OK, Record
 from dse.results.store import Store
+from dse.run.executors.worker_log import FILE, trial_log
 from dse.shell import command
 from dse.tasks.base import Training
 from dse.tasks.own import is_path
@@ -26,7 +27,7 @@ from dse.train.saved_weights import saved_path
 from dse.trial import Trial, make_task
 
 _MOST = 24
-"""Neighbors that are listed."""
+"""Neighbors, and lines of a log, that are listed."""
 
 
 def why(trial: str, results: Path) -> None:
@@ -62,6 +63,7 @@ def _lines(details: TrialDetails, results: Path) -> Iterator[str]:
             yield _row("weights", f"{saved} (dse.load_model)")
         yield from _neighbors(details)
         yield from _provenance(record)
+        yield from _log(record, results)
         if record.error:
             yield _row("error", "")
             yield from (f"  {line}" for line in record.error.rstrip().splitlines())
@@ -169,6 +171,13 @@ def _provenance(record: Record) -> Iterator[str]:
         yield _row("", f"went on from a checkpoint of another: {described(facts)}")
     if pack:
         yield _row("pack", short(pack))
+
+
+def _log(record: Record, results: Path) -> Iterator[str]:
+    """What its worker printed, the last lines of it."""
+    if lines := trial_log(results, record):
+        yield _row("log", f"{plural(len(lines), 'line')} in {results / FILE} of its worker while its pack ran:")
+        yield from (f"  {line}" for line in lines[-_MOST:])
 
 
 def _command(details: TrialDetails, results: Path) -> str:

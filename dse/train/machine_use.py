@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -17,13 +18,19 @@ class MachineUse:
     """Processor time since it was made, and memory at most, of this process and of its device."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device, self._start = device, time.process_time()
+        self._device, self._start, self._began = device, time.process_time(), time.monotonic()
 
     def facts(self) -> dict[str, Any]:
-        """``cpu_seconds``: of all threads, for the whole pack; ``memory_mib``: the process's largest resident set since
-        it began; ``gpu_memory_mib``: the most that torch has held of the device for tensors."""
+        """Of the process and the pack so far.
+
+        ``pid``; ``pack_seconds``: wall clock of the whole pack; ``cpu_seconds``: that of all its threads;
+        ``memory_mib``: the largest resident set since it began; ``gpu_memory_mib``: the most that torch has held of the
+        device for tensors.
+        """
         unit = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss: bytes, or KiB
         found = {
+            "pid": os.getpid(),
+            "pack_seconds": round(time.monotonic() - self._began, 2),
             "cpu_seconds": round(time.process_time() - self._start, 2),
             "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20,
         }

@@ -9,16 +9,12 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import tempfile
-import urllib.request
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
 from dse.errors import UserError
+from dse.tasks.data.download import DownloadError, download
 from dse.tasks.data.sources import SOURCES, DataFile, DataSource
-
-TIMEOUT = 30.0  # seconds without a byte before a download is given up
 
 
 def cache_dir() -> Path:
@@ -89,8 +85,8 @@ def _fetch(source: DataSource, file: DataFile, data_dir: Path | None) -> Path:
         return path
     target = cache_dir() / source.folder / file.name
     try:
-        _download(file, target)
-    except (OSError, HTTPException) as error:
+        download(file, target)
+    except DownloadError as error:
         folders = dict.fromkeys(str(place.parent) for place in _places(source, file, data_dir))
         if data_dir is None:
             folders = {"data_dir (none was given)": None, **folders}
@@ -103,21 +99,6 @@ def _fetch(source: DataSource, file: DataFile, data_dir: Path | None) -> Path:
     return target
 
 
-def _download(file: DataFile, target: Path) -> None:
-    """Write the checked file to `target`, never leaving a part of it there."""
-    with urllib.request.urlopen(file.url, timeout=TIMEOUT) as response:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=target.parent, prefix=file.name, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as out:
-                while chunk := response.read(1 << 20):
-                    out.write(chunk)
-            _check(Path(part), file)
-            Path(part).replace(target)
-        finally:
-            Path(part).unlink(missing_ok=True)
-
-
 def _check(path: Path, file: DataFile) -> None:
     try:
         with path.open("rb") as stream:
@@ -125,8 +106,7 @@ def _check(path: Path, file: DataFile) -> None:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     if found != file.sha256:
-        where = file.url if path.suffix == ".part" else path
         raise UserError(
-            f"{where}: checksum differs: sha256 is {found[:16]}..., published {file.sha256[:16]}...; "
+            f"{path}: checksum differs: sha256 is {found[:16]}..., published {file.sha256[:16]}...; "
             "the file is damaged or another version: delete it, or fetch it again"
         )

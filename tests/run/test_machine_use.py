@@ -18,6 +18,8 @@ def test_a_record_says_what_it_took() -> None:
     assert 0 < facts["cpu_seconds"] < 60
     assert 100 < facts["memory_mib"] < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
     assert "gpu_memory_mib" not in facts
+    assert facts["pid"] == os.getpid()
+    assert 0 < facts["pack_seconds"] < 60
     assert facts.get("commit", "") == commit()
 
 

@@ -25,6 +25,7 @@ from dse.sweep import load_sweep
 from dse.train import warmup
 from dse.train.checkpoint import Checkpoints
 from dse.train.options import RunOptions
+from tests.tasks.no_network import without_network
 
 SWEEP = """
     name: small
@@ -132,10 +133,7 @@ def test_a_pack_that_takes_too_long_leaves_what_it_has(tmp_path: Path) -> None:
 
 
 def test_a_job_without_its_data_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError("network is unreachable")
-
-    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    without_network(monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     path = tmp_path / "two.yaml"
     path.write_text(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -249,8 +252,29 @@ def test_links_lead_to_runs_sorted_by_gap(store: Store, manifest: Manifest, reco
             started = f"2026-01-{day}T00:00:00+00:00"
             store.append(dataclasses.replace(record, started=started, attempt=int(day)))
         mlflow_runs.project(store)
-    (newest, link), (other, _) = mlflow_runs.links(store.folder, 5001)
-    assert {newest, other} == {"a sweep", "older"}
-    assert re.fullmatch(
-        r"http://127.0.0.1:5001/#/experiments/\d+/runs\?orderByKey=metrics.%60gap%60&orderByAsc=true", link
-    )
+    newest, other = mlflow_runs.links(store.folder, 5001)
+    assert {newest.experiment, other.experiment} == {"a sweep", "older"}
+    page = r"http://127.0.0.1:5001/#/experiments/\d+/runs\?"
+    assert re.fullmatch(page + "viewStateShareKey=front", newest.runs)
+    assert newest.charts == newest.runs + "&compareRunsMode=CHART"
+
+    with closing(sqlite3.connect(store.folder / mlflow_runs.DATABASE)) as connection:
+        key = "mlflow.sharedViewState.front"
+        values = connection.execute("SELECT value FROM experiment_tags WHERE key = ?", (key,)).fetchall()
+        metrics = {name for (name,) in connection.execute("SELECT DISTINCT key FROM latest_metrics")}
+        connection.execute("DELETE FROM experiment_tags WHERE key = ?", (key,))
+        connection.commit()
+    assert len(values) == 2
+    view = json.loads(values[0][0])
+    state = json.loads(view["state"])
+    assert (state["orderByKey"], state["orderByAsc"], view["orderByKey"]) == ("metrics.`gap`", True, "metrics.`gap`")
+    sections = [section["uuid"] for section in state["compareRunSections"]]
+    charts = state["compareRunCharts"]
+    assert all([chart["metricSectionId"]] == sections for chart in charts)
+    named = {chart[axis]["key"] for chart in charts for axis in ("xaxis", "yaxis")}
+    named |= {column.partition(".")[2].strip("`") for column in state["selectedColumns"] if "metrics." in column}
+    assert {"gap", "overhead"} <= named <= metrics | {"overhead", "time"}  # a cost only for recipes that are known here
+
+    old = mlflow_runs.links(store.folder, 5001)[0]  # a database from before there were views
+    assert re.fullmatch(page + "orderByKey=metrics.%60gap%60&orderByAsc=true", old.runs)
+    assert old.charts == ""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dse.run.executors.worker_log import FILE, WorkerLog, append_lines
+from dse.results.record import Record
+from dse.run.executors.worker_log import FILE, WorkerLog, append_lines, trial_log
 
 
 def test_whole_lines_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -34,3 +36,19 @@ def test_whole_lines_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     (tmp_path / "file").write_text("", encoding="utf-8")
     append_lines(tmp_path / "file", ["lost"])
     append_lines(None, ["lost"])
+
+
+def test_the_log_of_a_trial_is_its_processs_lines_of_its_time(
+    tmp_path: Path, make_record: Callable[..., Record]
+) -> None:
+    began = "2026-01-01T10:00:"
+    lines = [f"{began}{second:02} {who}: {text}" for second, who, text in (
+        (9, "here 7", "before"), (10, "here 7", "first"), (11, "here 77", "of another"), (12, "there 7", "elsewhere"),
+        (14, "here 7", "last: of it"), (40, "here 7", "of the next pack"),
+    )]  # fmt: skip
+    lines = [line.replace(" ", "+00:00 ", 1) for line in lines]
+    append_lines(tmp_path, [*lines[:3], "... 3 lines left out", *lines[3:]])
+    record = make_record("u", started=f"{began}10+00:00", host="here", pack={"pid": 7, "pack_seconds": 4.5})
+    assert trial_log(tmp_path, record) == [f"{began}10+00:00 first", f"{began}14+00:00 last: of it"]
+    assert trial_log(tmp_path / "none", record) == []
+    assert trial_log(tmp_path, make_record("u", started=f"{began}10+00:00", host="here")) == []  # from before

@@ -18,17 +18,14 @@ from dse.tasks import TASKS
 from dse.tasks.base import single
 from dse.tasks.data import idx, locate, sources, tables, text
 from dse.tasks.data.sources import SOURCES, DataFile, DataSource
+from tests.tasks.no_network import without_network
 
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An empty cache, and a network that is down."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError("network is unreachable")
-
-    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    without_network(monkeypatch)
 
 
 @pytest.fixture
@@ -71,23 +68,6 @@ def test_a_wrong_checksum_is_an_error(source: DataSource, tmp_path: Path) -> Non
     with pytest.raises(UserError, match=rf"{tmp_path}/a.bin: checksum differs.*damaged") as error:
         locate.files("fake", tmp_path)
     assert "\n" not in str(error.value)
-
-
-def test_a_download_is_checked_and_kept(source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
-
-    def serve(url: str, timeout: float) -> io.BytesIO:
-        calls.append(url)
-        return io.BytesIO(b"right" if len(calls) > 1 else b"broken")
-
-    monkeypatch.setattr("urllib.request.urlopen", serve)
-    folder = tmp_path / "cache" / "dse" / "sub"
-    with pytest.raises(UserError, match=r"example\.invalid/a\.bin: checksum differs"):
-        locate.files("fake")
-    assert list(folder.iterdir()) == []  # nothing half-downloaded stays
-    assert locate.files("fake") == (folder / "a.bin",)
-    assert locate.files("fake")[0].read_bytes() == b"right"
-    assert len(calls) == 2
 
 
 def test_an_unwritable_cache_is_a_user_error(

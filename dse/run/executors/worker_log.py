@@ -13,10 +13,11 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TextIO
 
+from dse.results.record import Record
 from dse.terminal import go_on_unheard, prepare
 
 FILE = Path("logs", "workers.log")
@@ -84,4 +85,22 @@ def append_lines(results: Path | None, lines: Sequence[str]) -> None:
             file.write("".join(f"{line}\n" for line in lines))
 
 
-__all__ = ["FILE", "WorkerLog", "append_lines"]
+def trial_log(results: Path, record: Record) -> list[str]:
+    """The lines that a trial's worker printed while the trial's pack ran, with their times; other trials of the pack
+    may have caused them. Empty where it printed nothing, or the record is from before it named the process."""
+    pid, seconds = record.pack.get("pid"), record.pack.get("pack_seconds")
+    if pid is None or seconds is None or not record.started:
+        return []
+    begun = datetime.fromisoformat(record.started)  # in whole seconds, as the times in the log
+    ended = begun + timedelta(seconds=seconds + 2)
+    found, who = list[str](), f" {record.host} {pid}: "
+    with suppress(OSError), (results / FILE).open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            time, own, text = line.rstrip("\n").partition(who)
+            with suppress(ValueError):  # a line about lines that were left out has no time
+                if own and begun <= datetime.fromisoformat(time) <= ended:
+                    found.append(f"{time} {text}")
+    return found
+
+
+__all__ = ["FILE", "WorkerLog", "append_lines", "trial_log"]

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -23,6 +24,7 @@ from dse.files import replacing
 from dse.results.lock import InUse
 from dse.results.manifest import Manifest, read_manifests
 from dse.results.store import Store
+from dse.run.tracking.saved_view import VIEW, VIEW_TAG
 from dse.shell import command
 
 if TYPE_CHECKING:
@@ -144,16 +146,34 @@ def dashboard_command(results: Path, port: int = 5000) -> list[str]:
     return ["env", *settings, *server, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
 
 
-def links(results: Path, port: int) -> list[tuple[str, str]]:
-    """(experiment, address of the page that lists its runs by their gap), the one with the newest run first."""
+@dataclass(frozen=True)
+class Links:
+    """Addresses of one experiment's pages in MLflow: ``runs``, a table sorted by gap, and ``charts``, of accuracy
+    against cost (empty for a database from before they were saved)."""
+
+    experiment: str
+    runs: str
+    charts: str = ""
+
+
+def links(results: Path, port: int) -> list[Links]:
+    """The pages of every experiment, the one with the newest run first."""
     query = (
-        "SELECT e.name, e.experiment_id FROM experiments e JOIN runs r ON r.experiment_id = e.experiment_id "
+        "SELECT e.name, e.experiment_id, count(t.value) FROM experiments e "
+        "JOIN runs r ON r.experiment_id = e.experiment_id "
+        "LEFT JOIN experiment_tags t ON t.experiment_id = e.experiment_id AND t.key = ? "
         "WHERE e.lifecycle_stage = 'active' GROUP BY e.experiment_id ORDER BY max(r.end_time) DESC"
     )
     with closing(sqlite3.connect(f"file:{(results / DATABASE).resolve()}?mode=ro", uri=True)) as connection:
-        found = connection.execute(query).fetchall()
+        found = connection.execute(query, (VIEW_TAG,)).fetchall()
+    pages = [(name, f"http://127.0.0.1:{port}/#/experiments/{number}/runs", saved) for name, number, saved in found]
     order = f"orderByKey={quote('metrics.`gap`')}&orderByAsc=true"
-    return [(name, f"http://127.0.0.1:{port}/#/experiments/{number}/runs?{order}") for name, number in found]
+    view = f"viewStateShareKey={VIEW}"  # has its own order; one in the link would hide the view
+    charts = f"{view}&compareRunsMode=CHART"
+    return [
+        Links(name, f"{page}?{view}", f"{page}?{charts}") if saved else Links(name, f"{page}?{order}")
+        for name, page, saved in pages
+    ]
 
 
 _serial = itertools.count()  # MLflow caches one store per database name for ever, so no name is used twice

@@ -22,7 +22,9 @@ from dse.results.record import FAILED, Record
 from dse.results.samples import distance, pictures
 from dse.run.tracking.probe_series import series
 from dse.run.tracking.recipe_params import recipe_costs, recipe_params
+from dse.run.tracking.saved_view import saved_view
 from dse.sweep.language.labels import shorten
+from dse.train.processor import described
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 _BATCH = 1000  # entities in a call to MLflow, its limit
 _PARAMS = 100  # parameters in a call, its limit
 _TEXT = 6000  # characters of a parameter, its limit
+_TAGS = ("uid", "task", "recipe", "seed", "status", "device", "host")
 _ENLARGED = 6  # screen pixels of a picture's pixel
 PICTURES, ARTIFACTS = "samples.png", "mlartifacts"
 
@@ -49,16 +52,17 @@ DESCRIPTION = """One run is one trial of the sweep: a small model trained from s
 
 Parameters: the axes of the sweep, `training.SETTING`, and every option of the recipe: `recipe.block` over all
 quantized points, `recipe.wgrad.lhs.block` at one. A search such as `params.`recipe.block` = '16' and metrics.gap <
-0.01` finds runs. For the front of accuracy and cost select all runs and draw a scatter plot of `improvement lost` or
-`gap` against `overhead` or `time`.
+0.01` finds runs. The view `accuracy against cost` (menu Views, then the chart symbol) draws `improvement lost` and
+`gap` against `overhead` and `time`.
 """
 """The description of every experiment, in Markdown."""
 
 _EXPERIMENT = {
     "mlflow.experimentKind": "custom_model_development",  # MLflow then shows runs, not pages about language models
     "mlflow.note.content": DESCRIPTION,
+    **saved_view(),
 }
-"""Tags of every experiment: its page in MLflow, and what the names mean."""
+"""Tags of every experiment: its page in MLflow, what the names mean, and the charts."""
 
 
 class Projection:
@@ -146,8 +150,12 @@ class Projection:
                 return runs
 
     def _tags(self, record: Record) -> dict[str, str]:
-        tags = {name: str(getattr(record, name)) for name in ("uid", "task", "recipe", "seed", "status", "device")}
+        tags = {name: str(getattr(record, name)) for name in _TAGS}
         tags |= {"mlflow.source.name": self._name, "mlflow.source.type": "LOCAL"}
+        if commit := record.pack.get("commit"):
+            tags["mlflow.source.git.commit"] = commit
+        if facts := record.pack.get("processor"):
+            tags["processor"] = described(facts)[:_TEXT]
         if record.diverged_where:
             tags["diverged"] = f"step {record.diverged_at}: {record.diverged_where}"[:_TEXT]
         if found := alarms(record.gemm_checks):

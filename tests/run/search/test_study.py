@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import optuna
 import pytest
@@ -90,7 +91,11 @@ def test_a_damaged_journal(load: Callable[..., Sweep], store: Store) -> None:
 @pytest.mark.usefixtures("fast")
 @pytest.mark.parametrize("method", ["tpe", "qmc"])
 def test_the_studies_are_exported(
-    load: Callable[..., Sweep], store: Store, method: str, capsys: pytest.CaptureFixture[str]
+    load: Callable[..., Sweep],
+    store: Store,
+    method: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     text = SEARCH if method == "tpe" else SEARCH.replace("tpe", "qmc").replace(", batch: 3, startup: 6", "")
     sweep = load(text)
@@ -112,8 +117,24 @@ def test_the_studies_are_exported(
         cell = cell_of(assignment, sweep, seed)
         gaps.append((records[cell.uid].metric or 0) - (records[cell.baseline_uid].metric or 0))
     assert any(t.values[0] == pytest.approx(sum(gaps) / 2) for t in study.trials)
+    served: list[Sequence[str]] = []
+
+    def serve(command: Sequence[str], **_: object) -> int:
+        served.append(command)
+        return 0
+
+    monkeypatch.setattr("dse.run.tracking.server.serve", serve)
     sweeps.dashboard(store.folder, 5000, False, sweep.path)
-    assert "12 configurations in" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"12 configurations in {path}" in out
+    assert "Optuna: http://127.0.0.1:5000/dashboard" in out
+    ((program, *rest),) = served
+    assert Path(program).name == "optuna-dashboard"
+    assert rest == [str(path), "--host", "127.0.0.1", "--port", "5000"]
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    sweeps.dashboard(store.folder, 5000, False, sweep.path)
+    assert "pip install 'fp4-dse[optuna-dashboard]', then: dse dashboard" in capsys.readouterr().out
+    assert len(served) == 1
 
 
 @pytest.mark.usefixtures("fast")
