@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -34,18 +35,9 @@ def input_statistics(
     CalibrationError for activations that are not finite; a layer that no input has reached has no entry. ``keep``: rows
     of each layer's input that methods want to see themselves.
     """
-    found: dict[str, InputStatistics] = {}
-
-    def look(name: str, layer: nn.Module, x: Tensor) -> None:
-        had = found[name].rows if name in found else 0
-        own = InputStatistics.of(rows_of(layer, x), max(0, keep - had))
-        if not own.largest.isfinite().all():
-            what = "NaN" if own.largest.isnan().any() else "infinite"
-            raise CalibrationError(f"calibration: an input of layer {name} is {what}; look for the batch that makes it")
-        found[name] = found[name] + own if name in found else own
-
+    sums = _Sums(keep)
     handles = [
-        layer.register_forward_pre_hook(lambda module, args, name=name: look(name, module, args[0]))
+        layer.register_forward_pre_hook(lambda module, args, name=name: sums.add(name, module, args[0]))
         for name, layer in layers.items()
     ]
     try:
@@ -54,7 +46,45 @@ def input_statistics(
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return sums.found
+
+
+class _Sums:
+    """The statistics of each layer so far; layers that are called with one tensor (q, k, v) share theirs."""
+
+    def __init__(self, keep: int) -> None:
+        self.found: dict[str, InputStatistics] = {}
+        self._keep = keep
+        self._last: _Looked | None = None
+
+    def add(self, name: str, layer: nn.Module, x: Tensor) -> None:
+        """Takes an input of a layer into account. Raises CalibrationError where it is not finite."""
+        before = self.found.get(name)
+        version = object() if x.is_inference() else x._version  # inference tensors do not tell that they change
+        key = (x.data_ptr(), x.shape, x.stride(), x.dtype, version, _window(layer))
+        if self._last is None or self._last.key != key or self._last.before is not before:
+            own = InputStatistics.of(rows_of(layer, x), max(0, self._keep - (before.rows if before else 0)))
+            if not own.largest.isfinite().all():
+                what = "NaN" if own.largest.isnan().any() else "infinite"
+                raise CalibrationError(
+                    f"calibration: an input of layer {name} is {what}; look for the batch that makes it"
+                )
+            self._last = _Looked(x, key, before, own if before is None else before + own)
+        self.found[name] = self._last.after
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """A layer's input, kept so that no other tensor has its place in memory, with the sums before and after it."""
+
+    x: Tensor
+    key: tuple[object, ...]
+    before: InputStatistics | None
+    after: InputStatistics
+
+
+def _window(layer: nn.Module) -> Window | None:
+    return Window.of(layer) if isinstance(layer, nn.Conv2d) else None
 
 
 def check_statistics(name: str, width: int, found: Mapping[str, InputStatistics]) -> InputStatistics:

@@ -126,6 +126,34 @@ def test_many_configurations_share_one_calibration(net: Net) -> None:
         assert torch.equal(own, quantize_post(net, method, [images(200)], NVFP4, "idle")(x))
 
 
+class Shared(nn.Module):
+    """Queries and keys of one tensor, values of the same tensor changed in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(8, 8), nn.Linear(8, 4), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.clone()
+        y: Tensor = self.q(x)[..., :4] + self.k(x)
+        return y + self.v(x.mul_(2))
+
+
+def test_layers_of_one_input_share_their_sums() -> None:
+    net = Shared()
+    batches = [torch.randn(20, 8, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+    found = input_statistics(net, {"q": net.q, "k": net.k, "v": net.v}, batches, 30)
+    assert found["q"] is found["k"]
+    with torch.inference_mode():
+        again = input_statistics(net, {"q": net.q, "v": net.v}, batches, 30)
+    assert all(torch.equal(again[name].gram, found[name].gram) for name in again)
+    wide = [batch.double() for batch in batches]
+    for name, factor in (("q", 1), ("v", 2)):
+        assert torch.equal(found[name].gram, sum((factor * x).mT @ (factor * x) for x in wide))
+        assert torch.equal(found[name].first(99), factor * torch.cat(wide)[:30])
+        assert found[name].rows == 60
+
+
 def test_quantized_weights_stay_on_their_grid(net: Net) -> None:
     made = quantize_post(net, "gptq", [images(200)], NVFP4, "idle")
     again = made.get_submodule("fc").weight.clone()  # type: ignore[operator]
