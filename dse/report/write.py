@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,12 +55,15 @@ def write_report(
     places: Sequence[CostPlace] = (),
 ) -> Path:
     """Computes and writes the page and its CSV files, as ``dse.report.write_report`` documents."""
+    name = output_name(sweep, folder)
+    path, data = folder / f"{name}.html", folder / name
+    with _told(folder):  # before all that takes time
+        data.mkdir(parents=True, exist_ok=True)
     table = tabulate(sweep, records)
     configs = aggregate_seeds(table)
     found = option_effects(table)
     chosen = highlighted_configs(*by_varied_option(table, configs))
     points = training_curves(table, chosen)
-    name = output_name(sweep, folder)
     seen = [] if configs.empty else probed_tasks(table, configs, results)
     asked, ranked = search_histories(sweep, table, results), compare_rankings(table)
     learned, claims = learned_shares(table), claim_results(table)
@@ -72,9 +76,7 @@ def write_report(
     figures = ReportFigures(report)
     html = render_page(report, figures)
     made = samples_frame(table)
-    path, data = folder / f"{name}.html", folder / name
-    try:
-        data.mkdir(parents=True, exist_ok=True)
+    with _told(folder):
         for frame, file in (
             (table.frame, "trials.csv"),
             (configs.drop(columns="estimate", errors="ignore"), "configs.csv"),
@@ -99,9 +101,16 @@ def write_report(
             (data / f"{file}.svg").write_bytes(drawn.svg)
             (data / f"{file}.pdf").write_bytes(drawn.pdf)
         path.write_text(html, encoding="utf-8")
+    return path
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Context in which a folder that cannot be written raises UserError."""
+    try:
+        yield
     except OSError as error:
         raise UserError(f"cannot write the report to {folder}: {error.strerror or error}") from None
-    return path
 
 
 def search_frame(found: Sequence[SearchHistory]) -> pd.DataFrame:

@@ -171,7 +171,9 @@ def test_little_is_known(case: str, tmp_path: Path) -> None:
     assert (tmp_path / "x" / "trials.csv").is_file()
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is computed."""
+    monkeypatch.setattr("dse.report.write.tabulate", None)
     sweep = sweep_of(tmp_path, "tasks: [lm]\nrecipes: [mxfp4]\nseeds: 1\n")
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match=r"^cannot write the report to [^\n]*$"):
