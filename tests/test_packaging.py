@@ -104,6 +104,7 @@ def test_the_wheel_has_every_file_under_one_name(site: Path) -> None:
     expected |= {Path("dse") / path.relative_to(ROOT) for path in (ROOT / "tasks").rglob("*.py")}
     for folder in ("report/templates", "commands/starters"):
         expected |= {path.relative_to(ROOT) for path in (ROOT / "dse" / folder).iterdir()}
+    expected |= {path.relative_to(ROOT) for path in (ROOT / "dse" / "cost").glob("*/*.yaml")}
     expected.add(Path("dse/py.typed"))
     found = {path.relative_to(site) for path in (site / "dse").rglob("*") if path.is_file() and path.suffix != ".pyc"}
     assert found == expected
