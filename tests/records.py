@@ -7,6 +7,9 @@ from typing import Any
 
 from dse.results.record import Record
 
+OF_THE_MACHINE = ("commit", "pid", "pack_seconds", "cpu_seconds", "memory_mib")
+"""Facts of a pack (``Record.pack``) that differ between two runs of the same trials."""
+
 
 def content(record: Record, **changes: Any) -> str:
     """The record's line without what depends on where, when and with whom a trial ran, and with ``changes``."""

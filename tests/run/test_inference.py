@@ -26,6 +26,7 @@ from dse.train.halving import HalvingRule
 from dse.train.loop import TrainContext, run_pack, run_trial
 from dse.train.options import RunOptions
 from dse.trial import Trial
+from tests.records import OF_THE_MACHINE
 
 ATTENDING = override(override(RECIPES["nvfp4"], "attention", "same"), "exempt.first", 2)
 
@@ -91,9 +92,8 @@ def test_it_changes_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
         assert without.metrics_bf16 == {}
         bare = replace(with_it, metrics_bf16={}, seconds=0.0, started="", pack={})
         assert bare == replace(without, seconds=0.0, started="", pack={})
-        used = {"cpu_seconds", "memory_mib"}
-        assert {k: v for k, v in with_it.pack.items() if k not in used} == {
-            k: v for k, v in without.pack.items() if k not in used
+        assert {k: v for k, v in with_it.pack.items() if k not in OF_THE_MACHINE} == {
+            k: v for k, v in without.pack.items() if k not in OF_THE_MACHINE
         }
 
 

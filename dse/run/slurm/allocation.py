@@ -28,7 +28,7 @@ class Allocation:
         """
         asked = ["squeue", "--noheader", "--jobs", self.job, "--format", "%T"]
         try:
-            said = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=60)
+            said = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=60, encoding="utf-8")
         except (OSError, subprocess.TimeoutExpired):
             return True
         return said.stdout.split() != ["RUNNING"]

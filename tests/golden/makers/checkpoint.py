@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.golden.makers.common import EXACT, FOLDER, PROCESSOR, digest, processor
 from tests.golden.makers.records import CASES, content
+from tests.records import OF_THE_MACHINE
 
 WRITTEN = FOLDER / "checkpoints"
 PACKS = ("mixed", "spam", "halved")
@@ -61,7 +62,7 @@ def checkpoint() -> dict[str, Any]:
         found[f"{name}: content"] = dict(_tree(_load(path)))
         resumed, whole = _resumed(name), _trained(name)
         for own in (*resumed, *whole):
-            for fact in ("commit", "cpu_seconds", "memory_mib"):  # of the checkout and the machine
+            for fact in OF_THE_MACHINE:
                 own["pack"].pop(fact, None)
         for own in resumed:
             found[f"{name}: {own['config']} seed {own['seed']} {own['uid']}"] = own

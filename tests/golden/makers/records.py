@@ -8,11 +8,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.golden.makers.common import EXACT, FOLDER, PROCESSOR, digest, processor
+from tests.records import OF_THE_MACHINE
 
 CASES = FOLDER / "cases"
 _LEFT_OUT = ("gemm_checks", "seconds", "started", "versions", "code", "device", "host")
 """Of the machine, the time and the text of the code; checks of products are compared in tests/alarms."""
-_BY_CHANCE = ("width", "position", "resumed_at", "commit", "pid", "pack_seconds", "cpu_seconds", "memory_mib")
+_BY_CHANCE = ("width", "position", "resumed_at", *OF_THE_MACHINE)
 """Of the packs that a sweep is divided into, which depends on how fast it goes; of the checkout and the machine."""
 
 
