@@ -116,8 +116,12 @@ def kernels(recipes: tuple[str, ...], seeds: int) -> set[str]:
     return found
 
 
-def test_kernels_of_packs() -> None:
+@pytest.mark.slow
+def test_kernels_of_a_pack_of_all_recipes() -> None:
     assert len(kernels(tuple(RECIPES), 2)) < MOST
+
+
+def test_kernels_of_packs() -> None:
     few = ("nvfp4", "mxfp4_rht_sr")
     assert kernels(few, 2) == kernels(few, 3), "further members cost nothing"
 

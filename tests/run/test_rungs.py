@@ -77,17 +77,17 @@ def lines(folder: Path) -> list[Record]:
     return [r for path in shard_paths(folder / "shards") if (s := read_shard(path)) for r in s.records]
 
 
-def test_any_number_of_packs_gives_the_same_results(sweep: Sweep, tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", [5, pytest.param(31, marks=pytest.mark.slow)])
+def test_any_number_of_packs_gives_the_same_results(sweep: Sweep, tmp_path: Path, limit: int) -> None:
     """32 trials, in one pack that judges itself and in packs that wait for each other."""
     expected = results(run(sweep, tmp_path / "one"))
     assert len(lines(tmp_path / "one")) == len(expected)
     status = Counter(Record.parse(line).status for line in expected.values())
     assert status == {OK: 2 * 4 + 2, STOPPED: 2 * (7 + 4)}  # 15 configurations, then 8, then 4, beside the baseline
-    for limit in (5, 31):
-        store = run(sweep, tmp_path / str(limit), limit)
-        assert results(store) == expected, limit
-        assert not list((store.folder / "checkpoints").iterdir())
-        assert run_sweep(sweep, store, RunOptions("local", track=False, progress=False)).ran == 0
+    store = run(sweep, tmp_path / "several", limit)
+    assert results(store) == expected
+    assert not list((store.folder / "checkpoints").iterdir())
+    assert run_sweep(sweep, store, RunOptions("local", track=False, progress=False)).ran == 0
     for record in list(map(Record.parse, expected.values()))[::3]:
         cell = next(cell for cell in sweep.cells if cell.uid == record.uid)
         alone = run_trial(cell.trial)

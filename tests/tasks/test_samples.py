@@ -84,6 +84,7 @@ def test_the_judge_tells_real_images_from_noise() -> None:
     assert math.isnan(found.distance(torch.full((64, 8, 8), torch.nan)))
 
 
+@pytest.mark.usefixtures("short_sampling")
 @pytest.mark.parametrize("process", PROCESSES)
 def test_graded_at_the_end_the_same_alone_and_in_a_pack(process: str) -> None:
     task = TASKS["diffusion"](process=process, generate=64)
