@@ -31,7 +31,7 @@ from dse.run.interrupt import Interrupt, Stopped, graceful
 from dse.run.log_lines import job_line, pack_line, unfinished_trials
 from dse.run.queue.pack_queue import PackQueue, pack_order
 from dse.terminal import PrintLine, go_on_unheard, prepare
-from dse.text import duration
+from dse.text import duration, plural
 from dse.train.checkpoint import clean
 from dse.train.options import RunOptions
 from dse.train.warmup import warm
@@ -155,7 +155,7 @@ def _train_first(
     """Trains what trials start from and the folder of checkpoints has no weights of; their results are stored too."""
     first = missing((item.trial for item in items), options.results) if options.results else []
     if first:
-        say(f"   first {len(first)} trials that others start from")
+        say(f"   first {plural(len(first), 'trial')} that others start from")
         cells = [BundledCell(trial, trial.recipe.name, trial.baseline().uid) for trial in first]
         _train(cells, store, replace(options, keep_weights=True), deadline, width, say)
 
