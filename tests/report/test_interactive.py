@@ -36,6 +36,12 @@ const point = document.querySelector(".pt");
 point.dispatchEvent(new MouseEvent("mousemove", {clientX: 20, clientY: 20}));
 const told = document.getElementById("tip").innerText;
 point.dispatchEvent(new KeyboardEvent("keydown", {key: "Enter"}));
+const line = document.querySelector(".said");
+line.scrollIntoView({block: "center"});
+const at = line.getBoundingClientRect();
+const near = {clientX: at.left + at.width / 2, clientY: at.top + at.height / 2 + 2, bubbles: true};
+line.dispatchEvent(new MouseEvent("mousemove", near));
+const said = document.getElementById("tip").innerText;
 const same = document.querySelectorAll('[data-c="' + point.dataset.c + '"]').length;
 const picked = document.querySelectorAll(".picked").length;
 const choice = document.querySelector("select[data-axis='G.rounding']");
@@ -44,7 +50,7 @@ choice.dispatchEvent(new Event("change"));
 const rows = Array.from(document.querySelectorAll("#configurations tbody tr")).filter((row) => !row.hidden);
 const left = rows.map((row) => row.cells[0].textContent.trim());
 const wide = document.documentElement.scrollWidth;
-document.body.dataset.seen = JSON.stringify({told, same, picked, left, wide, view: innerWidth});
+document.body.dataset.seen = JSON.stringify({told, said, same, picked, left, wide, view: innerWidth});
 </script>
 """
 
@@ -117,6 +123,7 @@ def test_in_a_browser(page: Path, tmp_path: Path, width: int) -> None:
     assert found is not None, done.stderr[-2000:]
     seen = json.loads(unescape(found[1]))
     assert "dse why " in seen["told"]
+    assert seen["said"].startswith("G.rounding = stochastic, instead of nearest_even\n−2.00")
     assert seen["picked"] == seen["same"] > 2  # in both panels and the table
     assert len(seen["left"]) == 3
     assert all("G.rounding=stochastic" in name for name in seen["left"])

@@ -130,5 +130,6 @@ def test_the_page_of_ten_thousand_trials(tmp_path: Path) -> None:
     points = html.count('<g class="pt" ')
     assert 1000 < points <= MOST_POINTS * 1.2
     assert points == len(re.findall(r'<g class="pt" data-c="\d+" tabindex="0"><title>[^<]', html))
+    assert html.count('<g class="said" ') == len(re.findall(r'<g class="said" tabindex="0"><title>[^<]', html)) > 50
     with (tmp_path / "out" / "ten-thousand" / "trials.csv").open(encoding="utf-8") as file:
         assert sum(1 for _ in file) == len(records) + 1

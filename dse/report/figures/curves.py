@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dse.number_format import interval, number
 from dse.report.analysis.tidy import TidyTable
 from dse.report.analysis.training_curves import HELD_OUT, TRAINING
 from dse.report.figures.drawing import Drawing
+from dse.report.figures.point_marks import MarkTitles
 from dse.report.figures.style import MUTED, Style, finished, new_figure, theme, title_lines
 from dse.results.record import DIVERGED, OK
+from dse.stats import estimate
+from dse.text import plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 
 _SMOOTH = 15
 """Differences are running means over this share of the curve's points."""
+_MOST_TITLES = 400
+"""Held-out points of a figure that each tell their value; of more, the lines tell their last."""
 
 
 def training(table: TidyTable, points: pd.DataFrame, styles: dict[str, Style]) -> Drawing | None:
@@ -28,6 +34,7 @@ def training(table: TidyTable, points: pd.DataFrame, styles: dict[str, Style]) -
     steps = points[points["kind"] == HELD_OUT].groupby("task")["step"].nunique()
     several = set(steps[steps > 2].index)
     columns = 3 if several else 2
+    titles = MarkTitles()
     with theme():
         figure = new_figure(2.65 * len(tasks) + 0.5)
         grid = figure.subplots(len(tasks), columns, squeeze=False)
@@ -35,22 +42,24 @@ def training(table: TidyTable, points: pd.DataFrame, styles: dict[str, Style]) -
             mine = points[points["task"] == task]
             train = mine[mine["kind"] == TRAINING]
             row[0].set_title(title_lines(f"{task}: training loss", columns))
-            _losses(row[0], train, styles)
+            _losses(row[0], train, styles, titles)
             row[1].set_title(title_lines(f"{task}: difference to {table.baseline}, same seed", columns))
-            _differences(row[1], train[train["recipe"] != table.baseline], styles)
+            _differences(row[1], train[train["recipe"] != table.baseline], styles, titles)
             if task in several:
                 row[2].set_title(title_lines(f"{task}: held-out {table.metric[task]}", columns))
-                _losses(row[2], mine[mine["kind"] == HELD_OUT], styles, marker=True)
+                _losses(row[2], mine[mine["kind"] == HELD_OUT], styles, titles, marker=True)
             elif several:
                 row[2].set_visible(False)
         for axes in grid[-1]:
             axes.set_xlabel("step")
         _legend(figure, points, styles)
-        return finished(figure)
+        return finished(figure, titles.texts)
 
 
-def _losses(axes: Axes, points: pd.DataFrame, styles: dict[str, Style], marker: bool = False) -> None:
-    means = _draw(axes, points, "value", styles, marker)
+def _losses(
+    axes: Axes, points: pd.DataFrame, styles: dict[str, Style], titles: MarkTitles, marker: bool = False
+) -> None:
+    means = _draw(axes, points, "value", styles, titles, marker)
     if not means or min(means) <= 0 or max(means) / min(means) < 20:
         return
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -62,17 +71,19 @@ def _losses(axes: Axes, points: pd.DataFrame, styles: dict[str, Style], marker: 
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _differences(axes: Axes, points: pd.DataFrame, styles: dict[str, Style]) -> None:
+def _differences(axes: Axes, points: pd.DataFrame, styles: dict[str, Style], titles: MarkTitles) -> None:
     known = points[points["difference"].notna()]
     if len(known):
         window = max(1, known["step"].nunique() // _SMOOTH)
         runs = known.groupby(["config", "seed"], sort=False)["difference"]
         known = known.assign(difference=runs.transform(lambda run: run.rolling(window, 1, center=True).mean()))
-    _draw(axes, known, "difference", styles)
+    _draw(axes, known, "difference", styles, titles)
     axes.axhline(0, color=MUTED, lw=1, zorder=1)
 
 
-def _draw(axes: Axes, points: pd.DataFrame, what: str, styles: dict[str, Style], marker: bool = False) -> list[float]:
+def _draw(
+    axes: Axes, points: pd.DataFrame, what: str, styles: dict[str, Style], titles: MarkTitles, marker: bool = False
+) -> list[float]:
     """Mean and range over the seeds that finished; each diverged seed alone, thin, up to its cross.
 
     Returns the means, and limits the axis to the trials that finished where there are any.
@@ -82,28 +93,44 @@ def _draw(axes: Axes, points: pd.DataFrame, what: str, styles: dict[str, Style],
     stats = stats.sort_values("step", kind="stable")
     for (config, recipe), part in stats.groupby(["config", "recipe"], sort=False):
         style = styles[str(recipe)]
-        axes.fill_between(part["step"], part["min"], part["max"], color=style.color, alpha=0.16, lw=0)
+        mine = whole[whole["config"] == config]
+        band: dict[str, Any] = {"color": style.color, "alpha": 0.16, "lw": 0}
+        end = _said(mine, what, part["step"].iloc[-1])
+        axes.fill_between(part["step"], part["min"], part["max"], gid=titles.id(end), **band)
         line: dict[str, Any] = {"dashes": style.dashes} if style.dashes else {}
-        shape: dict[str, Any] = {
-            "marker": style.marker if marker else None,
-            "ms": 4,
-            "mec": "white",
-            "label": str(config),
-        }
-        axes.plot(part["step"], part["mean"], color=style.color, lw=1.5, zorder=3, **shape, **line)
+        line |= {"color": style.color, "lw": 1.5, "zorder": 3, "label": str(config)}
+        axes.plot(part["step"], part["mean"], gid=titles.id(end), **line)
+        if marker:
+            shape: dict[str, Any] = {"s": 16, "marker": style.marker, "color": style.color, "ec": "white", "lw": 1}
+            marks = axes.scatter(part["step"], part["mean"], zorder=3, **shape)
+            if len(stats) <= _MOST_TITLES:
+                marks.set_gid(titles.id(*(_said(mine, what, step) for step in part["step"])))
     if len(stats):
         _limit(axes, [*stats["min"], *stats["max"]])
-    for (_, recipe, _), part in points[points["status"] == DIVERGED].groupby(["config", "recipe", "seed"], sort=False):
+    lost = points[points["status"] == DIVERGED]
+    for (config, recipe, seed), part in lost.groupby(["config", "recipe", "seed"], sort=False):
         color = styles[str(recipe)].color
-        axes.plot(part["step"], part[what], color=color, lw=0.9, alpha=0.8)
+        said = f"{config}, seed {seed}: diverged, last seen at step {part['step'].iloc[-1]:,}"
+        axes.plot(part["step"], part[what], color=color, lw=0.9, alpha=0.8, gid=titles.id(said))
         low, high = axes.get_ylim()
         last = part.iloc[-1]
         axes.plot(
-            last["step"], min(max(last[what], low), high), "X", color=color, ms=7, mec="white", clip_on=False, zorder=6
-        )
+            last["step"], min(max(last[what], low), high), "X", color=color, ms=7, mec="white", clip_on=False, zorder=6,
+            gid=titles.id(said),
+        )  # fmt: skip
     axes.set_xlabel("")
     axes.set_ylabel("")
     return list(stats["mean"]) if len(stats) else list(points[what])
+
+
+def _said(trials: pd.DataFrame, what: str, step: int) -> str:
+    """What a configuration's mark tells: its value at a step, with the interval over seeds."""
+    there = trials[trials["step"] == step]
+    mean = estimate(there[what])
+    value = interval(mean.mean, mean.half, sign=what == "difference")
+    ends = f", from {number(there[what].min(), 4)} to {number(there[what].max(), 4)}" if mean.n > 1 else ""
+    kind = f"{there['kind'].iloc[0]}{'' if what == 'value' else ', difference to the baseline'}"
+    return f"{there['config'].iloc[0]}\n{kind} {value} at step {step:,}\n{plural(mean.n, 'seed')}{ends}"
 
 
 def _limit(axes: Axes, values: list[float]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
@@ -26,27 +26,28 @@ _DIGITS = re.compile(rb"(\.\d\d)\d+")  # a hundredth of a point is enough
 @dataclass(frozen=True)
 class Drawing:
     """``svg``: the file's content; ``pdf`` likewise; ``png``: at twice the resolution, where the SVG is too large for
-    the page."""
+    the page; ``titles``: texts of marks that are no configurations (``MarkTitles``)."""
 
     svg: bytes
     pdf: bytes
     png: bytes | None = None
+    titles: tuple[str, ...] = ()
 
     def inline(self, name: str, alt: str, title: Callable[[int], str] | None = None) -> str:
         """HTML for the page. Ids are unique by ``name``; ``title``: of a configuration's number, shown on hovering."""
         if self.png is not None:
             uri = base64.b64encode(self.png).decode()
             return f'<img src="data:image/png;base64,{uri}" alt="{escape(alt)}">'
-        return inline_svg(self.svg.decode(), name, alt, title)
+        return inline_svg(self.svg.decode(), name, alt, title, self.titles)
 
 
-def drawing(figure: Figure) -> Drawing:
-    """Saves a figure whose layout is final."""
+def drawing(figure: Figure, titles: Sequence[str] = ()) -> Drawing:
+    """Saves a figure whose layout is final; ``titles`` of its marks."""
     svg = _saved(figure, "svg", {"Date": None, "Creator": None})
     svg = _PLACES.sub(lambda m: _DIGITS.sub(rb"\1", m[0]), svg)
     pdf = _saved(figure, "pdf", {"CreationDate": None, "Creator": None, "Producer": None})
     if len(svg) <= (_LARGEST_WITH_POINTS if POINTS.encode() in svg else _LARGEST):
-        return Drawing(svg, pdf)
+        return Drawing(svg, pdf, titles=tuple(titles))
     return Drawing(svg, pdf, _palette(io.BytesIO(_saved(figure, "png", {"Software": None}))))
 
 

@@ -7,10 +7,13 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dse.number_format import SPACE, interval, p_value
 from dse.report.analysis.configs import ALL
 from dse.report.analysis.effects import BASELINE, OPTION, VERSUS, Effect
 from dse.report.figures.drawing import Drawing
+from dse.report.figures.point_marks import MarkTitles
 from dse.report.figures.style import INK, MARKERS, MUTED, finished, new_figure, symlog, theme
+from dse.text import plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,16 +34,17 @@ def forest(found: Sequence[Effect], tasks: list[str]) -> Drawing | None:
     panels = [[g for g in groups if (g[0] == BASELINE) == last] for last in (False, True)]
     panels = [panel for panel in panels if panel]
     lines = [sum(_group(e) in panel for e in main) + 1.3 * len(panel) + 1.2 for panel in panels]
+    titles = MarkTitles()
     with theme():
         figure = new_figure(0.32 * sum(lines) + 0.8)
         grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=lines)[:, 0]
         for axes, panel in zip(grid, panels, strict=True):
-            _panel(axes, panel, main, kept, tasks)
+            _panel(axes, panel, main, kept, tasks, titles)
         grid[-1].set_xlabel(
             "paired difference of the improvement lost, percentage points    (← loses less · loses more →)"
         )
         _legend(figure, tasks)
-        return finished(figure)
+        return finished(figure, titles.texts)
 
 
 _EffectGroup = tuple[str, str, str]
@@ -50,7 +54,14 @@ def _group(e: Effect) -> _EffectGroup:
     return e.kind, e.axis, e.reference
 
 
-def _panel(axes: Axes, groups: list[_EffectGroup], main: list[Effect], kept: list[Effect], tasks: list[str]) -> None:
+def _panel(
+    axes: Axes,
+    groups: list[_EffectGroup],
+    main: list[Effect],
+    kept: list[Effect],
+    tasks: list[str],
+    titles: MarkTitles,
+) -> None:
     """Options and recipes have panels of their own: their effects differ in size."""
     ticks: list[tuple[float, str, bool]] = []
     mine = [e for e in main if _group(e) in groups]
@@ -62,7 +73,7 @@ def _panel(axes: Axes, groups: list[_EffectGroup], main: list[Effect], kept: lis
             y -= 1
             ticks.append((y, textwrap.shorten(effect.value, 44, placeholder="…"), False))
             same = [e for e in kept if e.scope != ALL and (_group(e), e.value) == (group, effect.value)]
-            _line(axes, y, effect, same, tasks)
+            _line(axes, y, effect, same, tasks, titles)
     _frame(axes, ticks, y, [_end(e) * 100 for e in mine])
 
 
@@ -74,12 +85,13 @@ def _end(e: Effect) -> float:
     return abs(e.lost.mean) + (e.lost.half if math.isfinite(e.lost.half) else 0.0)
 
 
-def _line(axes: Axes, y: float, effect: Effect, per_task: list[Effect], tasks: list[str]) -> None:
+def _line(axes: Axes, y: float, effect: Effect, per_task: list[Effect], tasks: list[str], titles: MarkTitles) -> None:
     for e in per_task:
         i = tasks.index(e.scope) if e.scope in tasks else len(tasks)
         axes.plot(
-            e.lost.mean * 100, y + 0.24, MARKERS[i % len(MARKERS)], ms=4.2, mfc="white", mec=MUTED, mew=0.9, zorder=3
-        )
+            e.lost.mean * 100, y + 0.24, MARKERS[i % len(MARKERS)], ms=4.2, mfc="white", mec=MUTED, mew=0.9, zorder=3,
+            gid=titles.id(_said(e)),
+        )  # fmt: skip
     sure = effect.p_holm < 0.05
     color = INK if not sure else "#0072b2" if effect.lost.mean < 0 else "#b5460f"
     if math.isfinite(effect.lost.half):
@@ -90,8 +102,21 @@ def _line(axes: Axes, y: float, effect: Effect, per_task: list[Effect], tasks: l
             lw=1.8,
             solid_capstyle="butt",
             zorder=4,
+            gid=titles.id(_said(effect)),
         )
-    axes.plot(effect.lost.mean * 100, y, "D", ms=6.5, mfc=color if sure else "white", mec=color, mew=1.4, zorder=5)
+    axes.plot(
+        effect.lost.mean * 100, y, "D", ms=6.5, mfc=color if sure else "white", mec=color, mew=1.4, zorder=5,
+        gid=titles.id(_said(effect)),
+    )  # fmt: skip
+
+
+def _said(e: Effect) -> str:
+    """What a mark tells: the option or recipe, its difference with the interval, and how many trials are behind it."""
+    name = f"{e.axis} = {e.value}, instead of {e.reference}" if e.kind == OPTION else f"{e.value} against {e.reference}"
+    by = interval(e.lost.mean, e.lost.half, scale=100, limit=2, sign=True)
+    pairs = f"{plural(e.lost.n, 'seed')}, {plural(e.pairs, 'pair')} of trials: {e.better} better, {e.worse} worse"
+    p = f"; Holm{SPACE}{p_value(e.p_holm)}" if math.isfinite(e.p_holm) else ""
+    return f"{name}\n{by} points of the improvement lost, {e.scope}\n{pairs}{p}"
 
 
 def _frame(axes: Axes, ticks: list[tuple[float, str, bool]], bottom: float, ends: list[float]) -> None:

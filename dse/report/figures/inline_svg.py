@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 
 from dse.report.figures.point_marks import with_points
@@ -28,8 +28,11 @@ _VARIABLES = {
 }
 
 
-def inline_svg(text: str, name: str, alt: str, title: Callable[[int], str] | None = None) -> str:
-    """HTML for the page. Ids are unique by ``name``; ``title``: of a configuration's number, shown on hovering."""
+def inline_svg(
+    text: str, name: str, alt: str, title: Callable[[int], str] | None = None, texts: Sequence[str] = ()
+) -> str:
+    """HTML for the page. Ids are unique by ``name``; shown on hovering: ``title`` of a configuration's number, and
+    ``texts`` of marks that are none."""
     prefix = f"{zlib.crc32(name.encode()):x}"[:4]
     text = text[text.index("<svg ") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -37,7 +40,7 @@ def inline_svg(text: str, name: str, alt: str, title: Callable[[int], str] | Non
     text = re.sub(r"<svg [^>]*?viewBox=\"([^\"]*)\"[^>]*>", _root(alt), text, count=1)
     for color, variable in _VARIABLES.items():
         text = text.replace(color, variable)
-    text = with_points(text, title)
+    text = with_points(text, title, texts)
     return _merged(_ungrouped(_own_ids(_classed(_SPACE.sub(">\n<", text), prefix), prefix)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -101,10 +101,10 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
     return figure
 
 
-def finished(figure: Figure) -> Drawing:
-    """The figure with its final layout."""
+def finished(figure: Figure, titles: Sequence[str] = ()) -> Drawing:
+    """The figure with its final layout; ``titles``: texts of its marks (``MarkTitles``)."""
     fix_layout(figure)
-    return drawing(figure)
+    return drawing(figure, titles)
 
 
 def fix_layout(figure: Figure) -> None:

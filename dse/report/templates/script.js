@@ -70,10 +70,13 @@
 
   function tell(mark, x, y) {
     const one = details[Number(mark.dataset.c)];
-    if (!one) return;
+    if (one) say(one.n, one.t, x, y);
+  }
+
+  function say(name, lines, x, y) {
     tip.replaceChildren();
-    tip.append(Object.assign(document.createElement("b"), { textContent: one.n }));
-    for (const line of one.t) tip.append(Object.assign(document.createElement("div"), { textContent: line }));
+    tip.append(Object.assign(document.createElement("b"), { textContent: name }));
+    for (const line of lines) tip.append(Object.assign(document.createElement("div"), { textContent: line }));
     tip.hidden = false;
     const box = tip.getBoundingClientRect();
     tip.style.left = Math.max(4, Math.min(x + 14, innerWidth - box.width - 6)) + "px";
@@ -101,6 +104,30 @@
     mark.addEventListener("keydown", (event) => {
       if (event.key === "Enter" || event.key === " ") { event.preventDefault(); pick(mark.dataset.c); }
     });
+  }
+
+  // Lines, bands and marks with a text of their own; thin ones are found a few pixels beside.
+  for (const mark of document.querySelectorAll(".said")) {
+    const title = mark.querySelector("title");
+    const [name, ...lines] = title.textContent.split("\n");
+    mark.setAttribute("aria-label", title.textContent);
+    title.remove();
+    mark.tell = (x, y) => say(name, lines, x, y);
+    mark.addEventListener("focus", () => {
+      const box = mark.getBoundingClientRect();
+      mark.tell(box.right, box.bottom);
+    });
+    mark.addEventListener("blur", () => { tip.hidden = true; });
+  }
+  for (const figure of document.querySelectorAll("figure svg")) {
+    if (!figure.querySelector(".said")) continue;
+    figure.addEventListener("mousemove", (event) => {
+      const { clientX: x, clientY: y } = event;
+      const near = [[0, 0], [0, -3], [0, 3], [-3, 0], [3, 0]].map(([a, b]) => document.elementFromPoint(x + a, y + b));
+      const mark = near.map((one) => one && one.closest(".said")).find(Boolean);
+      if (mark) mark.tell(x, y); else tip.hidden = true;
+    });
+    figure.addEventListener("mouseleave", () => { tip.hidden = true; });
   }
 
   // Filters by option values: points that do not match fade, rows disappear.
