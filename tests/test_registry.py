@@ -68,6 +68,8 @@ def others(value: Any) -> list[Any]:
         return [replace(value, backward_source="forward")]
     if isinstance(value, tuple) and value and isinstance(value[0], Format):
         return [(ELEMENTS["e2m1"], *value)]
+    if isinstance(value, tuple) and value and isinstance(value[0], int):
+        return [value[:1]]
     return list(WORDS) if isinstance(value, str) else [300.0]
 
 

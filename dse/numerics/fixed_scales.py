@@ -86,7 +86,7 @@ class FixedScales:
         q = round_to_grid(u, formats[0], self.rounding, None)
         for fmt in formats[1:]:
             own = [number for number, element in enumerate(self.elements) if element == fmt]
-            mask = torch.isin(chosen, torch.tensor(own, device=chosen.device))
+            mask = chosen == own[0] if len(own) == 1 else torch.isin(chosen, torch.tensor(own, device=chosen.device))
             q = torch.where(mask, round_to_grid(u, fmt, self.rounding, None), q)
         values = q * self.decode[part].to(w.dtype)
         return values if self.outer is None else values * self.outer[part].to(w.dtype)

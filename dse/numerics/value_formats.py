@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from math import isfinite
 from typing import Any
@@ -22,11 +22,12 @@ MOST = 256
 
 @dataclass(frozen=True)
 class ValueFormat(Format):
-    """A format that is a list of numbers: ``values``, increasing, 0 among them.
+    """A format that is a list of numbers: ``values``, increasing, 0 among them or their negatives.
 
     Rounding acts on the place in the list, counted from 0 outward: between two neighbors it is the first one's place
     plus the share of the way, so that nearest is the nearer one, a tie goes to the even place, and stochastic rounding
-    is linear in between. Casts saturate at the first and the last value.
+    is linear in between. Casts saturate at the first and the last value. In a list without 0 (M-ANT's) what lies
+    between the innermost two goes to the one of its own sign, -0 to the negative one.
     """
 
     values: tuple[float, ...] = ()
@@ -38,6 +39,12 @@ class ValueFormat(Format):
     @property
     def smallest(self) -> float:
         return min(abs(v) for v in self.values if v)
+
+    @cached_property
+    def even(self) -> bool:
+        """Whether the negatives of the values are the values."""
+        upward, downward = self.halves
+        return upward == downward
 
     @property
     def halves(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -65,14 +72,16 @@ def value_format(values: Sequence[Any]) -> ValueFormat:
 
 def value_data(fmt: ValueFormat) -> dict[str, Any]:
     """What YAML holds for a format: the values from 0 upward where their negatives are the others."""
-    upward, downward = fmt.halves
-    return {"values": list(upward if upward == downward else fmt.values)}
+    return {"values": list(fmt.halves[0] if fmt.even else fmt.values)}
 
 
 def round_to_values(u: Tensor, fmt: ValueFormat, rounding: Rounding, bits: Tensor | None) -> Tensor:
     """The value of ``fmt`` that ``u`` rounds to; same shape and dtype. NaN and the sign of zero stay."""
-    found = [_on_half(u.abs(), half, rounding, bits) for half in _halves(fmt, u.device)]
-    return torch.where(u < 0, found[1], found[0]).to(u.dtype).copysign_(u)
+    upward, downward = _halves(fmt, u.device)
+    found = _on_half(u.abs(), upward, rounding, bits)
+    if not fmt.even:
+        found = torch.where(u < 0, _on_half(u.abs(), downward, rounding, bits), found)
+    return found.to(u.dtype).copysign_(u)
 
 
 def neighbors(u: Tensor, fmt: ValueFormat) -> tuple[Tensor, Tensor]:
@@ -90,7 +99,7 @@ def _on_half(m: Tensor, values: Tensor, rounding: Rounding, bits: Tensor | None)
 
 def _way(m: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The place below ``m``, the share of the way to the next one, and their distance, float64."""
-    m = m.double().clamp_max(values[-1])
+    m = m.double().clamp(values[0], values[-1])
     if len(values) == 1:
         return torch.zeros_like(m), torch.zeros_like(m), torch.ones_like(m)
     first = torch.searchsorted(values, m.contiguous(), right=True).sub_(1).clamp_(0, len(values) - 2)

@@ -74,7 +74,7 @@ class PostQuantizedLayer(nn.Module):
     def __init__(self, plain: nn.Linear | nn.Conv2d, quantized: QuantizedWeight, gemm: Gemm, key: Key) -> None:
         super().__init__()
         made, static = quantized.made, quantized.made.static
-        self.gemm, self.key = gemm, key
+        self.gemm, self.key, self._bits = gemm, key, made.bits
         if made.element is not None and isinstance(gemm.rhs, BlockQuantizer):
             self.gemm = replace(gemm, rhs=replace(gemm.rhs, element=made.element))
         self.bias, self.element = plain.bias, None if static is None else static.element
@@ -93,9 +93,9 @@ class PostQuantizedLayer(nn.Module):
 
     @property
     def beside(self) -> int:
-        """Bits beside the weight's own: of a branch in BF16, and of exponent shifts, a byte each."""
+        """Bits beside the weight's elements and scales: a branch in BF16, a byte per shifted exponent, grids."""
         branch = 0 if self.up is None or self.down is None else FACTOR_BITS * (self.up.numel() + self.down.numel())
-        return branch + (0 if self.shift is None or (self.shift == 1).all() else 8 * self.shift.numel())
+        return self._bits + branch + (0 if self.shift is None or (self.shift == 1).all() else 8 * self.shift.numel())
 
     def widen_inputs(self) -> None:
         """Lets activations stay in BF16 from now on."""

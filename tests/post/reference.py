@@ -156,6 +156,45 @@ def fitted_mxfp4(w: Array) -> Array:
     return spread(2.0 ** ((high - low) / 255 * q + low), 32)
 
 
+def by_distance(u: Array, values: Array) -> Array:
+    """The nearest of all values [..., n], the innermost of two at equal distance if its place outward is even."""
+    order = np.argsort(np.abs(values), kind="stable")
+    off = np.abs(u[..., None] - values[order])
+    place = np.arange(len(values)) // 2
+    return np.asarray(values[order][np.lexsort((place % 2 * np.ones_like(off), off), axis=-1)[..., 0]])
+
+
+def mant(w: Array, size: int, coefficients: list[int], given: bool, h: Array) -> Array:
+    """Scale and number of the grid [N, K, 2] of M-ANT's search, a group at a time; INT4 has the number -1."""
+    found = np.zeros((*w.shape, 2))
+    for n in range(len(w)):
+        for first in range(0, w.shape[1], size):
+            group, own = w[n, first : first + size], h[first : first + size]
+            tried = []
+            for a in ([-1] if given else []) + coefficients:
+                s = np.abs(group).max() / mant_values(a).max()
+                q = by_distance(group / s, mant_values(a)) * s
+                tried.append(((own * (q - group) ** 2).sum(), s, a))
+            found[n, first : first + size] = min(tried, key=lambda one: one[0])[1:]
+    return found
+
+
+def mant_values(a: float) -> Array:
+    i = np.arange(8)
+    own = i if a < 0 else a * i + 2.0**i
+    return np.unique(np.concatenate([-own, own])).astype(float)
+
+
+def mant_rounded(w: Array, kinds: Array) -> Array:
+    """Weights [...] under scales and grids [..., 2]."""
+    q = np.zeros_like(w)
+    for a in np.unique(kinds[..., 1]):
+        mask = kinds[..., 1] == a
+        s = kinds[..., 0][mask]
+        q[mask] = by_distance(w[mask] / s, mant_values(a)) * s
+    return q
+
+
 def hadamard(size: int) -> Array:
     """Sylvester's matrix, orthonormal."""
     h = np.ones((1, 1))

@@ -44,6 +44,17 @@ def _per_token(method: object, *settings: tuple[str, object], x: str = "e2m1") -
     return _after("bf16", method, ("fprop.rhs", {"block": w}), ("fprop.lhs", {"block": own}), *settings)
 
 
+_MANT = "arXiv 2502.18755 (M-ANT), 7B parameters, W4A8"
+
+
+def _grouped(method: object) -> Recipe:
+    """M-ANT's layout: a scale per group of 64, INT8 activations."""
+    w, x = ({"element": element, "scale": "bf16", "block": 64} for element in ("int4", "int8"))
+    return _after("bf16", method, ("fprop.rhs", {"block": w}), ("fprop.lhs", {"block": x}))
+
+
+_ADAPTIVE = _grouped({"rtn": {"scales": "mant"}})
+_ONE_GRID = _grouped({"rtn": {"scales": {"mant": {"coefficients": [17], "given": False}}}})
 _TURNED = ("fprop.rotation", {"hadamard": {"size": 64}})
 _GATE = ("layers", [{"kind": "gate", "W.element": "e3m0", "optional": True}])
 _LQER = {"rtn": {"branch": {"lqer": {"rank": 8}}}}
@@ -168,6 +179,8 @@ POST_CLAIMS = tuple(
             _per_token({"adaround": {"scale_aware": False}}, _GATE, x="e2m3"),
             False,
         ),
+        ("M-ANT: a grid for each group loses less than INT4", _MANT, _ADAPTIVE, _grouped("rtn"), False),
+        ("M-ANT: a grid for each group loses less than one for all (a = 17)", _MANT, _ADAPTIVE, _ONE_GRID, False),
         (
             "NVFP4: a low-rank branch for the error (LQER) loses less than direct cast",
             "arXiv 2402.02446",

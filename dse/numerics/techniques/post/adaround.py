@@ -63,8 +63,12 @@ class AdaRound(PostTraining):
     def check(self, quantizer: Quantizer) -> None:
         super().check(quantizer)
         assert isinstance(quantizer, BlockQuantizer)
-        if quantizer.choice is not None or isinstance(quantizer.element, ValueFormat):
-            raise OptionError("post: adaround rounds to one format's grid; set fprop.rhs.choice: none and a format")
+        several = quantizer.choice is not None or (self.scales is not None and self.scales.grids)
+        if several or isinstance(quantizer.element, ValueFormat):
+            raise OptionError(
+                "post: adaround rounds to one format's grid; set fprop.rhs.choice: none, a format as its element, and "
+                "no post.scales with grids"
+            )
 
     def quantize(self, quantizer: Quantizer, w: Tensor, inputs: InputStatistics | None, key: Key) -> Quantized:
         if not isinstance(quantizer, BlockQuantizer):

@@ -30,13 +30,14 @@ class StaticInput(NamedTuple):
 class PostOperands(NamedTuple):
     """A quantized weight [N, K], how X is quantized where the method decides that, and a branch, where there is one.
 
-    ``element``: W's, where the method has chosen one.
+    ``element``: W's, where the method has chosen one; ``bits``: what the weight keeps beside its elements and scales.
     """
 
     weight: Quantized
     static: StaticInput | None = None
     low_rank: ThinFactors | None = None
     element: Format | None = None
+    bits: int = 0
 
 
 __all__ = ["PostOperands", "StaticInput"]

@@ -1,10 +1,16 @@
-"""Searches of a trained weight's block scales."""
+"""Searches of a trained weight's block scales, and of its grids."""
 
 from dse.numerics.techniques.scale_searches.base import ScaleSearch
 from dse.numerics.techniques.scale_searches.fitted import Fitted
+from dse.numerics.techniques.scale_searches.mant import Mant
 from dse.numerics.techniques.scale_searches.shrunk import Shrunk
 from dse.numerics.techniques.scale_searches.weighted_sweep import WeightedSweep
 
-SCALE_SEARCHES: dict[str, type[ScaleSearch]] = {"shrunk": Shrunk, "weighted_sweep": WeightedSweep, "fitted": Fitted}
+SCALE_SEARCHES: dict[str, type[ScaleSearch]] = {
+    "shrunk": Shrunk,
+    "weighted_sweep": WeightedSweep,
+    "fitted": Fitted,
+    "mant": Mant,
+}
 
-__all__ = ["SCALE_SEARCHES", "Fitted", "ScaleSearch", "Shrunk", "WeightedSweep"]
+__all__ = ["SCALE_SEARCHES", "Fitted", "Mant", "ScaleSearch", "Shrunk", "WeightedSweep"]

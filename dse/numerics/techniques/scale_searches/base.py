@@ -19,17 +19,26 @@ from dse.numerics.techniques.statistics import Statistic
 class ScaleSearch(ABC):
     """Chooses the block scales of a trained weight, once, in place of those that its quantizer takes from the maximum.
 
-    Blocks keep their size and format: nothing changes at inference. ``data``: whether the search looks at X.
-    ``arithmetic``: see ``dse.numerics.registry``.
+    Blocks keep their size, and their format but where ``grids`` says that the search chooses that as well: nothing
+    changes at inference. ``arithmetic``: see ``dse.numerics.registry``.
     """
 
-    data: ClassVar[bool] = False
     arithmetic: ClassVar[int] = 1
+    grids: ClassVar[bool] = False
+
+    @property
+    def data(self) -> bool:
+        """Whether the search looks at X."""
+        return False
 
     def check(self, quantizer: BlockQuantizer) -> None:
         """Raises OptionError where the search has no meaning for a quantizer of W."""
         if quantizer.choice is not None:
             raise OptionError("post.scales: the search chooses one scale per block, and fprop.rhs.choice tries several")
+
+    def beside(self, quantizer: BlockQuantizer, outputs: int, inputs: int) -> int:
+        """Bits that W [N, K] keeps beside its elements and scales."""
+        return 0
 
     @abstractmethod
     def scales(self, quantizer: BlockQuantizer, w: Tensor, inputs: InputStatistics | None) -> FixedScales:

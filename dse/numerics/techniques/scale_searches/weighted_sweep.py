@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,11 +31,14 @@ class WeightedSweep(ScaleSearch):
 
     low: int = -8
     high: int = 7
-    data: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.low <= 0 <= self.high or self.low == self.high:
             raise OptionError(f"weighted_sweep needs low <= 0 <= high and low < high, not {self.low} and {self.high}")
+
+    @property
+    def data(self) -> bool:
+        return True
 
     def scales(self, quantizer: BlockQuantizer, w: Tensor, inputs: InputStatistics | None) -> FixedScales:
         assert inputs is not None
