@@ -51,6 +51,7 @@ WORDS = (
     "nearest_even",
     "activations",
     "mse",
+    "output",
 )
 
 
@@ -81,6 +82,8 @@ def variants(base: type) -> list[Any]:
         for f in fields(cls):
             inside = [kind for kind in get_args(get_type_hints(cls)[f.name]) if kind in FAMILIES]
             values = [own() for kind in inside for own in FAMILIES[kind].values()]
+            if isinstance(getattr(cls(), f.name), tuple):
+                values = [(value,) for value in values]
             for value in values or others(getattr(cls(), f.name)):
                 with suppress(OptionError):
                     found.append(replace(cls(), **{f.name: value}))

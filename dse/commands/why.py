@@ -157,6 +157,9 @@ def _after_training(record: Record) -> Iterator[str]:
             f", calibrated on at least {facts['calibration_rows']:,} rows each" if "calibration_rows" in facts else ""
         )
         yield _row("post", text + rows)
+        if shares := facts.get("format_shares"):
+            own, *others = (f"{100 * share:.3g} %" for share in shares)
+            yield _row("", f"{own} of the weights in the recipe's format, {', '.join(others)} in those of post.formats")
 
 
 def _provenance(record: Record) -> Iterator[str]:

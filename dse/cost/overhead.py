@@ -10,6 +10,7 @@ from dse.cost.point_counts import SYMBOLS, blocks, techniques
 from dse.cost.ruled_shapes import blocks_of, by_layer, core_by_layer
 from dse.cost.shapes import LLAMA3_8B, LayerShape, products
 from dse.cost.sharing import TENSORS, counted
+from dse.cost.storage import by_format
 from dse.nn.attention import as_linear
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.gemm import Gemm
@@ -127,10 +128,10 @@ class _Total:
     @property
     def own_gemm(self) -> float:
         """The GEMMs at the rate of the recipe's operands; of attention's, what they take longer than in BF16."""
-        linears = sum(layer.count * self._gemms(own, layer) for own, layer in self._linears)
+        linears = sum(count * self._gemms(own, layer) for own, layer, count in self._linears)
         slack = [
-            layer.count * (self._gemms(owner, layer) - len(gemms_of(owner)) * layer.flop / self.hardware.bf16)
-            for owner, layer in self._attention
+            count * (self._gemms(owner, layer) - len(gemms_of(owner)) * layer.flop / self.hardware.bf16)
+            for owner, layer, count in self._attention
         ]
         return linears + sum(slack)
 
@@ -143,18 +144,22 @@ class _Total:
     def read_bytes(self) -> float:
         return sum(count * row.read_bytes for count, row in self._rows())
 
-    def _rows(self) -> Iterator[tuple[int, CostRow]]:
-        for owner, layer in (*self._linears, *self._attention):
-            yield from ((layer.count, row) for row in breakdown(owner, layer, self.hardware))
+    def _rows(self) -> Iterator[tuple[float, CostRow]]:
+        for owner, layer, count in (*self._linears, *self._attention):
+            yield from ((count, row) for row in breakdown(owner, layer, self.hardware))
 
     @property
-    def _linears(self) -> list[tuple[Recipe, LayerShape]]:
-        return [(self._then(own), layer) for own, layer in by_layer(self.recipe, self.layers)]
+    def _linears(self) -> list[tuple[Recipe, LayerShape, float]]:
+        return [
+            (one, layer, count)
+            for own, layer in by_layer(self.recipe, self.layers)
+            for one, count in by_format(self._then(own), layer)
+        ]
 
     @property
-    def _attention(self) -> list[tuple[Recipe, LayerShape]]:
+    def _attention(self) -> list[tuple[Recipe, LayerShape, float]]:
         after = None if self.recipe.post is None else Rtn()  # without what methods do to weights
-        return [(replace(own, post=after), layer) for own, layer in attention(self.recipe, self.layers)]
+        return [(replace(own, post=after), layer, layer.count) for own, layer in attention(self.recipe, self.layers)]
 
     def _then(self, own: Recipe) -> Recipe:
         """A layer's numerics at inference where the whole recipe is one of inference."""

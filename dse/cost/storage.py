@@ -1,44 +1,52 @@
-"""Storage of a quantized operand: bits of elements and of what blocks keep beside them."""
+"""Storage of a deployed model's weights: bits per weight, and how many layers have which format after a search."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from itertools import pairwise
 
 from dse.cost.ruled_shapes import by_layer
 from dse.cost.shapes import LLAMA3_8B, LayerShape
-from dse.numerics.block import BlockQuantizer
-from dse.numerics.quantizer import BFloat16, Quantizer
 from dse.numerics.recipe import Recipe
-from dse.numerics.techniques.outliers import Asymmetric
+from dse.numerics.stored_bits import stored_bits
+from dse.numerics.techniques.post import AutoQuantize, Rtn, candidates
 
-_FP32 = 32
 
+def by_format(recipe: Recipe, layer: LayerShape) -> list[tuple[Recipe, float]]:
+    """The numerics that layers of a shape have after training, and how many of them each: ``layer.count`` in all.
 
-def stored_bits(quantizer: Quantizer, rows: int, columns: int) -> float:
-    """Bits per element of an operand [R, K] as a quantizer leaves it: elements, block scales, tensor scale.
-
-    Block scales take whole bytes; micro-exponents add a bit for each of their parts, scales by sign a second scale, a
-    tensor scale 32 bits per operand. A BF16 operand has 16 bits, an unquantized one 32.
+    Where the method searches formats under a budget of bits, they have the two formats between whose bits it lies, so
+    many of each that the mean is the budget: what is known of a deployed model whose sensitivities are not.
     """
-    if not isinstance(quantizer, BlockQuantizer):
-        return 16.0 if isinstance(quantizer, BFloat16) else float(_FP32)
-    tile, block = quantizer.block_shape(rows, columns)
-    scales = -(-rows // tile) * -(-columns // block) * (1 + isinstance(quantizer.outliers, Asymmetric))
-    bits = rows * columns * quantizer.element.bits + scales * 8 * -(-quantizer.scale.bits // 8)
-    bits += sum(-(-rows // tile) * -(-columns // size) for size in quantizer.micro_exponents)
-    bits += _FP32 * (quantizer.tensor_scale is not None)
-    return bits / (rows * columns)
+    if recipe.post is None:
+        return [(recipe, layer.count)]
+    found = [replace(recipe, fprop=gemm, post=method) for gemm, method in candidates(recipe.post, recipe.fprop)]
+    if len(found) == 1:
+        return [(found[0], layer.count)]
+    assert isinstance(recipe.post, AutoQuantize)
+    own = sorted(((_bits(one, layer), one) for one in found), key=lambda pair: pair[0])
+    (few, low), (many, high) = next((pair for pair in pairwise(own) if recipe.post.bits <= pair[1][0]), own[-2:])
+    share = min(max((many - recipe.post.bits) / (many - few), 0.0), 1.0) if many > few else 1.0
+    return [(low, share * layer.count), (high, (1 - share) * layer.count)]
+
+
+def _bits(recipe: Recipe, layer: LayerShape) -> float:
+    """Bits per weight of one layer."""
+    assert recipe.post is not None
+    beside = recipe.post.beside(recipe.fprop, layer.outputs, layer.inputs)
+    return stored_bits(recipe.fprop.rhs, layer.outputs, layer.inputs) + beside / (layer.outputs * layer.inputs)
 
 
 def weight_bits(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B) -> float:
     """Bits per weight of a model's linears after training: ``stored_bits``, and what the method keeps beside them."""
     bits, count = 0.0, 0
     for own, layer in by_layer(recipe, tuple(layers)):
-        size, post = layer.outputs * layer.inputs, own.post or recipe.post
-        beside = 0 if post is None else post.beside(own.fprop, layer.outputs, layer.inputs)
-        bits += layer.count * (stored_bits(own.fprop.rhs, layer.outputs, layer.inputs) * size + beside)
+        size = layer.outputs * layer.inputs
+        made = replace(own, post=own.post or recipe.post or Rtn())
+        bits += sum(number * _bits(one, layer) * size for one, number in by_format(made, layer))
         count += layer.count * size
     return bits / count
 
 
-__all__ = ["stored_bits", "weight_bits"]
+__all__ = ["by_format", "weight_bits"]

@@ -19,7 +19,7 @@ from dse.numerics.techniques.choices import IF4, FourOverSix, ScaleSweep
 from dse.numerics.techniques.conventions import Encode
 from dse.numerics.techniques.corrections import Eden
 from dse.numerics.techniques.outliers import Asymmetric
-from dse.numerics.techniques.post import PostTraining, Rtn
+from dse.numerics.techniques.post import PostTraining, Rtn, candidates
 from dse.numerics.techniques.rounding import NEAREST_EVEN, MantissaEven
 from dse.numerics.techniques.schedules import ForwardOnly, NoiseSwitch, Switch
 from dse.numerics.techniques.slopes import STRAIGHT_THROUGH, Spline
@@ -201,6 +201,11 @@ def _after_training(recipe: Recipe, post: PostTraining) -> Iterator[str]:
             post.check_gemm(recipe.fprop)
         except OptionError as error:
             yield str(error)
+    for gemm, _ in candidates(post, recipe.fprop)[1:]:
+        if isinstance(gemm.rhs, BlockQuantizer):
+            yield from (f"post.formats: {reason}" for rule in _AT_A_POINT for reason in rule(gemm.rhs))
+            if gemm.rhs.remembers:
+                yield "post.formats: tensor_scale: it is held from step to step, and after training there are none"
     for point in SELECTORS["forward"]:
         if recipe.quantizer(point).remembers:
             yield f"{point}.tensor_scale: it is held from step to step, and after training there are none"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,11 @@ from dse.nn.unfold import Window, patches
 from dse.numerics.input_statistics import InputStatistics
 
 Calibration = Callable[[nn.Module], object] | Iterable[Any]
-"""A function that runs the model on calibration data, or inputs: tensors, tuples of arguments or mappings of them."""
+"""A function that runs the model on calibration data, or inputs: tensors, tuples of arguments or mappings of them.
+
+Where a method needs the loss, the function returns it or yields one after the other; of inputs it is the model's own
+(``model(...).loss``).
+"""
 
 
 def rows_of(layer: nn.Module, x: Tensor) -> Tensor:
@@ -41,8 +45,9 @@ def input_statistics(
         for name, layer in layers.items()
     ]
     try:
-        with torch.no_grad(), _evaluating(model):
-            _run(model, calibration)
+        with torch.no_grad(), evaluating(model):
+            for _ in losses(model, calibration):
+                pass
     finally:
         for handle in handles:
             handle.remove()
@@ -102,21 +107,27 @@ def check_statistics(name: str, width: int, found: Mapping[str, InputStatistics]
     return own
 
 
-def _run(model: nn.Module, calibration: Calibration) -> None:
+def losses(model: nn.Module, calibration: Calibration) -> Iterator[Tensor | None]:
+    """Runs the model on calibration data; the loss after each part of it, None where there is none."""
     if callable(calibration):
-        calibration(model)
+        found = calibration(model)
+        for loss in found if isinstance(found, Iterator) else [found]:
+            yield loss if isinstance(loss, Tensor) else None
         return
     for inputs in calibration:
         if isinstance(inputs, Mapping):
-            model(**inputs)
+            out = model(**inputs)
         elif isinstance(inputs, tuple | list):
-            model(*inputs)
+            out = model(*inputs)
         else:
-            model(inputs)
+            out = model(inputs)
+        loss = getattr(out, "loss", None)
+        yield loss if isinstance(loss, Tensor) else None
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Any:
+def evaluating(model: nn.Module) -> Any:
+    """Evaluation mode inside, and each module's own mode afterwards."""
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -126,4 +137,4 @@ def _evaluating(model: nn.Module) -> Any:
             module.training = mode
 
 
-__all__ = ["Calibration", "check_statistics", "input_statistics", "rows_of"]
+__all__ = ["Calibration", "check_statistics", "evaluating", "input_statistics", "losses", "rows_of"]

@@ -59,7 +59,8 @@ class PostQuantizedLayer(nn.Module):
 
     Made from a plain ``nn.Linear`` or ``nn.Conv2d``. Buffers: ``weight`` [N, K] (K padded to whole rotations), and
     where there are some ``alpha`` [1, 1], ``balance`` [K], ``basis``, the branch ``up`` [N, r] and ``down`` [r, K], and
-    of X's static quantization ``scale`` [1, 1] and ``shift`` [K]; the bias is the plain layer's.
+    of X's static quantization ``scale`` [1, 1] and ``shift`` [K]; the bias is the plain layer's. ``format``: the number
+    of the candidate that a search has chosen, 0 for the recipe's own numerics.
     """
 
     weight: Tensor
@@ -70,11 +71,12 @@ class PostQuantizedLayer(nn.Module):
     down: Tensor | None
     scale: Tensor | None
     shift: Tensor | None
+    format: int
 
     def __init__(self, plain: nn.Linear | nn.Conv2d, quantized: QuantizedWeight, gemm: Gemm, key: Key) -> None:
         super().__init__()
         made, static = quantized.made, quantized.made.static
-        self.gemm, self.key, self._bits = gemm, key, made.bits
+        self.gemm, self.key, self._bits, self.format = gemm, key, made.bits, 0
         if made.element is not None and isinstance(gemm.rhs, BlockQuantizer):
             self.gemm = replace(gemm, rhs=replace(gemm.rhs, element=made.element))
         self.bias, self.element = plain.bias, None if static is None else static.element

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,34 +12,19 @@ from torch import nn
 
 from dse.errors import CalibrationError, UserError, nearest
 from dse.nn.attention import QuantizedAttention
-from dse.nn.kinds import is_first, kind_of
-from dse.nn.select import attentions, checked, choice, holders, refuse, require_some, swap
-from dse.numerics.block import BlockQuantizer
+from dse.nn.select import attentions, checked, choice, swap
 from dse.numerics.input_statistics import InputStatistics
-from dse.numerics.random import Key
 from dse.numerics.recipe import Recipe, override
 from dse.numerics.techniques.post import PostTraining
 from dse.numerics.validate import check
+from dse.post.bit_budget import choose
 from dse.post.calibration import Calibration, check_statistics, input_statistics
-from dse.post.layers import PostQuantizedConv2d, PostQuantizedLinear, quantize_weight
+from dse.post.chosen_layers import chosen_layers
+from dse.post.sensitivity import question, sensitivities
 from dse.recipes import RECIPES
 
 Method = PostTraining | str | Mapping[str, Any]
 """A post-training method: an object, its name, or {name: {option: value}}."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Layer:
-    """A layer that is quantized: itself, its numerics, its method, and the number of its random stream."""
-
-    module: nn.Linear | nn.Conv2d
-    recipe: Recipe
-    method: PostTraining
-    index: int
-
-    @property
-    def calibrates(self) -> bool:
-        return self.method.calibrates and isinstance(self.recipe.fprop.rhs, BlockQuantizer)
 
 
 def quantize_post(
@@ -56,7 +41,8 @@ def quantize_post(
     - ``method``: how weights are quantized (``dse recipes --options`` lists them): ``rtn``, ``gptq``,
       ``{"gptq": {"scales": "shrunk"}}``;
     - ``calibration``: inputs of the model (tensors, tuples of arguments, mappings of keywords), or a function that runs
-      the model it is given; methods that look at no activations need none;
+      the model it is given (for ``autoquantize``: and returns the loss); methods that look at no activations need
+      none;
     - ``recipe``: formats, blocks and rotation of activations and weights: the forward GEMM of a recipe;
     - ``exempt``: patterns of names of layers that stay as they are; ``seed``: of random bits, drawn once.
 
@@ -75,14 +61,18 @@ def quantize_post(
     )
     """
     recipe = with_method(recipe, method)
-    layers = _layers(model, recipe, exempt)
+    layers = chosen_layers(model, recipe, exempt)
     needed = {name: layer.module for name, layer in layers.items() if layer.calibrates}
-    if needed and calibration is None:
+    searched = bool(question(model, recipe, exempt))
+    if (needed or searched) and calibration is None:
         raise CalibrationError(f"{_name(recipe)} looks at activations: give calibration data")
     found: Mapping[str, InputStatistics] = {}
     if calibration is not None and needed:
         found = input_statistics(model, needed, calibration, max(layer.method.keeps for layer in layers.values()))
-    return quantize_with(model, recipe, found, exempt, seed=seed)
+    scores: Mapping[str, Sequence[float]] = {}
+    if calibration is not None and searched:
+        scores = sensitivities(model, recipe, calibration, found, exempt, seed=seed)
+    return quantize_with(model, recipe, found, exempt, scores, seed=seed)
 
 
 def with_method(recipe: Recipe | str, method: Method) -> Recipe:
@@ -98,7 +88,7 @@ def with_method(recipe: Recipe | str, method: Method) -> Recipe:
 
 def calibrated_layers(model: nn.Module, recipe: Recipe, exempt: Sequence[str] | str = ()) -> dict[str, nn.Module]:
     """The layers whose inputs a recipe's method looks at, by name."""
-    return {name: layer.module for name, layer in _layers(model, recipe, exempt).items() if layer.calibrates}
+    return {name: layer.module for name, layer in chosen_layers(model, recipe, exempt).items() if layer.calibrates}
 
 
 def quantize_with(
@@ -106,57 +96,30 @@ def quantize_with(
     recipe: Recipe,
     statistics: Mapping[str, InputStatistics],
     exempt: Sequence[str] | str = (),
+    scores: Mapping[str, Sequence[float]] | None = None,
     *,
     seed: int = 0,
 ) -> nn.Module:
-    """``quantize_post`` from statistics that have been taken: many configurations share them."""
+    """``quantize_post`` from statistics that have been taken: many configurations share them.
+
+    ``scores``: those of ``dse.post.sensitivity``, where a method searches formats.
+    """
     made = copy.deepcopy(model).eval().requires_grad_(False)
     found = choice(made, recipe, exempt=checked(made, exempt))
     swapped: dict[Any, nn.Module] = {}
+    layers = chosen_layers(made, recipe, exempt)
+    chosen = choose(layers, scores or {})
     with torch.no_grad():
-        for name, layer in _layers(made, recipe, exempt).items():
+        for name, layer in layers.items():
             inputs = None
             if layer.calibrates:
                 inputs = check_statistics(name, layer.module.weight[0].numel(), statistics)
-            swapped[layer.module] = _quantized(name, layer, inputs, seed)
+            swapped[layer.module] = own = layer.quantized(name, chosen[name], inputs, seed)
+            own.format = chosen[name]
     order, device = attentions(made), next(made.parameters()).device
     swapped |= {core: QuantizedAttention(core, own, order[core]).to(device) for core, own in found.cores.items()}
     swap(made, swapped)
     return made.eval()
-
-
-def _quantized(name: str, layer: _Layer, inputs: InputStatistics | None, seed: int) -> nn.Module:
-    module, gemm = layer.module, layer.recipe.fprop
-    key = Key(torch.tensor([seed, 0], device=module.weight.device), layer.index, sampling=False)
-    try:
-        made = quantize_weight(module.weight.flatten(1), gemm, layer.method, inputs, key)
-    except CalibrationError as error:
-        raise CalibrationError(f"layer {name}: {error}") from None
-    if isinstance(module, nn.Conv2d):
-        return PostQuantizedConv2d(module, made, gemm, key)
-    return PostQuantizedLinear(module, made, gemm, key)
-
-
-def _layers(model: nn.Module, recipe: Recipe, exempt: Sequence[str] | str) -> dict[str, _Layer]:
-    """The layers that are quantized, by their first name. Raises UserError for others that are not exempt."""
-    exempt = checked(model, exempt)
-    found = choice(model, recipe, exempt=exempt)
-    require_some(model, found)
-    named = {name: module for name, module in holders(model) if kind_of(module)}
-    others = "post-training quantization covers nn.Linear and zero-padded nn.Conv2d without groups"
-    kept = {name: module for name, module in named.items() if module in found.kept}
-    refused = {name: others for name, module in kept.items() if not is_first(module)}
-    refuse(model, {**refused, **found.refused}, "exempt them with exempt={patterns}")
-    layers: dict[str, _Layer] = {}
-    done = set()
-    for name, module in kept.items():
-        if is_first(module) and module not in done:
-            own = found.recipes[module]
-            method = own.post or recipe.post
-            assert method is not None
-            layers[name] = _Layer(module, own, method, found.kept[module])
-            done.add(module)
-    return layers
 
 
 def _name(recipe: Recipe) -> str:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from dse.cost.storage import stored_bits
 from dse.errors import CalibrationError, UserError
 from dse.nn.attention import QuantizedAttention
 from dse.numerics.input_statistics import InputStatistics
 from dse.numerics.recipe import Recipe
+from dse.numerics.stored_bits import stored_bits
+from dse.numerics.techniques.post import candidates
 from dse.pack.starts import ModelWeights, trained_model
 from dse.post.calibration import input_statistics
 from dse.post.layers import PostQuantizedLayer
 from dse.post.quantize_post import calibrated_layers, quantize_with
+from dse.post.sensitivity import Question, question, sensitivities
 from dse.results.record import DIVERGED, FAILED, OK
 from dse.results.samples import MADE
 from dse.tasks.base import single
@@ -65,23 +67,43 @@ class _Calibrated:
     def __init__(self, trained: Trial, model: nn.Module, data: Any, recipes: Sequence[Recipe]) -> None:
         self.model, self._trial, self._data, self._recipes = model, trained, data, recipes
         self._known: dict[int, dict[str, InputStatistics]] = {}
+        self._scores: dict[tuple[int, Question], dict[str, tuple[float, ...]]] = {}
 
     def statistics(self, batches: int) -> dict[str, InputStatistics]:
         """From training batches that come after the last of the training: the same for all trials of the model."""
         if batches not in self._known:
-            trial, task = self._trial, self._trial.task
+            task = self._trial.task
             recipes = [recipe for recipe in self._recipes if recipe.post and recipe.post.batches == batches]
             layers: dict[str, nn.Module] = {}
             for recipe in recipes:
                 layers |= calibrated_layers(self.model, recipe, task.exempt())
 
-            def run(model: nn.Module) -> None:
-                for step in range(trial.training.steps, trial.training.steps + batches):
-                    task.loss(model, single(task, self._data, trial.seed, step, trial.training.batch))
-
             keep = max((recipe.post.keeps for recipe in recipes if recipe.post), default=0)
+            run = self._losses(batches)
             self._known[batches] = input_statistics(self.model, layers, run, keep) if layers else {}
         return self._known[batches]
+
+    def scores(self, recipe: Recipe) -> dict[str, tuple[float, ...]]:
+        """Of what a recipe's search may choose; configurations that differ in their budgets share them."""
+        assert recipe.post is not None
+        task, batches = self._trial.task, recipe.post.batches
+        asked = batches, question(self.model, recipe, task.exempt())
+        if asked[1] and asked not in self._scores:
+            found = self.statistics(batches) if recipe.post.calibrates else {}
+            self._scores[asked] = sensitivities(
+                self.model, recipe, self._losses(batches), found, task.exempt(), seed=self._trial.seed
+            )
+        return self._scores.get(asked, {})
+
+    def _losses(self, batches: int) -> Callable[[nn.Module], Iterator[Tensor]]:
+        """What runs a model on the calibration data, and yields the losses."""
+        trial, task = self._trial, self._trial.task
+
+        def run(model: nn.Module) -> Iterator[Tensor]:
+            for step in range(trial.training.steps, trial.training.steps + batches):
+                yield task.loss(model, single(task, self._data, trial.seed, step, trial.training.batch))
+
+        return run
 
 
 def _outcome(trial: Trial, trained: _Calibrated, data: Any) -> dict[str, Any]:
@@ -89,7 +111,7 @@ def _outcome(trial: Trial, trained: _Calibrated, data: Any) -> dict[str, Any]:
     task, recipe = trial.task, trial.recipe
     assert recipe.post is not None
     found = trained.statistics(recipe.post.batches) if recipe.post.calibrates else {}
-    model = quantize_with(trained.model, recipe, found, task.exempt(), seed=trial.seed)
+    model = quantize_with(trained.model, recipe, found, task.exempt(), trained.scores(recipe), seed=trial.seed)
     layers = [layer for layer in model.modules() if isinstance(layer, PostQuantizedLayer)]
     sizes = [layer.weight.numel() for layer in layers]
     bits = [stored_bits(layer.gemm.rhs, *layer.weight.shape) + layer.beside / layer.weight.numel() for layer in layers]
@@ -97,6 +119,10 @@ def _outcome(trial: Trial, trained: _Calibrated, data: Any) -> dict[str, Any]:
         "quantized_layers": len(layers),
         "bits_per_weight": round(sum(b * n for b, n in zip(bits, sizes, strict=True)) / sum(sizes), 6),
     }
+    count = max(len(candidates(own.post or recipe.post, own.fprop)) for own in recipe.numerics)
+    if count > 1:
+        of = [sum(n for n, layer in zip(sizes, layers, strict=True) if layer.format == i) for i in range(count)]
+        facts["format_shares"] = [round(n / sum(sizes), 6) for n in of]
     if found:
         facts["calibration_rows"] = min(own.rows for own in found.values())
     metrics, samples = _evaluated(trial, model, data)

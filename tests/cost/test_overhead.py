@@ -22,8 +22,8 @@ from dse.cost import (
     relative_time,
 )
 from dse.cost.overhead import operand_bits
-from dse.cost.storage import stored_bits
 from dse.numerics.recipe import POINTS, Recipe, override
+from dse.numerics.stored_bits import stored_bits
 from dse.recipes import RECIPES
 from dse.sweep.language.numerics import apply_settings
 

@@ -14,6 +14,7 @@ from dse.errors import UserError
 from dse.nn.quantize import quantize_
 from dse.pack.starts import trained_model
 from dse.post.calibration import input_statistics
+from dse.post.sensitivity import sensitivities
 from dse.results.record import FAILED, OK
 from dse.results.store import Store
 from dse.run.engine import run_sweep
@@ -66,6 +67,27 @@ def test_records(tmp_path: Path) -> None:
     assert facts["bits_per_weight"] == 4.25
     assert facts["calibration_rows"] == 16 * 64
     assert "calibration_rows" not in records[0].pack["post"]
+
+
+def test_budgets_share_the_scores_of_a_trained_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[Any] = []
+
+    def counted(*args: Any, **options: Any) -> Any:
+        passes.append(args)
+        return sensitivities(*args, **options)
+
+    monkeypatch.setattr(post_run, "sensitivities", counted)
+    trials = [after("nvfp4_plain", {"autoquantize": {"bits": bits}}) for bits in (4.7, 11, 16)]
+    records = run_pack([*trials, after("nvfp4_plain")], TrainContext(RunOptions(results=tmp_path)))
+    assert {record.status for record in records} == {OK}
+    assert len(passes) == 1
+    facts = [record.pack["post"] for record in records]
+    for budget, own in zip((4.7, 11, 16), facts, strict=False):
+        assert own["bits_per_weight"] <= budget
+        assert sum(own["format_shares"]) == pytest.approx(1, abs=1e-5)
+    assert facts[2]["format_shares"] == [0, 1]
+    assert "format_shares" not in facts[3]
+    assert facts[0]["format_shares"][0] > facts[1]["format_shares"][0] > 0
 
 
 def test_configurations_of_a_trained_model_share_its_hessians(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,15 @@ _ADAPTIVE = _grouped({"rtn": {"scales": "mant"}})
 _ONE_GRID = _grouped({"rtn": {"scales": {"mant": {"coefficients": [17], "given": False}}}})
 _TURNED = ("fprop.rotation", {"hadamard": {"size": 64}})
 _GATE = ("layers", [{"kind": "gate", "W.element": "e3m0", "optional": True}])
+_AUTOQUANTIZE = "NVIDIA Model-Optimizer, AutoQuantize"
+
+
+def _searched(**options: object) -> Recipe:
+    """NVFP4, MXFP8 or BF16 for each layer, under 6 bits per weight."""
+    formats = [{"block": {"element": "e4m3", "scale_rounding": "up"}}, "bf16"]
+    return _after("nvfp4_plain", {"autoquantize": {"bits": 6.0, "formats": formats, **options}})
+
+
 _LQER = {"rtn": {"branch": {"lqer": {"rank": 8}}}}
 _SVDQUANT = {"gptq": {"balance": "smoothquant", "branch": {"svdquant": {"rank": 8}}}}
 _SAGE = "arXiv 2505.11594 (SageAttention3), video and image models"
@@ -181,6 +190,14 @@ POST_CLAIMS = tuple(
         ),
         ("M-ANT: a grid for each group loses less than INT4", _MANT, _ADAPTIVE, _grouped("rtn"), False),
         ("M-ANT: a grid for each group loses less than one for all (a = 17)", _MANT, _ADAPTIVE, _ONE_GRID, False),
+        ("AutoQuantize: 6 bits per weight lose less than NVFP4 everywhere", _AUTOQUANTIZE, _searched(), _NV, False),
+        (
+            "AutoQuantize: scores by gradients lose less than errors of outputs",
+            _AUTOQUANTIZE,
+            _searched(),
+            _searched(score="output"),
+            False,
+        ),
         (
             "NVFP4: a low-rank branch for the error (LQER) loses less than direct cast",
             "arXiv 2402.02446",

@@ -26,12 +26,12 @@ _MOST_BITS = 5.0
 class PostConfig:
     """A configuration after training, or the baseline (``baseline``).
 
-    ``widths``: W4A4, say: bits of W's elements and of X's; ``weight_bits``: per weight of the models that were
-    quantized here, as their records have it, with scales and all that is stored beside; ``large_bits``: the same at the
-    shapes of Llama 3 8B, where a branch of low rank is smaller beside its weights; ``time``: of its forward GEMMs and
-    what activations go through, BF16 = 1 (modelled); ``lost``, ``half``: share of the improvement that is lost, and
-    half of its 95 % interval; ``by_bits``, ``by_time``: whether no other loses less with as few bits, or in as little
-    time.
+    ``widths``: W4A4, say: bits of W's elements and of X's, 'mixed' where a search gives layers several formats;
+    ``weight_bits``: per weight of the models that were quantized here, as their records have it, with scales and all
+    that is stored beside; ``large_bits``: the same at the shapes of Llama 3 8B, where a branch of low rank is smaller
+    beside its weights; ``time``: of its forward GEMMs and what activations go through, BF16 = 1 (modelled); ``lost``,
+    ``half``: share of the improvement that is lost, and half of its 95 % interval; ``by_bits``, ``by_time``: whether no
+    other loses less with as few bits, or in as little time.
     """
 
     config: str
@@ -87,13 +87,17 @@ def _stored_bits(table: TidyTable) -> dict[str, float]:
 def _place(row: dict[str, object], recipe: Recipe, stored: Mapping[str, float]) -> PostConfig:
     from dse.cost.overhead import operand_bits, relative_time
     from dse.cost.storage import weight_bits
+    from dse.numerics.techniques.post import candidates
 
     x, w = (operand_bits(recipe.quantizer(point)) for point in ("fprop.lhs", "fprop.rhs"))
     lost, half = (float(str(row[name])) for name in ("lost_mean", "lost_half"))
     names = str(row["config"]), str(row["recipe"])
     base, large = bool(row["is_baseline"]), weight_bits(recipe)
     bits = stored.get(names[0], large)
-    return PostConfig(*names, f"W{w}A{x}", bits, relative_time(recipe), lost, half, large, base)
+    searched = recipe.post is not None and len(candidates(recipe.post, recipe.fprop)) > 1
+    return PostConfig(
+        *names, "mixed" if searched else f"W{w}A{x}", bits, relative_time(recipe), lost, half, large, base
+    )
 
 
 def best_at_four_bits(found: Sequence[PostConfig]) -> str:

@@ -1,6 +1,7 @@
 """Post-training methods: how trained weights are quantized for inference."""
 
 from dse.numerics.techniques.post.adaround import AdaRound
+from dse.numerics.techniques.post.autoquantize import AutoQuantize, LayerFormat, candidates
 from dse.numerics.techniques.post.base import PostTraining
 from dse.numerics.techniques.post.error_diffusion import ErrorDiffusion
 from dse.numerics.techniques.post.fpq import Fpq
@@ -16,17 +17,21 @@ POST_TRAINING: dict[str, type[PostTraining]] = {
     "fpq": Fpq,
     "hqdit": HqDit,
     "adaround": AdaRound,
+    "autoquantize": AutoQuantize,
 }
 
 __all__ = [
     "POST_TRAINING",
     "AdaRound",
+    "AutoQuantize",
     "ErrorDiffusion",
     "Fpq",
     "Gptq",
     "HqDit",
+    "LayerFormat",
     "PostOperands",
     "PostTraining",
     "Rtn",
     "StaticInput",
+    "candidates",
 ]

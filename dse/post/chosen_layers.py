@@ -1,0 +1,78 @@
+"""Which layers of a model are quantized after training, what each of them may have, and the layer that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from dse.errors import CalibrationError
+from dse.nn.kinds import is_first, kind_of
+from dse.nn.select import checked, choice, holders, refuse, require_some
+from dse.numerics.block import BlockQuantizer
+from dse.numerics.input_statistics import InputStatistics
+from dse.numerics.random import Key
+from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.post import LayerFormat, PostTraining, candidates
+from dse.post.layers import PostQuantizedConv2d, PostQuantizedLayer, PostQuantizedLinear, quantize_weight
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenLayer:
+    """A layer that is quantized: itself, the number of its random stream, its method, and what it may have by it."""
+
+    module: nn.Linear | nn.Conv2d
+    index: int
+    method: PostTraining
+    candidates: tuple[LayerFormat, ...]
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether one of the candidates looks at the layer's inputs."""
+        return any(method.calibrates and isinstance(gemm.rhs, BlockQuantizer) for gemm, method in self.candidates)
+
+    @property
+    def weights(self) -> int:
+        """The number of the layer's weights."""
+        return self.module.weight.numel()
+
+    def quantized(self, name: str, number: int, inputs: InputStatistics | None, seed: int) -> PostQuantizedLayer:
+        """The layer under one of its candidates. Raises CalibrationError, which names it, where X does not suffice."""
+        module, (gemm, method) = self.module, self.candidates[number]
+        key = Key(torch.tensor([seed, 0], device=module.weight.device), self.index, sampling=False)
+        if not method.calibrates:
+            inputs = None
+        try:
+            made = quantize_weight(module.weight.flatten(1), gemm, method, inputs, key)
+        except CalibrationError as error:
+            raise CalibrationError(f"layer {name}: {error}") from None
+        if isinstance(module, nn.Conv2d):
+            return PostQuantizedConv2d(module, made, gemm, key)
+        return PostQuantizedLinear(module, made, gemm, key)
+
+
+def chosen_layers(model: nn.Module, recipe: Recipe, exempt: Sequence[str] | str) -> dict[str, ChosenLayer]:
+    """The layers that are quantized, by their first name. Raises UserError for others that are not exempt."""
+    exempt = checked(model, exempt)
+    found = choice(model, recipe, exempt=exempt)
+    require_some(model, found)
+    named = {name: module for name, module in holders(model) if kind_of(module)}
+    others = "post-training quantization covers nn.Linear and zero-padded nn.Conv2d without groups"
+    kept = {name: module for name, module in named.items() if module in found.kept}
+    refused = {name: others for name, module in kept.items() if not is_first(module)}
+    refuse(model, {**refused, **found.refused}, "exempt them with exempt={patterns}")
+    layers: dict[str, ChosenLayer] = {}
+    done = set()
+    for name, module in kept.items():
+        if is_first(module) and module not in done:
+            own = found.recipes[module]
+            method = own.post or recipe.post
+            assert method is not None
+            layers[name] = ChosenLayer(module, found.kept[module], method, candidates(method, own.fprop))
+            done.add(module)
+    return layers
+
+
+__all__ = ["ChosenLayer", "chosen_layers"]
