@@ -195,6 +195,40 @@ def mant_rounded(w: Array, kinds: Array) -> Array:
     return q
 
 
+def microscopiq(
+    w: Array, x: Array, size: int, sigmas: float, micro: int, tops: tuple[int, int], damping: float
+) -> tuple[Array, int]:
+    """Scale and kind [N, K, 2] (0 inlier, 1 outlier, 2 pruned), and the number of micro-blocks with outliers.
+
+    ``tops``: exponents of the largest powers of two of the inliers' and the outliers' format.
+    """
+    h = x.T @ x
+    inverse = np.diag(np.linalg.inv(h + damping * np.mean(np.diag(h)) * np.eye(len(h))))
+    kinds, count = np.zeros((*w.shape, 2)), 0
+    for n in range(len(w)):
+        for first in range(0, w.shape[1], size):
+            block = np.arange(first, min(first + size, w.shape[1]))
+            mean, deviation = w[n, block].mean(), w[n, block].std()
+            for start in range(first, block[-1] + 1, micro):
+                places = [j for j in range(start, start + micro) if j in block]
+                far = [j for j in places if abs(w[n, j] - mean) > sigmas * deviation]
+                far = sorted(far, key=lambda j: -abs(w[n, j]))[: len(places) // 2]
+                near = sorted((j for j in places if j not in far), key=lambda j: w[n, j] ** 2 / inverse[j])
+                kinds[n, far, 1], kinds[n, near[: len(far)], 1] = 1, 2
+                if far:
+                    kinds[n, far, 0] = 2.0 ** (np.floor(np.log2(np.abs(w[n, far]).max())) - tops[1])
+                    count += 1
+            inliers = block[kinds[n, block, 1] != 1]
+            kinds[n, inliers, 0] = 2.0 ** (np.floor(np.log2(np.abs(w[n, inliers]).max())) - tops[0])
+    return kinds, count
+
+
+def microscopiq_rounded(w: Array, kinds: Array, grids: tuple[Array, Array]) -> Array:
+    s, kind = kinds[..., 0], kinds[..., 1]
+    both = [nearest(w / s, grid) * s for grid in grids]
+    return np.select([kind == 0, kind == 1], both, 0.0)
+
+
 def hadamard(size: int) -> Array:
     """Sylvester's matrix, orthonormal."""
     h = np.ones((1, 1))

@@ -9,12 +9,13 @@ from torch import nn
 
 from dse import RECIPES, Recipe, override, quantize_post
 from dse.cost.shapes import LayerShape
-from dse.cost.storage import stored_bits, weight_bits
+from dse.cost.storage import weight_bits
 from dse.errors import OptionError
 from dse.numerics.fixed_scales import FixedScales
 from dse.numerics.grid import round_to_grid
 from dse.numerics.input_statistics import InputStatistics
 from dse.numerics.random import Key
+from dse.numerics.stored_bits import stored_bits
 from dse.numerics.techniques.post import Gptq, PostTraining, Rtn
 from dse.numerics.techniques.scale_searches import Mant
 from dse.numerics.techniques.scale_searches.mant import mant_format

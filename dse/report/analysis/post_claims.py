@@ -55,6 +55,18 @@ def _grouped(method: object) -> Recipe:
 
 _ADAPTIVE = _grouped({"rtn": {"scales": "mant"}})
 _ONE_GRID = _grouped({"rtn": {"scales": {"mant": {"coefficients": [17], "given": False}}}})
+_MICRO = "arXiv 2411.05282 (MicroScopiQ), 7B to 70B parameters, W4 and W2"
+
+
+def _macro(element: object, constant: float, **options: object) -> Recipe:
+    """MicroScopiQ's layout: a power-of-two scale per block of 128, INT8 activations; GPTQ."""
+    block = {"scale": "e8m0", "block": 128, "scale_rounding": "toward_zero"}
+    w, x = ({"element": own, "constant": c, **block} for own, c in ((element, constant), ("int8", 64)))
+    points = (("fprop.rhs", {"block": w}), ("fprop.lhs", {"block": x}))
+    return _after("bf16", {"gptq": options} if options else "gptq", *points)
+
+
+_MXINT4, _MXINT2 = ("int4", 4), ({"values": [0, 1]}, 1)
 _TURNED = ("fprop.rotation", {"hadamard": {"size": 64}})
 _GATE = ("layers", [{"kind": "gate", "W.element": "e3m0", "optional": True}])
 _AUTOQUANTIZE = "NVIDIA Model-Optimizer, AutoQuantize"
@@ -196,6 +208,20 @@ POST_CLAIMS = tuple(
             _AUTOQUANTIZE,
             _searched(),
             _searched(score="output"),
+            False,
+        ),
+        (
+            "MicroScopiQ: wider outliers and pruned inliers lose less than GPTQ, MXINT4",
+            _MICRO,
+            _macro(*_MXINT4, scales="microscopiq"),
+            _macro(*_MXINT4),
+            False,
+        ),
+        (
+            "MicroScopiQ: wider outliers and pruned inliers lose less than GPTQ, MXINT2",
+            _MICRO,
+            _macro(*_MXINT2, scales="microscopiq"),
+            _macro(*_MXINT2),
             False,
         ),
         (

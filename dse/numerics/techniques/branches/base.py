@@ -55,6 +55,10 @@ class Branch(ABC):
     ) -> tuple[Quantized, ThinFactors]:
         """The quantized operand and the branch, for W [N, K]; ``quantize``: the method's rounding of such a matrix."""
 
+    def quantized(self, w: Tensor, low_rank: ThinFactors) -> Tensor:
+        """What of W [N, K] is quantized beside the branch."""
+        return w
+
     def ops(self) -> Ops:
         return Ops(output=1, why="1/output to add the branch, beside its two products")
 

@@ -47,3 +47,6 @@ class SvdQuant(Branch):
                 best, least = (operand, low_rank), error
         assert best is not None
         return best
+
+    def quantized(self, w: Tensor, low_rank: ThinFactors) -> Tensor:
+        return w - low_rank.whole(w)

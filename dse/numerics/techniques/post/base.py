@@ -83,14 +83,16 @@ class PostTraining(ABC):
     def beside(self, gemm: Gemm, outputs: int, inputs: int) -> int:
         """Bits that a layer with W [N, K] keeps beside its weight's elements and scales."""
         branch = 0 if self.branch is None else self.branch.bits(outputs, inputs)
-        return branch + self._of_scales(gemm.rhs, outputs, inputs)
+        if self.scales is None or not isinstance(gemm.rhs, BlockQuantizer):
+            return branch
+        return branch + self.scales.beside(gemm.rhs, outputs, inputs)
 
     def make(self, gemm: Gemm, w: Tensor, inputs: InputStatistics | None, key: Key) -> PostOperands:
         """W [N, K], float32, already balanced and rotated, for a GEMM: its operand and what goes with it."""
-        bits = self._of_scales(gemm.rhs, *w.shape)
         if self.branch is None:
-            return PostOperands(self.quantize(gemm.rhs, w, inputs, key), bits=bits)
+            return PostOperands(self.quantize(gemm.rhs, w, inputs, key), bits=self._stored(gemm.rhs, w))
         operand, low_rank = self.branch.split(w, inputs, lambda part: self.quantize(gemm.rhs, part, inputs, key))
+        bits = self._stored(gemm.rhs, self.branch.quantized(w, low_rank))
         return PostOperands(operand, low_rank=low_rank, bits=bits)
 
     @abstractmethod
@@ -101,11 +103,11 @@ class PostTraining(ABC):
         CalibrationError where they do not suffice.
         """
 
-    def _of_scales(self, quantizer: Quantizer, outputs: int, inputs: int) -> int:
-        """Bits that the search of scales adds to W [N, K]."""
+    def _stored(self, quantizer: Quantizer, w: Tensor) -> int:
+        """Bits that the search of scales keeps beside W [N, K]."""
         if self.scales is None or not isinstance(quantizer, BlockQuantizer):
             return 0
-        return self.scales.beside(quantizer, outputs, inputs)
+        return self.scales.stored(quantizer, w)
 
     def ops(self) -> Ops:
         """Cost at inference beyond that of the recipe, per element of X, and of Y for a branch."""

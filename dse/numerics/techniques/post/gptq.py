@@ -8,8 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dse.errors import CalibrationError, OptionError, nearest
+from dse.errors import OptionError, nearest
 from dse.numerics.block import BlockQuantizer
+from dse.numerics.damped_inverse import damped_inverse, not_positive_definite
 from dse.numerics.fixed_scales import FixedScales
 from dse.numerics.input_statistics import InputStatistics
 from dse.numerics.quantizer import Quantized, Quantizer
@@ -82,17 +83,9 @@ class Gptq(PostTraining):
 
     def _factor(self, gram: Tensor) -> Tensor:
         """U [K, K], upper triangular, of the damped Gram matrix. Raises CalibrationError where there is none."""
-        damped, diagonal = gram.clone(), gram.diagonal()
-        seen = diagonal > 0
-        mean = diagonal[seen].mean() if seen.any() else diagonal.new_ones(())
-        damped.diagonal().copy_(torch.where(seen, diagonal, mean) + self.damping * mean)
-        lower, failed = torch.linalg.cholesky_ex(damped)
-        if failed == 0:
-            upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+        inverse = damped_inverse(gram, self.damping, "gptq", "post.damping")
+        upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
         if failed != 0:
-            raise CalibrationError(
-                f"gptq: X^T X is not positive definite with damping {self.damping:g}; set a larger post.damping "
-                f"({max(0.01, 10 * self.damping):g}), or calibrate with more batches"
-            )
+            raise not_positive_definite(self.damping, "gptq", "post.damping")
         factor: Tensor = upper
         return factor

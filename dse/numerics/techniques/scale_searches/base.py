@@ -37,8 +37,12 @@ class ScaleSearch(ABC):
             raise OptionError("post.scales: the search chooses one scale per block, and fprop.rhs.choice tries several")
 
     def beside(self, quantizer: BlockQuantizer, outputs: int, inputs: int) -> int:
-        """Bits that W [N, K] keeps beside its elements and scales."""
+        """Bits that a W [N, K] keeps beside its elements and scales, as far as its shape says."""
         return 0
+
+    def stored(self, quantizer: BlockQuantizer, w: Tensor) -> int:
+        """Those of this W."""
+        return self.beside(quantizer, *w.shape)
 
     @abstractmethod
     def scales(self, quantizer: BlockQuantizer, w: Tensor, inputs: InputStatistics | None) -> FixedScales:

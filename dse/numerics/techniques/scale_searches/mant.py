@@ -41,9 +41,9 @@ class Mant(ScaleSearch):
     fifteen are coefficients, which were not to be had: those here are ours. The cache of keys and values, whose a is
     found from variances as tokens arrive, is not here.
 
-    Cost: a byte per group beside its scale. The paper's hardware forms sum x i and sum x 2^i at once and joins them by
-    a, which takes no operation more per product than a decoder; others decode W. Source: arXiv 2502.18755 (M-ANT),
-    Sec. 4 and 5. Raises OptionError without a coefficient and for one that is not an integer in 0 .. 127.
+    Cost: a byte per group beside its scale. Hardware can sum x i and x 2^i apart and join the sums by a after a group;
+    here products are counted as those of other formats of 4 bits. Source: arXiv 2502.18755 (M-ANT). Raises OptionError
+    without a coefficient and for one that is not an integer in 0 .. 127.
     """
 
     coefficients: tuple[int, ...] = (0, 5, 10, 17, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120)
