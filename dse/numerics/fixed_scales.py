@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from dse.numerics.grid import round_to_grid
 from dse.numerics.quantizer import Quantized
 from dse.numerics.random import Key
 from dse.numerics.techniques.rounding import Rounding
+from dse.numerics.value_formats import ValueFormat, round_to_lists
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +74,15 @@ class FixedScales:
             self.rounding,
         )
 
+    @cached_property
+    def _lists(self) -> tuple[tuple[ValueFormat, ...], Tensor]:
+        """The formats that are even lists as long as the longest, and the place of each of ``elements`` there, or 0."""
+        even = [fmt for fmt in self.elements if isinstance(fmt, ValueFormat) and fmt.even]
+        length = max((len(fmt.values) for fmt in even), default=0)
+        lists = tuple(dict.fromkeys(fmt for fmt in even if len(fmt.values) == length))
+        places = [lists.index(fmt) if fmt in lists else 0 for fmt in self.elements]
+        return lists, torch.tensor(places, device=self.chosen.device)
+
     def column(self, w: Tensor, j: int) -> Tensor:
         """Values of column number j, from w [N]."""
         return self._rounded(w, (slice(None), j))
@@ -83,8 +94,13 @@ class FixedScales:
     def _rounded(self, w: Tensor, part: tuple[slice, slice | int]) -> Tensor:
         u, chosen = w * self.encode[part].to(w.dtype), self.chosen[part]
         formats = list(dict.fromkeys(self.elements))
-        q = round_to_grid(u, formats[0], self.rounding, None)
-        for fmt in formats[1:]:
+        lists, places = self._lists
+        if u.dim() == 1 and len(lists) > 1:
+            q = round_to_lists(u, lists, places[chosen], self.rounding)
+            formats = [fmt for fmt in formats if fmt not in lists]
+        else:
+            q = round_to_grid(u, formats.pop(0), self.rounding, None)
+        for fmt in formats:
             own = [number for number, element in enumerate(self.elements) if element == fmt]
             mask = chosen == own[0] if len(own) == 1 else torch.isin(chosen, torch.tensor(own, device=chosen.device))
             q = torch.where(mask, round_to_grid(u, fmt, self.rounding, None), q)

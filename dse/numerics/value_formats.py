@@ -84,6 +84,20 @@ def round_to_values(u: Tensor, fmt: ValueFormat, rounding: Rounding, bits: Tenso
     return found.to(u.dtype).copysign_(u)
 
 
+def round_to_lists(u: Tensor, formats: tuple[ValueFormat, ...], chosen: Tensor, rounding: Rounding) -> Tensor:
+    """``round_to_values`` of each element to a list of its own, number ``chosen`` of ``formats``; the same bits.
+
+    The lists are even and equally long; the rounding takes no random bits. Memory for a list per element.
+    """
+    values = _table(formats, u.device)[chosen]
+    m = u.abs().double().clamp(values[..., 0], values[..., -1])
+    first = (values[..., 1:-1] <= m.unsqueeze(-1)).sum(-1, keepdim=True)
+    low, high = (values.gather(-1, first + i).squeeze(-1) for i in (0, 1))
+    at = rounding.lattice(first.squeeze(-1).double() + (m - low) / (high - low), None)
+    found = values.gather(-1, at.nan_to_num(0.0).long().unsqueeze(-1)).squeeze(-1)
+    return torch.where(m.isnan(), torch.nan, found).to(u.dtype).copysign_(u)
+
+
 def neighbors(u: Tensor, fmt: ValueFormat) -> tuple[Tensor, Tensor]:
     """How far |u| is on its way from one value to the next, in [0, 1), and the distance of the two; u's dtype."""
     ways = [_way(u.abs(), half) for half in _halves(fmt, u.device)]
@@ -112,3 +126,9 @@ def _halves(fmt: ValueFormat, device: torch.device) -> tuple[Tensor, Tensor]:
     """Kept on the device: a CUDA graph refuses the copy."""
     one, two = (torch.tensor(half, dtype=torch.float64).to(device) for half in fmt.halves)
     return one, two
+
+
+@lru_cache
+def _table(formats: tuple[ValueFormat, ...], device: torch.device) -> Tensor:
+    """Magnitudes of even formats, float64 [formats, n]."""
+    return torch.tensor([fmt.halves[0] for fmt in formats], dtype=torch.float64).to(device)

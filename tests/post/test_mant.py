@@ -67,6 +67,17 @@ def test_the_grid_and_scale_of_each_group(given: bool, weighted: bool) -> None:
     same(found, reference.gptq(wide, rows, kinds, 0.01, True, reference.mant_rounded))
 
 
+def test_columns_are_those_of_the_whole_bit_for_bit() -> None:
+    w, x = weights(2)
+    w[2, 7], w[3, 8], w[5, 9] = 0.0, -0.0, torch.nan
+    scales = Mant().scales(recipe().fprop.rhs, w, InputStatistics.of(x))  # type: ignore[arg-type]
+    assert len(scales.chosen.unique()) > 5
+    for u in (w, w.double() * 1.5):
+        whole = scales.round(u).values
+        for j in range(w.shape[1]):
+            torch.testing.assert_close(scales.column(u[:, j], j), whole[:, j], rtol=0, atol=0, equal_nan=True)
+
+
 def test_the_error_is_never_larger_and_groups_of_zeros_stay_zero() -> None:
     w, x = weights(1)
     w[4, :64] = 0
