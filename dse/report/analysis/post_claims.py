@@ -78,6 +78,10 @@ def _searched(**options: object) -> Recipe:
     return _after("nvfp4_plain", {"autoquantize": {"bits": 6.0, "formats": formats, **options}})
 
 
+_SQ_DM = "arXiv 2501.15448 (SQ-DM), U-Nets of EDM"
+_VSQ = ("*.element", "int4")
+_EIGHT = {"first_blocks": 1, "last_blocks": 1, "recipe": changed("mxint8", _NEAREST)}
+_INT4, _MIXED = _after("nvfp4_plain", "rtn", _VSQ), _after("nvfp4_plain", "rtn", _VSQ, ("layers", [_EIGHT]))
 _LQER = {"rtn": {"branch": {"lqer": {"rank": 8}}}}
 _SVDQUANT = {"gptq": {"balance": "smoothquant", "branch": {"svdquant": {"rank": 8}}}}
 _SAGE = "arXiv 2505.11594 (SageAttention3), video and image models"
@@ -200,6 +204,8 @@ POST_CLAIMS = tuple(
             _per_token({"adaround": {"scale_aware": False}}, _GATE, x="e2m3"),
             False,
         ),
+        ("SQ-DM: MXINT8 in the first and last blocks loses less than INT4 everywhere", _SQ_DM, _MIXED, _INT4, False),
+        ("SQ-DM loses as much as MXINT8 everywhere", _SQ_DM, _MIXED, _INT8, True),
         ("M-ANT: a grid for each group loses less than INT4", _MANT, _ADAPTIVE, _grouped("rtn"), False),
         ("M-ANT: a grid for each group loses less than one for all (a = 17)", _MANT, _ADAPTIVE, _ONE_GRID, False),
         ("AutoQuantize: 6 bits per weight lose less than NVFP4 everywhere", _AUTOQUANTIZE, _searched(), _NV, False),
