@@ -117,6 +117,7 @@ def _outcome(trial: Trial, trained: _Calibrated, data: Any) -> dict[str, Any]:
     bits = [stored_bits(layer.gemm.rhs, *layer.weight.shape) + layer.beside / layer.weight.numel() for layer in layers]
     facts: dict[str, Any] = {
         "quantized_layers": len(layers),
+        "weights": sum(sizes),
         "bits_per_weight": round(sum(b * n for b, n in zip(bits, sizes, strict=True)) / sum(sizes), 6),
     }
     count = max(len(candidates(own.post or recipe.post, own.fprop)) for own in recipe.numerics)

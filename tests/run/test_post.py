@@ -65,6 +65,7 @@ def test_records(tmp_path: Path) -> None:
     assert records[0].baseline_uid == baseline.uid
     facts = records[1].pack["post"]
     assert facts["bits_per_weight"] == 4.25
+    assert facts["weights"] == 2 * 128 * 128
     assert facts["calibration_rows"] == 16 * 64
     assert "calibration_rows" not in records[0].pack["post"]
 
