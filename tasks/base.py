@@ -123,6 +123,18 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """What a loss law looks at: `parameters` of the model, all but embedding and head, and `tokens` that its training
+    sees, repeats among them. `family`: the task in its first size and usual length, the same for all that one law is
+    about.
+    """
+
+    family: Task[Any]
+    parameters: int
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Task(ABC, Generic[D]):
     """Data, a plain model, a loss and a held-out metric: a frozen dataclass whose fields are the task's options.
 
@@ -168,6 +180,10 @@ class Task(ABC, Generic[D]):
     @abstractmethod
     def measure(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         """Scalar metrics of one held-out batch, each a mean over its items; works under vmap over models."""
+
+    def scale(self, training: Training) -> Scale | None:
+        """For a task whose loss follows a law of size and data: size and tokens of one training; None for others."""
+        return None
 
     def prompts(self, data: D) -> Batch | None:
         """The fixed inputs that `samples` are made from once training is over; None: the task makes none."""

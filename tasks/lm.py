@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from dse.errors import UserError
 from dse.tasks import options
-from dse.tasks.base import Batch, Model, Task, Training
+from dse.tasks.base import Batch, Model, Scale, Task, Training
 from dse.tasks.data.text import Text, Tokens, load_text
 from dse.tasks.data.tokens import KINDS
 from dse.tasks.nets.gpt import Gpt
@@ -134,6 +134,14 @@ class LanguageModel(Task[Text]):
         if not self.tokens_per_parameter:
             return size.training
         return replace(size.training, steps=size.steps_for(self.tokens_per_parameter))
+
+    def scale(self, training: Training) -> Scale | None:
+        """Of Llama's sizes; nanoGPT's two are another net, trained otherwise."""
+        size = SIZES[self.size]
+        if not size.hidden:
+            return None
+        tokens = training.steps * training.batch * size.context
+        return Scale(replace(self, size="tiny", tokens_per_parameter=0), size.parameters, tokens)
 
     def check_start(self, earlier: Task[Any]) -> None:
         super().check_start(earlier)

@@ -33,9 +33,9 @@ class InlineFigures:
 
     @cached_property
     def main(self) -> dict[str, Markup | None]:
-        """By name: those of losses, effects, curves and searches."""
+        """By name: those of losses, effects, curves, searches and loss laws."""
         report = self.report
-        said = described_figures(report.table, report.configs, report.effects, report.points)
+        said = described_figures(report.table, report.configs, report.effects, report.points, report.laws)
         return {name: self._inline(drawn, name, said[name]) for name, drawn in self.figures.main.items()}
 
     @cached_property

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dse.report.analysis.configs import ALL, front_numbers
 from dse.report.analysis.effects import BASELINE, OPTION
+from dse.report.analysis.law_fits import LARGE, TOKENS_PER_PARAMETER
 from dse.report.analysis.proxies import TOLERATED
 from dse.report.analysis.rungs import rung_tables
 from dse.report.analysis.tidy import row_dicts
@@ -22,6 +23,7 @@ from dse.report.sections import alarm_rows, page_frame, problems, search_rows, t
 from dse.report.sections.agreement_rows import agreement_tables
 from dse.report.sections.claim_rows import claim_rows
 from dse.report.sections.interaction_rows import interaction_map
+from dse.report.sections.law_rows import law_rows, size_name
 from dse.report.sections.learned_rows import learned_rows
 from dse.report.sections.point_details import as_script, numbered
 from dse.report.sections.provenance import provenance
@@ -56,7 +58,7 @@ def render_page(report: ReportData, figures: ReportFigures) -> str:
         "data": report.slug,
         "tiles": page_frame.tiles(table),
         "answers": _answers(report),
-        "findings": findings(table, configs, report.effects, report.highlighted),
+        "findings": findings(table, configs, report.effects, report.highlighted, report.laws),
         "members": table_rows.front_rows(configs, front_numbers(configs), report.front),
         "overview": table_rows.overview_rows(table, configs, report.highlighted),
         "extras": report.extra_metrics,
@@ -87,6 +89,9 @@ def render_page(report: ReportData, figures: ReportFigures) -> str:
         "tolerated": TOLERATED,
         "learned": learned_rows(report.learned),
         "claims": claim_rows(report.claims),
+        "laws": law_rows(report.laws),
+        "law_sizes": [size_name(size) for size in LARGE],
+        "law_tokens": TOKENS_PER_PARAMETER,
         "rung_tables": rung_tables(report.sweep, table),
         "inside": inline.inside,
         "grids": [] if configs.empty else sample_grids(table, configs, report.highlighted),

@@ -14,6 +14,7 @@ from dse.report.analysis.deployment import PlaceTimes, place_times
 from dse.report.analysis.effects import Effect
 from dse.report.analysis.front_draws import FrontDraws
 from dse.report.analysis.interactions import ConditionalEffect
+from dse.report.analysis.law_fits import TaskLaw
 from dse.report.analysis.learned import LearnedShare
 from dse.report.analysis.post_front import PostConfig, post_front
 from dse.report.analysis.proxies import SizeProxy, StepProxy
@@ -38,6 +39,7 @@ class ReportData:
 
     - ``configs``: the table's rows aggregated over seeds; ``points``: training curves of the ``highlighted`` configs;
     - ``learned``: shares of seeds that learn, by task; ``claims``: published claims, as far as the sweep tests them;
+    - ``laws``: loss laws of the language models that the sweep has in several sizes;
     - ``slug``: file name of the page, without its ending, and of the folder of its data;
     - ``results``, ``out``: the folders of the results and of the page, as the user named them;
     - ``asked_places``: where times are stated, in the place of the sweep's.
@@ -60,6 +62,7 @@ class ReportData:
     sizes: Sequence[SizeProxy] = ()
     learned: Mapping[str, Sequence[LearnedShare]] = field(default_factory=dict)
     claims: Sequence[ClaimResult] = ()
+    laws: Sequence[TaskLaw] = ()
     results: Path | None = None
     out: Path | None = None
     asked_places: tuple[CostPlace, ...] = ()

@@ -27,10 +27,10 @@ class ReportFigures:
 
     @cached_property
     def main(self) -> dict[str, Drawing | None]:
-        """By name: those of losses, effects, curves and searches."""
+        """By name: those of losses, effects, curves, searches and loss laws."""
         report = self.report
         if not report.table.records:
-            return dict.fromkeys(("overall", "per_task", "forest", "curves", "search"))
+            return dict.fromkeys(("overall", "per_task", "forest", "curves", "search", "law"))
         from dse.report.figures import curves, forest, pareto
         from dse.report.figures.search_progress import search_progress
         from dse.report.figures.style import recipe_styles
@@ -49,7 +49,19 @@ class ReportFigures:
             "forest": forest.forest(report.effects, report.table.tasks),
             "curves": curves.training(table, points, styles),
             "search": search_progress(report.table, report.searches, self._asked) if report.searches else None,
+            "law": self._law,
         }
+
+    @property
+    def _law(self) -> Drawing | None:
+        """Loss laws; colors are those of configurations, which a law may have several of with one recipe."""
+        from dse.report.figures.law_panels import law_panels
+        from dse.report.figures.style import recipe_styles
+
+        names = dict.fromkeys(own.config for one in self.report.laws for own in one.recipes)
+        baselines = dict.fromkeys(one.baseline for one in self.report.laws)
+        first = next(iter(baselines), "")
+        return law_panels(self.report.laws, recipe_styles([*baselines, *names], first))
 
     @cached_property
     def at_places(self) -> list[tuple[PlaceTimes, Drawing | None, Drawing | None]]:

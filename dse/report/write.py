@@ -15,6 +15,7 @@ from dse.report.analysis.deployment import deployment_frame
 from dse.report.analysis.effects import Effect, option_effects
 from dse.report.analysis.front_draws import front_draws
 from dse.report.analysis.interactions import interactions
+from dse.report.analysis.law_fits import task_laws
 from dse.report.analysis.learned import learned_shares
 from dse.report.analysis.post_front import post_front_frame
 from dse.report.analysis.proxies import SizeProxy, StepProxy, size_proxies, step_proxies
@@ -32,6 +33,7 @@ from dse.report.report_figures import ReportFigures
 from dse.report.sections.agreement_rows import agreement_frame
 from dse.report.sections.claim_rows import claim_frame
 from dse.report.sections.interaction_rows import interaction_frame
+from dse.report.sections.law_rows import law_frame
 from dse.report.sections.learned_rows import learned_frame
 from dse.report.sections.sample_grids import samples_frame
 
@@ -71,7 +73,7 @@ def write_report(
     front, steps, sizes = front_draws(table, configs), step_proxies(table), size_proxies(table)
     report = ReportData(
         sweep, table, configs, found, chosen, points, name, asked, seen, ranked, crossed, shares, front, steps, sizes,
-        learned, claims, results, folder, tuple(places),
+        learned, claims, task_laws(table), results, folder, tuple(places),
     )  # fmt: skip
     figures = ReportFigures(report)
     html = render_page(report, figures)
@@ -91,6 +93,7 @@ def write_report(
             *([(agreement_frame(ranked), "agreement.csv")] if ranked else []),
             *([(learned_frame(learned), "learned.csv")] if learned else []),
             *([(claim_frame(claims), "claims.csv")] if claims else []),
+            *([(law_frame(report.laws), "law.csv")] if report.laws else []),
             *([(post_front_frame(report.after_training), "after-training.csv")] if report.after_training else []),
             *([(deployment_frame(report.places), "deployment.csv")] if report.table.records and report.places else []),
         ):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dse.report.analysis.configs import ALL
 from dse.report.analysis.effects import Effect
+from dse.report.analysis.law_fits import TaskLaw
 from dse.report.analysis.tidy import TidyTable
 from dse.report.findings.alarmed import alarmed_trials
+from dse.report.findings.effective import effective_shares
 from dse.report.findings.finding import CLOSE, Finding
 from dse.report.findings.option_effects import strongest_option
 from dse.report.findings.per_task import gaps_per_task
@@ -18,8 +21,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def findings(table: TidyTable, configs: pd.DataFrame, found: list[Effect], chosen: list[str]) -> list[Finding]:
-    """At most six findings, in order of relevance; ``chosen``: the highlighted configurations."""
+def findings(
+    table: TidyTable, configs: pd.DataFrame, found: list[Effect], chosen: list[str], laws: Sequence[TaskLaw] = ()
+) -> list[Finding]:
+    """At most seven findings, in order of relevance; ``chosen``: the highlighted configurations."""
     if configs.empty or not table.records:
         return []
     overall = configs[configs["task"] == ALL]
@@ -29,6 +34,7 @@ def findings(table: TidyTable, configs: pd.DataFrame, found: list[Effect], chose
         cheapest_config(overall),
         gaps_per_task(table, configs, chosen),
         strongest_option(found),
+        effective_shares(laws),
         unfinished_trials(table),
     ]
     return [part for part in parts if part]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dse.number_format import number
 from dse.report.analysis.configs import ALL
 from dse.report.analysis.effects import OPTION, Effect
+from dse.report.analysis.law_fits import TaskLaw
 from dse.report.analysis.tidy import TidyTable, row_dicts
 from dse.text import listing, plural
 
@@ -18,7 +19,11 @@ _MOST = 6
 
 
 def described_figures(
-    table: TidyTable, configs: pd.DataFrame, effects: Sequence[Effect], points: pd.DataFrame
+    table: TidyTable,
+    configs: pd.DataFrame,
+    effects: Sequence[Effect],
+    points: pd.DataFrame,
+    laws: Sequence[TaskLaw] = (),
 ) -> dict[str, str]:
     """By the figures' names."""
     shown = list(dict.fromkeys(points["config"])) if len(points) else []
@@ -29,6 +34,7 @@ def described_figures(
         "curves": f"Training curves on {listing(table.tasks)} of {listing(shown[:_MOST])}, and their differences to "
         f"{table.baseline}.",
         "search": "Gap and overhead of each configuration in the order of asking, and the lowest gap so far.",
+        "law": _laws(laws),
     }
 
 
@@ -53,6 +59,16 @@ def _forest(effects: Sequence[Effect]) -> str:
     found = [f"{e.axis} = {e.value} {number(100 * e.lost.mean)}" for e in main[:_MOST]]
     text = "Paired differences with intervals, in points of the improvement lost"
     return text + (f": {', '.join(found)}." if found else ".")
+
+
+def _laws(laws: Sequence[TaskLaw]) -> str:
+    found = [
+        f"{one.task}: {own.config} is worth {own.parameters.value:.2f} of the parameters and {own.tokens.value:.2f} of "
+        "the tokens"
+        for one in laws
+        for own in one.recipes[:_MOST]
+    ]
+    return f"Losses against tokens with the curves of loss laws. {'; '.join(found)}."
 
 
 __all__ = ["described_figures"]
