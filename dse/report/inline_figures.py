@@ -61,7 +61,8 @@ class InlineFigures:
         sentence = best_at_four_bits(rows)
         seen = f"Improvement lost of {plural(len(rows), 'configuration')} against bits per weight and time. {sentence}"
         drawn = self._inline(self.figures.after_training, "after-training", seen)
-        return {"rows": rows, "numbers": self.report.after_training_numbers, "sentence": sentence, "drawn": drawn}
+        numbers, laws = self.report.after_training_numbers, [str(one) for one in self.report.mixed]
+        return {"rows": rows, "numbers": numbers, "sentence": sentence, "laws": laws, "drawn": drawn}
 
     @cached_property
     def inside(self) -> list[tuple[ProbedTask, list[str], Markup | None, Markup | None]]:

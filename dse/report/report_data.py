@@ -16,6 +16,7 @@ from dse.report.analysis.front_draws import FrontDraws
 from dse.report.analysis.interactions import ConditionalEffect
 from dse.report.analysis.law_fits import TaskLaw
 from dse.report.analysis.learned import LearnedShare
+from dse.report.analysis.mixed_results import MixedResult, mixed_results
 from dse.report.analysis.post_front import PostConfig, post_front
 from dse.report.analysis.proxies import SizeProxy, StepProxy
 from dse.report.analysis.searches import SearchHistory
@@ -104,6 +105,11 @@ class ReportData:
     def after_training(self) -> list[PostConfig]:
         """Configurations that quantize after training, the fewest bits first."""
         return post_front(self.sweep, self.table, self.configs)
+
+    @cached_property
+    def mixed(self) -> list[MixedResult]:
+        """The law of mixed quantization, where budgets of bits vary."""
+        return mixed_results(self.table)
 
     @cached_property
     def after_training_numbers(self) -> dict[str, str]:

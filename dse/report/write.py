@@ -17,6 +17,7 @@ from dse.report.analysis.front_draws import front_draws
 from dse.report.analysis.interactions import interactions
 from dse.report.analysis.law_fits import task_laws
 from dse.report.analysis.learned import learned_shares
+from dse.report.analysis.mixed_results import mixed_frame
 from dse.report.analysis.post_front import post_front_frame
 from dse.report.analysis.proxies import SizeProxy, StepProxy, size_proxies, step_proxies
 from dse.report.analysis.searches import SearchHistory, search_histories
@@ -95,6 +96,7 @@ def write_report(
             *([(claim_frame(claims), "claims.csv")] if claims else []),
             *([(law_frame(report.laws), "law.csv")] if report.laws else []),
             *([(post_front_frame(report.after_training), "after-training.csv")] if report.after_training else []),
+            *([(mixed_frame(report.mixed), "mixed-quantization.csv")] if report.mixed else []),
             *([(deployment_frame(report.places), "deployment.csv")] if report.table.records and report.places else []),
         ):
             write_csv(frame, data / file)
