@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -167,6 +168,24 @@ def test_other_roundings_and_rules() -> None:
     assert formats_of(quantize_post(model, autoquantize(bits=least + 0.001), losses, ruled)) == [0, 0, 0]
     with pytest.raises(CalibrationError, match=f"narrowest formats take {least:.4f} bits per weight here"):
         quantize_post(model, autoquantize(bits=least - 0.001), losses, ruled)
+
+
+class Scored(nn.Module):
+    """A model that returns its loss, as those of Hugging Face do where they are given labels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = net()
+
+    def forward(self, x: Tensor, labels: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(loss=(self.net(x) - labels).square().mean())
+
+
+def test_models_that_return_their_loss() -> None:
+    batches = [{"x": INPUTS[32 * i : 32 * i + 32], "labels": TARGETS[32 * i : 32 * i + 32]} for i in range(3)]
+    recipe = with_method("mxfp4", autoquantize(formats=[ROWS, INT8]))
+    own = sensitivities(Scored(), recipe, batches, {})
+    assert list(own.values()) == list(sensitivities(net(), recipe, losses, {}).values())
 
 
 def test_configurations_that_ask_the_same() -> None:
