@@ -58,7 +58,7 @@ def render_page(report: ReportData, figures: ReportFigures) -> str:
         "data": report.slug,
         "tiles": page_frame.tiles(table),
         "answers": _answers(report),
-        "findings": findings(table, configs, report.effects, report.highlighted, report.laws),
+        "findings": findings(table, configs, report.effects, report.highlighted, report.laws, report.place_draws),
         "members": table_rows.front_rows(configs, front_numbers(configs), report.front),
         "overview": table_rows.overview_rows(table, configs, report.highlighted),
         "extras": report.extra_metrics,

@@ -17,6 +17,7 @@ from dse.report.analysis.interactions import ConditionalEffect
 from dse.report.analysis.law_fits import TaskLaw
 from dse.report.analysis.learned import LearnedShare
 from dse.report.analysis.mixed_results import MixedResult, mixed_results
+from dse.report.analysis.place_draws import PlaceDraws, place_draws
 from dse.report.analysis.post_front import PostConfig, post_front
 from dse.report.analysis.proxies import SizeProxy, StepProxy
 from dse.report.analysis.searches import SearchHistory
@@ -100,6 +101,11 @@ class ReportData:
     def places(self) -> list[PlaceTimes]:
         """The configurations' times at models on hardware."""
         return place_times(self.sweep, self.configs, self.asked_places)
+
+    @cached_property
+    def place_draws(self) -> list[PlaceDraws]:
+        """How sure the fronts at these places are."""
+        return place_draws(self.table, self.places)
 
     @cached_property
     def after_training(self) -> list[PostConfig]:

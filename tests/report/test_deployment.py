@@ -1,8 +1,11 @@
 """The report's front against the time of a training step of deployed models on hardware."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -13,9 +16,12 @@ from dse.cost.models import deployed
 from dse.cost.roofline import machine, step_interval
 from dse.errors import UserError
 from dse.recipes import RECIPES
-from dse.report.analysis.configs import aggregate_seeds
+from dse.report.analysis.configs import aggregate_seeds, pareto_front
 from dse.report.analysis.deployment import ROBUSTLY, SOMETIMES, deployment_frame, place_times
+from dse.report.analysis.front_draws import mean_deviations
+from dse.report.analysis.place_draws import place_draws
 from dse.report.analysis.tidy import tabulate
+from dse.report.findings.at_hardware import fronts_at_places
 from dse.results.store import Store
 from tests.report.studies import records_of, sweep_of
 
@@ -45,6 +51,50 @@ def test_robustly_and_sometimes_on_the_front(tmp_path: Path) -> None:
     frame = deployment_frame(places)
     assert len(frame) == len(PLACES) * len(LOST)
     assert {"model", "hardware", "config", "low", "high", "front", "assumption"} <= set(frame.columns)
+
+
+def test_places_on_the_front_by_draws(tmp_path: Path) -> None:
+    """Each draw's front by itself gives the same shares; without noise they are the fronts of the means."""
+    sweep = sweep_of(tmp_path, TEXT.replace("seeds: 2", "seeds: 4"))
+    seed = 4
+    print("seed", seed)
+    random = np.random.default_rng(seed)
+
+    def loss(labels: Mapping[str, Any]) -> float:
+        return 1.0 + LOST[str(labels["recipe"])]
+
+    noisy = tabulate(sweep, records_of(sweep, lambda labels: loss(labels) + 0.05 * random.normal()))
+    places = place_times(sweep, aggregate_seeds(noisy))[:1]
+    (found,) = place_draws(noisy, places)
+    configs = places[0].main[0].configs
+    names = [one.config for one in configs]
+    samples = np.array([one.lost for one in configs]) + mean_deviations(noisy, names)
+    shares = [
+        np.mean([pareto_front([getattr(one, end) for one in configs], row) for row in samples.tolist()], axis=0)
+        for end in ("low", "high")
+    ]
+    assert found.known
+    assert {one.config: (one.least, one.most) for one in found.members} == {
+        name: pytest.approx((min(pair), max(pair))) for name, pair in zip(names, zip(*shares, strict=True), strict=True)
+        if max(pair)
+    }  # fmt: skip
+    assert 0.05 < min(one.most for one in found.members) < 0.95
+
+    exact = tabulate(sweep, records_of(sweep, loss))
+    places = place_times(sweep, aggregate_seeds(exact))[:1]
+    (sure,) = place_draws(exact, places)
+    for mine, front in ((sure.robustly, ROBUSTLY), (sure.sometimes, SOMETIMES)):
+        assert {one.config for one in mine} == {one.config for one in places[0].main[0].configs if one.front == front}
+    said = fronts_at_places([sure])
+    assert said is not None
+    assert said.sentence.startswith("Llama 3 8B on NVIDIA B200 (HGX): on the front robustly mxfp4, mxfp8 and bf16; ")
+    assert said.sentence.endswith("sometimes nvfp4 (0.00 to 1.00) and ue5m3 (0.00 to 1.00).")
+    alone = tabulate(sweep_of(tmp_path, TEXT.replace("seeds: 2", "seeds: 1")), records_of(sweep, loss))
+    (unknown,) = place_draws(alone, place_times(sweep, aggregate_seeds(alone))[:1])
+    said = fronts_at_places([unknown])
+    assert said is not None
+    assert said.sentence.endswith("; one seed gives no probability.")
+    assert fronts_at_places([]) is None
 
 
 def test_nothing_is_known(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def front_draws(
     names = [str(name) for name in rows["config"]]
     cost, means = rows["overhead"].to_numpy(float), rows["lost_mean"].to_numpy(float)
     corner = reference or (float(cost.max()), float(means.max()))
-    samples = means + _deviations(table, names)
+    samples = means + mean_deviations(table, names)
     knee = _knees(cost, means[None])[0]
     volume = float(hypervolumes(cost, means[None], corner)[0])
     if np.isnan(samples).any():
@@ -112,7 +112,7 @@ def _knees(cost: FloatArray, lost: FloatArray) -> NDArray[np.int64]:
     return found
 
 
-def _deviations(table: TidyTable, names: Sequence[str]) -> FloatArray:
+def mean_deviations(table: TidyTable, names: Sequence[str]) -> FloatArray:
     """Deviations [draw, configuration] of the means over tasks; NaN where a task's noise is unknown."""
     import numpy as np
 
@@ -144,4 +144,4 @@ def _lost(table: TidyTable, task: str, names: Sequence[str]) -> FloatArray:
     return lost
 
 
-__all__ = ["DRAWS", "FrontDraws", "front_draws", "front_members", "hypervolumes"]
+__all__ = ["DRAWS", "FrontDraws", "front_draws", "front_members", "hypervolumes", "mean_deviations"]

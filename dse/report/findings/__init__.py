@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from dse.report.analysis.configs import ALL
 from dse.report.analysis.effects import Effect
 from dse.report.analysis.law_fits import TaskLaw
+from dse.report.analysis.place_draws import PlaceDraws
 from dse.report.analysis.tidy import TidyTable
 from dse.report.findings.alarmed import alarmed_trials
+from dse.report.findings.at_hardware import fronts_at_places
 from dse.report.findings.effective import effective_shares
 from dse.report.findings.finding import CLOSE, Finding
 from dse.report.findings.option_effects import strongest_option
@@ -22,9 +24,14 @@ if TYPE_CHECKING:
 
 
 def findings(
-    table: TidyTable, configs: pd.DataFrame, found: list[Effect], chosen: list[str], laws: Sequence[TaskLaw] = ()
+    table: TidyTable,
+    configs: pd.DataFrame,
+    found: list[Effect],
+    chosen: list[str],
+    laws: Sequence[TaskLaw] = (),
+    places: Sequence[PlaceDraws] = (),
 ) -> list[Finding]:
-    """At most seven findings, in order of relevance; ``chosen``: the highlighted configurations."""
+    """At most eight findings, in order of relevance; ``chosen``: the highlighted configurations."""
     if configs.empty or not table.records:
         return []
     overall = configs[configs["task"] == ALL]
@@ -32,6 +39,7 @@ def findings(
         alarmed_trials(table),
         recipe_order(table, overall, found, chosen),
         cheapest_config(overall),
+        fronts_at_places(places),
         gaps_per_task(table, configs, chosen),
         strongest_option(found),
         effective_shares(laws),
