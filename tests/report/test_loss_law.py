@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from markupsafe import Markup
 
 from dse.recipes import RECIPES
@@ -218,8 +217,7 @@ def test_a_task_tells_its_parameters_and_tokens() -> None:
     scale = task.scale(task.training())
     assert scale is not None
     size = SIZES["0.5M"]
-    with torch.device("meta"):
-        net = Llama(65, size.context, size.width, size.depth, size.heads, size.hidden, False, 0.0)
+    net = Llama(65, size.context, size.width, size.depth, size.heads, size.hidden, False, 0.0)
     matrices = {name: p for name, p in net.named_parameters() if p.ndim == 2}
     outside = [name for name in matrices if not name.startswith("blocks")]
     assert len(outside) == 2, outside  # embedding and head
