@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,13 @@ def test_without_divergence_the_worst(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ended", [None, 1])
 def test_figures_and_page(tmp_path: Path, ended: int | None) -> None:
     sweep, records = study(tmp_path, ended=ended)
-    page = Page(write_report(sweep, records, tmp_path).read_text(encoding="utf-8"))
+    html = write_report(sweep, records, tmp_path).read_text(encoding="utf-8")
+    page = Page(html)
     said = page.values("aria-label") + page.values("alt")
+    lines = [text for text in re.findall(r"<title>([^<]*)", html) if "layer\n" in text]
+    worst = [text for text in lines if text.startswith("mxfp4, worst, seed 0\n") and "blocks.1.mlp, the worst" in text]
+    assert bool(worst) == (ended is None)  # of a single measurement there are no lines
+    assert all(re.search(r"\n[\d.,−]+ at step \d+$", text) for text in lines)
     assert any(one.startswith("Errors of the layers of mxfp4 over the steps") for one in said)
     assert ended == 1 or any(one.startswith("Probe quantities of lm over the steps: ") for one in said)
     question = "why did mxfp4 diverge?" if ended else "why is mxfp4 the worst?"

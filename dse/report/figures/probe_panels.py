@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from dse.number_format import number
 from dse.report.figures.drawing import Drawing
+from dse.report.figures.point_marks import MarkTitles
 from dse.report.figures.style import INK, MUTED, Style, finished, new_figure, theme
 from dse.report.probe_summary.probe_frame import MEASURES, Measure, pivot_layers, worst_layer
 from dse.report.probe_summary.probed_task import ProbedTask, ProbedTrial
@@ -35,15 +37,16 @@ def small_multiples(probed: ProbedTask, styles: dict[str, Style]) -> Drawing | N
     rows = math.ceil((len(shown) + 1) / _COLUMNS)  # the last panel holds the legend
     with theme():
         figure = new_figure(2.15 * rows + 0.2)
+        titles = MarkTitles()
         places = list(figure.subplots(rows, _COLUMNS, squeeze=False).flat)
         for axes, measure in zip(places, shown, strict=False):
-            _panel(axes, probed, measure, styles)
+            _panel(axes, probed, measure, styles, titles)
         for axes in places[len(shown) :]:
             axes.set_axis_off()
         for axes in places[max(0, len(shown) - _COLUMNS) : len(shown)]:
             axes.set_xlabel("step")
         _legend(places[len(shown)], probed, styles)
-        return finished(figure)
+        return finished(figure, titles.texts)
 
 
 def layer_heatmaps(probed: ProbedTask) -> Drawing | None:
@@ -73,27 +76,32 @@ def layer_heatmaps(probed: ProbedTask) -> Drawing | None:
         return finished(figure)
 
 
-def _panel(axes: Axes, probed: ProbedTask, measure: Measure, styles: dict[str, Style]) -> None:
+def _panel(axes: Axes, probed: ProbedTask, measure: Measure, styles: dict[str, Style], titles: MarkTitles) -> None:
     scale = 100.0 if measure.share else 1.0
     axes.set_title(measure.title, fontsize=9.3)
     focus = ""
-    for number, trial in enumerate(reversed(probed.trials)):  # the focus trial above the others
+    for order, trial in enumerate(reversed(probed.trials)):  # the focus trial above the others
         values = pivot_layers(trial.series, measure) * scale
         if values.empty or (trial.role == BASELINE and measure.quantity == "changed"):  # codes of 16 bits all do
             continue
         style, dash = styles[trial.recipe], _dash(probed, trial)
         middle = values.median(axis=1)
-        axes.plot(middle.index, middle, color=style.color, lw=1.7, ls=dash, zorder=3 + number)
+        said = f"{trial.config}, {trial.role}, seed {trial.seed}\n{measure.title}"
+        text = _last(f"{said}: the median layer", middle)
+        axes.plot(middle.index, middle, color=style.color, lw=1.7, ls=dash, zorder=3 + order, gid=titles.id(text))
         worst = worst_layer(values / scale, measure)
         if worst is not None and trial.role != BASELINE:
             own = values[worst].dropna()
-            axes.plot(own.index, own, color=style.color, lw=0.9, ls=":", zorder=3 + number)
+            text = _last(f"{said}: {worst}, the worst layer", own)
+            axes.plot(own.index, own, color=style.color, lw=0.9, ls=":", zorder=3 + order, gid=titles.id(text))
             if trial is probed.focus:
                 focus = worst
         if trial.diverged_at is not None:
             end = values[worst].dropna() if worst is not None else middle
             for line in (middle, end):
-                axes.plot(line.index[-1], line.iloc[-1], "X", color=style.color, ms=6.5, mec="white", zorder=9)
+                text = f"{said}\ndiverged at step {trial.diverged_at:,}"
+                last = line.index[-1], line.iloc[-1]
+                axes.plot(*last, "X", color=style.color, ms=6.5, mec="white", zorder=9, gid=titles.id(text))
     axes.margins(x=0.02, y=0.08)
     low, high = axes.get_ylim()
     if measure.ideal == 1.0:
@@ -106,6 +114,10 @@ def _panel(axes: Axes, probed: ProbedTask, measure: Measure, styles: dict[str, S
             color=styles[probed.focus.recipe].color, bbox={"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 1},
         )  # fmt: skip
         axes.set_ylim(low, high + 0.14 * (high - low))
+
+
+def _last(name: str, values: pd.Series[float]) -> str:
+    return f"{name}\n{number(values.iloc[-1])} at step {int(values.index[-1]):,}"
 
 
 def _legend(axes: Axes, probed: ProbedTask, styles: dict[str, Style]) -> None:

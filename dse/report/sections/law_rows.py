@@ -76,10 +76,12 @@ def _constants(one: TaskLaw) -> str:
 
 
 def _cells(own: RecipeLaw) -> list[TableCell]:
-    published, gaps = own.published, [UNKNOWN] * len(LARGE)
+    published = own.published
+    shares, gaps, first = UNKNOWN, UNKNOWN, math.inf
     if published:
-        gaps = [f"{100 * extrapolated(published.law, published.shares, size):.2f}" for size in LARGE]
-    shares = f"{published.shares.parameters:.2f} and {published.shares.tokens:.2f}" if published else UNKNOWN
+        shares = f"{published.shares.parameters:.2f} and {published.shares.tokens:.2f}"
+        values = [100 * extrapolated(published.law, published.shares, size) for size in LARGE]
+        gaps, first = " and ".join(f"{value:.2f}" for value in values), values[0]
     return [
         _share(own.parameters),
         _plain(own.free.parameters),
@@ -87,7 +89,7 @@ def _cells(own: RecipeLaw) -> list[TableCell]:
         _plain(own.free.tokens),
         *(_gap(known) for known in own.gaps),
         TableCell(shares, -published.shares.parameters if published else math.inf, title=_source(own)),
-        *(TableCell(text, math.inf if text == UNKNOWN else float(text), title=_source(own)) for text in gaps),
+        TableCell(gaps, first, title=_source(own)),
         _measured(own.measured),
         count_cell(len(own.excess)),
         count_cell(own.seeds),
