@@ -23,7 +23,7 @@ from dse.report.sections import alarm_rows, page_frame, problems, search_rows, t
 from dse.report.sections.agreement_rows import agreement_tables
 from dse.report.sections.claim_rows import claim_rows
 from dse.report.sections.interaction_rows import interaction_map
-from dse.report.sections.law_rows import law_rows, size_name
+from dse.report.sections.law_rows import law_rows, size_name, warning
 from dse.report.sections.learned_rows import learned_rows
 from dse.report.sections.point_details import as_script, numbered
 from dse.report.sections.provenance import provenance
@@ -92,6 +92,7 @@ def render_page(report: ReportData, figures: ReportFigures) -> str:
         "laws": law_rows(report.laws),
         "law_sizes": [size_name(size) for size in LARGE],
         "law_tokens": TOKENS_PER_PARAMETER,
+        "law_warning": warning,
         "rung_tables": rung_tables(report.sweep, table),
         "inside": inline.inside,
         "grids": [] if configs.empty else sample_grids(table, configs, report.highlighted),

@@ -22,7 +22,7 @@ from dse.report.figures.law_panels import law_panels
 from dse.report.figures.style import recipe_styles
 from dse.report.findings.effective import effective_shares
 from dse.report.page import _environment
-from dse.report.sections.law_rows import law_frame, law_rows, size_name
+from dse.report.sections.law_rows import law_frame, law_rows, size_name, warning
 from dse.results.record import Record
 from dse.sweep import Cell, Sweep
 from dse.tasks import TASKS
@@ -128,6 +128,7 @@ def test_published_losses_give_the_published_constants() -> None:
 def test_intervals_hold_the_truth_and_widen_with_the_noise(law: TaskLaw) -> None:
     assert law.law is not None
     assert law.misfit < 3e-3
+    assert law.rising == []
     assert [own.config for own in law.recipes] == ["mxfp8", "mxfp4"]
     mxfp8, mxfp4 = law.recipes
     for own, truth in ((mxfp4, SHARES["mxfp4"]), (mxfp8, SHARES["mxfp8"])):
@@ -173,6 +174,21 @@ def test_a_grid_that_is_too_small_has_no_law() -> None:
     assert effective_shares([found]) is None
     assert law_panels([found], {}) is None
     assert "No law is fitted: it has 6 constants" in _page([found])
+
+
+def test_a_loss_that_rises_with_more_tokens_is_told() -> None:
+    grid = grid_of(3)
+    for losses in grid.losses.values():
+        for at in POINTS:
+            learned = 0.05 * max(0.0, at.tokens / 4e6 - 1)  # by heart: of the largest size at its last two budgets
+            losses[at] = {seed: loss + learned for seed, loss in losses[at].items()}
+    found = task_law(grid, draws=3)
+    assert found.rising == [1_003_520]
+    said = "At 1M parameters the loss of bf16 rises with more tokens"
+    assert said in _page([found], figure=False)
+    finding = effective_shares([found])
+    assert finding is not None
+    assert finding.points[-1].startswith(said)
 
 
 def test_points_where_a_seed_diverged_are_left_out() -> None:
@@ -228,12 +244,13 @@ def test_a_task_tells_its_parameters_and_tokens() -> None:
     assert TASKS["regression"]().scale(task.training()) is None
 
 
-def _page(laws: list[TaskLaw]) -> str:
-    drawn = law_panels(laws, recipe_styles(["bf16", "mxfp8", "mxfp4"], "bf16"))
-    figure = Markup(drawn.inline("law", "laws")) if drawn else None
+def _page(laws: list[TaskLaw], figure: bool = True) -> str:
+    drawn = law_panels(laws, recipe_styles(["bf16", "mxfp8", "mxfp4"], "bf16")) if figure else None
+    shown = Markup(drawn.inline("law", "laws")) if drawn else None
     context = {
-        "laws": law_rows(laws), "figures": {"law": figure}, "data": "law",
+        "laws": law_rows(laws), "figures": {"law": shown}, "data": "law",
         "law_sizes": [size_name(size) for size in LARGE], "law_tokens": TOKENS_PER_PARAMETER, "limit": 12, "most": 100,
+        "law_warning": warning,
     }  # fmt: skip
     return _environment().get_template("law.html.j2").render(context)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from dse.report.analysis.law_points import LEAST, GridPoint, LossGrid, large_enough, loss_grids
@@ -91,6 +92,14 @@ class TaskLaw:
     def beyond(self) -> float:
         """How many times larger than the largest model the first of LARGE is."""
         return LARGE[0] / max(at.parameters for at, _ in self.losses)
+
+    @property
+    def rising(self) -> list[int]:
+        """The sizes whose baseline loses more with more tokens somewhere, as a text learned by heart makes it do: the
+        law falls everywhere."""
+        pairs = pairwise(self.losses)  # by size, then tokens
+        found = (a.parameters for (a, low), (b, high) in pairs if a.parameters == b.parameters and high > low)
+        return list(dict.fromkeys(found))
 
 
 @dataclass(frozen=True)

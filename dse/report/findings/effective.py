@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dse.number_format import SPACE
 from dse.report.analysis.law_fits import LARGE, TOKENS_PER_PARAMETER, BoundedInterval, RecipeLaw, TaskLaw
 from dse.report.findings.finding import Finding
-from dse.report.sections.law_rows import size_name
+from dse.report.sections.law_rows import size_name, warning
 from dse.text import listing
 
 _MOST = 4
@@ -28,6 +28,7 @@ def effective_shares(found: Sequence[TaskLaw]) -> Finding | None:
         f"Extrapolated to {size_name(LARGE[0])} parameters and {TOKENS_PER_PARAMETER} tokens for each, "
         f"{one.beyond:,.0f} times the largest model here, the loss rises by {listing(gaps)}."
     ]
+    points += [said] if (said := warning(one)) else []
     sentence = (
         f"By the loss law of {one.task}, from {len(one.losses)} sizes and token budgets, a recipe is worth "
         f"{one.baseline} with a share of its parameters and tokens: {'; '.join(worth)}."

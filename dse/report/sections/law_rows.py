@@ -10,6 +10,7 @@ from dse.number_format import SPACE, UNKNOWN, number
 from dse.report.analysis.law_fits import LARGE, TOKENS_PER_PARAMETER, BoundedInterval, RecipeLaw, TaskLaw, extrapolated
 from dse.report.analysis.published_laws import MEASURED_8B
 from dse.report.sections.table_rows import TableCell, count_cell, sort_key
+from dse.text import listing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
 def law_rows(found: Sequence[TaskLaw]) -> list[tuple[TaskLaw, str, list[tuple[str, list[TableCell]]]]]:
     """Of each task: its law, the law's constants in words, and a row per configuration."""
     return [(one, _constants(one), [(own.config, _cells(own)) for own in one.recipes]) for one in found]
+
+
+def warning(one: TaskLaw) -> str:
+    """What speaks against a law, in a sentence; nothing where nothing does."""
+    if not one.rising:
+        return ""
+    sizes = listing([size_name(size) for size in one.rising])
+    return (
+        f"At {sizes} parameters the loss of {one.baseline} rises with more tokens, as where a text is learned by "
+        "heart. The law falls everywhere, so what it says there, and beyond, is not to be trusted."
+    )
 
 
 def law_frame(found: Sequence[TaskLaw]) -> pd.DataFrame:
@@ -125,4 +137,4 @@ def _ends(known: BoundedInterval, scale: float, digits: int) -> str:
     return f" ({scale * known.low:.{digits}f} to {scale * known.high:.{digits}f})"
 
 
-__all__ = ["law_frame", "law_rows", "size_name"]
+__all__ = ["law_frame", "law_rows", "size_name", "warning"]
