@@ -102,6 +102,10 @@ def cases() -> dict[str, Case]:
         use = (dict(every) | dict(block_options()))[name]
         dtype = torch.bfloat16 if exact_in_bf16(use) else torch.float32
         found.append(Case(f"known: {name}", ((name, use),) * 2, 48 + i % 2, 96 + 4 * i, dtype, shapes[i // 2 % 2]))
+    for names in LARGE:
+        uses = [dict(every)[name] for name in names]
+        dtype = torch.bfloat16 if all(map(exact_in_bf16, uses)) else torch.float32
+        found.append(Case(f"large: {', '.join(names)}", tuple(zip(names, uses, strict=True)), 520, 1040, dtype))
     return {case.name: case for case in found}
 
 
@@ -112,6 +116,12 @@ KNOWN = (
     *(name for name, _ in block_options()),
 )  # fmt: skip
 """Options that kernels are compiled for."""
+
+LARGE = (
+    *((name, name) for name in KNOWN[:12]), ("element=e2m1 stochastic", "stochastic 3"), ("element=e2m1", "ocp"),
+    ("hadamard 16 random", "element=e2m1 stochastic"), ("delayed", "element=int4 stochastic"),
+)  # fmt: skip
+"""Members of operands so large that ``dse.fused.launch`` takes other tiles by itself: of one recipe, and of two."""
 
 
 @all_kernels()

@@ -36,6 +36,12 @@ def test_a_task_by_its_name_or_its_label(sweep: Load) -> None:
         assert len(found.excluded) == 2 * 9
 
 
+def test_a_task_by_its_label_with_a_start(sweep: Load) -> None:
+    text = "tasks: [lm, lm: {steps: 9, start: bf16}]\nrecipes: [bf16, mxfp4]\nseeds: 2\nexclude:\n"
+    found = sweep(text + "  - {task: 'lm(steps=9, start=bf16)', recipe: mxfp4}\n")
+    assert Counter(e.labels["task"] for e in found.excluded) == {"lm(steps=9, start=bf16)": 2}
+
+
 def test_a_baseline_stays_while_something_is_compared_with_it(sweep: Load) -> None:
     found = sweep(BASE + "  - {recipe: bf16}\n  - {recipe: [mxfp4, mxfp8], task: image}\n")
     assert Counter((c.labels["task"], c.is_baseline) for c in found.cells) == {("lm", True): 2, ("lm", False): 16}

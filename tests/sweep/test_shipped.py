@@ -11,7 +11,10 @@ from dse.sweep import load_sweep
 FOLDER = Path(__file__).parents[2] / "sweeps"
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.glob("*.yaml")))
+@pytest.mark.parametrize(
+    "name",
+    sorted(str(path.relative_to(FOLDER)) for place in (".", "reference") for path in (FOLDER / place).glob("*.yaml")),
+)
 def test_every_file_has_cells_and_their_baselines(name: str) -> None:
     sweep = load_sweep(FOLDER / name)
     uids = {cell.uid for cell in sweep.cells}

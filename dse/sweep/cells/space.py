@@ -14,7 +14,7 @@ from dse.sweep.cells.cell import Cell, Excluded
 from dse.sweep.cells.pairs import PairFactory, SettingVariant, make_cell
 from dse.sweep.cells.settings import AxisValue, with_options
 from dse.sweep.definition.axes import NUMERICS, TASK, TRAINING, Axis, Dimension
-from dse.sweep.definition.entries import RecipeEntry, TaskEntry, label_of_task
+from dse.sweep.definition.entries import RecipeEntry, TaskEntry
 from dse.sweep.definition.exclude import Exclusion
 from dse.sweep.definition.spec import Spec
 from dse.sweep.language.labels import Label, label_of, text_of
@@ -188,7 +188,7 @@ def _task_names(spec: Spec, dimensions: Sequence[Dimension]) -> dict[str, str]:
     for entry in spec.tasks:
         for number, values in enumerate(product(*(a.values for a in axes if not isinstance(a.values, Range)))):
             options = dict(zip((a.option for a in axes if not isinstance(a.values, Range)), values, strict=True))
-            found[label_of_task(with_options(entry.task, options)[0], entry.own)] = entry.task.name
+            found[entry.label_with(with_options(entry.task, options)[0])] = entry.task.name
             if number > _MOST_TASKS:
                 break
     return found
