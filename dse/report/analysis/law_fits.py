@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import median
 from typing import TYPE_CHECKING
 
 from dse.report.analysis.law_points import LEAST, GridPoint, LossGrid, large_enough, loss_grids
@@ -92,6 +93,12 @@ class TaskLaw:
     def beyond(self) -> float:
         """How many times larger than the largest model the first of LARGE is."""
         return LARGE[0] / max(at.parameters for at, _ in self.losses)
+
+    @property
+    def typical(self) -> float:
+        """The median recipe's mean loss over the baseline's, as a share of it; NaN without recipes."""
+        means = [math.fsum(point.measured for point in own.excess) / len(own.excess) for own in self.recipes]
+        return median(means) if means else math.nan
 
     @property
     def rising(self) -> list[int]:

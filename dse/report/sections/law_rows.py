@@ -22,14 +22,20 @@ def law_rows(found: Sequence[TaskLaw]) -> list[tuple[TaskLaw, str, list[tuple[st
 
 
 def warning(one: TaskLaw) -> str:
-    """What speaks against a law, in a sentence; nothing where nothing does."""
-    if not one.rising:
-        return ""
-    sizes = listing([size_name(size) for size in one.rising])
-    return (
-        f"At {sizes} parameters the loss of {one.baseline} rises with more tokens, as where a text is learned by "
-        "heart. The law falls everywhere, so what it says there, and beyond, is not to be trusted."
-    )
+    """What speaks against a law, in a sentence or two; nothing where nothing does."""
+    said = []
+    if one.misfit > one.typical:
+        said.append(
+            f"The law misses the losses of {one.baseline} by {100 * one.misfit:.2f} %, more than the median recipe "
+            f"loses ({100 * one.typical:.2f} %): shares and gaps are rough."
+        )
+    if one.rising:
+        sizes = listing([size_name(size) for size in one.rising])
+        said.append(
+            f"At {sizes} parameters the loss of {one.baseline} rises with more tokens, as where a text is learned by "
+            "heart. The law falls everywhere, so what it says there, and beyond, is not to be trusted."
+        )
+    return " ".join(said)
 
 
 def law_frame(found: Sequence[TaskLaw]) -> pd.DataFrame:
