@@ -18,14 +18,14 @@ from dse.alarms.check_times import chosen, due
 from dse.numerics.decomposed_gemms import operand_pairs
 from dse.numerics.gemm import Gemm
 from dse.numerics.linear_gemms import LinearContext, is_plain
-from dse.numerics.matmul import product
+from dse.numerics.matmul import product, wide
 from dse.numerics.points import GEMMS
 from dse.numerics.quantizer import Quantizer
 from dse.numerics.recipe import Recipe
 from dse.numerics.techniques.decompositions import Kept
 from dse.numerics.techniques.rotations import Hadamard
 from dse.pack.layer import PackLayer
-from dse.pack.segments import LayerOperands, Reference, Segment, wide
+from dse.pack.segments import LayerOperands, Reference, Segment
 from dse.probes.anatomy import dissect
 from dse.probes.measures import plain
 from dse.probes.tapping import show_operands

@@ -1,5 +1,5 @@
-"""Sums as pairwise trees by kernels: the bits of ``dse.numerics.tree``, in one pass over memory for every 1,024 numbers
-of a sum.
+"""Sums as pairwise trees by kernels: the bits of ``dse.numerics.tree``, in a pass over memory for every 64 numbers of a
+sum, or for every 1,024 along the last axis.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from torch import Tensor
 
 from dse.kernels.availability import takes
 
-_FOLD, _ELEMENTS = 1024, 2048
-"""Numbers of a tree that a program adds up, and elements that it holds."""
+_FOLD, _SIDE, _ELEMENTS = 1024, 32, 2048
+"""Numbers of a tree that a program adds up at most, trees that lie side by side in memory, and elements it holds."""
 
 
 def takes_tree(x: Tensor) -> bool:
-    """Whether ``tree_sum`` computes sums of ``x``: float32 on a GPU, outside of transforms, without a gradient."""
-    if x.dtype != torch.float32 or not takes(x) or torch.compiler.is_compiling() or not x.numel():
+    """Whether ``tree_sum`` computes sums of ``x``: float32 or bfloat16 on a GPU, without transforms and a gradient."""
+    if x.dtype not in (torch.float32, torch.bfloat16) or not takes(x) or torch.compiler.is_compiling() or not x.numel():
         return False
     return not (x.requires_grad and torch.is_grad_enabled()) and not torch._C._functorch.is_functorch_wrapped_tensor(x)
 
@@ -28,21 +28,21 @@ def tree_sum(x: Tensor, dim: int) -> Tensor:
 
 
 def fold(x: Tensor) -> Tensor:
-    """x [A, n, side] contiguous float32 -> [A, side]: the trees' sums over the middle axis."""
+    """x [A, n, side] contiguous, float32 or bfloat16 -> float32 [A, side]: the trees' sums over the middle axis."""
     from dse.kernels.device.fold import fold_kernel
 
     outer, n, side = x.shape
     while n > 1:
-        width = min(_power(n), _FOLD)
-        beside = min(_power(side), _ELEMENTS // width)
+        beside = min(_power(side), _SIDE)
+        width = min(_power(n), _FOLD, _ELEMENTS // beside)
         parts = -(-n // width)
         programs = parts * -(-side // beside)
-        y = torch.empty(outer, parts, side, dtype=x.dtype, device=x.device)
+        y = torch.empty(outer, parts, side, dtype=torch.float32, device=x.device)
         fold_kernel[(outer * programs,)](
             x, y, n, side, parts, programs, F=width, S=beside, num_warps=4, enable_fp_fusion=False
         )
         x, n = y, parts
-    return x.squeeze(1)
+    return x.squeeze(1).float()
 
 
 def _power(n: int) -> int:

@@ -12,12 +12,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from dse.numerics.matmul import finished, wide
 from dse.numerics.points import GEMMS, Point
 from dse.numerics.quantizer import Quantized
 from dse.numerics.recipe import Recipe
 from dse.numerics.recipe_fields import quantizes
 from dse.numerics.techniques.decompositions import DecodedOperands, Decomposition, Kept, SplitProduct, Term
-from dse.numerics.techniques.decompositions.base import times
+from dse.numerics.techniques.decompositions.base import decoded, times
 
 
 class Programs(ABC):
@@ -28,12 +29,20 @@ class Programs(ABC):
         """The operand at a point, from x [..., R, K] as its GEMM takes it, K the contraction axis."""
 
     @abstractmethod
-    def product(self, gemm: int, a: Quantized, b: Quantized) -> Tensor:
-        """a b^T of fprop (0), dgrad (1) or wgrad (2), [..., M, N] in FP32 at least."""
+    def product(
+        self, gemm: int, a: Quantized, b: Quantized, bias: Tensor | None = None, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        """a b^T of fprop (0), dgrad (1) or wgrad (2), [..., M, N] in FP32 at least.
+
+        ``bias`` and ``dtype``: those of ``dse.numerics.matmul.contract``.
+        """
 
 
 class Decomposed:
-    """A decomposition at work at one layer, in one call; ``recipe``: whose GEMMs it splits, where they quantize."""
+    """A decomposition at work at one layer, in one call; ``recipe``: whose GEMMs it splits, where they quantize.
+
+    X and G may be BF16, which counts as FP32. ``dtype``: a product is rounded to it once, None: not.
+    """
 
     def __init__(self, recipe: Recipe, programs: Programs, kept: Kept) -> None:
         assert recipe.decomposition is not None
@@ -44,45 +53,74 @@ class Decomposed:
             name: recipe.decomposition if quantizes(getattr(recipe, name)) else None for name in GEMMS
         }
 
-    def forward(self, x: Tensor, w: Tensor, copies: bool) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Y [..., M, N], and the X and W that backward GEMMs take: ``copies`` of the forward product's, or these."""
+    def forward(
+        self, x: Tensor, w: Tensor, copies: bool, bias: Tensor | None = None, dtype: torch.dtype | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Y [..., M, N] plus ``bias`` [..., N], and the X and W that backward GEMMs take.
+
+        These are ``copies`` of the forward product's, or x and w.
+        """
         own = self._own["fprop"]
         if own is not None and self._kept.key.sampling:
             own.observe(x, w, self._kept)
-        parts = SplitProduct(x, w) if own is None else own.fprop(x, w, self._kept)
+        parts = SplitProduct(x, w) if own is None else own.fprop(self._taken("fprop", x), w, self._kept)
         a, b = self._quantized(0, parts)
-        y = self._sum(0, parts, a, b)
+        y = self._sum(0, parts, (a, b), bias, dtype)
         if not copies:
             return y, (x, w)
-        copied = _decoded(a), _decoded(b)
+        copied = decoded(a), decoded(b)
         return y, copied if own is None else own.copies(parts, *copied, self._kept)
 
-    def input_gradient(self, g: Tensor, w: Tensor) -> Tensor:
+    def input_gradient(self, g: Tensor, w: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """dX = G W [..., M, K]."""
         own = self._own["dgrad"]
-        parts = SplitProduct(g, w.mT) if own is None else own.dgrad(g, w, self._kept)
-        return self._sum(1, parts, *self._quantized(1, parts))
+        parts = SplitProduct(g, w.mT) if own is None else own.dgrad(self._taken("dgrad", g), w, self._kept)
+        return self._sum(1, parts, self._quantized(1, parts), None, dtype)
 
     def weight_gradient(self, g: Tensor, x: Tensor) -> Tensor:
         """dW = G^T X [..., N, K]."""
         own = self._own["wgrad"]
-        parts = SplitProduct(g.mT, x.mT) if own is None else own.wgrad(g, x, self._kept)
-        return self._sum(2, parts, *self._quantized(2, parts))
+        parts = SplitProduct(g.mT, x.mT)
+        if own is not None:
+            parts = own.wgrad(self._taken("wgrad", g), self._taken("wgrad", x), self._kept)
+        return self._sum(2, parts, self._quantized(2, parts), None, None)
+
+    def _taken(self, gemm: str, x: Tensor) -> Tensor:
+        """X or G as the decomposition takes it: BF16 stays where it is narrow, or leaves the GEMM whole."""
+        own = self._own[gemm]
+        return x if own is None or own.narrow or gemm not in own.splits else wide(x)
 
     def _quantized(self, gemm: int, parts: SplitProduct) -> tuple[Quantized, Quantized]:
         left = Point(2 * gemm)
         return self._programs.operand(left, parts.lhs), self._programs.operand(Point(left + 1), parts.rhs)
 
-    def _sum(self, gemm: int, parts: SplitProduct, a: Quantized, b: Quantized) -> Tensor:
-        y = self._programs.product(gemm, a, b)
-        for left, right, columns in (*parts.terms, *self._corrections(gemm, parts, a, b)):
+    def _sum(
+        self,
+        gemm: int,
+        parts: SplitProduct,
+        operands: tuple[Quantized, Quantized],
+        bias: Tensor | None,
+        dtype: torch.dtype | None,
+    ) -> Tensor:
+        """The product plus its terms, one after the other, and the bias; a vector that comes first is added by it."""
+        a, b = operands
+        terms = [*parts.terms, *self._corrections(gemm, parts, a, b)]
+        first = None
+        if terms and terms[0].left is None and terms[0].columns is None:
+            first = terms.pop(0).right.squeeze(-1)
+        elif not terms:
+            first, bias = bias, None
+        if not terms and bias is None:
+            return self._programs.product(gemm, a, b, first, dtype)
+        y = self._programs.product(gemm, a, b, first)
+        for left, right, columns in terms:
             term = right.mT if left is None else times(left, right)
             if columns is None:
                 y = y + term
             else:
                 places = columns[..., None, :].expand_as(term)
                 y = y.scatter(-1, places, y.gather(-1, places) + term)
-        return y
+        return finished(y, bias, dtype)
 
     def _corrections(self, gemm: int, parts: SplitProduct, a: Quantized, b: Quantized) -> tuple[Term, ...]:
         name, left = GEMMS[gemm], 2 * gemm
@@ -94,7 +132,7 @@ class Decomposed:
             turned: Tensor = rotation.turn(rows, rotation.basis(rows, self._kept.key.at(left)))
             return turned
 
-        return own.corrections(name, parts, DecodedOperands(_decoded(a), _decoded(b), turn, left), self._kept)
+        return own.corrections(name, parts, DecodedOperands(a, b, turn, left), self._kept)
 
 
 def operand_pairs(recipe: Recipe, x: Tensor, w: Tensor, g: Tensor, kept: Kept) -> dict[str, tuple[Tensor, Tensor]]:
@@ -110,12 +148,6 @@ def operand_pairs(recipe: Recipe, x: Tensor, w: Tensor, g: Tensor, kept: Kept) -
 def _recomputing() -> bool:
     """Whether a forward pass repeats an earlier one inside of a backward pass (activation checkpointing)."""
     return torch._C._current_graph_task_id() != -1
-
-
-def _decoded(q: Quantized) -> Tensor:
-    """f(X) in FP32 at least, in which tensor scales do not round it."""
-    wide = torch.promote_types(q.values.dtype, torch.float32)
-    return q._replace(values=q.values.to(wide)).dequantize()
 
 
 __all__ = ["Decomposed", "Programs", "operand_pairs"]

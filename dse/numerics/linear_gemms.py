@@ -66,9 +66,11 @@ class _OwnPrograms(Programs):
         turned = gemm.turn(x, gemm.basis(x, self._key.at(point.lhs)))
         return self._recipe.quantizer(point.path)(turned, self._key.at(point))
 
-    def product(self, gemm: int, a: Quantized, b: Quantized) -> Tensor:
+    def product(
+        self, gemm: int, a: Quantized, b: Quantized, bias: Tensor | None = None, dtype: torch.dtype | None = None
+    ) -> Tensor:
         own: Gemm = getattr(self._recipe, GEMMS[gemm])
-        return own.contract(a, b)
+        return own.contract(a, b, bias, dtype)
 
 
 def decomposed(recipe: Recipe, key: Key, parts: Mapping[str, Tensor]) -> Decomposed:

@@ -33,6 +33,11 @@ def finished(y: Tensor, bias: Tensor | None, dtype: torch.dtype | None) -> Tenso
     return y if dtype is None else y.to(dtype)
 
 
+def wide(x: Tensor) -> Tensor:
+    """``x`` in FP32, or as it is where it is wider."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def scaled(y: Tensor, a: Quantized, b: Quantized) -> Tensor:
     """The product ``y`` [..., M, N] of the values, times the tensor scales of both operands."""
     if a.alpha is not None and b.alpha is not None:

@@ -10,13 +10,12 @@ from torch import Tensor
 from dse.numerics.decomposed_gemms import Decomposed, Programs
 from dse.numerics.gemm import check_widths
 from dse.numerics.linear_gemms import LinearContext
-from dse.numerics.matmul import finished
 from dse.numerics.points import Point
 from dse.numerics.quantizer import Quantized
 from dse.numerics.recipe import Recipe
-from dse.numerics.techniques.decompositions import Kept
+from dse.numerics.techniques.decompositions import Kept, Shared
 from dse.pack.point_segment import PointSegment
-from dse.pack.segments import Held, LayerOperands, Segment, wide
+from dse.pack.segments import Held, LayerOperands, Segment
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,10 +31,9 @@ class DecomposedSegment(Segment):
     def forward(self, operands: LayerOperands, context: LinearContext, needs: tuple[bool, bool]) -> tuple[Tensor, Held]:
         x, w, bias = operands.x, operands.w, operands.bias
         check_widths(x, w)
-        y, (own_x, own_w) = self._gemms(context).forward(wide(x), w, self.inner.copies)
-        own_x = own_x if self.inner.copies else x
+        y, (own_x, own_w) = self._gemms(context).forward(x, w, self.inner.copies, bias, x.dtype)
         kept = [t for t, need in ((own_w, needs[0]), (own_x, needs[1])) if need]
-        return finished(y, bias, x.dtype), Held(tuple(kept), x.shape[-1])
+        return y, Held(tuple(kept), x.shape[-1])
 
     def backward(
         self, held: Held, g: Tensor, context: LinearContext, needs: tuple[bool, bool]
@@ -43,14 +41,14 @@ class DecomposedSegment(Segment):
         kept, gemms, dx, dw = list(held.tensors), self._gemms(context), None, None
         self.inner.watch(g, context)
         if needs[0]:
-            dx = gemms.input_gradient(wide(g), kept.pop(0)).to(g.dtype)
+            dx = gemms.input_gradient(g, kept.pop(0), g.dtype)
         if needs[1]:
-            dw = gemms.weight_gradient(wide(g), wide(kept.pop(0)))
+            dw = gemms.weight_gradient(g, kept.pop(0))
         return dx, dw
 
     def _gemms(self, context: LinearContext) -> Decomposed:
         programs = _SegmentPrograms(self.inner, context)
-        return Decomposed(self.recipe, programs, Kept(context.parts, context.key))
+        return Decomposed(self.recipe, programs, Kept(context.parts, context.key, Shared()))
 
 
 class _SegmentPrograms(Programs):
@@ -66,5 +64,7 @@ class _SegmentPrograms(Programs):
             return tensors[point].first(x, context)
         return {Point.DGRAD_RHS: own.w, Point.WGRAD_LHS: own.g, Point.WGRAD_RHS: own.x}[point].second(x, context)
 
-    def product(self, gemm: int, a: Quantized, b: Quantized) -> Tensor:
-        return self._segment.product(gemm, a, b, None, torch.float32)
+    def product(
+        self, gemm: int, a: Quantized, b: Quantized, bias: Tensor | None = None, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        return self._segment.product(gemm, a, b, bias, torch.float32 if dtype is None else dtype)

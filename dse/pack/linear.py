@@ -12,8 +12,9 @@ from dse import kernels
 from dse.errors import UserError
 from dse.nn.select import Plain
 from dse.nn.unfold import Window, images, patches
+from dse.numerics.matmul import wide
 from dse.pack.layer import PackLayer
-from dse.pack.segments import Held, LayerOperands, Segment, wide
+from dse.pack.segments import Held, LayerOperands, Segment
 from dse.pack.side_by_side import side_by_side
 
 

@@ -11,12 +11,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from dse.numerics import linear_gemms
 from dse.numerics.linear_gemms import LinearContext, Saved
-from dse.numerics.matmul import finished
+from dse.numerics.matmul import finished, wide
 from dse.numerics.recipe import Recipe
 from dse.pack.shared_operands import SharedOperands
 
@@ -92,8 +91,3 @@ class Reference(Segment):
         dx = linear_gemms.input_gradient(self.recipe, saved, g, context.key, context.parts) if needs[0] else None
         dw = linear_gemms.weight_gradient(self.recipe, saved, g, context.key, context.parts) if needs[1] else None
         return None if dx is None else dx.to(dtype), dw
-
-
-def wide(x: Tensor) -> Tensor:
-    """``x`` in FP32, or as it is where it is wider."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -21,6 +21,7 @@ from dse.numerics.block import BlockQuantizer
 from dse.numerics.formats import E2M1, UE4M3
 from dse.numerics.gemm import Gemm
 from dse.numerics.linear_gemms import deviations
+from dse.numerics.quantizer import Quantized
 from dse.numerics.random import Key
 from dse.numerics.techniques.branches import ThinFactors
 from dse.numerics.techniques.decompositions import DECOMPOSITIONS
@@ -190,7 +191,7 @@ def split(name: str, gemm: str) -> tuple[Any, SplitProduct, tuple[Term, ...], Tr
     a, b = {"fprop": (x, w), "dgrad": (g, w), "wgrad": (g, x)}[gemm]
     with traced() as tracer, FlopCounterMode(display=False) as counter:
         parts: SplitProduct = getattr(method, gemm)(a, b, kept)
-    decoded = DecodedOperands(parts.lhs.float(), parts.rhs.float(), lambda rows: rows, 0)
+    decoded = DecodedOperands(Quantized(parts.lhs.float()), Quantized(parts.rhs.float()), lambda rows: rows, 0)
     with traced() as late, FlopCounterMode(display=False) as later:
         terms = parts.terms + (method.corrections(gemm, parts, decoded, kept) if method.corrects else ())
     for (what, size), times in late.counts.items():

@@ -80,13 +80,17 @@ for e, m, n in ((2, 33, 50), (3, 700, 65), (1, 1, 7), (2, 0, 3)):
     assert narrow.dtype == torch.float32
     assert torch.equal(narrow, column_sums(x.bfloat16().float()))
 
-for shape, dim in (((2, 3000, 5), -2), ((3, 7, 129), 1), ((2, 1, 4), -2), ((65, 33), 0), ((4, 3, 1025), -1)):
+shapes = ((2, 3000, 5), -2), ((3, 7, 129), 1), ((2, 1, 4), -2), ((65, 33), 0), ((4, 3, 1025), -1), ((2, 70, 50), 1)
+for shape, dim in shapes:
     x = torch.randn(shape, generator=g)
     x[x.abs() < 0.3] = -0.0
     found, expected = tree_sum(x, dim) + 0.0, total_of(x, (dim,))
     assert torch.equal(found, expected) and torch.equal(found.signbit(), expected.signbit()), (shape, dim)
     y = x.mT if x.dim() > 2 else x.T
     assert torch.equal(tree_sum(y, dim) + 0.0, total_of(y, (dim,)))
+    z = x.bfloat16()
+    assert torch.equal(tree_sum(z, dim) + 0.0, total_of(z, (dim,))) and total_of(z, (dim,)).dtype == torch.float32
+    assert torch.equal(total_of(z, (dim,)), total_of(z.float(), (dim,)))
 print("done")
 """
 

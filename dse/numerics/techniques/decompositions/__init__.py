@@ -1,6 +1,13 @@
 """Decompositions: products of a linear as a low-precision product plus terms in higher precision."""
 
-from dse.numerics.techniques.decompositions.base import DecodedOperands, Decomposition, Kept, SplitProduct, Term
+from dse.numerics.techniques.decompositions.base import (
+    DecodedOperands,
+    Decomposition,
+    Kept,
+    Shared,
+    SplitProduct,
+    Term,
+)
 from dse.numerics.techniques.decompositions.hot_channels import HotChannels
 from dse.numerics.techniques.decompositions.low_rank import LowRank
 from dse.numerics.techniques.decompositions.mean import Mean
@@ -22,6 +29,7 @@ __all__ = [
     "LowRank",
     "Mean",
     "OutControl",
+    "Shared",
     "SplitProduct",
     "Term",
 ]

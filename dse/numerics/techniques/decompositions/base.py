@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import ClassVar, NamedTuple, Self
 
+import torch
 from torch import Tensor
 
+from dse import kernels
 from dse.numerics.matmul import contract
 from dse.numerics.ops import Ops
 from dse.numerics.points import GEMMS, POINTS
@@ -40,31 +43,75 @@ class SplitProduct(NamedTuple):
     aside: tuple[Tensor, ...] = ()
 
 
-class DecodedOperands(NamedTuple):
-    """The quantized operands of a GEMM, decoded: ``lhs`` [..., M, K'] and ``rhs`` [..., N, K'], in its rotated space.
+@dataclass(frozen=True, eq=False)
+class DecodedOperands:
+    """The quantized operands of a GEMM in its rotated space: ``a`` [..., M, K'] and ``b`` [..., N, K'].
 
     ``turn``: takes rows [..., R, K] into that space; ``left``: number of the left operand's point.
     """
 
-    lhs: Tensor
-    rhs: Tensor
+    a: Quantized
+    b: Quantized
     turn: Callable[[Tensor], Tensor]
     left: int
 
+    @cached_property
+    def lhs(self) -> Tensor:
+        """``a`` decoded, in FP32 at least: [..., M, K']."""
+        return decoded(self.a)
+
+    @cached_property
+    def rhs(self) -> Tensor:
+        """``b`` decoded, in FP32 at least: [..., N, K']."""
+        return decoded(self.b)
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """Tensors that several GEMMs of one call compute from the same operand, each computed once."""
+
+    _found: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def take(self, name: str, of: Tensor, compute: Callable[[], Tensor]) -> Tensor:
+        """What ``compute`` gives for ``of``, under a ``name``; the last result of it where that was of this tensor."""
+        found = self._found.get(name)
+        if found is None or found[0] is not of:
+            found = self._found[name] = of, compute()
+        return found[1]
+
 
 class Kept(NamedTuple):
-    """What a decomposition has at a layer: its ``tensors`` by name, and the layer's ``key`` of this call."""
+    """What a decomposition has at a layer: its ``tensors`` by name, and the layer's ``key`` of this call.
+
+    ``shared``: what the GEMMs of this call have in common, or None: each computes it anew.
+    """
 
     tensors: Mapping[str, Tensor]
     key: Key
+    shared: Shared | None = None
+
+    def once(self, name: str, of: Tensor, compute: Callable[[], Tensor]) -> Tensor:
+        """``Shared.take`` where there is one."""
+        return compute() if self.shared is None else self.shared.take(name, of, compute)
+
+
+def decoded(q: Quantized) -> Tensor:
+    """f(X) in FP32 at least, in which tensor scales do not round it."""
+    q = q.folded()
+    if q.alpha is not None:  # one pass: the values are widened as they are multiplied
+        return q.values * q.alpha
+    return q.values.to(torch.promote_types(q.values.dtype, torch.float32))
 
 
 def times(a: Tensor, b: Tensor) -> Tensor:
     """a b^T [..., M, N] of a [..., M, K] and b [..., N, K] as they are, with FP32 accumulation.
 
-    A library's product depends on how its operands lie, so both are laid out in rows.
+    A library's product depends on how its operands lie, so both are laid out in rows; one of kernels does not.
     """
-    return contract(Quantized(a.contiguous()), Quantized(b.contiguous()))
+    stacked = a.dim() == b.dim() == 3 and len(a) == len(b)
+    if not (stacked and a.dtype != torch.float64 and kernels.takes(a)):
+        a, b = a.contiguous(), b.contiguous()
+    return contract(Quantized(a), Quantized(b))
 
 
 class Decomposition(ABC):
@@ -78,7 +125,8 @@ class Decomposition(ABC):
     training, and kept in checkpoints; all of them have at least one axis behind the leading ones.
 
     ``splits``: the GEMMs that it writes in parts; ``corrects``: whether ``corrections`` has terms; ``turns``: whether
-    the GEMMs that it splits may be rotated; ``measures``: whether its tensors come from data.
+    the GEMMs that it splits may be rotated; ``measures``: whether its tensors come from data; ``narrow``: whether the
+    GEMMs that it splits take X and G in BF16 too, as if these were FP32.
     """
 
     arithmetic: ClassVar[int] = 1
@@ -86,6 +134,7 @@ class Decomposition(ABC):
     corrects: ClassVar[bool] = False
     turns: ClassVar[bool] = True
     measures: ClassVar[bool] = True
+    narrow: ClassVar[bool] = False
 
     def state(self, w: Tensor) -> dict[str, Tensor]:
         """The first tensors of a layer with the weight [N, K], by name."""

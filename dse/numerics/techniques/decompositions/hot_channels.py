@@ -35,6 +35,7 @@ class HotChannels(Decomposition):
     splits: ClassVar[tuple[str, ...]] = ("fprop",)
     corrects: ClassVar[bool] = True
     turns: ClassVar[bool] = False
+    narrow: ClassVar[bool] = True
 
     share: float = 0.05
     every: int = 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from dse.errors import OptionError, nearest
@@ -37,6 +38,7 @@ class Mean(Decomposition):
     """
 
     corrects: ClassVar[bool] = True
+    narrow: ClassVar[bool] = True
 
     of: str = "both"
     outer: Quantizer = BF16
@@ -52,13 +54,16 @@ class Mean(Decomposition):
         return SplitProduct(x, w) if mu is None else SplitProduct(x - mu, w, aside=(mu,))
 
     def dgrad(self, g: Tensor, w: Tensor, kept: Kept) -> SplitProduct:
-        mu = _mean(g) if self._splits_g else None
-        return SplitProduct(g, w.mT) if mu is None else SplitProduct(g - mu, w.mT, aside=(mu,))
+        if not self._splits_g:
+            return SplitProduct(g, w.mT)
+        rest, mu = self._apart(g, kept)
+        return SplitProduct(rest, w.mT, aside=(mu,))
 
     def wgrad(self, g: Tensor, x: Tensor, kept: Kept) -> SplitProduct:
-        mu_g, mu_x = (_mean(t) if splits else t[..., :0, :] for t, splits in ((g, self._splits_g), (x, self._splits_x)))
-        g, x = (t - mu if mu.shape[-2] else t for t, mu in ((g, mu_g), (x, mu_x)))
-        return SplitProduct(g.mT, x.mT, aside=(mu_g, mu_x))
+        rest_g, mu_g = self._apart(g, kept) if self._splits_g else (g, _none(g))
+        mu_x = _mean(x) if self._splits_x else _none(x)
+        rest_x = x - mu_x if self._splits_x else x
+        return SplitProduct(rest_g.mT, rest_x.mT, aside=(mu_g, mu_x))
 
     def corrections(self, gemm: str, parts: SplitProduct, operands: DecodedOperands, kept: Kept) -> tuple[Term, ...]:
         if gemm != "wgrad":
@@ -68,15 +73,16 @@ class Mean(Decomposition):
             )
         mu_g, mu_x = parts.aside
         one = mu_g.new_ones(*mu_g.shape[:-2], 1, parts.lhs.shape[-1])
-        sum_g, sum_x = (times(t, operands.turn(one)) for t in (operands.lhs, operands.rhs))
+        ones = operands.turn(one)
+        sum_g, sum_x = (times(t, ones) for t in (operands.lhs, operands.rhs))
+        p_g, p_x = (
+            self._outer(mu, operands.left + i, kept).mT if mu.shape[-2] else None for i, mu in enumerate((mu_g, mu_x))
+        )
         terms = []
-        if mu_x.shape[-2]:
-            p_x = self._outer(mu_x, operands.left + 1, kept).mT
-            if mu_g.shape[-2]:
-                sum_g = sum_g + one.shape[-1] * self._outer(mu_g, operands.left, kept).mT
-            terms.append(Term(sum_g, p_x))
-        if mu_g.shape[-2]:
-            terms.append(Term(self._outer(mu_g, operands.left, kept).mT, sum_x))
+        if p_x is not None:
+            terms.append(Term(sum_g if p_g is None else sum_g + one.shape[-1] * p_g, p_x))
+        if p_g is not None:
+            terms.append(Term(p_g, sum_x))
         return tuple(terms)
 
     def copies(self, parts: SplitProduct, x: Tensor, w: Tensor, kept: Kept) -> tuple[Tensor, Tensor]:
@@ -104,13 +110,23 @@ class Mean(Decomposition):
     def _splits_g(self) -> bool:
         return self.of != "activations"
 
+    def _apart(self, g: Tensor, kept: Kept) -> tuple[Tensor, Tensor]:
+        """G without its mean, and the mean; both backward GEMMs take them."""
+        mu = kept.once("mean of G", g, lambda: _mean(g))
+        return kept.once("G without its mean", g, lambda: g - mu), mu
+
     def _outer(self, mu: Tensor, point: int, kept: Kept) -> Tensor:
         return self.outer(mu, kept.key.at(point).fork(_DRAW)).dequantize()
 
 
 def _mean(x: Tensor) -> Tensor:
-    """The mean over the rows of [..., M, K]: [..., 1, K]."""
-    return total(x, (-2,)) * (1 / max(1, x.shape[-2])) if x.shape[-2] else x.new_zeros(*x.shape[:-2], 1, x.shape[-1])
+    """The mean over the rows of [..., M, K], in FP32 at least: [..., 1, K]."""
+    return total(x, (-2,)) * (1 / x.shape[-2]) if x.shape[-2] else _none(x).new_zeros(*x.shape[:-2], 1, x.shape[-1])
+
+
+def _none(x: Tensor) -> Tensor:
+    """No rows of [..., M, K], in FP32 at least."""
+    return x[..., :0, :].to(torch.promote_types(x.dtype, torch.float32))
 
 
 __all__ = ["OF", "Mean"]
