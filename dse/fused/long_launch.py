@@ -148,12 +148,14 @@ def _statistics(operand: LongBlocks) -> tuple[Tensor, Tensor, Tensor]:
     x, code = operand.x, statistic_code(operand.table.quantizer)
     tiles, blocks = operand.tiles, operand.blocks
     peaks = torch.zeros(len(x), tiles, blocks, dtype=torch.int32, device=x.device)
-    wide = min(_power(operand.width), 16 if x.stride(-1) != 1 else 2 * _ELEMENTS)
-    high = min(_power(operand.height), 2 * _ELEMENTS // wide)
+    most = 2 * _ELEMENTS
+    wide = min(_power(operand.width), 64 if x.stride(-1) != 1 else most)
+    high = min(_power(operand.height), most // wide)
+    below = min(_power(tiles), most // (wide * high)) if high >= operand.height else 1
     parts_r, parts_k = -(-operand.height // high), -(-operand.width // wide)
-    programs = tiles * blocks * parts_r * parts_k
+    programs = -(-tiles // below) * blocks * parts_r * parts_k
     device.long_peaks_kernel[(len(x) * programs,)](
-        *operand.source, peaks, *operand.sizes, parts_r, parts_k, programs, PT=high, PB=wide, num_warps=4
+        *operand.source, peaks, *operand.sizes, parts_r, parts_k, programs, NT=below, PT=high, PB=wide, num_warps=4
     )
     if code.sums == 0:
         zeros = peaks.view(torch.float32)  # not read

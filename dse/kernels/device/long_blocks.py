@@ -26,21 +26,27 @@ from dse.kernels.device.trees import tree_total
 @triton.jit(do_not_specialize=["programs", "parts_r", "parts_k"])
 def long_peaks_kernel(
     source, source_e, source_r, source_k, R, K, peaks, t, b, tiles, blocks, parts_r, parts_k, programs,
-    PT: tl.constexpr, PB: tl.constexpr,
+    NT: tl.constexpr, PT: tl.constexpr, PB: tl.constexpr,
 ):  # fmt: skip
-    """peaks int32 [E, tiles * blocks], zeros before: the bits of the largest magnitude of each block."""
+    """peaks int32 [E, tiles * blocks], zeros before: the bits of the largest magnitude of each block.
+
+    A program reads PT x PB elements of NT blocks below each other, of more than one only where PT are all their rows.
+    """
     pid = tl.program_id(0)
     e = (pid // programs).to(tl.int64)
     at = pid % programs
     part, at = at % parts_k, at // parts_k
     block, at = at % blocks, at // blocks
-    tile, down = at // parts_r, at % parts_r
-    i, k = down * PT + tl.arange(0, PT)[:, None], part * PB + tl.arange(0, PB)[None, :]
+    first, down = at // parts_r * NT, at % parts_r
+    below = tl.arange(0, NT * PT)[:, None]
+    tile, i = first + below // PT, down * PT + below % PT
+    k = part * PB + tl.arange(0, PB)[None, :]
     row, column = tile * t + i, block * b + k
     inside = (i < t) & (row < R) & (k < b) & (column < K)
     x = tl.load(source + e * source_e + row * source_r + column * source_k, inside, 0.0).to(tl.float32)
-    largest = tl.max(tl.max(bits_of(x) & MAGNITUDE, 1), 0)
-    tl.atomic_max(peaks + (e * tiles + tile) * blocks + block, largest, sem="relaxed")
+    largest = tl.max(tl.reshape(tl.max(bits_of(x) & MAGNITUDE, 1), (NT, PT)), 1)
+    own = first + tl.arange(0, NT)
+    tl.atomic_max(peaks + (e * tiles + own) * blocks + block, largest, own < tiles, sem="relaxed")
 
 
 @triton.jit(do_not_specialize=["programs", "parts"])
