@@ -16,7 +16,7 @@ from dse.numerics.registry import to_data
 from dse.numerics.techniques.rounding import ROUNDINGS, NearestEven, Stochastic
 from dse.numerics.techniques.slopes import DGE, Sigmoid, Spline
 from dse.numerics.validate import check
-from dse.numerics.value_formats import value_format
+from dse.numerics.value_formats import cuts, round_to_values, value_format
 from tests.kernels.cases import NF4
 
 LIST = value_format([0, 0.5, 1, 1.5, 2, 3, 4, 6])
@@ -56,6 +56,20 @@ def test_nearest_is_nearest_and_stochastic_is_unbiased(values: list[float]) -> N
     mean = round_to_grid(inside[:, None].expand(-1, 256), fmt, Stochastic(), every).double().mean(1)
     gap = grid.diff().max()
     assert ((mean - inside.double()).abs() <= gap / 256).all()
+
+
+@pytest.mark.parametrize("name", [name for name in ROUNDINGS if ROUNDINGS[name]().random_bits == 0])
+@pytest.mark.parametrize("values", [NF4, [-5.0, *LIST.values], [0, 1], [-1, 0, 0.3, 2, 7, 20], [0, 1e-30, 1, 1e20]])
+def test_cuts_are_where_the_rounding_turns(values: list[float], name: str) -> None:
+    """The float at a cut, and the ones beside it, in the reference's FP64."""
+    fmt, rounding = value_format(sorted(values)), ROUNDINGS[name]()
+    for sign, cut, half in zip((1, -1), cuts(fmt, rounding), fmt.halves, strict=True):
+        at, magnitudes = torch.tensor(cut).view(torch.int32), torch.tensor(half).abs()
+        m = torch.cat([(at + i).view(torch.float32) for i in (-2, -1, 0, 1)]).clamp(max=fmt.max)
+        m = torch.cat([m, magnitudes, numbers().abs().clamp(max=fmt.max)])
+        m = m[m > 0]
+        places = (m[:, None] >= torch.tensor(cut)).sum(1)
+        assert torch.equal(sign * magnitudes[places], round_to_values(sign * m, fmt, rounding, None))
 
 
 def test_a_block_of_nf4() -> None:

@@ -84,7 +84,9 @@ def keepable(use: Use) -> KeptScale | None:
         kept = KeptScale("outer", q.block * q.tensor_scale.blocks)
     long = q.block == 0 or q.block >= _LONG  # what the general kernels take block by block
     fits = kept.group == 0 or (kept.group >= SMALLEST_GROUP and kept.group % 16 == 0)
-    if not fits or not ((long and not q.micro_exponents) or in_groups(use) or not uncovered_by_core(use)):
+    lists = any(isinstance(how.element, ValueFormat) for how in candidates(q))  # theirs go on as FP32, as ever
+    grouped = (in_groups(use) and not lists) or not uncovered_by_core(use)
+    if not fits or not ((long and not q.micro_exponents) or grouped):
         return None
     return kept if significant_bits(use, kept) <= _BF16 else None
 

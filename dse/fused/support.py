@@ -29,6 +29,8 @@ from dse.numerics.value_formats import ValueFormat
 
 LARGEST_BLOCK = 256
 LARGEST_TILE = 32
+LONGEST_LIST = 16
+"""Values of a half of an element format that the table-driven kernel goes through."""
 LARGEST_WHOLE = 8192
 """Elements of a block that one program holds, with all the blocks under its outer scale."""
 _IN_GROUPS = (AbsMax, HardSoft, Quest)
@@ -94,8 +96,18 @@ def in_groups(use: Use) -> bool:
         and _power(corrected, 1, max(LARGEST_BLOCK // q.block, 1))
         and (not q.micro_exponents or (q.micro_exponents[0] <= 16 and q.choice is None and q.gain == 1))
         and (first.gain, first.codes) == (1.0, 0)
-        and not any(_element(own.element) for own in (first, *others))
+        and _few_values(q, [own.element for own in (first, *others)])
     )
+
+
+def _few_values(q: BlockQuantizer, formats: list[Format]) -> bool:
+    """Whether all elements are numbers of few bits, or all of short lists, which are cut without random bits."""
+    lists = [fmt for fmt in formats if isinstance(fmt, ValueFormat)]
+    if not lists:
+        return not any(map(_element, formats))
+    plain = q.rounding.random_bits == 0 and q.correction is None and not q.micro_exponents
+    longest = max(len(half) for fmt in lists for half in fmt.halves)
+    return plain and len(lists) == len(formats) and longest <= LONGEST_LIST
 
 
 def inner(use: Use) -> Use:

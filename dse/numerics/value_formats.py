@@ -98,6 +98,31 @@ def round_to_lists(u: Tensor, formats: tuple[ValueFormat, ...], chosen: Tensor, 
     return torch.where(m.isnan(), torch.nan, found).to(u.dtype).copysign_(u)
 
 
+@lru_cache
+def cuts(fmt: ValueFormat, rounding: Rounding) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The least FP32 magnitudes that a rounding without random bits takes to places 1, 2, ... of a half, or beyond.
+
+    Of the halves upward and downward, as ``ValueFormat.halves``: what becomes a value lies between two neighbors.
+    """
+    upward, downward = (_cuts(torch.tensor(half, dtype=torch.float64), rounding) for half in fmt.halves)
+    return upward, downward
+
+
+def _cuts(values: Tensor, rounding: Rounding) -> tuple[float, ...]:
+    """By bisection of the bits of floats: the place never falls where the magnitude grows."""
+    if len(values) == 1:
+        return ()
+    places, bits = torch.arange(1, len(values)), values.abs().float().view(torch.int32)  # no -0
+    high = bits[1:] + 1
+    low = (bits[:1] - 1).clamp(min=0).expand_as(high)
+    while (high - low).max() > 1:
+        middle = low + (high - low) // 2
+        first, share, _ = _way(middle.view(torch.float32), values)
+        reached = rounding.lattice(first + share, None) >= places
+        low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
+    return tuple(high.view(torch.float32).tolist())
+
+
 def neighbors(u: Tensor, fmt: ValueFormat) -> tuple[Tensor, Tensor]:
     """How far |u| is on its way from one value to the next, in [0, 1), and the distance of the two; u's dtype."""
     ways = [_way(u.abs(), half) for half in _halves(fmt, u.device)]

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from dse.fused import Use, exact_in_bf16, exact_in_fp16, quantize, quantize_both, structure, table
 from dse.fused.checked import all_kernels
 from dse.fused.launch import LaunchShape
+from dse.fused.support import in_groups
 from dse.kernels import available
 from dse.numerics.random import Key
 from tests.kernels.cases import (
@@ -94,6 +95,9 @@ def cases() -> dict[str, Case]:
             exact = tuple((n, u) for n, u in uses if exact_in_bf16(u))
             if exact and program.startswith(("tile 1, block 16", "tile 1, block 32", "tile 16", "rotation")):
                 found.append(Case(f"{program}, BF16", exact, 128, 160, torch.bfloat16))
+            lists = tuple((n, u) for n, u in uses if "list" in program and in_groups(u))
+            if lists:  # beside others they go another way
+                found.append(Case(f"{program}, in groups", lists, 37, 200))
     sevenths = tuple((n, u) for n, u in recipes() if exact_in_fp16(u) and not exact_in_bf16(u) and u.rotation is None)
     one = [m for m in sevenths if structure(m[1]) == structure(sevenths[0][1])]
     found.append(Case("sevenths, FP16", tuple(one), 128, 160, torch.float16))

@@ -234,6 +234,10 @@ def block_options() -> Iterator[tuple[str, Use]]:
         Use(replace(BASE, tile=4, tensor_scale=Outer(0), convention=Encode(divisor=True)), None),
     )
     yield "quest", Use(replace(BASE, block=32, statistic=Quest(centered=True)), Hadamard(32, "none"))
+    plus, minus = (value_format(sorted([*E2M1_VALUES, special])) for special in (5.0, -5.0))
+    yield "two lists", Use(replace(scaled, element=minus, choice=Grids((plus,))), Hadamard(16, "fixed"))
+    q = replace(BASE, block=32, tile=2, element=value_format(sorted(E2M1_VALUES)), rounding=NearestAway())
+    yield "a list", Use(q, None)
     q = replace(scaled, constant=6.1, rounding=NearestAway(), correction=Eden(32))
     yield "eden", Use(q, Hadamard(32, "random"))
 

@@ -119,6 +119,7 @@ for one, two, kind, apart in {pairs!r}:
             ("if4 stochastic", "outer stochastic", "special", True),
             ("quest", "4 over 6 square", "ties", False),
             ("eden", "eden", "special", True),
+            ("two lists", "a list", "special", False),
         ],
     ],
 )

@@ -13,6 +13,7 @@ from dse.kernels.device.lattice import (
     LARGEST,
     bits_of,
     float_of,
+    listed_16,
     magnitude,
     nearest_even_16,
     nearest_even_uniform_16,
@@ -242,11 +243,16 @@ def candidate_values(
     EMIN: tl.constexpr = KNOWN[5] if OWN else MORE[FIRST] if SHARED else 0
     MAN: tl.constexpr = KNOWN[6] >> 23 if OWN else MORE[FIRST + 1] >> 23 if SHARED else 0
     MOST: tl.constexpr = KNOWN[13] if OWN else MORE[FIRST + 4] if SHARED else 1 << 30
-    q = rounded_16(
-        m, how[0], how[1], emode, ebits, eoffset, ethreshold, index, key, RANDOM, WIDE, THRESHOLD,
-        EMIN, MAN, KNOWN[7] if SHORT else -1, MOST < EMIN + (1 << 23), INTERPRET,
-    )  # fmt: skip
-    EXACT: tl.constexpr = False if KNOWN is None else exact_multiples(KNOWN)
+    PLACES: tl.constexpr = 0 if HOW is None else HOW[9]
+    if PLACES > 0:
+        LISTS: tl.constexpr = MORE_FIELDS + CANDIDATES * CANDIDATE_FIELDS + n * (2 * PLACES * HOW[10])
+        q = listed_16(m, x, load_more(more_at, MORE, LISTS, 2 * PLACES * HOW[10]), PLACES, HOW[10])
+    else:
+        q = rounded_16(
+            m, how[0], how[1], emode, ebits, eoffset, ethreshold, index, key, RANDOM, WIDE, THRESHOLD,
+            EMIN, MAN, KNOWN[7] if SHORT else -1, MOST < EMIN + (1 << 23), INTERPRET,
+        )  # fmt: skip
+    EXACT: tl.constexpr = False if KNOWN is None or PLACES > 0 else exact_multiples(KNOWN)
     reach, scale = alpha, decode
     if CANDIDATES > 1:
         reach = alpha * float_of(more[4]) * (emax * decode) * float_of(how[9])
@@ -297,8 +303,8 @@ def block_values(
     their errors, whether they differ in scale codes, log2 of blocks under an outer scale (-1: none, -2: all of a
     row, of tiles whose largest magnitudes are ``peaks``), sums of the statistic that TERMS and VALUE make, log2 of
     blocks whose scales are corrected together (-1: none), random bits of new scales, whether their sums are in units
-    of elements, and sizes of parts with micro-exponents, added up; None: one way, from the largest magnitude, under one
-    tensor scale or none.
+    of elements, sizes of parts with micro-exponents, added up, and places and halves of lists of values; None: one way,
+    from the largest magnitude, under one tensor scale or none.
     """
     kind, rotation, block, tile, emode, emin, eman, ebits, smode, smin, sman, sbits, convention = ints
     emax, ethreshold, eoffset, smax, slow, sthreshold, soffset, zero, gain, factor, c = floats

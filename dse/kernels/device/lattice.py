@@ -256,3 +256,27 @@ def stochastic_wide_16(m, emin, man, n, index, purpose, layer, seed, step):
                 t = t + (by_threshold(m[4 * call + i], emin, man, 0.0, least),)
         q = t
     return q
+
+
+@triton.jit
+def between_cuts(m, lists, FIRST: tl.constexpr, PLACES: tl.constexpr):
+    """The value between whose cuts ``m`` lies, of the half whose bits start at FIRST."""
+    v = tl.full(m.shape, float_of(lists[FIRST + PLACES]), tl.float32)
+    for j in tl.static_range(1, PLACES):
+        v = tl.where(m >= float_of(lists[FIRST + j]), float_of(lists[FIRST + PLACES + j]), v)
+    return v
+
+
+@triton.jit
+def listed_16(m, x, lists, PLACES: tl.constexpr, HALVES: tl.constexpr):
+    """Magnitudes ``m`` of elements ``x`` on a list of values: see dse.fused.block_rows.
+
+    ``lists``: bits of the cuts and of the values upward, then (HALVES 2) downward, PLACES each.
+    """
+    q = ()
+    for i in tl.static_range(16):
+        v = between_cuts(m[i], lists, 0, PLACES)
+        if HALVES > 1:
+            v = tl.where(x[i] < 0, between_cuts(m[i], lists, 2 * PLACES, PLACES), v)
+        q = q + (tl.where(m[i] == m[i], v, m[i]),)
+    return q
