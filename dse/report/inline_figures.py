@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from dse.report.analysis.deployment import PlaceTimes
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _TITLED = 40
 """Configurations up to which points carry all of their text in the figures too, for browsers without JavaScript; with
 more they carry their names."""
+_NAME = 100
+"""Characters of such a name that a point carries; the page's own tooltips have all of it."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,12 @@ class InlineFigures:
 
     def _title(self, number: int) -> str:
         """What a point tells without JavaScript, by its configuration's number."""
-        one = self.report.details[number]
-        return "\n".join([one["n"], *(one["t"] if len(self.report.details) <= _TITLED else ())]) if one else ""
+        details = self.report.details
+        if not (one := details[number]):
+            return ""
+        return (
+            "\n".join([one["n"], *one["t"]]) if len(details) <= _TITLED else shorten(one["n"], _NAME, placeholder=" …")
+        )
 
 
 __all__ = ["InlineFigures"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dse.number_format import interval, number
@@ -22,8 +23,29 @@ if TYPE_CHECKING:
 
 _SMOOTH = 15
 """Differences are running means over this share of the curve's points."""
+_MOST_POINTS, _LEAST_STEPS = 5_000, 30
+"""Points of a figure's lines, of which an even choice is drawn; no fewer steps of a line than these, or all."""
 _MOST_TITLES = 400
 """Held-out points of a figure that each tell their value; of more, the lines tell their last."""
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """How lines are drawn: ``styles`` by recipe, ``titles`` of marks, and how many steps of each, None: all."""
+
+    styles: dict[str, Style]
+    titles: MarkTitles
+    steps: int | None
+
+    def kept(self, stats: pd.DataFrame) -> pd.DataFrame:
+        """Rows at an even choice of steps, the first and the last among them."""
+        import numpy as np
+
+        steps = np.sort(stats["step"].unique())
+        if self.steps is None or len(steps) <= self.steps:
+            return stats
+        chosen = steps[np.linspace(0, len(steps) - 1, self.steps).round().astype(int)]
+        return stats[stats["step"].isin(chosen)]
 
 
 def training(table: TidyTable, points: pd.DataFrame, styles: dict[str, Style]) -> Drawing | None:
@@ -31,10 +53,12 @@ def training(table: TidyTable, points: pd.DataFrame, styles: dict[str, Style]) -
     tasks = [task for task in table.tasks if task in set(points["task"])]
     if not tasks:
         return None
-    steps = points[points["kind"] == HELD_OUT].groupby("task")["step"].nunique()
-    several = set(steps[steps > 2].index)
+    evaluated = points[points["kind"] == HELD_OUT].groupby("task")["step"].nunique()
+    several = set(evaluated[evaluated > 2].index)
     columns = 3 if several else 2
+    steps: int = _MOST_POINTS // (2 * len(points[["task", "config"]].drop_duplicates()))
     titles = MarkTitles()
+    drawn = _Drawn(styles, titles, steps if steps >= _LEAST_STEPS else None)
     with theme():
         figure = new_figure(2.65 * len(tasks) + 0.5)
         grid = figure.subplots(len(tasks), columns, squeeze=False)
@@ -42,12 +66,12 @@ def training(table: TidyTable, points: pd.DataFrame, styles: dict[str, Style]) -
             mine = points[points["task"] == task]
             train = mine[mine["kind"] == TRAINING]
             row[0].set_title(title_lines(f"{task}: training loss", columns))
-            _losses(row[0], train, styles, titles)
+            _losses(row[0], train, drawn)
             row[1].set_title(title_lines(f"{task}: difference to {table.baseline}, same seed", columns))
-            _differences(row[1], train[train["recipe"] != table.baseline], styles, titles)
+            _differences(row[1], train[train["recipe"] != table.baseline], drawn)
             if task in several:
                 row[2].set_title(title_lines(f"{task}: held-out {table.metric[task]}", columns))
-                _losses(row[2], mine[mine["kind"] == HELD_OUT], styles, titles, marker=True)
+                _losses(row[2], mine[mine["kind"] == HELD_OUT], drawn, marker=True)
             elif several:
                 row[2].set_visible(False)
         for axes in grid[-1]:
@@ -56,10 +80,8 @@ def training(table: TidyTable, points: pd.DataFrame, styles: dict[str, Style]) -
         return finished(figure, titles.texts)
 
 
-def _losses(
-    axes: Axes, points: pd.DataFrame, styles: dict[str, Style], titles: MarkTitles, marker: bool = False
-) -> None:
-    means = _draw(axes, points, "value", styles, titles, marker)
+def _losses(axes: Axes, points: pd.DataFrame, drawn: _Drawn, marker: bool = False) -> None:
+    means = _draw(axes, points, "value", drawn, marker)
     if not means or min(means) <= 0 or max(means) / min(means) < 20:
         return
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -71,28 +93,26 @@ def _losses(
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _differences(axes: Axes, points: pd.DataFrame, styles: dict[str, Style], titles: MarkTitles) -> None:
+def _differences(axes: Axes, points: pd.DataFrame, drawn: _Drawn) -> None:
     known = points[points["difference"].notna()]
     if len(known):
         window = max(1, known["step"].nunique() // _SMOOTH)
         runs = known.groupby(["config", "seed"], sort=False)["difference"]
         known = known.assign(difference=runs.transform(lambda run: run.rolling(window, 1, center=True).mean()))
-    _draw(axes, known, "difference", styles, titles)
+    _draw(axes, known, "difference", drawn)
     axes.axhline(0, color=MUTED, lw=1, zorder=1)
 
 
-def _draw(
-    axes: Axes, points: pd.DataFrame, what: str, styles: dict[str, Style], titles: MarkTitles, marker: bool = False
-) -> list[float]:
+def _draw(axes: Axes, points: pd.DataFrame, what: str, drawn: _Drawn, marker: bool = False) -> list[float]:
     """Mean and range over the seeds that finished; each diverged seed alone, thin, up to its cross.
 
     Returns the means, and limits the axis to the trials that finished where there are any.
     """
-    whole = points[points["status"] == OK]
+    titles, whole = drawn.titles, points[points["status"] == OK]
     stats = whole.groupby(["config", "recipe", "step"], sort=False)[what].agg(["mean", "min", "max"]).reset_index()
-    stats = stats.sort_values("step", kind="stable")
+    stats = drawn.kept(stats.sort_values("step", kind="stable"))
     for (config, recipe), part in stats.groupby(["config", "recipe"], sort=False):
-        style = styles[str(recipe)]
+        style = drawn.styles[str(recipe)]
         mine = whole[whole["config"] == config]
         band: dict[str, Any] = {"color": style.color, "alpha": 0.16, "lw": 0}
         end = _said(mine, what, part["step"].iloc[-1])
@@ -109,7 +129,7 @@ def _draw(
         _limit(axes, [*stats["min"], *stats["max"]])
     lost = points[points["status"] == DIVERGED]
     for (config, recipe, seed), part in lost.groupby(["config", "recipe", "seed"], sort=False):
-        color = styles[str(recipe)].color
+        color = drawn.styles[str(recipe)].color
         said = f"{config}, seed {seed}: diverged, last seen at step {part['step'].iloc[-1]:,}"
         axes.plot(part["step"], part[what], color=color, lw=0.9, alpha=0.8, gid=titles.id(said))
         low, high = axes.get_ylim()

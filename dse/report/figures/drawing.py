@@ -25,8 +25,8 @@ _DIGITS = re.compile(rb"(\.\d\d)\d+")  # a hundredth of a point is enough
 
 @dataclass(frozen=True)
 class Drawing:
-    """``svg``: the file's content; ``pdf`` likewise; ``png``: at twice the resolution, where the SVG is too large for
-    the page; ``titles``: texts of marks that are no configurations (``MarkTitles``)."""
+    """``svg``: the file's content; ``pdf`` likewise; ``png``: at twice the resolution, where the SVG is large and this
+    is smaller; ``titles``: texts of marks that are no configurations (``MarkTitles``)."""
 
     svg: bytes
     pdf: bytes
@@ -48,7 +48,8 @@ def drawing(figure: Figure, titles: Sequence[str] = ()) -> Drawing:
     pdf = _saved(figure, "pdf", {"CreationDate": None, "Creator": None, "Producer": None})
     if len(svg) <= (_LARGEST_WITH_POINTS if POINTS.encode() in svg else _LARGEST):
         return Drawing(svg, pdf, titles=tuple(titles))
-    return Drawing(svg, pdf, _palette(io.BytesIO(_saved(figure, "png", {"Software": None}))))
+    png = _palette(io.BytesIO(_saved(figure, "png", {"Software": None})))
+    return Drawing(svg, pdf, png if 4 / 3 * len(png) < len(svg) else None, tuple(titles))
 
 
 def _saved(figure: Figure, kind: str, metadata: dict[str, str | None]) -> bytes:
