@@ -32,33 +32,43 @@ def contract(
     bias: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
     factors: Pair = NO_FACTORS,
+    decode: Tensor | None = None,
 ) -> Tensor:
     """x [E, M, K], y [E, N, K], BF16 or FP32, any strides -> x y^T [E, M, N], times scales, plus bias.
 
     ``alpha_x`` and ``alpha_y``: float32, an element for each of the E products; None: 1. ``bias``: float32 [E, N],
     added in FP32 after the scales. ``dtype``: float32, or bfloat16 to round the result once, to nearest even.
-    ``factors``: of x and of y; their groups have a common divisor of 16 or more.
+    ``factors``: of x and of y; their groups have a common divisor of 16 or more. ``decode``: float32
+    [E, 1, 1], which x, BF16 then, is multiplied by before, rounded to FP32; y is float32.
     """
     (members, rows, _), columns = x.shape, y.shape[1]
     out = torch.empty(members, rows, columns, dtype=dtype, device=x.device)
     if 0 in out.shape:
         return out
-    by_descriptors = tilings.has_descriptors(x.device) and descriptors.multiplies(x, y)
+    by_descriptors = tilings.has_descriptors(x.device) and descriptors.multiplies(x if decode is None else y, y)
+    if decode is not None and not by_descriptors:
+        x, decode = x * decode, None
     epilogue = Epilogue.of(alpha_x, alpha_y, bias, out, factors)
-    cut = tiling(x, y, dtype, by_descriptors, shared_group(factors))
+    cut = tiling(x, y, dtype, by_descriptors, shared_group(factors), decode is not None)
     for start in range(0, members, MOST):
         some = slice(start, start + MOST)
-        launch(x[some], y[some], epilogue.of_members(some), out[some], cut, by_descriptors)
+        scale = None if decode is None else decode[some]
+        launch(x[some], y[some], epilogue.of_members(some), out[some], cut, by_descriptors, scale)
     return out
 
 
-def tiling(x: Tensor, y: Tensor, dtype: torch.dtype, by_descriptors: bool, group: int = 0) -> Tiling:
-    """How x [E, M, K] times y [E, N, K] is cut; ``group``: elements of K that have the same factors, 0: all."""
+def tiling(
+    x: Tensor, y: Tensor, dtype: torch.dtype, by_descriptors: bool, group: int = 0, decodes: bool = False
+) -> Tiling:
+    """How x [E, M, K] times y [E, N, K] is cut.
+
+    ``group``: elements of K that have the same factors, 0: all; ``decodes``: x is multiplied by scales before.
+    """
     rows, columns, depth = x.shape[1], y.shape[1], x.shape[2]
     if not by_descriptors and _wide(x, y):
         return tilings.wide(rows, columns, depth)
     slots = tilings.multiprocessors(x.device)
-    pairs = descriptors.PAIRS[_parts(x), _parts(y)] if by_descriptors else 1
+    pairs = descriptors.PAIRS[3 if decodes else _parts(x), _parts(y)] if by_descriptors else 1
     if group:
         return tilings.in_groups(rows, columns, pairs * depth, group, slots)
     if by_descriptors:
@@ -75,10 +85,19 @@ def _parts(x: Tensor) -> int:
     return 3 if x.dtype == torch.float32 else 1
 
 
-def launch(x: Tensor, y: Tensor, epilogue: Epilogue, out: Tensor, tiling: Tiling, by_descriptors: bool = False) -> None:
+def launch(
+    x: Tensor,
+    y: Tensor,
+    epilogue: Epilogue,
+    out: Tensor,
+    tiling: Tiling,
+    by_descriptors: bool = False,
+    decode: Tensor | None = None,
+) -> None:
     """The product into ``out`` as ``tiling`` says.
 
     ``by_descriptors``, of operands that they can multiply, FP32 numbers are sums of BF16 ones; else FP32 stays FP32.
+    ``decode``: of ``contract``, only by descriptors.
     """
     wide = _wide(x, y)
     _, parts = tiling.share(x.shape[2])
@@ -88,6 +107,8 @@ def launch(x: Tensor, y: Tensor, epilogue: Epilogue, out: Tensor, tiling: Tiling
     if by_descriptors:
         inside = tiling.inside and x.dtype == y.dtype and descriptors.fits(x) and descriptors.fits(y)
         one, two = (t if _parts(t) == 1 or inside else split(t) for t in (x, y))
+        if decode is not None:
+            one = split(x, decode)
         descriptors.launch(one, two, target.flatten(0, 1), here, tiling)
     else:
         by_pointers(x, y, target, here, tiling)

@@ -60,6 +60,13 @@ for e, m, n, k, parts, turned in ((2, 40, 44, 71, 1, False), (1, 34, 40, 80, 2, 
         assert ((out - exact - bias[:, None]).abs() <= 2**-22 * bound).all()
         outs.append(out)
     assert torch.equal(*outs[:2])
+    values, alpha = x.bfloat16(), torch.rand(e, 1, 1, generator=g)
+    assert torch.equal(split(values, alpha), split(values.float() * alpha))
+    decoded = [torch.full((e, m, n), torch.nan) for _ in range(2)]
+    for out, one, scale in ((decoded[0], values.float() * alpha, None), (decoded[1], values, alpha)):
+        matmul.launch(one, y, Epilogue.of(None, None, None, out), out, Tiling(TILE, parts), True, scale)
+    assert torch.equal(*decoded)
+    assert torch.equal(matmul.contract(values, y, decode=alpha), matmul.contract(values.float() * alpha, y))
 special = torch.tensor([[[3.4e38, -3.4028234e38, torch.inf, torch.nan, 2.0**-110, -0.0]]])
 assert torch.equal(split(special).double().sum(0)[0].nan_to_num(7.0), special[0, 0].double().nan_to_num(7.0))
 

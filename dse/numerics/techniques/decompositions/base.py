@@ -103,15 +103,25 @@ def decoded(q: Quantized) -> Tensor:
     return q.values.to(torch.promote_types(q.values.dtype, torch.float32))
 
 
-def times(a: Tensor, b: Tensor) -> Tensor:
-    """a b^T [..., M, N] of a [..., M, K] and b [..., N, K] as they are, with FP32 accumulation.
+def times(a: Tensor | Quantized, b: Tensor) -> Tensor:
+    """a b^T [..., M, N] of a [..., M, K], decoded, and b [..., N, K] as they are, with FP32 accumulation.
 
     A library's product depends on how its operands lie, so both are laid out in rows; one of kernels does not.
     """
-    stacked = a.dim() == b.dim() == 3 and len(a) == len(b)
-    if not (stacked and a.dtype != torch.float64 and kernels.takes(a)):
+    if isinstance(a, Quantized):
+        q = a.folded()
+        narrow = q.values.dtype == torch.bfloat16 and b.dtype == torch.float32
+        if q.alpha is not None and narrow and _by_kernels(q.values, b):
+            return kernels.contract(q.values, b, decode=q.alpha)
+        a = decoded(q)
+    if not _by_kernels(a, b):
         a, b = a.contiguous(), b.contiguous()
     return contract(Quantized(a), Quantized(b))
+
+
+def _by_kernels(a: Tensor, b: Tensor) -> bool:
+    """Whether ``contract`` multiplies them by kernels of its own."""
+    return a.dim() == b.dim() == 3 and len(a) == len(b) and a.dtype != torch.float64 and kernels.takes(a)
 
 
 class Decomposition(ABC):
@@ -126,7 +136,8 @@ class Decomposition(ABC):
 
     ``splits``: the GEMMs that it writes in parts; ``corrects``: whether ``corrections`` has terms; ``turns``: whether
     the GEMMs that it splits may be rotated; ``measures``: whether its tensors come from data; ``narrow``: whether the
-    GEMMs that it splits take X and G in BF16 too, as if these were FP32.
+    GEMMs that it splits take X and G in BF16 too, as if these were FP32; ``pairs``: whether wgrad takes the transpose
+    of what dgrad takes in place of G, where both quantize.
     """
 
     arithmetic: ClassVar[int] = 1
@@ -135,6 +146,7 @@ class Decomposition(ABC):
     turns: ClassVar[bool] = True
     measures: ClassVar[bool] = True
     narrow: ClassVar[bool] = False
+    pairs: ClassVar[bool] = False
 
     def state(self, w: Tensor) -> dict[str, Tensor]:
         """The first tensors of a layer with the weight [N, K], by name."""

@@ -36,6 +36,7 @@ class HotChannels(Decomposition):
     corrects: ClassVar[bool] = True
     turns: ClassVar[bool] = False
     narrow: ClassVar[bool] = True
+    pairs: ClassVar[bool] = True
 
     share: float = 0.05
     every: int = 100

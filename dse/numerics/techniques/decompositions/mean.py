@@ -39,6 +39,7 @@ class Mean(Decomposition):
 
     corrects: ClassVar[bool] = True
     narrow: ClassVar[bool] = True
+    pairs: ClassVar[bool] = True
 
     of: str = "both"
     outer: Quantizer = BF16
@@ -68,13 +69,12 @@ class Mean(Decomposition):
     def corrections(self, gemm: str, parts: SplitProduct, operands: DecodedOperands, kept: Kept) -> tuple[Term, ...]:
         if gemm != "wgrad":
             return tuple(
-                Term(None, times(operands.rhs, self._outer(operands.turn(mu), operands.left, kept)))
-                for mu in parts.aside
+                Term(None, times(operands.b, self._outer(operands.turn(mu), operands.left, kept))) for mu in parts.aside
             )
         mu_g, mu_x = parts.aside
         one = mu_g.new_ones(*mu_g.shape[:-2], 1, parts.lhs.shape[-1])
         ones = operands.turn(one)
-        sum_g, sum_x = (times(t, ones) for t in (operands.lhs, operands.rhs))
+        sum_g, sum_x = (times(q, ones) for q in (operands.a, operands.b))
         p_g, p_x = (
             self._outer(mu, operands.left + i, kept).mT if mu.shape[-2] else None for i, mu in enumerate((mu_g, mu_x))
         )
