@@ -79,9 +79,12 @@ def _bounds(x: Tensor, clamp: Clamp) -> Tensor:
     ranks, counts = torch.zeros_like(prefixes), torch.zeros(len(x), 2, 256, dtype=torch.int32, device=x.device)
     above = torch.full_like(prefixes, _LAST)
     grid, tile = _grid(x)
-    for shift in (24, 16, 8, 0):
+    shifts = (24, 16) if x.dtype == torch.bfloat16 else (24, 16, 8, 0)
+    for shift in shifts:
         device.digits_kernel[(len(x) * grid[1],)](*_source(x), prefixes, counts, *grid, SHIFT=shift, **tile)
-        device.choose_kernel[(2 * len(x),)](prefixes, ranks, counts, low, high, SHIFT=shift, num_warps=4)
+        device.choose_kernel[(2 * len(x),)](
+            prefixes, ranks, counts, low, high, SHIFT=shift, LAST_SHIFT=shifts[-1], num_warps=4
+        )
     device.above_kernel[(len(x) * grid[1],)](*_source(x), prefixes, above, *grid, **tile)
     bounds = torch.empty(len(x), 2, device=x.device)
     device.bounds_kernel[(2 * len(x),)](

@@ -108,3 +108,27 @@ def test_choices_between_neighboring_floats() -> None:
     """Errors that differ in the last bits of one element are told apart as the reference tells them."""
     pytest.importorskip("triton")
     run(TIES.format(seed=5))
+
+
+QUANTILES = """
+import torch
+from dse.fused.outlier_launch import split_operand
+from dse.numerics.techniques.outliers import Clamp
+
+seed = {seed}
+x = torch.randn(4, 5, 300, generator=torch.Generator().manual_seed(seed))
+x[1, 0], x[1, 1] = torch.nan, torch.inf
+x[2], x[3] = -0.0, (2 * x[3]).round()  # many ties
+x[3, :, :40] = -torch.inf
+x = x.bfloat16()
+for clamp in (Clamp(0.99), Clamp(0.51)):
+    found = [split_operand(y, clamp)[1][0].nan_to_num(7.5, 8.5, -8.5) for y in (x, x.float())]
+    wanted = clamp.split(x.float()).quantized[0].nan_to_num(7.5, 8.5, -8.5)
+    assert torch.equal(found[0], wanted) and torch.equal(found[1], wanted), (seed, clamp)
+print("done")
+"""
+
+
+def test_quantiles_of_bf16_numbers_take_half_the_digits() -> None:
+    pytest.importorskip("triton")
+    run(QUANTILES.format(seed=11))

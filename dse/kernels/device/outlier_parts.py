@@ -59,10 +59,11 @@ def digits_kernel(
 
 
 @triton.jit(do_not_specialize=["low", "high"])
-def choose_kernel(prefixes, ranks, counts, low, high, SHIFT: tl.constexpr):
+def choose_kernel(prefixes, ranks, counts, low, high, SHIFT: tl.constexpr, LAST_SHIFT: tl.constexpr):
     """Each target's next digit; ranks int32 [E, 2] become those among the elements with it, and counts zeros.
 
-    After the last digit a rank is negative where the next element in order is a larger one.
+    After the last digit a rank is negative where the next element in order is a larger one. LAST_SHIFT 16: of BF16
+    numbers, whose other bits follow from these: ``ordered`` gives ones below the sign and to NaN, else zeros.
     """
     at = tl.program_id(0).to(tl.int64)
     rank = tl.where(at % 2 == 0, low, high)
@@ -76,10 +77,13 @@ def choose_kernel(prefixes, ranks, counts, low, high, SHIFT: tl.constexpr):
     digit = tl.sum((upto <= rank).to(tl.int32), 0)
     before = tl.sum(tl.where(bins < digit, count, 0), 0)
     rank = rank - before
-    if SHIFT == 0:
+    chosen = prefix | (digit << SHIFT)
+    if SHIFT == LAST_SHIFT:
         own = tl.sum(tl.where(bins == digit, count, 0), 0)
         rank = tl.where(rank + 1 < own, 0, -1)
-    tl.store(prefixes + at, prefix | (digit << SHIFT))
+        if LAST_SHIFT > 0:
+            chosen = tl.where((chosen >= 0) | (chosen >> 16 == -1), chosen | 0xFFFF, chosen)
+    tl.store(prefixes + at, chosen)
     tl.store(ranks + at, rank)
     tl.store(counts + at * 256 + bins, tl.zeros((256,), tl.int32))
 
