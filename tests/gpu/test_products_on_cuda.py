@@ -25,8 +25,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from dse.kernels import Grouping, available, contract, descriptors, grouped, matmul, tilings
 from dse.kernels.epilogue import Epilogue
 from dse.kernels.tilings import MatmulTile, Tiling
+from dse.kernels.tree import tree_sum
 from dse.numerics.quantizer import Quantized
 from dse.numerics.techniques.accumulations import Groups
+from dse.numerics.tree import total
 
 try:
     import pytest
@@ -235,6 +237,25 @@ def grouped_wrong() -> Iterator[str]:
                 yield f"{how}, {'FP32' if wide else 'BF16'}: {(got != want).sum().item()} differ"
 
 
+def parts_wrong(device: str = "cuda") -> Iterator[str]:
+    """What products in parts rest on: decoding in the product or before, operands as they lie, sums of BF16 numbers."""
+    generator = torch.Generator().manual_seed(SEED)
+    for e, m, n, k in ((2, 130, 1, 2048), (3, 72, 40, 70), (1, 128, 1, 300)):
+        x, y = (torch.randn(e, r, k, generator=generator).to(device) for r in (m, n))
+        values, alpha = x.bfloat16(), torch.rand(e, 1, 1, generator=generator).to(device)
+        turned, shape = values.mT.contiguous().mT, (e, m, n, k)
+        want = contract(values.float() * alpha, y)
+        for name, own in (("in rows", values), ("in columns", turned)):
+            for how, got in (
+                ("in the product", contract(own, y, decode=alpha)),
+                ("before", contract(own.float() * alpha, y)),
+            ):
+                if not torch.equal(got, want):
+                    yield f"{shape}: {name}, decoded {how}: {(got != want).sum().item()} differ"
+        if not torch.equal(tree_sum(values, 1).cpu() + 0.0, total(values.cpu(), (1,))):
+            yield f"{shape}: sums of BF16 numbers"
+
+
 try:
 
     @pytest.mark.parametrize("shape", [*odd_shapes(), *(s for s in shapes() if s.name in ("gpt128", "60M"))], ids=str)
@@ -249,6 +270,10 @@ try:
     def test_accumulation_in_groups() -> None:
         print("seed", SEED)
         assert not list(grouped_wrong())
+
+    def test_products_in_parts() -> None:
+        print("seed", SEED)
+        assert not list(parts_wrong())
 
 except NameError:
     pass
@@ -354,7 +379,7 @@ def main() -> None:
         print(torch.cuda.get_device_name(), torch.__version__, f"compiled in {time.time() - begin:.0f} s", flush=True)
         some = [s for s in shapes() if s.name.startswith("gpt128") or s.name == "60M"]
         found = [line for lines in pool.map(checked, [*odd_shapes(), *some]) for line in lines]
-        found += [*small_wrong(), *grouped_wrong()]
+        found += [*small_wrong(), *grouped_wrong(), *parts_wrong()]
     print(*found[:40], f"{len(found)} wrong, {time.time() - begin:.0f} s", sep="\n", flush=True)
     with path.open("w", encoding="utf-8") as file:
         file.write(json.dumps({"wrong": found, "device": torch.cuda.get_device_name()}) + "\n")
