@@ -121,7 +121,7 @@ def test_wilson_s_interval() -> None:
 
 def test_shipped_sweeps_test_every_claim() -> None:
     untested = {claim.statement for claim in (*CLAIMS, *POST_CLAIMS)}
-    for name in ("published", "factorial", "post-training"):
+    for name in ("published", "factorial", "post-training", "sq-dm"):
         cells = load_sweep(Path(__file__).parents[2] / "sweeps" / f"{name}.yaml").cells
         known = {recipe_content(recipe) for recipe in {cell.trial.recipe for cell in cells}}
         every = (*CLAIMS, *POST_CLAIMS)
