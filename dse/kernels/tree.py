@@ -28,21 +28,22 @@ def tree_sum(x: Tensor, dim: int) -> Tensor:
 
 
 def fold(x: Tensor) -> Tensor:
-    """x [A, n, side] contiguous, float32 or bfloat16 -> float32 [A, side]: the trees' sums over the middle axis."""
+    """x [A, n, side] contiguous -> [A, side], in FP32 at least: the trees' sums over the middle axis."""
     from dse.kernels.device.fold import fold_kernel
 
+    wide = torch.promote_types(x.dtype, torch.float32)
     outer, n, side = x.shape
     while n > 1:
         beside = min(_power(side), _SIDE)
         width = min(_power(n), _FOLD, _ELEMENTS // beside)
         parts = -(-n // width)
         programs = parts * -(-side // beside)
-        y = torch.empty(outer, parts, side, dtype=torch.float32, device=x.device)
+        y = torch.empty(outer, parts, side, dtype=wide, device=x.device)
         fold_kernel[(outer * programs,)](
             x, y, n, side, parts, programs, F=width, S=beside, num_warps=4, enable_fp_fusion=False
         )
         x, n = y, parts
-    return x.squeeze(1).float()
+    return x.squeeze(1).to(wide)
 
 
 def _power(n: int) -> int:

@@ -16,6 +16,6 @@ def fold_kernel(x, y, n, side, parts, programs, F: tl.constexpr, S: tl.constexpr
     part = at % parts
     s = (at // parts * S + tl.arange(0, S))[None, None, :, None]
     i = (part * F + tl.arange(0, F))[None, None, None, :]
-    total = tree_total(tl.load(x + (a * n + i) * side + s, (i < n) & (s < side), 0.0).to(tl.float32))
+    total = tree_total(tl.load(x + (a * n + i) * side + s, (i < n) & (s < side), 0.0).to(y.dtype.element_ty))
     s = (at // parts * S + tl.arange(0, S))[None, :]
     tl.store(y + (a * parts + part) * side + s, total, s < side)
