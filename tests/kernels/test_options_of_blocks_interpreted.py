@@ -44,6 +44,7 @@ WHOLE = [
 ]
 IN_PIECES = [
     ("corrected_options", "block 0, statistic absmax, choice mae", 3, 19),
+    ("corrected_options", "tile 1, block 24, statistic absmax, correction Eden(group=72", 20, 70),  # sums in FP64
     ("grid_options", f"tile 1, block 0, {LISTS}", 3, 19),
 ]
 ALL = [(which, "tile", 20, 70) for which in ("corrected_options", "grid_options", "micro_options")]
