@@ -144,3 +144,13 @@ def test_a_command_that_does_not_exist_is_noticed(tmp_path: Path) -> None:
     page.write_text("```\ndse plan my.yaml --no-such-option # why\n```\n", encoding="utf-8")
     with pytest.raises(Exception, match="no-such-option"):
         test_commands_are_of_the_command_line(page)
+
+
+_SWALLOWED = re.compile(r"\S #{2,4}( [A-Z]|$)|^(?!\|( :?-+:? \|)+$).*\| --- ")
+"""A heading, or a table's rule, in the middle of a line."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_ids)
+def test_headings_and_tables_stand_on_lines_of_their_own(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    assert [line for line in text.splitlines() if _SWALLOWED.search(line)] == []
