@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dse.errors import UserError
 from dse.tasks import options
 from dse.tasks.base import Batch, Model, Task, Training
+from dse.tasks.means import cross_entropy
 from dse.tasks.nets.llama import Llama
 from dse.tasks.streams import integers, permutation
 
@@ -105,7 +105,7 @@ class Addition(Task[Sums]):
 
     def loss(self, model: Model, batch: Batch) -> Tensor:
         (line,) = batch
-        return F.cross_entropy(model(line[:, :-1]).flatten(0, 1), line[:, 1:].flatten())
+        return cross_entropy(model(line[:, :-1]).flatten(0, 1), line[:, 1:].flatten())
 
     def held_out(self, data: Sums) -> list[Batch]:
         return [(lines(part, data.digits),) for part in data.test_x[:HELD_OUT].split(1024)]
@@ -114,7 +114,7 @@ class Addition(Task[Sums]):
         (line,) = batch
         answer = (line.shape[-1] - 4) // 3 + 2  # its characters and the end of the line
         scores, asked = model(line[:, :-1])[:, -answer:], line[:, -answer:]
-        loss = F.cross_entropy(scores.flatten(0, 1), asked.flatten())
+        loss = cross_entropy(scores.flatten(0, 1), asked.flatten())
         exact = (scores.argmax(-1) == asked).all(-1).float().mean()
         # told the right characters so far, it says the next: all of them are right just where its own sum would be
         return {"error": torch.where(loss.isfinite(), 1 - exact, loss), "exact": exact, "loss": loss}

@@ -41,6 +41,7 @@ from dse.tasks.base import Batch, Model, Task, Training
 from dse.tasks.data.images import IMAGES, PICTURES, Images, load_images
 from dse.tasks.frechet import FEATURES, judge
 from dse.tasks.image import PATCH, SIZES
+from dse.tasks.means import mean
 from dse.tasks.nets.conv import UNet
 from dse.tasks.nets.dit import Dit
 from dse.tasks.noise import PROCESSES
@@ -135,7 +136,7 @@ class Diffusion(Task[Images]):
         return x0, noise, level.float()
 
     def loss(self, model: Model, batch: Batch) -> Tensor:
-        return PROCESSES[self.process].losses(model, *batch).mean()
+        return mean(PROCESSES[self.process].losses(model, *batch))
 
     def held_out(self, data: Images) -> list[Batch]:
         random = generator("held-out noise")
@@ -147,8 +148,8 @@ class Diffusion(Task[Images]):
 
     def measure(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         losses = PROCESSES[self.process].losses(model, *batch)
-        low, mid, high = losses.unflatten(0, (3, -1)).mean(-1)
-        return {"loss": losses.mean(), "loss_low": low, "loss_mid": mid, "loss_high": high}
+        low, mid, high = mean(losses.unflatten(0, (3, -1)), keep=1)
+        return {"loss": mean(losses), "loss_low": low, "loss_mid": mid, "loss_high": high}
 
     def prompts(self, data: Images) -> Batch:
         """Noise [n, (channels,) S, S], the lowest and the highest pixel []."""

@@ -37,13 +37,13 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dse.errors import UserError
 from dse.tasks import options
 from dse.tasks.base import Batch, Model, Task, Training
 from dse.tasks.data.images import IMAGES, Images, load_images
+from dse.tasks.means import cross_entropy
 from dse.tasks.nets.conv import Cnn, ResNet
 from dse.tasks.nets.mlp import Mlp
 from dse.tasks.nets.vit import Vit
@@ -169,7 +169,7 @@ class Image(Task[Images]):
 
     def loss(self, model: Model, batch: Batch) -> Tensor:
         x, y = batch
-        return F.cross_entropy(model(x), y)
+        return cross_entropy(model(x), y)
 
     def held_out(self, data: Images) -> list[Batch]:
         count = CONVOLVED[self.size] if self.net in ("cnn", "resnet") else HELD_OUT
@@ -180,4 +180,4 @@ class Image(Task[Images]):
         x, y = batch
         scores = model(x)
         accuracy = (scores.argmax(-1) == y).float().mean()
-        return {"loss": F.cross_entropy(scores, y), "accuracy": accuracy}
+        return {"loss": cross_entropy(scores, y), "accuracy": accuracy}

@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dse.errors import UserError
@@ -39,6 +38,7 @@ from dse.tasks import options
 from dse.tasks.base import Batch, Model, Scale, Task, Training
 from dse.tasks.data.text import Text, Tokens, load_text
 from dse.tasks.data.tokens import KINDS
+from dse.tasks.means import cross_entropy
 from dse.tasks.nets.gpt import Gpt
 from dse.tasks.nets.llama import Llama
 from dse.tasks.streams import clock, integers
@@ -180,7 +180,7 @@ class LanguageModel(Task[Text]):
 
     def loss(self, model: Model, batch: Batch) -> Tensor:
         x, y, *clocks = batch
-        return F.cross_entropy(model(x, *(one[0] for one in clocks)).flatten(0, 1), y.flatten())
+        return cross_entropy(model(x, *(one[0] for one in clocks)).flatten(0, 1), y.flatten())
 
     def held_out(self, data: Text) -> list[Batch]:
         context = SIZES[self.size].context
@@ -194,7 +194,7 @@ class LanguageModel(Task[Text]):
     def measure(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         x, y, *per_character = batch
         scores = model(x)
-        loss = F.cross_entropy(scores.flatten(0, 1), y.flatten())
+        loss = cross_entropy(scores.flatten(0, 1), y.flatten())
         accuracy = (scores.argmax(-1) == y).float().mean()
         bits = loss / math.log(2)
         for share in per_character:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dse.kernels.sqrt import sqrt
 from dse.tasks.base import Model
+from dse.tasks.means import mean
 
 
 class Process(Protocol):
@@ -53,7 +54,7 @@ class Edm:
         sigma = _over(level.exp(), x0)
         total = sqrt(1 + sigma**2)
         target = (sigma * x0 - e) / total  # (x0 - c_skip x) / c_out, of variance 1
-        return _mean((model((x0 + sigma * e) / total, level / 4) - target).square())
+        return mean((model((x0 + sigma * e) / total, level / 4) - target).square(), keep=1)
 
     def sample(self, model: Model, e: Tensor, steps: int, low: Tensor, high: Tensor) -> Tensor:
         """Heun's method from σ = 160 down to .004 along σ^(1/7), then 0 (EDM, algorithm 1, sigma_data = 1)."""
@@ -92,7 +93,7 @@ class Ddpm:
         beta = torch.linspace(self.first, self.last, self.steps, dtype=torch.float64, device=x0.device)
         kept = _over((1 - beta).cumprod(0).float()[level.long()], x0)
         x = sqrt(kept) * x0 + sqrt(1 - kept) * e
-        return _mean((model(x, level * (2 / self.steps) - 1) - e).square())
+        return mean((model(x, level * (2 / self.steps) - 1) - e).square(), keep=1)
 
     def sample(self, model: Model, e: Tensor, steps: int, low: Tensor, high: Tensor) -> Tensor:
         """DDIM without noise (arXiv 2010.02502) over evenly spaced steps, the estimate of x0 clipped to the range."""
@@ -112,11 +113,6 @@ class Ddpm:
 def _over(level: Tensor, images: Tensor) -> Tensor:
     """level [B] with axes for the pixels of images [B, ...]."""
     return level.view(-1, *[1] * (images.dim() - 1))
-
-
-def _mean(error: Tensor) -> Tensor:
-    """error [B, ...] -> its mean over pixels [B]."""
-    return error.mean(tuple(range(1, error.dim())))
 
 
 PROCESSES: dict[str, Process] = {"edm": Edm(), "ddpm": Ddpm()}

@@ -19,12 +19,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dse.tasks import options
 from dse.tasks.base import Batch, Model, Task, Training
 from dse.tasks.data.tables import TABLES, TabularData, gaussian, load_table, with_outliers
+from dse.tasks.means import mse
 from dse.tasks.nets.mlp import Mlp
 from dse.tasks.streams import integers
 
@@ -109,7 +109,7 @@ class Regression(Task[TabularData]):
 
     def loss(self, model: Model, batch: Batch) -> Tensor:
         x, y = batch
-        return F.mse_loss(model(x).squeeze(-1), y)
+        return mse(model(x).squeeze(-1), y)
 
     def held_out(self, data: TabularData) -> list[Batch]:
         return list(zip(data.test_x.split(1024), data.test_y.split(1024), strict=True))

@@ -53,6 +53,7 @@ TASKS_MAY_IMPORT = {
     "dse.numerics.random": "random streams of batches",
     "dse.kernels.alignment": "attention's products have the same bits in any pack",
     "dse.kernels.availability": "which tensors kernels take",
+    "dse.kernels.tree": "means over a batch have the same bits in any pack",
     "dse.kernels.sqrt": "the correctly rounded square root, the same on every processor",
 }
 """All of ``dse`` that the folder ``tasks`` may import, and why."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dse.tasks.base import Batch, Model, Task
+from dse.tasks.means import mean
 from dse.trial import Trial
 
 
@@ -55,7 +56,7 @@ def divergence(teacher: Tensor, student: Tensor) -> Tensor:
     logits is (q - p) / items.
     """
     log_p, log_q = (F.log_softmax(logits, -1) for logits in (teacher, student))
-    return (log_p.exp() * (log_p - log_q)).sum(-1).mean()
+    return mean((log_p.exp() * (log_p - log_q)).sum(-1))
 
 
 def _recording(model: Model, into: list[Tensor]) -> Callable[..., Tensor]:

@@ -14,7 +14,7 @@ from torch.autograd import Function
 
 from dse.tasks.nets import fused
 from dse.tasks.nets.attention import Core, kernel
-from dse.tasks.nets.fused.turn import turn
+from dse.tasks.nets.fused.turn import turn, turn_back
 from dse.tasks.nets.members import lead
 from dse.tasks.nets.rotary import rotate
 
@@ -30,6 +30,8 @@ def multihead(
     if type(core) is Core and fused.usable(q, k, v):
         out: Tensor = _Heads.apply(q, k, v, rotary, heads, causal)  # type: ignore[no-untyped-call]
         return out
+    if rotary is not None and fused.usable(q, k):
+        (q, k), rotary = _Turned.apply(q, k, rotary), None  # type: ignore[no-untyped-call]
     q, k, v = (y.unflatten(-1, (heads, -1)).transpose(-3, -2) for y in (q, k, v))
     if rotary is not None:
         q, k = rotate(q, rotary), rotate(k, rotary)
@@ -64,6 +66,37 @@ class _Heads(Function):
         if rotary is not None:
             (rotary,) = lead(info, in_dims[3:], rotary)
         return stacked(q, k, v, rotary, heads, causal), 0  # autograd sees the parts
+
+
+class _Turned(Function):
+    """Queries and keys [B, T, C] with rotary positions, in their dtype, for a core that is not fused.
+
+    By the kernel of `stacked`, so that attention without quantized products has the same bits beside members that
+    quantize theirs.
+    """
+
+    @staticmethod
+    def forward(q: Tensor, k: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = turn(q.unsqueeze(0), k.unsqueeze(0), rotary.unsqueeze(0), q.dtype)
+        return a.squeeze(0), b.squeeze(0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(inputs[2])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        (rotary,) = ctx.saved_tensors
+        q, k = (g.unsqueeze(0) for g in grads)
+        a, b = turn_back(q, k, rotary.unsqueeze(0), q.dtype)
+        return a.squeeze(0), b.squeeze(0), None
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], q: Tensor, k: Tensor, rotary: Tensor
+    ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+        q, k, rotary = lead(info, in_dims, q, k, rotary)
+        return turn(q, k, rotary, q.dtype), (0, 0)  # autograd sees the kernel itself
 
 
 def _alone(q: Tensor, k: Tensor, v: Tensor, rotary: Tensor | None, heads: int, causal: bool) -> Tensor:

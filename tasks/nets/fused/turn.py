@@ -21,6 +21,11 @@ def turn(q: Tensor, k: Tensor, table: Tensor, dtype: torch.dtype) -> tuple[Tenso
     return a, b
 
 
+def turn_back(q: Tensor, k: Tensor, table: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The inverse of ``turn``, without a gradient: it takes the gradients of turned queries and keys to theirs."""
+    return _run(q, k, table, dtype, back=True)
+
+
 class _Turn(Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, table: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
