@@ -68,7 +68,7 @@ class _Sums:
         version = object() if x.is_inference() else x._version  # inference tensors do not tell that they change
         key = (x.data_ptr(), x.shape, x.stride(), x.dtype, version, _window(layer))
         if self._last is None or self._last.key != key or self._last.before is not before:
-            own = InputStatistics.of(rows_of(layer, x), max(0, self._keep - (before.rows if before else 0)))
+            own = InputStatistics.of(rows_of(layer, x), self._keep, before.rows if before else 0)
             if not own.largest.isfinite().all():
                 what = "NaN" if own.largest.isnan().any() else "infinite"
                 raise CalibrationError(

@@ -259,17 +259,27 @@ def bias_of(largest: Array, exp: int, man: int) -> Array:
 
 
 def fpq(
-    w: Array, x: Array, rounds: int, clips: Array, bits: tuple[int, int], start: tuple[int, int], shifts: bool
+    w: Array,
+    x: Array,
+    rounds: int,
+    clips: Array,
+    bits: tuple[int, int],
+    start: tuple[int, int],
+    shifts: bool,
+    peaks: Array,
 ) -> tuple[Array, Array]:
-    """f(W) and f(X), every candidate judged by the outputs themselves. ``start``: M of W's and X's first formats."""
+    """f(W) and f(X), every candidate judged by the outputs themselves, for rows x of X.
+
+    ``start``: M of W's and X's first formats; ``peaks``: the largest magnitude of each feature of all rows.
+    """
     y = x @ w.T
     kinds = [[(b - 1 - m, m) for m in (range(b - 1) if b < 8 else range(2, 7))] for b in bits]
     first = [(b - 1 - m, m) for b, m in zip(bits, start, strict=True)]
     top = np.abs(w).max(1, keepdims=True)
-    exponents = np.round(np.log2(np.abs(x).max() / np.abs(x).max(0))) if shifts else np.zeros(x.shape[1])
+    exponents = np.round(np.log2(peaks.max() / peaks)) if shifts else np.zeros(x.shape[1])
     c = 2.0 ** np.clip(exponents, 0, 2 ** first[1][0] - 1)
     fw = floating(w, bias_of(top, *first[0]), *first[0])
-    fx = floating(x * c, bias_of(np.abs(x).max(), *first[1]), *first[1]) / c
+    fx = floating(x * c, bias_of(peaks.max(), *first[1]), *first[1]) / c
     for _ in range(rounds):
         lost = ((fx @ fw.T - y) ** 2).sum(0)
         for kind in sorted(kinds[0], key=lambda one: -one[1]):
@@ -283,7 +293,7 @@ def fpq(
         whole = ((fx @ fw.T - y) ** 2).sum()
         for kind in kinds[1]:
             for clip in clips:
-                f = floating(x * c, bias_of(np.abs(x * c).max() * clip, *kind), *kind) / c
+                f = floating(x * c, bias_of((peaks * c).max() * clip, *kind), *kind) / c
                 if (off := ((f @ fw.T - y) ** 2).sum()) < whole:
                     fx, whole = f, off
     return fw, fx

@@ -30,10 +30,11 @@ class Fpq(PostTraining):
     """W under one FP32 scale per output channel, X under one for the tensor; format and clip minimize ||X W^T - Y||^2.
 
     An element's scale is its clip over the format's largest value, which is what a real exponent bias says. Both are
-    searched on the first ``rows`` rows of the calibration data: for W, per output channel, over all formats ExMy of its
-    width and ``candidates`` clips from .01 to 1.2 maxima, given f(X); then for X given f(W); ``rounds`` times. A layer
-    has one format for W and one for X, and keeps what it has unless another is better. ``formats`` false: the recipe's
-    formats. ``rounds: 0`` is MinMax: no search, clips at the maxima.
+    searched on ``rows`` rows, spread evenly over the calibration data: for W, per output channel, over all formats
+    ExMy of its width and ``candidates`` clips from .01 to 1.2 maxima, given f(X); then for X given f(W); ``rounds``
+    times. A layer has one format for W and one for X, and keeps what it has unless another is better. ``formats``
+    false: the recipe's formats. ``rounds: 0`` is MinMax: no search, clips at the maxima. Maxima of X are those of all
+    calibration data, and after a rotation those of the rows that the search looks at.
 
     ``shifts``: features of X get power-of-two factors first, c_j = 2^min(round(log2(max |X| / max |X_j|)), 2^e - 1),
     which hardware adds to the exponents of their weights (pre-shifted exponent bias); without them it is FPQ-baseline.
@@ -52,6 +53,7 @@ class Fpq(PostTraining):
     rows: int = 256
     formats: bool = True
     data: ClassVar[bool] = True
+    arithmetic: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -82,28 +84,28 @@ class Fpq(PostTraining):
         assert inputs is not None
         assert isinstance(gemm.rhs, BlockQuantizer)
         x, wide = inputs.first(self.rows), w.double()
-        weight = _Clipped.of(wide, gemm.rhs.element, dim=1)
+        weight = _Clipped.rows(wide, gemm.rhs.element)
         if not isinstance(gemm.lhs, BlockQuantizer):
             for _ in range(min(self.rounds, 1)):
                 weight = self._weight(weight, wide, x, gemm.lhs(x).dequantize())
             return PostOperands(Quantized(weight(wide).to(w.dtype)), element=weight.element)
-        shift = self._shift(x, gemm.lhs.element) if self.shifts else torch.ones_like(x[0])
-        shifted = x * shift
-        clipped = _Clipped.of(x, gemm.lhs.element, dim=None)
+        peaks = inputs.peaks
+        shift = self._shift(peaks, gemm.lhs.element) if self.shifts else torch.ones_like(peaks)
+        shifted, largest = x * shift, (peaks * shift).max()
+        clipped = _Clipped.at(peaks.max(), gemm.lhs.element)
         for _ in range(self.rounds):
             weight = self._weight(weight, wide, x, clipped(shifted) / shift)
-            clipped = self._input(clipped, shifted, x @ wide.mT, weight(wide) / shift)
+            clipped = self._input(clipped, shifted, largest, x @ wide.mT, weight(wide) / shift)
         static = StaticInput(clipped.element, clipped.scale.to(w.dtype).reshape(1, 1), shift.to(w.dtype))
         return PostOperands(Quantized(weight(wide).to(w.dtype)), static, element=weight.element)
 
     def quantize(self, quantizer: Quantizer, w: Tensor, inputs: InputStatistics | None, key: Key) -> Quantized:
         return self.make(Gemm(Identity(), quantizer), w, inputs, key).weight
 
-    def _shift(self, x: Tensor, element: Format) -> Tensor:
+    def _shift(self, peaks: Tensor, element: Format) -> Tensor:
         """c [K]."""
-        largest = x.abs().amax(0)
-        exponent = (largest.max() / largest).log2().round().clamp(0, 2**element.exp - 1)
-        return torch.exp2(torch.where(largest > 0, exponent, 0.0))
+        exponent = (peaks.max() / peaks).log2().round().clamp(0, 2**element.exp - 1)
+        return torch.exp2(torch.where(peaks > 0, exponent, 0.0))
 
     def _weight(self, now: _Clipped, w: Tensor, x: Tensor, fx: Tensor) -> _Clipped:
         """W's best format and its clips per channel, given f(X); errors by Gram matrices, so rows cost nothing."""
@@ -116,7 +118,7 @@ class Fpq(PostTraining):
         best, least = now, error(now).sum()
         for element in self._elements(now.element):
             found, lowest = now, torch.full_like(now.scale, torch.inf)
-            for some in _Clipped.of(w, element, dim=1).multiplied(self.candidates):
+            for some in _Clipped.rows(w, element).multiplied(self.candidates):
                 off = error(some)
                 found = _Clipped(element, torch.where(off < lowest, some.scale, found.scale))
                 lowest = torch.minimum(off, lowest)
@@ -124,16 +126,15 @@ class Fpq(PostTraining):
                 best, least = found, lowest.sum()
         return best
 
-    def _input(self, now: _Clipped, x: Tensor, y: Tensor, w: Tensor) -> _Clipped:
-        """X's best format and clip, given f(W); ``x`` shifted, ``w`` shifted back."""
+    def _input(self, now: _Clipped, x: Tensor, largest: Tensor, y: Tensor, w: Tensor) -> _Clipped:
+        """X's best format and clip, given f(W); ``x`` shifted and its ``largest`` magnitude, ``w`` shifted back."""
 
         def error(some: _Clipped) -> float:
             return float((some(x) @ w.mT - y).square().sum())
 
         best, least = now, error(now)
-        largest = x.abs().max()
         for element in self._elements(now.element):
-            for some in _Clipped(element, largest / element.max).multiplied(self.candidates):
+            for some in _Clipped.at(largest, element).multiplied(self.candidates):
                 if (off := error(some)) < least:
                     best, least = some, off
         return best
@@ -150,10 +151,14 @@ class _Clipped:
     scale: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, element: Format, dim: int | None) -> _Clipped:
-        """Clipped at the largest magnitude, of each row or of all; zeros have a scale of 1."""
-        largest = x.abs().amax(dim, keepdim=True) if dim is not None else x.abs().max()
+    def at(cls, largest: Tensor, element: Format) -> _Clipped:
+        """Clipped at the largest magnitudes, [N, 1] or []; zeros have a scale of 1."""
         return cls(element, torch.where(largest > 0, largest / element.max, 1.0))
+
+    @classmethod
+    def rows(cls, x: Tensor, element: Format) -> _Clipped:
+        """Clipped at the largest magnitude of each row."""
+        return cls.at(x.abs().amax(1, keepdim=True), element)
 
     def multiplied(self, candidates: int) -> Sequence[_Clipped]:
         clips = torch.linspace(_LEAST, _MOST, candidates, dtype=torch.float64).tolist()
