@@ -21,7 +21,7 @@ from dse.report.report_data import ReportData
 from dse.report.report_figures import ReportFigures
 from dse.report.sections import alarm_rows, page_frame, problems, search_rows, table_rows
 from dse.report.sections.agreement_rows import agreement_tables
-from dse.report.sections.claim_rows import claim_rows
+from dse.report.sections.claim_rows import BETTER, SAME, claim_rows
 from dse.report.sections.interaction_rows import interaction_map
 from dse.report.sections.law_rows import law_rows, size_name, warning
 from dse.report.sections.learned_rows import learned_rows
@@ -112,7 +112,14 @@ def render_page(report: ReportData, figures: ReportFigures) -> str:
         "commands": page_frame.commands(report),
         "written": _now().strftime("%Y-%m-%d %H:%M UTC"),
         "dse": __version__,
-        "constants": {"ALL": ALL, "OPTION": OPTION, "BASELINE": BASELINE, "MATRIX": table_rows.MATRIX},
+        "constants": {
+            "ALL": ALL,
+            "OPTION": OPTION,
+            "BASELINE": BASELINE,
+            "MATRIX": table_rows.MATRIX,
+            "BETTER": BETTER,
+            "SAME": SAME,
+        },
     }
     return _environment().get_template("page.html.j2").render(context)
 

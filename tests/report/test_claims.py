@@ -25,6 +25,8 @@ from dse.report.analysis.learned import learned_shares, wilson
 from dse.report.analysis.post_claims import POST_CLAIMS
 from dse.report.analysis.published import recipe_content
 from dse.report.analysis.tidy import tabulate
+from dse.report.questions import Study, compare_configs
+from dse.report.sections.claim_rows import SAME, claim_frame, claim_rows
 from dse.sweep import load_sweep
 from tests.report.studies import diverged, record, sweep_of
 
@@ -68,8 +70,32 @@ def result(
 def test_an_interval_decides(tmp_path: Path, difference: float, spread: float, same: bool, verdict: str) -> None:
     one = result(tmp_path, difference, replace(CLAIM, same=same), spread)
     assert one.verdict == verdict
-    assert one.difference.mean == pytest.approx(difference)
+    assert one.difference.mean == pytest.approx(-difference if same else difference)
     assert one.seeds == 6
+
+
+def test_the_sign_of_a_claim_that_two_are_the_same(tmp_path: Path) -> None:
+    """A quantized recipe that loses more than the baseline has a positive difference, in `compare` and in the CSV."""
+    sweep = sweep_of(tmp_path, TEXT.replace("nvfp4, mxfp4", "mxfp8, mxfp6, fp32"))
+    lost = {"bf16": 0.0, "fp32": -0.001, "mxfp8": 0.002, "mxfp6": 0.008}
+    records = [
+        record(cell, 0.5 + 1.5 * (lost[cell.config] + 0.1 * NOISE[cell.trial.seed] * (not cell.is_baseline)))
+        for cell in sweep.cells
+    ]
+    study = Study.of(sweep, records)
+    assert compare_configs(study, "", "mxfp8", "bf16").sentence.startswith("mxfp8 loses more than bf16: +0.2")
+    claims = tuple(claim for claim in CLAIMS if claim.same)
+    found = claim_results(study.table, claims)
+    frame = claim_frame(found).set_index("claim")
+    assert set(frame["positive_means"]) == {SAME}
+    assert frame["lost_difference"].to_dict() == pytest.approx(
+        {"MXFP8 trains as BF16 does": 0.002, "MXFP6 trains as FP32 does": 0.009}
+    )
+    shown = {one.claim.statement: cells[0] for one, cells in claim_rows(found)}
+    assert shown["MXFP8 trains as BF16 does"].text.startswith("+0.2")
+    page = write_report(sweep, records, tmp_path / "out").read_text(encoding="utf-8")
+    head = page[page.index('id="claims"') :]
+    assert SAME in head[head.index("<thead>") : head.index("</thead>")]
 
 
 @pytest.mark.parametrize("same", [False, True])

@@ -13,8 +13,9 @@ from dse.report.analysis.changed_recipes import backward_only, changed, rotated
 class Claim:
     """A published comparison of two recipes, whose content alone counts.
 
-    ``better`` loses less than ``worse``; or, with ``same``, as much. ``margin``: the smallest difference that would
-    count, as a share of the baseline's improvement: what excludes it contradicts the claim.
+    ``better`` loses less than ``worse``; or, with ``same``, as much: then ``better`` is the recipe that the statement
+    is about, and ``worse`` the one it is measured by. ``margin``: the smallest difference that would count, as a share
+    of the baseline's improvement: what excludes it contradicts the claim.
     """
 
     statement: str
@@ -117,8 +118,8 @@ CLAIMS = (
     Claim(
         "MXFP4: random signs in wgrad add nothing to fixed ones",
         "arXiv 2605.09825",
-        changed("mxfp4", ("wgrad.rotation", _fixed(32))),
         rotated("mxfp4", "wgrad", 32),
+        changed("mxfp4", ("wgrad.rotation", _fixed(32))),
         same=True,
     ),
     Claim("MXFP4: stochastic gradients hurt", "arXiv 2605.09825", RECIPES["mxfp4"], changed("mxfp4", _SR)),

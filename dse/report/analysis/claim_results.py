@@ -29,9 +29,11 @@ ABSENT: Verdict = "not visible: both compute the same here"
 class ClaimResult:
     """A claim on one task.
 
-    ``difference``: what the recipe that is said to be worse loses beyond the other, as a share of the baseline's
-    improvement, over pairs of trials of one seed; ``learned``: of a task that is learned at once or never, how many
-    seeds have, (better, worse); ``diverged``: trials of each that have; ``seeds``: pairs that count.
+    ``difference``, as a share of the baseline's improvement, over pairs of trials of one seed: what the recipe that is
+    said to be worse loses beyond the other; of a claim that two are the same, what the first of them loses beyond the
+    second, so that a quantized recipe that loses more than what it is measured by has a positive one; ``learned``: of a
+    task that is learned at once or never, how many seeds have, (better, worse); ``diverged``: trials of each that have;
+    ``seeds``: pairs that count.
     """
 
     claim: Claim
@@ -81,7 +83,8 @@ def claim_results(table: TidyTable, claims: Sequence[Claim] = (*CLAIMS, *POST_CL
 def _tested(claim: Claim, task: str, pairs: Sequence[tuple[_Trial, _Trial]]) -> ClaimResult:
     both = [(a.lost, b.lost) for a, b in pairs]
     diverged = sum(math.isinf(a) for a, _ in both), sum(math.isinf(b) for _, b in both)
-    difference = estimate(b - a for a, b in both if not math.isinf(a) and not math.isinf(b))
+    known = [(a, b) for a, b in both if not math.isinf(a) and not math.isinf(b)]
+    difference = estimate(a - b if claim.same else b - a for a, b in known)
     learned = None
     if pairs[0][0].learned is not None:
         learned = sum(bool(a.learned) for a, _ in pairs), sum(bool(b.learned) for _, b in pairs)

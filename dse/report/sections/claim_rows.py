@@ -13,6 +13,9 @@ from dse.text import plural
 if TYPE_CHECKING:
     import pandas as pd
 
+BETTER = "as claimed"
+SAME = "the first of the two loses more"
+"""What a positive difference means, of claims that one recipe is better and of claims that two are the same."""
 _ORDER = (REPRODUCED, CONTRADICTED, NOT_VISIBLE)
 
 
@@ -31,6 +34,7 @@ def claim_frame(found: Sequence[ClaimResult]) -> pd.DataFrame:
                 "claim": one.claim.statement,
                 "source": one.claim.source,
                 "says": "same" if one.claim.same else "better",
+                "positive_means": SAME if one.claim.same else BETTER,
                 "margin": one.claim.margin,
                 "task": one.task,
                 "lost_difference": one.difference.mean,
@@ -63,4 +67,4 @@ def _verdict(one: ClaimResult) -> TableCell:
     return TableCell(one.verdict, place)
 
 
-__all__ = ["claim_frame", "claim_rows"]
+__all__ = ["BETTER", "SAME", "claim_frame", "claim_rows"]
