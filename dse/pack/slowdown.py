@@ -8,10 +8,10 @@ from dse.numerics.recipe import Recipe
 from dse.pack.backend import Uncovered, uncovered
 
 FACTORS: dict[str, float] = {
-    "decomposition Mean": 8.1,
-    "decomposition HotChannels": 3.8,
-    "decomposition OutControl": 3.5,
-    "decomposition LowRank": 2.8,
+    "decomposition Mean": 3.6,
+    "decomposition HotChannels": 2.6,
+    "decomposition OutControl": 3.1,
+    "decomposition LowRank": 2.5,
 }
 """``Uncovered.part`` -> time of a step / time with kernels alone: averis and chon against nvfp4, tetrajet2_outcontrol
 against tetrajet2, full_stack_fp4 against full_stack_attention; other parts by ``tools/time_plain_operands.py``."""
