@@ -83,6 +83,7 @@ def layer(options: StepOptions, shape: str) -> None:
     """Prints the time of one layer's three GEMMs under each recipe; ``shape``: M,K,N."""
     from dse.cost import parse_shape
     from dse.cost.roofline import AS_MEASURED, OPTIMISTIC, layer_time
+    from dse.cost.training_phases import training_phases, unstated
     from dse.recipes.bf16 import BF16
 
     own, (_, machine) = parse_shape(shape), options.situation()
@@ -90,10 +91,14 @@ def layer(options: StepOptions, shape: str) -> None:
     print(f"{own} on {machine.profile.title}\nbf16: {1e3 * base.seconds:.3f} ms")
     for name in options.recipes:
         recipe = set_options(get(name), options.settings)
-        low, high = (layer_time(recipe, own, machine, how) for how in (OPTIMISTIC, AS_MEASURED))
-        ends = sorted((low.seconds / base.seconds, high.seconds / base.seconds))
-        print(f"\n{name}: {ends[0]:.2f} to {ends[1]:.2f} of BF16's time ({_verdict(*ends)})")
-        print(*_bars(high, low), *_missing(high.missing), sep="\n")
+        phases = training_phases(recipe)
+        for phase in phases:
+            low, high = (layer_time(phase.recipe, own, machine, how) for how in (OPTIMISTIC, AS_MEASURED))
+            ends = sorted((low.seconds / base.seconds, high.seconds / base.seconds))
+            when = f", {phase}" if len(phases) > 1 else ""
+            print(f"\n{name}{when}: {ends[0]:.2f} to {ends[1]:.2f} of BF16's time ({_verdict(*ends)})")
+            print(*_bars(high, low), *_missing(high.missing), sep="\n")
+        print(*unstated(recipe), sep="\n", end="\n" if unstated(recipe) else "")
 
 
 def _described(
@@ -102,11 +107,16 @@ def _described(
     from dse.cost import overhead
     from dse.cost.roofline import time_to_quality
     from dse.cost.roofline.memory import extra_memory
+    from dse.cost.training_phases import training_phases, unstated
 
     low, high = interval.relative
     slow, quick = interval.tokens_per_second
     memory = extra_memory(recipe, model)
     yield f"\n{name}: a step takes {low:.2f} to {high:.2f} of BF16's time ({_verdict(low, high)})"
+    phases = training_phases(recipe)
+    if len(phases) > 1:
+        yield f"  the mean over {len(phases)} phases of the training, memory: that of the largest"
+    yield from (f"  {text}" for text in unstated(recipe))
     yield f"  tokens/s and GPU   {slow:,.0f} to {quick:,.0f}"
     yield f"  extra memory       {memory.weights / 1e9:+.2f} GB of weights, {memory.activations / 1e9:+.2f} GB saved"
     yield f"  operations         {overhead(recipe):.1f} % of the FP4 GEMMs' time on Llama-3 8B (dse cost {name})"

@@ -40,19 +40,28 @@ def cost(name: str, shape: str | None, settings: list[str]) -> None:
 
     from dse.cost import attention, breakdown, by_layer, overhead, relative_time, render
     from dse.cost.shapes import LLAMA3_8B, parse_shape
+    from dse.cost.training_phases import training_phases, unstated
 
     recipe = set_options(get(name), settings)
     layers = (parse_shape(shape),) if shape else LLAMA3_8B
     console = Console()
-    for own, layer in by_layer(recipe, layers):
-        console.print(render(breakdown(own, layer), layer))
-    for product, layer in attention(recipe, layers):
-        console.print(render(breakdown(product, layer), layer))
+    phases = training_phases(recipe)
+    for phase in phases:
+        if len(phases) > 1:
+            print(f"{phase}:\n")
+        for own, layer in by_layer(phase.recipe, layers):
+            console.print(render(breakdown(own, layer), layer))
+        for product, layer in attention(phase.recipe, layers):
+            console.print(render(breakdown(product, layer), layer))
     title = " ".join([name, *settings])
     print(
         f"{title}: vector operations take {overhead(recipe, layers):.1f} % of the GEMM time if nothing overlaps; "
         f"the three GEMMs with them take {relative_time(recipe, layers):.2f} of the BF16 time"
     )
+    if len(phases) > 1:
+        print(f"both are means over the {len(phases)} phases of the training")
+    for text in unstated(recipe):
+        print(text)
     print(
         "the optimizer's moments are settings of the training (training.first_moment, second_moment), in bytes per "
         f"parameter: {formats_memory()}"

@@ -22,6 +22,8 @@ that a fused one computes them again in the backward pass, under any recipe.
 A recipe with rules about layers is counted by the rule that decides about each linear of the model, and about the
 products of attention in each block (``dse.cost.ruled_shapes``).
 
+With a precision schedule all are means over the steps of a training (``dse.cost.training_phases``).
+
 All are upper bounds of the arithmetic and lower bounds of the whole: nothing overlaps, every unit runs at its peak, and
 the memory traffic of quantizing (fused into a neighboring kernel or not) is left out, except that ``read_time`` shows
 the passes that cannot be fused. Source: design-space model after arXiv 2509.17791 (op ratio, no overlap).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from dse.cost.hardware import B200, Hardware
@@ -11,6 +11,7 @@ from dse.cost.ruled_shapes import blocks_of, by_layer, core_by_layer
 from dse.cost.shapes import LLAMA3_8B, LayerShape, products
 from dse.cost.sharing import TENSORS, counted
 from dse.cost.storage import by_format
+from dse.cost.training_phases import training_phases
 from dse.nn.attention import as_linear
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.gemm import Gemm
@@ -66,7 +67,8 @@ def gemms_of(recipe: Recipe) -> tuple[str, ...]:
 def breakdown(recipe: Recipe, layer: LayerShape, hardware: Hardware = B200) -> list[CostRow]:
     """A row per (GEMM, operand, technique), in the order of the six points; a rotation stands before its operands.
 
-    With a post-training method the counts, and the GEMMs that they are compared with, are those of inference.
+    With a post-training method the counts, and the GEMMs that they are compared with, are those of inference. With a
+    schedule they are those before it changes anything; ``training_phases`` has the recipes of what follows.
     """
     rows = []
     for point in points_of(recipe):
@@ -78,8 +80,20 @@ def breakdown(recipe: Recipe, layer: LayerShape, hardware: Hardware = B200) -> l
 
 def overhead(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B, hardware: Hardware = B200) -> float:
     """Time of all extra operations in percent of the FP4 GEMM time, over all layers of a model; 0 for bf16 and fp32."""
-    total = _Total(recipe, tuple(layers), hardware)
-    return 100 * total.extra / total.gemm(hardware.fp4)
+    return _mean(recipe, layers, hardware, lambda total: 100 * total.extra / total.gemm(hardware.fp4))
+
+
+def by_technique(
+    recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B, hardware: Hardware = B200
+) -> dict[str, float]:
+    """What each technique adds to ``overhead``, in its unit; the values sum to it."""
+    shapes, found = tuple(layers), dict[str, float]()
+    for one in training_phases(recipe):
+        total = _Total(one.recipe, shapes, hardware)
+        unit = 100 * one.share / total.gemm(hardware.fp4)
+        for count, row in total.rows():
+            found[row.technique] = found.get(row.technique, 0.0) + unit * count * total.seconds(row)
+    return found
 
 
 def relative_time(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B, hardware: Hardware = B200) -> float:
@@ -87,14 +101,14 @@ def relative_time(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B, hard
 
     A GEMM runs at the rate of its wider operand. Scale formats and block sizes are taken as native to the matrix unit.
     """
-    total = _Total(recipe, tuple(layers), hardware)
-    return (total.own_gemm + total.extra) / total.gemm(hardware.bf16)
+    return _mean(recipe, layers, hardware, lambda total: (total.own_gemm + total.extra) / total.gemm(hardware.bf16))
 
 
 def excess(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B, hardware: Hardware = B200) -> float:
     """Percent over three bare FP4 GEMMs, a GEMM's own lower rate included: 100 for an MXFP8 whose casts were free."""
-    total = _Total(recipe, tuple(layers), hardware)
-    return 100 * ((total.own_gemm + total.extra) / total.gemm(hardware.fp4) - 1)
+    return _mean(
+        recipe, layers, hardware, lambda total: 100 * ((total.own_gemm + total.extra) / total.gemm(hardware.fp4) - 1)
+    )
 
 
 def read_time(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B, hardware: Hardware = B200) -> float:
@@ -102,8 +116,20 @@ def read_time(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B, hardware
 
     Not part of the other numbers: caches and overlap can hide some of it, operation counts none.
     """
-    total = _Total(recipe, tuple(layers), hardware)
-    return 100 * total.read_bytes / hardware.bandwidth / total.gemm(hardware.fp4)
+    return _mean(
+        recipe,
+        layers,
+        hardware,
+        lambda total: 100 * total.read_bytes / hardware.bandwidth / total.gemm(hardware.fp4),
+    )
+
+
+def _mean(
+    recipe: Recipe, layers: Iterable[LayerShape], hardware: Hardware, measure: Callable[[_Total], float]
+) -> float:
+    """A measure in the mean over the steps of a training, in which schedules change the numerics."""
+    shapes = tuple(layers)
+    return sum(one.share * measure(_Total(one.recipe, shapes, hardware)) for one in training_phases(recipe))
 
 
 def operand_bits(quantizer: Quantizer) -> int:
@@ -137,14 +163,18 @@ class _Total:
 
     @property
     def extra(self) -> float:
-        hw = self.hardware
-        return sum(count * (row.vector / hw.vector + row.matrix / hw.bf16) for count, row in self._rows())
+        return sum(count * self.seconds(row) for count, row in self.rows())
 
     @property
     def read_bytes(self) -> float:
-        return sum(count * row.read_bytes for count, row in self._rows())
+        return sum(count * row.read_bytes for count, row in self.rows())
 
-    def _rows(self) -> Iterator[tuple[float, CostRow]]:
+    def seconds(self, row: CostRow) -> float:
+        """Time of a row's operations."""
+        return row.vector / self.hardware.vector + row.matrix / self.hardware.bf16
+
+    def rows(self) -> Iterator[tuple[float, CostRow]]:
+        """How often each row of ``breakdown`` is in the model."""
         for owner, layer, count in (*self._linears, *self._attention):
             yield from ((count, row) for row in breakdown(owner, layer, self.hardware))
 

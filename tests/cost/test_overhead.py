@@ -22,6 +22,7 @@ from dse.cost import (
     relative_time,
 )
 from dse.cost.overhead import operand_bits
+from dse.cost.training_phases import training_phases
 from dse.numerics.recipe import POINTS, Recipe, override
 from dse.numerics.stored_bits import stored_bits
 from dse.recipes import RECIPES
@@ -204,7 +205,11 @@ def test_rows_add_up(name: str) -> None:
     recipe = RECIPES[name]
     for hardware in HARDWARE.values():
         assert overhead(recipe, [LAYER], hardware) == pytest.approx(
-            sum(row.percent for row in breakdown(recipe, LAYER, hardware))
+            sum(
+                one.share * row.percent
+                for one in training_phases(recipe)
+                for row in breakdown(one.recipe, LAYER, hardware)
+            )
         )
     work = [layer.flop * layer.count for layer in LLAMA3_8B]
     parts = [overhead(recipe, [layer]) for layer in LLAMA3_8B]
@@ -222,7 +227,8 @@ def test_the_four_numbers_agree(name: str) -> None:
     assert excess(recipe) == pytest.approx(400 * relative_time(recipe) - 100)
     assert recipe.attention or excess(recipe) >= overhead(recipe) - 1e-9  # less, where attention gains on BF16
     assert read_time(recipe) >= 0
-    owners = [*recipe.numerics, *(own for own, _ in attention(recipe, LLAMA3_8B))]
+    phases = [one.recipe for one in training_phases(recipe)]
+    owners = [own for one in phases for own in (*one.numerics, *(core for core, _ in attention(one, LLAMA3_8B)))]
     assert (read_time(recipe) > 0) == any(row.read_bytes for own in owners for row in breakdown(own, LAYER))
 
 
@@ -234,8 +240,9 @@ def test_where_the_gallery_stands() -> None:
     bits = {
         name: {operand_bits(recipe.quantizer(p)) for p in POINTS}
         for name, recipe in RECIPES.items()
-        if not recipe.layers
+        if not recipe.layers and len(training_phases(recipe)) == 1
     }
+    assert 0.36 < time["mlperf_mxfp4_healing"] < 0.37  # 340 steps at .271, 210 at .508
     assert all(0.25 < time[n] < 0.35 for n in bits if bits[n] == {4})
     assert 0.75 < time["per_token_nvfp4"] < 0.77  # one GEMM of three in FP4
     others = [n for n in bits if bits[n] not in ({4}, {16}, {32}) and n != "per_token_nvfp4"]

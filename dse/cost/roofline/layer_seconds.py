@@ -55,7 +55,7 @@ class LayerTime:
 def layer_time(
     recipe: Recipe, shape: LayerShape, machine: Machine, setting: Assumptions = AS_MEASURED, experts: int = 1
 ) -> LayerTime:
-    """Time of a layer's three GEMMs with quantization, once; ``shape.count`` is not looked at.
+    """Time of a layer's three GEMMs with quantization, once; ``shape.count`` is not looked at, nor is a schedule.
 
     ``experts``: so many matrices of this shape in one grouped call. In each GEMM
     T = max(T_gemm, T_hidden) + T_serial (after arXiv 2610.00053): operations in another kernel's epilogue run beside

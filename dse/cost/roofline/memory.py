@@ -8,6 +8,7 @@ from dse.cost.models import Deployed, Placed, placed
 from dse.cost.point_counts import blocks
 from dse.cost.roofline.codes import code_bytes
 from dse.cost.sharing import codes_from
+from dse.cost.training_phases import training_phases
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.recipe import Recipe
 
@@ -21,14 +22,21 @@ class ExtraMemory(NamedTuple):
 
 
 def extra_memory(recipe: Recipe, model: Deployed) -> ExtraMemory:
-    """Codes are kept from the forward to the backward pass: X as wgrad reads it, W in both directions."""
+    """Codes are kept from the forward to the backward pass: X as wgrad reads it, W in both directions.
+
+    With a schedule: of the phase that takes most, for a GPU has to hold each of them.
+    """
+    return max((_in_phase(one.recipe, model) for one in training_phases(recipe)), key=sum)
+
+
+def _in_phase(recipe: Recipe, model: Deployed) -> ExtraMemory:
     parts = placed(recipe, model)
     weights, activations = (sum(own(one) for one in parts) for own in (_weights, _activations))
     return ExtraMemory(weights, activations)
 
 
 def _weights(one: Placed) -> float:
-    found = sum(_codes(one, point) for point in ("fprop.rhs", "dgrad.rhs"))
+    found = sum(_codes(one, point) for point in ("fprop.rhs", "dgrad.rhs") if not codes_from(one.recipe, point))
     state = 4.0 * one.parameters if one.recipe.weights is not None else 0.0
     return found * one.experts * one.shape.count + state
 
@@ -40,9 +48,9 @@ def _activations(one: Placed) -> float:
 
 
 def _codes(one: Placed, point: str) -> float:
-    """Bytes of the codes and scales at a point; nothing where they are those of another one."""
+    """Bytes of the codes and scales at a point."""
     quantizer = one.recipe.quantizer(point)
-    if not isinstance(quantizer, BlockQuantizer) or codes_from(one.recipe, point):
+    if not isinstance(quantizer, BlockQuantizer):
         return 0.0
     scales = blocks(one.shape, point, quantizer)[0]
     elements = one.shape.size("W" if point != "wgrad.rhs" else "X")

@@ -15,6 +15,7 @@ from dse.cost.roofline.stages import Fusion
 from dse.cost.roofline.times import GemmCall, Machine
 from dse.cost.shapes import LayerShape
 from dse.cost.sharing import TENSORS
+from dse.cost.training_phases import training_phases
 from dse.nn.attention import as_linear
 from dse.numerics.gemm import Gemm
 from dse.numerics.recipe import GEMMS, POINTS, Recipe
@@ -50,8 +51,17 @@ def step_time(recipe: Recipe, model: Deployed, machine: Machine, setting: Assump
 
     Linears as ``layer_time``; attention's products at the achieved share of the 16-bit peak, or of that of their
     operands; the head in BF16; norms, activations and residuals as memory traffic; the optimizer's share of it. All of
-    it takes ``sustained`` times as long as its kernels alone.
+    it takes ``sustained`` times as long as its kernels alone. With a schedule, the mean over the steps of a training
+    (``training_phases``).
     """
+    found = [(one.share, _step(one.recipe, model, machine, setting)) for one in training_phases(recipe)]
+    parts = {name: sum(share * step.parts[name] for share, step in found) for name in STEP_PARTS}
+    missing = dict.fromkeys(lacks for _, step in found for lacks in step.missing)
+    return StepTime(parts, tuple(missing), model.tokens // model.tensor_parallel)
+
+
+def _step(recipe: Recipe, model: Deployed, machine: Machine, setting: Assumptions) -> StepTime:
+    """A step with the numerics that a recipe has before its schedule changes anything."""
     parts = dict.fromkeys(STEP_PARTS, 0.0)
     missing: dict[str, None] = {}
     for one in placed(recipe, model):

@@ -90,13 +90,9 @@ def _lines(
 @lru_cache(maxsize=1024)
 def _breakdown(recipe: Recipe) -> str:
     """The techniques that cost most, in percent of the FP4 GEMMs."""
-    from dse.cost import LLAMA3_8B, breakdown
+    from dse.cost.overhead import by_technique
 
-    shares: dict[str, float] = {}
-    flop = sum(shape.flop * shape.count for shape in LLAMA3_8B)
-    for shape in LLAMA3_8B:
-        for row in breakdown(recipe, shape):
-            shares[row.technique] = shares.get(row.technique, 0.0) + row.percent * shape.flop * shape.count / flop
+    shares = by_technique(recipe)
     top = sorted((item for item in shares.items() if item[1] > 0.005), key=lambda item: -item[1])[:_SHOWN]
     return f": {', '.join(f'{name} {number(share, 2)}' for name, share in top)}" if top else ""
 

@@ -27,5 +27,8 @@ class ForwardOnly(Schedule):
     def phase(self, step: int, steps: int, watch: Watch | None, before: str) -> str:
         return FORWARD if step >= last_steps(self.share, steps) else FULL
 
+    def shares(self) -> tuple[tuple[str, float], ...]:
+        return (FULL, 1 - self.share), (FORWARD, self.share)
+
     def ops(self) -> Ops:
         return FREE

@@ -37,5 +37,8 @@ class LastStage(Schedule):
     def phase(self, step: int, steps: int, watch: Watch | None, before: str) -> str:
         return OFF if step >= last_steps(self.share, steps) else FULL
 
+    def shares(self) -> tuple[tuple[str, float], ...]:
+        return (FULL, 1 - self.share), (OFF, self.share)
+
     def ops(self) -> Ops:
         return FREE

@@ -43,5 +43,9 @@ class NoiseSwitch(Schedule):
         drowned = bool(watch.gradient_deviation < self.factor * watch.noise_deviation)
         return FORWARD if drowned else FULL
 
+    @property
+    def unstated(self) -> str:
+        return "NoiseSwitch takes a layer's backward GEMMs to BF16 by its gradients: it is counted as if it never did"
+
     def ops(self) -> Ops:
         return Ops(element=6, syncs=1, why="6/element of G for two deviations")

@@ -45,5 +45,14 @@ class Switch(Schedule):
     def phase(self, step: int, steps: int, watch: Watch | None, before: str) -> str:
         return SWITCHED if step >= (self.step or last_steps(self.share, steps)) else FULL
 
+    def shares(self) -> tuple[tuple[str, float], ...]:
+        return ((FULL, 1.0),) if self.step else ((FULL, 1 - self.share), (SWITCHED, self.share))
+
+    @property
+    def unstated(self) -> str:
+        if not self.step:
+            return ""
+        return f"Switch acts from step {self.step} on, of a number that no recipe states: it is counted as if never"
+
     def ops(self) -> Ops:
         return FREE
