@@ -30,7 +30,7 @@ demo: $(VENV)/.installed ## set up, run the quickstart sweep, write its report
 	printf '\nReport     %s\nDashboard  %s\n' "$(CURDIR)/$$page" "$(BIN)/dse dashboard"
 
 study-report: $(VENV)/.installed ## the pages of the shipped results: reports/reference, and the picture in README.md
-	@for sweep in $(REFERENCE); do SOURCE_DATE_EPOCH=$(strip $(REFERENCE_TIME)) $(BIN)/dse report sweeps/reference/$$sweep.yaml --results results/reference --out reports/reference || exit 1; done
+	@for sweep in $(REFERENCE); do SOURCE_DATE_EPOCH=$(strip $(REFERENCE_TIME)) $(BIN)/dse report sweeps/reference/$$sweep.yaml --results results/reference --out reports/reference --standalone || exit 1; done
 	@cp reports/reference/published/place-1.svg docs/front.svg
 
 test: lint types ## set up with the test tools, then lint, types and tests (all but the slow ones)

@@ -236,6 +236,9 @@ def report(
             metavar="'MODEL on HARDWARE'",
         ),
     ] = None,
+    standalone: Annotated[
+        bool, typer.Option("--standalone", help="A page to send or to publish: without links to the files beside it")
+    ] = False,
 ) -> None:
     """Write the report of a sweep: one HTML page with the Pareto front, and the same data as CSV.
 
@@ -244,7 +247,7 @@ def report(
     """
     from dse.commands import sweeps
 
-    sweeps.report(files, results, out, place or ())
+    sweeps.report(files, results, out, place or (), standalone)
 
 
 @app.command(

@@ -127,8 +127,10 @@ def _then(line: str, summary: Summary, file: Path, results: Path) -> None:
         raise CommandFailed(f"--then {line!r} ended with exit code {code}; the sweep itself is complete")
 
 
-def report(files: Sequence[Path], results: Path, out: Path, places: Sequence[str] = ()) -> None:
-    """``places``: as --place, in the place of the sweeps'."""
+def report(
+    files: Sequence[Path], results: Path, out: Path, places: Sequence[str] = (), standalone: bool = False
+) -> None:
+    """``places``: as --place, in the place of the sweeps'; ``standalone``: as --standalone."""
     from dse.cost.cost_places import cost_place
     from dse.report import write_report
     from dse.report.joined_sweeps import join_sweeps
@@ -147,7 +149,7 @@ def report(files: Sequence[Path], results: Path, out: Path, places: Sequence[str
     store = Store(results)
     records = store.records({cell.uid for cell in sweep.cells}, without=("probes",))
     say_damage(store)
-    path = write_report(sweep, records, out, results, chosen)
+    path = write_report(sweep, records, out, results, chosen, standalone)
     print(f"{len(records)} of {len(sweep.cells)} trials in {path}")
 
 

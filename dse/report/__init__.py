@@ -22,18 +22,20 @@ def write_report(
     folder: Path,
     results: Path | None = None,
     places: Sequence[CostPlace] = (),
+    standalone: bool = False,
 ) -> Path:
     """Writes ``folder/NAME.html`` and the CSV files in ``folder/NAME/``; returns the page's path.
 
     - ``records``: may include those of other sweeps; of several with one uid the last 'ok' one counts;
     - ``results``: the results folder, which holds the order in which a search asked; without it that is not shown;
-    - ``places``: models on hardware at which times are stated, in the place of the sweep's.
+    - ``places``: models on hardware at which times are stated, in the place of the sweep's;
+    - ``standalone``: the page has no links to the files beside it, so that it can be sent alone.
 
     Raises UserError where the folder is not writable.
     """
     from dse.report.write import write_report as write
 
-    return write(sweep, records, folder, results, places)
+    return write(sweep, records, folder, results, places, standalone)
 
 
 __all__ = ["write_report"]

@@ -41,8 +41,11 @@ MOST = 100
 """Rows of tables that list trials or every configuration."""
 
 
-def render_page(report: ReportData, figures: ReportFigures) -> str:
-    """The whole page. Everything that comes from outside is escaped by the template engine."""
+def render_page(report: ReportData, figures: ReportFigures, standalone: bool = False) -> str:
+    """The whole page. Everything that comes from outside is escaped by the template engine.
+
+    ``standalone``: without links to the files beside it.
+    """
     from markupsafe import Markup
 
     table, configs = report.table, numbered(report.configs)
@@ -56,6 +59,7 @@ def render_page(report: ReportData, figures: ReportFigures) -> str:
         "details": Markup(as_script(report.details)),
         "filters": page_frame.filters(report.details),
         "data": report.slug,
+        "standalone": standalone,
         "tiles": page_frame.tiles(table),
         "answers": _answers(report),
         "findings": findings(table, configs, report.effects, report.highlighted, report.laws, report.place_draws),

@@ -56,6 +56,7 @@ def write_report(
     folder: Path,
     results: Path | None = None,
     places: Sequence[CostPlace] = (),
+    standalone: bool = False,
 ) -> Path:
     """Computes and writes the page and its CSV files, as ``dse.report.write_report`` documents."""
     name = output_name(sweep, folder)
@@ -77,7 +78,7 @@ def write_report(
         learned, claims, task_laws(table), results, folder, tuple(places),
     )  # fmt: skip
     figures = ReportFigures(report)
-    html = render_page(report, figures)
+    html = render_page(report, figures, standalone)
     made = samples_frame(table)
     with _told(folder):
         for frame, file in (

@@ -171,6 +171,17 @@ def test_little_is_known(case: str, tmp_path: Path) -> None:
     assert (tmp_path / "x" / "trials.csv").is_file()
 
 
+def test_a_standalone_page_links_to_nothing_beside_it(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, "name: x\ntasks: [lm]\nrecipes: [mxfp4]\nseeds: 2\n")
+    records = records_of(sweep, lambda at: 1.0 + 0.1 * (at["recipe"] == "mxfp4"))
+    links = {}
+    for standalone in (False, True):
+        path = write_report(sweep, records, tmp_path, standalone=standalone)
+        links[standalone] = [link for link in Page(path.read_text(encoding="utf-8")).values("href") if link[0] != "#"]
+    assert "x/trials.csv" in links[False]
+    assert not links[True]
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is computed."""
     monkeypatch.setattr("dse.report.write.tabulate", None)
