@@ -33,7 +33,8 @@ class Trial:
     same trial under ``bf16``.
 
     ``recipe`` may be given by its name. Raises UserError for an unknown one, for a start of another seed, for one whose
-    weights this task cannot go on with, and for distillation without a teacher or of a model that predicts no classes.
+    weights this task cannot go on with, for distillation without a teacher or of a model that predicts no classes, and
+    for a post-training method with activations between layers in BF16.
     """
 
     task: Task[Any]
@@ -44,7 +45,8 @@ class Trial:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "recipe", find_recipe(self.recipe))
-        if reason := not_distilled(self.task, self.training, self.start):
+        reason = not_distilled(self.task, self.training, self.start) or not_after(self.training, self.recipe)
+        if reason:
             raise UserError(reason)
         if self.start is None:
             return
@@ -113,6 +115,13 @@ def not_distilled(task: Task[Any], training: Training, start: Trial | None) -> s
     return ""
 
 
+def not_after(training: Training, recipe: Recipe) -> str:
+    """Why a model of such a training cannot be quantized after it, or empty."""
+    if recipe.post is None or training.activations == "fp32":
+        return ""
+    return "post: the quantized model is evaluated in FP32 between layers; take training.activations: fp32"
+
+
 def _name_of(recipe: Any) -> str:
     """The name of a recipe of the gallery from its plain data, or empty."""
     return next((name for name, known in RECIPES.items() if to_data(known) == recipe), "")
@@ -155,4 +164,4 @@ def make_task(name: str, options: Mapping[str, Any]) -> Task[Any]:
     return TASKS[name](**options)
 
 
-__all__ = ["ARITHMETIC", "Trial", "make_task", "make_trial", "not_distilled"]
+__all__ = ["ARITHMETIC", "Trial", "make_task", "make_trial", "not_after", "not_distilled"]

@@ -115,7 +115,7 @@ def test_an_idle_rule_is_an_error_before_anything_runs(tmp_path: Path) -> None:
     for verb in ("plan", "run"):
         error = said(verb, str(sweep), "--results", results)
         assert error.startswith(
-            "task regression: recipe 'mine': layers.attention matches no layer of Mlp; it has linear"
+            f"{sweep}: task regression, mine: recipe 'mine': layers.attention matches no layer of Mlp; it has linear"
         )
     sweep.write_text(text.format("lm"))
     assert "2 trials, 1 of them baselines" in said("plan", str(sweep), "--results", results)

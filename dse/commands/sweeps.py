@@ -38,7 +38,7 @@ def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None, 
     done = final_statuses(sweep, sweep.cells, store)
     say_damage(store)
     todo = [cell for cell in sweep.cells if cell.uid not in done]
-    check_rules((cell.trial for cell in todo), data_dir)
+    check_rules(todo, file, data_dir)
     records = store.records(brief=True)
     say_changed_code(sweep.cells, records)
     timings = estimate(todo, records) if todo else {}

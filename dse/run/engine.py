@@ -55,7 +55,7 @@ def run_sweep(
     executor = make_executor(options)
     register_sweep(sweep, store.folder, remembered)
     backlog = make_backlog(sweep, store, options, executor)
-    check_rules((cell.trial for cell in backlog.pending), options.data_dir)
+    check_rules(backlog.pending, sweep.path, options.data_dir)
     if not backlog.search and (first := run_first(sweep, backlog.pending, store, options)):
         if first.signal:
             return summarize(backlog.cells, backlog.done, clock, replace(first, ran=0, elsewhere=0))

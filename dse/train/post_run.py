@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dse.errors import CalibrationError, UserError
+from dse.errors import UserError
 from dse.nn.attention import QuantizedAttention
 from dse.numerics.input_statistics import InputStatistics
 from dse.numerics.recipe import Recipe
@@ -34,14 +35,10 @@ def quantized_outcomes(
     """Quantizes and evaluates trials, one after the other; the fields of their records that this decides, in order.
 
     ``weights``: trained parameters by uid; ``on_step``: called before each trial. Trials of one trained model share its
-    calibration. Too little calibration data, activations that are not finite and layers that it never reaches fail the
-    trials that need it; metrics that are not finite are a divergence. Raises UserError for a model with layers that
-    cannot be quantized, and for BF16 activations between layers.
+    calibration. Too little calibration data, activations that are not finite, layers that it never reaches, models with
+    layers that a recipe cannot quantize and models of which it would quantize none fail the trials concerned, and no
+    others; metrics that are not finite are a divergence.
     """
-    if trials[0].training.activations != "fp32":
-        raise UserError(
-            "post: the quantized model is evaluated in FP32 between layers; take training.activations: fp32"
-        )
     models: dict[str, _Calibrated] = {}
     outcomes = []
     for number, trial in enumerate(trials):
@@ -54,7 +51,7 @@ def quantized_outcomes(
             models[trained.uid] = _Calibrated(trained, model, data, recipes)
         try:
             own = _outcome(trial, models[trained.uid], data)
-        except CalibrationError as error:
+        except UserError as error:
             own = {"status": FAILED, "error": str(error)}
         facts = {"width": len(trials), "position": number, "kernels": False, "graph": False}
         outcomes.append(own | {"pack": {**facts, **own.get("pack", {}), "processor": dict(processor())}})
@@ -76,8 +73,8 @@ class _Calibrated:
             recipes = [recipe for recipe in self._recipes if recipe.post and recipe.post.batches == batches]
             layers: dict[str, nn.Module] = {}
             for recipe in recipes:
-                layers |= calibrated_layers(self.model, recipe, task.exempt())
-
+                with suppress(UserError):  # the trials of this recipe fail with it, and no others
+                    layers |= calibrated_layers(self.model, recipe, task.exempt())
             keep = max((recipe.post.keeps for recipe in recipes if recipe.post), default=0)
             run = self._losses(batches)
             self._known[batches] = input_statistics(self.model, layers, run, keep) if layers else {}

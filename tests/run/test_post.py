@@ -13,6 +13,7 @@ from dse import RECIPES, override
 from dse.errors import UserError
 from dse.nn.quantize import quantize_
 from dse.pack.starts import trained_model
+from dse.plan import check_rules
 from dse.post.calibration import input_statistics
 from dse.post.sensitivity import sensitivities
 from dse.results.record import FAILED, OK
@@ -124,14 +125,29 @@ def test_failures_are_one_line(tmp_path: Path) -> None:
     context = TrainContext(RunOptions(results=tmp_path))
     few = replace(after(method={"gptq": {"batches": 1}}), training=replace(TRAINING, batch=4))
     fine = replace(few, recipe=after().recipe)
-    records = run_pack([few, fine], context)
-    assert [record.status for record in records] == [FAILED, OK]
+    empty = replace(few, recipe=override(after(method="gptq").recipe, "exempt.last", 5))
+    enough = replace(few, recipe=after(method={"gptq": {"batches": 64}}).recipe)
+    records = run_pack([few, fine, empty, enough], context)
+    assert [record.status for record in records] == [FAILED, OK, FAILED, OK]
     assert "too little calibration data" in str(records[0].error)
-    assert "\n" not in str(records[0].error)
+    assert "nothing of Mlp would be quantized" in str(records[2].error)
+    assert not any("\n" in str(record.error) for record in records)
     broken = Trial(TASK, replace(TRAINING, lr=1e30), after().recipe, 0)
     assert "trial that has diverged" in str(run_trial(broken).error)
     with pytest.raises(UserError, match=r"take training.activations: fp32"):
         run_trial(replace(after(), training=replace(TRAINING, activations="bf16")))
+
+
+def test_impossible_cells_are_named_before_anything_is_trained(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    text = "{tasks: [regression], recipes: [bf16, mxfp4], seeds: 1, post: [rtn]"
+    path.write_text(f"{text}, grid: {{training.activations: [fp32, bf16]}}}}", encoding="utf-8")
+    sweep = load_sweep(path)
+    assert len(sweep.cells) == 3
+    assert "take training.activations: fp32" in sweep.excluded[0].reason
+    path.write_text(f"{text}, grid: {{exempt.last: [0, 5]}}}}", encoding="utf-8")
+    with pytest.raises(UserError, match=r"sweep.yaml: task regression, mxfp4 .*last=5.*: nothing of Mlp would be"):
+        check_rules(load_sweep(path).cells, path)
 
 
 SWEEP = """

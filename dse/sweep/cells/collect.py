@@ -58,7 +58,7 @@ class CellCollector:
     def _keep(self, pair: SettingVariant, seed: int, uids: Mapping[str, str], references: set[str]) -> bool:
         """Keeps the cell unless something excludes it. Returns whether it was kept."""
         reason = self._exclusion.rules and self._exclusion.reason(pair.labels_at(seed), pair.variant.recipe)
-        reason = reason or pair.setting.reason or pair.variant.reason
+        reason = reason or pair.reason
         if reason:
             self.excluded.append(Excluded(pair.labels_at(seed), reason))
             return False

@@ -12,7 +12,7 @@ from dse.sweep.cells.settings import Setting, SettingCache
 from dse.sweep.cells.variants import Variant, VariantCache
 from dse.sweep.definition.spec import Spec
 from dse.sweep.language.labels import Label, text_of
-from dse.trial import Trial
+from dse.trial import Trial, not_after
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +23,11 @@ class SettingVariant:
     variant: Variant
     labels: Mapping[str, Label]
     config: str
+
+    @property
+    def reason(self) -> str:
+        """Why it cannot exist, or empty."""
+        return self.setting.reason or self.variant.reason or not_after(self.setting.training, self.variant.recipe)
 
     def labels_at(self, seed: int) -> dict[str, Label]:
         """The labels of the cell with this seed."""

@@ -28,7 +28,7 @@ def sampled_pairs(space: Space) -> PairsBySetting:
         for assignment in sample_assignments(space, task):
             pair = space.pair(assignment)
             groups.setdefault(pair.setting, []).append(pair)
-            why = pair.setting.reason or pair.variant.reason
+            why = pair.reason
             recipe = pair.variant.recipe
             seeds = (pair.labels_at(seed) for seed in space.spec.seeds)
             left -= not why and any(not space.exclusion.reason(labels, recipe) for labels in seeds)

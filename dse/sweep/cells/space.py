@@ -154,7 +154,7 @@ def cell_at(space: Space, assignment: Assignment, seed: int) -> Cell | Excluded:
     """
     pair = space.pair(assignment)
     labels = pair.labels_at(seed)
-    reason = space.exclusion.reason(labels, pair.variant.recipe) or pair.setting.reason or pair.variant.reason
+    reason = space.exclusion.reason(labels, pair.variant.recipe) or pair.reason
     if reason:
         return Excluded(labels, reason)
     references = space.factory.baseline_pairs(pair.setting)
