@@ -55,6 +55,13 @@ def takes(x: Tensor) -> bool:
     return lies_on_gpu(x) and available()
 
 
+def takes_plainly(x: Tensor) -> bool:
+    """Whether kernels without a gradient take a tensor: one that none is asked of, outside of transforms."""
+    if not takes(x) or torch.compiler.is_compiling() or (x.requires_grad and torch.is_grad_enabled()):
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(x)
+
+
 def gpu_of(device: torch.device) -> Gpu | None:
     """The GPU that a device is or stands for."""
     if device.type == "cuda":

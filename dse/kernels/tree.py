@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dse.kernels.availability import takes
+from dse.kernels.availability import takes_plainly
 
 _FOLD, _SIDE, _ELEMENTS = 1024, 32, 2048
 """Numbers of a tree that a program adds up at most, trees that lie side by side in memory, and elements it holds."""
@@ -15,9 +15,7 @@ _FOLD, _SIDE, _ELEMENTS = 1024, 32, 2048
 
 def takes_tree(x: Tensor) -> bool:
     """Whether ``tree_sum`` computes sums of ``x``: float32 or bfloat16 on a GPU, without transforms and a gradient."""
-    if x.dtype not in (torch.float32, torch.bfloat16) or not takes(x) or torch.compiler.is_compiling() or not x.numel():
-        return False
-    return not (x.requires_grad and torch.is_grad_enabled()) and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    return x.dtype in (torch.float32, torch.bfloat16) and x.numel() > 0 and takes_plainly(x)
 
 
 def tree_sum(x: Tensor, dim: int) -> Tensor:

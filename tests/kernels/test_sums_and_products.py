@@ -14,6 +14,7 @@ import torch
 from dse.optim.layout import Layout
 from dse.kernels import column_sums, contract, norms
 from dse.kernels import matmul
+from dse.kernels.centered import centered
 from dse.kernels.tree import tree_sum
 from dse.numerics.tree import total as total_of
 
@@ -91,6 +92,15 @@ for shape, dim in shapes:
     z = x.bfloat16()
     assert torch.equal(tree_sum(z, dim) + 0.0, total_of(z, (dim,))) and total_of(z, (dim,)).dtype == torch.float32
     assert torch.equal(total_of(z, (dim,)), total_of(z.float(), (dim,)))
+
+for shape in ((2, 33, 50), (3, 17, 129), (1, 1, 7)):
+    x, row = torch.randn(shape, generator=g), torch.randn(shape[0], 1, shape[2], generator=g)
+    row[:, :, 1], row[:, :, 2] = torch.inf, torch.nan
+    for narrow in (x, x.bfloat16()):
+        for y in (narrow, narrow.mT.contiguous().mT):
+            found = centered(y, row)
+            assert found.dtype == torch.float32 and torch.equal(found.nan_to_num(9), (y - row).nan_to_num(9))
+    assert torch.equal(centered(x, x[:, :1]).signbit(), (x - x[:, :1]).signbit())
 print("done")
 """
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dse.errors import OptionError, nearest
+from dse.kernels.centered import centered, takes_centered
 from dse.numerics.ops import Ops
 from dse.numerics.quantizer import BFloat16, Quantizer
 from dse.numerics.techniques.decompositions.base import DecodedOperands, Decomposition, Kept, SplitProduct, Term, times
@@ -52,7 +53,7 @@ class Mean(Decomposition):
 
     def fprop(self, x: Tensor, w: Tensor, kept: Kept) -> SplitProduct:
         mu = _mean(x) if self._splits_x else None
-        return SplitProduct(x, w) if mu is None else SplitProduct(x - mu, w, aside=(mu,))
+        return SplitProduct(x, w) if mu is None else SplitProduct(_rest(x, mu), w, aside=(mu,))
 
     def dgrad(self, g: Tensor, w: Tensor, kept: Kept) -> SplitProduct:
         if not self._splits_g:
@@ -63,7 +64,7 @@ class Mean(Decomposition):
     def wgrad(self, g: Tensor, x: Tensor, kept: Kept) -> SplitProduct:
         rest_g, mu_g = self._apart(g, kept) if self._splits_g else (g, _none(g))
         mu_x = _mean(x) if self._splits_x else _none(x)
-        rest_x = x - mu_x if self._splits_x else x
+        rest_x = _rest(x, mu_x) if self._splits_x else x
         return SplitProduct(rest_g.mT, rest_x.mT, aside=(mu_g, mu_x))
 
     def corrections(self, gemm: str, parts: SplitProduct, operands: DecodedOperands, kept: Kept) -> tuple[Term, ...]:
@@ -113,7 +114,7 @@ class Mean(Decomposition):
     def _apart(self, g: Tensor, kept: Kept) -> tuple[Tensor, Tensor]:
         """G without its mean, and the mean; both backward GEMMs take them."""
         mu = kept.once("mean of G", g, lambda: _mean(g))
-        return kept.once("G without its mean", g, lambda: g - mu), mu
+        return kept.once("G without its mean", g, lambda: _rest(g, mu)), mu
 
     def _outer(self, mu: Tensor, point: int, kept: Kept) -> Tensor:
         return self.outer(mu, kept.key.at(point).fork(_DRAW)).dequantize()
@@ -122,6 +123,11 @@ class Mean(Decomposition):
 def _mean(x: Tensor) -> Tensor:
     """The mean over the rows of [..., M, K], in FP32 at least: [..., 1, K]."""
     return total(x, (-2,)) * (1 / x.shape[-2]) if x.shape[-2] else _none(x).new_zeros(*x.shape[:-2], 1, x.shape[-1])
+
+
+def _rest(x: Tensor, mu: Tensor) -> Tensor:
+    """x without its mean row, in FP32 at least."""
+    return centered(x, mu) if takes_centered(x, mu) else x - mu
 
 
 def _none(x: Tensor) -> Tensor:
