@@ -5,11 +5,14 @@ So hooks, parametrizations, training mode and attributes stay, and whoever holds
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from dse.errors import UserError
 from dse.nn.kinds import plain_class
@@ -37,6 +40,32 @@ def convert(module: nn.Module, made: type[Any], recipe: Recipe, layer: int) -> A
     return module
 
 
+_HOOKS = (
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_backward_pre_hooks",
+    "_backward_hooks",
+    "_is_full_backward_hook",
+)
+"""Where torch keeps the hooks of a module's passes."""
+
+
+def carry_hooks(made: Mapping[Any, nn.Module]) -> None:
+    """Gives each module that takes the place of another the other's hooks, whose handles remove them as before.
+
+    Not those by which torch's old ``weight_norm``, ``spectral_norm`` and pruning compute a weight before each call.
+    """
+    for plain, own in made.items():
+        for key, hook in list(plain._forward_pre_hooks.items()):
+            if isinstance(hook, (WeightNorm, SpectralNorm, BasePruningMethod)):
+                del plain._forward_pre_hooks[key]
+        for name in _HOOKS:
+            own.__dict__[name] = plain.__dict__[name]
+
+
 @contextmanager
 def _at_rest(module: nn.Module) -> Iterator[None]:
     """Inside, parametrizations compute the weight as in evaluation: a spectral norm's vectors stay as they are."""
@@ -50,4 +79,4 @@ def _at_rest(module: nn.Module) -> Iterator[None]:
             m.training = training
 
 
-__all__ = ["convert"]
+__all__ = ["carry_hooks", "convert"]

@@ -13,7 +13,7 @@ from dse.nn.kinds import active, gemms, is_quantized, is_router, matrices, refus
 from dse.nn.select import holders, ranged, starred
 
 REASONS, RULES = "_why_unquantized", "_rules_of_layers"
-"""The attributes of a model under which ``quantize_`` keeps, by name, why it left a layer, and which rule decided."""
+"""The attributes of a model under which quantization keeps, by name, why it left a layer, and which rule decided."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def coverage(model: nn.Module) -> Coverage:
 
 
 def note(model: nn.Module, left: Mapping[str, str], ruled: Mapping[str, str]) -> None:
-    """Keeps why ``quantize_`` left layers, and by which rules, for ``coverage``; those of an earlier call stay."""
+    """Keeps why quantization left layers, and by which rules, for ``coverage``; those of an earlier call stay."""
     setattr(model, REASONS, {**getattr(model, REASONS, {}), **left})
     setattr(model, RULES, {**getattr(model, RULES, {}), **ruled})
 
@@ -124,6 +124,8 @@ def _row(name: str, module: Any, reason: str | None, seen: set[int]) -> LayerCov
     if len(shapes) > 1:
         shape += f" and {len(shapes) - 1} more"
     recipe = (module.recipe.name or "unnamed") if is_quantized(module) else ""
+    if left := getattr(module, "left", "") if recipe else "":
+        recipe, reason = "", left
     why = "" if recipe else reason or refused or ("not quantized" if shapes else remark(module))
     return LayerCoverage(name, type(module).__name__, shape, sum(fresh.values()), flops, recipe, why)
 

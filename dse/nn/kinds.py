@@ -123,13 +123,16 @@ def class_name(module: nn.Module) -> str:
 
 
 def is_quantized(module: nn.Module) -> bool:
-    """Whether ``quantize_`` has made this layer."""
+    """Whether ``quantize_`` or ``quantize_post`` has made this layer."""
     return bool(getattr(type(module), "quantized_layer", False))
 
 
 def gemms(module: Any) -> list[MatrixShape]:
     """[N, K] of each GEMM of a layer, plain or quantized; empty for anything else."""
     kind = kind_of(module)
+    if is_quantized(module) and hasattr(module, "shapes"):  # made after training
+        shapes: list[MatrixShape] = module.shapes
+        return shapes
     if is_quantized(module):  # a class derived from the plain one
         names = (f"{c.__module__}.{c.__qualname__}" for c in type(module).__mro__)
         kind = next((KINDS[name] for name in names if name in KINDS), EXPERTS)
@@ -194,8 +197,14 @@ def is_router(module: nn.Module) -> bool:
 
 
 def matrices(module: nn.Module, inside: bool = False) -> Iterator[tuple[str, Tensor]]:
-    """The module's own parameters with at least two axes (``inside``: those of its parts, too), without biases."""
-    for name, p in module.named_parameters(recurse=inside):
+    """The module's own parameters with at least two axes (``inside``: those of its parts, too), without biases.
+
+    And the weight on its grid of a layer that was quantized after training.
+    """
+    own: dict[str, Tensor] = dict(module.named_parameters(recurse=inside))
+    if is_quantized(module) and module._buffers.get("weight") is not None:
+        own["weight"] = module.get_buffer("weight")
+    for name, p in own.items():
         if not isinstance(p, nn.parameter.UninitializedParameter) and p.dim() >= 2 and "bias" not in name:
             yield name, p
 

@@ -33,7 +33,8 @@ class QuantizedLinear(QuantizedLayer, nn.Linear):
     """
 
     @uncompiled
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the plain layer's keyword
+        x = input
         if x.is_meta:
             return nn.Linear.forward(self, x)
         check_input(self, x, -1, self.in_features, range(1, 65))
@@ -55,7 +56,8 @@ class QuantizedConv2d(QuantizedLayer, nn.Conv2d):
         return Window.of(self)
 
     @uncompiled
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the plain layer's keyword
+        x = input
         if x.is_meta:
             return nn.Conv2d.forward(self, x)
         check_input(self, x, -3, self.in_channels, (3, 4))

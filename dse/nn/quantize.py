@@ -10,7 +10,7 @@ from torch import nn
 
 from dse.errors import UserError
 from dse.nn.attention import QuantizedAttention
-from dse.nn.convert import convert
+from dse.nn.convert import carry_hooks, convert
 from dse.nn.coverage import coverage, note
 from dse.nn.distributed import agree
 from dse.nn.kinds import is_first
@@ -82,7 +82,9 @@ def quantize_(
     for plain, index in found.kept.items():
         convert(plain, _class_of(plain), found.recipes[plain], index)
     device = next(model.parameters()).device
-    swap(model, {plain: QuantizedAttention(plain, own, order[plain]).to(device) for plain, own in found.cores.items()})
+    cores = {plain: QuantizedAttention(plain, own, order[plain]).to(device) for plain, own in found.cores.items()}
+    carry_hooks(cores)
+    swap(model, cores)
     keep_from_fusing(model)
     for text in doubts(model, recipe, found):
         warnings.warn(text, stacklevel=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +30,12 @@ def rows_of(layer: nn.Module, x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])
 
 
+def layer_input(args: Sequence[Any], options: Mapping[str, Any]) -> Tensor:
+    """The input of a linear or convolution that was called with these arguments."""
+    x: Tensor = args[0] if args else options["input"]
+    return x
+
+
 def input_statistics(
     model: nn.Module, layers: Mapping[str, nn.Module], calibration: Calibration, keep: int = 0
 ) -> dict[str, InputStatistics]:
@@ -39,11 +45,12 @@ def input_statistics(
     CalibrationError for activations that are not finite; a layer that no input has reached has no entry. ``keep``: rows
     of each layer's input that methods want to see themselves.
     """
-    sums = _Sums(keep)
-    handles = [
-        layer.register_forward_pre_hook(lambda module, args, name=name: sums.add(name, module, args[0]))
-        for name, layer in layers.items()
-    ]
+    sums = _Sums(model, keep)
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        return lambda layer, args, options: sums.add(name, layer, layer_input(args, options))
+
+    handles = [layer.register_forward_pre_hook(watch(name), with_kwargs=True) for name, layer in layers.items()]
     try:
         with torch.no_grad(), evaluating(model):
             for _ in losses(model, calibration):
@@ -57,8 +64,9 @@ def input_statistics(
 class _Sums:
     """The statistics of each layer so far; layers that are called with one tensor (q, k, v) share theirs."""
 
-    def __init__(self, keep: int) -> None:
+    def __init__(self, model: nn.Module, keep: int) -> None:
         self.found: dict[str, InputStatistics] = {}
+        self._model = model
         self._keep = keep
         self._last: _Looked | None = None
 
@@ -71,9 +79,8 @@ class _Sums:
             own = InputStatistics.of(rows_of(layer, x), self._keep, before.rows if before else 0)
             if not own.largest.isfinite().all():
                 what = "NaN" if own.largest.isnan().any() else "infinite"
-                raise CalibrationError(
-                    f"calibration: an input of layer {name} is {what}; look for the batch that makes it"
-                )
+                why = not_finite(self._model.named_parameters()) or "look for the batch that makes it"
+                raise CalibrationError(f"calibration: an input of layer {name} is {what}; {why}")
             self._last = _Looked(x, key, before, own if before is None else before + own)
         self.found[name] = self._last.after
 
@@ -90,6 +97,17 @@ class _Looked:
 
 def _window(layer: nn.Module) -> Window | None:
     return Window.of(layer) if isinstance(layer, nn.Conv2d) else None
+
+
+def not_finite(parameters: Iterable[tuple[str, Tensor]]) -> str:
+    """The first of named parameters that is not finite, and how; empty where all are."""
+    for name, p in parameters:
+        if p.is_floating_point() and not p.is_meta and not (finite := p.detach().isfinite()).all():
+            nans = int(p.detach().isnan().sum())
+            infinite = int((~finite).sum()) - nans
+            counts = [f"{count:,} {what}" for count, what in ((nans, "NaN"), (infinite, "infinite")) if count]
+            return f"{name} has {' and '.join(counts)} of {p.numel():,} values"
+    return ""
 
 
 def check_statistics(name: str, width: int, found: Mapping[str, InputStatistics]) -> InputStatistics:
@@ -114,7 +132,15 @@ def losses(model: nn.Module, calibration: Calibration) -> Iterator[Tensor | None
         for loss in found if isinstance(found, Iterator) else [found]:
             yield loss if isinstance(loss, Tensor) else None
         return
+    given: object = calibration
+    if isinstance(given, Mapping | str | bytes) or not isinstance(given, Iterable):
+        raise CalibrationError(
+            "calibration is a list of a model's inputs (tensors, tuples of arguments, mappings of keywords), or a "
+            f"function that runs the model; this is {_called(given)}"
+        )
+    empty = True
     for inputs in calibration:
+        empty = False
         if isinstance(inputs, Mapping):
             out = model(**inputs)
         elif isinstance(inputs, tuple | list):
@@ -123,6 +149,13 @@ def losses(model: nn.Module, calibration: Calibration) -> Iterator[Tensor | None
             out = model(inputs)
         loss = getattr(out, "loss", None)
         yield loss if isinstance(loss, Tensor) else None
+    if empty:
+        raise CalibrationError("calibration has no inputs: it is empty, or an iterator that has been used up")
+
+
+def _called(calibration: object) -> str:
+    kind = type(calibration).__name__
+    return f"one {kind}: write [it]" if isinstance(calibration, Mapping) else f"of type {kind}"
 
 
 @contextmanager
@@ -137,4 +170,13 @@ def evaluating(model: nn.Module) -> Any:
             module.training = mode
 
 
-__all__ = ["Calibration", "check_statistics", "evaluating", "input_statistics", "losses", "rows_of"]
+__all__ = [
+    "Calibration",
+    "check_statistics",
+    "evaluating",
+    "input_statistics",
+    "layer_input",
+    "losses",
+    "not_finite",
+    "rows_of",
+]

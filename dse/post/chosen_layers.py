@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from dse.errors import CalibrationError
+from dse.errors import CalibrationError, UserError
 from dse.nn.kinds import is_first, kind_of
 from dse.nn.select import checked, choice, holders, refuse, require_some
 from dse.numerics.block import BlockQuantizer
@@ -16,6 +16,7 @@ from dse.numerics.input_statistics import InputStatistics
 from dse.numerics.random import Key
 from dse.numerics.recipe import Recipe
 from dse.numerics.techniques.post import LayerFormat, PostTraining, candidates
+from dse.post.calibration import not_finite
 from dse.post.layers import PostQuantizedConv2d, PostQuantizedLayer, PostQuantizedLinear, quantize_weight
 
 
@@ -24,6 +25,7 @@ class ChosenLayer:
     """A layer that is quantized: itself, the number of its random stream, its method, and what it may have by it."""
 
     module: nn.Linear | nn.Conv2d
+    recipe: Recipe
     index: int
     method: PostTraining
     candidates: tuple[LayerFormat, ...]
@@ -48,9 +50,13 @@ class ChosenLayer:
             made = quantize_weight(module.weight.flatten(1), gemm, method, inputs, key)
         except CalibrationError as error:
             raise CalibrationError(f"layer {name}: {error}") from None
+        own: PostQuantizedLayer
         if isinstance(module, nn.Conv2d):
-            return PostQuantizedConv2d(module, made, gemm, key)
-        return PostQuantizedLinear(module, made, gemm, key)
+            own = PostQuantizedConv2d(module, made, gemm, key)
+        else:
+            own = PostQuantizedLinear(module, made, gemm, key)
+        own.recipe, own.layer, own.format = self.recipe, self.index, number
+        return own
 
 
 def chosen_layers(model: nn.Module, recipe: Recipe, exempt: Sequence[str] | str) -> dict[str, ChosenLayer]:
@@ -69,10 +75,19 @@ def chosen_layers(model: nn.Module, recipe: Recipe, exempt: Sequence[str] | str)
         if is_first(module) and module not in done:
             own = found.recipes[module]
             method = own.post or recipe.post
-            assert method is not None
-            layers[name] = ChosenLayer(module, found.kept[module], method, candidates(method, own.fprop))
+            if method is None:
+                raise UserError(f"layer {name}: recipe {recipe.name!r} has no post-training method (post)")
+            layers[name] = ChosenLayer(module, own, found.kept[module], method, candidates(method, own.fprop))
             done.add(module)
     return layers
 
 
-__all__ = ["ChosenLayer", "chosen_layers"]
+def check_weights(layers: Mapping[str, ChosenLayer]) -> None:
+    """Raises UserError, with the layer, for weights and biases that are not finite: no method can quantize them."""
+    for name, layer in layers.items():
+        own = [(what, getattr(layer.module, what)) for what in ("weight", "bias")]
+        if found := not_finite((f"{name}.{what}", p) for what, p in own if p is not None):
+            raise UserError(f"{found}: they cannot be quantized; was the training's end finite?")
+
+
+__all__ = ["ChosenLayer", "check_weights", "chosen_layers"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from dse.numerics.matmul import contract
 from dse.numerics.points import Point
 from dse.numerics.quantizer import BFloat16, Quantized
 from dse.numerics.random import Key
+from dse.numerics.recipe import Recipe
 from dse.numerics.techniques.branches.base import FACTOR_BITS
 from dse.numerics.techniques.post import PostOperands, PostTraining, StaticInput
 
@@ -57,12 +59,16 @@ def quantize_weight(
 class PostQuantizedLayer(nn.Module):
     """Y = Q(X / s R) W^T + BF16(X / s R) (up down)^T + bias, with W on its grid, balanced and rotated; no gradients.
 
-    Made from a plain ``nn.Linear`` or ``nn.Conv2d``. Buffers: ``weight`` [N, K] (K padded to whole rotations), and
+    Made from a plain ``nn.Linear`` or ``nn.Conv2d``; ``recipe`` and ``layer``, the number of its random stream, as any
+    quantized layer has them. Buffers: ``weight`` [N, K] (K padded to whole rotations), and
     where there are some ``alpha`` [1, 1], ``balance`` [K], ``basis``, the branch ``up`` [N, r] and ``down`` [r, K], and
     of X's static quantization ``scale`` [1, 1] and ``shift`` [K]; the bias is the plain layer's. ``format``: the number
     of the candidate that a search has chosen, 0 for the recipe's own numerics.
     """
 
+    quantized_layer: ClassVar[bool] = True
+    recipe: Recipe
+    layer: int
     weight: Tensor
     alpha: Tensor | None
     balance: Tensor | None
@@ -98,6 +104,17 @@ class PostQuantizedLayer(nn.Module):
         """Bits beside the weight's elements and scales: a branch in BF16, a byte per shifted exponent, grids."""
         branch = 0 if self.up is None or self.down is None else FACTOR_BITS * (self.up.numel() + self.down.numel())
         return self._bits + branch + (0 if self.shift is None or (self.shift == 1).all() else 8 * self.shift.numel())
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """[N, K] of its GEMM."""
+        n, k = self.weight.shape
+        return [(n, k)]
+
+    @property
+    def left(self) -> str:
+        """Why its weight is not quantized, where a search has left it so; else empty."""
+        return "" if isinstance(self.gemm.rhs, BlockQuantizer) else "in BF16 by the search of formats"
 
     def widen_inputs(self) -> None:
         """Lets activations stay in BF16 from now on."""
@@ -137,9 +154,9 @@ class PostQuantizedLinear(PostQuantizedLayer):
         super().__init__(plain, quantized, gemm, key)
         self.in_features, self.out_features = plain.in_features, plain.out_features
 
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.rows(x.reshape(-1, x.shape[-1])).unflatten(0, x.shape[:-1])
-        return y
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the plain layer's keyword
+        y = self.rows(input.reshape(-1, input.shape[-1]))
+        return y.reshape(*input.shape[:-1], y.shape[-1])
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}"
@@ -152,7 +169,8 @@ class PostQuantizedConv2d(PostQuantizedLayer):
         super().__init__(plain, quantized, gemm, key)
         self.window = Window.of(plain)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the plain layer's keyword
+        x = input
         batch = x if x.dim() == 4 else x.unsqueeze(0)
         columns = patches(batch, self.window)
         rows = self.rows(columns.flatten(0, 1)).unflatten(0, columns.shape[:2])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +12,18 @@ from torch import nn
 
 from dse.errors import CalibrationError, UserError, nearest
 from dse.nn.attention import QuantizedAttention
+from dse.nn.convert import carry_hooks
+from dse.nn.coverage import note
+from dse.nn.layers.encoder import keep_from_fusing
 from dse.nn.select import attentions, checked, choice, swap
 from dse.numerics.input_statistics import InputStatistics
 from dse.numerics.recipe import Recipe, override
+from dse.numerics.registry import FAMILIES
 from dse.numerics.techniques.post import PostTraining
 from dse.numerics.validate import check
 from dse.post.bit_budget import choose
 from dse.post.calibration import Calibration, check_statistics, input_statistics
-from dse.post.chosen_layers import chosen_layers
+from dse.post.chosen_layers import check_weights, chosen_layers
 from dse.post.sensitivity import question, sensitivities
 from dse.recipes import RECIPES
 
@@ -49,9 +53,11 @@ def quantize_post(
     ``nn.Linear`` and ``nn.Conv2d`` (without groups, padded with zeros) are quantized, and attention where the recipe
     says so. Statistics are taken in the model as it was trained, all in one go: memory for K^2 doubles per layer.
 
-    Raises UserError for a model with layers that cannot be quantized and are not exempt, OptionError for a method that
-    the recipe cannot have, CalibrationError for too little calibration data, activations that are not finite, and
-    layers that it never reaches.
+    Hooks of layers stay, and ``dse.coverage`` tells what became of each.
+
+    Raises UserError for a model with layers that cannot be quantized and are not exempt, and for weights that are not
+    finite, OptionError for a method that the recipe cannot have, CalibrationError for too little calibration data,
+    activations that are not finite, and layers that it never reaches.
 
     >>> from torch import nn
     >>> trained, inputs = nn.Sequential(nn.Linear(64, 32)), torch.randn(128, 64)
@@ -62,10 +68,13 @@ def quantize_post(
     """
     recipe = with_method(recipe, method)
     layers = chosen_layers(model, recipe, exempt)
+    check_weights(layers)
     needed = {name: layer.module for name, layer in layers.items() if layer.calibrates}
     searched = bool(question(model, recipe, exempt))
     if (needed or searched) and calibration is None:
         raise CalibrationError(f"{_name(recipe)} looks at activations: give calibration data")
+    if needed and searched and isinstance(calibration, Iterator):
+        calibration = list(calibration)  # two passes
     found: Mapping[str, InputStatistics] = {}
     if calibration is not None and needed:
         found = input_statistics(model, needed, calibration, max(layer.method.keeps for layer in layers.values()))
@@ -81,6 +90,9 @@ def with_method(recipe: Recipe | str, method: Method) -> Recipe:
         if recipe not in RECIPES:
             raise UserError(f"unknown recipe {recipe!r}{nearest(recipe, RECIPES)}")
         recipe = RECIPES[recipe]
+    given: object = method
+    if given in (None, "none"):
+        raise UserError(f"quantize_post needs a method{nearest(given, FAMILIES[PostTraining])}")
     recipe = replace(recipe, post=method) if isinstance(method, PostTraining) else override(recipe, "post", method)
     check(recipe)
     return recipe
@@ -108,17 +120,20 @@ def quantize_with(
     found = choice(made, recipe, exempt=checked(made, exempt))
     swapped: dict[Any, nn.Module] = {}
     layers = chosen_layers(made, recipe, exempt)
+    check_weights(layers)
     chosen = choose(layers, scores or {})
     with torch.no_grad():
         for name, layer in layers.items():
             inputs = None
             if layer.calibrates:
                 inputs = check_statistics(name, layer.module.weight[0].numel(), statistics)
-            swapped[layer.module] = own = layer.quantized(name, chosen[name], inputs, seed)
-            own.format = chosen[name]
+            swapped[layer.module] = layer.quantized(name, chosen[name], inputs, seed)
     order, device = attentions(made), next(made.parameters()).device
     swapped |= {core: QuantizedAttention(core, own, order[core]).to(device) for core, own in found.cores.items()}
+    carry_hooks(swapped)
     swap(made, swapped)
+    keep_from_fusing(made)
+    note(made, found.left, {name: rule.name for name, rule in found.ruled.items()})
     return made.eval()
 
 

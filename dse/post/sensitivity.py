@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from dse.errors import CalibrationError
 from dse.numerics.input_statistics import InputStatistics
 from dse.numerics.recipe import Recipe
 from dse.numerics.techniques.post import AutoQuantize, LayerFormat
-from dse.post.calibration import Calibration, check_statistics, evaluating, losses
+from dse.post.calibration import Calibration, check_statistics, evaluating, layer_input, losses
 from dse.post.chosen_layers import ChosenLayer, chosen_layers
 
 Question = tuple[tuple[str, str, tuple[LayerFormat, ...]], ...]
@@ -47,7 +48,11 @@ def sensitivities(
             own = check_statistics(name, layer.module.weight[0].numel(), statistics) if layer.calibrates else None
             made[name] = [layer.quantized(name, i, own, seed) for i in range(len(layer.candidates))]
     watch = _Watch({name: _score(layer) == "gradient" for name, layer in layers.items()}, made)
-    handles = [layer.module.register_forward_hook(watch.hook(name)) for name, layer in layers.items()]
+    handles = [
+        # before the model's own hooks, which may change y
+        layer.module.register_forward_hook(watch.hook(name), prepend=True, with_kwargs=True)
+        for name, layer in layers.items()
+    ]
     gradients = any(watch.gradients.values())
     try:
         with torch.set_grad_enabled(gradients), evaluating(model):
@@ -67,7 +72,7 @@ def _score(layer: ChosenLayer) -> str:
     return layer.method.score if isinstance(layer.method, AutoQuantize) else ""
 
 
-_Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]
+_Hook = Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Tensor], Tensor | None]
 
 
 class _Watch:
@@ -78,13 +83,17 @@ class _Watch:
         self._seen: list[tuple[str, Tensor, list[Tensor]]] = []
         self._sums: dict[str, Tensor] = {}
         self._outputs: dict[str, Tensor] = {}
+        self._reached: set[str] = set()
 
     def hook(self, name: str) -> _Hook:
         """What looks at a layer's output, and hands on a copy where its gradient is needed."""
 
-        def hook(module: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor | None:
+        def hook(module: nn.Module, args: tuple[Any, ...], options: dict[str, Any], y: Tensor) -> Tensor | None:
+            x = layer_input(args, options)
+            if y.numel():
+                self._reached.add(name)
             with torch.no_grad():
-                off = [(own(args[0]) - y).float() for own in self._made[name]]
+                off = [(own(x) - y).float() for own in self._made[name]]
             if not self.gradients[name]:
                 self._add(name, torch.stack([one.square().sum(dtype=torch.float64) for one in off]))
                 size = y.detach().float().square().sum(dtype=torch.float64)
@@ -117,11 +126,18 @@ class _Watch:
 
     def scores(self, name: str) -> tuple[float, ...]:
         """Of a layer's candidates."""
-        if name not in self._sums:
+        if name not in self._reached:
             raise CalibrationError(
                 f"calibration never reached layer {name}; calibrate with data that does, or exempt it from quantization"
             )
-        found = self._sums[name] if self.gradients[name] else self._sums[name] / self._outputs[name]
+        if name not in self._sums:
+            raise CalibrationError(
+                f"autoquantize: the loss does not depend on the output of layer {name}; return one that does, exempt "
+                "the layer, or set post.score: output"
+            )
+        found = self._sums[name]
+        if not self.gradients[name]:  # zeros that stay zeros have lost nothing
+            found = torch.where(found == 0, 0.0, found / self._outputs[name])
         if not found.isfinite().all():
             raise CalibrationError(
                 f"autoquantize: a score of layer {name} is not finite; look for the batch that makes it"

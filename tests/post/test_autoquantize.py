@@ -257,3 +257,27 @@ def test_what_does_not_do() -> None:
     ):
         with pytest.raises(OptionError, match=text):
             with_method("mxfp4", autoquantize(**options))
+
+
+class Aside(nn.Module):
+    """One layer does not enter the loss, one makes zeros of all it sees, and one sees no rows."""
+
+    def __init__(self, empty: bool) -> None:
+        super().__init__()
+        self.empty, self.a, self.b, self.zero = empty, nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 16)
+        nn.init.zeros_(self.zero.weight)
+        nn.init.zeros_(self.zero.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.b(x[:0] if self.empty else x)
+        y: Tensor = self.a(x) + self.zero(x)
+        return y
+
+
+def test_scores_of_layers_at_the_edge() -> None:
+    x, output = torch.randn(32, 16), {"autoquantize": {"bits": 5, "score": "output"}}
+    assert quantize_post(Aside(False), output, [x], "nvfp4_plain").zero.format == 0  # type: ignore[union-attr]
+    with pytest.raises(CalibrationError, match="calibration never reached layer b"):
+        quantize_post(Aside(True), output, [x], "nvfp4_plain")
+    with pytest.raises(CalibrationError, match="the loss does not depend on the output of layer b;"):
+        quantize_post(Aside(False), {"autoquantize": {"bits": 5}}, lambda m: m(x).square().mean(), "nvfp4_plain")

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from dse import RECIPES, Recipe, override, quantize_, quantize_post
 from dse.errors import CalibrationError, OptionError, UserError
+from dse.nn.coverage import coverage
 from dse.numerics.gemm import Gemm
+from dse.numerics.input_statistics import InputStatistics
 from dse.numerics.quantizer import Identity
 from dse.numerics.techniques.rotations import Hadamard
 from dse.post.calibration import input_statistics
@@ -126,6 +128,89 @@ def test_many_configurations_share_one_calibration(net: Net) -> None:
         assert torch.equal(own, quantize_post(net, method, [images(200)], NVFP4, "idle")(x))
 
 
+def test_hooks_of_layers_stay(net: Net) -> None:
+    """Those before and after a layer act on the quantized one, and their handles remove them."""
+    x, plain = images(5), quantize_post(net, "rtn", None, NVFP4, "idle")
+    net.fc.register_forward_pre_hook(lambda layer, args: (2 * args[0],))
+    net.head.register_forward_hook(lambda layer, args, y: 3 * y)
+    made = quantize_post(net, "rtn", None, NVFP4, "idle")
+    plain.fc.register_forward_pre_hook(lambda layer, args: (2 * args[0],))
+    assert torch.equal(made(x), 3 * plain(x))
+    scored = {"autoquantize": {"bits": 16, "score": "output"}}  # of the layer's own output, not of what a hook makes
+    assert torch.isfinite(quantize_post(net, scored, [x], NVFP4, "idle")(x)).all()
+    normed = nn.Sequential(nn.utils.spectral_norm(nn.Linear(8, 8)))
+    assert not quantize_post(normed.eval(), "rtn", None, NVFP4)[0]._forward_pre_hooks  # type: ignore[union-attr]
+
+
+class Named(nn.Module):
+    """Calls its layer by the keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(2, 4, 1), nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.fc(input=self.conv(input=x).flatten(-2))
+        return y
+
+
+def test_calls_as_plain_layers_take_them() -> None:
+    """By keyword, and with one axis."""
+    model, x = Named(), torch.randn(20, 2, 4, 4)
+    for method in ("gptq", {"autoquantize": {"bits": 16, "score": "output"}}):
+        assert quantize_post(model, method, [x], NVFP4)(x).shape == (20, 4, 16)
+    assert quantize_(Named(), NVFP4)(x).shape == (20, 4, 16)
+    made = quantize_post(nn.Sequential(nn.Linear(16, 8)), "rtn", None, NVFP4)
+    rows = torch.randn(3, 16)
+    assert torch.equal(made(rows[0]), made(rows[:1])[0])
+    layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0, batch_first=True).eval()  # fuses without gradients
+    turned = override(NVFP4, "fprop.rotation", {"hadamard": {"size": 16, "signs": "fixed"}})
+    made, x = quantize_post(nn.Sequential(layer), "rtn", None, turned, "*self_attn"), torch.randn(2, 5, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(made(x), layer(x), rtol=0.3, atol=0.3)
+
+
+def test_weights_that_are_not_finite(net: Net) -> None:
+    """Named before any method, and where they are in a layer that is not quantized, in place of the batch."""
+    with torch.no_grad():
+        net.fc.weight[0, :2] = math.nan
+        net.fc.weight[1, 0] = math.inf
+    for method in ("rtn", "gptq", {"rtn": {"branch": "svdquant"}}):
+        with pytest.raises(UserError, match=r"fc.weight has 2 NaN and 1 infinite of 6,144 values"):
+            quantize_post(net, method, [images(200)], NVFP4, "idle")
+    with pytest.raises(CalibrationError, match=r"input of layer head is NaN; fc.weight has 2 NaN"):
+        quantize_post(net, "gptq", [images(200)], NVFP4, ["idle", "fc"])
+
+
+def test_arguments_that_are_none(net: Net) -> None:
+    for method in (None, "none"):
+        with pytest.raises(UserError, match="needs a method; valid: adaround"):
+            quantize_post(net, method, None, NVFP4, "idle")  # type: ignore[arg-type]
+    for calibration, text in (
+        ({"x": images(9)}, r"this is one dict: write \[it\]"),
+        ("text", "this is of type str"),
+        (5, "this is of type int"),
+        (iter(()), "calibration has no inputs: it is empty, or an iterator that has been used up"),
+    ):
+        with pytest.raises(CalibrationError, match=text):
+            quantize_post(net, "gptq", calibration, NVFP4, "idle")  # type: ignore[arg-type]
+    searched = {"autoquantize": {"bits": 16, "score": "output", "method": "gptq"}}
+    assert quantize_post(net, searched, (images(200) for _ in range(2)), NVFP4, "idle")(images(2)).isfinite().all()
+
+
+def test_coverage_knows_what_was_quantized_after_training(net: Net) -> None:
+    made = quantize_post(net, "rtn", None, NVFP4, "idle")
+    rows = {row.name: row for row in coverage(made).rows}
+    assert [(rows[n].recipe, rows[n].flops) for n in ("conv", "fc")] == [("nvfp4_plain", 432), ("nvfp4_plain", 12288)]
+    assert rows["idle"].why == "exempt 'idle'"
+    assert coverage(made).weights == 1 - 16 / sum(row.weights for row in rows.values())
+    kept = quantize_post(net, {"autoquantize": {"bits": 16, "score": "output"}}, [images(20)], NVFP4, ["idle", "conv"])
+    why = {row.name: row.why for row in coverage(kept).left}
+    assert (why["conv"], why["head"]) == ("exempt 'conv'", "in BF16 by the search of formats")
+    with pytest.raises(UserError, match=r"Net is quantized already \(3 layers, recipe 'nvfp4_plain'\)"):
+        quantize_post(made, "rtn", None, NVFP4, "idle")
+
+
 class Shared(nn.Module):
     """Queries and keys of one tensor, values of the same tensor changed in place."""
 
@@ -150,7 +235,7 @@ def test_layers_of_one_input_share_their_sums() -> None:
     wide = [batch.double() for batch in batches]
     for name, factor in (("q", 1), ("v", 2)):
         assert torch.equal(found[name].gram, sum((factor * x).mT @ (factor * x) for x in wide))
-        assert torch.equal(found[name].first(99), factor * torch.cat(wide)[:30])
+        assert torch.equal(found[name].first(99), InputStatistics.of(factor * torch.cat(wide), 30).first(30))
         assert found[name].rows == 60
 
 

@@ -28,8 +28,9 @@ class _Convolution(Parted):
         return [("weight", slice(g * n, (g + 1) * n)) for g in range(self.groups)]
 
     @uncompiled
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the plain layer's keyword
         """[B, C, *sizes] or [C, *sizes] -> [(B,) O, *sizes']."""
+        x = input
         axes, groups, weight = len(self.kernel_size), self.groups, self.weight
         check_input(self, x, -1 - axes, self.in_channels, (axes + 1, axes + 2))
         batch = x if x.dim() == axes + 2 else x.unsqueeze(0)
@@ -57,8 +58,9 @@ class _TransposedConvolution(Parted):
         return matrix.mT.reshape(shape)
 
     @uncompiled
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: A002 - the plain keyword
         """[B, C, *sizes] or [C, *sizes] -> [(B,) O, *sizes']; ``output_size`` as in the plain layer."""
+        x = input
         if x.is_meta:
             return super().forward(x, output_size)  # type: ignore[no-any-return]
         axes, groups, weight = len(self.kernel_size), self.groups, self.weight
