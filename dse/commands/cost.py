@@ -5,7 +5,7 @@ Without any of its options the command shows operations (``dse.commands.gallery.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +65,7 @@ def steps(options: StepOptions, picture: Path | None, extra_tokens: float | None
         name: set_options(get(name), options.settings if number == 0 else ())
         for number, name in enumerate(options.recipes)
     }
+    _trained(recipes)
     found = {name: step_interval(recipe, model, machine) for name, recipe in recipes.items()}
     print(f"{model.title} on {machine.profile.title}: {model.tokens:,} tokens per step", end="")
     print(f", tensor parallel {model.tensor_parallel}" if model.tensor_parallel > 1 else "")
@@ -87,10 +88,11 @@ def layer(options: StepOptions, shape: str) -> None:
     from dse.recipes.bf16 import BF16
 
     own, (_, machine) = parse_shape(shape), options.situation()
+    recipes = {name: set_options(get(name), options.settings) for name in options.recipes}
+    _trained(recipes)
     base = layer_time(BF16, own, machine)
     print(f"{own} on {machine.profile.title}\nbf16: {1e3 * base.seconds:.3f} ms")
-    for name in options.recipes:
-        recipe = set_options(get(name), options.settings)
+    for name, recipe in recipes.items():
         phases = training_phases(recipe)
         for phase in phases:
             low, high = (layer_time(phase.recipe, own, machine, how) for how in (OPTIMISTIC, AS_MEASURED))
@@ -99,6 +101,16 @@ def layer(options: StepOptions, shape: str) -> None:
             print(f"\n{name}{when}: {ends[0]:.2f} to {ends[1]:.2f} of BF16's time ({_verdict(*ends)})")
             print(*_bars(high, low), *_missing(high.missing), sep="\n")
         print(*unstated(recipe), sep="\n", end="\n" if unstated(recipe) else "")
+
+
+def _trained(recipes: Mapping[str, Recipe]) -> None:
+    """Raises UserError for a recipe that quantizes after training, of which there is nothing to time here."""
+    for name, recipe in recipes.items():
+        if recipe.post is not None:
+            raise UserError(
+                f"{name} with post quantizes after training, which is BF16's; its costs at inference: dse cost {name} "
+                "--set post=..., without --model and --hardware"
+            )
 
 
 def _described(

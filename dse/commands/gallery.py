@@ -13,6 +13,7 @@ from dse.numerics.formats import ELEMENTS, SCALES, Format
 from dse.numerics.gemm import Gemm
 from dse.numerics.recipe import GEMMS, POINTS, RECIPE_OPTIONS, SELECTORS, Exempt, Recipe, override
 from dse.numerics.registry import FAMILIES, to_data, words
+from dse.numerics.techniques.post import AutoQuantize
 from dse.numerics.validate import check
 from dse.optim import FIRST_MOMENTS, OPTIMIZERS, SECOND_MOMENTS
 from dse.optim.loss_scaling import LOSS_SCALINGS
@@ -54,14 +55,20 @@ def cost(name: str, shape: str | None, settings: list[str]) -> None:
         for product, layer in attention(phase.recipe, layers):
             console.print(render(breakdown(product, layer), layer))
     title = " ".join([name, *settings])
+    gemms = "three GEMMs with them take" if recipe.post is None else "forward GEMM with them takes"
     print(
         f"{title}: vector operations take {overhead(recipe, layers):.1f} % of the GEMM time if nothing overlaps; "
-        f"the three GEMMs with them take {relative_time(recipe, layers):.2f} of the BF16 time"
+        f"the {gemms} {relative_time(recipe, layers):.2f} of the BF16 time"
     )
     if len(phases) > 1:
         print(f"both are means over the {len(phases)} phases of the training")
     for text in unstated(recipe):
         print(text)
+    if isinstance(recipe.post, AutoQuantize):
+        print(
+            f"formats: in the shares that make the budget, {recipe.post.bits:g} bits per weight; a report takes the "
+            "shares that its searches have found"
+        )
     print(
         "the optimizer's moments are settings of the training (training.first_moment, second_moment), in bytes per "
         f"parameter: {formats_memory()}"

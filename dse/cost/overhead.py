@@ -78,9 +78,17 @@ def breakdown(recipe: Recipe, layer: LayerShape, hardware: Hardware = B200) -> l
     return rows
 
 
-def overhead(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B, hardware: Hardware = B200) -> float:
-    """Time of all extra operations in percent of the FP4 GEMM time, over all layers of a model; 0 for bf16 and fp32."""
-    return _mean(recipe, layers, hardware, lambda total: 100 * total.extra / total.gemm(hardware.fp4))
+def overhead(
+    recipe: Recipe,
+    layers: Iterable[LayerShape] = LLAMA3_8B,
+    hardware: Hardware = B200,
+    shares: Sequence[float] = (),
+) -> float:
+    """Time of all extra operations in percent of the FP4 GEMM time, over all layers of a model; 0 for bf16 and fp32.
+
+    ``shares``: as for ``relative_time``.
+    """
+    return _mean(recipe, layers, hardware, shares, lambda total: 100 * total.extra / total.gemm(hardware.fp4))
 
 
 def by_technique(
@@ -96,18 +104,31 @@ def by_technique(
     return found
 
 
-def relative_time(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B, hardware: Hardware = B200) -> float:
+def relative_time(
+    recipe: Recipe,
+    layers: Iterable[LayerShape] = LLAMA3_8B,
+    hardware: Hardware = B200,
+    shares: Sequence[float] = (),
+) -> float:
     """Time of the three GEMMs and the extra operations, BF16 = 1: the axis for recipes of different widths.
 
     A GEMM runs at the rate of its wider operand. Scale formats and block sizes are taken as native to the matrix unit.
+    ``shares``: of the weights that a search of formats gave each of its formats where it ran; without them its budget
+    decides (``dse.cost.storage.by_format``).
     """
-    return _mean(recipe, layers, hardware, lambda total: (total.own_gemm + total.extra) / total.gemm(hardware.bf16))
+    return _mean(
+        recipe, layers, hardware, shares, lambda total: (total.own_gemm + total.extra) / total.gemm(hardware.bf16)
+    )
 
 
 def excess(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B, hardware: Hardware = B200) -> float:
     """Percent over three bare FP4 GEMMs, a GEMM's own lower rate included: 100 for an MXFP8 whose casts were free."""
     return _mean(
-        recipe, layers, hardware, lambda total: 100 * ((total.own_gemm + total.extra) / total.gemm(hardware.fp4) - 1)
+        recipe,
+        layers,
+        hardware,
+        (),
+        lambda total: 100 * ((total.own_gemm + total.extra) / total.gemm(hardware.fp4) - 1),
     )
 
 
@@ -120,16 +141,30 @@ def read_time(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B, hardware
         recipe,
         layers,
         hardware,
+        (),
         lambda total: 100 * total.read_bytes / hardware.bandwidth / total.gemm(hardware.fp4),
     )
 
 
 def _mean(
-    recipe: Recipe, layers: Iterable[LayerShape], hardware: Hardware, measure: Callable[[_Total], float]
+    recipe: Recipe,
+    layers: Iterable[LayerShape],
+    hardware: Hardware,
+    shares: Sequence[float],
+    measure: Callable[[_Total], float],
 ) -> float:
     """A measure in the mean over the steps of a training, in which schedules change the numerics."""
-    shapes = tuple(layers)
-    return sum(one.share * measure(_Total(one.recipe, shapes, hardware)) for one in training_phases(recipe))
+    shapes, own = tuple(layers), tuple(shares)
+    return sum(one.share * measure(_Total(one.recipe, shapes, hardware, own)) for one in training_phases(recipe))
+
+
+def mean_bits(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B, shares: Sequence[float] = ()) -> float:
+    """Width of the wider operand in the mean over the linears' GEMM operations, and over the steps of a training.
+
+    4 where every product has two operands of FP4, 16 under ``bf16``; after training that of the forward GEMM.
+    ``shares``: as for ``relative_time``.
+    """
+    return _mean(recipe, layers, B200, shares, lambda total: total.bits)
 
 
 def operand_bits(quantizer: Quantizer) -> int:
@@ -146,6 +181,7 @@ class _Total:
     recipe: Recipe
     layers: Sequence[LayerShape]
     hardware: Hardware
+    shares: Sequence[float] = ()
 
     def gemm(self, rate: float) -> float:
         """All GEMMs of all linears at one rate."""
@@ -160,6 +196,14 @@ class _Total:
             for owner, layer, count in self._attention
         ]
         return linears + sum(slack)
+
+    @property
+    def bits(self) -> float:
+        """The mean over the linears' operations."""
+        found = [
+            (count * layer.flop * share, bits) for own, layer, count in self._linears for share, bits in _widths(own)
+        ]
+        return sum(flop * bits for flop, bits in found) / sum(flop for flop, _ in found)
 
     @property
     def extra(self) -> float:
@@ -183,7 +227,7 @@ class _Total:
         return [
             (one, layer, count)
             for own, layer in by_layer(self.recipe, self.layers)
-            for one, count in by_format(self._then(own), layer)
+            for one, count in by_format(self._then(own), layer, self.shares)
         ]
 
     @property

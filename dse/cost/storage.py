@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -13,17 +13,21 @@ from dse.numerics.stored_bits import stored_bits
 from dse.numerics.techniques.post import AutoQuantize, Rtn, candidates
 
 
-def by_format(recipe: Recipe, layer: LayerShape) -> list[tuple[Recipe, float]]:
+def by_format(recipe: Recipe, layer: LayerShape, shares: Sequence[float] = ()) -> list[tuple[Recipe, float]]:
     """The numerics that layers of a shape have after training, and how many of them each: ``layer.count`` in all.
 
-    Where the method searches formats under a budget of bits, they have the two formats between whose bits it lies, so
-    many of each that the mean is the budget: what is known of a deployed model whose sensitivities are not.
+    Where the method searches formats under a budget of bits, they have these in ``shares``, as a search has found them
+    in a model, one for each of its formats. Without them (or where they are another search's) they have the two formats
+    between whose bits the budget lies, so many of each that the mean is the budget: what is known of a deployed model
+    whose sensitivities are not.
     """
     if recipe.post is None:
         return [(recipe, layer.count)]
     found = [replace(recipe, fprop=gemm, post=method) for gemm, method in candidates(recipe.post, recipe.fprop)]
     if len(found) == 1:
         return [(found[0], layer.count)]
+    if len(shares) == len(found):
+        return [(one, share * layer.count) for one, share in zip(found, shares, strict=True) if share]
     assert isinstance(recipe.post, AutoQuantize)
     own = sorted(((_bits(one, layer), one) for one in found), key=lambda pair: pair[0])
     (few, low), (many, high) = next((pair for pair in pairwise(own) if recipe.post.bits <= pair[1][0]), own[-2:])
@@ -38,13 +42,16 @@ def _bits(recipe: Recipe, layer: LayerShape) -> float:
     return stored_bits(recipe.fprop.rhs, layer.outputs, layer.inputs) + beside / (layer.outputs * layer.inputs)
 
 
-def weight_bits(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B) -> float:
-    """Bits per weight of a model's linears after training: ``stored_bits``, and what the method keeps beside them."""
+def weight_bits(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B, shares: Sequence[float] = ()) -> float:
+    """Bits per weight of a model's linears after training: ``stored_bits``, and what the method keeps beside them.
+
+    ``shares``: as for ``by_format``.
+    """
     bits, count = 0.0, 0
     for own, layer in by_layer(recipe, tuple(layers)):
         size = layer.outputs * layer.inputs
         made = replace(own, post=own.post or recipe.post or Rtn())
-        bits += sum(number * _bits(one, layer) * size for one, number in by_format(made, layer))
+        bits += sum(number * _bits(one, layer) * size for one, number in by_format(made, layer, shares))
         count += layer.count * size
     return bits / count
 

@@ -24,8 +24,11 @@ class ExtraMemory(NamedTuple):
 def extra_memory(recipe: Recipe, model: Deployed) -> ExtraMemory:
     """Codes are kept from the forward to the backward pass: X as wgrad reads it, W in both directions.
 
-    With a schedule: of the phase that takes most, for a GPU has to hold each of them.
+    With a schedule: of the phase that takes most, for a GPU has to hold each of them. Nothing where a recipe quantizes
+    after a training in BF16.
     """
+    if recipe.post is not None:
+        return ExtraMemory(0.0, 0.0)
     return max((_in_phase(one.recipe, model) for one in training_phases(recipe)), key=sum)
 
 

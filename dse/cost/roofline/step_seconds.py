@@ -19,6 +19,7 @@ from dse.cost.training_phases import training_phases
 from dse.nn.attention import as_linear
 from dse.numerics.gemm import Gemm
 from dse.numerics.recipe import GEMMS, POINTS, Recipe
+from dse.recipes.bf16 import BF16
 
 STEP_PARTS = (*PARTS, "attention", "head", "elementwise", "optimizer")
 """What a step's time goes to: the linears' parts, and the rest."""
@@ -52,8 +53,9 @@ def step_time(recipe: Recipe, model: Deployed, machine: Machine, setting: Assump
     Linears as ``layer_time``; attention's products at the achieved share of the 16-bit peak, or of that of their
     operands; the head in BF16; norms, activations and residuals as memory traffic; the optimizer's share of it. All of
     it takes ``sustained`` times as long as its kernels alone. With a schedule, the mean over the steps of a training
-    (``training_phases``).
+    (``training_phases``). A recipe that quantizes after training trains in BF16.
     """
+    recipe = recipe if recipe.post is None else BF16
     found = [(one.share, _step(one.recipe, model, machine, setting)) for one in training_phases(recipe)]
     parts = {name: sum(share * step.parts[name] for share, step in found) for name in STEP_PARTS}
     missing = dict.fromkeys(lacks for _, step in found for lacks in step.missing)
@@ -160,8 +162,6 @@ class Interval:
 
 def step_interval(recipe: Recipe, model: Deployed, machine: Machine) -> Interval:
     """The step's time at both ends of what is assumed about kernels and hardware, each beside BF16 under the same."""
-    from dse.recipes.bf16 import BF16
-
     ends = [step_time(own, model, machine, how) for own in (recipe, BF16) for how in (OPTIMISTIC, AS_MEASURED)]
     low, high, low_base, high_base = ends
     return Interval(low, high, low_base, high_base)

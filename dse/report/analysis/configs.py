@@ -26,15 +26,16 @@ MOST_HIGHLIGHTS = 12
 def aggregate_seeds(table: TidyTable) -> pd.DataFrame:
     """One row per (task, config), then one per config with task = 'all tasks'.
 
-    Columns: task, config, recipe, is_baseline, named, bits, overhead, relative_time, seeds (with a gap), counts ok,
-    diverged, stopped, failed, missing; metric_mean, metric_sd (over seeds), gap_mean, gap_half, lost_mean, lost_half
-    (half widths of 95 % intervals over seeds, paired with the baseline by seed), lost_half_across (over all tasks: for
-    other tasks of this kind), all of trials with the full budget
-    alone; gap_mean[NAME] and gap_half[NAME] to every further baseline; estimate (of lost); why (something is unknown);
-    narrow (of the narrowest operands in the sweep, 4 bits or less); eligible (narrow, known, no seed diverged or
-    stopped: seeds that went on without the others are the luckier ones); front (of overhead and lost, among the
-    eligible); front_time (of relative_time and lost, among all widths and the baseline). Over all tasks, ``lost`` is
-    the unweighted mean over tasks and unknown unless it is known on each of them.
+    Columns: task, config, recipe, is_baseline, named, after_training, bits, mean_bits, overhead, relative_time, seeds
+    (with a gap), counts ok, diverged, stopped, failed, missing; metric_mean, metric_sd (over seeds), gap_mean,
+    gap_half, lost_mean, lost_half (half widths of 95 % intervals over seeds, paired with the baseline by seed),
+    lost_half_across (over all tasks: for other tasks of this kind), all of trials with the full budget alone;
+    gap_mean[NAME] and gap_half[NAME] to every further baseline; estimate (of lost); why (something is unknown); narrow
+    (of the narrowest ``bits`` in the sweep, 4 or less; without those after training beside others, see ``comparable``);
+    eligible (narrow, known, no seed diverged or stopped: seeds that went on without the others are the luckier ones);
+    front (of overhead and lost, among the eligible); front_time (of relative_time and lost, among all comparable widths
+    and the baseline). Over all tasks, ``lost`` is the unweighted mean over tasks and unknown unless it is known on each
+    of them.
     """
     import pandas as pd
 
@@ -49,13 +50,21 @@ def aggregate_seeds(table: TidyTable) -> pd.DataFrame:
         by_config.setdefault(row["config"], []).append(row)
     rows = per_task + [_over_tasks(table.tasks, rows) for rows in by_config.values()]
     frame = pd.DataFrame(rows)
-    others = frame.loc[~frame["is_baseline"], "bits"]
-    frame["narrow"] = ~frame["is_baseline"] & (frame["bits"] <= max(4, others.min() if len(others) else 0))
-    sound = frame["lost_mean"].notna() & (frame[DIVERGED] == 0) & (frame[STOPPED] == 0)
+    placed = comparable(frame)
+    others = frame.loc[placed & ~frame["is_baseline"], "bits"]
+    limit = max(4, others.min() if len(others) else 0)
+    frame["narrow"] = placed & ~frame["is_baseline"] & (frame["bits"] <= limit)
+    sound = placed & frame["lost_mean"].notna() & (frame[DIVERGED] == 0) & (frame[STOPPED] == 0)
     frame["eligible"] = sound & frame["narrow"]
     frame["front"] = _fronts(frame[frame["eligible"]], "overhead", frame)
     frame["front_time"] = _fronts(frame[sound], "relative_time", frame)
     return frame
+
+
+def comparable(configs: pd.DataFrame) -> pd.Series[bool]:
+    """Rows whose costs are of one kind: of training; of inference, where all but the baselines quantize after it."""
+    trained = ~configs["after_training"]
+    return trained if (trained & ~configs["is_baseline"]).any() else trained | True
 
 
 def task_front(rows: pd.DataFrame) -> list[bool]:
@@ -191,7 +200,9 @@ def _row(first: Any, task: str, config: str, lost: Estimate, counts: dict[str, i
         "recipe": first["recipe"],
         "is_baseline": bool(first["is_baseline"]),
         "named": bool(first["named"]),
+        "after_training": bool(first["after_training"]),
         "bits": int(first["bits"]),
+        "mean_bits": float(first["mean_bits"]),
         "overhead": float(first["overhead"]),
         "relative_time": float(first["relative_time"]),
         "seeds": lost.n,

@@ -96,7 +96,10 @@ class PlaceTimes:
 
 
 def place_times(sweep: Sweep, configs: pd.DataFrame, places: Sequence[CostPlace] = ()) -> list[PlaceTimes]:
-    """The sweep's configurations at ``places``, or its own, or the usual ones; empty where no loss is known."""
+    """The sweep's configurations at ``places``, or its own, or the usual ones; empty where no loss is known.
+
+    Without those that quantize after training, of which a step of the training takes BF16's time.
+    """
     from dse.cost.models import deployed
     from dse.cost.profiles import profile
     from dse.sweep import config_of
@@ -123,7 +126,8 @@ def _known(configs: pd.DataFrame) -> list[dict[str, object]]:
     """Rows with a loss and without a seed that diverged or stopped, the baseline's among them, the least loss first."""
     if configs.empty:
         return []
-    sound = configs[configs["lost_mean"].notna() & (configs["diverged"] == 0) & (configs["stopped"] == 0)]
+    known = configs["lost_mean"].notna() & (configs["diverged"] == 0) & (configs["stopped"] == 0)
+    sound = configs[known & ~configs["after_training"]]
     compared = sound[sound["task"].isin(sound.loc[~sound["is_baseline"], "task"])]
     return row_dicts(compared.sort_values(["lost_mean", "config"]).drop_duplicates(["task", "config"]))
 

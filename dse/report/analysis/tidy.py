@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from dse.results.record import DIVERGED, FAILED, OK, STOPPED, Record
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 MISSING = "missing"
 """Status of a cell without a record."""
+WIDTHS = (4, 6, 8, 16, 32)
+"""Bits of a GEMM's operands by which configurations are told apart: only equal widths compare by overhead alone."""
 _LABELS = ("task", "recipe", "seed")
 
 
@@ -27,8 +30,10 @@ class TidyTable:
 
     Columns of ``frame``: uid, task, recipe, config, seed (text), one per grid axis (text), is_baseline, named (no
     overrides), status (ok, diverged, stopped, failed, missing), metric, metric_initial, base_metric, base_initial,
-    gap, lost, why (why there is no gap), bits (of the widest operand), overhead and
-    relative_time (``dse.cost``), seconds and the record's provenance; ``metrics.NAME`` for every held-out
+    gap, lost, why (why there is no gap), after_training (quantized then), mean_bits (of operands), bits (the width
+    among WIDTHS that is nearest), overhead and relative_time (``dse.cost``: of training, of inference after it; a
+    search of formats is counted with the mean of the shares that the configuration's records have of each format),
+    seconds and the record's provenance; ``metrics.NAME`` for every held-out
     metric; metric_bf16, the primary metric with the trained weights in BF16 arithmetic, and gap_bf16, its gap to the
     baseline's; ``gap[NAME]`` and ``lost[NAME]`` for every further baseline; stopped_rung, stopped_at (step) and
     stopped_metric of trials that successive halving stopped, whose metric and gap are unknown.
@@ -70,7 +75,10 @@ def tabulate(sweep: Sweep, records: Iterable[Record]) -> TidyTable:
         if record.uid in wanted and not (record.uid in known and known[record.uid].status == OK != record.status):
             known[record.uid] = record
     grid = [axis for axis in sweep.axes if axis not in _LABELS]
-    rows = [_row(cell, known, grid) | _further(cell, known, others) for cell in sweep.cells]
+    shares = format_shares((cell.config, known[cell.uid]) for cell in sweep.cells if cell.uid in known)
+    rows = [
+        _row(cell, known, grid, shares.get(cell.config, ())) | _further(cell, known, others) for cell in sweep.cells
+    ]
     frame = pd.DataFrame(rows, columns=None if rows else ["uid", *_LABELS])
     baselines = [str(cell.labels["recipe"]) for cell in sweep.cells if cell.is_baseline]
     return TidyTable(
@@ -101,21 +109,35 @@ def label_text(label: Label) -> str:
     return "" if label is None else text_of(label)
 
 
+def format_shares(records: Iterable[tuple[str, Record]]) -> dict[str, tuple[float, ...]]:
+    """Configuration -> the shares of the weights that its search gave each format, the means over its records."""
+    found: dict[str, list[list[float]]] = {}
+    for config, record in records:
+        if own := record.pack.get("post", {}).get("format_shares"):
+            found.setdefault(config, []).append(own)
+    return {config: tuple(map(fmean, zip(*own, strict=False))) for config, own in found.items()}
+
+
 @dataclass(frozen=True)
 class _Cost:
     overhead: float
     relative_time: float
-    bits: int  # the widest GEMM operand of any layer: 4 for FP4 throughout, 16 for BF16, 32 for what is not quantized
+    mean_bits: float
+
+    @property
+    def bits(self) -> int:
+        """Half-way between two widths it is the wider."""
+        return min(WIDTHS, key=lambda width: (abs(width - self.mean_bits), -width))
 
 
 @cache
-def _cost(recipe: Recipe) -> _Cost:
+def _cost(recipe: Recipe, shares: tuple[float, ...]) -> _Cost:
     from dse.cost import overhead, relative_time
-    from dse.cost.overhead import operand_bits
-    from dse.numerics.recipe import POINTS
+    from dse.cost.overhead import mean_bits
 
-    bits = max(operand_bits(own.quantizer(point)) for own in recipe.numerics for point in POINTS)
-    return _Cost(overhead(recipe), relative_time(recipe), bits)
+    return _Cost(
+        overhead(recipe, shares=shares), relative_time(recipe, shares=shares), mean_bits(recipe, shares=shares)
+    )
 
 
 def _ranged(sweep: Sweep) -> frozenset[str]:
@@ -129,10 +151,10 @@ def _values(sweep: Sweep, axis: str) -> list[str]:
     return [value for value in dict.fromkeys(label_text(label) for label in sweep.axes.get(axis, ())) if value in borne]
 
 
-def _row(cell: Cell, known: dict[str, Record], grid: list[str]) -> dict[str, Any]:
+def _row(cell: Cell, known: dict[str, Record], grid: list[str], shares: tuple[float, ...]) -> dict[str, Any]:
     own, base = known.get(cell.uid), known.get(cell.baseline_uid)
     gap, lost, why = _compare(own, base)
-    recipe, cost = label_text(cell.labels["recipe"]), _cost(cell.trial.recipe)
+    recipe, cost = label_text(cell.labels["recipe"]), _cost(cell.trial.recipe, shares)
     return {
         "uid": cell.uid,
         **{name: label_text(cell.labels[name]) for name in _LABELS},
@@ -149,7 +171,9 @@ def _row(cell: Cell, known: dict[str, Record], grid: list[str]) -> dict[str, Any
         "gap": gap,
         "lost": lost,
         "why": why,
+        "after_training": cell.trial.recipe.post is not None,
         "bits": cost.bits,
+        "mean_bits": cost.mean_bits,
         "overhead": cost.overhead,
         "relative_time": cost.relative_time,
         "mixed": bool(own and base and _apart(own, base)),

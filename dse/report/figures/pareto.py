@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from dse.report.analysis.configs import ALL, task_front
+from dse.report.analysis.configs import ALL, comparable, task_front
 from dse.report.analysis.tidy import TidyTable
 from dse.report.figures import panel
 from dse.report.figures.drawing import Drawing
@@ -29,7 +29,7 @@ def overall(
     """
     rows = configs[configs["task"] == ALL]
     narrow = panel.placed_rows(rows[rows["narrow"]], "overhead", "lost", 100.0)
-    wide = panel.placed_rows(rows, "relative_time", "lost", 100.0, "front_time")
+    wide = panel.placed_rows(rows[comparable(configs).loc[rows.index]], "relative_time", "lost", 100.0, "front_time")
     if narrow.empty and wide[~wide["is_baseline"]].empty:
         return None
     with theme():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,7 @@ def overview_rows(table: TidyTable, configs: pd.DataFrame, chosen: Sequence[str]
     for config in chosen:
         head = by[ALL, config]
         lost = [_lost_cell(by.get((scope, config)), tint=True) for scope in scopes]
-        cells = [count_cell(head["bits"]), _number(head["overhead"]), _number(head["relative_time"]), *lost]
+        cells = [*_costs(head), *lost]
         rows.append(_row(head, cells))
     return baselines_apart(rows, lambda row: row.cells[3].value)
 
@@ -135,9 +135,7 @@ def config_rows(configs: pd.DataFrame, task: str, shown: Sequence[str], others: 
             *([_gap(row, "gap_bf16_mean", "gap_bf16_half")] if twice else []),
             TableCell(interval(row["metric_mean"], row["metric_sd"]), sort_key(row["metric_mean"])),
             *(_number(row[f"metrics.{name}"]) for name in shown),
-            count_cell(row["bits"]),
-            _number(row["overhead"]),
-            _number(row["relative_time"]),
+            *_costs(row),
             count_cell(row["seeds"]),
             TableCell(", ".join(f"{row[s]} {s}" for s in STATUSES if row[s]), sum(row[s] for s in STATUSES if s != OK)),
         ]
@@ -235,6 +233,13 @@ def _lost_cell(row: dict[str, Any] | None, tint: bool = False) -> TableCell:
     some = (" †" * bool(row["diverged"]) + " ‡" * bool(row["stopped"])) if tint else ""
     title = f"n = {row['seeds']}" + (f"; {row['why']}" if row["why"] else "")
     return TableCell(percent(mean, half) + some, mean, round(strength, 3), title)
+
+
+def _costs(row: dict[str, Any]) -> list[TableCell]:
+    """Bits, overhead and time; where a configuration quantizes after training those of inference, and told so."""
+    bits = TableCell(f"{row['mean_bits']:.3g}", sort_key(row["mean_bits"]))
+    cells = [bits, _number(row["overhead"]), _number(row["relative_time"])]
+    return [replace(cell, title="at inference") for cell in cells] if row["after_training"] else cells
 
 
 def _number(value: float) -> TableCell:
