@@ -10,6 +10,7 @@ from dse.errors import CalibrationError
 from dse.numerics.stored_bits import stored_bits
 from dse.numerics.techniques.post import AutoQuantize
 from dse.post.chosen_layers import ChosenLayer
+from dse.post.sensitivity import FormatScores
 
 _UNIT = 1e6
 """The largest score in the program, whose solver takes differences below a millionth as none."""
@@ -56,7 +57,7 @@ def _undominated(scores: Sequence[float], bits: Sequence[float]) -> list[int]:
     return kept
 
 
-def choose(layers: Mapping[str, ChosenLayer], scores: Mapping[str, Sequence[float]]) -> dict[str, int]:
+def choose(layers: Mapping[str, ChosenLayer], scores: Mapping[str, FormatScores]) -> dict[str, int]:
     """The number of each layer's candidate. Layers of one search share its budget; those of other methods have one.
 
     Raises CalibrationError for a budget that the narrowest formats exceed.
@@ -69,10 +70,10 @@ def choose(layers: Mapping[str, ChosenLayer], scores: Mapping[str, Sequence[floa
 
 
 def _under(
-    search: AutoQuantize, layers: Mapping[str, ChosenLayer], scores: Mapping[str, Sequence[float]]
+    search: AutoQuantize, layers: Mapping[str, ChosenLayer], scores: Mapping[str, FormatScores]
 ) -> dict[str, int]:
-    bits = [_bits(layer) for layer in layers.values()]
-    known = [scores[name] if len(layer.candidates) > 1 else (0.0,) for name, layer in layers.items()]
+    found = [scores[name] if len(layer.candidates) > 1 else _only(layer) for name, layer in layers.items()]
+    known, bits = [own.losses for own in found], [own.bits for own in found]
     total = sum(layer.weights for layer in layers.values())
     try:
         return dict(zip(layers, smallest_sum(known, bits, search.bits * total), strict=True))
@@ -84,15 +85,11 @@ def _under(
         ) from None
 
 
-def _bits(layer: ChosenLayer) -> list[float]:
-    """All bits that the layer takes under each of its candidates; a rotation may have padded its inputs."""
-    outputs, inputs = layer.module.weight.flatten(1).shape
-    found = []
-    for gemm, method in layer.candidates:
-        columns = inputs + (0 if gemm.rotation is None else -inputs % gemm.rotation.size)
-        beside = method.beside(gemm, outputs, columns)
-        found.append(stored_bits(gemm.rhs, outputs, columns) * outputs * columns + beside)
-    return found
+def _only(layer: ChosenLayer) -> FormatScores:
+    """Of a layer that is left as its numerics say, without blocks; a rotation may have padded its inputs."""
+    (gemm, _), (outputs, inputs) = layer.candidates[0], layer.module.weight.flatten(1).shape
+    columns = inputs + (0 if gemm.rotation is None else -inputs % gemm.rotation.size)
+    return FormatScores((0.0,), (stored_bits(gemm.rhs, outputs, columns) * outputs * columns,))
 
 
 __all__ = ["choose", "smallest_sum"]

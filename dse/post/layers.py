@@ -18,6 +18,7 @@ from dse.numerics.points import Point
 from dse.numerics.quantizer import BFloat16, Quantized
 from dse.numerics.random import Key
 from dse.numerics.recipe import Recipe
+from dse.numerics.stored_bits import stored_bits
 from dse.numerics.techniques.branches.base import FACTOR_BITS
 from dse.numerics.techniques.post import PostOperands, PostTraining, StaticInput
 
@@ -115,6 +116,11 @@ class PostQuantizedLayer(nn.Module):
     def left(self) -> str:
         """Why its weight is not quantized, where a search has left it so; else empty."""
         return "" if isinstance(self.gemm.rhs, BlockQuantizer) else "in BF16 by the search of formats"
+
+    @property
+    def bits(self) -> float:
+        """All bits of the weight, with what it keeps beside itself."""
+        return stored_bits(self.gemm.rhs, *self.weight.shape) * self.weight.numel() + self.beside
 
     def widen_inputs(self) -> None:
         """Lets activations stay in BF16 from now on."""

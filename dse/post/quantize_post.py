@@ -24,7 +24,7 @@ from dse.numerics.validate import check
 from dse.post.bit_budget import choose
 from dse.post.calibration import Calibration, check_statistics, input_statistics
 from dse.post.chosen_layers import check_weights, chosen_layers
-from dse.post.sensitivity import question, sensitivities
+from dse.post.sensitivity import FormatScores, question, sensitivities
 from dse.recipes import RECIPES
 
 Method = PostTraining | str | Mapping[str, Any]
@@ -78,7 +78,7 @@ def quantize_post(
     found: Mapping[str, InputStatistics] = {}
     if calibration is not None and needed:
         found = input_statistics(model, needed, calibration, max(layer.method.keeps for layer in layers.values()))
-    scores: Mapping[str, Sequence[float]] = {}
+    scores: Mapping[str, FormatScores] = {}
     if calibration is not None and searched:
         scores = sensitivities(model, recipe, calibration, found, exempt, seed=seed)
     return quantize_with(model, recipe, found, exempt, scores, seed=seed)
@@ -108,7 +108,7 @@ def quantize_with(
     recipe: Recipe,
     statistics: Mapping[str, InputStatistics],
     exempt: Sequence[str] | str = (),
-    scores: Mapping[str, Sequence[float]] | None = None,
+    scores: Mapping[str, FormatScores] | None = None,
     *,
     seed: int = 0,
 ) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,17 @@ from dse.numerics.recipe import Recipe
 from dse.numerics.techniques.post import AutoQuantize, LayerFormat
 from dse.post.calibration import Calibration, check_statistics, evaluating, layer_input, losses
 from dse.post.chosen_layers import ChosenLayer, chosen_layers
+from dse.post.layers import PostQuantizedLayer
 
 Question = tuple[tuple[str, str, tuple[LayerFormat, ...]], ...]
 """Name, kind of score and candidates of every layer that has several: what scores are an answer to."""
+
+
+class FormatScores(NamedTuple):
+    """What a layer's candidates lose, and the bits that they take in it."""
+
+    losses: tuple[float, ...]
+    bits: tuple[float, ...]
 
 
 def question(model: nn.Module, recipe: Recipe, exempt: Sequence[str] | str = ()) -> Question:
@@ -33,7 +41,7 @@ def sensitivities(
     exempt: Sequence[str] | str = (),
     *,
     seed: int = 0,
-) -> dict[str, tuple[float, ...]]:
+) -> dict[str, FormatScores]:
     """The score of each candidate of every layer that has several, float64; all other layers stay unquantized.
 
     ``statistics``: of the inputs of layers whose candidates look at them; ``calibration``: inputs, or a function that
@@ -42,7 +50,7 @@ def sensitivities(
     reaches, and for scores that are not finite.
     """
     layers = {name: own for name, own in chosen_layers(model, recipe, exempt).items() if _searched(own)}
-    made = {}
+    made: dict[str, list[PostQuantizedLayer]] = {}
     with torch.no_grad():
         for name, layer in layers.items():
             own = check_statistics(name, layer.module.weight[0].numel(), statistics) if layer.calibrates else None
@@ -61,7 +69,7 @@ def sensitivities(
     finally:
         for handle in handles:
             handle.remove()
-    return {name: watch.scores(name) for name in layers}
+    return {name: FormatScores(watch.scores(name), tuple(own.bits for own in made[name])) for name in layers}
 
 
 def _searched(layer: ChosenLayer) -> bool:
@@ -145,4 +153,4 @@ class _Watch:
         return tuple(found.tolist())
 
 
-__all__ = ["Question", "question", "sensitivities"]
+__all__ = ["FormatScores", "Question", "question", "sensitivities"]

@@ -20,7 +20,7 @@ from dse.pack.starts import ModelWeights, trained_model
 from dse.post.calibration import input_statistics
 from dse.post.layers import PostQuantizedLayer
 from dse.post.quantize_post import calibrated_layers, quantize_with
-from dse.post.sensitivity import Question, question, sensitivities
+from dse.post.sensitivity import FormatScores, Question, question, sensitivities
 from dse.results.record import DIVERGED, FAILED, OK
 from dse.results.samples import MADE
 from dse.tasks.base import single
@@ -64,7 +64,7 @@ class _Calibrated:
     def __init__(self, trained: Trial, model: nn.Module, data: Any, recipes: Sequence[Recipe]) -> None:
         self.model, self._trial, self._data, self._recipes = model, trained, data, recipes
         self._known: dict[int, dict[str, InputStatistics]] = {}
-        self._scores: dict[tuple[int, Question], dict[str, tuple[float, ...]]] = {}
+        self._scores: dict[tuple[int, Question], dict[str, FormatScores]] = {}
 
     def statistics(self, batches: int) -> dict[str, InputStatistics]:
         """From training batches that come after the last of the training: the same for all trials of the model."""
@@ -80,7 +80,7 @@ class _Calibrated:
             self._known[batches] = input_statistics(self.model, layers, run, keep) if layers else {}
         return self._known[batches]
 
-    def scores(self, recipe: Recipe) -> dict[str, tuple[float, ...]]:
+    def scores(self, recipe: Recipe) -> dict[str, FormatScores]:
         """Of what a recipe's search may choose; configurations that differ in their budgets share them."""
         assert recipe.post is not None
         task, batches = self._trial.task, recipe.post.batches

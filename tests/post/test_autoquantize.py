@@ -113,7 +113,7 @@ def test_scores(score: str) -> None:
                 squares[at, number] += np.square(off * (g if score == "gradient" else 1)).sum()
             g = g @ weights[at] * (outputs[at - 1] > 0) if at else g
     expected = squares if score == "gradient" else squares / sizes[:, None]
-    np.testing.assert_allclose([found[str(at)] for at in (0, 2, 4)], expected, rtol=2e-3)
+    np.testing.assert_allclose([found[str(at)].losses for at in (0, 2, 4)], expected, rtol=2e-3)
     for parameter in model.parameters():
         assert parameter.grad is None
         parameter.requires_grad_(False)
@@ -131,7 +131,8 @@ def test_models_under_budgets() -> None:
     exact = model(INPUTS).detach()
     options = {"formats": [MXFP8, "bf16"]}
     recipe = with_method("nvfp4_plain", autoquantize(**options))
-    scores, sizes = list(sensitivities(model, recipe, losses, {}).values()), np.array([64 * 96, 96 * 32, 32 * 16])
+    scores = [own.losses for own in sensitivities(model, recipe, losses, {}).values()]
+    sizes = np.array([64 * 96, 96 * 32, 32 * 16])
     sums = []
     for bits in (4.6, 5, 6.5, 9, 16):
         made = quantize_post(model, autoquantize(bits=bits, **options), losses, "nvfp4_plain")
@@ -281,3 +282,21 @@ def test_scores_of_layers_at_the_edge() -> None:
         quantize_post(Aside(True), output, [x], "nvfp4_plain")
     with pytest.raises(CalibrationError, match="the loss does not depend on the output of layer b;"):
         quantize_post(Aside(False), {"autoquantize": {"bits": 5}}, lambda m: m(x).square().mean(), "nvfp4_plain")
+
+
+def test_budgets_hold_what_a_search_of_scales_keeps_beside_the_weights() -> None:
+    """MicroScopiQ stores as many groups as a weight has outliers: far more here than of normal weights."""
+    block = {"element": "int4", "scale": "e8m0", "block": 64, "constant": 4, "scale_rounding": "toward_zero"}
+    recipe = override(RECIPES["mxfp4"], "fprop.rhs", {"block": block})
+    model, inputs, budget = net(), torch.randn(128, 64, generator=torch.Generator().manual_seed(5)), 6.5
+    with torch.no_grad():
+        for at in (0, 2, 4):
+            model[at].weight[:, ::8] *= 50  # type: ignore[operator,index]
+    options = {"method": {"gptq": {"scales": "microscopiq"}}, "score": "output", "bits": budget}
+    made = quantize_post(model, autoquantize(**options), [inputs], recipe)
+    layers = [layer for layer in made.modules() if isinstance(layer, PostQuantizedLayer)]
+    assert sum(layer.bits for layer in layers) <= budget * sum(layer.weight.numel() for layer in layers)
+    assert {layer.format for layer in layers} == {0, 1}
+    assert max(layer.bits / layer.weight.numel() for layer in layers if layer.format == 0) > 5.5
+    with pytest.raises(CalibrationError, match=r"and the narrowest formats take \d\.\d+ bits per weight here"):
+        quantize_post(model, autoquantize(**options | {"bits": 5}), [inputs], recipe)
