@@ -93,6 +93,12 @@ def test_shrunk_scales() -> None:
     for gain in (1.0, 0.75):
         s = reference.spread(2.0 ** (np.floor(np.log2(amax)) - 2) / gain, 32)
         same(found(Rtn(scales=Shrunk()), replace(MXFP4, gain=gain), w, x), reference.rounded(wide, s))
+    for quantizer in (NVFP4, MXFP4):
+        usual = found(Rtn(scales=Shrunk(candidates=10)), quantizer, w, x)
+        for factor in (2.0**100, 2.0**-100):  # |error|^2.4 would leave FP32
+            np.testing.assert_array_equal(
+                found(Rtn(scales=Shrunk(candidates=10)), quantizer, w * factor, x), usual * factor
+            )
 
 
 def test_weighted_sweep_and_fitted_scales() -> None:

@@ -46,10 +46,16 @@ class Shrunk(ScaleSearch):
         plain = replace(quantizer, tensor_scale=None, constant=None, gain=1.0)
         unrounded = replace(plain, scale=FP32, scale_rounding=NEAREST_EVEN)
         step = (1 - self.least) / (self.candidates - 1)
-        best, least = z, torch.full_like(z, torch.inf)
+        best, least, unit = z, torch.full_like(z, torch.inf), _unit(z)
         for i in range(self.candidates):
             own = z * (1 - step * i)
             trace = replace(unrounded, statistic=GivenStatistic(own)).trace(w)
-            error = (trace.blocks - trace.values).abs().pow(self.exponent).sum(BLOCK, keepdim=True)
+            error = ((trace.blocks - trace.values) * unit).abs().pow(self.exponent).sum(BLOCK, keepdim=True)
             best, least = torch.where(error < least, own, best), torch.minimum(error, least)
         return FixedScales.of(replace(quantizer, statistic=GivenStatistic(best)), w)
+
+
+def _unit(z: Tensor) -> Tensor:
+    """The power of two under which a block's errors are raised to a power: 1 but where FP32 would lose them."""
+    usual = ((z >= 2.0**-30) & (z <= 2.0**30)) | (z == 0)
+    return torch.where(usual, 1.0, torch.ldexp(torch.ones_like(z), -z.frexp().exponent.clamp(-126, 126)))
