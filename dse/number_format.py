@@ -57,6 +57,19 @@ def percent(mean: float, half: float = math.nan, sign: bool = False) -> str:
     return text if text == UNKNOWN else f"{text}{SPACE}%"
 
 
+def probability(share: float) -> str:
+    """A share of some thousand draws: two digits, and neither 0 nor 1.
+
+    >>> print(probability(0.004), probability(0.5), probability(1.0))
+    < 0.01 0.50 > 0.99
+    """
+    if math.isnan(share):
+        return UNKNOWN
+    if share < 0.005:
+        return f"<{SPACE}0.01"
+    return f">{SPACE}0.99" if share > 0.995 else f"{share:.2f}"
+
+
 def p_value(p: float) -> str:
     """'p = 0.012', 'p < 0.0001'; unknown as such.
 

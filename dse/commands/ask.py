@@ -57,9 +57,12 @@ def _study(file: Path, results: Path) -> Study:
 
 
 def _sweep_of(a: str, b: str, results: Path) -> Path:
-    """The file of the sweep in the results folder that has both configurations."""
+    """The file of the sweep in the results folder that has both configurations, or both recipes."""
     manifests = read_manifests(results)
-    known = [{name for e in manifest.entries for name in (e.config, *e.also)} for manifest in manifests]
+    known = [
+        {name for e in manifest.entries for name in (e.config, *e.also, str(e.labels["recipe"]))}
+        for manifest in manifests
+    ]
     found = [Path(manifest.file) for manifest, own in zip(manifests, known, strict=True) if {a, b} <= own]
     if len(found) == 1:
         return found[0]

@@ -104,7 +104,9 @@ def _one(store: Store, sweep: Sweep, found: Sequence[Record], history: Sequence[
     tally = Tally(sweep.cells, records.values(), 1, newest_device(records.values()))
     for task, best in tally.best().items():
         seeds = plural(best.lost.n, "seed")
-        yield f"  best on {task}: {shorten(best.config)} loses {best.text} of the improvement ({seeds})"
+        without = f"; left out: {best.left_out} of {best.configs} without a number" if best.left_out else ""
+        name, lost = shorten(best.config), f"{best.text} of the improvement"
+        yield f"  best on {task}, of all operand widths: {name} loses {lost} ({seeds}{without})"
     tally.learn(history if tally.untimed else ())
     left = tally.seconds_left()
     if tally.total and left is not None:

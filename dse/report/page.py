@@ -12,8 +12,9 @@ from dse.report.analysis.effects import BASELINE, OPTION
 from dse.report.analysis.law_fits import LARGE, TOKENS_PER_PARAMETER
 from dse.report.analysis.proxies import TOLERATED
 from dse.report.analysis.rungs import rung_tables
+from dse.report.analysis.short_names import ShortNames
 from dse.report.analysis.tidy import row_dicts
-from dse.report.findings import findings
+from dse.report.findings import alarmed_trials, findings
 from dse.report.inline_figures import InlineFigures
 from dse.report.output_paths import sweep_hashes
 from dse.report.questions import Answer, Study, standing_questions
@@ -51,6 +52,7 @@ def render_page(report: ReportData, figures: ReportFigures, standalone: bool = F
     table, configs = report.table, numbered(report.configs)
     tasks = [] if configs.empty else table.tasks
     inline = InlineFigures(report, figures)
+    answers = _answers(report)
     context: dict[str, Any] = {
         "report": report,
         "sweep": report.sweep,
@@ -61,8 +63,9 @@ def render_page(report: ReportData, figures: ReportFigures, standalone: bool = F
         "data": report.slug,
         "standalone": standalone,
         "tiles": page_frame.tiles(table),
-        "answers": _answers(report),
-        "findings": findings(table, configs, report.effects, report.highlighted, report.laws, report.place_draws),
+        "answers": answers,
+        "alarmed": alarmed_trials(table, [one.sentence for one in answers]),
+        "findings": findings(table, configs, report.effects, report.laws, report.place_draws, report.after_training),
         "members": table_rows.front_rows(configs, front_numbers(configs), report.front),
         "overview": table_rows.overview_rows(table, configs, report.highlighted),
         "extras": report.extra_metrics,
@@ -72,6 +75,8 @@ def render_page(report: ReportData, figures: ReportFigures, standalone: bool = F
         "effects": table_rows.effect_rows(report.effects),
         "has_options": any(e.kind == OPTION for e in report.effects),
         "has_interval": any(e.lost.df > 0 for e in report.effects),
+        "one_seed": table.frame["seed"].nunique() < 2 if len(table.frame) else False,
+        "recipes": len(table.recipes),
         "versus": table_rows.recipe_matrix(report.effects, table.recipes),
         "baselines": 0 if configs.empty else configs.loc[configs["is_baseline"], "config"].nunique(),
         "untied": _not_on_figure(configs),
@@ -125,7 +130,9 @@ def render_page(report: ReportData, figures: ReportFigures, standalone: bool = F
             "SAME": SAME,
         },
     }
-    return _environment().get_template("page.html.j2").render(context)
+    environment = _environment()
+    environment.filters["short"] = page_frame.shortener(ShortNames(table))
+    return environment.get_template("page.html.j2").render(context)
 
 
 def _environment() -> Environment:

@@ -99,7 +99,10 @@ class ReportData:
 
     @cached_property
     def places(self) -> list[PlaceTimes]:
-        """The configurations' times at models on hardware."""
+        """The configurations' times of a training step at models on hardware; where all quantize after training, of
+        places that are asked for alone."""
+        if self.table.after_training and not (self.asked_places or self.sweep.places):
+            return []
         return place_times(self.sweep, self.configs, self.asked_places)
 
     @cached_property

@@ -30,10 +30,15 @@ class _Metrics(NamedTuple):
 
 
 class BestConfig(NamedTuple):
-    """The configuration of a task that loses least: ``lost``, the improvement lost over all of its seeds."""
+    """The configuration of a task that loses least: ``lost``, the improvement lost over all of its seeds.
+
+    ``left_out``: how many of the task's ``configs`` have no number on every seed.
+    """
 
     config: str
     lost: Estimate
+    left_out: int = 0
+    configs: int = 1
 
     @property
     def text(self) -> str:
@@ -158,11 +163,14 @@ class Tally:
     def best(self) -> dict[str, BestConfig]:
         """Task -> the configuration that loses least so far, among those of which every seed has a number."""
         best: dict[str, BestConfig] = {}
+        all_of, unknown = Counter[str](), Counter[str]()
         for (task, config), uids in self._groups.items():
             lost = self._lost(uids)
+            all_of[task] += 1
+            unknown[task] += lost is None
             if lost and (task not in best or lost.mean < best[task].lost.mean):
                 best[task] = BestConfig(config, lost)
-        return best
+        return {task: one._replace(left_out=unknown[task], configs=all_of[task]) for task, one in best.items()}
 
     def _observe(self, record: Record) -> None:
         self._marks[record.uid] = _Metrics(record.metric, record.metric_initial)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from dse.report.analysis.configs import ALL, aggregate_seeds, highlighted_configs
+from dse.report.analysis.configs import ALL, aggregate_seeds
 from dse.report.analysis.effects import BASELINE, OPTION, VERSUS, Effect, option_effects, recipe_pairs
+from dse.report.analysis.noise_words import in_doubt
 from dse.report.analysis.tidy import tabulate
 from dse.report.findings import findings
 from dse.stats import combine, estimate, holm
@@ -121,12 +122,12 @@ def test_findings_follow_the_numbers(tmp_path: Path) -> None:
     def say(metric: Any) -> str:
         table = table_of(tmp_path, "tasks: [lm, regression]\nrecipes: [mxfp4, nvfp4]\nseeds: 3\n", metric)
         configs = aggregate_seeds(table)
-        parts = findings(table, configs, option_effects(table), highlighted_configs(table, configs))
+        parts = findings(table, configs, option_effects(table))
         return "\n".join([p for f in parts for p in (f.lead, f.sentence, *f.points)]).replace("\u00a0", " ")
 
     clear = say(lambda at: 1.0 + {"bf16": 0.0, "mxfp4": 0.2, "nvfp4": 0.02}[at["recipe"]] * (1 + 0.01 * at["seed"]))
     assert "nvfp4 2.02 ± 0.02 %, mxfp4 20.20 ± 0.23 %" in clear
-    assert "Told apart by paired differences (Holm p < 0.05): nvfp4 before mxfp4 by 18.18" in clear
+    assert "Told apart by the paired differences of these (Holm p < 0.05): nvfp4 before mxfp4 by 18.18" in clear
     assert "None loses less than 1 %. The closest: nvfp4 loses 2.02 ± 0.02 % of the improvement at" in clear
     assert "Within noise" not in clear
     noisy = say(lambda at: 1.0 + (at["recipe"] != "bf16") * 0.01 * (at["seed"] - 1 + 0.1 * (at["recipe"] == "mxfp4")))
@@ -137,7 +138,48 @@ def test_findings_follow_the_numbers(tmp_path: Path) -> None:
     assert "12 not run yet" in single
 
 
+def test_differences_of_the_order_fit_its_means(tmp_path: Path) -> None:
+    """Of recipes in the best of their configurations, the differences are of these very configurations."""
+    text = "tasks: [lm]\nrecipes: [mxfp4, nvfp4]\nseeds: 3\ngrid: {G.rounding: [nearest_even, stochastic]}\n"
+
+    def metric(at: Any) -> float:
+        lost = {("mxfp4", "nearest_even"): 0.01, ("mxfp4", "stochastic"): 0.9, ("nvfp4", "stochastic"): 0.02}
+        return 1.0 + lost.get((at["recipe"], at.get("G.rounding")), 0.03) * (1 + 0.01 * at["seed"]) * (
+            at["recipe"] != "bf16"
+        )
+
+    table = table_of(tmp_path, text, metric)
+    found = findings(table, aggregate_seeds(table), option_effects(table))
+    (order,) = [one for one in found if one.lead == "Order of the recipes"]
+    said = "\n".join([order.sentence, *order.points]).replace("\u00a0", " ")
+    assert "mxfp4 1.01 ± 0.02 %, nvfp4 2.02 ± 0.05 %." in said  # over all pairs mxfp4 loses 43 points more
+    assert "mxfp4 before nvfp4 by 1.01 ± 0.02 points" in said
+
+
+def test_of_many_recipes_the_narrow_ones_that_lose_least(tmp_path: Path) -> None:
+    narrow = ["mxfp4", "nvfp4", "nvfp4_plain", "ue5m3", "tetrajet", "quartet", "quartet2", "hif4", "mixfp4", "razer"]
+    names = ["bf16", "mxfp8", *narrow]
+    text = f"tasks: [lm]\nrecipes: [{', '.join(names[1:])}]\nseeds: 2\n"
+    table = table_of(tmp_path, text, lambda at: 1.0 + 0.01 * names.index(at["recipe"]) * (1 + 0.01 * at["seed"]))
+    order = findings(table, aggregate_seeds(table), option_effects(table))[0]
+    assert order.lead == "Order of the 4-bit recipes"
+    assert "of the 8 of 10 4-bit recipes that lose least" in order.sentence
+    assert "mixfp4" not in order.sentence
+    assert "razer" not in order.sentence
+    assert any(point.startswith("Wider ones: mxfp8") for point in order.points)
+
+
+def test_doubt_agrees_with_the_interval() -> None:
+    sure, weak, none = estimate([1.0, 1.1, 1.2]), estimate([0.8, 1.0, 1.6]), estimate([-1.0, 1.1, 0.2])
+    assert weak.excludes_zero
+    assert in_doubt(sure) == in_doubt(weak) == ""
+    assert in_doubt(none) == in_doubt(none, 0.9, 7) == "within the noise"
+    assert in_doubt(weak, 0.2, 7).endswith("after Holm's correction for 7 comparisons")
+    assert in_doubt(estimate([1.0])) == "one seed, no interval"
+    assert in_doubt(estimate([])) == "unknown"
+
+
 def test_without_records_there_are_no_effects(tmp_path: Path) -> None:
     table = table_of(tmp_path, GRID, lambda at: None)
     assert all(math.isnan(e.lost.mean) and e.pairs == 0 for e in option_effects(table))
-    assert findings(table, aggregate_seeds(table), option_effects(table), []) == []
+    assert findings(table, aggregate_seeds(table), option_effects(table)) == []

@@ -110,6 +110,21 @@ def test_bits_are_those_of_the_models_that_were_quantized(tmp_path: Path) -> Non
     assert "more than 5 bits per weight here" in said
 
 
+def test_a_page_of_quantization_after_training_speaks_of_it_first(tmp_path: Path) -> None:
+    """Nothing on the first screen is about the time of a training step, nor calls the quantization training."""
+    sweep = sweep_of(tmp_path, TEXT.replace("tasks: [lm]", "tasks: [lm, regression]"))
+    records = records_of(sweep, lambda labels: 1.0 + LOST.get(str(labels["recipe"]), 0.0) * (1 + 0.1 * labels["seed"]))
+    page = write_report(sweep, records, tmp_path / "out").read_text(encoding="utf-8")
+    first = page[page.index('<header id="findings">') : page.index('<section id="after-training">')]
+    assert page.index('<section id="after-training">') < page.index('<section id="pareto">')
+    assert "Quantization after training: accuracy against bits per weight" in first
+    assert first.index("<b>Quantization after training.</b>") < first.index("<b>Order of the recipes.</b>")
+    assert "Quantization to 4 bits after training costs most on" in first
+    assert "bit training" not in first
+    assert "Accuracy against time" not in first
+    assert "time of a training step" not in page.lower().split("<script")[0]
+
+
 def test_a_sweep_without_post_training_has_none(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, "tasks: [lm]\nrecipes: [bf16, mxfp4]\nseeds: 2\n")
     table = tabulate(sweep, records_of(sweep, lambda labels: 1.0))

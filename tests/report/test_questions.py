@@ -11,9 +11,10 @@ import pytest
 
 from dse.commands.ask import ask, compare
 from dse.errors import UserError
+from dse.report import write_report
 from dse.report.questions import FORMS, Study, answer, standing_questions
 from dse.results.store import Store
-from tests.report.studies import records_of, sweep_of
+from tests.report.studies import failed, record, records_of, sweep_of
 
 TEXT = """
     tasks: [lm, regression]
@@ -54,8 +55,10 @@ def test_the_best_and_the_cheapest(study: Study) -> None:
     assert cheapest in said(study, f"best under {limit} % overhead")
     assert said(study, "best under 0.001 % overhead on lm").startswith("No configuration under 0.001 % overhead")
     assert said(study, "cheapest within 5 %") == said(study, "cheapest within .05")
-    assert said(study, "cheapest within .05").startswith("Cheapest within 5 %: nvfp4_plain G.rounding=stochastic")
-    assert said(study, "cheapest within .001").startswith("None loses at most 0.1 %")
+    assert said(study, "cheapest within .05").startswith(
+        "Cheapest 4-bit configuration within 5 %: nvfp4_plain G.rounding=stochastic"
+    )
+    assert said(study, "cheapest within .001").startswith("No 4-bit configuration loses at most 0.1 %")
 
 
 def test_whether_an_option_helps(study: Study) -> None:
@@ -98,6 +101,51 @@ def test_two_configurations(study: Study, tmp_path: Path, capsys: pytest.Capture
     assert "  hypervolume to (" in out
     with pytest.raises(UserError, match=r"^no sweep in .* has both 'a' and 'b'; name its file"):
         compare("a", "b", results)
+
+
+def test_recipes_of_a_grid_are_compared_where_all_else_is_equal(study: Study, tmp_path: Path) -> None:
+    text = said(study, "is nvfp4_plain better than mxfp4")
+    assert text.startswith("nvfp4_plain loses less than mxfp4: −20.20 ±")
+    assert "the mean of 24 pairs of trials that differ in the recipe alone" in text
+    assert said(study, "is mxfp4 better than bf16").startswith("mxfp4 loses more than bf16: +28.65 ±")
+    with pytest.raises(
+        UserError, match=r"has 4 configurations of 'mxfp4', none of that name alone; for example 'mxfp4 "
+    ):
+        answer(study, "is mxfp4 better than nvfp4_plain G.rounding=stochastic wgrad.rotation=none")
+    Store(tmp_path / "r").append(*study.table.records.values())
+    compare("nvfp4_plain", "mxfp4", tmp_path / "r", tmp_path / "x.yaml")
+
+
+def test_what_is_left_out_of_the_best(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, "tasks: [lm]\nrecipes: [mxfp8, mxfp4, nvfp4]\nseeds: 2\n")
+    lost = {"bf16": 0.0, "mxfp8": 0.01, "mxfp4": 0.03}
+    study = Study.of(sweep, records_of(sweep, lambda at: None if at["recipe"] == "nvfp4" else 1 + lost[at["recipe"]]))
+    best = said(study, "best")
+    assert best.startswith("Best 4-bit configuration: mxfp4 loses 3.00")
+    assert best.endswith(
+        " Left out: 1 wider configuration (mxfp8 loses 1.00 ± 0.00 %) and 1 without a number on every seed and task."
+    )
+    assert said(study, "is mxfp4 better than nvfp4") == "mxfp4 and nvfp4 cannot be compared: nvfp4: not run yet."
+
+
+def test_a_sweep_whose_trials_all_failed(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, "tasks: [lm]\nrecipes: [mxfp4]\nseeds: 2\n")
+    records = [failed(cell) if not cell.is_baseline else record(cell, 1.0) for cell in sweep.cells]
+    study = Study.of(sweep, records)
+    assert said(study, "what to try next") == (
+        "Try next: first find out why no configuration has a gap to the baseline (2 failed of 4 trials), and run the "
+        "failed ones again (--retry failed)."
+    )
+    page = write_report(sweep, records, tmp_path / "out").read_text(encoding="utf-8")
+    assert "in 98 % of draws" not in page
+    assert "Without a second seed" not in page
+
+
+def test_one_seed_is_not_called_noise(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, "tasks: [lm]\nrecipes: [mxfp4, nvfp4]\nseeds: 1\n")
+    study = Study.of(sweep, records_of(sweep, lambda at: {"bf16": 1.0, "mxfp4": 1.3, "nvfp4": 1.1}[at["recipe"]]))
+    assert "20.00 points behind (one seed, no interval)." in said(study, "best")
+    assert "within the noise" not in said(study, "is mxfp4 better than nvfp4")
 
 
 def test_what_to_try_next(tmp_path: Path, study: Study) -> None:

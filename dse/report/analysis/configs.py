@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 STATUSES = (OK, DIVERGED, STOPPED, FAILED, MISSING)
 ALL = "all tasks"
 MOST_HIGHLIGHTS = 12
+MOST_WIDE = 3
 
 
 def aggregate_seeds(table: TidyTable) -> pd.DataFrame:
@@ -114,10 +115,26 @@ def baselines_apart(rows: Sequence[_R], order: Callable[[_R], Any]) -> list[_R]:
 
 
 def highlighted_configs(table: TidyTable, configs: pd.DataFrame) -> list[str]:
-    """The configurations that the overview, the curves and the findings show: one per recipe, at most MOST_HIGHLIGHTS.
+    """The configurations that the overview and the curves show: one per recipe, at most MOST_HIGHLIGHTS.
 
-    A recipe without overrides or, where it was only run with some, its best configuration over all tasks, one without
-    stopped seeds if there is any. The baseline's first, then in the sweep's order.
+    Of more recipes the baseline's, those of the narrowest operands that lose least, and MOST_WIDE that are wider; in
+    the sweep's order.
+    """
+    chosen = one_per_recipe(table, configs)
+    if len(chosen) <= MOST_HIGHLIGHTS:
+        return chosen
+    overall = configs[(configs["task"] == ALL) & configs["config"].isin(chosen)].sort_values("lost_mean")
+    base = list(overall.loc[overall["is_baseline"], "config"])[: MOST_HIGHLIGHTS // 2]
+    wide = list(overall.loc[~overall["is_baseline"] & ~overall["narrow"], "config"])
+    narrow = list(overall.loc[overall["narrow"], "config"])
+    kept = [*base, *wide[:MOST_WIDE], *narrow, *wide[MOST_WIDE:]][:MOST_HIGHLIGHTS]
+    return [name for name in chosen if name in kept]
+
+
+def one_per_recipe(table: TidyTable, configs: pd.DataFrame) -> list[str]:
+    """For each recipe the configuration without overrides or, where it was only run with some, its best over all tasks.
+
+    One without stopped seeds if there is any. The baseline's first, then in the sweep's order.
     """
     if configs.empty:
         return []
@@ -130,7 +147,7 @@ def highlighted_configs(table: TidyTable, configs: pd.DataFrame) -> list[str]:
         )
         if len(rows):
             chosen.append(str(rows["config"].iloc[0]))
-    return chosen[:MOST_HIGHLIGHTS]
+    return chosen
 
 
 def front_numbers(configs: pd.DataFrame) -> dict[str, str]:

@@ -25,8 +25,8 @@ MOST = 150
 """Different recipes that are timed: those that lose least. Each takes some ten milliseconds for each place."""
 _SPOKEN = 6
 _HIDDEN = ("overrides", "named", "number")
-ROBUSTLY, SOMETIMES = "robustly", "sometimes"
-"""On the front whatever is assumed about kernels and hardware; on it under some assumption."""
+BOTH_ENDS, ONE_END = "at both ends", "at one end"
+"""On the front of the means whatever is assumed about kernels and hardware; on it under some assumption."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class TimedConfig:
     """A configuration at a place: time of a step, BF16 = 1, from fused to separate kernels, and its place on the front.
 
     ``lost``, ``half``: the share of the improvement that is lost, and half of its 95 % interval. ``named``: the recipe
-    without overrides. ``front``: 'robustly', 'sometimes' or nothing; ``assumption``: what has to hold where it is on
-    the front sometimes; ``number``: its label in a figure, if it is on a front and has a long name.
+    without overrides. ``front``: 'at both ends' of the times, 'at one end' or nothing; ``assumption``: what has to
+    hold where it is on the front at one; ``number``: its label in a figure, if it is on a front and has a long name.
     """
 
     config: str
@@ -151,9 +151,9 @@ def _judged(found: Sequence[TimedConfig], missing: Mapping[str, Sequence[str]]) 
     low, high = (pareto_front([getattr(one, end) for one in found], losses) for end in ("low", "high"))
     judged = []
     for one, fused, separate in zip(found, low, high, strict=True):
-        front = ROBUSTLY if fused and separate else SOMETIMES if fused or separate else ""
+        front = BOTH_ENDS if fused and separate else ONE_END if fused or separate else ""
         needs = f"the hardware has {missing[one.config][0]}" if missing[one.config] else "kernels are fused"
-        why = "" if front != SOMETIMES else needs if fused else "kernels are not fused"
+        why = "" if front != ONE_END else needs if fused else "kernels are not fused"
         judged.append(replace(one, front=front, assumption=why))
     return sorted(judged, key=lambda one: (one.low + one.high, one.config))
 
@@ -207,8 +207,8 @@ def finite(value: float) -> float:
 
 
 __all__ = [
-    "ROBUSTLY",
-    "SOMETIMES",
+    "BOTH_ENDS",
+    "ONE_END",
     "PlaceTimes",
     "TaskTimes",
     "TimedConfig",

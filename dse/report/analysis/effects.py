@@ -31,7 +31,7 @@ class Effect:
       ``lost``, with the interval for other tasks of this kind (``dse.stats.across``);
     - ``pairs``: number of pairs, of which ``better`` have a lower and ``worse`` a higher gap with ``value``;
     - ``only_value_diverged``, ``only_reference_diverged``: pairs without a difference because one side diverged;
-    - ``p_holm``: p-value, adjusted within its family.
+    - ``p_holm``: p-value, adjusted within its family of so many ``comparisons``.
     """
 
     kind: str
@@ -48,6 +48,7 @@ class Effect:
     only_value_diverged: int
     only_reference_diverged: int
     p_holm: float = math.nan
+    comparisons: int = 1
     across: Estimate = NO_ESTIMATE
 
 
@@ -154,8 +155,10 @@ def _adjust(found: list[Effect]) -> list[Effect]:
         families.setdefault((e.kind == VERSUS, "recipe" if e.recipe else e.scope == ALL), []).append(i)
     adjusted = list(found)
     for members in families.values():
-        for i, p in zip(members, holm([found[i].lost.p for i in members]), strict=True):
-            adjusted[i] = replace(found[i], p_holm=p)
+        raw = [found[i].lost.p for i in members]
+        tests = sum(math.isfinite(p) for p in raw)
+        for i, p in zip(members, holm(raw), strict=True):
+            adjusted[i] = replace(found[i], p_holm=p, comparisons=tests)
     return adjusted
 
 

@@ -32,7 +32,7 @@ class ConditionalEffect:
     - ``effect``: of the improvement lost there, over ``pairs`` pairs; negative loses less;
     - ``against``: the level that it is compared with, '' for that level itself;
     - ``interaction``: this effect minus that under ``against``, over trials that have all four;
-    - ``p_holm``: its p-value, adjusted over all interactions of the sweep.
+    - ``p_holm``: its p-value, adjusted over all interactions of the sweep, ``comparisons`` in number.
     """
 
     axis: str
@@ -45,6 +45,7 @@ class ConditionalEffect:
     against: str = ""
     interaction: Estimate | None = None
     p_holm: float = math.nan
+    comparisons: int = 1
 
     @property
     def decided(self) -> bool:
@@ -110,10 +111,11 @@ def _adjusted(found: list[ConditionalEffect]) -> list[ConditionalEffect]:
         if one.interaction is not None and one.interaction.df > 0:
             tests.setdefault(sides, one.interaction.p)
     adjusted = dict(zip(tests, holm(list(tests.values())), strict=True))
-    return [
-        replace(one, p_holm=adjusted[key]) if one.interaction is not None and key in adjusted else one
-        for one, key in zip(found, keys, strict=True)
-    ]
+    made = []
+    for one, key in zip(found, keys, strict=True):
+        tested = one.interaction is not None and key in adjusted
+        made.append(replace(one, p_holm=adjusted[key], comparisons=len(tests)) if tested else one)
+    return made
 
 
 __all__ = ["ALL", "ConditionalEffect", "interactions"]

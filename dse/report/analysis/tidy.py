@@ -58,6 +58,12 @@ class TidyTable:
         """The rows of ``frame`` as dicts; to be read only."""
         return row_dicts(self.frame)
 
+    @cached_property
+    def after_training(self) -> bool:
+        """Whether all that is compared with the baselines quantizes trained models, so that training is BF16's."""
+        compared = [cell for cell in self.cells.values() if not cell.is_baseline]
+        return bool(compared) and all(cell.trial.recipe.post is not None for cell in compared)
+
 
 def tabulate(sweep: Sweep, records: Iterable[Record]) -> TidyTable:
     """Joins cells with their records and those with their baselines' records; nothing is dropped.

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from dse.report.analysis.configs import ALL, pareto_front
-from dse.report.analysis.deployment import ROBUSTLY, PlaceTimes, TaskTimes, TimedConfig, finite
+from dse.report.analysis.deployment import BOTH_ENDS, PlaceTimes, TaskTimes, TimedConfig, finite
 from dse.report.figures.drawing import Drawing
 from dse.report.figures.label_layout import PointLabel, place_labels
 from dse.report.figures.point_marks import points_id
@@ -26,7 +26,8 @@ _LABELED = 16
 def at_place(place: PlaceTimes, looks: Looks) -> Drawing | None:
     """Over all tasks: a point per configuration at the middle of its times. None where nothing is known over all.
 
-    Filled: robustly on the front; open: sometimes; small: never. Lines: the front where kernels are fused (dotted) and
+    Filled: on the front at both ends of the times; open: at one; small: at neither.
+    Lines: the front where kernels are fused (dotted) and
     where they are separate.
     """
     if place.overall is None:
@@ -92,7 +93,7 @@ def _points(axes: Axes, times: TaskTimes, looks: Looks) -> None:
         groups.setdefault((looks[one.config][0].marker, one.front), []).append(one)
     for (marker, front), own in groups.items():
         colors = [looks[one.config][0].color for one in own]
-        face = colors if front in (ROBUSTLY, "") else "white"
+        face = colors if front in (BOTH_ENDS, "") else "white"
         shape: dict[str, Any] = {"marker": marker, "s": 52 if front else 18, "edgecolor": colors, "facecolor": face}
         shape |= {"linewidth": 1.4 if front else 0, "zorder": 5 if front else 4}
         marks = axes.scatter([_middle(one) for one in own], [100 * one.lost for one in own], **shape)
@@ -108,12 +109,12 @@ def _line(axes: Axes, times: TaskTimes, end: str, style: str) -> None:
 
 
 def _labels(axes: Axes, times: TaskTimes, looks: Looks) -> None:
-    """Names of recipes without overrides, over all tasks also numbers of others on the front; bold: robustly there."""
+    """Names of recipes without overrides, over all tasks also numbers of others on the front; bold: at both ends."""
     few = times.task == ALL and sum(one.named for one in times.configs) <= _LABELED
     shown = [one for one in times.configs if one.front or (one.named and few)]
     labels = [
         PointLabel(
-            one.number or one.config, _middle(one), 100 * one.lost, looks[one.config][0].color, one.front == ROBUSTLY
+            one.number or one.config, _middle(one), 100 * one.lost, looks[one.config][0].color, one.front == BOTH_ENDS
         )
         for one in shown[:_MANY]
     ]

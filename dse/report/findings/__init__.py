@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dse.report.analysis.configs import ALL
+from dse.report.analysis.configs import ALL, one_per_recipe
 from dse.report.analysis.effects import Effect
 from dse.report.analysis.law_fits import TaskLaw
 from dse.report.analysis.place_draws import PlaceDraws
+from dse.report.analysis.post_front import PostConfig
 from dse.report.analysis.tidy import TidyTable
+from dse.report.analysis.varied_look import by_varied_option
+from dse.report.findings.after_training import fronts_after_training
 from dse.report.findings.alarmed import alarmed_trials
 from dse.report.findings.at_hardware import fronts_at_places
 from dse.report.findings.effective import effective_shares
@@ -27,19 +30,24 @@ def findings(
     table: TidyTable,
     configs: pd.DataFrame,
     found: list[Effect],
-    chosen: list[str],
     laws: Sequence[TaskLaw] = (),
     places: Sequence[PlaceDraws] = (),
+    after: Sequence[PostConfig] = (),
 ) -> list[Finding]:
-    """At most eight findings, in order of relevance; ``chosen``: the highlighted configurations."""
+    """At most eight findings, in order of relevance; alarms are apart (``alarmed_trials``).
+
+    ``after``: configurations that quantize after training; where all do, nothing is said of the time of a training
+    step.
+    """
     if configs.empty or not table.records:
         return []
     overall = configs[configs["task"] == ALL]
+    chosen = one_per_recipe(*by_varied_option(table, configs))
     parts = [
-        alarmed_trials(table),
-        recipe_order(table, overall, found, chosen),
+        fronts_after_training(after) if table.after_training else None,
+        recipe_order(table, overall, chosen),
         cheapest_config(overall),
-        fronts_at_places(places),
+        None if table.after_training else fronts_at_places(places),
         gaps_per_task(table, configs, chosen),
         strongest_option(found),
         effective_shares(laws),
@@ -48,4 +56,4 @@ def findings(
     return [part for part in parts if part]
 
 
-__all__ = ["CLOSE", "Finding", "findings"]
+__all__ = ["CLOSE", "Finding", "alarmed_trials", "findings"]

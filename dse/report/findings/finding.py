@@ -10,8 +10,12 @@ CLOSE = 0.01
 
 @dataclass(frozen=True)
 class Finding:
-    """A heading of a few words (``lead``), the sentence, and details listed below it (``points``)."""
+    """A heading of a few words (``lead``), the sentence, and details listed below it (``points``).
+
+    ``urgent``: it stands before what else is found.
+    """
 
     lead: str
     sentence: str
     points: list[str] = field(default_factory=list)
+    urgent: bool = False

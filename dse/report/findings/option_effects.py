@@ -19,12 +19,17 @@ def strongest_option(found: list[Effect]) -> Finding | None:
     sure = sorted((e for e in tried if e.p_holm < 0.05), key=lambda e: -abs(e.lost.mean))
     if not sure:
         largest = max(tried, key=lambda e: abs(e.lost.mean))
-        none = f"None of {plural(len(tried), 'option value')} makes a difference beyond noise"
+        corrected = f" after Holm's correction for {plural(largest.comparisons, 'comparison')}"
+        none = f"None of {plural(len(tried), 'option value')} makes a difference beyond the noise"
+        known = [e for e in tried if e.lost.df > 0]
+        none += corrected if any(e.lost.excludes_zero for e in known) else "" if known else ": one seed, no interval"
         return Finding("Options", f"{none}. The largest: {_effect(largest)}.")
     rest = [_effect(e) + "." for e in sure[1:4]]
     more = len(tried) - len(sure)
     if more:
-        rest.append(f"{plural(more, 'other option value')}: not separated from zero.")
+        doubtful = sum(e.lost.excludes_zero for e in tried if e not in sure)
+        but = f" after Holm's correction for {plural(sure[0].comparisons, 'comparison')}" if doubtful else ""
+        rest.append(f"{plural(more, 'other option value')}: not separated from zero{but}.")
     return Finding("Strongest option", _effect(sure[0]) + ".", rest)
 
 

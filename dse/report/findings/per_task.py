@@ -32,8 +32,9 @@ def gaps_per_task(table: TidyTable, configs: pd.DataFrame, chosen: list[str]) ->
     if len(known) < 2:
         return Finding("In the task's own metric", "Gap to the baseline; lower is better.", points)
     hard, easy = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
+    what = f"Quantization to {bits} bits after training" if table.after_training else f"{bits}-bit training"
     sentence = (
-        f"{bits}-bit training costs most on {hard} (the median recipe loses {percent(known[hard])} of the improvement) "
+        f"{what} costs most on {hard} (the median recipe loses {percent(known[hard])} of the improvement) "
         f"and least on {easy} ({percent(known[easy])})."
     )
     return Finding("Task by task", sentence, points)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from dse.errors import UserError, nearest
-from dse.number_format import UNKNOWN, interval, number
+from dse.number_format import number
 from dse.report.analysis.configs import ALL
 from dse.report.analysis.front_draws import front_draws
-from dse.report.analysis.tidy import TidyTable, label_text
+from dse.report.analysis.noise_words import in_doubt
+from dse.report.analysis.paired_configs import losses, paired, paired_losses
+from dse.report.analysis.tidy import label_text
 from dse.report.questions.answer import Answer, Study
-from dse.stats import NO_ESTIMATE, Estimate, combine, estimate
+from dse.report.questions.recipes import compare_recipes, points, verdict
+from dse.stats import Estimate
 from dse.text import listing, plural
 
 if TYPE_CHECKING:
@@ -21,32 +24,19 @@ if TYPE_CHECKING:
 _MOST = 12
 
 
-def paired(table: TidyTable, config: str, reference: str, task: str = "") -> Estimate:
-    """Mean paired difference of the improvement lost, ``config`` minus ``reference``, seed by seed.
-
-    Over all tasks where none is named.
-    """
-    lost: dict[tuple[str, str, str], float] = {
-        (row["task"], row["seed"], row["config"]): row["lost"] for row in table.rows
-    }
-    return _over_tasks([task] if task else table.tasks, lost, config, lost, reference)
-
-
 def compare_configs(study: Study, question: str, a: str, b: str) -> Answer:
     """Whether ``a`` loses less than ``b``, on each task and over all, and which options differ. Raises UserError."""
-    one, other = (known_config(study, name) for name in (a, b))
     table = study.table
+    if (by_recipe := compare_recipes(study, question, a, b)) is not None:
+        return by_recipe
+    one, other = (known_config(study, name) for name in (a, b))
     found = paired(table, one, other)
-    verdict = "loses less than" if found.mean < 0 else "loses more than"
+    by_task = {task: paired(table, one, other, task) for task in table.tasks}
     if math.isnan(found.mean):
-        verdict = "cannot be compared on every task with"
-    elif not found.df > 0:
-        verdict += " (one seed, no interval)"
-    elif not found.excludes_zero:
-        verdict = "is not told apart from"
-    text = f"{one} {verdict} {other}: {_points(found)} points of the improvement over {plural(found.n, 'seed')}"
+        return Answer(question, _not_compared(study, one, other, by_task), study.trials([one, other]))
+    text = f"{one} {verdict(found)} {other}: {points(found)} points of the improvement over {plural(found.n, 'seed')}"
     if len(table.tasks) > 1:
-        text += f" ({', '.join(f'{task} {_points(paired(table, one, other, task))}' for task in table.tasks)})"
+        text += f" ({', '.join(f'{task} {points(own)}' for task, own in by_task.items())})"
     cost = {row["config"]: row["overhead"] for row in table.rows}
     text += f", at {number(cost[one])} against {number(cost[other])} % overhead"
     cells = {cell.config: cell for cell in table.cells.values()}
@@ -67,18 +57,19 @@ def compare_studies(a: Study, b: Study) -> Iterator[str]:
     if not tasks:
         yield "  no task is in both sweeps, so nothing else can be compared"
         return
-    lost = [{(r["task"], r["seed"], r["config"]): r["lost"] for r in s.table.rows} for s in (a, b)]
+    lost = [losses(study.table) for study in (a, b)]
     uids = [{(r["task"], r["seed"], r["config"]): r["uid"] for r in s.table.rows} for s in (a, b)]
     baselines = {row["config"] for row in a.table.rows if row["is_baseline"]}
     both = [name for name in names[0] if name in names[1] and name not in baselines]
     keys = {name: [key for key in uids[0] if key[2] == name and key in uids[1]] for name in both}
     same = [name for name in both if keys[name] and all(uids[0][key] == uids[1][key] for key in keys[name])]
-    changed = {name: _over_tasks(tasks, lost[1], name, lost[0], name) for name in both if name not in same}
+    changed = {name: paired_losses(tasks, (lost[1], name), (lost[0], name)) for name in both if name not in same}
     if same:
         yield f"  the same trials in both: {plural(len(same), 'configuration')}"
     for name, found in sorted(changed.items(), key=lambda item: -abs(item[1].mean) if item[1].n else 0.0)[:_MOST]:
-        clear = " (beyond the noise)" if found.excludes_zero else ""
-        yield f"  {name}: B minus A {_points(found)} points of the improvement lost{clear}"
+        doubt = in_doubt(found)
+        clear = f" ({doubt})" if doubt else " (beyond the noise)"
+        yield f"  {name}: B minus A {points(found)} points of the improvement lost{clear}"
     if len(changed) > _MOST:
         yield f"  and {len(changed) - _MOST} more in both"
     yield from _fronts(a, b)
@@ -92,6 +83,9 @@ def known_config(study: Study, name: str) -> str:
     also = {config_of(labels): cell.config for cell in study.table.cells.values() for labels in cell.also}
     if found := (names | also | names).get(name):
         return found
+    if mine := [config for config in names if config.split(" ")[0] == name]:
+        text = f"{study.sweep.name} has {plural(len(mine), 'configuration')} of {name!r}, none of that name alone; "
+        raise UserError(f"{text}for example {mine[0]!r}")
     raise UserError(f"{study.sweep.name} has no configuration {name!r}{nearest(name, list(names))}")
 
 
@@ -113,28 +107,30 @@ def _fronts(a: Study, b: Study) -> Iterator[str]:
             yield f"  on the front of {label} alone: {', '.join(alone)}"
 
 
-def _over_tasks(
-    tasks: list[str],
-    mine: dict[tuple[str, str, str], float],
-    config: str,
-    theirs: dict[tuple[str, str, str], float],
-    reference: str,
-) -> Estimate:
-    strata = []
-    for task in tasks:
-        seeds = [seed for at, seed, name in mine if (at, name) == (task, config)]
-        strata.append(estimate(mine[task, s, config] - theirs.get((task, s, reference), math.nan) for s in seeds))
-    return combine(strata) if strata else NO_ESTIMATE
-
-
 def _differences(a: Cell, b: Cell, axes: list[str]) -> list[str]:
     """The axes on which two cells have other labels; 'unset' where one has none."""
     both = [(axis, label_text(a.labels.get(axis)), label_text(b.labels.get(axis))) for axis in axes]
     return [f"{axis} ({x or 'unset'} against {y or 'unset'})" for axis, x, y in both if x != y]
 
 
-def _points(e: Estimate) -> str:
-    return interval(e.mean, e.half, scale=100, limit=2, sign=True) if not math.isnan(e.mean) else UNKNOWN
+def _not_compared(study: Study, one: str, other: str, by_task: Mapping[str, Estimate]) -> str:
+    """Where no difference over all tasks is known: why, task by task, and what is known."""
+    why: dict[str, list[str]] = {}
+    for task, own in by_task.items():
+        if math.isnan(own.mean):
+            for config in (one, other):
+                rows = [row for row in study.table.rows if (row["task"], row["config"]) == (task, config)]
+                reasons = list(dict.fromkeys(row["why"] for row in rows if row["why"])) if rows else ["not part of it"]
+                if reasons:
+                    why.setdefault(f"{config}: {listing(reasons)}", []).append(task)
+    several = len(by_task) > 1
+    told = [f"{reason}{f' on {listing(tasks)}' if several else ''}" for reason, tasks in why.items()]
+    text = f"{one} and {other} cannot be compared{' over all tasks' if several else ''}: "
+    text += "; ".join(told) if told else "no seed has a result of both"
+    known = [f"{task} {points(own)}" for task, own in by_task.items() if not math.isnan(own.mean)]
+    return (
+        f"{text}. Known in points of the improvement, {one} minus {other}: {', '.join(known)}." if known else f"{text}."
+    )
 
 
-__all__ = ["compare_configs", "compare_studies", "known_config", "paired"]
+__all__ = ["compare_configs", "compare_studies", "known_config"]

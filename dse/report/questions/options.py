@@ -11,6 +11,7 @@ from dse.number_format import interval, p_value
 from dse.report.analysis.configs import ALL
 from dse.report.analysis.effects import OPTION
 from dse.report.analysis.matched_pairs import RECIPE
+from dse.report.analysis.noise_words import WITHIN, in_doubt
 from dse.report.questions.answer import Answer, Study
 from dse.stats import Estimate
 from dse.text import plural
@@ -32,13 +33,14 @@ def does_it_help(study: Study, question: str, what: str, other: str = "", withou
         return Answer(question, f"{axis} = {value} with {where} = {level}: no pairs of trials, so this is not known.")
     base = next(e for e in mine if not e.against)
     shown, rest = (base, own) if without and own is not base else (own, base)
-    text = f"{axis} = {value} instead of {own.reference} {_verdict(shown.effect, shown.effect.p)} "
+    text = f"{axis} = {value} instead of {own.reference} {_verdict(shown.effect)} "
     text += f"with {where} = {shown.level}: the improvement lost changes by {_points(shown.effect)} points"
     pair = own if own.interaction is not None else next((e for e in mine if e.interaction is not None), None)
     if rest is not shown:
         text += f", and by {_points(rest.effect)} with {where} = {rest.level}"
     if pair is not None and pair.interaction is not None:
-        clear = "" if pair.decided else ", within the noise"
+        doubt = in_doubt(pair.interaction, pair.p_holm, pair.comparisons)
+        clear = f" ({doubt})" if doubt else ""
         text += (
             f"; it changes {_points(pair.interaction)} points more with {pair.level} than with {pair.against}{clear}"
         )
@@ -52,7 +54,8 @@ def _by_itself(study: Study, question: str, axis: str, value: str) -> Answer:
         first = value == study.table.axes[axis][0]
         why = f"{value} is what others are compared with" if first else "no two trials differ in it alone"
         return Answer(question, f"{axis} = {value}: not known, {why}.")
-    text = f"{axis} = {value} instead of {effect.reference} {_verdict(effect.lost, effect.p_holm)}: the improvement "
+    verdict = _verdict(effect.lost, effect.p_holm, effect.comparisons)
+    text = f"{axis} = {value} instead of {effect.reference} {verdict}: the improvement "
     text += f"lost changes by {_points(effect.lost)} points over {effect.lost.n} seeds ({effect.better} of "
     text += f"{plural(effect.pairs, 'pair')} better"
     text += f", Holm {p_value(effect.p_holm)})" if math.isfinite(effect.p_holm) else ")"
@@ -88,13 +91,14 @@ def _words(text: str) -> list[str]:
     return [w for w in re.split(r"[^\w*]+", text.lower()) if w and w not in ("the", "a", "an", "of", "and")]
 
 
-def _verdict(effect: Estimate, p: float) -> str:
+def _verdict(effect: Estimate, p: float | None = None, comparisons: int = 1) -> str:
     if math.isnan(effect.mean):
         return "has an unknown effect"
     if not effect.df > 0:
         return f"seems {'to help' if effect.mean < 0 else 'not to help'} (one seed, no interval)"
-    if not p < 0.05:
-        return "makes no difference beyond the noise"
+    if doubt := in_doubt(effect, p, comparisons):
+        tail = "" if doubt == WITHIN else f" ({doubt})"
+        return f"makes no difference beyond the noise{tail}"
     return "helps" if effect.mean < 0 else "hurts"
 
 

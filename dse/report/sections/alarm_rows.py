@@ -26,6 +26,32 @@ class AlarmGroup:
     why: str
 
 
+@dataclass(frozen=True)
+class AlarmCause:
+    """Alarms of one kind that a configuration raises: ``meaning`` in words; ``count``: products of layers, on all
+    tasks, in so many ``trials``; ``task``, ``where`` (layer and GEMM) and ``text``: what was seen in one of them."""
+
+    config: str
+    meaning: str
+    count: int
+    trials: int
+    task: str
+    where: str
+    text: str
+
+
+_MEANINGS = {
+    "gain": "the size of a product is off",
+    "error": "the error of a product is too large",
+    "unquantized": "a product is not quantized",
+    "repeats": "random bits repeat",
+    "no gradient": "a weight gradient is zero",
+    "zeros": "much of a weight gradient is zero",
+    "not finite": "a product is not finite",
+    "lost": "the recipe itself loses a part of a product",
+}
+
+
 def raised(table: TidyTable) -> dict[str, list[Alarm]]:
     """uid -> its alarms, of the cells that raise some; zeros are held against the paired baseline's."""
     found = {}
@@ -34,6 +60,22 @@ def raised(table: TidyTable) -> dict[str, list[Alarm]]:
         if own := alarms(record.gemm_checks, baseline.gemm_checks if baseline else ()):
             found[uid] = own
     return found
+
+
+def alarm_causes(table: TidyTable) -> list[AlarmCause]:
+    """One per configuration and kind of alarm, those of the most trials first."""
+    found: dict[tuple[str, str], list[tuple[str, Alarm]]] = defaultdict(list)
+    for uid, own in raised(table).items():
+        for alarm in own:
+            found[table.cells[uid].config, alarm.kind].append((uid, alarm))
+    causes = []
+    for (config, kind), alarmed in found.items():
+        products = {(label_text(table.cells[uid].labels["task"]), alarm.layer, alarm.gemm) for uid, alarm in alarmed}
+        uid, alarm = alarmed[0]
+        task, where = label_text(table.cells[uid].labels["task"]), f"{alarm.layer} {alarm.gemm}"
+        trials = len({one for one, _ in alarmed})
+        causes.append(AlarmCause(config, _MEANINGS[kind], len(products), trials, task, where, alarm.text))
+    return sorted(causes, key=lambda one: -one.trials)
 
 
 def alarm_groups(table: TidyTable, results: Path | None = None) -> list[AlarmGroup]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,9 @@ from dse.shell import command
 from dse.text import plural
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
+    from dse.report.analysis.short_names import ShortNames
     from dse.report.analysis.tidy import TidyTable
     from dse.report.report_data import ReportData
 
@@ -38,6 +41,20 @@ def tiles(table: TidyTable) -> list[tuple[str, str]]:
         (f"{frame['config'].nunique():,}", "configurations"),
         (f"{seeds:,}", "seed" if seeds == 1 else "seeds"),
     ]
+
+
+def shortener(names: ShortNames) -> Callable[[str], Markup]:
+    """A template filter: text as HTML, in which whole names of tasks and configurations are hints of short ones."""
+    from markupsafe import Markup, escape
+
+    def short(text: str) -> Markup:
+        made = [
+            Markup('<abbr title="{}">{}</abbr>').format(whole, piece) if whole else escape(piece)
+            for piece, whole in names.pieces(text)
+        ]
+        return Markup("").join(made)
+
+    return short
 
 
 def filters(details: Sequence[Mapping[str, Any] | None]) -> dict[str, list[str]]:
@@ -73,4 +90,4 @@ def shown_path(path: Path) -> str:
     return str(path) if relative.startswith("..") else relative
 
 
-__all__ = ["commands", "filters", "shown_path", "tiles"]
+__all__ = ["commands", "filters", "shortener", "shown_path", "tiles"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from dse.number_format import SPACE, UNKNOWN, interval, number, p_value, percent
+from dse.number_format import SPACE, UNKNOWN, interval, number, p_value, percent, probability
 from dse.report.analysis.configs import ALL, STATUSES, baselines_apart
 from dse.report.analysis.effects import VERSUS, Effect, recipe_pairs
 from dse.report.analysis.front_draws import FrontDraws
@@ -97,18 +97,11 @@ def front_rows(configs: pd.DataFrame, marks: dict[str, str], draws: FrontDraws |
             overrides=r["config"].removeprefix(r["recipe"]).strip(),
             overhead=number(r["overhead"]),
             lost=percent(r["lost_mean"], r["lost_half"]),
-            probability=_probability(draws.probability[r["config"]] if draws else math.nan),
+            probability=probability(draws.probability[r["config"]] if draws else math.nan),
             knee=bool(draws and draws.knee == r["config"]),
         )
         for r in row_dicts(rows)
     ]
-
-
-def _probability(share: float) -> str:
-    """A share of draws: at most two digits, since there are some thousand draws."""
-    if math.isnan(share):
-        return UNKNOWN
-    return f">{SPACE}0.99" if share > 0.995 else f"{share:.2f}"
 
 
 def extra_metrics(configs: pd.DataFrame, task: str, primary: str) -> list[str]:
