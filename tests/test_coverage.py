@@ -127,7 +127,8 @@ def test_shares_and_table(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert printed == found.table() + "\n" == f"{found}\n"
     assert "\nblocks.*.*  QuantizedConv1d  4 x 4 and 1 more      2       64  nvfp4\n" in printed
-    assert printed.endswith("5 of 7 layers quantized: 74.4% of matrix weights, 74.4% of GEMM FLOPs\n")
+    shares = "74.4% of matrix weights, 74.4% of GEMM FLOPs for each token (or pixel)"
+    assert printed.endswith(f"5 of 7 layers quantized: {shares}\n")
     assert coverage(net()).weights == 0
     assert {row.why for row in coverage(net()).rows} == {"not quantized"}
     assert coverage(copy.deepcopy(model)) == found

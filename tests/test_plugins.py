@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 from dse import plugins
 from dse.commands.init import init
 from dse.errors import UserError
+from dse.numerics.quantizer import Quantizer
 from dse.numerics.registry import FAMILIES, to_data
 from dse.numerics.techniques.statistics import STATISTICS
 from dse.plugins import load_plugins
@@ -100,6 +103,10 @@ def test_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ("code", "message"),
     [
         ("1 / 0", "plugin './mine.py': ./mine.py, line 1: ZeroDivisionError: division by zero"),
+        ("\ndef f(:", "plugin './mine.py': ./mine.py, line 2: SyntaxError: invalid syntax"),
+        ("import json\njson.loads('{')", "./mine.py, line 2: JSONDecodeError"),
+        ("from dse.numerics.techniques.statistics import STATISTIC", "; did you mean 'STATISTICS'?"),
+        ("import dse.numerics.techniques.statistic", "; did you mean 'statistics'?"),
         (TECHNIQUE.replace("(frozen=True)", ""), "statistic 'rms' must be a frozen dataclass derived from Statistic"),
         (TECHNIQUE.replace('["rms"]', '["absmax"]'), "there is a statistic 'absmax' already; give yours another name"),
         (TECHNIQUE + RECIPE.replace('name="mine"', 'name="nvfp4"'), "recipe 'mine' calls itself 'nvfp4'"),
@@ -160,3 +167,11 @@ def test_skeletons_are_those_of_the_documentation() -> None:
     assert (STARTERS / "my_task.py.txt").read_text(encoding="utf-8") in (docs / "add-a-task.md").read_text("utf-8")
     body: Callable[[str], str] = lambda text: text[text.index("@dataclass") : text.index("def slope_ops")]  # noqa: E731
     assert body(TECHNIQUE) in (docs / "add-a-technique.md").read_text(encoding="utf-8")
+
+
+def test_the_page_lists_all_registries() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "add-a-technique.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", page, re.MULTILINE)
+    found = [getattr(import_module(f"dse.numerics.techniques.{folder}"), name) for folder, name in listed]
+    families = [family for base, family in FAMILIES.items() if base is not Quantizer]
+    assert sorted(map(id, found)) == sorted(map(id, families))

@@ -42,11 +42,33 @@ def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None, 
     records = store.records(brief=True)
     say_changed_code(sweep.cells, records)
     timings = estimate(todo, records) if todo else {}
-    timings |= probe_missing(todo, timings, data_dir)
+    failed: dict[str, Cell] = {}
+
+    def on_failure(cell: Cell, error: Exception) -> None:
+        failed.setdefault(_short(cell, error), cell)
+
+    timings |= probe_missing(todo, timings, data_dir, on_failure=on_failure)
     first = missing((cell.trial for cell in todo), results)
     print(plan_text(make_plan(sweep, done, timings, first), workers or os.cpu_count() or 1))
     if asked := search_progress(sweep, results):
         print(f"\n  {asked}; the trials above are theirs, and those of the next batch")
+    for why, cell in list(failed.items())[:_FAILED]:
+        print(f"\n  a trial of {cell.labels['task']}, {cell.config}, would fail: {why}")
+
+
+_FAILED = 5
+"""Ways to fail that a plan names."""
+
+
+def _short(cell: Cell, error: Exception) -> str:
+    """One line about a trial's failure, with the last line of the task's own file where that is a user's."""
+    import inspect
+    from traceback import extract_tb
+
+    frames, own = extract_tb(error.__traceback__), inspect.getfile(type(cell.trial.task))
+    place = next((frame for frame in reversed(frames) if frame.filename == own), frames[-1])
+    text = str(error).strip().split("\n")[0]
+    return f"{type(error).__name__}: {text} ({Path(place.filename).name}, line {place.lineno})"
 
 
 def run(file: Path, results: Path, options: RunOptions, then: str | None = None, yes: bool = False) -> int:

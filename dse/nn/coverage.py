@@ -86,8 +86,9 @@ class Coverage:
             for line in (head, *body)
         ]
         lines = ["  ".join([*cells, line[5]]) for cells, line in zip(aligned, (head, *body), strict=True)]
+        shares = f"{self.weights:.1%} of matrix weights, {self.flops:.1%} of GEMM FLOPs for each token (or pixel)"
         layers = f"{len(self.quantized)} of {len([r for r in self.rows if r.flops])} layers quantized"
-        return "\n".join([*lines, f"{layers}: {self.weights:.1%} of matrix weights, {self.flops:.1%} of GEMM FLOPs"])
+        return "\n".join([*lines, f"{layers}: {shares}"])
 
     def __str__(self) -> str:
         return self.table()

@@ -52,11 +52,13 @@ def probe_missing(
     data_dir: Path | None = None,
     budget: float = 10.0,
     on_probe: Callable[[Cell], None] | None = None,
+    on_failure: Callable[[Cell, Exception], None] | None = None,
 ) -> dict[str, Timing]:
     """uid -> timing for the cells that ``known`` lacks, by timing a few steps of each (task, batch, recipe) among them.
 
     Probing stops after about ``budget`` seconds, having gone round the tasks: what is left takes the mean of its
-    task's probes, or nothing when there is none. Raises UserError when a task's data are missing.
+    task's probes, or nothing when there is none. ``on_failure`` is told of what cannot be timed because it fails.
+    Raises UserError when a task's data are missing.
     """
     groups: dict[_Key, dict[_Key, list[Cell]]] = defaultdict(lambda: defaultdict(list))
     texts = JsonCache()
@@ -76,8 +78,13 @@ def probe_missing(
         cell = groups[workload][recipe][0]
         if on_probe:
             on_probe(cell)
-        if probe := _try_probe(cell, data_dir, left / (len(turns) - turn)):
-            probes[workload][recipe] = probe
+        try:
+            probes[workload][recipe] = probe_seconds(cell.trial, data_dir, limit=left / (len(turns) - turn))
+        except UserError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a trial that fails is a result when it runs
+            if on_failure:
+                on_failure(cell, error)
     found = {}
     for workload, recipes in groups.items():
         known_probes = list(probes[workload].values())
@@ -91,15 +98,6 @@ def probe_missing(
                     expected[training] = Timing(fmean(p.seconds(training, after) for p in use), PROBED)
                 found[cell.uid] = expected[training]
     return found
-
-
-def _try_probe(cell: Cell, data_dir: Path | None, limit: float) -> Probe | None:
-    try:
-        return probe_seconds(cell.trial, data_dir, limit=limit)
-    except UserError:
-        raise
-    except Exception:  # noqa: BLE001 - a trial that fails is a result when it runs; here it only has no estimate
-        return None
 
 
 def _round_robin(groups: Mapping[_Key, Mapping[_Key, Any]]) -> list[tuple[_Key, _Key]]:

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dse.errors import UserError
 from dse.results import parquet
 from dse.results.compaction import finished, merge
 from dse.results.lock import folder_lock
@@ -147,6 +148,8 @@ class Store:
         self._writer.close()
 
     def _loose(self, without: Sequence[str] = (), uids: Collection[str] | None = None) -> list[Record]:
+        if self.folder.is_file():
+            raise UserError(f"results folder {self.folder} is a file, not a folder")
         shards = [shard for path in shard_paths(self.shards) if (shard := read_shard(path, without, uids))]
         places = [place for shard in shards for place in _places(shard)] + parquet.damage(self.parquet)
         self.damage = Damage(sum(s.torn for s in shards), tuple(places))

@@ -42,6 +42,14 @@ def test_a_folder_without_results_is_empty_and_stays_untouched(tmp_path: Path) -
     assert not store.folder.exists()
 
 
+def test_a_file_is_no_results_folder(tmp_path: Path) -> None:
+    path = tmp_path / "results"
+    path.write_text("", encoding="utf-8")
+    for look in (Store(path).records, Store(path).done):
+        with pytest.raises(UserError, match=r"results folder .*results is a file, not a folder"):
+            look()
+
+
 def test_large_fields_that_are_not_wanted(tmp_path: Path, make_record: Make) -> None:
     record = make_record(samples={"made": {"pixels": "x"}}, probes=[[0, '"curve":[', "wgrad", {"error": 0.5}]])
     store = Store(tmp_path)

@@ -44,6 +44,7 @@ def test_files_that_cannot_be_read(write: Callable[[str], Path]) -> None:
     for name, expected in {
         "y.yaml": "y.yaml: no such file; did you mean 'x.yaml'?",
         "none/x.yaml": "none/x.yaml: no such file",
+        "latin1.yaml": "latin1.yaml: no such file; did you mean 'latin.yaml'?",
         ".": ".: cannot be read: Is a directory",
         "a\0b": "a\0b: cannot be read: embedded null byte",
         "latin.yaml": "latin.yaml:2: not UTF-8 text",
@@ -53,6 +54,8 @@ def test_files_that_cannot_be_read(write: Callable[[str], Path]) -> None:
         with pytest.raises(UserError) as caught:
             load_sweep(Path(name))
         assert str(caught.value).startswith(expected)
+    with pytest.raises(UserError, match=r"^nofile.yaml: no such file$"):  # x.yaml ends like it, and is not near
+        load_sweep(Path("nofile.yaml"))
 
 
 def test_repeated_aliases_do_not_explode(refusal: Callable[[str], str]) -> None:

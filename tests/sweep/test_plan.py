@@ -3,14 +3,16 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import pytest
 
 from dse.errors import UserError
-from dse.plan import Timing, estimate, make_plan, plan_text, probe_missing, probe_seconds
+from dse.plan import Probe, Timing, estimate, make_plan, plan_text, probe_missing, probe_seconds
 from dse.recipes import RECIPES
 from dse.sweep import Sweep
+from dse.trial import Trial
 
 Load = Callable[[str], Sweep]
 FILE = """
@@ -94,6 +96,20 @@ def test_missing_data_are_said(sweep: Load) -> None:
     found = sweep("{tasks: [lm: {text: no-such-text}], recipes: [bf16], seeds: 1}")
     with pytest.raises(UserError):
         probe_missing(found.cells, {})
+
+
+def test_what_cannot_be_timed_is_handed_on(sweep: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = sweep("{tasks: [regression, image], recipes: [bf16], seeds: 1}")
+
+    def probe(trial: Trial, *args: Any, **options: Any) -> Probe:
+        if trial.task.name == "image":
+            raise TypeError("a wrong call")
+        return Probe(1.0, 1.0)
+
+    monkeypatch.setattr(import_module("dse.plan.estimate"), "probe_seconds", probe)
+    told: list[tuple[str, str]] = []
+    timings = probe_missing(found.cells, {}, on_failure=lambda cell, e: told.append((cell.trial.task.name, str(e))))
+    assert (len(timings), told) == (1, [("image", "a wrong call")])
 
 
 def test_no_budget_no_probe(sweep: Load) -> None:

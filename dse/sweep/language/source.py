@@ -10,6 +10,7 @@ import codecs
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
-from dse.errors import UserError, nearest
+from dse.errors import UserError
 
 KeyPath = tuple[str | int, ...]
 """Keys and list indices from the root of the file to a value, such as ("grid", "G.rounding", 1)."""
@@ -190,13 +191,20 @@ def _scalar(path: Path, line: int, tag: str, text: str) -> str | int | float | b
     raise _error(path, line, f"the YAML tag {tag} has no meaning here")
 
 
+def _near(path: Path) -> str:
+    """The tail of an error message that names the sweep in the same folder whose name is nearest, if one is near."""
+    names = {p.stem: str(p) for p in path.parent.glob("*.y*ml")} if path.parent.is_dir() else {}
+    short = [name for name in names if len(name) <= 2 >= len(path.stem)]  # any two of them are one slip apart
+    found = get_close_matches(path.stem, names, n=1, cutoff=0.6) or get_close_matches(path.stem, short, 1, cutoff=0)
+    return f"; did you mean {names[found[0]]!r}?" if found else ""
+
+
 def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:
             raw = file.read(_BYTES + 1)
     except FileNotFoundError:
-        near = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise UserError(f"{path}: no such file{nearest(path, near)}") from None
+        raise UserError(f"{path}: no such file{_near(path)}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(raw) > _BYTES:
