@@ -107,6 +107,12 @@ def test_weighted_sweep_and_fitted_scales() -> None:
     s = reference.weighted_nvfp4(wide, rows, -8, 7)
     same(found(Rtn(scales=WeightedSweep()), NVFP4, w, x), reference.rounded(wide, s))
     same(found(Gptq(scales=WeightedSweep()), NVFP4, w, x), reference.gptq(wide, rows, s, 0.01, True))
+    faint = w * torch.where(torch.arange(w.shape[1]) < 16, 3e-6, 1.0)  # some of whose scales round to zero
+    s = reference.weighted_nvfp4(faint.double().numpy(), rows, -8, 7)
+    made = found(Rtn(scales=WeightedSweep()), NVFP4, faint, x)
+    assert (found(Rtn(), NVFP4, faint, x)[:, :16] == 0).all(1).any()
+    assert made[:, :16].any()
+    same(made, reference.rounded(faint.double().numpy(), s))
     s = reference.fitted_mxfp4(wide)
     same(found(Rtn(scales=Fitted()), MXFP4, w, x), reference.rounded(wide, s))
 

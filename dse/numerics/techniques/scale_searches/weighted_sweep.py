@@ -10,9 +10,11 @@ from torch.nn.functional import pad
 
 from dse.errors import OptionError
 from dse.numerics.block import BlockQuantizer
+from dse.numerics.block_trace import BlockTrace
 from dse.numerics.fixed_scales import FixedScales
 from dse.numerics.input_statistics import InputStatistics
 from dse.numerics.techniques.choices import ScaleSweep
+from dse.numerics.techniques.rounding import AwayFromZero
 from dse.numerics.techniques.scale_searches.base import ScaleSearch
 from dse.numerics.techniques.statistics import BLOCK
 
@@ -48,13 +50,29 @@ class WeightedSweep(ScaleSearch):
         h = h.unflatten(-1, (1, *blocks.shape[-2:]))
         best: FixedScales | None = None
         least = torch.full_like(blocks[..., :1, :, :1], torch.inf, dtype=torch.float64)
-        for number in range(self.high - self.low + 1):
-            trace = swept.trace(w, candidate=number)
+
+        def error(trace: BlockTrace) -> Tensor:
             alpha = 1.0 if trace.factors.alpha is None else trace.factors.alpha.double()
             off = trace.values.double() * alpha / quantizer.gain - trace.blocks.double()
-            error = (h * off.square()).sum(BLOCK, keepdim=True)
-            own = FixedScales.traced(swept, trace)
-            best = own if best is None else best.where(trace.matrix(error < least), own)
-            least = torch.minimum(error, least)
+            total: Tensor = (h * off.square()).sum(BLOCK, keepdim=True)
+            return total
+
+        for number in range(self.high - self.low + 1):
+            trace = swept.trace(w, candidate=number)
+            off, own = error(trace), FixedScales.traced(swept, trace)
+            best = own if best is None else best.where(trace.matrix(off < least), own)
+            least = torch.minimum(off, least)
         assert best is not None
+        gone = self._gone(quantizer.trace(w))
+        if self.high and gone.any():  # a scale of zero has no codes around it: those from 1 up, where it is rounded up
+            lifted = replace(quantizer, scale_rounding=AwayFromZero(), choice=ScaleSweep(0, self.high - 1))
+            for number in range(self.high):
+                trace = lifted.trace(w, candidate=number)
+                off = torch.where(gone, error(trace), torch.inf)
+                best = best.where(trace.matrix(off < least), FixedScales.traced(lifted, trace))
+                least = torch.minimum(off, least)
         return best
+
+    def _gone(self, trace: BlockTrace) -> Tensor:
+        """The blocks whose scale was rounded to zero."""
+        return ((trace.factors.decode == 0) & (trace.statistic > 0)).reshape(trace.statistic.shape)
