@@ -11,8 +11,9 @@ from types import MappingProxyType
 from typing import Any
 
 from dse.errors import UserError, nearest
-from dse.numerics.recipe import Recipe
+from dse.numerics.recipe import Exempt, Recipe
 from dse.numerics.registry import build, to_data
+from dse.numerics.techniques.post import AutoQuantize
 from dse.recipes import RECIPES, find_recipe
 from dse.tasks import TASKS
 from dse.tasks.base import Task, Training
@@ -73,6 +74,8 @@ class Trial:
             "recipe": to_data(self.recipe),
             "seed": self.seed,
         }
+        if _budget_of_all(self.recipe):
+            own["budget"] = "of all layers"  # before it was of those that are quantized
         if self.start:
             own["start"] = {key: value for key, value in self.start.spec.items() if key != "seed"}
         return own
@@ -120,6 +123,12 @@ def not_after(training: Training, recipe: Recipe) -> str:
     if recipe.post is None or training.activations == "fp32":
         return ""
     return "post: the quantized model is evaluated in FP32 between layers; take training.activations: fp32"
+
+
+def _budget_of_all(recipe: Recipe) -> bool:
+    """Whether a search of formats has a budget of bits in which layers count that the recipe leaves."""
+    left = recipe.exempt != Exempt() or any(rule.recipe is None for rule in recipe.layers)
+    return isinstance(recipe.post, AutoQuantize) and left
 
 
 def _name_of(recipe: Any) -> str:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from dse.cost.hardware import B200, Hardware
 from dse.cost.point_counts import SYMBOLS, blocks, techniques
-from dse.cost.ruled_shapes import blocks_of, by_layer, core_by_layer
+from dse.cost.ruled_shapes import core_by_layer
 from dse.cost.shapes import LLAMA3_8B, LayerShape, products
 from dse.cost.sharing import TENSORS, counted
-from dse.cost.storage import by_format
+from dse.cost.storage import by_format, deployed_layers
 from dse.cost.training_phases import training_phases
 from dse.nn.attention import as_linear
 from dse.numerics.block import BlockQuantizer
@@ -226,18 +226,14 @@ class _Total:
     def _linears(self) -> list[tuple[Recipe, LayerShape, float]]:
         return [
             (one, layer, count)
-            for own, layer in by_layer(self.recipe, self.layers)
-            for one, count in by_format(self._then(own), layer, self.shares)
+            for own, layer in deployed_layers(self.recipe, self.layers, self.shares)
+            for one, count in by_format(own, layer, self.shares)
         ]
 
     @property
     def _attention(self) -> list[tuple[Recipe, LayerShape, float]]:
         after = None if self.recipe.post is None else Rtn()  # without what methods do to weights
         return [(replace(own, post=after), layer, layer.count) for own, layer in attention(self.recipe, self.layers)]
-
-    def _then(self, own: Recipe) -> Recipe:
-        """A layer's numerics at inference where the whole recipe is one of inference."""
-        return replace(own, post=own.post or self.recipe.post) if self.recipe.post else own
 
     def _gemms(self, recipe: Recipe, layer: LayerShape) -> float:
         return sum(layer.flop * share / self.hardware.rate(bits) for share, bits in _widths(recipe))
@@ -260,7 +256,7 @@ def attention(recipe: Recipe, layers: Sequence[LayerShape]) -> list[tuple[Recipe
     return [
         (as_linear(getattr(own.attention, name)), layer)
         for name, product in products(tuple(layers)).items()
-        for own, layer in core_by_layer(recipe, product, blocks_of(layers))
+        for own, layer in core_by_layer(recipe, product, layers)
         if own.attention is not None
     ]
 

@@ -1,4 +1,4 @@
-"""Which numerics each linear of a deployed model has, where a recipe has rules about layers."""
+"""Which numerics each linear of a deployed model has, where a recipe has rules about layers or leaves some out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from dse.cost.shapes import LayerShape
-from dse.numerics.layer_choice import LayerPlace
+from dse.numerics.layer_choice import Exempt, LayerPlace
 from dse.numerics.recipe import Recipe, Rule
 from dse.recipes.bf16 import BF16
 
@@ -17,32 +17,45 @@ _ORDER = ("attention.q", "attention.k", "attention.v", "attention.o", "ffn.gate"
 def by_layer(recipe: Recipe, layers: Sequence[LayerShape]) -> list[tuple[Recipe, LayerShape]]:
     """The layers with their numerics; a shape of which rules decide differently is split, with its share of the count.
 
-    What a rule leaves as it is counts as BF16. Without rules, and for a shape of no known model, all have the recipe's
-    own numerics; ``exempt`` is not looked at, because these models are counted without their heads.
+    What ``exempt`` or a rule leaves as it is counts as BF16: ``first`` and ``last`` in the order of the model's
+    linears, names as ``blocks.0.attention.q``. Without either, and for a shape of no known model, all have the recipe's
+    own numerics. These models are counted without their heads.
     """
-    if not recipe.layers:
+    if not recipe.layers and recipe.exempt == Exempt():
         return [(recipe, layer) for layer in layers]
     seats = _seats(layers)
     found = []
     for layer in layers:
-        rules: dict[Rule | None, int] = {} if layer.roles else {None: layer.count}
+        parts: dict[tuple[bool, Rule | None], int] = {} if layer.roles else {(False, None): layer.count}
         for place in seats.get(layer, ()):
-            rule = recipe.rule(place)
-            rules[rule] = rules.get(rule, 0) + 1
-        found += [_part(recipe, layer, rule, count) for rule, count in rules.items()]
+            exempt = recipe.exempt.covers(place.index, place.count, place.name)
+            part = exempt, None if exempt else recipe.rule(place)
+            parts[part] = parts.get(part, 0) + 1
+        found += [_part(recipe, layer, part, count) for part, count in parts.items()]
     return found
 
 
-def core_by_layer(recipe: Recipe, product: LayerShape, blocks: int) -> list[tuple[Recipe, LayerShape]]:
-    """A product of attention with the numerics that it has in each block, as ``by_layer``."""
-    if not recipe.layers:
+def core_by_layer(recipe: Recipe, product: LayerShape, layers: Sequence[LayerShape]) -> list[tuple[Recipe, LayerShape]]:
+    """A product of attention with the numerics that it has in each block, as ``by_layer``.
+
+    It is exempt by its name, and where all projections of its attention are.
+    """
+    if not recipe.layers and recipe.exempt == Exempt():
         return [(recipe, product)]
-    rules: dict[Rule | None, int] = {}
+    blocks, parts = blocks_of(layers), dict[tuple[bool, Rule | None], int]()
+    seats = [place for own in _seats(layers).values() for place in own if "attention" in place.kinds]
     for block in range(blocks):
-        name = f"blocks.{block}.attention.core"
-        rule = recipe.rule(LayerPlace(name, ("core",), block=block, blocks=blocks))
-        rules[rule] = rules.get(rule, 0) + product.count // blocks
-    return [_part(recipe, product, rule, count) for rule, count in rules.items()]
+        place = LayerPlace(f"blocks.{block}.attention.core", ("core",), block=block, blocks=blocks)
+        exempt = exempt_core(recipe.exempt, place, [own for own in seats if own.block == block])
+        part = exempt, None if exempt else recipe.rule(place)
+        parts[part] = parts.get(part, 0) + product.count // blocks
+    return [_part(recipe, product, part, count) for part, count in parts.items()]
+
+
+def exempt_core(exempt: Exempt, core: LayerPlace, beside: Sequence[LayerPlace]) -> bool:
+    """Whether a recipe leaves the products of an attention: by their name, or with all linears beside them."""
+    named = exempt.named(core.name) is not None
+    return named or (bool(beside) and all(exempt.covers(own.index, own.count, own.name) for own in beside))
 
 
 def blocks_of(layers: Sequence[LayerShape]) -> int:
@@ -50,9 +63,10 @@ def blocks_of(layers: Sequence[LayerShape]) -> int:
     return max((layer.count // len(layer.roles) for layer in layers if layer.roles), default=1)
 
 
-def _part(recipe: Recipe, layer: LayerShape, rule: Rule | None, count: int) -> tuple[Recipe, LayerShape]:
-    own = recipe.under(rule)
-    by = f"rule {rule.name}" if rule else "no rule"
+def _part(recipe: Recipe, layer: LayerShape, part: tuple[bool, Rule | None], count: int) -> tuple[Recipe, LayerShape]:
+    exempt, rule = part
+    own = None if exempt else recipe.under(rule)
+    by = "exempt" if exempt else f"rule {rule.name}" if rule else "no rule" if recipe.layers else "not exempt"
     some = f"{count} of {layer.count}, " if count < layer.count else ""
     return own or BF16, replace(layer, name=f"{layer.name} ({some}{by})", count=count)
 
@@ -78,4 +92,4 @@ def _in_order(blocks: int, shapes: dict[str, LayerShape]) -> Iterator[tuple[int,
         yield from ((block, role) for role in _ORDER if role in shapes)
 
 
-__all__ = ["blocks_of", "by_layer", "core_by_layer"]
+__all__ = ["blocks_of", "by_layer", "core_by_layer", "exempt_core"]

@@ -30,6 +30,11 @@ class LayerShape:
         """Floating-point operations of one GEMM, 2 M K N; fprop, dgrad and wgrad take as many each."""
         return 2.0 * self.tokens * self.inputs * self.outputs
 
+    @property
+    def weights(self) -> int:
+        """Elements of the matrices of all of these layers."""
+        return self.inputs * self.outputs * self.count
+
     def size(self, tensor: str) -> int:
         """Elements of X [M, K], W [N, K] or G = dL/dY [M, N] (Y and the gradients have their tensors' sizes)."""
         m, k, n = self.tokens, self.inputs, self.outputs

@@ -42,18 +42,49 @@ def _bits(recipe: Recipe, layer: LayerShape) -> float:
     return stored_bits(recipe.fprop.rhs, layer.outputs, layer.inputs) + beside / (layer.outputs * layer.inputs)
 
 
+def deployed_layers(
+    recipe: Recipe, layers: Sequence[LayerShape], shares: Sequence[float] = ()
+) -> list[tuple[Recipe, LayerShape]]:
+    """The layers with their numerics, ``by_layer``; after training each with the method that rounds its weights.
+
+    A search's budget is that of all layers which other methods do not quantize, so that what the recipe leaves in 16
+    bits takes from it; it is not looked at with the ``shares`` that a search has found.
+    """
+    post, found = recipe.post, by_layer(recipe, layers)
+    if post is None:
+        return found
+    made = [(replace(own, post=own.post or post), layer) for own, layer in found]
+    if not isinstance(post, AutoQuantize):
+        return made
+    mine = [(own, layer) for own, layer in made if own.post == post]
+    searched = [(own, layer) for own, layer in mine if len(candidates(post, own.fprop)) not in (1, len(shares))]
+    size = sum(layer.weights for _, layer in searched)
+    if not size or len(searched) == len(mine):
+        return made
+    fixed = sum(
+        number * _bits(one, layer) * layer.outputs * layer.inputs
+        for own, layer in mine
+        if (own, layer) not in searched
+        for one, number in by_format(own, layer, shares)
+    )
+    left = post.bits * sum(layer.weights for _, layer in mine) - fixed
+    narrowed = replace(post, bits=max(left / size, 1e-9))
+    return [(replace(own, post=narrowed) if (own, layer) in searched else own, layer) for own, layer in made]
+
+
 def weight_bits(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B, shares: Sequence[float] = ()) -> float:
     """Bits per weight of a model's linears after training: ``stored_bits``, and what the method keeps beside them.
 
     ``shares``: as for ``by_format``.
     """
-    bits, count = 0.0, 0
-    for own, layer in by_layer(recipe, tuple(layers)):
-        size = layer.outputs * layer.inputs
-        made = replace(own, post=own.post or recipe.post or Rtn())
-        bits += sum(number * _bits(one, layer) * size for one, number in by_format(made, layer, shares))
-        count += layer.count * size
-    return bits / count
+    shapes = tuple(layers)
+    after = recipe if recipe.post else replace(recipe, post=Rtn())
+    bits = sum(
+        number * _bits(one, layer) * layer.outputs * layer.inputs
+        for own, layer in deployed_layers(after, shapes, shares)
+        for one, number in by_format(own, layer, shares)
+    )
+    return bits / sum(layer.weights for layer in shapes)
 
 
-__all__ = ["by_format", "weight_bits"]
+__all__ = ["by_format", "deployed_layers", "weight_bits"]

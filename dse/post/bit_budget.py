@@ -8,8 +8,8 @@ import numpy as np
 
 from dse.errors import CalibrationError
 from dse.numerics.stored_bits import stored_bits
-from dse.numerics.techniques.post import AutoQuantize
-from dse.post.chosen_layers import ChosenLayer
+from dse.numerics.techniques.post import AutoQuantize, PostTraining
+from dse.post.chosen_layers import LEFT_BITS, ChosenLayer
 from dse.post.sensitivity import FormatScores
 
 _UNIT = 1e6
@@ -57,28 +57,36 @@ def _undominated(scores: Sequence[float], bits: Sequence[float]) -> list[int]:
     return kept
 
 
-def choose(layers: Mapping[str, ChosenLayer], scores: Mapping[str, FormatScores]) -> dict[str, int]:
+def choose(
+    layers: Mapping[str, ChosenLayer],
+    scores: Mapping[str, FormatScores],
+    left: int = 0,
+    of: PostTraining | None = None,
+) -> dict[str, int]:
     """The number of each layer's candidate. Layers of one search share its budget; those of other methods have one.
 
-    Raises CalibrationError for a budget that the narrowest formats exceed.
+    ``left``: weights that the recipe leaves in 16 bits, which count in the budget of its own search, ``of``. Raises
+    CalibrationError for a budget that the narrowest formats exceed.
     """
     chosen = dict.fromkeys(layers, 0)
     for search in dict.fromkeys(layer.method for layer in layers.values()):
         if isinstance(search, AutoQuantize):
-            chosen |= _under(search, {name: own for name, own in layers.items() if own.method == search}, scores)
+            own = {name: layer for name, layer in layers.items() if layer.method == search}
+            chosen |= _under(search, own, scores, left if search == of else 0)
     return chosen
 
 
 def _under(
-    search: AutoQuantize, layers: Mapping[str, ChosenLayer], scores: Mapping[str, FormatScores]
+    search: AutoQuantize, layers: Mapping[str, ChosenLayer], scores: Mapping[str, FormatScores], left: int
 ) -> dict[str, int]:
     found = [scores[name] if len(layer.candidates) > 1 else _only(layer) for name, layer in layers.items()]
     known, bits = [own.losses for own in found], [own.bits for own in found]
-    total = sum(layer.weights for layer in layers.values())
+    total = left + sum(layer.weights for layer in layers.values())
+    budget = search.bits * total - LEFT_BITS * left
     try:
-        return dict(zip(layers, smallest_sum(known, bits, search.bits * total), strict=True))
+        return dict(zip(layers, smallest_sum(known, bits, budget), strict=True))
     except ValueError:
-        least = sum(map(min, bits)) / total
+        least = (sum(map(min, bits)) + LEFT_BITS * left) / total
         raise CalibrationError(
             f"autoquantize.bits is {search.bits:g}, and the narrowest formats take {least:.4f} bits per weight here, "
             "scales included; set more bits"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -14,10 +14,13 @@ from dse.nn.select import checked, choice, holders, refuse, require_some
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.input_statistics import InputStatistics
 from dse.numerics.random import Key
-from dse.numerics.recipe import Recipe
+from dse.numerics.recipe import Exempt, Recipe
 from dse.numerics.techniques.post import LayerFormat, PostTraining, candidates
 from dse.post.calibration import not_finite
 from dse.post.layers import PostQuantizedConv2d, PostQuantizedLayer, PostQuantizedLinear, quantize_weight
+
+LEFT_BITS = 16
+"""Bits of a weight that a recipe leaves as it was trained: in BF16."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,4 +93,15 @@ def check_weights(layers: Mapping[str, ChosenLayer]) -> None:
             raise UserError(f"{found}: they cannot be quantized; was the training's end finite?")
 
 
-__all__ = ["ChosenLayer", "check_weights", "chosen_layers"]
+def left_weights(model: nn.Module, recipe: Recipe, exempt: Sequence[str] | str) -> int:
+    """Weights of the layers that would be quantized, were they not exempt by the recipe or left by one of its rules.
+
+    ``exempt``: patterns of what is no part of the question, such as a task's head.
+    """
+    exempt = checked(model, exempt)
+    kept = choice(model, recipe, exempt=exempt).kept
+    everything = choice(model, replace(recipe, layers=(), exempt=Exempt()), exempt=exempt).kept
+    return sum(layer.weight.numel() for layer in everything if layer not in kept)
+
+
+__all__ = ["LEFT_BITS", "ChosenLayer", "check_weights", "chosen_layers", "left_weights"]

@@ -23,7 +23,7 @@ from dse.numerics.techniques.post import PostTraining
 from dse.numerics.validate import check
 from dse.post.bit_budget import choose
 from dse.post.calibration import Calibration, check_statistics, input_statistics
-from dse.post.chosen_layers import check_weights, chosen_layers
+from dse.post.chosen_layers import check_weights, chosen_layers, left_weights
 from dse.post.sensitivity import FormatScores, question, sensitivities
 from dse.recipes import RECIPES
 
@@ -121,7 +121,7 @@ def quantize_with(
     swapped: dict[Any, nn.Module] = {}
     layers = chosen_layers(made, recipe, exempt)
     check_weights(layers)
-    chosen = choose(layers, scores or {})
+    chosen = choose(layers, scores or {}, left_weights(made, recipe, exempt), recipe.post)
     with torch.no_grad():
         for name, layer in layers.items():
             inputs = None

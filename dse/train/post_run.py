@@ -18,6 +18,7 @@ from dse.numerics.stored_bits import stored_bits
 from dse.numerics.techniques.post import candidates
 from dse.pack.starts import ModelWeights, trained_model
 from dse.post.calibration import input_statistics
+from dse.post.chosen_layers import LEFT_BITS, left_weights
 from dse.post.layers import PostQuantizedLayer
 from dse.post.quantize_post import calibrated_layers, quantize_with
 from dse.post.sensitivity import FormatScores, Question, question, sensitivities
@@ -112,10 +113,13 @@ def _outcome(trial: Trial, trained: _Calibrated, data: Any) -> dict[str, Any]:
     layers = [layer for layer in model.modules() if isinstance(layer, PostQuantizedLayer)]
     sizes = [layer.weight.numel() for layer in layers]
     bits = [stored_bits(layer.gemm.rhs, *layer.weight.shape) + layer.beside / layer.weight.numel() for layer in layers]
+    left = left_weights(trained.model, recipe, task.exempt())
+    total = sum(b * n for b, n in zip(bits, sizes, strict=True)) + LEFT_BITS * left
     facts: dict[str, Any] = {
         "quantized_layers": len(layers),
-        "weights": sum(sizes),
-        "bits_per_weight": round(sum(b * n for b, n in zip(bits, sizes, strict=True)) / sum(sizes), 6),
+        "weights": sum(sizes) + left,
+        "left_weights": left,
+        "bits_per_weight": round(total / (sum(sizes) + left), 6),
     }
     count = max(len(candidates(own.post or recipe.post, own.fprop)) for own in recipe.numerics)
     if count > 1:

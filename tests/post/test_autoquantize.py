@@ -202,6 +202,22 @@ def test_configurations_that_ask_the_same() -> None:
     assert question(model, with_method("mxfp4", "gptq")) == ()
 
 
+def test_what_the_recipe_leaves_takes_from_the_budget() -> None:
+    """Three equal layers, the first left in BF16: 11 bits per weight are met by NVFP4 in both others alone."""
+    torch.manual_seed(0)
+    model, x = nn.Sequential(*(nn.Linear(64, 64) for _ in range(3))), torch.randn(32, 64)
+    four = 4.5 + 32 / 64**2
+    for way in (("exempt.first", 1), ("layers", [{"first": 1, "recipe": "none"}])):
+        recipe = override(RECIPES["nvfp4_plain"], *way)
+        for bits, wide in ((11, 0), (12.2, 1), (15.9, 1), (16, 2)):
+            made = quantize_post(model, autoquantize(bits=bits), lambda m: m(x).square().mean(), recipe)
+            formats = [layer.format for layer in made.modules() if isinstance(layer, PostQuantizedLayer)]
+            assert formats.count(1) == wide
+            assert (16 + (2 - wide) * four + wide * 16) / 3 <= bits
+        with pytest.raises(CalibrationError, match=f"take {(16 + 2 * four) / 3:.4f} bits per weight"):
+            quantize_post(model, autoquantize(bits=8), lambda m: m(x).square().mean(), recipe)
+
+
 def test_costs() -> None:
     """At deployed shapes: the share of each format that makes the budget, of which bits and times are means."""
 

@@ -13,9 +13,10 @@ from dse.cost.shapes import LLAMA3_8B, LayerShape
 from dse.cost.storage import weight_bits
 from dse.numerics.recipe import Recipe
 from dse.report.analysis.configs import aggregate_seeds
-from dse.report.analysis.post_front import best_at_four_bits, post_front
+from dse.report.analysis.post_front import PostConfig, best_at_four_bits, post_front
 from dse.report.analysis.tidy import tabulate
 from dse.report.write import write_report
+from dse.results.record import Record
 from tests.report.studies import records_of, sweep_of
 
 pytestmark = pytest.mark.usefixtures("few_pictures")
@@ -130,3 +131,75 @@ def test_a_sweep_without_post_training_has_none(tmp_path: Path) -> None:
     table = tabulate(sweep, records_of(sweep, lambda labels: 1.0))
     assert post_front(sweep, table, aggregate_seeds(table)) == []
     assert best_at_four_bits([]) == ""
+
+
+MIXES = """
+tasks: [lm]
+recipes:
+  - bf16
+  - four: {base: nvfp4_plain}
+  - bf16_first: {base: nvfp4_plain, layers: [{first: 1, recipe: bf16}]}
+  - left_first: {base: nvfp4_plain, layers: [{first: 1, recipe: none}]}
+  - exempt_first: {base: nvfp4_plain, exempt: {first: 1}}
+  - int8_first: {base: nvfp4_plain, layers: [{first_blocks: 1, recipe: mxint8}]}
+seeds: 2
+post: [rtn]
+"""
+
+
+def test_mixes_of_widths_are_not_announced_as_four_bits(tmp_path: Path) -> None:
+    """Whoever gives a layer other widths: a rule with a recipe, one without, exemption, or a search's choice."""
+    sweep = sweep_of(tmp_path, MIXES)
+    lost = {"bf16": 0.0, "four": 0.3, "bf16_first": 0.01}
+    records = records_of(sweep, lambda labels: 1.0 + lost.get(str(labels["recipe"]), 0.1))
+    after = {cell.uid: cell for cell in sweep.cells if cell.trial.recipe.post}
+
+    def tells(one: Record, facts: dict[str, object]) -> Record:
+        return replace(one, pack={"post": facts}) if one.uid in after else one
+
+    def found(records: list[Record]) -> dict[str, PostConfig]:
+        table = tabulate(sweep, records)
+        return {one.recipe: one for one in post_front(sweep, table, aggregate_seeds(table))}
+
+    unknown = found(records)
+    assert {name for name, one in unknown.items() if one.widths == "W4A4"} == {"four"}
+    assert {name for name, one in unknown.items() if one.widths == "mixed"} == set(unknown) - {"bf16", "four"}
+    said = best_at_four_bits(list(unknown.values()))
+    assert said.startswith("At W4A4 four post=rtn loses least")
+    assert "4 configurations with layers of several widths" in said
+    assert "bf16_first post=rtn loses least: 1" in said
+    assert f"{unknown['bf16_first'].weight_bits:.2f} bits per weight" in said
+    first = 4096 * 4096 / sum(layer.weights for layer in LLAMA3_8B)  # q of the first block
+    for name in ("bf16_first", "left_first", "exempt_first"):
+        assert unknown[name].large_bits == pytest.approx(
+            16 * first + (1 - first) * unknown["four"].large_bits, rel=1e-4
+        )
+    old = found([tells(one, {"bits_per_weight": 4.5, "weights": 100}) for one in records])
+    assert old["exempt_first"].weight_bits == old["exempt_first"].large_bits  # it did not count what is left
+    assert old["four"].weight_bits == 4.5
+    new = found([tells(one, {"bits_per_weight": 7.0, "weights": 100, "left_weights": 20}) for one in records])
+    assert (new["exempt_first"].weight_bits, new["exempt_first"].widths) == (7.0, "mixed")
+    none = found([tells(one, {"bits_per_weight": 4.5, "weights": 100, "left_weights": 0}) for one in records])
+    assert none["exempt_first"].widths == "W4A4"  # nothing in these models was left
+    assert none["int8_first"].widths == "mixed"
+
+
+def test_a_search_is_placed_by_what_it_chose(tmp_path: Path) -> None:
+    """Shares (1, 0) under a budget of 8 bits: W4A4, at the time of NVFP4."""
+    text = "tasks: [lm]\nrecipes: [bf16, nvfp4_plain]\nseeds: 2\npost: [rtn, {autoquantize: {bits: 8}}]\n"
+    sweep = sweep_of(tmp_path, text)
+    made = records_of(sweep, lambda labels: 1.0)
+    searched = {cell.uid for cell in sweep.cells if "autoquantize" in cell.config}
+
+    def places(first: float) -> tuple[PostConfig, PostConfig]:
+        facts = {"bits_per_weight": 4.5, "weights": 100, "left_weights": 0, "format_shares": [first, 1 - first]}
+        records = [replace(one, pack={"post": facts}) if one.uid in searched else one for one in made]
+        table = tabulate(sweep, records)
+        own = {one.config: one for one in post_front(sweep, table, aggregate_seeds(table))}
+        return next(one for name, one in own.items() if "auto" in name), own["nvfp4_plain post=rtn"]
+
+    whole, plain = places(1.0)
+    assert (whole.widths, whole.time, whole.large_bits) == ("W4A4", pytest.approx(plain.time), plain.large_bits)
+    half, _ = places(0.5)
+    assert (half.widths, half.time) == ("mixed", pytest.approx((plain.time + 1) / 2))
+    assert half.large_bits == pytest.approx((plain.large_bits + 16) / 2)

@@ -71,6 +71,30 @@ def test_records(tmp_path: Path) -> None:
     assert "calibration_rows" not in records[0].pack["post"]
 
 
+def test_layers_that_a_recipe_leaves_count_with_their_bits(tmp_path: Path) -> None:
+    """Two layers of 128 x 128: one in MXFP4 with 4.25 bits, one left in BF16 with 16, whoever leaves it."""
+    ways = [
+        ("exempt.first", 1),
+        ("layers", [{"first": 1, "recipe": "none"}]),
+        ("layers", [{"first": 1, "recipe": RECIPES["bf16"]}]),
+    ]
+    trials = [replace(after(), recipe=override(after().recipe, *way)) for way in ways]
+    facts = [record.pack["post"] for record in run_pack(trials, TrainContext(RunOptions(results=tmp_path)))]
+    assert [own["bits_per_weight"] for own in facts] == [(4.25 + 16) / 2] * 3
+    assert [own["weights"] for own in facts] == [2 * 128 * 128] * 3
+    assert [own["left_weights"] for own in facts] == [128 * 128, 128 * 128, 0]
+
+
+def test_a_budget_of_all_layers_is_another_trial() -> None:
+    """Where a search's recipe leaves layers, they have counted since; others keep their identities."""
+    searched = after(method={"autoquantize": {"bits": 8}})
+    assert "budget" not in searched.spec
+    left = replace(searched, recipe=override(searched.recipe, "exempt.first", 1))
+    assert left.spec["budget"] == "of all layers"
+    assert Trial.from_spec(left.spec).uid == left.uid
+    assert "budget" not in replace(after(), recipe=override(after().recipe, "exempt.first", 1)).spec
+
+
 def test_budgets_share_the_scores_of_a_trained_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     passes: list[Any] = []
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dse.cost.models.model import Deployed, Linear
+from dse.cost.ruled_shapes import exempt_core
 from dse.cost.shapes import LayerShape
 from dse.numerics.layer_choice import Exempt, LayerPlace
 from dse.numerics.recipe import Recipe
@@ -44,10 +45,27 @@ def placed(recipe: Recipe, model: Deployed) -> tuple[Placed, ...]:
 def core_numerics(recipe: Recipe, model: Deployed) -> Counter[tuple[str, Recipe]]:
     """(kind of block, numerics of its attention's products) -> how many blocks have them."""
     found: Counter[tuple[str, Recipe]] = Counter()
+    seats = _seats(model) if recipe.exempt != Exempt() else {}
     for number, kind in enumerate(model.blocks):
         if model.kinds[kind].core is not None:
             place = LayerPlace(f"blocks.{number}.attention.core", ("core",), block=number, blocks=len(model.blocks))
-            found[kind, recipe.at(place) or BF16] += 1
+            beside = [own for own in seats.get(number, ()) if "attention" in own.kinds]
+            exempt = exempt_core(recipe.exempt, place, beside)
+            found[kind, (None if exempt else recipe.at(place)) or BF16] += 1
+    return found
+
+
+def _seats(model: Deployed) -> dict[int, list[LayerPlace]]:
+    """The places of the linears of each block, as rules see them."""
+    found: dict[int, list[LayerPlace]] = {}
+    total = sum(len(model.kinds[kind].linears) for kind in model.blocks)
+    index = 0
+    for number, kind in enumerate(model.blocks):
+        for linear in model.kinds[kind].linears:
+            name, size = f"blocks.{number}.{linear.role}", linear.parameters
+            place = LayerPlace(name, linear.kinds, index, total, number, len(model.blocks), size)
+            found.setdefault(number, []).append(place)
+            index += 1
     return found
 
 

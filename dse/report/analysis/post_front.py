@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from dse.report.analysis.configs import ALL, pareto_front
-from dse.report.analysis.tidy import TidyTable, row_dicts
+from dse.report.analysis.tidy import TidyTable, format_shares, row_dicts
 from dse.text import plural
 
 if TYPE_CHECKING:
@@ -18,18 +18,23 @@ if TYPE_CHECKING:
     from dse.sweep import Sweep
 
 _FOUR = 4
+MIXED = "mixed"
 _MOST_BITS = 5.0
 """Per weight, of what counts as four bits with its scales: not of a branch that takes half as many again."""
+_HALF = 8.0
+"""Bits per weight below which a mix of widths is told of beside four bits."""
 
 
 @dataclass(frozen=True)
 class PostConfig:
     """A configuration after training, or the baseline (``baseline``).
 
-    ``widths``: W4A4, say: bits of W's elements and of X's, 'mixed' where a search gives layers several formats;
-    ``weight_bits``: per weight of the models that were quantized here, as their records have it, with scales and all
-    that is stored beside; ``large_bits``: the same at the shapes of Llama 3 8B, where a branch of low rank is smaller
-    beside its weights; ``time``: of its forward GEMMs and what activations go through, BF16 = 1 (modelled); ``lost``,
+    ``widths``: W4A4, say: bits of W's elements and of X's, 'mixed' where layers have several (by rules, by what the
+    recipe leaves in 16 bits, by a search's choice); ``weight_bits``: per weight of the models that were quantized here,
+    as their records have it, with scales, all that is stored beside and layers that the recipe leaves; ``large_bits``:
+    the same at the shapes of Llama 3 8B, where a branch of low rank is smaller beside its weights; ``time``: of its
+    forward GEMMs and what activations go through, BF16 = 1 (modelled). Both take the shares of formats that a search
+    has chosen here, in the mean over the records; without records its budget decides. ``lost``,
     ``half``: share of the improvement that is lost, and half of its 95 % interval; ``by_bits``, ``by_time``: whether no
     other loses less with as few bits, or in as little time.
     """
@@ -64,8 +69,10 @@ def post_front(sweep: Sweep, table: TidyTable, configs: pd.DataFrame) -> list[Po
     rows = [row for row in row_dicts(known) if row["is_baseline"] or recipes[row["config"]].post is not None]
     if all(row["is_baseline"] for row in rows):
         return []
-    stored = _stored_bits(table)
-    found = [_place(row, recipes[row["config"]], stored) for row in rows]
+    measured = _measured(table)
+    shares = format_shares((table.cells[uid].config, one) for uid, one in table.records.items() if uid in table.cells)
+    known_of = [(recipes[name], measured.get(name, _Measured()), shares.get(name, ())) for name in map(_config, rows)]
+    found = [_place(row, *known) for row, known in zip(rows, known_of, strict=True)]
     lost = [one.lost for one in found]
     by_bits, by_time = (pareto_front([getattr(one, x) for one in found], lost) for x in ("weight_bits", "time"))
     judged = [
@@ -75,29 +82,74 @@ def post_front(sweep: Sweep, table: TidyTable, configs: pd.DataFrame) -> list[Po
     return sorted(judged, key=lambda one: (one.weight_bits, one.lost, one.config))
 
 
-def _stored_bits(table: TidyTable) -> dict[str, float]:
-    """Configuration -> bits per weight of its models, the mean of its records that tell."""
-    found: dict[str, list[float]] = {}
+@dataclass(frozen=True)
+class _Measured:
+    """What a configuration's records say of its models, in the mean over them.
+
+    ``bits``: per weight; ``left``: the largest share of weights that the recipe left as trained. None where no record
+    tells, or (of recipes that leave layers) all are older than the count of what is left.
+    """
+
+    bits: float | None = None
+    left: float | None = None
+
+
+def _measured(table: TidyTable) -> dict[str, _Measured]:
+    """Configuration -> what its records say."""
+    found: dict[str, list[dict[str, float]]] = {}
     for uid, record in table.records.items():
         if uid in table.cells and (facts := record.pack.get("post")):
-            found.setdefault(table.cells[uid].config, []).append(float(facts["bits_per_weight"]))
-    return {config: fmean(bits) for config, bits in found.items()}
+            own = table.cells[uid]
+            if "left_weights" in facts or not _leaves(own.trial.recipe):
+                found.setdefault(own.config, []).append(facts)
+    return {
+        config: _Measured(
+            fmean(float(one["bits_per_weight"]) for one in facts),
+            max(one.get("left_weights", 0) / one["weights"] if "weights" in one else 0.0 for one in facts),
+        )
+        for config, facts in found.items()
+    }
 
 
-def _place(row: dict[str, object], recipe: Recipe, stored: Mapping[str, float]) -> PostConfig:
-    from dse.cost.overhead import operand_bits, relative_time
-    from dse.cost.storage import weight_bits
+def _config(row: dict[str, object]) -> str:
+    return str(row["config"])
+
+
+def _leaves(recipe: Recipe) -> bool:
+    """Whether a recipe may leave layers as they were trained."""
+    from dse.numerics.recipe import Exempt
+
+    return recipe.exempt != Exempt() or any(rule.recipe is None for rule in recipe.layers)
+
+
+def _widths(recipe: Recipe, shares: Sequence[float], left: float | None) -> str:
+    """W4A4, say, or 'mixed' where layers differ: by rules, by what is left, or by what a search has chosen."""
+    from dse.cost.overhead import operand_bits
     from dse.numerics.techniques.post import candidates
 
-    x, w = (operand_bits(recipe.quantizer(point)) for point in ("fprop.lhs", "fprop.rhs"))
+    found = {(16, 16)} if (_leaves(recipe) if left is None else left > 0) else set()
+    for own in recipe.numerics:
+        method = own.post or recipe.post
+        gemms = [gemm for gemm, _ in candidates(method, own.fprop)] if method else [own.fprop]
+        if 1 < len(gemms) == len(shares):
+            gemms = [gemm for gemm, share in zip(gemms, shares, strict=True) if share > 0]
+        found |= {(operand_bits(gemm.rhs), operand_bits(gemm.lhs)) for gemm in gemms}
+    if len(found) > 1:
+        return MIXED
+    w, x = found.pop()
+    return f"W{w}A{x}"
+
+
+def _place(row: dict[str, object], recipe: Recipe, measured: _Measured, shares: Sequence[float]) -> PostConfig:
+    from dse.cost.overhead import relative_time
+    from dse.cost.storage import weight_bits
+
     lost, half = (float(str(row[name])) for name in ("lost_mean", "lost_half"))
     names = str(row["config"]), str(row["recipe"])
-    base, large = bool(row["is_baseline"]), weight_bits(recipe)
-    bits = stored.get(names[0], large)
-    searched = recipe.post is not None and len(candidates(recipe.post, recipe.fprop)) > 1
-    return PostConfig(
-        *names, "mixed" if searched else f"W{w}A{x}", bits, relative_time(recipe), lost, half, large, base
-    )
+    base, large = bool(row["is_baseline"]), weight_bits(recipe, shares=shares)
+    widths = _widths(recipe, shares, measured.left)
+    bits = large if measured.bits is None else measured.bits
+    return PostConfig(*names, widths, bits, relative_time(recipe, shares=shares), lost, half, large, base)
 
 
 def best_at_four_bits(found: Sequence[PostConfig]) -> str:
@@ -113,6 +165,10 @@ def best_at_four_bits(found: Sequence[PostConfig]) -> str:
         text += f"; {len(close)} of {len(four) - 1} others lie within its interval"
     if direct.config != best.config and direct.time < 0.999 * best.time:
         text += f". The fastest is {direct.config}: {_said(direct)}"
+    if mixed := [one for one in found if one.widths == MIXED and one.weight_bits < _HALF]:
+        least = min(mixed, key=lambda one: one.lost)
+        text += f". {plural(len(mixed), 'configuration')} with layers of several widths, and less than {_HALF:g} bits "
+        text += f"per weight, left out; of these {least.config} loses least: {_said(least)}"
     if wide := [one for one in named if one not in four]:
         better = min(wide, key=lambda one: one.lost)
         text += f". {plural(len(wide), 'configuration')} with more than {_MOST_BITS:g} bits per weight here, as with"

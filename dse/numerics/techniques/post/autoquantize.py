@@ -37,8 +37,8 @@ class AutoQuantize(PostTraining):
     have blocks. ``score`` of a layer under a format, dY what the format alone changes of the layer's output, over
     ``batches`` of calibration data: 'gradient': the sum of (dL/dY)^2 dY^2, the loss's second-order term with the
     squared gradient (Fisher's information, its diagonal) for the Hessian; 'output': ||dY||^2 / ||Y||^2, which needs no
-    loss. The choice is an integer program, solved exactly; layers that the recipe's rules leave unquantized count with
-    their bits. ``method`` rounds weights in every format with blocks, by default to nearest; ``balance``, ``scales``
+    loss. The choice is an integer program, solved exactly; layers that the recipe leaves (rules, ``exempt``) count with
+    their 16 bits. ``method`` rounds weights in every format with blocks, by default to nearest; ``balance``, ``scales``
     and ``branch`` are its.
 
     Scores are sums over layers, as if their errors did not meet. Model-Optimizer counts elements alone as bits, which
