@@ -6,7 +6,7 @@ the training.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,8 @@ class GemmChecker:
     ``repeats``: 1 where the next step's random bits give the same product, though the recipe draws some, or where the
     layer's clock stands at another step; ``vjp``: 1 where the product goes back through a forward quantizer;
     ``flushed`` and ``saturated`` [left, right]: shares of the operands' elements that become zero, and that are cut at
-    the largest. Members without a recipe at a layer have ``zeros`` of wgrad alone.
+    the largest; ``spread`` [one]: the standard deviation of the gain that the operands' rounding errors explain.
+    Members without a recipe at a layer have ``zeros`` of wgrad alone.
     """
 
     missing = "gemm_checks_missing_because"
@@ -109,7 +110,8 @@ def _numbers(
         some = part.members
         few = (x[some], w[some], g[some])
         expected = _reference(layer, part, few, needs)
-        operand_shares = _shares(part.recipe, few, layer.context(part), needs)
+        mine = [None if e is None else e[some] for e in exact]
+        operand_shares = _shares(part.recipe, few, layer.context(part), needs, mine)
         for gemm, q, again, p, e in zip(GEMMS, own, later, expected, exact, strict=True):
             if q is None or again is None or p is None or e is None:
                 continue
@@ -188,9 +190,16 @@ def _shifted(context: LinearContext, seed: int, step: int) -> LinearContext:
 
 
 def _shares(
-    recipe: Recipe, operands: tuple[Tensor, Tensor, Tensor], context: LinearContext, needs: tuple[bool, bool]
+    recipe: Recipe,
+    operands: tuple[Tensor, Tensor, Tensor],
+    context: LinearContext,
+    needs: tuple[bool, bool],
+    exact: Sequence[Tensor | None],
 ) -> dict[str, dict[str, list[list[float]]]]:
-    """By GEMM, the shares of each operand's elements that become zero and that are cut, for [left, right]: [2][E]."""
+    """By GEMM, the shares of each operand's elements that become zero and that are cut, for [left, right]: [2][E].
+
+    Also the ``spread`` of the gain, [1][E].
+    """
     pairs = operand_pairs(recipe, *operands, Kept(context.parts, context.key))
     found = {}
     for number, gemm_name in enumerate(GEMMS):
@@ -199,19 +208,26 @@ def _shares(
         gemm: Gemm = getattr(recipe, gemm_name)
         key = context.key.at(2 * number)
         basis = gemm.basis(pairs[gemm_name][0], key)
+        turned = [gemm.turn(operand, basis) for operand in pairs[gemm_name]]
         sides = [
-            _operand_shares(quantizer, gemm.turn(operand, basis), key.at(2 * number + side))
-            for side, (quantizer, operand) in enumerate(zip((gemm.lhs, gemm.rhs), pairs[gemm_name], strict=True))
+            _operand_shares(quantizer, operand, key.at(2 * number + side))
+            for side, (quantizer, operand) in enumerate(zip((gemm.lhs, gemm.rhs), turned, strict=True))
         ]
-        found[gemm_name] = {name: [side[name] for side in sides] for name in ("flushed", "saturated")}
+        found[gemm_name] = {name: [side[0][name] for side in sides] for name in ("flushed", "saturated")}
+        e = exact[number]
+        if e is not None and turned[0].shape[-2] == e.shape[-2] and turned[1].shape[-2] == e.shape[-1]:
+            spread = gemm_numbers.gain_spread((sides[0][1], sides[1][1]), (turned[0], turned[1]), e)
+            found[gemm_name]["spread"] = [spread.tolist()]
     return found
 
 
-def _operand_shares(quantizer: Quantizer, x: Tensor, key: Any) -> dict[str, list[float]]:
+def _operand_shares(quantizer: Quantizer, x: Tensor, key: Any) -> tuple[dict[str, list[float]], Tensor]:
+    """The shares, and the rounding errors [E, R, K]."""
     anatomy = dissect(quantizer, x, key)
-    flushed = ((anatomy.quantized.dequantize() == 0) & (x != 0)).flatten(1).double().mean(-1)
+    rounded = anatomy.quantized.dequantize()
+    flushed = ((rounded == 0) & (x != 0)).flatten(1).double().mean(-1)
     cut = anatomy.saturated
     return {
         "flushed": flushed.tolist(),
         "saturated": [0.0] * len(x) if cut is None else cut.flatten(1).double().mean(-1).tolist(),
-    }
+    }, rounded - x

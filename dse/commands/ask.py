@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dse.commands.follow_up import say_damage
 from dse.commands.messages import say
-from dse.errors import UserError
+from dse.errors import CommandFailed, UserError
 from dse.number_format import SPACE
 from dse.results.manifest import read_manifests
 from dse.results.store import Store
@@ -52,7 +52,7 @@ def _study(file: Path, results: Path) -> Study:
     say_damage(store)
     if not records:
         first = command("run", file, results=results)
-        raise UserError(f"{sweep.name} has no results in {results} yet; run it first: {first}")
+        raise CommandFailed(f"{sweep.name} has no results in {results} yet; run it first: {first}")
     return Study.of(sweep, records)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dse.commands.messages import say
-from dse.errors import UserError
+from dse.errors import CommandFailed, UserError
 from dse.report.analysis.power import ALPHA, MOST_SEEDS, POWER, SeedNoise, seed_noise
 from dse.report.analysis.tidy import tabulate
 from dse.results.store import Store
@@ -31,7 +31,7 @@ def power(file: Path, results: Path, gaps: Sequence[float] = ()) -> None:
     table = tabulate(sweep, Store(results).records(brief=True))
     if not table.records:
         first = command("run", file, results=results)
-        raise UserError(f"{sweep.name} has no results in {results} yet; run it first: {first}")
+        raise CommandFailed(f"{sweep.name} has no results in {results} yet; run it first: {first}")
     heads = ["task", "metric", "seeds", "baseline", "improvement", "sd", "paired sd", "shows", *_headings(gaps)]
     rows = [heads, *(_row(one, gaps) for one in seed_noise(table))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

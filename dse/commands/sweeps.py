@@ -173,6 +173,9 @@ def report(
     say_damage(store)
     path = write_report(sweep, records, out, results, chosen, standalone)
     print(f"{len(records)} of {len(sweep.cells)} trials in {path}")
+    if not records:
+        runs = " && ".join(command("run", file, results=results) for file in files)
+        raise CommandFailed(f"{sweep.name} has no results in {results} yet, so the page has none; run it first: {runs}")
 
 
 _LINKS = 10

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dse.alarms import gemm_numbers
 from dse.alarms.verdicts import Alarm, alarms
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.linear_gemms import LinearContext
@@ -113,6 +114,40 @@ def test_healthy_trainings_raise_none(seed: int) -> None:
 @pytest.mark.slow
 def test_the_whole_gallery_raises_none() -> None:
     assert lines(raised(*RECIPES)) == []
+
+
+def test_the_spread_of_a_gain_is_that_of_many_draws() -> None:
+    """Few rows carry the product, and errors of a block go together: its elements alone would say less than half."""
+    seed = 11
+    print("seed", seed)
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    left, right = normal(1, 24, 64), normal(1, 16, 64)
+    left[:, 2:] *= 0.05
+    exact = left @ right.mT
+    signs = normal(400, 24, 2, 1).sign().expand(-1, -1, -1, 32).flatten(2)
+    errors = 0.1 * left * signs
+    gains = gemm_numbers.along((left + errors) @ right.mT, exact.expand(400, -1, -1))
+    none = torch.zeros_like(right)
+    spread = gemm_numbers.gain_spread((errors[:1], none), (left, right), exact).item()
+    assert spread == pytest.approx(float(gains.std()), rel=0.12)
+    product = (left + errors[:1]) @ right.mT
+    alone = gemm_numbers.error(product, exact) / gemm_numbers.effective(exact).sqrt()
+    assert alone.item() < spread / 2
+
+
+def test_a_gain_that_few_blocks_explain_raises_none() -> None:
+    """The check of mxfp4_rht_sr on images in the quickstart, seed 0."""
+    values = {"gain": 0.9615, "error": 0.1271, "expected_gain": 1.0101, "expected_error": 0.1168, "elements": 1749.22}
+    row = [50, "1.layers.0", "wgrad", {**values, "repeats": 0.0, "spread": [0.0129]}]
+    assert alarms([row]) == []
+    row[3] = {**values, "repeats": 0.0, "spread": [0.001]}
+    assert [alarm.kind for alarm in alarms([row])] == ["gain"]
+    row[3] = {**values, "repeats": 0.0}
+    assert [alarm.kind for alarm in alarms([row])] == ["gain"], "an older record"
 
 
 def test_an_attenuated_gradient_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

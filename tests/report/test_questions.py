@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from dse.commands.ask import ask, compare
-from dse.errors import UserError
+from dse.commands.sweeps import report
+from dse.errors import CommandFailed, UserError
 from dse.report import write_report
 from dse.report.questions import FORMS, Study, answer, standing_questions
 from dse.results.store import Store
@@ -139,6 +140,18 @@ def test_a_sweep_whose_trials_all_failed(tmp_path: Path) -> None:
     page = write_report(sweep, records, tmp_path / "out").read_text(encoding="utf-8")
     assert "in 98 % of draws" not in page
     assert "Without a second seed" not in page
+
+
+def test_without_any_result_the_input_is_right_and_there_is_no_answer(tmp_path: Path) -> None:
+    sweep_of(tmp_path, TEXT)
+    for asked in (
+        lambda: ask(tmp_path / "x.yaml", "best", tmp_path / "none"),
+        lambda: report([tmp_path / "x.yaml"], tmp_path / "none", tmp_path / "out"),
+    ):
+        with pytest.raises(CommandFailed, match=r"has no results in .* yet.*; run it first: dse run ") as told:
+            asked()
+        assert told.value.exit_code == 1
+    assert "Nothing has been run yet" in (tmp_path / "out" / "x.html").read_text(encoding="utf-8")
 
 
 def test_one_seed_is_not_called_noise(tmp_path: Path) -> None:
