@@ -183,8 +183,8 @@ def test_a_damaged_table_is_said_and_its_trials_run_again(
     )
     assert call(monkeypatch, "status", str(sweep), "--results", str(results)) == 0
     assert f"  {said}\n" in capsys.readouterr().out
-    assert call(monkeypatch, "report", str(sweep), "--results", str(results), "--out", out) == 0
-    assert capsys.readouterr().err == f"note: {said}\n"
+    assert call(monkeypatch, "report", str(sweep), "--results", str(results), "--out", out) == 1
+    assert capsys.readouterr().err.startswith(f"note: {said}\nerror: tiny has no results in {results} yet")
     assert call(monkeypatch, *run) == 0
     captured = capsys.readouterr().out
     assert f"note: {said}\n" in captured
