@@ -29,14 +29,14 @@ class TidyTable:
     """The sweep's cells as a data frame, with the names of its axes, tasks, recipes and metrics.
 
     Columns of ``frame``: uid, task, recipe, config, seed (text), one per grid axis (text), is_baseline, named (no
-    overrides), status (ok, diverged, stopped, failed, missing), metric, metric_initial, base_metric, base_initial,
-    gap, lost, why (why there is no gap), after_training (quantized then), mean_bits (of operands), bits (the width
-    among WIDTHS that is nearest), overhead and relative_time (``dse.cost``: of training, of inference after it; a
-    search of formats is counted with the mean of the shares that the configuration's records have of each format),
-    seconds and the record's provenance; ``metrics.NAME`` for every held-out
-    metric; metric_bf16, the primary metric with the trained weights in BF16 arithmetic, and gap_bf16, its gap to the
-    baseline's; ``gap[NAME]`` and ``lost[NAME]`` for every further baseline; stopped_rung, stopped_at (step) and
-    stopped_metric of trials that successive halving stopped, whose metric and gap are unknown.
+    overrides), status (ok, diverged, stopped, failed, missing), metric, metric_initial, base_metric, base_initial, gap,
+    lost, why (why there is no gap), after_training (quantized then), mean_bits (of operands), bits (the least of WIDTHS
+    that is not more than half a bit below it), overhead and relative_time (``dse.cost``: of training, of inference
+    after it; a search of formats is counted with the mean of the shares that the configuration's records have of each
+    format), seconds and the record's provenance; ``metrics.NAME`` for every held-out metric; metric_bf16, the primary
+    metric with the trained weights in BF16 arithmetic, and gap_bf16, its gap to the baseline's; ``gap[NAME]`` and
+    ``lost[NAME]`` for every further baseline; stopped_rung, stopped_at (step) and stopped_metric of trials that
+    successive halving stopped, whose metric and gap are unknown.
     ``gap`` = metric - base_metric in the metric's unit; ``lost`` = gap / (base_initial - base_metric).
     ``cells``: uid -> its cell in the sweep; ``others``: names of the baselines beside the first; ``ranged``: axes whose
     values a search draws from a range.
@@ -132,8 +132,8 @@ class _Cost:
 
     @property
     def bits(self) -> int:
-        """Half-way between two widths it is the wider."""
-        return min(WIDTHS, key=lambda width: (abs(width - self.mean_bits), -width))
+        """The least of WIDTHS that is not more than half a bit below the mean: a recipe of 4.8 bits is no 4-bit one."""
+        return min((width for width in WIDTHS if self.mean_bits <= width + 0.5), default=WIDTHS[-1])
 
 
 @cache
