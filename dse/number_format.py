@@ -60,8 +60,8 @@ def percent(mean: float, half: float = math.nan, sign: bool = False) -> str:
 def probability(share: float) -> str:
     """A share of some thousand draws: two digits, and neither 0 nor 1.
 
-    >>> print(probability(0.004), probability(0.5), probability(1.0))
-    < 0.01 0.50 > 0.99
+    >>> [probability(share).replace(SPACE, " ") for share in (0.004, 0.5, 1.0)]
+    ['< 0.01', '0.50', '> 0.99']
     """
     if math.isnan(share):
         return UNKNOWN

@@ -254,7 +254,7 @@ def _page(laws: list[TaskLaw], figure: bool = True) -> str:
     context = {
         "laws": law_rows(laws), "figures": {"law": shown}, "data": "law",
         "law_sizes": [size_name(size) for size in LARGE], "law_tokens": TOKENS_PER_PARAMETER, "limit": 12, "most": 100,
-        "law_warning": warning,
+        "law_warning": warning, "standalone": False,
     }  # fmt: skip
     return _environment().get_template("law.html.j2").render(context)
 
