@@ -17,6 +17,9 @@ from dse.kernels.availability import takes
 from dse.kernels.tree import fold
 from dse.tasks.nets.members import lead
 
+_NOTHING = -(1 << 40)
+"""No label: which ones are left out."""
+
 
 def mean(x: Tensor, keep: int = 0) -> Tensor:
     """The means of x over all axes but the first ``keep``, in x's dtype."""
@@ -27,8 +30,14 @@ def mean(x: Tensor, keep: int = 0) -> Tensor:
 
 
 def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
-    """The mean cross-entropy [] in nats of scores [B, classes] for labels int64 [B]."""
-    return mean(F.cross_entropy(scores, labels, reduction="none")) if takes(scores) else F.cross_entropy(scores, labels)
+    """The mean cross-entropy [] in nats of scores [B, classes] for labels int64 [B].
+
+    Every label counts: torch's -100 for items to leave out is an error here, as is any other that is no class
+    (IndexError or RuntimeError on a CPU, a failed assertion on a GPU).
+    """
+    if takes(scores):
+        return mean(F.cross_entropy(scores, labels, reduction="none", ignore_index=_NOTHING))
+    return F.cross_entropy(scores, labels, ignore_index=_NOTHING)
 
 
 def mse(x: Tensor, target: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ def overhead(
 
     ``shares``: as for ``relative_time``.
     """
-    return _mean(recipe, layers, hardware, shares, lambda total: 100 * total.extra / total.gemm(hardware.fp4))
+    return _mean(recipe, layers, hardware, lambda total: 100 * total.extra / total.gemm(hardware.fp4), shares)
 
 
 def by_technique(
@@ -116,20 +116,20 @@ def relative_time(
     ``shares``: of the weights that a search of formats gave each of its formats where it ran; without them its budget
     decides (``dse.cost.storage.by_format``).
     """
-    return _mean(
-        recipe, layers, hardware, shares, lambda total: (total.own_gemm + total.extra) / total.gemm(hardware.bf16)
-    )
+
+    def measure(total: _Total) -> float:
+        return (total.own_gemm + total.extra) / total.gemm(hardware.bf16)
+
+    return _mean(recipe, layers, hardware, measure, shares)
 
 
 def excess(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B, hardware: Hardware = B200) -> float:
     """Percent over three bare FP4 GEMMs, a GEMM's own lower rate included: 100 for an MXFP8 whose casts were free."""
-    return _mean(
-        recipe,
-        layers,
-        hardware,
-        (),
-        lambda total: 100 * ((total.own_gemm + total.extra) / total.gemm(hardware.fp4) - 1),
-    )
+
+    def measure(total: _Total) -> float:
+        return 100 * ((total.own_gemm + total.extra) / total.gemm(hardware.fp4) - 1)
+
+    return _mean(recipe, layers, hardware, measure)
 
 
 def read_time(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B, hardware: Hardware = B200) -> float:
@@ -137,21 +137,19 @@ def read_time(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B, hardware
 
     Not part of the other numbers: caches and overlap can hide some of it, operation counts none.
     """
-    return _mean(
-        recipe,
-        layers,
-        hardware,
-        (),
-        lambda total: 100 * total.read_bytes / hardware.bandwidth / total.gemm(hardware.fp4),
-    )
+
+    def measure(total: _Total) -> float:
+        return 100 * total.read_bytes / hardware.bandwidth / total.gemm(hardware.fp4)
+
+    return _mean(recipe, layers, hardware, measure)
 
 
 def _mean(
     recipe: Recipe,
     layers: Iterable[LayerShape],
     hardware: Hardware,
-    shares: Sequence[float],
     measure: Callable[[_Total], float],
+    shares: Sequence[float] = (),
 ) -> float:
     """A measure in the mean over the steps of a training, in which schedules change the numerics."""
     shapes, own = tuple(layers), tuple(shares)
@@ -164,7 +162,7 @@ def mean_bits(recipe: Recipe, layers: Iterable[LayerShape] = LLAMA3_8B, shares: 
     4 where every product has two operands of FP4, 16 under ``bf16``; after training that of the forward GEMM.
     ``shares``: as for ``relative_time``.
     """
-    return _mean(recipe, layers, B200, shares, lambda total: total.bits)
+    return _mean(recipe, layers, B200, lambda total: total.bits, shares)
 
 
 def operand_bits(quantizer: Quantizer) -> int:

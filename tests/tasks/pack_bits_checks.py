@@ -1,6 +1,6 @@
 """The same bits for a member alone and in packs: means over a batch, and rotary positions before a core of a recipe.
 
-Run as a script under TRITON_INTERPRET=1 (test_fused.py does), which has to be set before triton is imported.
+Run as a script under TRITON_INTERPRET=1 (test_means.py does), which has to be set before triton is imported.
 """
 
 from __future__ import annotations
