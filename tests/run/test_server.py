@@ -25,7 +25,10 @@ time.sleep(600)
 
 
 def started() -> subprocess.Popen[bytes]:
-    code = f"import sys; from dse.run.tracking.server import serve; sys.exit(serve([sys.executable, '-c', {SERVER!r}]))"
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "  # ignored in a shell's '&'
+        f"from dse.run.tracking.server import serve; sys.exit(serve([sys.executable, '-c', {SERVER!r}]))"
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment)
     assert process.stdout is not None
