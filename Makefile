@@ -6,6 +6,7 @@ PYTEST_ARGS ?=
 KILLS ?= 100
 
 export VENV
+unexport PYTHONDONTWRITEBYTECODE # tests start many processes, each of which would compile all that it imports
 BIN    := $(VENV)/bin
 INPUTS := pyproject.toml setup.py tools/setup_env.sh $(wildcard constraints/*.txt)
 

@@ -19,6 +19,14 @@ SETTINGS = {
 os.environ.update(SETTINGS)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m is read
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is exhaustive is slow."""
+    for item in items:
+        if item.get_closest_marker("exhaustive"):
+            item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     """Start every test with one torch thread, without importing torch for tests that do not need it."""

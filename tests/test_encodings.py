@@ -79,6 +79,7 @@ def dse(folder: Path, words: list[str], **environment: str) -> subprocess.Comple
         "HOME": str(folder),
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
+        "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")),  # of compiled loops
         **environment,
     }
     return subprocess.run(

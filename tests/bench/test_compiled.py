@@ -58,11 +58,12 @@ def test_a_composed_model_is_the_same_function() -> None:
     torch.testing.assert_close(made(tokens), wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("backend", ["eager", pytest.param("aot_eager", marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("fp4", [True, False])
-def test_a_compiled_trial_trains_as_the_pack_does(fp4: bool) -> None:
+def test_a_compiled_trial_trains_as_the_pack_does(fp4: bool, backend: str) -> None:
     """The same initialization and batches; a graph break would raise."""
     subject = COMPARED["gpt128"](True)
-    peer = CompiledTrial(subject, "cpu", fp4, backend="aot_eager")
+    peer = CompiledTrial(subject, "cpu", fp4, backend=backend)
     quantized = [module for module in peer.model.modules() if isinstance(module, fake.Nvfp4Linear)]
     assert len(quantized) == 4 * fp4
     seen = list[torch.dtype]()

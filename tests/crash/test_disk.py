@@ -18,7 +18,7 @@ from tests.crash.driver import made_up
 pytestmark = pytest.mark.crash
 
 
-@pytest.mark.parametrize("compacted_before", [False, True])
+@pytest.mark.parametrize("compacted_before", [pytest.param(False, marks=pytest.mark.exhaustive), True])
 def test_a_full_disk_during_compaction_costs_nothing(tmp_path: Path, compacted_before: bool) -> None:
     chance, store = random.Random(1), Store(tmp_path)
     if compacted_before:

@@ -18,6 +18,7 @@ from dse.train.loop import TrainContext, run_pack, run_trial
 from dse.train.options import RunOptions
 from dse.trial import Trial
 from tests.pack.test_pack_equals_solo import assert_pack_equals_solo, content, one_thread  # noqa: F401
+from tests.processors.workloads import shrink
 
 pytestmark = pytest.mark.usefixtures("short_sampling")
 
@@ -43,18 +44,22 @@ MIX = (
 
 def task(name: str, monkeypatch: pytest.MonkeyPatch) -> Task:  # type: ignore[type-arg]
     if name == "lm":
-        small = replace(SIZES["tiny"], depth=2, width=32, heads=2, hidden=48, context=16, held_out=512)
+        small = replace(SIZES["tiny"], depth=2, width=32, heads=2, hidden=48, context=16, held_out=128)
         monkeypatch.setitem(SIZES, "tiny", small)
         return TASKS["lm"](qk_norm=True)
     if name == "gpt":  # with dropout of attention weights
-        small = replace(SIZES["nanogpt-gpu"], depth=1, width=32, heads=2, context=16, held_out=512)
+        small = replace(SIZES["nanogpt-gpu"], depth=1, width=32, heads=2, context=16, held_out=128)
         monkeypatch.setitem(SIZES, "nanogpt-gpu", small)
         return TASKS["lm"](size="nanogpt-gpu")
     return TASKS["image"](net="vit") if name == "vit" else TASKS[name]()
 
 
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.exhaustive)], ids=["small", "whole"])
 @pytest.mark.parametrize("name", ["lm", "gpt", "vit", "diffusion"])
-def test_every_net(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_net(name: str, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``small``: evaluated on a few images or tokens."""
+    if not whole:
+        shrink(monkeypatch)
     own = task(name, monkeypatch)
     training = replace(own.training(), steps=2, batch=3, eval_every=0)
     mix = MIX if name in ("lm", "gpt") else (MIX[0], MIX[1], MIX[6], MIX[7])

@@ -21,7 +21,6 @@ from dse.pack.linear import PackedLinear
 from dse.pack.mixed_precision import WorkingParameters
 from dse.pack.pack import Pack
 from dse.pack.segments import Segment
-from dse.pack.step import TrainStep
 from dse.recipes import RECIPES
 from dse.results.record import OK
 from dse.sweep import load_sweep
@@ -31,6 +30,8 @@ from dse.tasks.nets.activations import gelu
 from dse.train.loop import run_pack, run_trial
 from dse.trial import Trial
 from tests.interpreted import interpreted
+from tests.pack.test_pack_equals_solo import assert_same_steps
+from tests.processors.workloads import shrink
 from tests.records import content
 
 TASKS_OF_ALL_NETS: dict[str, Task[Any]] = {
@@ -60,42 +61,32 @@ def lineup(task: Task[Any], **changes: Any) -> list[Trial]:
     return [Trial(task, training(task, **changes), RECIPES[name], seed) for seed, name in enumerate(NAMES)]
 
 
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.exhaustive)], ids=["small", "whole"])
 @pytest.mark.parametrize("name", ["regression", "image", "vit", "cnn", "llama"])
-def test_a_member_has_the_bits_of_its_solo_run(name: str) -> None:
+def test_a_member_has_the_bits_of_its_solo_run(name: str, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not whole:
+        shrink(monkeypatch)
     trials = lineup(TASKS_OF_ALL_NETS[name])
     for trial, together in zip(trials, run_pack(trials), strict=True):
         assert together.status == OK, together.error
         assert content(together) == content(run_trial(trial)), trial.recipe.name
 
 
-def assert_alone_alike(trials: list[Trial]) -> None:
-    """Two steps, without evaluations, which would take most of the time."""
-    data = trials[0].task.load()
-    whole, *alone = (TrainStep(some, data, "cpu", use_kernels=False) for some in (trials, *([t] for t in trials)))
-    for step in (whole, *alone):
-        step.step()
-        step.step()
-    assert whole.log.isfinite().all()
-    for i, one in enumerate(alone):
-        assert torch.equal(whole.log[:, i], one.log[:, 0]), trials[i].recipe.name
-        assert torch.equal(whole.pack.flat[i], one.pack.flat[0]), trials[i].recipe.name
-
-
 @pytest.mark.parametrize("name", ["resnet", "dit", "unet", "gpt"])
 def test_a_member_of_the_larger_nets_has_them_too(name: str) -> None:
-    assert_alone_alike(lineup(TASKS_OF_ALL_NETS[name]))
+    assert_same_steps(lineup(TASKS_OF_ALL_NETS[name]))
 
 
 def test_every_recipe_in_one_pack() -> None:
     task = TASKS["regression"]()
     trials = [Trial(task, training(task, batch=8), recipe, i % 3) for i, recipe in enumerate(RECIPES.values())]
-    assert_alone_alike([trials[i] for i in member_order(trials, use_kernels=False)])
+    assert_same_steps([trials[i] for i in member_order(trials, use_kernels=False)])
 
 
 def test_quantized_attention() -> None:
     task = TASKS["lm"]()
     recipes = [RECIPES["bf16"], *(override(RECIPES[name], "attention", "same") for name in ("mxfp4", "nvfp4"))]
-    assert_alone_alike([Trial(task, training(task, batch=1), recipe, 1) for recipe in recipes])
+    assert_same_steps([Trial(task, training(task, batch=1), recipe, 1) for recipe in recipes])
 
 
 @pytest.mark.parametrize("name", TASKS_OF_ALL_NETS)

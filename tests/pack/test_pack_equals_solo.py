@@ -10,11 +10,14 @@ import torch
 
 from dse.numerics.recipe import override
 from dse.numerics.registry import to_data
+from dse.pack.grouping import member_order
+from dse.pack.step import TrainStep
 from dse.recipes import RECIPES
 from dse.results.record import DIVERGED, FAILED, OK, Record
 from dse.tasks import TASKS
 from dse.train.loop import run_pack, run_trial
 from dse.trial import Trial
+from tests.processors.workloads import shrink
 from tests.records import content
 
 pytestmark = pytest.mark.usefixtures("short_sampling")
@@ -38,19 +41,47 @@ def assert_pack_equals_solo(trials: list[Trial], solo: list[Record] | None = Non
     return together
 
 
-def test_every_recipe_in_one_pack() -> None:
+def assert_same_steps(trials: list[Trial]) -> None:
+    """Two steps, without evaluations, which would take most of the time."""
+    data = trials[0].task.load()
+    whole, *alone = (TrainStep(some, data, "cpu", use_kernels=False) for some in (trials, *([t] for t in trials)))
+    for step in (whole, *alone):
+        step.step()
+        step.step()
+    assert whole.log.isfinite().all()
+    for i, one in enumerate(alone):
+        assert torch.equal(whole.log[:, i], one.log[:, 0]), trials[i].recipe.name
+        assert torch.equal(whole.pack.flat[i], one.pack.flat[0]), trials[i].recipe.name
+
+
+def test_every_recipe_takes_the_same_steps() -> None:
+    trials = [
+        Trial(REGRESSION, replace(SHORT, steps=2, batch=8), recipe, i % 3) for i, recipe in enumerate(RECIPES.values())
+    ]
+    assert_same_steps([trials[i] for i in member_order(trials, use_kernels=False)])
+
+
+@pytest.mark.parametrize(
+    "names", [sorted(RECIPES)[::6], pytest.param(list(RECIPES), marks=pytest.mark.exhaustive)], ids=len
+)
+def test_every_recipe_in_one_pack(names: list[str]) -> None:
     training = replace(SHORT, steps=3)
-    trials = [Trial(REGRESSION, training, recipe, seed=i % 3) for i, recipe in enumerate(RECIPES.values())]
+    trials = [
+        Trial(REGRESSION, training, recipe, seed=i % 3) for i, recipe in enumerate(map(RECIPES.__getitem__, names))
+    ]
     random.Random(0).shuffle(trials)
     records = assert_pack_equals_solo(trials)
     assert {record.status for record in records} == {OK}
     assert [record.uid for record in records] == [trial.uid for trial in trials]
-    assert {record.pack["width"] for record in records} == {len(RECIPES)}
-    assert sorted(record.pack["position"] for record in records) == list(range(len(RECIPES)))
+    assert {record.pack["width"] for record in records} == {len(names)}
+    assert sorted(record.pack["position"] for record in records) == list(range(len(names)))
 
 
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.exhaustive)], ids=["small", "whole"])
 @pytest.mark.parametrize("name", ["image", "vit", "diffusion", "edm", "lm", "addition"])
-def test_every_task(name: str) -> None:
+def test_every_task(name: str, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not whole:
+        shrink(monkeypatch)
     task = {
         "vit": TASKS["image"](net="vit"),
         "edm": TASKS["diffusion"](process="edm"),
@@ -136,8 +167,6 @@ def test_a_member_that_diverges_leaves_the_others_alone() -> None:
 
 
 def test_nan_in_a_member_stays_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dse.pack.step import TrainStep
-
     trials = [Trial(REGRESSION, SHORT, RECIPES[r], 3) for r in ("mxfp4", "nvfp4", "nvfp4", "bf16")]
     whole = run_pack(trials)
     real = TrainStep.step

@@ -52,7 +52,7 @@ def child(one: Branch, libraries: Path, *command: str | Path) -> None:
     assert done.returncode == 0, f"{one or 'as it is'}\n{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
 
 
-@pytest.mark.parametrize("one", MOST, ids=str)
+@pytest.mark.parametrize("one", [MOST[0], pytest.param(MOST[1], marks=pytest.mark.exhaustive), MOST[2]], ids=str)
 def test_members_are_trials_alone(one: Branch, libraries: Path) -> None:
     """A script of a few seconds: products, functions, roots, Adam's kernel, odd batches."""
     child(one, libraries, Path(__file__).with_name("probe.py"))
@@ -62,7 +62,7 @@ def test_members_are_trials_alone(one: Branch, libraries: Path) -> None:
 @pytest.mark.processors
 @pytest.mark.parametrize("one", ALL, ids=str)
 def test_every_equality(one: Branch, libraries: Path) -> None:
-    command = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", *EVERYTHING)
+    command = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow or exhaustive", *EVERYTHING)
     child(one, libraries, *command)
 
 

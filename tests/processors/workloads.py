@@ -18,7 +18,7 @@ from dse.optim import OPTIMIZERS
 from dse.optim.loss_scaling import LOSS_SCALINGS
 from dse.pack.step import TrainStep
 from dse.recipes import RECIPES
-from dse.tasks import TASKS, Task, diffusion, image
+from dse.tasks import TASKS, Task, addition, diffusion, image
 from dse.tasks.lm import SIZES
 from dse.trial import Trial
 from tests.contract.members import QUANTIZERS
@@ -47,6 +47,7 @@ def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
         small = replace(SIZES[name], depth=1, width=32, heads=2, context=16, held_out=64, **options)
         monkeypatch.setitem(SIZES, name, small)
     monkeypatch.setattr(diffusion, "STEPS", 2)
+    monkeypatch.setattr(addition, "HELD_OUT", 24)
     for module in (image, diffusion):
         monkeypatch.setattr(module, "HELD_OUT", 6)
         monkeypatch.setattr(module, "CONVOLVED", dict.fromkeys(module.CONVOLVED, 6))

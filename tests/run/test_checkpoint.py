@@ -96,13 +96,14 @@ MIXED = {
 }
 
 
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("kind", MIXED)
-def test_interrupted_anywhere(kind: str, tmp_path: Path) -> None:
+def test_interrupted_anywhere(kind: str, times: int, tmp_path: Path) -> None:
     trials = list(MIXED[kind])
     undisturbed = [content(record) for record in run_pack(trials)]
     seed = sum(map(ord, kind))
     chance = random.Random(seed)
-    for number, first in enumerate(chance.sample(range(1, STEPS), 3)):
+    for number, first in enumerate(chance.sample(range(1, STEPS), times)):
         second = chance.randrange(first, STEPS)
         print(f"seed {seed}: killed at {first} and {second}")
         folder = tmp_path / str(number)
@@ -117,7 +118,7 @@ def test_interrupted_anywhere(kind: str, tmp_path: Path) -> None:
         assert [record.status for record in records] == [OK, DIVERGED, OK]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "stable_spam"])
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("stable_spam", marks=pytest.mark.exhaustive)])
 def test_other_company(optimizer: str, tmp_path: Path) -> None:
     """Members go on wherever they are, with whomever: their rows are found by their uids."""
     recipes = ("nvfp4", "tetrajet", "bf16", "mxfp4")
@@ -136,7 +137,9 @@ def test_other_company(optimizer: str, tmp_path: Path) -> None:
     assert "resumed_at" not in records[9].pack or records[9].pack["resumed_at"] > 0
 
 
-@pytest.mark.parametrize("stop", [2, 5, 8, 11])
+@pytest.mark.parametrize(
+    "stop", [pytest.param(2, marks=pytest.mark.exhaustive), 5, pytest.param(8, marks=pytest.mark.exhaustive), 11]
+)
 def test_halving(stop: int, tmp_path: Path) -> None:
     trials = [trial(r, 0, lr=lr) for r in ("nvfp4", "tetrajet") for lr in (1e-4, 1e-3, 1e-2)]
     rule = HalvingRule(2, (0.25, 0.5))

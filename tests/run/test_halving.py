@@ -68,7 +68,7 @@ def test_how_far_a_pack_trains_and_where_it_ranks() -> None:
     assert plan(rule, RungTarget()) == (STEPS, [])
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "stable_spam"])
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("stable_spam", marks=pytest.mark.exhaustive)])
 def test_survivors_are_bit_identical(optimizer: str) -> None:
     """With delayed scales, Q-EMA, schedules: everything that a layer or an optimizer remembers."""
     recipes = ["bf16", "mxfp4", "nvfp4", *(name for name in ("tetrajet", "fp4_all_the_way", "zhou") if name in RECIPES)]

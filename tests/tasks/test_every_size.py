@@ -1,6 +1,6 @@
 """Every net at every size: from YAML, one step of a pack of two has the bits of the solo runs. All data are made here.
 
-What takes more than a second or two is marked slow; the CI-small sizes of all are in every run.
+What takes more than a second or two is marked slow; the smallest size of every net is in every run.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tests.records import trained
 
 pytestmark = pytest.mark.usefixtures("short_sampling")
 
+MIDDLE = {"small", "0.5M"}
 LARGE = {"base", "1M", "3M", "9M", "30M", "60M", "nanogpt-gpu", "paper"}
 
 
@@ -41,10 +42,10 @@ def every() -> Iterator[Any]:
 
 
 def case(task: str, **options: str) -> Any:
+    size = options["size"]
+    marks = [pytest.mark.exhaustive] * (size in MIDDLE) + [pytest.mark.slow] * (size in LARGE)
     text = f"{task}: {{{', '.join(f'{k}: {v}' for k, v in options.items())}}}"
-    return pytest.param(
-        text, id=" ".join([task, *options.values()]), marks=[pytest.mark.slow] * (options["size"] in LARGE)
-    )
+    return pytest.param(text, id=" ".join([task, *options.values()]), marks=marks)
 
 
 @pytest.fixture(autouse=True)

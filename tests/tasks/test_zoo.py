@@ -33,6 +33,8 @@ from tests.tasks.no_network import without_network
 pytestmark = pytest.mark.usefixtures("short_sampling")
 
 EVERY = {**zoo.NETS, **zoo.COLOR}
+COSTLY = ("0.5M", "nanogpt-cpu", "unet-edm", "emoji-unet", "emoji-dit-edm")
+"""Other sizes, data and processes of nets that others of these tasks have."""
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +54,9 @@ def strict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     load.cache_clear()
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.exhaustive] * (name in COSTLY)) for name in EVERY]
+)
 def test_a_pack_has_the_bits_of_solo_runs(name: str, tmp_path: Path) -> None:
     task = EVERY[name]
     training = replace(task.training(), steps=2, batch=3, eval_every=0)

@@ -20,12 +20,12 @@ MUTANTS = 20
 """Of each sweep file."""
 
 
-def errors() -> dict[str, Any]:
+def errors(mutants: int = MUTANTS) -> dict[str, Any]:
     """What is said to each wrong thing; the cells where a change of a sweep file has left it valid."""
-    return dict(_all())
+    return dict(_all(mutants))
 
 
-def _all() -> Iterator[tuple[str, str]]:
+def _all(mutants: int) -> Iterator[tuple[str, str]]:
     with TemporaryDirectory() as folder, chdir(folder):
         for name, (text, _) in MISTAKES.items():
             yield f"mistake: {name}", _refusal({"x.yaml": text})
@@ -35,7 +35,7 @@ def _all() -> Iterator[tuple[str, str]]:
             text, chance = path.read_text(encoding="utf-8"), random.Random(relative(path))
             if "\ninclude:" in text:  # its mutants would only miss what it builds on
                 continue
-            for number in range(MUTANTS):
+            for number in range(mutants):
                 yield f"changed: {relative(path)} {number}", _refusal({"x.yaml": mutant(text, chance)})
         yield from _options()
         yield from _tasks()

@@ -23,14 +23,14 @@ _WRITTEN = re.compile(r"Written [^.]*? by dse [\w.]+")
 _MARK = re.compile(r"<meta name=\"sweep\" content=\"[^\"]*\">")
 
 
-def report() -> dict[str, Any]:
+def report(names: tuple[str, ...] = SWEEPS) -> dict[str, Any]:
     """Of each sweep: its CSV files (columns, rows, a digest of all in nine digits, and one of every bit); its page
     without figures, time and place, by sections; its figures by their descriptions and, of one matplotlib, digests.
     """
     found: dict[str, Any] = {PROCESSOR: processor() | {"matplotlib": version("matplotlib")}}
     with TemporaryDirectory() as folder, chdir(folder):
         copytree(RESULTS, "results")
-        for name in SWEEPS:
+        for name in names:
             found[f"{name}: command"] = _write(f"results/{name}.yaml").split("\n")
             found |= _tables(name) | dict(_page(name))
         found["files"] = sorted(path.as_posix() for path in Path("reports").rglob("*") if path.is_file())
