@@ -48,7 +48,7 @@ def _study(file: Path, results: Path) -> Study:
 
     sweep = with_asked_cells(load_sweep(file, say), results)
     store = Store(results)
-    records = store.records({cell.uid for cell in sweep.cells}, without=("probes", "samples"))
+    records = store.on_each_device({cell.uid for cell in sweep.cells}, without=("probes", "samples"))
     say_damage(store)
     if not records:
         first = command("run", file, results=results)

@@ -28,7 +28,7 @@ def power(file: Path, results: Path, gaps: Sequence[float] = ()) -> None:
     if wrong := [gap for gap in gaps if not (gap > 0 and math.isfinite(gap))]:
         raise UserError(f"a gap must be a positive number, in the metric's unit, not {wrong[0]:g}")
     sweep = with_asked_cells(load_sweep(file, say), results)
-    table = tabulate(sweep, Store(results).records(brief=True))
+    table = tabulate(sweep, Store(results).on_each_device(brief=True))
     if not table.records:
         first = command("run", file, results=results)
         raise CommandFailed(f"{sweep.name} has no results in {results} yet; run it first: {first}")

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from dse.commands.messages import say
 from dse.plan.timing import newest_device
+from dse.results.by_device import TrialRecords, kept
 from dse.results.claims import running_drivers
 from dse.results.lookup import printed_name
 from dse.results.outcome import OUTCOMES, outcome, reason
 from dse.results.record import OK, STOPPED, Record
-from dse.results.store import Store, resolve
+from dse.results.store import Store
 from dse.results.watch import ResultWatcher
 from dse.run.queue.final_results import final_results
 from dse.run.search import all_asked, search_progress, with_asked_cells
@@ -38,8 +39,9 @@ def status(file: Path | None, results: Path, watch: bool = False, every: float =
     sweep = load_sweep(file, say) if file else None
     if not watch:
         sweep = with_asked_cells(sweep, results) if sweep else None
-        history = store.records(brief=True)
-        print(*_lines(store, sweep, _of(sweep, history), history), sep="\n")
+        history = store.on_each_device(brief=True)
+        records = TrialRecords.of(_of(sweep, history)).counting
+        print(*_lines(store, sweep, list(records.values()), history), sep="\n")
         return
     _watch(store, sweep, every)
 
@@ -52,13 +54,14 @@ def _watch(store: Store, sweep: Sweep | None, every: float) -> None:
 
     watcher = ResultWatcher(store.shards, store.parquet)
     uids = None if sweep and sweep.search.needs_results else _uids(sweep)  # of a search all: nobody knows which come
-    history = store.records(brief=True)
-    records = resolve(record for record in history if uids is None or record.uid in uids)
+    history = store.on_each_device(brief=True)
+    known = [record for record in history if uids is None or record.uid in uids]
     console = Console()
     shown = ""
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:
             now = with_asked_cells(sweep, store.folder) if sweep else None
+            records = TrialRecords.of(known).counting
             text = "\n".join(_lines(store, now, list(records.values()), history))
             if console.is_terminal:
                 live.update(Text(text), refresh=True)
@@ -70,7 +73,7 @@ def _watch(store: Store, sweep: Sweep | None, every: float) -> None:
                 if all(cell.uid in done for cell in now.cells):
                     return
             time.sleep(every)
-            records = resolve([*records.values(), *watcher.read_new(uids)])
+            known = kept([*known, *watcher.read_new(uids)])
 
 
 def _uids(sweep: Sweep | None) -> set[str] | None:

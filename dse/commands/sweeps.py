@@ -39,7 +39,7 @@ def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None, 
     say_damage(store)
     todo = [cell for cell in sweep.cells if cell.uid not in done]
     check_rules(todo, file, data_dir)
-    records = store.records(brief=True)
+    records = store.on_each_device(brief=True)
     say_changed_code(sweep.cells, records)
     timings = estimate(todo, records) if todo else {}
     failed: dict[str, Cell] = {}
@@ -169,10 +169,11 @@ def report(
             )
     sweep = join_sweeps(sweeps)
     store = Store(results)
-    records = store.records({cell.uid for cell in sweep.cells}, without=("probes",))
+    records = store.on_each_device({cell.uid for cell in sweep.cells}, without=("probes",))
     say_damage(store)
     path = write_report(sweep, records, out, results, chosen, standalone)
-    print(f"{len(records)} of {len(sweep.cells)} trials in {path}")
+    done = len({record.uid for record in records})
+    print(f"{done} of {len(sweep.cells)} trials in {path}")
     if not records:
         runs = " && ".join(command("run", file, results=results) for file in files)
         raise CommandFailed(f"{sweep.name} has no results in {results} yet, so the page has none; run it first: {runs}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dse.alarms.verdicts import alarms
@@ -56,6 +56,7 @@ def _lines(details: TrialDetails, results: Path) -> Iterator[str]:
         yield _row("status", "has not run yet")
     else:
         yield from _result(record, details.baseline)
+        yield from _devices(record, details.others)
         yield from _numerics(record, details.baseline)
         yield from _checks(record, details.baseline)
         yield from _after_training(record)
@@ -90,6 +91,13 @@ def _result(record: Record, baseline: Record | None) -> Iterator[str]:
     if record.metrics_bf16:
         said = ", ".join(f"{name} {_number(value)}" for name, value in record.metrics_bf16.items())
         yield _row("", f"{said} with the weights in BF16 arithmetic")
+
+
+def _devices(record: Record, others: Sequence[Record]) -> Iterator[str]:
+    """Where several kinds of device have run the trial: which record this is, and what the others came to."""
+    for i, other in enumerate(others):
+        said = reason(other) if other.metric is None else f"{other.metric:.6g}"
+        yield _row("devices" * (not i), f"this is from {record.device}; on {other.device} {outcome(other)}: {said}")
 
 
 def _numerics(record: Record, baseline: Record | None) -> Iterator[str]:

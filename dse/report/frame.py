@@ -33,7 +33,7 @@ class Results:
 
     def records(self, sweep: Sweep | Path | str) -> list[Record]:
         """The records of the sweep's trials, baselines among them; whole, with their curves."""
-        return self._read(self._sweep(sweep), brief=False)
+        return self.store.records(_uids(self._sweep(sweep)))
 
     def frame(self, sweep: Sweep | Path | str) -> pl.DataFrame:
         """One row per cell of the sweep, with a result or without (status 'missing'); unknown numbers are null.
@@ -52,7 +52,7 @@ class Results:
         from dse.report.analysis.tidy import tabulate
 
         known = self._sweep(sweep)
-        frame = tabulate(known, self._read(known, brief=True)).frame
+        frame = tabulate(known, self.store.on_each_device(_uids(known), brief=True)).frame
         return frame.assign(seed=frame["seed"].astype(int))
 
     def _sweep(self, sweep: Sweep | Path | str) -> Sweep:
@@ -62,9 +62,9 @@ class Results:
 
         return with_asked_cells(sweep if isinstance(sweep, Sweep) else load_sweep(sweep), self.folder)
 
-    def _read(self, sweep: Sweep, brief: bool) -> list[Record]:
-        wanted = {uid for cell in sweep.cells for uid in (cell.uid, cell.baseline_uid, *cell.baselines.values())}
-        return self.store.records(wanted, brief)
+
+def _uids(sweep: Sweep) -> set[str]:
+    return {uid for cell in sweep.cells for uid in (cell.uid, cell.baseline_uid, *cell.baselines.values())}
 
 
 __all__ = ["Results"]

@@ -196,7 +196,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--agreement", type=Path, help="agreement.csv of a report")
     given = parser.parse_args(arguments)
     try:
-        found = group_records([record for folder in given.results for record in Store(folder).records(brief=True)])
+        found = group_records(
+            [record for folder in given.results for record in Store(folder).on_each_device(brief=True)]
+        )
         if not found:
             raise UserError(f"there are no results in {', '.join(map(str, given.results))}")
         known: dict[str, Any] = correlations(given.agreement) if given.agreement else {}

@@ -1,12 +1,12 @@
 """Compaction: moves the records of finished shards into the Parquet file, a few records in memory at a time.
 
-The first pass finds which record of each trial counts, from records without their large fields; the second copies
+The first pass finds which records of each trial are kept, from records without their large fields; the second copies
 those, row group by row group. A probed trial takes megabytes as Python objects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,20 +18,20 @@ from dse.results.shards import Line, Shard, lines, put_aside, shard_lock
 if TYPE_CHECKING:
     import polars as pl
 
-Resolve = Callable[[Iterable[Record]], Mapping[str, Record]]
-"""One record per trial, given the oldest source first."""
+Keep = Callable[[Iterable[Record]], Iterable[Record]]
+"""The records that are kept, given the oldest source first."""
 
 
-def merge(path: Path, shards: Sequence[Shard], resolve: Resolve) -> None:
+def merge(path: Path, shards: Sequence[Shard], keep: Keep) -> None:
     """Adds the records of finished shards (``finished``) to the Parquet file, in one step (``parquet.write``)."""
     frame = parquet.read(path, columns=parquet.without(tuple(LARGE)))
     packed = [] if frame is None else parquet.from_frame(frame)
-    counting = {id(r) for r in resolve([*packed, *(r for s in shards for r in s.records)]).values()}
+    counting = {id(r) for r in keep([*packed, *(r for s in shards for r in s.records)])}
 
     def groups() -> Iterator[pl.DataFrame]:
-        keep = [id(r) in counting for r in packed]
+        wanted = [id(r) in counting for r in packed]
         for old in parquet.batches(path) if packed else ():
-            here, keep = keep[: old.height], keep[old.height :]
+            here, wanted = wanted[: old.height], wanted[old.height :]
             yield parquet.complete(old.filter(here))
         for some in _portions(line for s in shards for line in _counting(s, counting)):
             yield parquet.to_frame(some)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dse.errors import UserError
+from dse.results.by_device import TrialRecords
 from dse.results.lookup import find_uids, trial_name
 from dse.results.manifest import Entry, Manifest, read_manifests
 from dse.results.record import Record
@@ -34,8 +35,8 @@ class Neighbor:
 
 @dataclass(frozen=True)
 class TrialDetails:
-    """A trial with all that is known about it. ``record``: its own; ``baseline``: that of its baseline; None when the
-    trial has not run.
+    """A trial with all that is known about it. ``record``: the one of its own that counts in the sweep; ``baseline``:
+    that of its baseline; None when the trial has not run. ``others``: its own from other kinds of device.
 
     ``sweep``: its manifest (of several sweeps the last by name); ``entry``: its cell there; None when no sweep has it.
     """
@@ -46,6 +47,7 @@ class TrialDetails:
     sweep: Manifest | None
     entry: Entry | None
     neighbors: tuple[Neighbor, ...]
+    others: tuple[Record, ...] = ()
 
 
 def find_trials(store: Store, word: str) -> list[TrialDetails]:
@@ -54,15 +56,18 @@ def find_trials(store: Store, word: str) -> list[TrialDetails]:
     Raises UserError when it names none.
     """
     manifests = read_manifests(store.folder)
-    records = {record.uid: record for record in store.records(without=("samples", "probes"))}
-    names = {uid: {trial_name(record.config, record.seed)} for uid, record in records.items()}
+    records = store.on_each_device(without=("samples", "probes"))
+    names = {record.uid: {trial_name(record.config, record.seed)} for record in records}
     entries = {entry.uid: (manifest, entry) for manifest in manifests for entry in manifest.entries}
     for entry in (entry for manifest in manifests for entry in manifest.entries):
         own = {trial_name(config, entry.labels["seed"]) for config in (entry.config, *entry.also)}
         names.setdefault(entry.uid, set()).update(own)
     if not names:
         raise UserError(f"{store.folder} holds no results yet; start with: {first_run(store.folder)}")
-    return [_details(uid, records, *entries.get(uid, (None, None))) for uid in sorted(find_uids(names, [word]))]
+    found = {uid: entries.get(uid, (None, None)) for uid in sorted(find_uids(names, [word]))}
+    sweeps = {id(own): own for own, _ in found.values()}
+    chosen = {key: _of(own, records) for key, own in sweeps.items()}
+    return [_details(uid, chosen[id(own)], own, entry) for uid, (own, entry) in found.items()]
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
@@ -82,16 +87,29 @@ def _differ(one: Any, other: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
         yield path, one, other
 
 
-def _details(uid: str, records: Mapping[str, Record], sweep: Manifest | None, entry: Entry | None) -> TrialDetails:
-    record = records.get(uid)
+def _of(sweep: Manifest | None, records: Sequence[Record]) -> TrialRecords:
+    """Chosen among the records of a sweep, as its report does; without one, among all."""
+    if sweep is None:
+        return TrialRecords.of(records)
+    baselines = {entry.uid: entry.baseline_uid for entry in sweep.entries}
+    wanted = {*baselines, *baselines.values()}
+    return TrialRecords.of((record for record in records if record.uid in wanted), baselines)
+
+
+def _details(uid: str, trials: TrialRecords, sweep: Manifest | None, entry: Entry | None) -> TrialDetails:
+    record = trials.counting.get(uid)
     baseline = entry.baseline_uid if entry else record.baseline_uid if record else ""
-    near = _neighbors(entry, sweep.entries, records) if sweep and entry else ()
-    return TrialDetails(uid, record, records.get(baseline), sweep, entry, tuple(near))
+    near = _neighbors(entry, sweep.entries, record, trials) if sweep and entry else ()
+    others = tuple(other for other in trials.several.get(uid, {}).values() if other is not record)
+    return TrialDetails(uid, record, trials.compared(record, baseline), sweep, entry, tuple(near), others)
 
 
-def _neighbors(mine: Entry, entries: Sequence[Entry], records: Mapping[str, Record]) -> Iterable[Neighbor]:
+def _neighbors(
+    mine: Entry, entries: Sequence[Entry], record: Record | None, trials: TrialRecords
+) -> Iterable[Neighbor]:
     for entry in entries:
         apart = [axis for axis in mine.labels if entry.labels.get(axis) != mine.labels[axis]]
         if len(apart) == 1:
             axis = apart[0]
-            yield Neighbor(axis, mine.labels[axis], entry.labels.get(axis), entry, records.get(entry.uid))
+            other = trials.compared(record, entry.uid)
+            yield Neighbor(axis, mine.labels[axis], entry.labels.get(axis), entry, other)

@@ -6,7 +6,7 @@ only. Every driver writes a shard of its own; any process may read at any time.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from dse.errors import UserError
 from dse.results import parquet
+from dse.results.by_device import RANK, TrialRecords, kept
 from dse.results.compaction import finished, merge
 from dse.results.lock import folder_lock
-from dse.results.record import BRIEF, DIVERGED, OK, STOPPED, Record, Status
+from dse.results.record import BRIEF, Record, Status
 from dse.results.shard_writer import ShardWriter
 from dse.results.shards import Shard, read_shard, remove_shard, shard_paths
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 _COMPACT = ".compact"
 _NAMED = 3
 """Damaged places that are named."""
-_RANK: dict[Status, int] = {OK: 3, DIVERGED: 2, STOPPED: 1}
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ class Damage:
 
 
 class Store:
-    """All results of a folder, one record per uid: a success beats a divergence beats a failure, then newest wins.
+    """All results of a folder: of each trial one record for every kind of device on which it ended, the newest one.
+
+    A success beats a divergence beats a failure; which of several kinds counts, ``dse.results.by_device`` tells.
 
     >>> store = Store(Path("results"))
     >>> store.done()  # doctest: +SKIP
@@ -72,32 +74,41 @@ class Store:
     def records(
         self, uids: Collection[str] | None = None, brief: bool = False, without: Sequence[str] = ()
     ) -> list[Record]:
-        """The records of some trials, or of all, in a stable order (by task, config, seed, uid).
+        """The records that count of some trials, or of all, one each, in a stable order (by task, config, seed, uid).
 
-        ``without``: names of LARGE fields that are not wanted; ``brief``: of all but ``evals``, which is several times
-        as fast.
+        Where trials have run on several kinds of device, which one counts depends on the trials asked for
+        (``TrialRecords``). ``without``: names of LARGE fields that are not wanted; ``brief``: of all but ``evals``,
+        which is several times as fast.
         """
+        return sorted(TrialRecords.of(self._kept(uids, brief, without)).counting.values(), key=_place)
+
+    def on_each_device(
+        self, uids: Collection[str] | None = None, brief: bool = False, without: Sequence[str] = ()
+    ) -> list[Record]:
+        """The same of every kind of device: several records of a trial that ended on several."""
+        return sorted(self._kept(uids, brief, without), key=lambda record: (*_place(record), record.device))
+
+    def _kept(self, uids: Collection[str] | None, brief: bool, without: Sequence[str]) -> list[Record]:
         without = BRIEF if brief else without
         wanted = None if uids is None else frozenset(uids)
         # first the shards, then the Parquet file: a compaction meanwhile only moves records towards it
         loose = self._loose(without, wanted)
         frame = parquet.read(self.parquet, wanted, parquet.without(without) if without else None)
         packed = [] if frame is None else parquet.from_frame(frame)
-        found = resolve([*packed, *(r for r in loose if wanted is None or r.uid in wanted)])
-        return sorted(found.values(), key=lambda r: (r.task, r.config, r.seed, r.uid))
+        return kept([*packed, *(r for r in loose if wanted is None or r.uid in wanted)])
 
     def done(self) -> dict[str, Status]:
-        """uid -> status of every trial with a result."""
-        loose = self._loose(BRIEF)
+        """uid -> status of every trial with a result, on whatever device: that of the record that counts."""
+        loose = [(record.uid, record.status) for record in self._loose(BRIEF)]
         frame = parquet.read(self.parquet, columns=["uid", "status"])
-        found: dict[str, Status] = {} if frame is None else dict(frame.iter_rows())
-        for record in resolve(loose).values():
-            if record.uid not in found or _RANK.get(record.status, 0) >= _RANK.get(found[record.uid], 0):
-                found[record.uid] = record.status
+        found: dict[str, Status] = {}
+        for uid, status in [*(() if frame is None else frame.iter_rows()), *loose]:
+            if uid not in found or RANK.get(status, 0) > RANK.get(found[uid], 0):
+                found[uid] = status
         return found
 
     def frame(self, uids: Collection[str] | None = None) -> pl.DataFrame:
-        """The records as a polars frame, nested fields as JSON text."""
+        """The records of ``records`` as a polars frame, nested fields as JSON text."""
         return parquet.to_frame(self.records(uids))
 
     @property
@@ -133,7 +144,7 @@ class Store:
             self._writer.close()
             shards = [shard for path in shard_paths(self.shards) if (shard := finished(path))]
             if shards:
-                merge(self.parquet, shards, resolve)
+                merge(self.parquet, shards, kept)
             for shard in shards:
                 remove_shard(shard)
         return len(shards)
@@ -160,19 +171,8 @@ def _places(shard: Shard) -> list[str]:
     return [f"{shard.path} line {number}" for number in shard.bad]
 
 
-def resolve(records: Iterable[Record]) -> dict[str, Record]:
-    """One record per uid, given oldest source first."""
-    best: dict[str, Record] = {}
-    for record in records:
-        if record.uid not in best or _order(record) >= _order(best[record.uid]):
-            best[record.uid] = record
-    return best
+def _place(record: Record) -> tuple[str, str, int, str]:
+    return record.task, record.config, record.seed, record.uid
 
 
-def _order(record: Record) -> tuple[int, int, str, int]:
-    """The attempt tells which is newer, whatever clocks say; of one attempt, or from before attempts were counted, the
-    time does. Of two that began in the same second, the one that got further is the newer one."""
-    return _RANK.get(record.status, 0), record.attempt, record.started, record.stopped.get("step", 0)
-
-
-__all__ = ["Damage", "Store", "resolve"]
+__all__ = ["Damage", "Store"]

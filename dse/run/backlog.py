@@ -13,7 +13,7 @@ from dse.results.store import Store
 from dse.results.watch import ResultWatcher
 from dse.run.executors import Executor, Pruner
 from dse.run.queue.final_results import final_statuses
-from dse.run.queue.other_drivers import stamp
+from dse.run.queue.other_drivers import stamps
 from dse.run.queue.rungs import Rungs
 from dse.run.search import SearchLoop, with_asked_cells
 from dse.train.options import RunOptions
@@ -27,8 +27,8 @@ class Backlog:
     """``cells``: those that count for this run, with the status of those that have a result in ``done``; ``pending``:
     those to run.
 
-    ``watcher``: reads the results that other drivers add, from before ``done`` was read; ``replaced``: uid -> ``stamp``
-    of the results that pending cells had by then, which do not count: those that come later are of other drivers.
+    ``watcher``: reads the results that other drivers add, from before ``done`` was read; ``replaced``: ``stamps`` of
+    the results that pending cells had by then, which do not count: those that come later are of other drivers.
     ``search``: asks for more cells; ``rungs``: decides which trials train past a rung, where the executor does not;
     ``what``: the cells in words.
     """
@@ -38,7 +38,7 @@ class Backlog:
     done: Mapping[str, str]
     pending: Sequence[Cell]
     watcher: ResultWatcher
-    replaced: Mapping[str, str]
+    replaced: Mapping[str, Collection[str]]
     search: SearchLoop | None = None
     rungs: Rungs | None = None
     what: str = "trials"
@@ -60,7 +60,7 @@ def make_backlog(sweep: Sweep, store: Store, options: RunOptions, executor: Exec
     again = options.retried
     pending = [cell for cell in cells if cell.uid not in done or again is None or done[cell.uid] in again]
     old = {cell.uid for cell in pending if cell.uid in recorded}
-    replaced = {record.uid: stamp(record) for record in store.records(old, brief=True)} if old else {}
+    replaced = stamps(store.on_each_device(old, brief=True)) if old else {}
     rungs = None
     if pending and options.halving and not isinstance(executor, Pruner):
         rungs = Rungs(options.halving, cells, kept_results(cells, store, options))

@@ -6,7 +6,7 @@ until the queue is exhausted or a signal comes, and closes it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from signal import SIGHUP, SIGINT, Signals
@@ -90,8 +90,7 @@ class Driver:
         self._note(str(store.damage))
         records = store.records({cell.uid for cell in cells}, brief=not self._options.track)
         known = [record for record in records if record.uid not in self._cells]
-        replaced = [record for record in records if record.uid in self._cells]
-        self._attempts = {r.uid: r.attempt + (r.uid in self._backlog.retried) for r in replaced}
+        self._attempts = self._next_attempts({record.uid for record in records} & self._cells.keys())
         self._final = {record.uid for record in known}
         clean(store.folder, self._final)
         self._manifest = Manifest.of(self._backlog.sweep, store.folder)
@@ -113,6 +112,13 @@ class Driver:
                 f"{self._backlog.sweep.name}: {len(pending)} {self._backlog.what} to run, {len(known)} done before"
             )
             self._opened = opened.pop_all()
+
+    def _next_attempts(self, uids: Collection[str]) -> dict[str, int]:
+        """uid -> the number of the attempt to come; a result of any kind of device counts as one."""
+        found: dict[str, int] = {}
+        for record in self._store.on_each_device(uids, brief=True) if uids else ():
+            found[record.uid] = max(record.attempt + (record.uid in self._backlog.retried), found.get(record.uid, 0))
+        return found
 
     def close(self, patience: float) -> str:
         """Ends display, shard and MLflow, for which it waits ``patience`` seconds; returns a warning about MLflow."""

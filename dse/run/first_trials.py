@@ -12,7 +12,7 @@ from dse.results.watch import ResultWatcher
 from dse.run.backlog import Backlog
 from dse.run.driver import Driver
 from dse.run.executors import make_executor
-from dse.run.queue.other_drivers import stamp
+from dse.run.queue.other_drivers import stamps
 from dse.run.summary import DriverResult
 from dse.sweep.cells.cell import Cell
 from dse.sweep.language.labels import Label, format_call
@@ -38,7 +38,7 @@ def run_first(sweep: Sweep, pending: Sequence[Cell], store: Store, options: RunO
     cells = [_cell(trial) for trial in trials]
     recorded = store.done()
     done = {cell.uid: recorded[cell.uid] for cell in cells if cell.uid in recorded}
-    replaced = {record.uid: stamp(record) for record in store.records(set(done), brief=True)} if done else {}
+    replaced = stamps(store.on_each_device(set(done), brief=True)) if done else {}
     backlog = Backlog(sweep, cells, done, cells, watcher, replaced, what="trials that others start from")
     return Driver(store, make_executor(own), own, backlog).run()
 

@@ -22,7 +22,7 @@ from dse.results.shards import read_shard, shard_paths
 from dse.results.store import Store
 from dse.results.watch import ResultWatcher
 from dse.run.engine import run_sweep
-from dse.run.queue.other_drivers import OtherDrivers
+from dse.run.queue.other_drivers import OtherDrivers, stamps
 from dse.run.queue.pack_queue import PackQueue
 from dse.run.queue.shared_queue import SharedQueue
 from dse.sweep import Cell, Sweep
@@ -37,7 +37,7 @@ class Driver:
     def __init__(self, folder: Path, cells: Sequence[Cell], make: Make, limit: int = 2) -> None:
         self.store, self.make, self.heard = Store(folder), make, list[str]()
         watcher, done = ResultWatcher(self.store.shards, self.store.parquet), self.store.done()
-        before = {record.uid: record.started for record in self.store.records()}
+        before = stamps(self.store.on_each_device())
         pending = [cell for cell in cells if done.get(cell.uid, FAILED) == FAILED]
         self.claims, self.ran = Claims(folder), list[str]()
         others = OtherDrivers(self.claims, watcher, before, lambda: self.store.own)

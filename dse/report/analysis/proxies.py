@@ -138,7 +138,7 @@ def _series(table: TidyTable, task: str, names: Sequence[str]) -> tuple[str, dic
     """Step -> configuration -> mean gap to the baseline of the same seed, at steps that all of them have."""
     wanted = set(names)
     rows = [row for row in table.rows if row["task"] == task and row["config"] in wanted]
-    pairs = [(row["config"], table.records.get(row["uid"]), table.records.get(row["baseline_uid"])) for row in rows]
+    pairs = [(row["config"], table.records.get(row["uid"]), table.paired_baseline(row["uid"])) for row in rows]
     known = [(config, own, base) for config, own, base in pairs if own and base and own.data == base.data]
     for kind in ("held-out metric", "training loss"):
         gaps: dict[int, dict[str, list[float]]] = {}

@@ -80,7 +80,7 @@ def rung_tables(sweep: Sweep, table: TidyTable) -> list[RungTable]:
         rows = row_dicts(table.frame[table.frame["task"] == task])
         groups: dict[str, list[tuple[Cell, Record | None, Record | None]]] = {}
         for row in rows:
-            records = table.records.get(row["uid"]), table.records.get(row["baseline_uid"])
+            records = table.records.get(row["uid"]), table.paired_baseline(row["uid"])
             groups.setdefault(row["config"], []).append((table.cells[row["uid"]], *records))
         steps = sorted({table.cells[row["uid"]].trial.training.steps for row in rows})
         places = [rule.at(count) for count in steps]

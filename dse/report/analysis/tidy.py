@@ -9,6 +9,7 @@ from functools import cache, cached_property
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from dse.results.by_device import TrialRecords
 from dse.results.record import DIVERGED, FAILED, OK, STOPPED, Record
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class TidyTable:
     successive halving stopped, whose metric and gap are unknown.
     ``gap`` = metric - base_metric in the metric's unit; ``lost`` = gap / (base_initial - base_metric).
     ``cells``: uid -> its cell in the sweep; ``others``: names of the baselines beside the first; ``ranged``: axes whose
-    values a search draws from a range.
+    values a search draws from a range; ``trials``: the records by kind of device. Baselines are of a cell's own kind of
+    device where they ran there, so that one baseline may stand in rows by several numbers.
     """
 
     frame: pd.DataFrame
@@ -52,6 +54,7 @@ class TidyTable:
     cells: dict[str, Cell]
     others: list[str] = field(default_factory=list)
     ranged: frozenset[str] = frozenset()
+    trials: TrialRecords = field(default_factory=TrialRecords)
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -64,26 +67,30 @@ class TidyTable:
         compared = [cell for cell in self.cells.values() if not cell.is_baseline]
         return bool(compared) and all(cell.trial.recipe.post is not None for cell in compared)
 
+    def paired_baseline(self, uid: str) -> Record | None:
+        """The record of its baseline that a cell is compared with."""
+        return self.trials.compared(self.records.get(uid), self.cells[uid].baseline_uid)
+
 
 def tabulate(sweep: Sweep, records: Iterable[Record]) -> TidyTable:
     """Joins cells with their records and those with their baselines' records; nothing is dropped.
 
-    To a sweep without halving a stopped trial has not run.
+    ``records``: of every kind of device (``Store.on_each_device``). To a sweep without halving a stopped trial has not
+    run.
     """
     import pandas as pd
 
     wanted = {uid for cell in sweep.cells for uid in (cell.uid, cell.baseline_uid, *cell.baselines.values())}
     others = list(dict.fromkeys(name for cell in sweep.cells for name in list(cell.baselines)[1:]))
-    known: dict[str, Record] = {}
-    for record in records:
-        if record.status == STOPPED and not sweep.search.halving:
-            continue
-        if record.uid in wanted and not (record.uid in known and known[record.uid].status == OK != record.status):
-            known[record.uid] = record
+    trials = TrialRecords.of(
+        (r for r in records if r.uid in wanted and (r.status != STOPPED or sweep.search.halving)),
+        {cell.uid: cell.baseline_uid for cell in sweep.cells},
+    )
+    known = trials.counting
     grid = [axis for axis in sweep.axes if axis not in _LABELS]
     shares = format_shares((cell.config, known[cell.uid]) for cell in sweep.cells if cell.uid in known)
     rows = [
-        _row(cell, known, grid, shares.get(cell.config, ())) | _further(cell, known, others) for cell in sweep.cells
+        _row(cell, trials, grid, shares.get(cell.config, ())) | _further(cell, trials, others) for cell in sweep.cells
     ]
     frame = pd.DataFrame(rows, columns=None if rows else ["uid", *_LABELS])
     baselines = [str(cell.labels["recipe"]) for cell in sweep.cells if cell.is_baseline]
@@ -98,6 +105,7 @@ def tabulate(sweep: Sweep, records: Iterable[Record]) -> TidyTable:
         cells={cell.uid: cell for cell in sweep.cells},
         others=others,
         ranged=_ranged(sweep),
+        trials=trials,
     )
 
 
@@ -157,8 +165,9 @@ def _values(sweep: Sweep, axis: str) -> list[str]:
     return [value for value in dict.fromkeys(label_text(label) for label in sweep.axes.get(axis, ())) if value in borne]
 
 
-def _row(cell: Cell, known: dict[str, Record], grid: list[str], shares: tuple[float, ...]) -> dict[str, Any]:
-    own, base = known.get(cell.uid), known.get(cell.baseline_uid)
+def _row(cell: Cell, trials: TrialRecords, grid: list[str], shares: tuple[float, ...]) -> dict[str, Any]:
+    own = trials.counting.get(cell.uid)
+    base = trials.compared(own, cell.baseline_uid)
     gap, lost, why = _compare(own, base)
     recipe, cost = label_text(cell.labels["recipe"]), _cost(cell.trial.recipe, shares)
     return {
@@ -202,11 +211,11 @@ def _apart(own: Record, base: Record) -> bool:
     return (own.device, own.versions) != (base.device, base.versions) or (all(bits) and bits[0] != bits[1])
 
 
-def _further(cell: Cell, known: dict[str, Record], others: list[str]) -> dict[str, float]:
+def _further(cell: Cell, trials: TrialRecords, others: list[str]) -> dict[str, float]:
     """Gaps to the baselines beside the first; unknown to those that are not the cell's."""
-    found: dict[str, float] = {}
+    own, found = trials.counting.get(cell.uid), dict[str, float]()
     for name in others:
-        gap, lost, _ = _compare(known.get(cell.uid), known.get(cell.baselines.get(name, "")))
+        gap, lost, _ = _compare(own, trials.compared(own, cell.baselines.get(name, "")))
         found |= {f"gap[{name}]": gap, f"lost[{name}]": lost}
     return found
 

@@ -31,7 +31,7 @@ def training_curves(table: TidyTable, configs: Iterable[str]) -> pd.DataFrame:
         record = table.records.get(cell["uid"])
         if record is None or cell["config"] not in chosen:
             continue
-        base = table.records.get(cell["baseline_uid"])
+        base = table.paired_baseline(cell["uid"])
         head = [cell[name] for name in ("task", "config", "recipe", "seed", "status")]
         for kind in (TRAINING, HELD_OUT):
             reference = _points(base, kind) if base else {}

@@ -86,7 +86,8 @@ def _probed(table: TidyTable, uids: set[str], results: Path | None) -> dict[str,
     if results is not None and not any(record.probes for record in known.values()):
         from dse.results.store import Store
 
-        known = {record.uid: record for record in Store(results).records(known.keys(), without=("curve", "samples"))}
+        found = Store(results).on_each_device(known.keys(), without=("curve", "samples"))
+        known = {record.uid: record for record in found if record.device == known[record.uid].device}
     return {uid: record for uid, record in known.items() if record.probes}
 
 
@@ -99,7 +100,7 @@ def _probed_trial(table: TidyTable, role: str, cell: TidyRow, record: Record) ->
 
 def _baseline_outcome(table: TidyTable, cell: TidyRow) -> str:
     """Whether the baseline diverged as well, in words: if it did, quantization is not the cause."""
-    base = table.records.get(cell["baseline_uid"])
+    base = table.paired_baseline(cell["uid"])
     if cell["is_baseline"]:
         return "It is the baseline: these settings diverge without quantization."
     if base is None or base.status not in (OK, DIVERGED):

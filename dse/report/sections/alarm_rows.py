@@ -56,7 +56,7 @@ def raised(table: TidyTable) -> dict[str, list[Alarm]]:
     """uid -> its alarms, of the cells that raise some; zeros are held against the paired baseline's."""
     found = {}
     for uid, record in table.records.items():
-        baseline = table.records.get(table.cells[uid].baseline_uid)
+        baseline = table.paired_baseline(uid)
         if own := alarms(record.gemm_checks, baseline.gemm_checks if baseline else ()):
             found[uid] = own
     return found

@@ -89,6 +89,12 @@ def _warnings(table: TidyTable) -> list[str]:
             f"{plural(mixed, 'gap')} compare trials of different devices, processors or versions; pairing by seed is "
             "weaker there."
         )
+    if several := [table.records[uid].device for uid in table.records if uid in table.trials.several]:
+        counts = " and ".join(f"{kind} ({count:,})" for kind, count in Counter(several).most_common())
+        found.append(
+            f"{plural(len(several), 'trial')} ran on several kinds of device; of their results those of {counts} count "
+            "here, and gaps are of one kind wherever the baseline ran there too."
+        )
     if other := int((frame["why"] == "baseline saw other data").sum()):
         found.append(f"{plural(other, 'trial')} saw other data than the baseline; their gaps are left unknown.")
     return found

@@ -70,7 +70,7 @@ def samples_frame(table: TidyTable) -> pd.DataFrame:
             continue
         head = {name: cell[name] for name in ("task", "config", "recipe", "seed", "is_baseline")}
         noise = {k: v for k, v in record.metrics.items() if k.startswith(_BY_NOISE)}
-        own = {"sample_distance": distance(record, table.records.get(cell["baseline_uid"]))}
+        own = {"sample_distance": distance(record, table.paired_baseline(cell["uid"]))}
         rows.append(head | own | {_FRECHET: record.metrics.get(_FRECHET)} | noise)
     return pd.DataFrame(rows)
 
@@ -126,7 +126,7 @@ def _sample_row(
 ) -> SampleRow:
     own = next((cell for cell in cells if cell["seed"] == seed), cells[0])
     own_pictures = pictures(table.records.get(own["uid"]))
-    pairs = [(table.records.get(c["uid"]), table.records.get(c["baseline_uid"])) for c in cells]
+    pairs = [(table.records.get(c["uid"]), table.paired_baseline(c["uid"])) for c in cells]
     whole = [(record, base) for record, base in pairs if record and record.status == OK]
     baseline = bool(own["is_baseline"])
     far = estimate(distance(record, base) for record, base in whole)

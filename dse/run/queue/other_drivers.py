@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class OtherDrivers:
-    """``claims``: of this driver; ``watcher``: reads their shards; ``replaced``: uid -> ``stamp`` of an old result that
-    is to be replaced, and so does not count; ``own_shard``: the shard of this driver, which is not read."""
+    """``claims``: of this driver; ``watcher``: reads their shards; ``replaced``: uid -> ``stamp``s of old results that
+    are to be replaced, and so do not count; ``own_shard``: the shard of this driver, which is not read."""
 
     def __init__(
         self,
         claims: Claims,
         watcher: ResultWatcher,
-        replaced: Mapping[str, str],
+        replaced: Mapping[str, Collection[str]],
         own_shard: Callable[[], Path | None],
     ) -> None:
         self._claims, self._watcher, self._replaced, self._own_shard = claims, watcher, replaced, own_shard
@@ -48,7 +48,7 @@ class OtherDrivers:
     def new_results(self, uids: Collection[str]) -> dict[str, Record]:
         """uid -> result, of those among ``uids`` that other drivers have added since the last call."""
         records = self._watcher.read_new(uids, self._own_shard())
-        return {r.uid: r for r in records if stamp(r) != self._replaced.get(r.uid)}
+        return {r.uid: r for r in records if stamp(r) not in self._replaced.get(r.uid, ())}
 
 
 def stamp(record: Record) -> str:
@@ -57,4 +57,12 @@ def stamp(record: Record) -> str:
     return f"{record.attempt} {record.started}{record.stopped.get('step', '')}"
 
 
-__all__ = ["OtherDrivers", "stamp"]
+def stamps(records: Iterable[Record]) -> dict[str, set[str]]:
+    """uid -> the stamps of its results, one for every kind of device that has one."""
+    found: dict[str, set[str]] = {}
+    for record in records:
+        found.setdefault(record.uid, set()).add(stamp(record))
+    return found
+
+
+__all__ = ["OtherDrivers", "stamp", "stamps"]

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from dse.errors import UserError
 from dse.files import replacing
+from dse.results.by_device import TrialRecords
 from dse.results.lock import InUse
 from dse.results.manifest import Manifest, read_manifests
 from dse.results.store import Store
@@ -185,7 +186,9 @@ def _project(store: Store, database: Path, manifests: Iterable[Manifest]) -> int
     count = 0
     for manifest in manifests:
         wanted = {uid for entry in manifest.entries for uid in (entry.uid, entry.baseline_uid)}
-        known = {record.uid: record for record in store.records(wanted, without=("curve", "evals", "probes"))}
+        records = store.on_each_device(wanted, without=("curve", "evals", "probes"))
+        trials = TrialRecords.of(records, {entry.uid: entry.baseline_uid for entry in manifest.entries})
+        known = trials.counting
         waiting = {entry.uid for entry in manifest.entries if entry.uid not in known}
         projection = Projection(database, manifest.title)
         entries = {
@@ -196,9 +199,10 @@ def _project(store: Store, database: Path, manifests: Iterable[Manifest]) -> int
         }
         uids = list(entries)
         for first in range(0, len(uids), _AT_ONCE):
-            for record in store.records(uids[first : first + _AT_ONCE]):
+            for record in store.on_each_device(uids[first : first + _AT_ONCE]):
                 entry = entries[record.uid]
-                count += projection.add(entry, record, known.get(entry.baseline_uid))
+                if record.device == known[record.uid].device:
+                    count += projection.add(entry, record, trials.compared(record, entry.baseline_uid))
         projection.close()
     return count
 
