@@ -8,14 +8,17 @@ from dse.numerics.recipe import Recipe
 from dse.pack.backend import Uncovered, uncovered
 
 FACTORS: dict[str, float] = {
-    "decomposition Mean": 3.6,
+    "decomposition Mean": 3.0,
     "decomposition HotChannels": 2.6,
     "decomposition OutControl": 3.1,
     "decomposition LowRank": 2.5,
+    "fprop.lhs derivative: a gradient through the scale": 21.9,
+    "fprop.rhs derivative: a gradient through the scale": 1.7,
 }
-"""``Uncovered.part`` -> time of a step / time with kernels alone: averis and chon against nvfp4, tetrajet2_outcontrol
-against tetrajet2, full_stack_fp4 against full_stack_attention; other parts by ``tools/time_plain_operands.py``."""
-MEASURED = "H200, 2026-11-30, packs of 64, GPT 4 x 128, BF16 activations"
+"""``Uncovered.part`` or ``str(Uncovered)`` -> time of a step / time with kernels alone: averis and chon against nvfp4,
+tetrajet2_outcontrol against tetrajet2, full_stack_fp4 against full_stack_attention; gradients through scales (whole, of
+the maximum) by ``tools/time_plain_operands.py``, with FP32 activations."""
+MEASURED = "H200, 2026-11-30 and 2026-12-01, packs of 64, GPT 4 x 128"
 
 
 class Slowdown(NamedTuple):
@@ -34,6 +37,6 @@ def slowdown(recipe: Recipe) -> Slowdown | None:
     because = uncovered(recipe)
     if not because:
         return None
-    if any(each.part not in FACTORS for each in because):
-        return Slowdown(because, None)
-    return Slowdown(because, 1 + sum(FACTORS[each.part] - 1 for each in because))
+    factors = [FACTORS.get(str(each), FACTORS.get(each.part)) for each in because]
+    known = [factor for factor in factors if factor is not None]
+    return Slowdown(because, 1 + sum(factor - 1 for factor in known) if len(known) == len(factors) else None)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dse.errors import UserError
+from dse.numerics.recipe import override
 from dse.plan import Probe, Timing, estimate, make_plan, plan_text, probe_missing, probe_seconds
 from dse.recipes import RECIPES
 from dse.sweep import Sweep
@@ -183,3 +184,7 @@ def test_recipes_without_kernels_for_all(sweep: Load, monkeypatch: pytest.Monkey
             make_plan(sweep(text), {})
         )
     assert make_plan(sweep(text.replace("nvfp4, ", "bf16, ")), {}).slow == {}
+    scaled = override(RECIPES["nvfp4"], "forward.scale_gradient", "full")
+    found = slowdown.slowdown(scaled)
+    assert found is not None
+    assert found.factor == pytest.approx(21.9 + 1.7 - 1), "the reason has a factor, where the part alone has none"
