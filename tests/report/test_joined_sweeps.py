@@ -26,6 +26,8 @@ from dse.results.store import Store
 from dse.sweep import Sweep, load_sweep
 from tests.report.studies import record
 
+pytestmark = pytest.mark.usefixtures("few_pictures")
+
 GAPS = {"bf16": 0.0, "mxfp8": 0.01, "mxfp4": 0.2, "nvfp4": 0.1}
 
 

@@ -152,6 +152,7 @@ DEGENERATE = {
 }
 
 
+@pytest.mark.usefixtures("few_pictures")
 @pytest.mark.parametrize("case", DEGENERATE)
 def test_little_is_known(case: str, tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, "name: x\ntasks: [lm]\nrecipes: [mxfp4]\nseeds: 1\n")
@@ -171,6 +172,7 @@ def test_little_is_known(case: str, tmp_path: Path) -> None:
     assert (tmp_path / "x" / "trials.csv").is_file()
 
 
+@pytest.mark.usefixtures("few_pictures")
 def test_a_standalone_page_links_to_nothing_beside_it(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, "name: x\ntasks: [lm]\nrecipes: [mxfp4]\nseeds: 2\n")
     records = records_of(sweep, lambda at: 1.0 + 0.1 * (at["recipe"] == "mxfp4"))

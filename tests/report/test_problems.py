@@ -3,11 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from dse.report import write_report
 from dse.report.analysis.tidy import tabulate
 from dse.report.sections.problems import divergences, failures
 from dse.report.sections.provenance import provenance
 from tests.report.studies import diverged, failed, records_of, sweep_of
+
+pytestmark = pytest.mark.usefixtures("few_pictures")
 
 TEXT = "name: x\ntasks: [lm]\nrecipes: [mxfp4, nvfp4]\nseeds: 3\n"
 TRACE = "Traceback (most recent call last):\n  File ...\n"

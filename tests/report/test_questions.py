@@ -129,6 +129,7 @@ def test_what_is_left_out_of_the_best(tmp_path: Path) -> None:
     assert said(study, "is mxfp4 better than nvfp4") == "mxfp4 and nvfp4 cannot be compared: nvfp4: not run yet."
 
 
+@pytest.mark.usefixtures("few_pictures")
 def test_a_sweep_whose_trials_all_failed(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, "tasks: [lm]\nrecipes: [mxfp4]\nseeds: 2\n")
     records = [failed(cell) if not cell.is_baseline else record(cell, 1.0) for cell in sweep.cells]
