@@ -4,6 +4,7 @@ The environment is set before anything heavy is imported, so that child processe
 command line) inherit it.
 """
 
+import gc
 import os
 import sys
 
@@ -25,6 +26,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("exhaustive"):
             item.add_marker("slow")
+
+
+def pytest_collection_finish() -> None:
+    """All modules and tests live to the end: garbage collections, which would look at them each time, pass them by."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -78,7 +78,9 @@ def test_every_recipe_in_one_pack(names: list[str]) -> None:
 
 
 @pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.exhaustive)], ids=["small", "whole"])
-@pytest.mark.parametrize("name", ["image", "vit", "diffusion", "edm", "lm", "addition"])
+@pytest.mark.parametrize(
+    "name", ["image", "vit", "diffusion", pytest.param("edm", marks=pytest.mark.exhaustive), "lm", "addition"]
+)
 def test_every_task(name: str, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not whole:
         shrink(monkeypatch)
@@ -124,7 +126,7 @@ def test_settings_per_member() -> None:
         {"optimizer": "stable_spam"},
         {"optimizer": "muon", "first_moment": "fp8", "second_moment": "nvfp4_hadamard", "decayed": "matrices"},
         {"loss_scaling": "dynamic"},
-        {"loss_scaling": "static"},
+        pytest.param({"loss_scaling": "static"}, marks=pytest.mark.exhaustive),
     ],
     ids=str,
 )
@@ -137,7 +139,7 @@ def test_optimizers_and_loss_scaling(change: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     "schedule",
     [
-        "last_stage",
+        pytest.param("last_stage", marks=pytest.mark.exhaustive),
         "forward_only",
         "noise_switch",
         {"last_stage": {"share": 0.5}},
