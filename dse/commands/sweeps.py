@@ -38,7 +38,7 @@ def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None, 
     done = final_statuses(sweep, sweep.cells, store)
     say_damage(store)
     todo = [cell for cell in sweep.cells if cell.uid not in done]
-    check_rules(todo, file, data_dir)
+    notes = check_rules(todo, file, data_dir)
     records = store.on_each_device(brief=True)
     say_changed_code(sweep.cells, records)
     timings = estimate(todo, records) if todo else {}
@@ -52,9 +52,16 @@ def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None, 
     print(plan_text(make_plan(sweep, done, timings, first), workers or os.cpu_count() or 1))
     if asked := search_progress(sweep, results):
         print(f"\n  {asked}; the trials above are theirs, and those of the next batch")
+    for note in notes[:_NOTES]:
+        print(f"\n  {note}")
+    if len(notes) > _NOTES:
+        print(f"\n  ... and {len(notes) - _NOTES} more configurations that quantize nothing")
     for why, cell in list(failed.items())[:_FAILED]:
         print(f"\n  a trial of {cell.labels['task']}, {cell.config}, would fail: {why}")
 
+
+_NOTES = 5
+"""Notes about configurations that a plan shows."""
 
 _FAILED = 5
 """Ways to fail that a plan names."""

@@ -17,7 +17,7 @@ from dse.results.gaps import gap
 from dse.results.outcome import outcome, reason
 from dse.results.record import FAILED, OK, Record
 from dse.results.store import Store
-from dse.run.executors.worker_log import FILE, trial_log
+from dse.run.executors.worker_log import FILE, TrialLogs
 from dse.shell import command
 from dse.tasks.base import Training
 from dse.tasks.own import is_path
@@ -186,7 +186,7 @@ def _provenance(record: Record) -> Iterator[str]:
 
 def _log(record: Record, results: Path) -> Iterator[str]:
     """What its worker printed, the last lines of it."""
-    if lines := trial_log(results, record):
+    if lines := TrialLogs(results).of(record):
         yield _row("log", f"{plural(len(lines), 'line')} in {results / FILE} of its worker while its pack ran:")
         yield from (f"  {line}" for line in lines[-_MOST:])
 

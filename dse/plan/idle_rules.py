@@ -7,27 +7,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dse.errors import UserError
+from dse.numerics.layer_choice import Exempt
+from dse.text import plural
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from dse.nn.select import LayerChoice
     from dse.numerics.recipe import Recipe
     from dse.sweep.cells.cell import Cell
     from dse.tasks.base import Task
 
 
-def check_rules(cells: Iterable[Cell], file: Path, data_dir: Path | None = None) -> None:
-    """Raises UserError, with the file and the cell, for a recipe that has no meaning for its task's model.
+def check_rules(cells: Iterable[Cell], file: Path, data_dir: Path | None = None) -> tuple[str, ...]:
+    """Notes about recipes that leave out every layer of their task's model, so that they train it as BF16 does.
 
-    That is a rule that decides about no layer and is not optional, and a post-training method where a layer cannot be
-    quantized, or none would be. Builds one model for each task with such recipes, and nothing where there are none. A
-    task whose code fails is left to its trials, whose results it is.
+    Raises UserError, with the file and the cell, for a recipe that has no meaning for its task's model: a rule that
+    decides about no layer and is not optional, or a post-training method where a layer cannot be quantized, or none
+    would be. Builds one model for each task with such recipes, and nothing where there are none. A task whose code
+    fails is left to its trials, whose results it is.
     """
     asked: dict[Task[Any], dict[Recipe, Cell]] = {}
     for cell in cells:
         recipe = cell.trial.recipe
-        if recipe.post is not None or any(not rule.optional for rule in recipe.layers):
+        if recipe.post is not None or recipe.layers or recipe.exempt != Exempt():
             asked.setdefault(cell.trial.task, {}).setdefault(recipe, cell)
+    notes: list[str] = []
     for task, recipes in asked.items():
         try:
             model = model_of(task, data_dir)
@@ -36,20 +41,27 @@ def check_rules(cells: Iterable[Cell], file: Path, data_dir: Path | None = None)
         except Exception:  # noqa: BLE001 - the plan names it, and so does the record of each trial
             continue
         for recipe, cell in recipes.items():
+            where = f"task {cell.labels['task']}, {cell.config}"
             try:
-                _check(model, recipe, task.exempt())
+                found = _found(model, recipe, task.exempt())
             except UserError as error:
-                raise UserError(f"{file}: task {cell.labels['task']}, {cell.config}: {error}") from None
+                raise UserError(f"{file}: {where}: {error}") from None
+            if (recipe.quantizes or recipe.layers or recipe.attention) and not (found.kept or found.cores):
+                notes.append(
+                    f"{where}: nothing is quantized, all {plural(len(found.left), 'layer')} are left out "
+                    f"({', '.join(dict.fromkeys(found.left.values()))}); it trains as BF16 does"
+                )
+    return tuple(notes)
 
 
-def _check(model: nn.Module, recipe: Recipe, exempt: tuple[str, ...]) -> None:
+def _found(model: nn.Module, recipe: Recipe, exempt: tuple[str, ...]) -> LayerChoice:
+    """What the recipe does with the model's layers. Raises UserError where that has no meaning."""
     from dse.nn.select import choice
     from dse.post.chosen_layers import chosen_layers
 
-    if recipe.post is None:
-        choice(model, recipe, exempt=exempt)
-    else:
+    if recipe.post is not None:
         chosen_layers(model, recipe, exempt)
+    return choice(model, recipe, exempt=exempt)
 
 
 def model_of(task: Task[Any], data_dir: Path | None = None) -> nn.Module:

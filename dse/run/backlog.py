@@ -30,7 +30,7 @@ class Backlog:
     ``watcher``: reads the results that other drivers add, from before ``done`` was read; ``replaced``: ``stamps`` of
     the results that pending cells had by then, which do not count: those that come later are of other drivers.
     ``search``: asks for more cells; ``rungs``: decides which trials train past a rung, where the executor does not;
-    ``what``: the cells in words.
+    ``what``: the cells in words; ``notes``: what to say about them before they run.
     """
 
     sweep: Sweep
@@ -42,6 +42,7 @@ class Backlog:
     search: SearchLoop | None = None
     rungs: Rungs | None = None
     what: str = "trials"
+    notes: tuple[str, ...] = ()
 
     @property
     def retried(self) -> frozenset[str]:

@@ -111,6 +111,8 @@ class Driver:
             self._display.say(
                 f"{self._backlog.sweep.name}: {len(pending)} {self._backlog.what} to run, {len(known)} done before"
             )
+            for note in self._backlog.notes:
+                self._display.say(note)
             self._opened = opened.pop_all()
 
     def _next_attempts(self, uids: Collection[str]) -> dict[str, int]:

@@ -55,7 +55,7 @@ def run_sweep(
     executor = make_executor(options)
     register_sweep(sweep, store.folder, remembered)
     backlog = make_backlog(sweep, store, options, executor)
-    check_rules(backlog.pending, sweep.path, options.data_dir)
+    notes = check_rules(backlog.pending, sweep.path, options.data_dir)
     if not backlog.search and (first := run_first(sweep, backlog.pending, store, options)):
         if first.signal:
             return summarize(backlog.cells, backlog.done, clock, replace(first, ran=0, elsewhere=0))
@@ -66,7 +66,7 @@ def run_sweep(
         return summarize(backlog.cells, backlog.done, clock)
     if isinstance(executor, Pruner):
         executor.set_history(backlog.cells, kept_results(backlog.cells, store, options))
-    result = Driver(store, executor, options, backlog).run()
+    result = Driver(store, executor, options, replace(backlog, notes=notes)).run()
     if options.compact and result.signal not in URGENT:
         result = replace(result, notes=(*result.notes, *_compact(store)))
     cells = backlog.search.sweep.cells if backlog.search else backlog.cells

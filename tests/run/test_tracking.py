@@ -22,6 +22,7 @@ from dse.recipes import RECIPES
 from dse.results.manifest import Entry, Manifest, read_manifests
 from dse.results.record import DIVERGED, Record
 from dse.results.store import Store
+from dse.run.executors.worker_log import append_lines
 from dse.run.tracking import mlflow_runs
 from dse.run.tracking.live import Tracker
 from dse.run.tracking.recipe_params import recipe_costs, recipe_params
@@ -150,7 +151,9 @@ def test_pictures_and_probes(store: Store, manifest: Manifest, records: list[Rec
     rows = [[step, layer, "wgrad", {"cosine": 0.9 - step}] for step in (0, 2) for layer in ("a", "b")]
     rows[-1][3] = {"cosine": None}
     store.append(dataclasses.replace(base, samples={"made": made[0], "real": made[0]}))
-    store.append(dataclasses.replace(own, samples={"made": made[1]}, probes=rows))
+    pack = {"pid": 7, "pack_seconds": 4.0}
+    store.append(dataclasses.replace(own, samples={"made": made[1]}, probes=rows, pack=pack))
+    append_lines(store.folder, [f"{own.started} {own.host} 7: said", f"{own.started} {own.host} 8: by another"])
     store.append(records[2])
     for _ in range(2):
         assert mlflow_runs.rebuild(store) == 3
@@ -161,8 +164,10 @@ def test_pictures_and_probes(store: Store, manifest: Manifest, records: list[Rec
     looks = client.get_metric_history(found["u1"].info.run_id, "probe/wgrad/cosine/worst")
     assert sorted((m.step, m.value) for m in looks) == [(0, 0.9), (2, pytest.approx(-1.1))]
     assert found["u1"].data.metrics["probe/wgrad/cosine/b"] == 0.9
-    assert [file.path for file in client.list_artifacts(found["u1"].info.run_id)] == ["samples.png"]
-    kept = sorted((store.folder / "mlartifacts").glob("*/artifacts/*"))
+    assert [file.path for file in client.list_artifacts(found["u1"].info.run_id)] == ["log.txt", "samples.png"]
+    (log,) = (store.folder / "mlartifacts").glob("*/artifacts/log.txt")
+    assert log.read_text(encoding="utf-8") == f"{own.started} said\n"
+    kept = sorted((store.folder / "mlartifacts").glob("*/artifacts/*.png"))
     assert len(kept) == 2  # nothing is left of the first database
     assert imread(kept[0]).shape == (48, 8 * 48 + 7 * 6)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dse.results.record import Record
-from dse.run.executors.worker_log import FILE, WorkerLog, append_lines, trial_log
+from dse.run.executors.worker_log import FILE, TrialLogs, WorkerLog, append_lines
 
 
 def test_whole_lines_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -49,6 +49,6 @@ def test_the_log_of_a_trial_is_its_processs_lines_of_its_time(
     lines = [line.replace(" ", "+00:00 ", 1) for line in lines]
     append_lines(tmp_path, [*lines[:3], "... 3 lines left out", *lines[3:]])
     record = make_record("u", started=f"{began}10+00:00", host="here", pack={"pid": 7, "pack_seconds": 4.5})
-    assert trial_log(tmp_path, record) == [f"{began}10+00:00 first", f"{began}14+00:00 last: of it"]
-    assert trial_log(tmp_path / "none", record) == []
-    assert trial_log(tmp_path, make_record("u", started=f"{began}10+00:00", host="here")) == []  # from before
+    assert TrialLogs(tmp_path).of(record) == [f"{began}10+00:00 first", f"{began}14+00:00 last: of it"]
+    assert TrialLogs(tmp_path / "none").of(record) == []
+    assert TrialLogs(tmp_path).of(make_record("u", started=f"{began}10+00:00", host="here")) == []  # from before

@@ -10,7 +10,7 @@ import pytest
 
 from dse.errors import UserError
 from dse.numerics.recipe import override
-from dse.plan import Probe, Timing, estimate, make_plan, plan_text, probe_missing, probe_seconds
+from dse.plan import Probe, Timing, check_rules, estimate, make_plan, plan_text, probe_missing, probe_seconds
 from dse.recipes import RECIPES
 from dse.sweep import Sweep
 from dse.trial import Trial
@@ -188,3 +188,11 @@ def test_recipes_without_kernels_for_all(sweep: Load, monkeypatch: pytest.Monkey
     found = slowdown.slowdown(scaled)
     assert found is not None
     assert found.factor == pytest.approx(21.9 + 1.7 - 1), "the reason has a factor, where the part alone has none"
+
+
+def test_what_quantizes_nothing_is_named(sweep: Load) -> None:
+    found = sweep("tasks: regression\nrecipes: [bf16, nvfp4, left: {base: nvfp4, exempt.last: 5}]\nseeds: 2\n")
+    (note,) = check_rules(found.cells, found.path)
+    assert note.startswith("task regression, left: nothing is quantized, all 3 layers are left out (")
+    assert "among the last 5" in note
+    assert check_rules([cell for cell in found.cells if cell.config != "left"], found.path) == ()

@@ -85,22 +85,39 @@ def append_lines(results: Path | None, lines: Sequence[str]) -> None:
             file.write("".join(f"{line}\n" for line in lines))
 
 
-def trial_log(results: Path, record: Record) -> list[str]:
-    """The lines that a trial's worker printed while the trial's pack ran, with their times; other trials of the pack
-    may have caused them. Empty where it printed nothing, or the record is from before it named the process."""
-    pid, seconds = record.pack.get("pid"), record.pack.get("pack_seconds")
-    if pid is None or seconds is None or not record.started:
-        return []
-    begun = datetime.fromisoformat(record.started)  # in whole seconds, as the times in the log
-    ended = begun + timedelta(seconds=seconds + 2)
-    found, who = list[str](), f" {record.host} {pid}: "
-    with suppress(OSError), (results / FILE).open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            time, own, text = line.rstrip("\n").partition(who)
-            with suppress(ValueError):  # a line about lines that were left out has no time
-                if own and begun <= datetime.fromisoformat(time) <= ended:
-                    found.append(f"{time} {text}")
-    return found
+class TrialLogs:
+    """Reads the log of a results folder trial by trial; the file is read again when it has grown."""
+
+    def __init__(self, results: Path) -> None:
+        self._file = results / FILE
+        self._size = 0
+        self._lines: dict[str, list[tuple[datetime, str]]] = {}
+
+    def of(self, record: Record) -> list[str]:
+        """The lines that a trial's worker printed while the trial's pack ran, with their times; other trials of the
+        pack may have caused them. Empty where it printed nothing, or the record is from before it named the process.
+        """
+        pid, seconds = record.pack.get("pid"), record.pack.get("pack_seconds")
+        if pid is None or seconds is None or not record.started:
+            return []
+        self._read()
+        begun = datetime.fromisoformat(record.started)  # in whole seconds, as the times in the log
+        ended = begun + timedelta(seconds=seconds + 2)
+        own = self._lines.get(f"{record.host} {pid}", ())
+        return [f"{time.isoformat(timespec='seconds')} {text}" for time, text in own if begun <= time <= ended]
+
+    def _read(self) -> None:
+        with suppress(OSError), self._file.open(encoding="utf-8", errors="replace") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == self._size:
+                return
+            self._size, self._lines = size, {}
+            for line in file:
+                time, _, rest = line.rstrip("\n").partition(" ")
+                process, own, text = rest.partition(": ")
+                with suppress(ValueError):  # a line about lines that were left out has no time
+                    if own:
+                        self._lines.setdefault(process, []).append((datetime.fromisoformat(time), text))
 
 
-__all__ = ["FILE", "WorkerLog", "append_lines", "trial_log"]
+__all__ = ["FILE", "TrialLogs", "WorkerLog", "append_lines"]

@@ -20,6 +20,7 @@ from dse.results.gaps import gap
 from dse.results.manifest import Entry
 from dse.results.record import FAILED, Record
 from dse.results.samples import distance, pictures
+from dse.run.executors.worker_log import TrialLogs
 from dse.run.tracking.probe_series import series
 from dse.run.tracking.recipe_params import recipe_costs, recipe_params
 from dse.run.tracking.saved_view import saved_view
@@ -35,7 +36,7 @@ _PARAMS = 100  # parameters in a call, its limit
 _TEXT = 6000  # characters of a parameter, its limit
 _TAGS = ("uid", "task", "recipe", "seed", "status", "device", "host")
 _ENLARGED = 6  # screen pixels of a picture's pixel
-PICTURES, ARTIFACTS = "samples.png", "mlartifacts"
+PICTURES, LOG, ARTIFACTS = "samples.png", "log.txt", "mlartifacts"
 
 DESCRIPTION = """One run is one trial of the sweep: a small model trained from scratch under a recipe.
 
@@ -49,6 +50,8 @@ DESCRIPTION = """One run is one trial of the sweep: a small model trained from s
 | `train_loss`, `eval_metric` | curves |
 | `seconds` | the trial's share of its pack's time |
 | `cpu_seconds`, `memory_mib`, `gpu_memory_mib` | of the whole pack: processor time; most memory of process and GPU |
+
+Artifacts: `samples.png`, what the model made; `log.txt`, what the trial's worker printed, and its error.
 
 Parameters: the axes of the sweep, `training.SETTING`, and every option of the recipe: `recipe.block` over all
 quantized points, `recipe.wgrad.lhs.block` at one. A search such as `params.`recipe.block` = '16' and metrics.gap <
@@ -78,6 +81,7 @@ class Projection:
         self._client = MlflowClient(tracking_uri=f"sqlite:///{database.resolve()}")
         _hurry(self._client)
         self._name = name
+        self._logs = TrialLogs(database.resolve().parent)
         self._experiment = self._open(database.resolve().parent / ARTIFACTS)
         self._runs = self._complete()
 
@@ -100,6 +104,7 @@ class Projection:
         for rest in _chunks(metrics, _BATCH):
             self._client.log_batch(run.info.run_id, metrics=rest)
         self._keep_pictures(run.info.run_id, record)
+        self._keep_log(run.info.run_id, record)
         status = "FAILED" if record.status == FAILED else "FINISHED"
         self._client.set_terminated(run.info.run_id, status, start + round(record.seconds * 1000))
         self._runs[entry.uid] = run.info
@@ -118,6 +123,12 @@ class Projection:
                 path = Path(folder) / PICTURES
                 path.write_bytes(made.strip(scale=_ENLARGED))
                 self._client.log_artifact(run_id, str(path))
+
+    def _keep_log(self, run_id: str, record: Record) -> None:
+        """What its worker printed while its pack ran, and its error, as the artifact LOG; none without either."""
+        lines = self._logs.of(record) + ([record.error] if record.error else [])
+        if lines:
+            self._client.log_text(run_id, "".join(f"{line}\n" for line in lines), LOG)
 
     def close(self) -> None:
         """Lets go of the database file; MLflow keeps connections for as long as the process lives."""
