@@ -1,7 +1,8 @@
 """A process that runs each program it is told in a fork of itself: see ``tests.interpreted``.
 
-``python -m tests.forked [faster]`` reads a line of JSON per program, its words, and answers with a line of JSON: the
-exit status, what it printed, and what it printed to the error output.
+``python -m tests.forked [faster | torch]`` reads a line of JSON per program, its words, and answers with a line of
+JSON: the exit status, what it printed, and what it printed to the error output. With ``torch`` it has imported that and
+nothing of this package.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from collections.abc import Sequence
 from typing import IO
 
 
-def main(faster: bool) -> None:
+def main(mode: str) -> None:
     """Answers until the input ends."""
-    if faster:
-        from tests.faster_interpreter import install
+    if mode == "torch":
+        import torch  # noqa: F401
+    else:
+        if mode == "faster":
+            from tests.faster_interpreter import install
 
-        install()
-    _import()
+            install()
+        _import()
     for line in sys.stdin:
         print(json.dumps(forked(json.loads(line))), flush=True)
 
@@ -76,4 +80,4 @@ def run(words: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main("faster" in sys.argv[1:])
+    main("".join(sys.argv[1:]))

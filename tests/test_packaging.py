@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,8 @@ def place(request: pytest.FixtureRequest) -> Path:
 
 def python(place: Path, folder: Path, *arguments: str) -> str:
     """The output of Python in ``folder``, with the package from ``place``."""
+    if place == ROOT and arguments[0] == "-c":
+        return forked(folder, arguments[1])
     environment = os.environ | {"PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, *arguments]
     done = subprocess.run(
@@ -95,6 +99,28 @@ def python(place: Path, folder: Path, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def forked(folder: Path, code: str) -> str:
+    """The output of ``python -c CODE`` in ``folder``, with the checkout, in a process that has torch already."""
+    process = with_torch()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    begin = f"import os, sys\nassert 'dse' not in sys.modules\nos.chdir({str(folder)!r})\nsys.path[0] = ''\n"
+    process.stdin.write(json.dumps(["-c", begin + code]) + "\n")
+    process.stdin.flush()
+    status, out, err = json.loads(process.stdout.readline())
+    assert status == 0, out + err
+    return str(out)
+
+
+@cache
+def with_torch() -> subprocess.Popen[str]:
+    """The process that forks; it ends when this one does, which closes its input."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "tests.forked", "torch"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True, encoding="utf-8")
 
 
 @pytest.mark.slow
