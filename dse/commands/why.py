@@ -8,7 +8,7 @@ from pathlib import Path
 from dse.alarms.verdicts import alarms
 from dse.commands.follow_up import say_damage, say_manifests
 from dse.commands.gallery import describe, resolved, short
-from dse.errors import OptionError, UserError
+from dse.errors import OptionError
 from dse.numerics.recipe import Recipe
 from dse.numerics.registry import build, to_data
 from dse.recipes import RECIPES
@@ -103,15 +103,11 @@ def _devices(record: Record, others: Sequence[Record]) -> Iterator[str]:
 def _numerics(record: Record, baseline: Record | None) -> Iterator[str]:
     """From the record alone: a task that is code at a path is shown, not imported."""
     spec = record.trial
-    try:
-        recipe = build(Recipe, spec["recipe"], "recipe")
-    except OptionError as error:  # code is imported for nobody who has not named it
-        raise UserError(f"{error}; if it is a plugin's, name that: dse why {record.uid} --plugin FILE") from None
-    yield from (_row("recipe" * (not i), line) for i, line in enumerate(describe(recipe, full=True)))
+    yield from _recipe(record)
     own = is_path(spec["task"])
     options = spec["options"] if own else resolved(make_task(spec["task"], spec["options"]))
     yield _row("task", short({spec["task"]: options}) + " (code of its own, not imported)" * own)
-    yield _row("training", short(resolved(build(Training, spec["training"], "training"))))
+    yield _row("training", _settings(record))
     if first := spec.get("start"):
         where = "" if own else f" ({Trial.from_spec({**first, 'seed': spec['seed']}).uid})"
         yield _row("start", short({first["task"]: first["options"]}) + where)
@@ -126,6 +122,29 @@ def _numerics(record: Record, baseline: Record | None) -> Iterator[str]:
     yield _row("baseline", name)
     for path, mine, theirs in differences(record.trial, base):
         yield _row("", f"{path}: {_text(theirs)} there, {_text(mine)} here")
+
+
+def _recipe(record: Record) -> Iterator[str]:
+    """The recipe's points; as its record has them where a part is a plugin's that nobody has named."""
+    try:
+        lines = list(describe(build(Recipe, record.trial["recipe"], "recipe"), full=True))
+    except OptionError as error:  # code is imported for nobody who has not named it
+        changed = differences({"recipe": record.trial["recipe"]}, {"recipe": to_data(RECIPES["bf16"])})
+        lines = [f"{path}: {_text(mine)}" for path, mine, _ in changed]
+        lines.append(_unknown(record, error))
+    yield from (_row("recipe" * (not i), line) for i, line in enumerate(lines))
+
+
+def _settings(record: Record) -> str:
+    """The training's settings, with defaults where nothing of them is a plugin's."""
+    try:
+        return short(resolved(build(Training, record.trial["training"], "training")))
+    except OptionError as error:
+        return f"{short(record.trial['training'])} ({_unknown(record, error)})"
+
+
+def _unknown(record: Record, error: OptionError) -> str:
+    return f"not known here: {error}; if it is a plugin's, name that: dse why {record.uid} --plugin FILE"
 
 
 def _checks(record: Record, baseline: Record | None) -> Iterator[str]:

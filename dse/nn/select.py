@@ -196,9 +196,10 @@ def refuse(model: nn.Module, refused: Mapping[str, str], remedy: str) -> None:
     more = f"; and {len(shown) - 4} kinds of layers more" if len(shown) > 4 else ""
     some = f" ({sum(lost.values()):,} of {sum(total.values()):,} matrix weights)" if lost else ""
     patterns = list(dict.fromkeys(name for name, _ in groups))
+    advice = f"; {remedy.format(patterns=patterns)}" if "" not in refused else ""  # a model that is all of it: none
     raise UserError(
         f"{len(refused)} {noun(len(refused), 'layer')} of {type(model).__name__}{some} cannot be quantized: "
-        f"{'; '.join(shown[:4])}{more}; {remedy.format(patterns=patterns)}"
+        f"{'; '.join(shown[:4])}{more}{advice}"
     )
 
 

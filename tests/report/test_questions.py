@@ -62,6 +62,18 @@ def test_the_best_and_the_cheapest(study: Study) -> None:
     assert said(study, "cheapest within .001").startswith("No 4-bit configuration loses at most 0.1 %")
 
 
+def test_questions_as_people_ask_them(study: Study) -> None:
+    for asked, form in (
+        ("What is the best recipe?", "best"),
+        ("which recipe is best under 20 % overhead on lm", "best under 20 % overhead on lm"),
+        ("Which is the cheapest within 5 %?", "cheapest within .05"),
+        ("what next?", "what to try next"),
+        ("What should I try next?", "what to try next"),
+        ("Does stochastic rounding help WITHOUT hadamard?", "does stochastic rounding help without hadamard"),
+    ):
+        assert said(study, asked) == said(study, form), asked
+
+
 def test_whether_an_option_helps(study: Study) -> None:
     alone = said(study, "does stochastic rounding help?")
     assert alone.startswith(

@@ -59,6 +59,24 @@ def test_everything_about_a_trial(sweep: Sweep, store: Store, capsys: pytest.Cap
     assert said(capsys, "mxfp4 *.block=16@0", store) == out
 
 
+def test_what_a_plugin_defines_is_shown_as_recorded(
+    sweep: Sweep, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The commands that answers print name no plugin: nothing of one is imported, and all the rest is there."""
+    record = store.records([sweep.cells[2].uid])[0]
+    recipe = record.trial["recipe"]
+    lhs = {"block": {**recipe["fprop"]["lhs"]["block"], "statistic": "of_a_plugin"}}
+    other = {**recipe, "fprop": {**recipe["fprop"], "lhs": lhs}}
+    known = Store(store.folder.parent / "other")
+    known.append(replace(record, trial={**record.trial, "recipe": other}))
+    out = said(capsys, record.uid, known)
+    assert "statistic=of_a_plugin" in out
+    assert "not known here: recipe.fprop.lhs.statistic: unknown statistic 'of_a_plugin'" in out
+    assert f"name that: dse why {record.uid} --plugin FILE" in out
+    assert "training  steps=" in out
+    assert "\nran       " in out
+
+
 def test_failures_keep_their_traceback(
     sweep: Sweep, store: Store, make_record: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:

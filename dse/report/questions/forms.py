@@ -21,11 +21,15 @@ FORMS = (
 
 _STANDING = ("best", "best under 10 % overhead", "cheapest within .01", "what to try next")
 _TASK = r"(?: on (?P<task>.+?))?"
-_BEST = re.compile(rf"best(?: under (?P<n>[\d.]+) ?%?(?: overhead)?)?{_TASK}$")
-_CHEAPEST = re.compile(rf"cheapest within (?P<n>\d*\.?\d+) ?(?P<percent>%|percent)?{_TASK}$")
-_HELPS = re.compile(r"does (?P<what>.+?) help(?: (?P<how>with|without) (?P<other>.+))?$")
-_BETTER = re.compile(r"is (?P<a>.+) better than (?P<b>.+)$")
-_NEXT = re.compile(r"what (?:to try|should (?:i|we) try|to run) next$")
+_ASKED = r"(?:(?:what|which)(?: (?:recipe|configuration|config|one))? is )?(?:the )?"
+_NOUN = r"(?: (?:recipe|configuration|config|one))?"
+_BEST = re.compile(rf"{_ASKED}best{_NOUN}(?: under (?P<n>[\d.]+) ?%?(?: overhead)?)?{_TASK}$", re.IGNORECASE)
+_CHEAPEST = re.compile(
+    rf"{_ASKED}cheapest{_NOUN} within (?P<n>\d*\.?\d+) ?(?P<percent>%|percent)?{_TASK}$", re.IGNORECASE
+)
+_HELPS = re.compile(r"does (?P<what>.+?) help(?: (?P<how>with|without) (?P<other>.+))?$", re.IGNORECASE)
+_BETTER = re.compile(r"is (?P<a>.+) better than (?P<b>.+)$", re.IGNORECASE)
+_NEXT = re.compile(r"what (?:(?:is )?(?:to try|should (?:i|we) (?:try|run)|to run) )?next$", re.IGNORECASE)
 
 
 def answer(study: Study, question: str) -> Answer:
@@ -37,10 +41,11 @@ def answer(study: Study, question: str) -> Answer:
         share = float(found["n"]) / (100 if found["percent"] else 1)
         return cheapest_within(study, question, share, known_task(study, found["task"] or ""))
     if found := _HELPS.match(text):
-        return does_it_help(study, question, found["what"], found["other"] or "", found["how"] == "without")
+        without = (found["how"] or "").lower() == "without"
+        return does_it_help(study, question, found["what"], found["other"] or "", without)
     if found := _BETTER.match(text):
         return compare_configs(study, question, found["a"], found["b"])
-    if _NEXT.match(text.lower()):
+    if _NEXT.match(text):
         return next_trials(study, question)
     raise UserError(
         f"no such question: {question!r}; known forms: " + "; ".join(" ".join(form.split()) for form in FORMS)
