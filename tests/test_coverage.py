@@ -224,3 +224,11 @@ def test_what_is_quantized_trains() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.3 * losses[0]
+
+
+def test_the_printed_remedy_names_layers_alone() -> None:
+    """A numbered layer of the outermost sequence is no pattern "*", which would leave out all the others too."""
+    with pytest.raises(UserError, match=r"exempt them with exempt=\['1'\], or"):
+        quantize_(nn.Sequential(nn.Linear(16, 16), nn.LSTM(16, 16)), RECIPE)
+    with pytest.raises(UserError, match=r"the model itself \(LSTM: [^;]*\)$"):
+        quantize_(nn.LSTM(16, 16), RECIPE)

@@ -195,7 +195,7 @@ def refuse(model: nn.Module, refused: Mapping[str, str], remedy: str) -> None:
     ]
     more = f"; and {len(shown) - 4} kinds of layers more" if len(shown) > 4 else ""
     some = f" ({sum(lost.values()):,} of {sum(total.values()):,} matrix weights)" if lost else ""
-    patterns = list(dict.fromkeys(name for name, _ in groups))
+    patterns = list(dict.fromkeys(p for (name, _), all_ in groups.items() for p in (all_ if name == "*" else [name])))
     advice = f"; {remedy.format(patterns=patterns)}" if "" not in refused else ""  # a model that is all of it: none
     raise UserError(
         f"{len(refused)} {noun(len(refused), 'layer')} of {type(model).__name__}{some} cannot be quantized: "
