@@ -234,3 +234,14 @@ def test_home_in_the_middle_of_a_word(
     monkeypatch.setenv("HOME", str(tmp_path))
     assert call(monkeypatch, "status", "--results=~/mine") == 0
     assert capsys.readouterr().out.startswith(f"{tmp_path}/mine holds no results yet")
+
+
+def test_a_report_without_results_leaves_pages_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "sweep.yaml").write_text(SWEEP, encoding="utf-8")
+    (tmp_path / "reports").mkdir()
+    words = ["report", str(tmp_path / "sweep.yaml"), "--results", str(tmp_path / "none"), "--out"]
+    assert call(monkeypatch, *words, str(tmp_path / "reports")) == 1
+    assert "has no results in" in capsys.readouterr().err
+    assert list((tmp_path / "reports").iterdir()) == []

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING, Any
@@ -178,12 +177,14 @@ def report(
     store = Store(results)
     records = store.on_each_device({cell.uid for cell in sweep.cells}, without=("probes",))
     say_damage(store)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is no folder; reports are written into one")
+    if not records:
+        runs = " && ".join(command("run", file, results=results) for file in files)
+        raise CommandFailed(f"{sweep.name} has no results in {results} yet; run it first: {runs}")
     path = write_report(sweep, records, out, results, chosen, standalone)
     done = len({record.uid for record in records})
     print(f"{done} of {len(sweep.cells)} trials in {path}")
-    if not records:
-        runs = " && ".join(command("run", file, results=results) for file in files)
-        raise CommandFailed(f"{sweep.name} has no results in {results} yet, so the page has none; run it first: {runs}")
 
 
 _LINKS = 10
@@ -196,7 +197,7 @@ def dashboard(results: Path, port: int, rebuild: bool, optuna: Path | None = Non
         return
     from dse.results.store import Store
     from dse.run.tracking import mlflow_runs
-    from dse.run.tracking.server import serve
+    from dse.run.tracking.server import in_use, serve
 
     store = Store(results)
     say_manifests(results)
@@ -208,13 +209,22 @@ def dashboard(results: Path, port: int, rebuild: bool, optuna: Path | None = Non
         print(f"{mlflow_runs.project(store)} runs added to {results / mlflow_runs.DATABASE}")
     served = mlflow_runs.dashboard_command(results, port)
     links = mlflow_runs.links(results, port)
-    print(f"MLflow (Ctrl-C stops it): {links[0].runs if links else f'http://127.0.0.1:{port}'}")
-    if links and links[0].charts:
-        print(f"  accuracy against cost: {links[0].charts}")
-    for link in links[1:_LINKS]:
-        print(f"  {link.experiment}: {link.runs}")
-    print(end="", flush=True)
-    code = serve(served, on_ready=partial(_browse, links[0].runs) if links and browser else None, port=port)
+    if in_use(port):
+        other = command("dashboard", results=results, port=port + 1)
+        raise CommandFailed(f"port {port} of this machine is in use, by another dashboard perhaps; try: {other}")
+    print("MLflow starts, which takes some seconds (Ctrl-C stops it)", flush=True)
+
+    def ready() -> None:
+        print(f"MLflow: {links[0].runs if links else f'http://127.0.0.1:{port}'}")
+        if links and links[0].charts:
+            print(f"  accuracy against cost: {links[0].charts}")
+        for link in links[1:_LINKS]:
+            print(f"  {link.experiment}: {link.runs}")
+        print(end="", flush=True)
+        if links and browser:
+            _browse(links[0].runs)
+
+    code = serve(served, on_ready=ready, port=port)
     if code not in (0, 130, -2, -15):
         other = command("dashboard", results=results, port=5001 if port != 5001 else 5002)
         raise CommandFailed(f"MLflow stopped with exit code {code}; is port {port} in use? try: {other}")
@@ -236,7 +246,7 @@ def _optuna(file: Path, results: Path, port: int, browser: bool) -> None:
 
     from dse.results.store import Store
     from dse.run.search.export import export
-    from dse.run.tracking.server import serve
+    from dse.run.tracking.server import in_use, serve
     from dse.sweep import load_sweep
 
     path, count = export(load_sweep(file), Store(results))
@@ -248,9 +258,17 @@ def _optuna(file: Path, results: Path, port: int, browser: bool) -> None:
         print(f"to open it: pip install 'fp4-dse[optuna-dashboard]', then: {again}")
         return
     page = f"http://127.0.0.1:{port}/dashboard"
-    print(f"Optuna: {page} (Ctrl-C stops it)", flush=True)
+    if in_use(port):
+        other = command("dashboard", results=results, port=port + 1, optuna=file)
+        raise CommandFailed(f"port {port} of this machine is in use, by another dashboard perhaps; try: {other}")
     served = [program, str(path), "--host", "127.0.0.1", "--port", str(port)]
-    code = serve(served, on_ready=partial(_browse, page) if browser else None, port=port)
+
+    def ready() -> None:
+        print(f"Optuna: {page} (Ctrl-C stops it)", flush=True)
+        if browser:
+            _browse(page)
+
+    code = serve(served, on_ready=ready, port=port)
     if code not in (0, 130, -2, -15):
         other = command("dashboard", results=results, port=5001 if port != 5001 else 5002, optuna=file)
         raise CommandFailed(f"optuna-dashboard stopped with exit code {code}; is port {port} in use? try: {other}")

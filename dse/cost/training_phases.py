@@ -10,6 +10,7 @@ from typing import NamedTuple
 from dse.nn.attention import at_work
 from dse.nn.quantized_layer import in_phase
 from dse.numerics.recipe import Recipe
+from dse.numerics.techniques.schedules.switch import Switch
 
 _SAME = 1e-12
 """Shares of a training that are taken as none."""
@@ -54,6 +55,22 @@ def training_phases(recipe: Recipe) -> tuple[TrainingPhase, ...]:
     return tuple(TrainingPhase(a, b, _whole(recipe, (a + b) / 2)) for a, b in pairwise(bounds))
 
 
+def stated(recipe: Recipe, steps: int) -> Recipe:
+    """The recipe of a training of so many steps: a switch at a step acts for its share of them, or never."""
+    rules = tuple(
+        rule if rule.recipe is None else replace(rule, recipe=stated(rule.recipe, steps)) for rule in recipe.layers
+    )
+    schedule = recipe.schedule
+    if isinstance(schedule, Switch) and schedule.step:
+        left = steps - schedule.step
+        schedule = Switch(to=schedule.to, share=left / steps) if left > 0 else None
+    return (
+        recipe
+        if (schedule, rules) == (recipe.schedule, recipe.layers)
+        else replace(recipe, schedule=schedule, layers=rules)
+    )
+
+
 def unstated(recipe: Recipe) -> tuple[str, ...]:
     """What the costs of a recipe's schedules depend on beside the recipe, and how they are counted; in sentences."""
     if recipe.post is not None:
@@ -84,4 +101,4 @@ def _alone(recipe: Recipe, at: float) -> Recipe:
     return recipe
 
 
-__all__ = ["TrainingPhase", "training_phases", "unstated"]
+__all__ = ["TrainingPhase", "stated", "training_phases", "unstated"]

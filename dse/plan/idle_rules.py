@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dse.errors import UserError
 from dse.numerics.layer_choice import Exempt
+from dse.numerics.techniques.schedules.switch import Switch
 from dse.text import plural
 
 if TYPE_CHECKING:
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
     from dse.numerics.recipe import Recipe
     from dse.sweep.cells.cell import Cell
     from dse.tasks.base import Task
+    from dse.trial import Trial
 
 
 def check_rules(cells: Iterable[Cell], file: Path, data_dir: Path | None = None) -> tuple[str, ...]:
-    """Notes about recipes that leave out every layer of their task's model, so that they train it as BF16 does.
+    """Notes about recipes that leave out every layer of their task's model, so that they train it as BF16 does, and
+    about switches of precision at a step that no training reaches.
 
     Raises UserError, with the file and the cell, for a recipe that has no meaning for its task's model: a rule that
     decides about no layer and is not optional, or a post-training method where a layer cannot be quantized, or none
@@ -28,11 +31,13 @@ def check_rules(cells: Iterable[Cell], file: Path, data_dir: Path | None = None)
     fails is left to its trials, whose results it is.
     """
     asked: dict[Task[Any], dict[Recipe, Cell]] = {}
+    notes: dict[str, None] = {}
     for cell in cells:
         recipe = cell.trial.recipe
+        if unreached := _unreached(cell.trial):
+            notes[f"task {cell.labels['task']}, {cell.config}: {unreached}"] = None
         if recipe.post is not None or recipe.layers or recipe.exempt != Exempt():
             asked.setdefault(cell.trial.task, {}).setdefault(recipe, cell)
-    notes: list[str] = []
     for task, recipes in asked.items():
         try:
             model = model_of(task, data_dir)
@@ -47,11 +52,18 @@ def check_rules(cells: Iterable[Cell], file: Path, data_dir: Path | None = None)
             except UserError as error:
                 raise UserError(f"{file}: {where}: {error}") from None
             if (recipe.quantizes or recipe.layers or recipe.attention) and not (found.kept or found.cores):
-                notes.append(
-                    f"{where}: nothing is quantized, all {plural(len(found.left), 'layer')} are left out "
-                    f"({', '.join(dict.fromkeys(found.left.values()))}); it trains as BF16 does"
-                )
+                why = ", ".join(dict.fromkeys(found.left.values()))
+                left = f"all {plural(len(found.left), 'layer')} are left out ({why})"
+                notes[f"{where}: nothing is quantized, {left}; it trains as BF16 does"] = None
     return tuple(notes)
+
+
+def _unreached(trial: Trial) -> str:
+    """Why a switch of precision has no effect; '' where it has, and where there is none."""
+    schedule, steps = trial.recipe.schedule, trial.training.steps
+    if isinstance(schedule, Switch) and schedule.step >= steps:
+        return f"schedule.switch.step {schedule.step} is never reached, it trains for {plural(steps, 'step')}"
+    return ""
 
 
 def _found(model: nn.Module, recipe: Recipe, exempt: tuple[str, ...]) -> LayerChoice:

@@ -16,7 +16,7 @@ from dse.cost.models import deployed
 from dse.cost.overhead import by_technique
 from dse.cost.roofline import AS_MEASURED, OPTIMISTIC, machine, step_interval, step_time
 from dse.cost.roofline.memory import extra_memory
-from dse.cost.training_phases import training_phases, unstated
+from dse.cost.training_phases import stated, training_phases, unstated
 from dse.numerics.ops import FREE, Ops
 from dse.numerics.recipe import Recipe, override
 from dse.numerics.techniques.schedules import SCHEDULES, ForwardOnly, LastStage, NoiseSwitch, Schedule, Switch
@@ -160,6 +160,19 @@ class _Alternate(Schedule):
 def test_a_schedule_that_states_no_shares_is_looked_at_step_by_step() -> None:
     expected = (0.6 * FULL_SECONDS + 0.3 * BF16_SECONDS + 0.1 * FORWARD_SECONDS) / BF16_SECONDS
     assert relative_time(under(_Alternate()), [LAYER]) == pytest.approx(expected)
+
+
+def test_a_switch_at_a_step_is_a_share_of_the_steps_of_its_training() -> None:
+    at, share = replace(MXFP4, schedule=Switch(step=25)), replace(MXFP4, schedule=Switch(share=0.75))
+    assert stated(at, 100) == share
+    assert unstated(at)
+    assert not unstated(stated(at, 100))
+    assert relative_time(stated(at, 100)) > relative_time(at)
+    assert stated(at, 25) == MXFP4
+    assert stated(share, 100) is share
+    ruled = override(MXFP4, "layers", [{"first": 1, "recipe": "none"}])
+    ruled = replace(ruled, layers=(replace(ruled.layers[0], recipe=at),))
+    assert stated(ruled, 100).layers[0].recipe == share
 
 
 def test_techniques_sum_to_the_overhead() -> None:

@@ -196,3 +196,10 @@ def test_what_quantizes_nothing_is_named(sweep: Load) -> None:
     assert note.startswith("task regression, left: nothing is quantized, all 3 layers are left out (")
     assert "among the last 5" in note
     assert check_rules([cell for cell in found.cells if cell.config != "left"], found.path) == ()
+
+
+def test_a_switch_that_is_never_reached_is_named(sweep: Load) -> None:
+    found = sweep("tasks: regression\ntraining: {steps: 20}\nrecipes: [bf16, mxfp4]\ngrid: {schedule: "
+                  "[none, {switch: {to: mxfp8, step: 2}}, {switch: {to: mxfp8, step: 20}}]}\n")  # fmt: skip
+    (note,) = check_rules(found.cells, found.path)
+    assert note.endswith("schedule.switch.step 20 is never reached, it trains for 20 steps")

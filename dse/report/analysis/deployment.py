@@ -102,12 +102,17 @@ def place_times(sweep: Sweep, configs: pd.DataFrame, places: Sequence[CostPlace]
     """
     from dse.cost.models import deployed
     from dse.cost.profiles import profile
+    from dse.cost.training_phases import stated
     from dse.sweep import config_of
 
     rows = _known(configs)
     if not rows:
         return []
-    recipes = {name: cell.trial.recipe for cell in sweep.cells for name in (cell.config, *map(config_of, cell.also))}
+    recipes: dict[str, Recipe] = {}
+    for cell in sweep.cells:
+        for name in (cell.config, *map(config_of, cell.also)):
+            own = stated(cell.trial.recipe, cell.trial.training.steps)
+            recipes[name] = own if recipes.get(name, own) == own else cell.trial.recipe  # tasks of several lengths
     timed = set(list(dict.fromkeys(recipes[str(row["config"])] for row in rows))[:MOST])
     shown = [row for row in rows if recipes[str(row["config"])] in timed]
     untimed = len({str(row["config"]) for row in rows} - {str(row["config"]) for row in shown})

@@ -166,10 +166,15 @@ def _values(sweep: Sweep, axis: str) -> list[str]:
 
 
 def _row(cell: Cell, trials: TrialRecords, grid: list[str], shares: tuple[float, ...]) -> dict[str, Any]:
+    from dse.cost.training_phases import stated
+
     own = trials.counting.get(cell.uid)
     base = trials.compared(own, cell.baseline_uid)
     gap, lost, why = _compare(own, base)
-    recipe, cost = label_text(cell.labels["recipe"]), _cost(cell.trial.recipe, shares)
+    recipe, cost = (
+        label_text(cell.labels["recipe"]),
+        _cost(stated(cell.trial.recipe, cell.trial.training.steps), shares),
+    )
     return {
         "uid": cell.uid,
         **{name: label_text(cell.labels[name]) for name in _LABELS},

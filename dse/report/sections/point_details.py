@@ -71,6 +71,8 @@ def as_script(details: list[dict[str, Any] | None]) -> str:
 def _lines(
     table: TidyTable, rows: list[dict[str, Any]], cells: list[dict[str, Any]], results: Path | None
 ) -> list[str]:
+    from dse.cost.training_phases import stated
+
     whole = next((row for row in rows if row["task"] == ALL), rows[0])
     lines = [f"improvement lost {percent(whole['lost_mean'], whole['lost_half'])}, all tasks"]
     if math.isnan(whole["lost_mean"]):
@@ -79,7 +81,10 @@ def _lines(
         if row["task"] != ALL and not math.isnan(row["gap_mean"]):
             gap = interval(row["gap_mean"], row["gap_half"], sign=True)
             lines.append(f"{row['task']}: gap {gap} in {table.metric[row['task']]}, {row['seeds']} seeds")
-    lines.append(f"overhead {number(whole['overhead'])}{SPACE}%{_breakdown(table.cells[cells[0]['uid']].trial.recipe)}")
+    trial = table.cells[cells[0]["uid"]].trial
+    lines.append(
+        f"overhead {number(whole['overhead'])}{SPACE}%{_breakdown(stated(trial.recipe, trial.training.steps))}"
+    )
     run = [cell["uid"][:_DIGITS] for cell in cells if cell["uid"] in table.records]
     if run:
         more = f" and {len(run) - _SHOWN} more" if len(run) > _SHOWN else ""

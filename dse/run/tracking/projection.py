@@ -241,7 +241,7 @@ def _metrics(record: Record, baseline: Record | None, time: int) -> list[Metric]
         final |= {"gap": difference.absolute, "gap_percent": difference.percent, "gap_lost": difference.lost}
         final |= {"improvement lost": None if difference.lost is None else 100 * difference.lost}
     final |= {name: record.pack.get(name) for name in ("cpu_seconds", "memory_mib", "gpu_memory_mib")}
-    final |= recipe_costs(record.trial.get("recipe", {}))
+    final |= recipe_costs(record.trial.get("recipe", {}), record.trial.get("training", {}).get("steps", 0))
     points = [(name, value, 0) for name, value in final.items()]
     points += [("train_loss", loss, int(step or 0)) for step, loss in record.curve]
     points += [("eval_metric", value, int(step or 0)) for step, value in record.evals]

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from dse.cost import overhead, relative_time
+from dse.cost.training_phases import stated
 from dse.errors import UserError
 from dse.numerics.block import BlockQuantizer
 from dse.numerics.points import POINTS
@@ -25,20 +26,41 @@ def recipe_params(spec: Mapping[str, Any]) -> dict[str, str]:
     too; those that are none, and points that are not quantized, are left out. Empty for a recipe whose technique is not
     known here, one of a plugin that nobody has named.
     """
-    return _described(json.dumps(spec, sort_keys=True))[0]
-
-
-def recipe_costs(spec: Mapping[str, Any]) -> dict[str, float]:
-    """``overhead`` and ``time``, as ``dse.cost`` defines overhead (percent) and relative_time; empty as above."""
-    return _described(json.dumps(spec, sort_keys=True))[1]
+    return dict(_described(json.dumps(spec, sort_keys=True)))
 
 
 @lru_cache(maxsize=4096)
-def _described(text: str) -> tuple[dict[str, str], dict[str, float]]:
+def _built(text: str) -> Recipe | None:
+    """None for a recipe whose technique is not known here."""
     try:
-        recipe = build(Recipe, json.loads(text), "recipe")
+        recipe: Recipe = build(Recipe, json.loads(text), "recipe")
     except UserError:
-        return {}, {}
+        return None
+    return recipe
+
+
+def recipe_costs(spec: Mapping[str, Any], steps: int = 0) -> dict[str, float]:
+    """``overhead`` and ``time``, as ``dse.cost`` defines overhead (percent) and relative_time; empty as above.
+
+    ``steps``: of the training, for schedules that act from a step on; 0: not known.
+    """
+    return dict(_costs(json.dumps(spec, sort_keys=True), steps))
+
+
+@lru_cache(maxsize=4096)
+def _costs(text: str, steps: int) -> dict[str, float]:
+    recipe = _built(text)
+    if recipe is None:
+        return {}
+    own = stated(recipe, steps) if steps else recipe
+    return {"overhead": overhead(own), "time": relative_time(own)}
+
+
+@lru_cache(maxsize=4096)
+def _described(text: str) -> dict[str, str]:
+    recipe = _built(text)
+    if recipe is None:
+        return {}
     params, values = dict[str, str](), dict[str, dict[str, None]]()
     for path, option, value in _options(recipe):
         params[f"recipe.{path}.{option}"] = value
@@ -46,7 +68,7 @@ def _described(text: str) -> tuple[dict[str, str], dict[str, float]]:
     params |= {f"recipe.{option}": ", ".join(found) for option, found in values.items()}
     own = {name: getattr(recipe, name) for name in RECIPE_OPTIONS}
     params |= {f"recipe.{name}": text_of(to_data(value)) for name, value in own.items() if value}
-    return params, {"overhead": overhead(recipe), "time": relative_time(recipe)}
+    return params
 
 
 def _options(recipe: Recipe) -> Iterator[tuple[str, str, str]]:

@@ -40,6 +40,13 @@ def serve(command: Sequence[str], on_ready: Callable[[], None] | None = None, po
         process.wait()
 
 
+def in_use(port: int) -> bool:
+    """Whether something listens at a port of this machine."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
 def _when_ready(process: subprocess.Popen[bytes], port: int, on_ready: Callable[[], None]) -> None:
     while process.poll() is None:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):

@@ -119,11 +119,13 @@ def test_the_studies_are_exported(
     assert any(t.values[0] == pytest.approx(sum(gaps) / 2) for t in study.trials)
     served: list[Sequence[str]] = []
 
-    def serve(command: Sequence[str], **_: object) -> int:
+    def serve(command: Sequence[str], on_ready: Callable[[], None], **_: object) -> int:
         served.append(command)
+        on_ready()
         return 0
 
     monkeypatch.setattr("dse.run.tracking.server.serve", serve)
+    monkeypatch.setattr("dse.run.tracking.server.in_use", lambda port: False)
     sweeps.dashboard(store.folder, 5000, False, sweep.path)
     out = capsys.readouterr().out
     assert f"12 configurations in {path}" in out
