@@ -54,7 +54,7 @@ def plan(file: Path, results: Path, data_dir: Path | None, workers: int | None, 
     for note in notes[:_NOTES]:
         print(f"\n  {note}")
     if len(notes) > _NOTES:
-        print(f"\n  ... and {len(notes) - _NOTES} more configurations that quantize nothing")
+        print(f"\n  ... and {len(notes) - _NOTES} more such configurations")
     for why, cell in list(failed.items())[:_FAILED]:
         print(f"\n  a trial of {cell.labels['task']}, {cell.config}, would fail: {why}")
 

@@ -64,11 +64,9 @@ def stated(recipe: Recipe, steps: int) -> Recipe:
     if isinstance(schedule, Switch) and schedule.step:
         left = steps - schedule.step
         schedule = Switch(to=schedule.to, share=left / steps) if left > 0 else None
-    return (
-        recipe
-        if (schedule, rules) == (recipe.schedule, recipe.layers)
-        else replace(recipe, schedule=schedule, layers=rules)
-    )
+    if (schedule, rules) == (recipe.schedule, recipe.layers):
+        return recipe
+    return replace(recipe, schedule=schedule, layers=rules)
 
 
 def unstated(recipe: Recipe) -> tuple[str, ...]:

@@ -171,10 +171,8 @@ def _row(cell: Cell, trials: TrialRecords, grid: list[str], shares: tuple[float,
     own = trials.counting.get(cell.uid)
     base = trials.compared(own, cell.baseline_uid)
     gap, lost, why = _compare(own, base)
-    recipe, cost = (
-        label_text(cell.labels["recipe"]),
-        _cost(stated(cell.trial.recipe, cell.trial.training.steps), shares),
-    )
+    recipe, trial = label_text(cell.labels["recipe"]), cell.trial
+    cost = _cost(stated(trial.recipe, trial.training.steps), shares)
     return {
         "uid": cell.uid,
         **{name: label_text(cell.labels[name]) for name in _LABELS},

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dse.cost.cost_places import cost_place
 from dse.cost.limits import step_against_bf16
+from dse.cost.training_phases import stated
 from dse.results.gaps import metric_at
 from dse.results.record import DIVERGED, STOPPED, Record, Status
 from dse.sweep.definition.search import TIME_AT
@@ -59,7 +60,7 @@ def _objective(name: str) -> Objective:
     """Of OBJECTIVES, or the time at a place."""
     if name.startswith(TIME_AT):
         at = cost_place(name.removeprefix(TIME_AT))
-        return lambda cells, _: step_against_bf16(cells[0].trial.recipe, at)
+        return lambda cells, _: step_against_bf16(_costed(cells), at)
     return OBJECTIVES[name]
 
 
@@ -79,8 +80,13 @@ def _of_seed(own: Mark, base: Mark | None) -> float | None:
     return None if metric is None else metric - base.metric
 
 
+def _costed(cells: Sequence[Cell]) -> Recipe:
+    """The recipe with the shares that its schedule has of the trials' steps, as reports cost it."""
+    return stated(cells[0].trial.recipe, cells[0].trial.training.steps)
+
+
 def _overhead(cells: Sequence[Cell], _: Marks) -> float | None:
-    return _cost(cells[0].trial.recipe)
+    return _cost(_costed(cells))
 
 
 @cache
@@ -91,7 +97,7 @@ def _cost(recipe: Recipe) -> float:
 
 
 def _time(cells: Sequence[Cell], _: Marks) -> float | None:
-    return step_against_bf16(cells[0].trial.recipe)
+    return step_against_bf16(_costed(cells))
 
 
 OBJECTIVES: dict[str, Objective] = {
